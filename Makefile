@@ -1,0 +1,52 @@
+# Two commands do all their own set-up: `make report MODEL=7b` and `make test`.
+# Everything runs in a virtual environment that is made once and again whenever what it is made of changes.
+
+PYTHON ?= python3
+VENV   ?= .venv
+MODEL  ?= 7b
+DEVICE ?= auto
+OUT    ?=
+FULL   ?=
+# Where to get torch from, if not the default index: PyTorch publishes smaller CPU-only builds on an index of its own.
+TORCH_INDEX ?=
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup report test lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: MODEL=7b|13b|70b|tiny|PATH.json  DEVICE=auto|cpu|cuda  OUT=path.html  FULL=1"
+
+setup: $(STAMP) ## make the virtual environment
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "llamalab needs Python 3.11 or newer; $(PYTHON) is older; name another: make PYTHON=python3.12" >&2; exit 3; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 3; }
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+report: $(STAMP) ## measure MODEL on DEVICE and write one HTML page
+	@$(BIN)/llamalab report --model '$(MODEL)' --device '$(DEVICE)' $(if $(OUT),--out '$(OUT)') $(if $(FULL),--full)
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## run the benchmarks and keep their times
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-autosave
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks build dist
+	find llamalab tests experiments -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Costs by arithmetic: parameters, KV cache, attention, the op table, predicted time. No torch."""

@@ -1,0 +1,100 @@
+"""How many bytes of activations are alive at once? The largest step of one forward pass.
+
+Every step holds the residual stream, its own inputs, outputs and fp32 temporaries; a tensor dies
+with its last use, and nothing is kept for a backward pass, so the depth of the model does not count.
+Weights, KV cache and the tokens are not activations: they are there before the pass begins.
+
+As llamalab.model computes: the block's input lives until the block is done, the turns of RoPE are
+complex fp32 pairs that live through the pass, RoPE and the naive softmax work in fp32, logits are
+returned in fp32. Scratch inside a fused kernel (tens of KiB per thread) is not counted, and a GPU's
+softmax needs no fp32 copy of the scores.
+"""
+
+from typing import NamedTuple
+
+from llamalab.analytic.attention import AttentionShape
+from llamalab.arch import LlamaArch
+from llamalab.units import storage_bytes
+
+
+class Live(NamedTuple):
+    """A step of the forward pass and the bytes of activations alive while it runs."""
+
+    step: str
+    bytes: int
+
+
+def live_steps(
+    arch: LlamaArch,
+    *,
+    new_tokens: int,
+    context_tokens: int | None = None,
+    batch: int = 1,
+    dtype: str = "bf16",
+    attention: str = "flash",
+    logits: str = "last",
+) -> tuple[Live, ...]:
+    """What is alive in each step of one block, and in the head."""
+    rows, dim, kv_dim, ffn_dim = batch * new_tokens, arch.dim, arch.kv_dim, arch.ffn_dim
+    context = new_tokens if context_tokens is None else context_tokens
+    shape = AttentionShape(batch, new_tokens, context, arch.n_heads, arch.n_kv_heads, arch.head_dim, dtype, dtype)
+    head_rows = rows if logits == "all" else batch
+
+    turns = storage_bytes(new_tokens * arch.head_dim, "fp32")
+
+    def live(step: str, elements: int, fp32_elements: int = 0) -> Live:
+        return Live(step, turns + storage_bytes(elements, dtype) + storage_bytes(fp32_elements, "fp32"))
+
+    attention_inputs = rows * (3 * dim + 2 * kv_dim)  # block input, its norm, Q, K, V
+    wide_logits = 0 if dtype == "fp32" else head_rows * arch.vocab_size
+    return (
+        live("projections", attention_inputs),
+        live("rope", attention_inputs, 2 * rows * dim),
+        Live("attention", live("", attention_inputs).bytes + attention_bytes(shape, attention)),
+        live("feed-forward", rows * (3 * dim + 4 * ffn_dim)),  # block input, middle, norm; gate, up, silu, product
+        live("logits", rows * dim + head_rows * arch.vocab_size, wide_logits),
+    )
+
+
+def peak_activation_bytes(
+    arch: LlamaArch,
+    *,
+    new_tokens: int,
+    context_tokens: int | None = None,
+    batch: int = 1,
+    dtype: str = "bf16",
+    attention: str = "flash",
+    logits: str = "last",
+) -> Live:
+    """The step that holds most, and how much.
+
+    >>> from llamalab.presets import PRESETS
+    >>> peak_activation_bytes(PRESETS["7b"].arch, new_tokens=512)  # 512 * ((3*4096 + 4*11008) * 2 + 128*4) bytes
+    Live(step='feed-forward', bytes=57933824)
+    """
+    steps = live_steps(
+        arch,
+        new_tokens=new_tokens,
+        context_tokens=context_tokens,
+        batch=batch,
+        dtype=dtype,
+        attention=attention,
+        logits=logits,
+    )
+    return max(steps, key=lambda step: step.bytes)
+
+
+def attention_bytes(shape: AttentionShape, algorithm: str) -> int:
+    """What one attention call holds above Q, K and V.
+
+    Naive: the scores, and the softmax's input and output in fp32 (its input is the scores in fp32).
+    Flash: the output, and one fp32 running sum per query and head.
+
+    >>> attention_bytes(AttentionShape(1, 1024, 1024, 32, 32, 128), "naive") // 2**20
+    320
+    """
+    if algorithm == "naive":
+        wide = 1 if shape.dtype == "fp32" else 2
+        return storage_bytes(shape.pairs_full, shape.dtype) + wide * storage_bytes(shape.pairs_full, "fp32")
+    running_sums = shape.batch * shape.n_heads * shape.new_tokens
+    return storage_bytes(shape.query_elements, shape.dtype) + storage_bytes(running_sums, "fp32")

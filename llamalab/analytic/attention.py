@@ -1,0 +1,137 @@
+"""What attention computes and what it moves, for the naive and the flash algorithm.
+
+Naive attention writes the T x S scores to memory, reads them for the softmax, writes the pattern
+and reads it again: O(S**2) bytes. Flash attention keeps a tile of scores on chip and moves Q and
+the output once, K and V once per tile of queries (Dao et al. 2022, arXiv 2205.14135, theorem 2).
+Both do the same 4 * E matrix FLOPs per pair of query and key.
+
+Dimensions: B batch, T new tokens, S keys in view (cached and new), H query heads, K KV heads,
+E head dim. Causal counts are exact: query t of T sees S - T + t + 1 keys.
+"""
+
+from typing import NamedTuple
+
+from llamalab.errors import InputError
+from llamalab.units import storage_bytes
+
+QUERY_TILE = 128  # rows of Q that a flash kernel keeps on chip (FlashAttention-2, head dim 128)
+SOFTMAX_OPS = 3  # exponential, running sum, division: operations per score
+
+
+class AttentionShape(NamedTuple):
+    """One attention call: B, T, S, H, K, E and the dtypes of activations and of the KV cache."""
+
+    batch: int
+    new_tokens: int
+    context_tokens: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    dtype: str = "bf16"
+    kv_dtype: str = "bf16"
+
+    @property
+    def pairs_full(self) -> int:
+        """Query-key pairs of all heads, masked ones included: B * H * T * S."""
+        return self.batch * self.n_heads * self.new_tokens * self.context_tokens
+
+    @property
+    def pairs_causal(self) -> int:
+        """Query-key pairs that the causal mask leaves, exact: B * H * (T*S - T*(T-1)/2)."""
+        return self.batch * self.n_heads * causal_pairs(self.new_tokens, self.context_tokens)
+
+    @property
+    def query_elements(self) -> int:
+        """Elements of Q, and of the output: B * H * T * E."""
+        return self.batch * self.n_heads * self.new_tokens * self.head_dim
+
+    @property
+    def key_elements(self) -> int:
+        """Elements of K, and of V: B * K * S * E."""
+        return self.batch * self.n_kv_heads * self.context_tokens * self.head_dim
+
+
+class Step(NamedTuple):
+    """One step of an attention algorithm, for the whole call."""
+
+    name: str
+    flops_full: int
+    flops_causal: int
+    vector_flops: int
+    read_bytes: int
+    written_bytes: int
+
+    @property
+    def operations(self) -> int:
+        """Operations done: matrix products, masked ones included, and vector operations."""
+        return self.flops_full + self.vector_flops
+
+    @property
+    def intensity(self) -> float:
+        """Operations done per byte moved."""
+        return self.operations / (self.read_bytes + self.written_bytes)
+
+
+def causal_pairs(new_tokens: int, context_tokens: int) -> int:
+    """Query-key pairs under the causal mask when T queries end a context of S keys.
+
+    >>> causal_pairs(4, 4), causal_pairs(1, 4096)
+    (10, 4096)
+    """
+    if new_tokens > context_tokens:
+        raise InputError(
+            f"context must count the new tokens too; got {new_tokens} new tokens in a context of {context_tokens}"
+        )
+    return new_tokens * context_tokens - new_tokens * (new_tokens - 1) // 2
+
+
+def naive_steps(shape: AttentionShape) -> tuple[Step, Step, Step]:
+    """QK^T, softmax and PV with the score matrix in memory between them.
+
+    >>> steps = naive_steps(AttentionShape(1, 4096, 4096, 1, 1, 128, "fp16", "fp16"))
+    >>> round(total(steps).intensity)
+    62
+    """
+    scores = storage_bytes(shape.pairs_full, shape.dtype)
+    query = storage_bytes(shape.query_elements, shape.dtype)
+    keys = storage_bytes(shape.key_elements, shape.kv_dtype)
+    full, causal = 2 * shape.head_dim * shape.pairs_full, 2 * shape.head_dim * shape.pairs_causal
+    return (
+        Step("scores", full, causal, 0, query + keys, scores),
+        Step("softmax", 0, 0, SOFTMAX_OPS * shape.pairs_full, scores, scores),
+        Step("values", full, causal, 0, scores + keys, query),
+    )
+
+
+def flash_step(shape: AttentionShape, *, query_tile: int = QUERY_TILE) -> Step:
+    """The fused kernel: Q and output once, K and V once per tile of queries, no score matrix.
+
+    A tile reads only the keys that its last query may see.
+
+    >>> flash_step(AttentionShape(1, 1, 4096, 32, 8, 128)).read_bytes  # one query: K and V once
+    16785408
+    """
+    query = storage_bytes(shape.query_elements, shape.dtype)
+    keys_read = _keys_read(shape.new_tokens, shape.context_tokens, query_tile)
+    kv_elements = 2 * shape.batch * shape.n_kv_heads * shape.head_dim * keys_read
+    return Step(
+        "flash",
+        4 * shape.head_dim * shape.pairs_full,
+        4 * shape.head_dim * shape.pairs_causal,
+        SOFTMAX_OPS * shape.pairs_causal,
+        query + storage_bytes(kv_elements, shape.kv_dtype),
+        query,
+    )
+
+
+def total(steps: tuple[Step, ...]) -> Step:
+    """The steps of an algorithm added up."""
+    return Step("total", *(sum(step[i] for step in steps) for i in range(1, len(Step._fields))))
+
+
+def _keys_read(new_tokens: int, context_tokens: int, query_tile: int) -> int:
+    """Keys streamed over all query tiles: the sum of what the last query of each tile sees."""
+    past = context_tokens - new_tokens
+    full_tiles, rest = divmod(new_tokens, query_tile)
+    keys = full_tiles * past + query_tile * full_tiles * (full_tiles + 1) // 2
+    return keys + (context_tokens if rest else 0)

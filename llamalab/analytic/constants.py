@@ -1,0 +1,243 @@
+"""What fraction of its data sheet does a device reach? Fitted constants, and where they came from.
+
+Per class of operation: a fixed time t0, the efficiencies e_c and e_m against peak and bandwidth, and
+the exponent q of the soft maximum (llamalab.analytic.roofline). Three tiers, in rising trust:
+
+    bound       the data sheet; nothing is lost
+    shipped     constants below, fitted by experiments/fit_constants.py on single kernels
+    calibrated  rates measured on the machine at hand, read from a JSON file
+
+Shipped constants are fractions, so a device without kernel data takes those of the fitted device
+whose peak and bandwidth are nearest, and its prediction says so. Kernel data: microsoft/vidur
+7d47513 (MIT), data/profiling/compute; ai-dynamo/aiconfigurator 0.12 (Apache-2.0), vLLM 0.14.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llamalab.analytic.roofline import Rates
+from llamalab.errors import FormatError, InputError, MissingError, UnavailableError
+from llamalab.hardware import HardwareSpec, find_hardware
+
+TIERS = ("bound", "shipped", "calibrated")
+SCHEMA_VERSION = 1
+WEIGHT_ONLY = ("int8", "int4")  # stored small, multiplied in the dtype of the activations
+
+
+class ClassFit(NamedTuple):
+    """Constants of a class; `error` is the mean absolute relative error over the kernels it was fitted on."""
+
+    t0_s: float
+    compute_efficiency: float
+    memory_efficiency: float
+    q: float
+    kernels: int
+    error: float
+
+
+# Small messages: no kernel data; 8 us is what llm-analysis assumes for one.
+_ONE_SHOT = ClassFit(8e-6, 1.0, 1.0, 1.0, 0, math.nan)
+# Best bf16 and fp8 products measured on Hopper by one program: 0.803 and 0.734 of their peaks
+# (stas00/ml-engineering, "When Is It Worth Upgrading GPUs?", tables of MAMF). There are no fp8 kernels to fit on.
+_FP8_SHARE = 0.734 / 0.803
+_SOURCES = {
+    "a100-80gb-sxm": "vidur a100 (7B, 70B, TP 1-8): GEMM, elementwise; AIConfigurator: GEMM, attention",
+    "h100-80gb-sxm": "vidur h100 (7B, 70B, TP 1-8): GEMM, elementwise; AIConfigurator: GEMM, attention",
+    "h200-141gb-sxm": "AIConfigurator: GEMM, attention; elementwise from h100-80gb-sxm",
+}
+_FITTED: dict[str, dict[str, ClassFit]] = {
+    "a100-80gb-sxm": {
+        "gemm": ClassFit(5.49e-06, 0.777, 0.773, 1.83, 2202, 0.083),
+        "elementwise": ClassFit(3.29e-06, 1.000, 0.569, 1.00, 168, 0.172),
+        "attention_prefill": ClassFit(1.14e-05, 0.587, 0.449, 1.00, 569, 0.080),
+        "attention_decode": ClassFit(1.94e-05, 0.878, 0.749, 1.11, 596, 0.120),
+        "collective": ClassFit(4.87e-05, 1.000, 0.577, 1.00, 2790, 0.088),
+    },
+    "h100-80gb-sxm": {
+        "gemm": ClassFit(5.46e-06, 0.780, 0.924, 2.55, 2202, 0.099),
+        "elementwise": ClassFit(2.63e-06, 1.000, 0.657, 1.00, 168, 0.178),
+        "attention_prefill": ClassFit(1.29e-05, 0.612, 0.416, 1.06, 569, 0.097),
+        "attention_decode": ClassFit(1.24e-05, 0.072, 0.930, 2.60, 596, 0.108),
+        "collective": ClassFit(2.8e-05, 1.000, 0.777, 1.00, 2790, 0.076),
+    },
+    "h200-141gb-sxm": {
+        "gemm": ClassFit(5.98e-06, 0.746, 0.875, 5.20, 2016, 0.086),
+        "elementwise": ClassFit(2.63e-06, 1.000, 0.657, 1.00, 168, 0.178),
+        "attention_prefill": ClassFit(1.28e-05, 0.591, 0.314, 1.09, 569, 0.088),
+        "attention_decode": ClassFit(1.26e-05, 0.073, 0.908, 2.22, 596, 0.119),
+        "collective": ClassFit(2.8e-05, 1.000, 0.777, 1.00, 2790, 0.076),
+    },
+}
+# A gather is a copy with an index.
+SHIPPED: dict[str, dict[str, ClassFit]] = {
+    device: {**classes, "gather": classes["elementwise"], "collective_one_shot": _ONE_SHOT}
+    for device, classes in _FITTED.items()
+}
+
+
+class Constants(NamedTuple):
+    """Rates by class for one device and dtype, the basis of a prediction with them, and its usual error.
+
+    `spread` is the relative half-width within which about 9 of 10 scored points lie; None for a bound.
+    """
+
+    rates: Mapping[str, Rates]
+    basis: str
+    spread: float | None
+
+    def interval(self, time_s: float, bound_s: float) -> tuple[float, float | None]:
+        """Low and high end of a predicted time, never below its bound; a bound has no high end."""
+        if self.spread is None:
+            return time_s, None
+        return max(bound_s, time_s * (1 - self.spread)), time_s * (1 + self.spread)
+
+
+# Half-widths from docs/accuracy.md: 9 of 10 published points of fitted devices; doubled where transferred.
+SPREAD = 0.20
+TRANSFERRED_SPREAD = 0.40
+
+
+def choose(
+    spec: HardwareSpec, tier: str, dtype: str, weight_dtype: str | None = None, *, file: Path | None = None
+) -> Constants:
+    """The constants of a tier for `spec`; `file` holds calibrated ones (default: default_path).
+
+    Raises MissingError where there is no calibration, UnavailableError where the device has no such peak.
+    """
+    if tier == "calibrated":
+        return read_constants(file or default_path(spec.name), dtype)
+    bounds = data_sheet(spec, dtype, weight_dtype or dtype)
+    if tier == "bound":
+        return Constants(bounds, "bound (data sheet)", None)
+    if tier != "shipped":
+        raise InputError(f"basis must be one of {', '.join(TIERS)}; got {tier!r}")
+    fitted = nearest_fitted(spec)
+    rates = {name: _with_losses(rates, SHIPPED[fitted][name]) for name, rates in bounds.items()}
+    if product_dtype(spec, dtype, weight_dtype or dtype) == "fp8":
+        rates["gemm"] = rates["gemm"]._replace(compute_efficiency=_FP8_SHARE * rates["gemm"].compute_efficiency)
+    if fitted == spec.name:
+        return Constants(rates, "shipped", SPREAD)
+    return Constants(rates, f"shipped (transferred from {fitted})", TRANSFERRED_SPREAD)
+
+
+def data_sheet(spec: HardwareSpec, dtype: str, weight_dtype: str) -> dict[str, Rates]:
+    """Rates by class at the data-sheet peaks, without any loss."""
+    bandwidth, link = spec.bandwidth_bytes_per_s, spec.interconnect_bytes_per_s
+    attention = Rates(_peak(spec, dtype), bandwidth)
+    rates = {
+        "gather": Rates(None, bandwidth),
+        "gemm": Rates(_peak(spec, product_dtype(spec, dtype, weight_dtype)), bandwidth),
+        "elementwise": Rates(None, bandwidth),
+        "attention_prefill": attention,
+        "attention_decode": attention,
+    }
+    # The figure of a data sheet counts both directions; a ring sends in one while it receives in the other.
+    return rates | (dict.fromkeys(("collective", "collective_one_shot"), Rates(None, link / 2)) if link else {})
+
+
+def product_dtype(spec: HardwareSpec, dtype: str, weight_dtype: str) -> str:
+    """The dtype that matrix products run in: the weights' where they are no mere storage and the device has it.
+
+    >>> product_dtype(find_hardware("h200"), "bf16", "int4"), product_dtype(find_hardware("h200"), "bf16", "fp8")
+    ('bf16', 'fp8')
+    """
+    if weight_dtype == dtype:
+        return dtype
+    storage_only = weight_dtype in WEIGHT_ONLY or spec.peak_flops_per_s.get(weight_dtype) is None
+    return dtype if storage_only else weight_dtype
+
+
+def nearest_fitted(spec: HardwareSpec) -> str:
+    """The fitted device whose bf16 (or fp16) peak and bandwidth are nearest, as ratios.
+
+    >>> nearest_fitted(find_hardware("b200")), nearest_fitted(find_hardware("a100-40gb-sxm"))
+    ('h200-141gb-sxm', 'a100-80gb-sxm')
+    """
+
+    def distance(name: str) -> float:
+        other = find_hardware(name)
+        peak = _matrix_peak(spec) / _matrix_peak(other)
+        return math.hypot(math.log(peak), math.log(spec.bandwidth_bytes_per_s / other.bandwidth_bytes_per_s))
+
+    return spec.name if spec.name in SHIPPED else min(SHIPPED, key=distance)
+
+
+def default_path(device: str) -> Path:
+    """Where the constants calibrated on this machine are kept."""
+    base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+    return Path(base) / "llamalab" / f"{device}.json"
+
+
+def to_json(device: str, dtype: str, made_on: str, rates: Mapping[str, Rates], validation: Mapping[str, Any]) -> str:
+    """Calibrated constants as text for default_path.
+
+    `validation` holds `prefill_error` and `decode_error`, mean absolute relative errors on shapes that the
+    calibration did not see, and `points`, how many.
+    """
+    return json.dumps(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "llamalab-constants",
+            "device": device,
+            "dtype": dtype,
+            "made_on": made_on,
+            "classes": {name: rate._asdict() for name, rate in rates.items()},
+            "validation": dict(validation),
+        },
+        indent=2,
+    )
+
+
+def read_constants(path: Path, dtype: str) -> Constants:
+    """Constants from a file that to_json wrote. Raises MissingError, FormatError, or InputError for another dtype."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(
+            f"calibrated constants must exist; there are none at {path}; run llamalab calibrate first"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path} must be a readable JSON file; got {error}") from None
+    try:
+        if (data["kind"], data["schema_version"]) != ("llamalab-constants", SCHEMA_VERSION):
+            raise FormatError(f"{path} must hold llamalab-constants of schema {SCHEMA_VERSION}; got {data['kind']!r}")
+        rates = {name: Rates(**fields) for name, fields in data["classes"].items()}
+        made_for, validation = data["dtype"], data["validation"]
+        spread = 2.0 * max(validation["prefill_error"], validation["decode_error"])
+        basis = f"calibrated on {data['device']} {data['made_on']}"
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{path} must be written by llamalab calibrate; {error} is wrong") from None
+    for name, rate in rates.items():
+        _check(path, name, rate)
+    if made_for != dtype:
+        raise InputError(f"constants of {path} must be for {dtype}; they are for {made_for}; calibrate with {dtype}")
+    return Constants(rates, basis, spread)
+
+
+def _check(path: Path, name: str, rate: Rates) -> None:
+    # An efficiency above 1 would put a prediction below its bound.
+    sound = 0 < rate.compute_efficiency <= 1 and 0 < rate.memory_efficiency <= 1 and rate.q >= 1 and rate.t0_s >= 0
+    if not (sound and rate.bandwidth_bytes_per_s > 0 and (rate.peak_flops_per_s is None or rate.peak_flops_per_s > 0)):
+        raise FormatError(f"{path} must hold efficiencies in (0, 1], q >= 1 and positive rates; {name} has {rate}")
+
+
+def _with_losses(rates: Rates, fit: ClassFit) -> Rates:
+    return rates._replace(
+        t0_s=fit.t0_s, compute_efficiency=fit.compute_efficiency, memory_efficiency=fit.memory_efficiency, q=fit.q
+    )
+
+
+def _peak(spec: HardwareSpec, dtype: str) -> float:
+    peak = spec.peak_flops_per_s.get(dtype)
+    if peak is None:
+        known = ", ".join(name for name, value in spec.peak_flops_per_s.items() if value and name != "tf32")
+        raise UnavailableError(f"{spec.name} must have a {dtype} peak to predict with; it has {known}; choose one")
+    return peak
+
+
+def _matrix_peak(spec: HardwareSpec) -> float:
+    return spec.peak_flops_per_s.get("bf16") or spec.peak_flops_per_s.get("fp16") or _peak(spec, "fp32")

@@ -1,0 +1,235 @@
+"""How long does a whole run take: a prompt, then token after token over a growing context?
+
+    total = prefill + (G - 1) * mean of decode(P + 1 .. P + G - 1)
+
+The prefill gives the first of G tokens; each later one is a decode step whose context counts the new
+token. Only attention depends on the context, and its time is all but linear in it, so the mean over
+the run is Simpson's rule over the first, the middle and the last step, not a loop over tokens.
+
+Nothing is predicted for a run that does not fit: weights, KV cache of the whole run and the largest
+activations of a pass, per rank, must fit into the memory of the device.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from llamalab.analytic.activations import peak_activation_bytes
+from llamalab.analytic.constants import Constants
+from llamalab.analytic.ops import Op, chunks, forward_ops
+from llamalab.analytic.parallel import shard
+from llamalab.analytic.params import weights
+from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
+from llamalab.arch import LlamaArch
+from llamalab.errors import DoesNotFitError, InputError, UnavailableError
+from llamalab.hardware import HardwareSpec
+from llamalab.units import format_bytes, storage_bytes
+
+CACHED_PASSES = 4096  # a sweep meets the same pass once per device
+
+
+class Workload(NamedTuple):
+    """What is run: B prompts of P tokens, G tokens generated after each, in which number formats."""
+
+    prompt: int
+    generate: int = 1
+    batch: int = 1
+    dtype: str = "bf16"
+    weight_dtype: str | None = None
+    kv_dtype: str | None = None
+    attention: str = "flash"
+    fused: bool = True
+    tensor_parallel: int = 1
+    chunk: int | None = None
+
+
+class Memory(NamedTuple):
+    """Bytes that one rank needs at the end of a run."""
+
+    weight_bytes: int
+    kv_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+class Times(NamedTuple):
+    """Seconds of a run; `decode_s_per_token` is the mean over the run, None where one token is generated."""
+
+    prefill_s: float
+    decode_s_per_token: float | None
+    total_s: float
+    tokens_per_s: float
+
+
+class Forecast(NamedTuple):
+    """Predicted and bounding times of a run, the basis, and the passes behind them.
+
+    `interval` is the low and high end of total_s, never below the bound; high is None for a bound.
+    `decode_ops` are those of the middle step, empty where one token is generated.
+    """
+
+    times: Times
+    bound: Times
+    basis: str
+    interval: tuple[float, float | None]
+    memory: Memory
+    prefill_ops: tuple[Op, ...]
+    decode_ops: tuple[Op, ...]
+    constants: Constants
+
+
+def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Constants) -> Forecast:
+    """Predict a run. Raises DoesNotFitError, by how much; UnavailableError for ranks without a link.
+
+    >>> from llamalab.analytic.constants import choose
+    >>> from llamalab.hardware import find_hardware
+    >>> from llamalab.presets import PRESETS
+    >>> spec, run = find_hardware("h200"), Workload(2048)
+    >>> round(1e3 * forecast(PRESETS["7b"].arch, run, spec, choose(spec, "bound", "bf16")).times.prefill_s, 1)
+    30.5
+    """
+    memory = check_memory(arch, work, spec)
+    check_link(work, spec)
+    bounds = {name: rates.bound() for name, rates in constants.rates.items()}
+    times, bound = run_times(arch, work, constants.rates), run_times(arch, work, bounds)
+    interval = constants.interval(times.total_s, bound.total_s)
+    prefill = prefill_passes(arch, work)[-1]
+    steps = decode_contexts(work)
+    middle = pass_ops(arch, work, 1, steps[1][1]) if steps else ()
+    return Forecast(times, bound, constants.basis, interval, memory, prefill, middle, constants)
+
+
+def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates]) -> Times:
+    """Seconds of a run at given rates; no check of memory."""
+    prefill_s = sum(pass_s(ops, rates) for ops in prefill_passes(arch, work))
+    steps = decode_contexts(work)
+    decode_s = sum(weight * pass_s(pass_ops(arch, work, 1, context), rates) for weight, context in steps)
+    total_s = prefill_s + (work.generate - 1) * decode_s
+    tokens = work.batch * work.generate
+    return Times(prefill_s, decode_s if steps else None, total_s, tokens / total_s)
+
+
+def prefill_passes(arch: LlamaArch, work: Workload) -> list[tuple[Op, ...]]:
+    """The op tables of the prompt: one, or one per chunk."""
+    parts = chunks(work.prompt, work.chunk or work.prompt)
+    return [pass_ops(arch, work, new, context) for new, context in parts]
+
+
+def decode_contexts(work: Workload) -> list[tuple[float, int]]:
+    """Simpson's weights and the contexts they go with; empty where the prefill gives the only token.
+
+    >>> decode_contexts(Workload(prompt=100, generate=4))
+    [(0.16666666666666666, 101), (0.6666666666666666, 102), (0.16666666666666666, 103)]
+    """
+    if work.prompt < 1 or work.generate < 1:
+        raise InputError(f"prompt and generate must be at least 1; got {work.prompt} and {work.generate}")
+    first, last = work.prompt + 1, work.prompt + work.generate - 1
+    if last < first:
+        return []
+    middle, odd = divmod(first + last, 2)
+    if odd:  # an even number of steps has two middles
+        return [(1 / 6, first), (1 / 3, middle), (1 / 3, middle + 1), (1 / 6, last)]
+    return [(1 / 6, first), (2 / 3, middle), (1 / 6, last)]
+
+
+@lru_cache(maxsize=CACHED_PASSES)
+def _ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:
+    return forward_ops(
+        arch,
+        new_tokens=new_tokens,
+        context_tokens=context_tokens,
+        batch=work.batch,
+        dtype=work.dtype,
+        kv_dtype=work.kv_dtype,
+        weight_dtype=work.weight_dtype,
+        attention=work.attention,
+        fused=work.fused,
+        tensor_parallel=work.tensor_parallel,
+    )
+
+
+def pass_ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:
+    """The op table of one pass of a run, remembered."""
+    return _ops(arch, work._replace(prompt=1, generate=1, chunk=None), new_tokens, context_tokens)
+
+
+def pass_s(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> float:
+    """Seconds of one pass: what total_s(ops, predict_pass(ops, rates)) gives, without the table."""
+    seconds = 0.0
+    for op in ops:
+        peak, bandwidth, t0, compute, memory, q = rates_of_op(op, rates)
+        compute_s = op.flops_causal / (peak * compute) if peak else 0.0
+        seconds += op.count * (t0 + soft_maximum(compute_s, moved_bytes(op) / (bandwidth * memory), q))
+    return seconds
+
+
+def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
+    """Weights, KV cache of prompt and generated tokens, and the largest activations, of one rank."""
+    part = shard(arch, work.tensor_parallel)
+    tokens = work.batch * (work.prompt + work.generate)
+    kv_elements = 2 * arch.n_layers * part.kv_dim
+    peak = _peak_activations(arch, min(work.chunk or work.prompt, work.prompt), work)
+    return Memory(
+        stored_weight_bytes(arch, work.dtype, work.weight_dtype or work.dtype, work.tensor_parallel),
+        storage_bytes(kv_elements, work.kv_dtype or work.dtype) * tokens,
+        -(-peak // work.tensor_parallel),
+    )
+
+
+@lru_cache(maxsize=CACHED_PASSES)
+def _activations(arch: LlamaArch, new: int, context: int, batch: int, dtype: str, attention: str) -> int:
+    return peak_activation_bytes(
+        arch, new_tokens=new, context_tokens=context, batch=batch, dtype=dtype, attention=attention
+    ).bytes
+
+
+def _peak_activations(arch: LlamaArch, new: int, work: Workload) -> int:
+    return _activations(arch, new, work.prompt, work.batch, work.dtype, work.attention)
+
+
+@lru_cache(maxsize=256)
+def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, ranks: int) -> int:
+    """Bytes of the weights on one rank: matrices in `weight_dtype`, embedding and norms in `dtype`.
+
+    >>> from llamalab.presets import PRESETS
+    >>> stored_weight_bytes(PRESETS["7b"].arch, "bf16", "bf16", 1)
+    13476831232
+    """
+    part, stored = shard(arch, ranks), 0
+    for weight in weights(arch):
+        matrix = len(weight.shape) == 2
+        kind = weight_dtype if matrix and not weight.name.startswith("tok_embeddings") else dtype
+        elements = weight.parameters // weight.count
+        if ".wk." in weight.name or ".wv." in weight.name:
+            elements = part.kv_dim * arch.dim
+        elif matrix:
+            elements //= ranks
+        stored += weight.count * storage_bytes(elements, kind)
+    return stored
+
+
+def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
+    """What the run needs of each device. Raises DoesNotFitError, saying by how much."""
+    needed = memory_needed(arch, work)
+    short = needed.total_bytes - spec.memory_bytes
+    if short > 0:
+        ranks = f" on each of {work.tensor_parallel} devices" if work.tensor_parallel > 1 else ""
+        raise DoesNotFitError(
+            f"the run must fit into {spec.name}: it needs {format_bytes(needed.total_bytes)}{ranks} (weights "
+            f"{format_bytes(needed.weight_bytes)}, KV cache {format_bytes(needed.kv_bytes)}, activations "
+            f"{format_bytes(needed.activation_bytes)}) of {format_bytes(spec.memory_bytes)}, "
+            f"{format_bytes(short)} too much; try a smaller batch, more --tensor-parallel or a smaller dtype"
+        )
+    return needed
+
+
+def check_link(work: Workload, spec: HardwareSpec) -> None:
+    """Raises UnavailableError where several ranks have no known link between them."""
+    if work.tensor_parallel > 1 and not spec.interconnect_bytes_per_s:
+        raise UnavailableError(
+            f"tensor parallelism must have a known interconnect; {spec.name} has none; use --tensor-parallel 1"
+        )

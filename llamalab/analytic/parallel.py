@@ -1,0 +1,93 @@
+"""What does one rank of a tensor-parallel model hold, compute and send?
+
+Megatron sharding, as Meta's own code does it (fairscale nn/model_parallel/layers.py): wq, wk, wv, w1,
+w3 and the head by output rows, wo and w2 by input columns, the embedding by its columns; norms are
+replicated. One forward pass all-reduces the residual twice a layer and gathers embedding and logits.
+
+A ring over N ranks sends 2 (N-1)/N of the buffer per rank for an all-reduce and (N-1)/N of the whole
+for an all-gather; the first and last byte of a step are in flight at once in both directions.
+"""
+
+from typing import NamedTuple
+
+from llamalab.arch import LlamaArch
+from llamalab.errors import InputError
+
+
+# Below these sizes servers send to all ranks at once instead of round a ring (vLLM csrc/custom_all_reduce.cuh).
+ONE_SHOT_BYTES, ONE_SHOT_BYTES_MANY, MANY_RANKS = 512 * 1024, 256 * 1024, 4
+
+
+class Shard(NamedTuple):
+    """The sizes that one of `ranks` ranks works on; KV heads are replicated where there are fewer than ranks."""
+
+    ranks: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    dim: int
+    ffn_dim: int
+    vocab_size: int
+
+    @property
+    def query_dim(self) -> int:
+        """Width of this rank's queries."""
+        return self.n_heads * self.head_dim
+
+    @property
+    def kv_dim(self) -> int:
+        """Width of this rank's keys, and of its values."""
+        return self.n_kv_heads * self.head_dim
+
+
+def shard(arch: LlamaArch, ranks: int = 1) -> Shard:
+    """The share of one rank; `dim` is its columns of the embedding.
+
+    >>> from llamalab.presets import PRESETS
+    >>> shard(PRESETS["70b"].arch, 8)[1:3], shard(PRESETS["70b"].arch, 8).ffn_dim
+    ((8, 1), 3584)
+    """
+    sizes = {"n_heads": arch.n_heads, "dim": arch.dim, "ffn_dim": arch.ffn_dim, "vocab_size": arch.vocab_size}
+    for name, size in sizes.items():
+        if ranks < 1 or size % ranks:
+            raise InputError(f"tensor-parallel ranks must divide {name}={size}; got {ranks}")
+    if arch.n_kv_heads % ranks and ranks % arch.n_kv_heads:
+        raise InputError(
+            f"tensor-parallel ranks must divide n_kv_heads={arch.n_kv_heads} or be a multiple of it; got {ranks}"
+        )
+    return Shard(
+        ranks,
+        arch.n_heads // ranks,
+        max(1, arch.n_kv_heads // ranks),
+        arch.head_dim,
+        arch.dim // ranks,
+        arch.ffn_dim // ranks,
+        arch.vocab_size // ranks,
+    )
+
+
+def all_reduce_bytes(buffer_bytes: int, ranks: int) -> int:
+    """Bytes that one rank sends in a ring all-reduce.
+
+    >>> all_reduce_bytes(1000, 4)
+    1500
+    """
+    return -(-2 * (ranks - 1) * buffer_bytes // ranks)
+
+
+def all_gather_bytes(whole_bytes: int, ranks: int) -> int:
+    """Bytes that one rank sends in a ring all-gather of `whole_bytes`.
+
+    >>> all_gather_bytes(1000, 4)
+    750
+    """
+    return -(-(ranks - 1) * whole_bytes // ranks)
+
+
+def is_one_shot(buffer_bytes: int, ranks: int) -> bool:
+    """Whether a collective is so small that its latency is all that counts.
+
+    >>> is_one_shot(8192 * 2, 8), is_one_shot(2048 * 8192 * 2, 8)
+    (True, False)
+    """
+    return buffer_bytes < (ONE_SHOT_BYTES_MANY if ranks > MANY_RANKS else ONE_SHOT_BYTES)

@@ -1,0 +1,91 @@
+"""How many parameters? P = 2VD + L(2 D**2 + 2 D K E + 3 D F + 2 D) + D, counted matrix by matrix.
+
+The same list of weights gives the parameter count, the bytes that decode streams, and the names
+and shapes that checkpoints are checked against.
+"""
+
+from typing import NamedTuple
+
+from llamalab.arch import LlamaArch
+from llamalab.units import storage_bytes
+
+
+class Weight(NamedTuple):
+    """One parameter tensor of the model, under Meta's name; `count` is how often it occurs."""
+
+    name: str
+    shape: tuple[int, ...]
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all occurrences together."""
+        elements = self.count
+        for size in self.shape:
+            elements *= size
+        return elements
+
+
+def weights(arch: LlamaArch) -> tuple[Weight, ...]:
+    """Every weight in the order of a forward pass; per-layer names carry a `*`.
+
+    A tied model has no `output.weight`: it reuses the embedding.
+
+    >>> from llamalab.presets import PRESETS
+    >>> weights(PRESETS["70b"].arch)[3]
+    Weight(name='layers.*.attention.wk.weight', shape=(1024, 8192), count=80)
+    """
+    dim, layers, kv_dim, ffn_dim = arch.dim, arch.n_layers, arch.kv_dim, arch.ffn_dim
+    head = () if arch.tied_embeddings else (Weight("output.weight", (arch.vocab_size, dim), 1),)
+    return (
+        Weight("tok_embeddings.weight", (arch.vocab_size, dim), 1),
+        Weight("layers.*.attention_norm.weight", (dim,), layers),
+        Weight("layers.*.attention.wq.weight", (dim, dim), layers),
+        Weight("layers.*.attention.wk.weight", (kv_dim, dim), layers),
+        Weight("layers.*.attention.wv.weight", (kv_dim, dim), layers),
+        Weight("layers.*.attention.wo.weight", (dim, dim), layers),
+        Weight("layers.*.ffn_norm.weight", (dim,), layers),
+        Weight("layers.*.feed_forward.w1.weight", (ffn_dim, dim), layers),
+        Weight("layers.*.feed_forward.w3.weight", (ffn_dim, dim), layers),
+        Weight("layers.*.feed_forward.w2.weight", (dim, ffn_dim), layers),
+        Weight("norm.weight", (dim,), 1),
+        *head,
+    )
+
+
+def parameter_count(arch: LlamaArch) -> int:
+    """Parameters of the whole model.
+
+    >>> from llamalab.presets import PRESETS
+    >>> parameter_count(PRESETS["7b"].arch)
+    6738415616
+    """
+    return sum(weight.parameters for weight in weights(arch))
+
+
+def components(arch: LlamaArch) -> dict[str, int]:
+    """Parameters by part of the model: embedding, attention, feed_forward, norms, output."""
+    parts = dict.fromkeys(("embedding", "attention", "feed_forward", "norms", "output"), 0)
+    for weight in weights(arch):
+        parts[_part(weight.name)] += weight.parameters
+    return parts
+
+
+def weight_bytes(arch: LlamaArch, dtype: str = "bf16") -> int:
+    """Bytes of all weights in one dtype.
+
+    >>> from llamalab.presets import PRESETS
+    >>> weight_bytes(PRESETS["7b"].arch)
+    13476831232
+    """
+    return storage_bytes(parameter_count(arch), dtype)
+
+
+def _part(name: str) -> str:
+    if "norm" in name:
+        return "norms"
+    if ".attention." in name:
+        return "attention"
+    if ".feed_forward." in name:
+        return "feed_forward"
+    return "embedding" if name.startswith("tok_embeddings") else "output"

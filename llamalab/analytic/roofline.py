@@ -1,0 +1,92 @@
+"""How long should an operation take? t0 + softmax_q(FLOPs / (e_c * peak), bytes / (e_m * bandwidth)).
+
+The soft maximum (x**q + y**q)**(1/q) is the classic roofline for q -> infinity; a finite q says
+that compute and memory overlap imperfectly, q = 1 that they do not overlap at all. The bound is the
+plain maximum at the peaks, without t0: no prediction falls below it (Williams et al. 2009, Roofline).
+A collective moves its link_bytes over the interconnect instead of its bytes over the memory.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from llamalab.analytic.ops import Op
+
+SHARP = 64.0  # an exponent at which the soft maximum is the maximum to within 1.1 %
+
+
+class Rates(NamedTuple):
+    """What a class of operations reaches on one machine.
+
+    `peak_flops_per_s` is None where the class is never limited by arithmetic.
+    """
+
+    peak_flops_per_s: float | None
+    bandwidth_bytes_per_s: float
+    t0_s: float = 0.0
+    compute_efficiency: float = 1.0
+    memory_efficiency: float = 1.0
+    q: float = SHARP
+
+    def bound(self) -> "Rates":
+        """The same machine without its losses: what physics allows."""
+        return Rates(self.peak_flops_per_s, self.bandwidth_bytes_per_s)
+
+
+class Prediction(NamedTuple):
+    """Seconds of one occurrence of an op, its bound, and what limits it: compute, memory, latency."""
+
+    time_s: float
+    bound_s: float
+    limit: str
+
+
+def predict(op: Op, rates: Rates) -> Prediction:
+    """The time of one occurrence of `op`.
+
+    >>> op = Op("x", "gemm", 1, 200, 200, 0, 40, 5, 5)
+    >>> predict(op, Rates(100.0, 100.0, t0_s=1.0)).limit
+    'compute'
+    """
+    compute_s = op.flops_causal / rates.peak_flops_per_s if rates.peak_flops_per_s else 0.0
+    memory_s = moved_bytes(op) / rates.bandwidth_bytes_per_s
+    slow_compute, slow_memory = compute_s / rates.compute_efficiency, memory_s / rates.memory_efficiency
+    work_s = soft_maximum(slow_compute, slow_memory, rates.q)
+    limit = "latency" if rates.t0_s > work_s else "compute" if slow_compute > slow_memory else "memory"
+    return Prediction(rates.t0_s + work_s, max(compute_s, memory_s), limit)
+
+
+def rates_of_op(op: Op, rates: Mapping[str, Rates]) -> Rates:
+    """The constants an op is timed with: those of its rate class, or of its kind where there are none."""
+    own = rates.get(op.rate_class)
+    return rates[op.kind] if own is None else own
+
+
+def predict_pass(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> dict[str, Prediction]:
+    """Predictions by op name; `rates` maps a rate class, or a whole kind, to what it reaches."""
+    return {op.name: predict(op, rates_of_op(op, rates)) for op in ops}
+
+
+def total_s(ops: tuple[Op, ...], predictions: Mapping[str, Prediction]) -> float:
+    """Seconds of the whole pass: every op times its count."""
+    return sum(op.count * predictions[op.name].time_s for op in ops)
+
+
+def moved_bytes(op: Op) -> int:
+    """Bytes that take the op's time: over the links for a collective, for all else through memory, each once.
+
+    What is read again within an op comes from a cache at best, so that it is no part of a bound; its
+    cost is in the constants, which are fitted on this count.
+    """
+    return op.link_bytes if op.kind == "collective" else op.bytes - op.reread_bytes
+
+
+def soft_maximum(x: float, y: float, q: float) -> float:
+    """(x**q + y**q)**(1/q), safe against overflow and underflow.
+
+    >>> soft_maximum(3.0, 4.0, 2.0)
+    5.0
+    """
+    largest = max(x, y)
+    if largest == 0.0:
+        return 0.0
+    return float(largest * ((x / largest) ** q + (y / largest) ** q) ** (1 / q))

@@ -1,0 +1,92 @@
+"""What does PyTorch's attention compiler make of the same mask? flex_attention, compiled for the causal rule.
+
+The mask is a Python function; the compiler fuses it into a flash kernel. Which tiles of the score
+matrix are empty, full or on the diagonal is known in advance from the rule, so it is written down
+instead of being searched in a T x S mask.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from llamalab.analytic.attention import AttentionShape
+from llamalab.attention.limits import shape_of
+from llamalab.attention.shapes import check_shapes
+from llamalab.errors import UnavailableError
+
+TILE = 128
+MIN_HEAD_DIM = 16
+MOST_KINDS = 256  # combinations of dtype, heads and head dim that one process compiles for
+
+
+def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
+    """Causal attention; compiled at the first call of each kind. Raises InputError, UnavailableError."""
+    check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
+    check(shape_of(q_BHTE, k_BKSE), q_BHTE.device)
+    mask = causal_block_mask(q_BHTE.shape[2], k_BKSE.shape[2], query_offset, q_BHTE.device)
+    grouped = q_BHTE.shape[1] != k_BKSE.shape[1]
+    # Past the limit PyTorch would run the attention uncompiled, with all scores in memory, and not say so.
+    with torch._dynamo.config.patch(recompile_limit=MOST_KINDS):
+        z_BHTE: Tensor = _compiled()(q_BHTE, k_BKSE, v_BKSE, block_mask=mask, enable_gqa=grouped)
+    return z_BHTE
+
+
+def check(shape: AttentionShape, device: torch.device) -> None:
+    """Say what compiled flex attention cannot do. Raises UnavailableError."""
+    if device.type not in ("cpu", "cuda"):
+        raise UnavailableError(f"attention 'flex' compiles for cpu and cuda; got {device.type}; take 'sdpa'")
+    if shape.dtype not in ("bf16", "fp16", "fp32"):
+        raise UnavailableError(f"attention 'flex' computes in bf16, fp16 or fp32; got {shape.dtype}; take 'naive'")
+    if shape.head_dim < MIN_HEAD_DIM:
+        raise UnavailableError(
+            f"attention 'flex' takes head dims of at least {MIN_HEAD_DIM}; got {shape.head_dim}; take 'sdpa'"
+        )
+
+
+@functools.lru_cache(maxsize=64)  # a decode step has a new length every time: keep the last few
+def causal_block_mask(new_tokens: int, context: int, query_offset: int, device: torch.device) -> BlockMask:
+    """Which tiles to visit: those up to the last query's last key, the ones on the diagonal with a mask.
+
+    >>> causal_block_mask(256, 256, 0, torch.device("cpu")).kv_num_blocks.tolist()
+    [[[1, 1]]]
+    """
+    partial, full = zip(*_tiles(new_tokens, context, query_offset), strict=True)
+    offset = torch.tensor(query_offset, device=device)
+
+    def visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return key <= query + offset
+
+    return BlockMask.from_kv_blocks(
+        *_listed(partial, context, device),
+        *_listed(full, context, device),
+        BLOCK_SIZE=TILE,
+        mask_mod=visible,
+        seq_lengths=(new_tokens, context),
+    )
+
+
+def _tiles(new_tokens: int, context: int, query_offset: int) -> list[tuple[range, range]]:
+    """For each tile of queries: the tiles of keys that some query sees in part, and those that all see in full."""
+    tiles = []
+    for start in range(0, new_tokens, TILE):
+        seen_by_all = (query_offset + start + 1) // TILE
+        seen_by_any = -(-(query_offset + min(start + TILE, new_tokens)) // TILE)
+        tiles.append((range(seen_by_all, seen_by_any), range(seen_by_all)))
+    return tiles
+
+
+def _listed(rows: tuple[range, ...], context: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Counts (1, 1, query tiles) and, padded to the same width, indices of the tiles of keys."""
+    width = -(-context // TILE)
+    counts = torch.tensor([[[len(row) for row in rows]]], dtype=torch.int32, device=device)
+    indices = [[*row, *(0 for _ in range(width - len(row)))] for row in rows]
+    return counts, torch.tensor([[indices]], dtype=torch.int32, device=device)
+
+
+@functools.cache
+def _compiled() -> Callable[..., Any]:
+    return torch.compile(flex_attention, fullgraph=True)

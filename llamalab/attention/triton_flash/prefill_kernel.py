@@ -1,0 +1,69 @@
+"""How fast can many queries attend? One program per tile of queries and head, keys streamed past it.
+
+Tiles of keys that every query of the tile sees need no mask; only those on the diagonal do. The
+programs with the most keys start first, so that none is left alone at the end. The tile's own
+row of heads comes before the next head's, so that programs running together share K and V in L2.
+"""
+
+import triton
+import triton.language as tl
+
+from llamalab.attention.triton_flash.step_kernel import attend_tile, finish, load_tile
+
+
+@triton.jit(do_not_specialize=["new_tokens", "context_tokens", "query_offset", "bucket"])
+def prefill_kernel(
+    q_ptr, k_ptr, v_ptr, z_ptr, lse_ptr,
+    stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_kt,
+    stride_vb, stride_vh, stride_vt, stride_zb, stride_zh, stride_zt,
+    new_tokens, context_tokens, query_offset, bucket, scale_log2,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, PRECISION: tl.constexpr,
+    QUERY_TILE: tl.constexpr, KEY_TILE: tl.constexpr,
+):  # fmt: skip
+    """One tile of queries of one head against all keys that it may see."""
+    first = (tl.num_programs(0) - 1 - tl.program_id(0)) * QUERY_TILE  # the longest row of keys first
+    head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    kv_head = (head // GROUP).to(tl.int64)
+    k_ptr += batch * stride_kb + kv_head * stride_kh
+    v_ptr += batch * stride_vb + kv_head * stride_vh
+    token_R, e = first + tl.arange(0, QUERY_TILE), tl.arange(0, PADDED_DIM)
+    inside_R, inside_E = token_R < new_tokens, e < HEAD_DIM
+    position_R = query_offset + token_R
+    q_ptr += batch * stride_qb + head.to(tl.int64) * stride_qh
+    q_RE = load_tile(
+        q_ptr + token_R[:, None] * stride_qt + e[None, :],
+        inside_R[:, None], inside_E[None, :], True, PADDED_DIM != HEAD_DIM,
+    )  # fmt: skip
+    max_R = tl.full([QUERY_TILE], float("-inf"), tl.float32)
+    sum_R = tl.zeros([QUERY_TILE], tl.float32)
+    acc_RE = tl.zeros([QUERY_TILE, PADDED_DIM], tl.float32)
+
+    visible_to_all = (query_offset + first + 1) // KEY_TILE * KEY_TILE
+    visible_to_any = query_offset + tl.minimum(first + QUERY_TILE, new_tokens)
+    for start in range(0, visible_to_all, KEY_TILE):
+        max_R, sum_R, acc_RE = attend_tile(
+            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, context_tokens,
+            position_R, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, False, PRECISION,
+        )  # fmt: skip
+    for start in range(visible_to_all, visible_to_any, KEY_TILE):
+        max_R, sum_R, acc_RE = attend_tile(
+            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, context_tokens,
+            position_R, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, True, PRECISION,
+        )  # fmt: skip
+
+    z_RE, lse_R = finish(max_R, sum_R, acc_RE)
+    z_ptr += batch * stride_zb + head.to(tl.int64) * stride_zh
+    z_pointers = z_ptr + token_R[:, None] * stride_zt + e[None, :]
+    tl.store(z_pointers, z_RE.to(z_ptr.dtype.element_ty), mask=inside_R[:, None] & inside_E[None, :])
+    lse_ptr += (batch * tl.num_programs(1) + head) * new_tokens
+    tl.store(lse_ptr + token_R, lse_R, mask=inside_R)
+
+
+# What is worth trying in half precision; Triton keeps the fastest per head dim and bucket of lengths.
+_HALF_TILES = [
+    triton.Config({"QUERY_TILE": 128, "KEY_TILE": 128}, num_warps=8, num_stages=2),
+    triton.Config({"QUERY_TILE": 128, "KEY_TILE": 64}, num_warps=8, num_stages=3),
+    triton.Config({"QUERY_TILE": 128, "KEY_TILE": 64}, num_warps=8, num_stages=4),
+    triton.Config({"QUERY_TILE": 64, "KEY_TILE": 64}, num_warps=4, num_stages=3),
+]
+tuned_prefill_kernel = triton.autotune(_HALF_TILES, key=["HEAD_DIM", "bucket"])(prefill_kernel)

@@ -1,0 +1,101 @@
+"""The command `llamalab VERB`: finds the verb, imports its module only, turns errors into exit codes.
+
+Exit codes: 0 done, 2 bad input, 3 something needed is missing or does not fit, 130 interrupted.
+Data goes to stdout, everything else to stderr.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from llamalab.errors import InputError, LlamaLabError, MissingError, UnknownNameError
+
+# Static, so that the overview and an unknown verb cost no import of all their modules.
+VERBS = {
+    "kv": "size of the KV cache, under MHA, GQA and MQA",
+    "params": "parameters and weight bytes, by component",
+    "flops": "FLOPs, bytes and intensity of prefill or decode, operation by operation",
+    "fit": "largest batch or context that fits into a memory",
+    "models": "the known models and their sizes",
+    "hardware": "data-sheet peaks, bandwidth and memory of known devices",
+    "generate": "continue a text with a checkpoint",
+    "report": "measure this machine and write predicted against measured as HTML",
+    "doctor": "what is installed, what is missing and the command that mends it",
+    "predict": "predicted time of prefill, decode and a whole run, with its bound and its interval",
+    "roofline": "what limits each operation on a device, and what would move it",
+    "compare-hardware": "devices and device counts ranked by latency and throughput, and what fits",
+    "train-memory": "memory and FLOPs of a training step, by recomputation level",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `llamalab` with `argv` (default: the process's arguments) and return its exit code."""
+    try:
+        code = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+        return code
+    except LlamaLabError as error:
+        print(f"llamalab: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("llamalab: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has gone. What Python still flushes at exit must go nowhere, not to a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(argv: list[str]) -> int:
+    verb = argv[0] if argv else "--help"
+    if verb in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if verb == "--version":
+        from llamalab import __version__
+
+        print(f"llamalab {__version__}")
+        return 0
+    if verb.startswith("-"):
+        raise InputError(f"options must follow a verb; got {verb!r}; see llamalab --help")
+    if verb not in VERBS:
+        raise UnknownNameError("verb", verb, VERBS)
+    return _run_verb(verb, argv[1:])
+
+
+def _run_verb(verb: str, argv: list[str]) -> int:
+    from llamalab.cli.arguments import Parser
+
+    name = verb.replace("-", "_")
+    module = getattr(__import__(f"llamalab.cli.{name}").cli, name)
+    parser = Parser(f"llamalab {verb}", module.SUMMARY, module.EXAMPLES)
+    module.configure(parser)
+    try:
+        return int(module.run(parser.parse_args(argv)))
+    except SystemExit as stop:  # --help has been printed
+        return int(stop.code or 0)
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] == "llamalab":
+            raise
+        raise MissingError(
+            f"llamalab {verb} needs the Python package {missing.name}; it is not installed; "
+            "run llamalab doctor for the command that mends it"
+        ) from missing
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {summary}" for verb, summary in VERBS.items())
+    return f"""usage: llamalab VERB [options]
+
+What should this Llama cost on that machine, what did it cost, and why the difference?
+
+{verbs}
+
+  llamalab VERB --help  the options of a verb, with examples
+  llamalab --version    the version
+
+examples:
+  llamalab kv --seq 4096 --batch 16
+  llamalab flops --phase decode --context 4096
+  llamalab report --model 7b"""

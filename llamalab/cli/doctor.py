@@ -1,0 +1,180 @@
+"""`llamalab doctor`: what is installed here, what is missing, and which command mends it?
+
+Exit code 3 where something that the model, the measurements or the report need is missing. A GPU is
+never needed.
+"""
+
+import argparse
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+from llamalab import __version__
+from llamalab.cli.arguments import add_format
+from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.hardware import of_device
+from llamalab.units import format_bytes
+
+SUMMARY = "what is installed, what is missing and the command that mends it"
+EXAMPLES = ("llamalab doctor", "llamalab doctor --format json")
+
+# Distribution and the oldest version that will do: the dependencies of pyproject.toml.
+NEEDED = {
+    "torch": "2.10",
+    "numpy": "2.0",
+    "sentencepiece": "0.2",
+    "matplotlib": "3.9",
+    "pandas": "2.2",
+    "jinja2": "3.1",
+    "tqdm": "4.66",
+    "nvidia-ml-py": "12.535",
+}
+OLDEST_PYTHON = (3, 11)
+_PIP = "python -m pip install"
+_TORCH_FOR_CPU = f"{_PIP} torch --index-url https://download.pytorch.org/whl/cpu"
+
+
+class Check(NamedTuple):
+    """One line: status is ok, warn (works, with less) or missing (needed)."""
+
+    what: str
+    status: str
+    found: str
+    mend: str | None = None
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab doctor`."""
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every check; exit code 3 where something needed is missing."""
+    checks = [_python(), *_packages(), _tensorboard(), *_torch_devices(), _nvml(), _cpu()]
+    rows = [check._asdict() for check in checks if check is not None]
+    missing = [row["what"] for row in rows if row["status"] == "missing"]
+    columns = tuple(Column(key, key) for key in ("status", "what", "found", "mend"))
+    data: dict[str, Any] = {"llamalab": __version__, "ok": not missing, "checks": rows}
+    show(Answer(data, (f"llamalab {__version__}",), (Table(columns, rows),)), args.format)
+    if missing:
+        note(f"needed and missing or too old: {', '.join(missing)}; the commands above mend it")
+    return 3 if missing else 0
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} ({platform.python_implementation()}, {platform.system()})"
+    if sys.version_info >= OLDEST_PYTHON:
+        return Check("python", "ok", found)
+    return Check("python", "missing", found, "install Python 3.11 or newer and make the virtual environment anew")
+
+
+def _packages() -> Iterator[Check]:
+    for name, oldest in NEEDED.items():
+        found = _installed(name)
+        if found is None:
+            yield Check(name, "missing", "not installed", _mend(name, oldest))
+        elif _release(found) < _release(oldest):
+            yield Check(name, "missing", f"{found}, older than {oldest}", _mend(name, oldest))
+        else:
+            yield Check(name, "ok", found)
+
+
+def _mend(name: str, oldest: str) -> str:
+    if name == "torch" and not _nvidia_driver():
+        return _TORCH_FOR_CPU  # the default build brings gigabytes of CUDA libraries
+    return f'{_PIP} --upgrade "{name}>={oldest}"'
+
+
+def _tensorboard() -> Check | None:
+    """TensorBoard is an extra; an old one breaks under a new setuptools (no pkg_resources)."""
+    found = _installed("tensorboard")
+    if found is None or _release(found) >= (2, 21):
+        return None
+    return Check("tensorboard", "warn", f"{found}, older than 2.21", f'{_PIP} --upgrade "tensorboard>=2.21"')
+
+
+def _torch_devices() -> Iterable[Check]:
+    """What torch can compute on. Nothing where torch is absent, which has its own line."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return []
+    except (ImportError, OSError) as error:
+        return [Check("torch import", "missing", " ".join(str(error).split())[:200], _TORCH_FOR_CPU)]
+    if torch.cuda.is_available():
+        return [_cuda(torch, index) for index in range(torch.cuda.device_count())]
+    if _nvidia_driver():
+        built = torch.version.cuda or "no CUDA"
+        mend = f"{_PIP} --upgrade --force-reinstall torch"
+        return [Check("cuda", "warn", f"an NVIDIA driver, but torch (built for {built}) sees no device", mend)]
+    return [Check("cuda", "ok", "no NVIDIA device; reports measure the CPU")]
+
+
+def _cuda(torch: Any, index: int) -> Check:
+    properties = torch.cuda.get_device_properties(index)
+    free, total = torch.cuda.mem_get_info(index)
+    spec = of_device(properties.name, total)
+    sheet = f"data sheet {spec.name}" if spec else "no data sheet in llamalab hardware"
+    found = f"{properties.name}, {format_bytes(free)} free of {format_bytes(total)}, CUDA {torch.version.cuda}, {sheet}"
+    return Check(f"cuda:{index}", "ok", found)
+
+
+def _nvml() -> Check:
+    """Clocks, power and temperature come from NVML, the driver's library."""
+    try:
+        import pynvml
+    except ModuleNotFoundError:
+        return Check("nvml", "warn", "nvidia-ml-py is not installed")
+    try:
+        pynvml.nvmlInit()
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        if _nvidia_driver():
+            return Check("nvml", "warn", f"{error}", "reinstall the NVIDIA driver with its libnvidia-ml library")
+        return Check("nvml", "ok", "no NVIDIA driver; none is needed on a CPU")
+    return Check("nvml", "ok", f"driver {driver}")
+
+
+def _cpu() -> Check:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = _memory_bytes()
+    known = f", {format_bytes(memory)} of memory" if memory else ""
+    return Check("cpu", "ok", f"{_cpu_name()}, {cores} cores to use{known}")
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            named = re.search(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
+    except OSError:
+        named = None
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _nvidia_driver() -> bool:
+    return os.path.exists("/proc/driver/nvidia/version")
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """The numbers of a version: 2.13.0+cpu is (2, 13, 0)."""
+    numbers = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(map(int, numbers[0].split("."))) if numbers else ()

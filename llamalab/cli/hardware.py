@@ -1,0 +1,106 @@
+"""`llamalab hardware [NAME]`: what do the data sheets of known devices say?"""
+
+import argparse
+from typing import Any
+
+from llamalab.cli.arguments import add_format
+from llamalab.cli.output import UNKNOWN, Answer, Column, Table, show
+from llamalab.hardware import ACCUMULATE, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
+from llamalab.units import format_bytes
+
+SUMMARY = "data-sheet peaks, bandwidth and memory of known devices"
+EXAMPLES = ("llamalab hardware", "llamalab hardware h200", "llamalab hardware a100-80gb-sxm --format json")
+_PEAK = "peak_{}_flops_per_s"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab hardware`."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="one device, in full or shortened: h200, l4")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table of devices, or the card of one."""
+    specs = list(HARDWARE.values()) if args.name is None else [find_hardware(args.name)]
+    rows = [_row(spec) for spec in specs]
+    table = Table(_COLUMNS, rows) if args.name is None else _card(specs[0], rows[0])
+    lead = ("Dense peaks in TFLOP/s, floats accumulated in fp32 and int8 in int32; from data sheets.",)
+    data = {"basis": "data sheet", "dense": True, "devices": [_object(spec) for spec in specs]}
+    show(Answer(data, lead, (table._replace(rows=rows) if args.format == "csv" else table,)), args.format)
+    return 0
+
+
+def _tera(value: float) -> str:
+    return f"{value / 1e12:g}"
+
+
+def _giga(value: float) -> str:
+    return f"{value / 1e9:g}"
+
+
+_COLUMNS = (
+    Column("name", "name"),
+    *(Column(_PEAK.format(dtype), dtype, _tera) for dtype in PEAK_DTYPES),
+    Column("bandwidth_bytes_per_s", "GB/s", _giga),
+    Column("memory_bytes", "GB", _giga),
+    Column("tdp_w", "W"),
+    Column("source", "source"),
+)
+
+
+def _row(spec: HardwareSpec) -> dict[str, Any]:
+    """A device as flat raw values, for the table and CSV."""
+    flat = _object(spec)
+    peaks, clocking = flat.pop("peaks"), flat.pop("clocking")
+    flat.update({_PEAK.format(peak["dtype"]): peak["flops_per_s"] for peak in peaks})
+    flat.update(clocking or dict.fromkeys(("matrix_units", "fma_per_clock", "clock_hz")))
+    return flat
+
+
+def _object(spec: HardwareSpec) -> dict[str, Any]:
+    """A device for JSON."""
+    flat = spec._asdict()
+    del flat["peak_flops_per_s"], flat["device_names"]
+    peaks = [
+        {"dtype": dtype, "flops_per_s": peak, "accumulate": ACCUMULATE[dtype]}
+        for dtype, peak in spec.peak_flops_per_s.items()
+    ]
+    return flat | {"peaks": peaks, "clocking": spec.clocking._asdict() if spec.clocking else None}
+
+
+def _card(spec: HardwareSpec, row: dict[str, Any]) -> Table:
+    """One device, a line for each thing known of it."""
+    shown = {
+        "device": spec.title,
+        **{f"{column.title} TFLOP/s": _or_dash(row, column) for column in _COLUMNS if column.title in PEAK_DTYPES},
+        "bandwidth": f"{_giga(spec.bandwidth_bytes_per_s)} GB/s",
+        "memory": f"{_giga(spec.memory_bytes)} GB",
+        "L2": format_bytes(spec.l2_bytes) if spec.l2_bytes else UNKNOWN,
+        "interconnect": f"{spec.interconnect}, {_giga(spec.interconnect_bytes_per_s)} GB/s both directions"
+        if spec.interconnect and spec.interconnect_bytes_per_s
+        else UNKNOWN,
+        "power": f"{spec.tdp_w} W" if spec.tdp_w else UNKNOWN,
+        "bf16 ridge": _ridge(spec),
+        "units × clock": _clock(spec),
+        "note": spec.note or UNKNOWN,
+        "source": spec.source,
+    }
+    lines = [{"what": what, "value": value} for what, value in shown.items()]
+    return Table((Column("what", spec.name), Column("value", "data sheet")), lines)
+
+
+def _or_dash(row: dict[str, Any], column: Column) -> str:
+    return UNKNOWN if row[column.key] is None else column.show(row[column.key])
+
+
+def _ridge(spec: HardwareSpec) -> str:
+    peak = spec.peak_flops_per_s["bf16"]
+    return f"{peak / spec.bandwidth_bytes_per_s:.0f} FLOP/byte" if peak else UNKNOWN
+
+
+def _clock(spec: HardwareSpec) -> str:
+    if spec.clocking is None:
+        return UNKNOWN
+    units, fma, clock = spec.clocking
+    tera = spec.clocking.flops_per_s / 1e12
+    return f"{units} matrix units × {fma} FMA × 2 × {clock / 1e6:g} MHz = {tera:.1f} TFLOP/s"

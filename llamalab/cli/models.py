@@ -1,0 +1,55 @@
+"""`llamalab models`: which models are known by name?"""
+
+import argparse
+
+from llamalab.analytic.kv_cache import kv_bytes_per_token
+from llamalab.analytic.params import parameter_count, weight_bytes
+from llamalab.cli.arguments import add_dtype, add_format
+from llamalab.cli.output import Answer, Column, Table, show, thousands
+from llamalab.presets import PRESETS
+from llamalab.units import format_bytes
+
+SUMMARY = "the known models and their sizes"
+EXAMPLES = ("llamalab models", "llamalab models --dtype int8", "llamalab models --format csv")
+
+_COLUMNS = (
+    Column("model", "model"),
+    Column("parameters", "parameters", thousands),
+    Column("dim", "dim"),
+    Column("n_layers", "layers"),
+    Column("n_heads", "heads"),
+    Column("n_kv_heads", "KV heads"),
+    Column("ffn_dim", "FFN"),
+    Column("vocab_size", "vocab"),
+    Column("max_positions", "context"),
+    Column("weight_bytes", "weights", format_bytes),
+    Column("kv_bytes_per_token", "KV/token", format_bytes),
+    Column("title", "what"),
+    Column("source", "source"),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab models`."""
+    add_dtype(parser, "storage of weights and KV cache")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every preset."""
+    rows = [
+        {
+            "model": name,
+            "title": preset.title,
+            "parameters": parameter_count(preset.arch),
+            **preset.arch._asdict(),
+            "dtype": args.dtype,
+            "weight_bytes": weight_bytes(preset.arch, args.dtype),
+            "kv_bytes_per_token": kv_bytes_per_token(preset.arch, args.dtype),
+            "source": preset.source,
+        }
+        for name, preset in PRESETS.items()
+    ]
+    lead = (f"Models that --model knows by name; sizes in {args.dtype}:",)
+    show(Answer({"basis": "exact", "models": rows}, lead, (Table(_COLUMNS, rows),)), args.format)
+    return 0

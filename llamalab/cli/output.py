@@ -1,0 +1,133 @@
+"""One way of printing an answer: as an aligned table, JSON, CSV or Markdown.
+
+JSON and CSV carry raw numbers with the unit in the key; tables show them rounded. Unknown values
+are null in JSON, empty in CSV and a dash elsewhere.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+SCHEMA_VERSION = 1
+UNKNOWN = "–"
+
+
+class Column(NamedTuple):
+    """A column of a shown table: the row's key, the title, and how a value is written."""
+
+    key: str
+    title: str
+    show: Callable[[Any], str] = str
+
+
+class Table(NamedTuple):
+    """Rows of raw values and the columns that are shown of them.
+
+    CSV has every key of the rows, and no total: whoever adds its rows up must not count them twice.
+    """
+
+    columns: tuple[Column, ...]
+    rows: Sequence[dict[str, Any]]
+    caption: str = ""
+    total: dict[str, Any] | None = None
+
+
+class Answer(NamedTuple):
+    """What a verb found: `data` for JSON, `lead` lines and tables for people, the first table for CSV."""
+
+    data: dict[str, Any]
+    lead: tuple[str, ...]
+    tables: tuple[Table, ...]
+
+
+def show(answer: Answer, form: str) -> None:
+    """Print an answer to stdout as table, json, csv or md."""
+    _keep_printable()
+    writers = {"table": _text, "json": _json, "csv": _csv, "md": _markdown}
+    print(writers[form](answer))
+
+
+def note(sentence: str) -> None:
+    """A remark beside the answer, to stderr so that data stay data."""
+    print(f"note: {sentence}", file=sys.stderr)
+
+
+def thousands(value: int) -> str:
+    """A whole number with separators.
+
+    >>> thousands(34359738368)
+    '34,359,738,368'
+    """
+    return f"{value:,}"
+
+
+def percent(share: float) -> str:
+    """A share of 1 as a percentage.
+
+    >>> percent(0.0391)
+    '3.9 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def _text(answer: Answer) -> str:
+    blocks = ["\n".join(answer.lead)] if answer.lead else []
+    for table in answer.tables:
+        rows = _shown(table)
+        widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+        right = _right(table)
+        lines = ["  ".join(map(_align, cells, widths, right)).rstrip() for cells in rows]
+        blocks.append("\n".join(([table.caption] if table.caption else []) + lines))
+    return "\n\n".join(blocks)
+
+
+def _markdown(answer: Answer) -> str:
+    blocks = [line.strip() for line in answer.lead if line.strip()]
+    for table in answer.tables:
+        title, *rows = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in _shown(table)]
+        rule = f"| {' | '.join('---:' if right else '---' for right in _right(table))} |"
+        blocks += [table.caption] if table.caption else []
+        blocks.append("\n".join([title, rule, *rows]))
+    return "\n\n".join(blocks)
+
+
+def _json(answer: Answer) -> str:
+    import json
+
+    return json.dumps({"schema_version": SCHEMA_VERSION, **answer.data}, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _csv(answer: Answer) -> str:
+    import csv
+    import io
+
+    text, rows = io.StringIO(), answer.tables[0].rows
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def _shown(table: Table) -> list[list[str]]:
+    rows = [*table.rows, table.total] if table.total else table.rows
+    return [[column.title for column in table.columns], *([_cell(row, c) for c in table.columns] for row in rows)]
+
+
+def _cell(row: dict[str, Any], column: Column) -> str:
+    value = row.get(column.key)
+    return UNKNOWN if value is None else column.show(value)
+
+
+def _right(table: Table) -> list[bool]:
+    """Numbers stand to the right."""
+    return [any(type(row[column.key]) in (int, float) for row in table.rows) for column in table.columns]
+
+
+def _align(cell: str, width: int, right: bool) -> str:
+    return cell.rjust(width) if right else cell.ljust(width)
+
+
+def _keep_printable() -> None:
+    """A terminal that cannot show × gets a question mark, not a traceback."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")

@@ -1,0 +1,207 @@
+"""`llamalab predict`: how long should a run take on a device, and what does that rest on?"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from llamalab.analytic.forecast import Forecast, check_link, forecast, memory_needed, run_times
+from llamalab.analytic.ops import Op
+from llamalab.analytic.roofline import predict_pass
+from llamalab.cli.arguments import add_format
+from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.cli.runs import (
+    Case,
+    add_basis,
+    add_hardware,
+    add_models,
+    add_numbers,
+    add_ranks,
+    add_shape,
+    cases,
+    constants_of,
+)
+from llamalab.errors import InputError, UnavailableError
+from llamalab.units import format_bytes, format_si
+
+SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
+EXAMPLES = (
+    "llamalab predict --model 7b --hardware a100-40gb-sxm --prompt 1024 --generate 1024 --batch 16 --dtype fp16",
+    "llamalab predict --model 70b --hardware h100-80gb-sxm --tensor-parallel 4 --weight-dtype fp8 --kv-dtype fp8",
+    "llamalab predict --seq 512-8192*2 --batch 1,2,4,8 --model 7b,13b,70b --hardware all --format csv",
+)
+SWEEP_KEYS = (
+    "model", "hardware", "tensor_parallel", "prompt", "generate", "batch", "dtype", "weight_dtype", "kv_dtype",
+    "fits", "needed_bytes", "prefill_s", "decode_s_per_token", "total_s", "tokens_per_s", "bound_s", "basis",
+    "low_s", "high_s", "reason",
+)  # fmt: skip
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab predict`."""
+    add_models(parser)
+    add_hardware(parser, "h200-141gb-sxm")
+    add_shape(parser, generate="128")
+    add_ranks(parser, "1")
+    add_numbers(parser)
+    add_basis(parser)
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one prediction with its op table, or a row for every combination."""
+    spans = (args.prompt, args.generate, args.batch, args.tensor_parallel, args.model.split(","))
+    if all(len(span) == 1 for span in spans) and "," not in args.hardware and args.hardware.lower() != "all":
+        case = next(cases(args))
+        result = forecast(case.arch, case.work, case.spec, constants_of(args, case.spec))
+        show(_answer(case, result), args.format)
+        return 0
+    rows = sweep(args)
+    if args.format == "csv":
+        _stream(rows)
+    else:
+        table = list(rows)
+        show(Answer({"rows": table}, (), (Table(_SWEEP_COLUMNS, table),)), args.format)
+    return 0
+
+
+def sweep(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row per combination, as it is computed; times are None, with the reason, where there can be none."""
+    known: dict[str, Any] = {}
+    for case in cases(args):
+        if case.spec.name not in known:
+            try:
+                constants = constants_of(args, case.spec)
+                known[case.spec.name] = (constants, {k: rate.bound() for k, rate in constants.rates.items()})
+            except UnavailableError as error:
+                known[case.spec.name] = str(error)
+        yield _row(case, known[case.spec.name])
+
+
+def _row(case: Case, known: Any) -> dict[str, Any]:
+    work = case.work
+    row = dict.fromkeys(SWEEP_KEYS) | {
+        "model": case.model,
+        "hardware": case.spec.name,
+        "tensor_parallel": work.tensor_parallel,
+        "prompt": work.prompt,
+        "generate": work.generate,
+        "batch": work.batch,
+        "dtype": work.dtype,
+        "weight_dtype": work.weight_dtype or work.dtype,
+        "kv_dtype": work.kv_dtype or work.dtype,
+    }
+    try:
+        needed = memory_needed(case.arch, work).total_bytes
+    except InputError as error:  # these ranks cannot share this model
+        return row | {"reason": str(error)}
+    row |= {"needed_bytes": needed, "fits": needed <= case.spec.memory_bytes}
+    if isinstance(known, str):
+        return row | {"reason": known}
+    if not row["fits"]:
+        return row | {"reason": f"{format_bytes(needed - case.spec.memory_bytes)} too much"}
+    try:
+        check_link(work, case.spec)
+    except UnavailableError as error:
+        return row | {"reason": str(error)}
+    constants, bounds = known
+    times, bound_s = run_times(case.arch, work, constants.rates), run_times(case.arch, work, bounds).total_s
+    low, high = constants.interval(times.total_s, bound_s)
+    return row | times._asdict() | {"bound_s": bound_s, "basis": constants.basis, "low_s": low, "high_s": high}
+
+
+def _stream(rows: Iterable[dict[str, Any]]) -> None:
+    import csv
+
+    writer = csv.DictWriter(sys.stdout, SWEEP_KEYS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(row)
+
+
+def _seconds(value: float) -> str:
+    return format_si(value, "s")
+
+
+_SWEEP_COLUMNS = (
+    Column("model", "model"),
+    Column("hardware", "hardware"),
+    Column("tensor_parallel", "TP"),
+    Column("prompt", "prompt"),
+    Column("generate", "generate"),
+    Column("batch", "batch"),
+    Column("prefill_s", "prefill", _seconds),
+    Column("decode_s_per_token", "per token", _seconds),
+    Column("total_s", "total", _seconds),
+    Column("tokens_per_s", "tokens/s", "{:,.0f}".format),
+    Column("reason", "why not"),
+)
+_OP_COLUMNS = (
+    Column("phase", "phase"),
+    Column("op", "operation"),
+    Column("count", "count"),
+    Column("flops", "FLOPs", lambda value: format_si(value, "FLOP")),
+    Column("bytes", "moved", format_bytes),
+    Column("time_s", "time each", _seconds),
+    Column("bound_s", "bound", _seconds),
+    Column("total_s", "in all", _seconds),
+    Column("limit", "limit"),
+)
+
+
+def op_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[dict[str, Any]]:
+    """The table of one pass with its predicted times."""
+    predictions = predict_pass(ops, result.constants.rates)
+    return [
+        {
+            "phase": phase,
+            "op": op.name,
+            "kind": op.kind,
+            "count": op.count,
+            "flops": op.flops_causal,
+            "vector_flops": op.vector_flops,
+            "weight_bytes": op.weight_bytes,
+            "read_bytes": op.read_bytes,
+            "written_bytes": op.written_bytes,
+            "link_bytes": op.link_bytes,
+            "bytes": op.bytes,
+            **predictions[op.name]._asdict(),
+            "total_s": op.count * predictions[op.name].time_s,
+        }
+        for op in ops
+    ]
+
+
+def _answer(case: Case, result: Forecast) -> Answer:
+    work, times, bound = case.work, result.times, result.bound
+    rows = op_rows("prefill", result.prefill_ops, result) + op_rows("decode", result.decode_ops, result)
+    low, high = result.interval
+    data = {
+        "model": case.model,
+        "hardware": case.spec.name,
+        "inputs": work._asdict(),
+        **times._asdict(),
+        "bound": bound._asdict(),
+        "basis": result.basis,
+        "interval": {"low_s": low, "high_s": high, "of": "total_s"},
+        "memory": result.memory._asdict() | {"total_bytes": result.memory.total_bytes},
+        "constants": {name: rate._asdict() for name, rate in result.constants.rates.items()},
+        "ops": rows,
+    }
+    return Answer(data, _lead(case, result), (Table(_OP_COLUMNS, rows),))
+
+
+def _lead(case: Case, result: Forecast) -> tuple[str, ...]:
+    work, times, bound = case.work, result.times, result.bound
+    low, high = result.interval
+    ranks = f" × {work.tensor_parallel}" if work.tensor_parallel > 1 else ""
+    between = f"between {_seconds(low)} and {_seconds(high)}" if high is not None else "a bound: nothing is faster"
+    decode = times.decode_s_per_token
+    per_token = "" if decode is None else f", then {_seconds(decode)} per token, the mean over {work.generate - 1}"
+    return (
+        f"{case.model} on {case.spec.name}{ranks}, batch {work.batch}, {work.prompt} + {work.generate} tokens",
+        f"  prefill {_seconds(times.prefill_s)}{per_token}",
+        f"  whole run {_seconds(times.total_s)} ({between}), {times.tokens_per_s:,.0f} tokens/s",
+        f"  bound {_seconds(bound.total_s)} · basis: {result.basis}",
+        f"  memory {format_bytes(result.memory.total_bytes)} of {format_bytes(case.spec.memory_bytes)} per device",
+    )

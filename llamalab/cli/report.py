@@ -1,0 +1,165 @@
+"""`llamalab report`: measure this machine and write predicted against measured as HTML, JSON and CSV."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from llamalab.cli.arguments import add_choice, one_of
+from llamalab.errors import InputError, MissingError
+from llamalab.files import check_target, write_text
+from llamalab.presets import resolve_model
+from llamalab.units import format_bytes
+
+if TYPE_CHECKING:
+    from llamalab.records import Record
+
+SUMMARY = "measure this machine and write predicted against measured as HTML"
+EXAMPLES = (
+    "llamalab report --model 7b",
+    "llamalab report --model tiny --device cpu --out tiny.html",
+    "llamalab report --from reports/7b-cpu.json",
+)
+FOLDER = "reports"
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("bf16", "fp16", "fp32")
+OUR_RECORD = '"environment": {\n  "llamalab":'  # how a record of ours is told from another JSON file
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab report`."""
+    parser.add_argument(
+        "--model", default="7b", help="a preset (see llamalab models) or a params.json or config.json (default: 7b)"
+    )
+    add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
+    parser.add_argument(
+        "--dtype", type=one_of("--dtype", DTYPES), default="bf16", metavar="|".join(DTYPES),
+        help="of weights, activations and cache (default: bf16)",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
+    parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
+    parser.add_argument("--from", dest="record", metavar="RECORD.json", help="render a record instead of measuring")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure or read, render, write; print the verdict, the page's path and its size."""
+    record = _read(args) if args.record else _measure(args)
+    from llamalab.compare import Comparison
+    from llamalab.verdict import verdict
+
+    page = Path(args.out or _default(record.model, record.environment.device))
+    size = write_report(record, page)
+    print(verdict(Comparison(record)).text)
+    print(f"\n{page} ({format_bytes(size)})")
+    return 0
+
+
+def write_report(record: "Record", page: Path) -> int:
+    """Write the page, and the record and the CSVs beside it; nothing where one of them is not ours.
+
+    Returns the bytes of the page.
+    """
+    from llamalab.records import to_json
+    from llamalab.report import csv_files, render
+
+    html = render(record)
+    texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record).items()}
+    texts |= {page.with_suffix(".json"): to_json(record), page: html}
+    marks = _targets(page)
+    for path, mark in marks.items():
+        check_target(path, ours=mark)
+    # The page comes last: where it stands, what belongs to it stands too.
+    for path, mark in marks.items():
+        write_text(path, texts[path], ours=mark)
+    return len(html.encode())
+
+
+def _measure(args: argparse.Namespace) -> "Record":
+    _, arch = resolve_model(args.model)
+    name = _model_name(args.model)
+    device = _resolved(args.device)
+    _check_page(Path(args.out or _default(name, device)))
+    from llamalab.measure.campaign import measure_report
+
+    with Progress() as progress:
+        return measure_report(name, arch, device=device, dtype=args.dtype, full=args.full, progress=progress)
+
+
+def _read(args: argparse.Namespace) -> "Record":
+    from llamalab.records import from_json
+
+    path = Path(args.record)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MissingError(f"--from must name a record; there is no file at {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--from must name a readable record; {error}") from None
+    record = from_json(text, source=str(path))
+    _check_page(Path(args.out or _default(record.model, record.environment.device)))
+    return record
+
+
+def _check_page(page: Path) -> None:
+    """Refuse before any work what could not be written after it."""
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out must end in .html; got {str(page)!r}; the record and the CSVs are named after it")
+    for path, mark in _targets(page).items():
+        check_target(path, ours=mark)
+
+
+def _targets(page: Path) -> dict[Path, str]:
+    """Every file of a report, and what tells that one which stands there already is ours."""
+    from llamalab.report import CSV_HEADS, OURS
+
+    tables = {page.with_suffix(f".{name}.csv"): head for name, head in CSV_HEADS.items()}
+    return tables | {page.with_suffix(".json"): OUR_RECORD, page: OURS}
+
+
+def _default(model: str, device: str) -> Path:
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.") or "model"
+    return Path(FOLDER) / f"{stem}-{device}.html"
+
+
+def _model_name(model: str) -> str:
+    """A preset's name; of a path only what says which model it is, as records hold no paths.
+
+    >>> _model_name("7b"), _model_name("/home/me/Llama-2-7b/config.json")
+    ('7b', 'Llama-2-7b')
+    """
+    path = Path(model)
+    if path.suffix != ".json":
+        return model
+    return path.resolve().parent.name if path.stem in ("config", "params") else path.stem
+
+
+def _resolved(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class Progress:
+    """A bar on stderr that follows `progress(label, share done)`; a line per step where it is no terminal."""
+
+    def __enter__(self) -> "Progress":
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=1.0, bar_format="{desc:<28.28} {bar} {percentage:3.0f}% {elapsed}", file=sys.stderr,
+                         leave=False, disable=not sys.stderr.isatty())  # fmt: skip
+        return self
+
+    def __call__(self, label: str, done: float) -> None:
+        if self._bar.disable:
+            print(f"{done:4.0%} {label}", file=sys.stderr, flush=True)
+        self._bar.set_description_str(label, refresh=False)
+        self._bar.update(max(0.0, done - self._bar.n))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()

@@ -1,0 +1,71 @@
+"""What can go wrong, as types, and the exit code each one ends a command with.
+
+LlamaLabError                 anything llamalab refuses; the CLI prints its one sentence
+├── InputError                a value or file that cannot be right              exit 2
+│   ├── UnknownNameError      a name that is in no table; names the nearest
+│   ├── FormatError           a file whose content is not what it must be
+│   └── CacheOverflowError    a token past the end of a KV cache
+└── UnavailableError          a sound request this machine cannot serve         exit 3
+    ├── MissingError          a package, device or file that is not there
+    └── DoesNotFitError       more memory needed than there is
+
+Every message is one sentence: what must hold, what came, what to do.
+"""
+
+from collections.abc import Iterable
+
+
+class LlamaLabError(Exception):
+    """Base of every error that llamalab raises on purpose."""
+
+    exit_code = 2
+
+
+class InputError(LlamaLabError, ValueError):
+    """A value, option or file content that cannot be right."""
+
+
+class UnknownNameError(InputError):
+    """A name that is in no table.
+
+    >>> raise UnknownNameError("model", "7B-chat", ["7b", "13b", "70b"])
+    Traceback (most recent call last):
+    llamalab.errors.UnknownNameError: model must be one of 7b, 13b, 70b; got '7B-chat'; did you mean 7b?
+    """
+
+    def __init__(self, what: str, given: str, known: Iterable[str], *, hint: str = "") -> None:
+        names = list(known)
+        message = f"{what} must be one of {', '.join(names)}{hint}; got {given!r}"
+        nearest = _nearest(given, names)
+        super().__init__(f"{message}; did you mean {' or '.join(nearest)}?" if nearest else message)
+
+
+class FormatError(InputError):
+    """A file that is truncated, foreign or contradicts itself."""
+
+
+class CacheOverflowError(InputError):
+    """A token that would be written past the end of a KV cache."""
+
+
+class UnavailableError(LlamaLabError):
+    """A sound request that this machine, as it is, cannot serve."""
+
+    exit_code = 3
+
+
+class MissingError(UnavailableError):
+    """A package, device or file that is needed and not there."""
+
+
+class DoesNotFitError(UnavailableError):
+    """More memory is needed than there is."""
+
+
+def _nearest(given: str, names: list[str]) -> list[str]:
+    # difflib costs start-up time that only a mistaken user should pay.
+    from difflib import get_close_matches
+
+    lowered = {name.lower(): name for name in names}
+    close = get_close_matches(given.lower(), lowered, n=2, cutoff=0.5)
+    return [lowered[name] for name in close]

@@ -1,0 +1,72 @@
+"""Where one can look inside the model: the closed list of tap points, their shapes, their ops.
+
+A point is a tensor right after the operation that made it, so that the time between two points
+is the time of that operation, and `op` joins a point with its row of the cost table
+(llamalab.analytic.ops) and of the measured table.
+
+Shapes use the letters of llamalab.model: B batch, T new tokens, S keys in view, D model dim,
+H query heads, K KV heads, E head dim, F feed-forward dim, V vocabulary.
+"""
+
+from typing import NamedTuple
+
+
+class Point(NamedTuple):
+    """A tap point; per-layer names carry a `*` for the layer's number.
+
+    `op` is the row of the cost table whose result this is, None for a tensor that none computes.
+    """
+
+    name: str
+    shape: str
+    op: str | None
+
+
+POINTS: tuple[Point, ...] = (
+    Point("embed", "BTD", "tok_embeddings"),
+    Point("layers.*.resid_pre", "BTD", None),
+    Point("layers.*.attn_norm", "BTD", "layers.*.attention_norm"),
+    Point("layers.*.attention.q", "BHTE", "layers.*.attention.wq"),
+    Point("layers.*.attention.k", "BKTE", "layers.*.attention.wk"),
+    Point("layers.*.attention.v", "BKTE", "layers.*.attention.wv"),
+    Point("layers.*.attention.rot_q", "BHTE", "layers.*.attention.rope"),
+    Point("layers.*.attention.rot_k", "BKTE", "layers.*.attention.rope"),
+    Point("layers.*.attention.k_cache", "BKSE", "layers.*.attention.kv_append"),
+    Point("layers.*.attention.v_cache", "BKSE", "layers.*.attention.kv_append"),
+    Point("layers.*.attention.scores", "BHTS", "layers.*.attention.scores"),
+    Point("layers.*.attention.pattern", "BHTS", "layers.*.attention.softmax"),
+    Point("layers.*.attention.z", "BHTE", "layers.*.attention.values"),
+    Point("layers.*.attn_out", "BTD", "layers.*.attention.wo"),
+    Point("layers.*.resid_mid", "BTD", "layers.*.attention_residual"),
+    Point("layers.*.ffn_norm", "BTD", "layers.*.ffn_norm"),
+    Point("layers.*.feed_forward.gate", "BTF", "layers.*.feed_forward.w1"),
+    Point("layers.*.feed_forward.up", "BTF", "layers.*.feed_forward.w3"),
+    Point("layers.*.feed_forward.act", "BTF", "layers.*.feed_forward.swiglu"),
+    Point("layers.*.ffn_out", "BTD", "layers.*.feed_forward.w2"),
+    Point("layers.*.resid_post", "BTD", "layers.*.ffn_residual"),
+    Point("final_norm", "BTD", "norm"),
+    Point("logits", "BTV", "output"),
+)
+
+
+def op_of(point: str, *, algorithm: str = "naive") -> str | None:
+    """The cost-table row that a point (with a layer's number or `*`) is the result of.
+
+    Under flash attention one fused operation makes `z`, and no op makes scores and pattern.
+
+    >>> op_of("layers.3.attention.q"), op_of("layers.3.attention.z", algorithm="flash")
+    ('layers.*.attention.wq', 'layers.*.attention.flash')
+    """
+    parts = point.split(".")
+    if parts[0] == "layers":
+        parts[1] = "*"
+    name = ".".join(parts)
+    if algorithm == "flash" and name.startswith("layers.*.attention."):
+        if name.endswith((".scores", ".pattern")):
+            return None
+        if name.endswith(".z"):
+            return "layers.*.attention.flash"
+    return _OPS[name]
+
+
+_OPS = {point.name: point.op for point in POINTS}

@@ -1,0 +1,47 @@
+"""Which attention kernel ran? Read from the profiler, because names of requests prove nothing.
+
+`scaled_dot_product_attention` chooses by device, dtype, mask and versions (on Hopper cuDNN may
+come before flash), so the op that the profiler saw is the only evidence.
+"""
+
+from collections.abc import Callable, Iterable
+
+from llamalab.measure.profiler import profiled
+
+_FUSED = (
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_flash_attention",
+    "aten::_scaled_dot_product_efficient_attention",
+    "aten::_scaled_dot_product_cudnn_attention",
+    "aten::_scaled_dot_product_fused_attention_overrideable",
+    "aten::_scaled_dot_product_attention_math",
+)
+_STEPS = ("aten::bmm", "aten::baddbmm", "aten::mm", "aten::addmm", "aten::_softmax")
+
+
+def attention_kernel(attend: Callable[[], object]) -> str | None:
+    """The kernel that one call of attention, and nothing else, ran; None where none is known.
+
+    A fused one is its op's name; attention in steps is the names of the steps, in order.
+    """
+    return name_kernel(event.name() for event in profiled(attend))
+
+
+def name_kernel(op_names: Iterable[str]) -> str | None:
+    """Name the attention kernel from the ops of one call, in order.
+
+    >>> name_kernel(["aten::matmul", "aten::bmm", "aten::_softmax", "aten::bmm"])
+    'aten::bmm + aten::_softmax + aten::bmm'
+    """
+    seen = list(op_names)
+    fused = [name for name in _FUSED if name in seen]
+    if fused:
+        return " + ".join(fused)
+    steps = [name for name in seen if name in _STEPS]
+    return " + ".join(steps) if "aten::_softmax" in steps else None
+
+
+def fused_kernel(work: Callable[[], object]) -> str | None:
+    """The fused attention kernel of a call that does more than attention; None for steps."""
+    seen = {event.name() for event in profiled(work)}
+    return " + ".join(name for name in _FUSED if name in seen) or None

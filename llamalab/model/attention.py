@@ -1,0 +1,110 @@
+"""The attention block: project, rotate, append to the cache, attend, project back.
+
+Local sizes are read off the tensors, so that a shard of the heads runs the same code.
+B batch, T new tokens, S keys in view, D model dim, H query heads, K KV heads, E head dim, P = E / 2.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from llamalab.arch import LlamaArch
+from llamalab.attention import Backend, naive
+from llamalab.attention.shapes import check_shapes
+from llamalab.model.kv_cache import StaticKVCache
+from llamalab.model.rope import rotate
+from llamalab.model.tap import Tap, wants
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with Meta's names; `layer` is its place in the cache."""
+
+    def __init__(
+        self,
+        arch: LlamaArch,
+        layer: int,
+        backend: Backend,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.layer, self.head_dim, self.backend = layer, arch.head_dim, backend
+        self.prefix = f"layers.{layer}.attention."
+        self.wq = nn.Linear(arch.dim, arch.dim, bias=False, dtype=dtype, device=device)
+        self.wk = nn.Linear(arch.dim, arch.kv_dim, bias=False, dtype=dtype, device=device)
+        self.wv = nn.Linear(arch.dim, arch.kv_dim, bias=False, dtype=dtype, device=device)
+        self.wo = nn.Linear(arch.dim, arch.dim, bias=False, dtype=dtype, device=device)
+
+    def forward(
+        self, x_BTD: Tensor, turn_TP: Tensor, *, cache: StaticKVCache | None = None, tap: Tap | None = None
+    ) -> Tensor:
+        q_BHTE = self._heads(self.wq(x_BTD))
+        if tap is not None:
+            q_BHTE = tap(self.prefix + "q", q_BHTE)
+        k_BKTE = self._heads(self.wk(x_BTD))
+        if tap is not None:
+            k_BKTE = tap(self.prefix + "k", k_BKTE)
+        v_BKTE = self._heads(self.wv(x_BTD))
+        if tap is not None:
+            v_BKTE = tap(self.prefix + "v", v_BKTE)
+        q_BHTE = rotate(q_BHTE, turn_TP)
+        if tap is not None:
+            q_BHTE = tap(self.prefix + "rot_q", q_BHTE)
+        k_BKTE = rotate(k_BKTE, turn_TP)
+        if tap is not None:
+            k_BKTE = tap(self.prefix + "rot_k", k_BKTE)
+        # Without a cache the keys in view are the new ones.
+        k_BKSE, v_BKSE = (k_BKTE, v_BKTE) if cache is None else cache.append(self.layer, k_BKTE, v_BKTE)
+        if tap is not None:
+            k_BKSE = tap(self.prefix + "k_cache", k_BKSE)
+            v_BKSE = tap(self.prefix + "v_cache", v_BKSE)
+        z_BHTE = self._attend(q_BHTE, k_BKSE, v_BKSE, tap)
+        if tap is not None:
+            z_BHTE = tap(self.prefix + "z", z_BHTE)
+        out_BTD: Tensor = self.wo(z_BHTE.transpose(1, 2).flatten(2))
+        return out_BTD
+
+    def _heads(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD.view(*x_BTD.shape[:2], -1, self.head_dim).transpose(1, 2)
+
+    def _attend(self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, tap: Tap | None) -> Tensor:
+        query_offset = k_BKSE.shape[2] - q_BHTE.shape[2]
+        if tap is None or not self._shows_scores(tap):
+            return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
+        check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
+        with _versioned_tensors():
+            scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset)
+            scores_BHTS, scores_edited = _tap_and_tell(tap, self.prefix + "scores", scores_BHTS)
+            pattern_BHTS = naive.pattern(scores_BHTS)
+            pattern_BHTS, pattern_edited = _tap_and_tell(tap, self.prefix + "pattern", pattern_BHTS)
+        if self.backend.algorithm == "naive" or scores_edited or pattern_edited:
+            return naive.values(pattern_BHTS, v_BKSE)
+        return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
+
+    def _shows_scores(self, tap: Tap) -> bool:
+        """Naive attention has scores and pattern anyway; a fused kernel's are recomputed on demand."""
+        if self.backend.algorithm == "naive":
+            return True
+        return wants(tap, self.prefix + "scores") or wants(tap, self.prefix + "pattern")
+
+
+def _tap_and_tell(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
+    """What the tap returned, and whether it may be an edit: another tensor, or this one changed in place."""
+    if torch.compiler.is_compiling():
+        return tap(name, tensor), True  # a traced graph cannot ask for versions: go on with what came back
+    version = tensor._version
+    result = tap(name, tensor)
+    return result, result is not tensor or tensor._version != version
+
+
+@contextmanager
+def _versioned_tensors() -> Iterator[None]:
+    """Inference mode off, and still no gradients: its tensors cannot tell that they were edited in place."""
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield

@@ -1,0 +1,57 @@
+"""Which torch dtype, and which torch device, does a name stand for?
+
+The names are those of llamalab.units, as far as torch has a type that stores them value by value.
+"""
+
+import torch
+
+from llamalab.errors import InputError, MissingError, UnknownNameError
+
+TORCH_DTYPES = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    "int8": torch.int8,
+    "fp8": torch.float8_e4m3fn,
+}
+ACTIVATION_DTYPES = ("bf16", "fp16", "fp32")
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype that stores `name`; raises UnknownNameError.
+
+    >>> torch_dtype("fp8")
+    torch.float8_e4m3fn
+    """
+    if name not in TORCH_DTYPES:
+        raise UnknownNameError("dtype", name, TORCH_DTYPES)
+    return TORCH_DTYPES[name]
+
+
+def activation_dtype(name: str) -> torch.dtype:
+    """As torch_dtype, for weights and activations: raises InputError for storage-only types.
+
+    >>> activation_dtype("bf16")
+    torch.bfloat16
+    """
+    dtype = torch_dtype(name)
+    if name not in ACTIVATION_DTYPES:
+        raise InputError(f"dtype of a model must be one of {', '.join(ACTIVATION_DTYPES)}; got {name!r}")
+    return dtype
+
+
+def torch_device(name: str | torch.device) -> torch.device:
+    """The device of that name; raises InputError for no such kind, MissingError where it is absent.
+
+    >>> torch_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device must be cpu, cuda, cuda:N, mps or meta; got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MissingError(
+            f"device {name} must be present; torch sees {torch.cuda.device_count()} CUDA devices; try device cpu"
+        )
+    return device

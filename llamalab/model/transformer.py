@@ -1,0 +1,198 @@
+"""The whole model: embed, L pre-norm blocks, norm, head. Shapes and names as in Meta's llama/model.py.
+
+    x = x + attention(norm(x));  x = x + feed_forward(norm(x))
+
+Batch, context and cache belong to a call, not to the model: nothing here limits positions.
+B batch, T new tokens, D model dim, V vocabulary, P = E / 2 rotated pairs.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llamalab.arch import LlamaArch
+from llamalab.attention import Backend, get_backend
+from llamalab.errors import FormatError, InputError, UnknownNameError
+from llamalab.model.attention import Attention
+from llamalab.model.dtypes import activation_dtype, torch_device
+from llamalab.model.feed_forward import FeedForward
+from llamalab.model.kv_cache import StaticKVCache
+from llamalab.model.norm import RMSNorm
+from llamalab.model.rope import rotations
+from llamalab.model.tap import Tap
+
+LOGITS = ("all", "last")
+
+
+class TransformerBlock(nn.Module):
+    """One layer: attention and feed-forward, each behind its norm and beside the residual stream."""
+
+    def __init__(
+        self,
+        arch: LlamaArch,
+        layer: int,
+        backend: Backend,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.prefix = f"layers.{layer}."
+        self.attention = Attention(arch, layer, backend, dtype=dtype, device=device)
+        self.feed_forward = FeedForward(arch, layer, dtype=dtype, device=device)
+        self.attention_norm = RMSNorm(arch.dim, arch.norm_eps, dtype=dtype, device=device)
+        self.ffn_norm = RMSNorm(arch.dim, arch.norm_eps, dtype=dtype, device=device)
+
+    def forward(
+        self, x_BTD: Tensor, turn_TP: Tensor, *, cache: StaticKVCache | None = None, tap: Tap | None = None
+    ) -> Tensor:
+        if tap is not None:
+            x_BTD = tap(self.prefix + "resid_pre", x_BTD)
+        h_BTD = self.attention_norm(x_BTD)
+        if tap is not None:
+            h_BTD = tap(self.prefix + "attn_norm", h_BTD)
+        h_BTD = self.attention(h_BTD, turn_TP, cache=cache, tap=tap)
+        if tap is not None:
+            h_BTD = tap(self.prefix + "attn_out", h_BTD)
+        x_BTD = x_BTD + h_BTD
+        if tap is not None:
+            x_BTD = tap(self.prefix + "resid_mid", x_BTD)
+        h_BTD = self.ffn_norm(x_BTD)
+        if tap is not None:
+            h_BTD = tap(self.prefix + "ffn_norm", h_BTD)
+        h_BTD = self.feed_forward(h_BTD, tap=tap)
+        if tap is not None:
+            h_BTD = tap(self.prefix + "ffn_out", h_BTD)
+        x_BTD = x_BTD + h_BTD
+        if tap is not None:
+            x_BTD = tap(self.prefix + "resid_post", x_BTD)
+        return x_BTD
+
+
+class TiedOutput(nn.Module):
+    """The head of a model that multiplies by its embedding: no parameter of its own.
+
+    The embedding is held, not registered: it stays one parameter through `to_empty`, `deepcopy`
+    and `load_state_dict(assign=True)`, which would split a parameter that two modules share.
+    """
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self._embedding = (embedding,)
+
+    @property
+    def weight(self) -> Tensor:
+        """weight_VD of the embedding."""
+        return self._embedding[0].weight
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return functional.linear(x_BTD, self.weight)
+
+
+class Transformer(nn.Module):
+    """A Llama with Meta's parameter names.
+
+    `dtype` is bf16, fp16 or fp32 (default: torch's); `attention` a name of llamalab.attention.
+    Weights are torch's defaults: see llamalab.build and llamalab.load for others.
+
+    >>> from llamalab.presets import PRESETS
+    >>> model = Transformer(PRESETS["70b"].arch, dtype="bf16", device="meta")
+    >>> sum(weight.numel() for weight in model.parameters())
+    68976648192
+    """
+
+    def __init__(
+        self,
+        arch: LlamaArch,
+        *,
+        attention: str = "sdpa",
+        dtype: str | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.arch, self.backend = arch, get_backend(attention)
+        like: dict[str, Any] = {
+            "dtype": None if dtype is None else activation_dtype(dtype),
+            "device": None if device is None else torch_device(device),
+        }
+        self.tok_embeddings = nn.Embedding(arch.vocab_size, arch.dim, **like)
+        blocks = (TransformerBlock(arch, layer, self.backend, **like) for layer in range(arch.n_layers))
+        self.layers = nn.ModuleList(blocks)
+        self.norm = RMSNorm(arch.dim, arch.norm_eps, **like)
+        self.output: nn.Module = (
+            TiedOutput(self.tok_embeddings)
+            if arch.tied_embeddings
+            else nn.Linear(arch.dim, arch.vocab_size, bias=False, **like)
+        )
+        self.register_load_state_dict_pre_hook(_drop_derived)  # type: ignore[no-untyped-call]
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        *,
+        cache: StaticKVCache | None = None,
+        tap: Tap | None = None,
+        logits: str = "all",
+    ) -> Tensor:
+        """logits_BTV in fp32, or logits_B1V of the last position with logits="last".
+
+        With a cache the tokens continue what it holds, and are added to it when the pass is done; a
+        failed pass leaves it as it was. Gradients do not flow through cached keys and values.
+
+        Raises InputError for tokens that are not token ids of shape (B, T), or do not belong to the
+        cache, and CacheOverflowError for more than it has room for, all before any work.
+        """
+        _check_tokens(tokens_BT, self.arch.vocab_size)
+        if logits not in LOGITS:
+            raise UnknownNameError("logits", logits, LOGITS)
+        new_tokens = tokens_BT.shape[1]
+        if cache is not None:
+            cache.check_room(self.arch, *tokens_BT.shape)
+        x_BTD = self.tok_embeddings(tokens_BT)
+        if tap is not None:
+            x_BTD = tap("embed", x_BTD)
+        start = 0 if cache is None else cache.length
+        turn_TP = rotations(start, new_tokens, self.arch.head_dim, self.arch.rope_theta, x_BTD.device)
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, turn_TP, cache=cache, tap=tap)
+        x_BTD = self.norm(x_BTD)
+        if tap is not None:
+            x_BTD = tap("final_norm", x_BTD)
+        logits_BTV: Tensor = self.output(x_BTD if logits == "all" else x_BTD[:, -1:]).float()
+        if tap is not None:
+            logits_BTV = tap("logits", logits_BTV)
+        if cache is not None:
+            cache.advance(new_tokens)
+        return logits_BTV
+
+
+def _check_tokens(tokens_BT: Tensor, vocab_size: int) -> None:
+    if not isinstance(tokens_BT, Tensor) or tokens_BT.dim() != 2 or tokens_BT.numel() == 0:
+        got = tuple(tokens_BT.shape) if isinstance(tokens_BT, Tensor) else type(tokens_BT).__name__
+        raise InputError(f"tokens must be a tensor of shape (batch, new_tokens), at least (1, 1); got {got}")
+    if tokens_BT.dtype not in (torch.int64, torch.int32):
+        raise InputError(f"tokens must be int64 or int32; got {tokens_BT.dtype}; use tokens.long()")
+    # Reading values would stall a GPU and break a traced graph; there torch's own index check reports them.
+    if type(tokens_BT) is not Tensor or tokens_BT.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    low, high = (int(bound) for bound in tokens_BT.aminmax())
+    if low < 0 or high >= vocab_size:
+        wrong = low if low < 0 else high
+        raise InputError(f"tokens must be ids from 0 to {vocab_size - 1}; got {wrong}; use this model's tokenizer")
+
+
+def _drop_derived(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Drop what checkpoints repeat: Meta's `rope.freqs`, and the head of a tied model."""
+    state.pop(prefix + "rope.freqs", None)
+    if not isinstance(module, Transformer) or not module.arch.tied_embeddings:
+        return
+    head, embedding = state.pop(prefix + "output.weight", None), state.get(prefix + "tok_embeddings.weight")
+    if head is None or embedding is None or head is embedding or head.is_meta or embedding.is_meta:
+        return
+    if not torch.equal(head, embedding):
+        raise FormatError(
+            "output.weight of a tied model must equal tok_embeddings.weight; they differ; "
+            "use an architecture with tied_embeddings=False"
+        )

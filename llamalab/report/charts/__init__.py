@@ -1,0 +1,1 @@
+"""The plots of the report: one small function each, from compared data to a matplotlib figure."""

@@ -1,0 +1,119 @@
+"""The roofline: how far below the machine's measured ceilings does each matrix operation run?"""
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from llamalab.compare import Comparison, Row
+from llamalab.rates import roof_fault
+from llamalab.records import Roof
+from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, legend, mark
+from llamalab.report.theme import GROUPS, group_of
+from llamalab.units import format_si
+from llamalab.verdict import short
+
+AREA = 900.0  # square points of a mark that takes all of a phase's time
+
+
+def roofline(comparison: Comparison) -> Plot:
+    """FLOP/s over intensity, log-log; shape = phase, colour = group, area = share of measured time."""
+    rows = plotted(comparison)
+    figure, (axes,) = canvas(4.9)
+    figure.subplots_adjust(left=0.085, right=0.66, top=0.97, bottom=0.115)
+    shares = _shares(rows)
+    tips = {}
+    for index, row in enumerate(rows):
+        tips.update(_mark(axes, row, shares[index], f"op{index}"))
+    axes.set(xscale="log", yscale="log")
+    left, right = (10 ** (math.log10(value) + pad) for value, pad in zip(_extent(rows), (-0.5, 0.7), strict=True))
+    _roofs(axes, comparison, left, right)
+    low, high = axes.get_ylim()
+    axes.set(xlim=(left, right), ylim=(low, high * 3.5))
+    axes.xaxis.set_major_locator(LogLocator(10))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_si(value, "FLOP/s", 0)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(LogLocator(10, subs=()))
+    axes.set_xlabel("arithmetic intensity, FLOP per byte moved")
+    legend(figure, _handles(rows), loc="upper left", bbox_to_anchor=(0.69, 0.95), labelspacing=0.9)
+    return Plot(
+        figure,
+        "Roofline with measured roofs",
+        "Each matrix operation's rate over its arithmetic intensity, measured filled and predicted hollow, "
+        "under the roofs that this machine reached.",
+        tips,
+    )
+
+
+def plotted(comparison: Comparison) -> list[Row]:
+    """The measured rows with matrix FLOPs; the others have no place on a logarithmic axis."""
+    return [row for row in comparison.rows if row.op.flops_causal and row.measured_s]
+
+
+def _mark(axes: Axes, row: Row, share: float, gid: str) -> dict[str, str]:
+    assert row.measured_s
+    flops, x = row.op.flops_causal, row.op.intensity
+    colour, shape = INK[group_of(row.op.name, row.op.kind)], MARKERS.get(row.phase, "s")
+    size = 16.0 + AREA * share
+    rate = flops / row.measured_s
+    axes.scatter(x, rate, s=size, marker=shape, color=colour, alpha=0.85, linewidths=0, gid=gid, zorder=3)
+    tip = f"{short(row.op.name)}, {row.phase}: {format_si(rate, 'FLOP/s')} at {x:.1f} FLOP/byte, {share:.0%} of time"
+    if row.predicted_s:
+        axes.scatter(x, flops / row.predicted_s, s=size, marker=shape, facecolors="none", edgecolors=INK["ink"],
+                     linewidths=1, zorder=4)  # fmt: skip
+        tip += f", predicted {format_si(flops / row.predicted_s, 'FLOP/s')}"
+    return {gid: tip}
+
+
+def _roofs(axes: Axes, comparison: Comparison, left: float, right: float) -> None:
+    dtype = comparison.record.dtype
+    known = {
+        kind: roof.per_second
+        for kind in ("gemm", "attention", "stream")
+        if not roof_fault(kind, dtype, roof := comparison.record.roof(kind, dtype)) and isinstance(roof, Roof)
+    }
+    stream = known.get("stream")
+    for kind, dash in (("gemm", "-"), ("attention", (0, (4, 3)))):
+        peak = known.get(kind)
+        if not peak:
+            continue
+        start = max(left, peak / stream) if stream else left
+        axes.plot([start, right], [peak, peak], linestyle=dash, color=INK["ink"], linewidth=1.3)
+        name = {"gemm": "GEMM roof", "attention": "attention roof"}[kind]
+        axes.annotate(f"{name} {format_si(peak, 'FLOP/s')}", (right, peak), fontsize=8, color=INK["ink"],
+                      xytext=(-2, 16 if kind == "gemm" else 5), textcoords="offset points", ha="right", va="bottom")  # fmt: skip
+    if stream:
+        top = known.get("gemm") or known.get("attention") or stream * right
+        axes.plot([left, top / stream], [left * stream, top], color=INK["ink"], linewidth=1.3)
+        axes.annotate(f"memory roof {format_si(stream, 'B/s')}", (left, left * stream), fontsize=8,
+                      color=INK["ink"], xytext=(10, 3), textcoords="offset points", rotation=0, ha="left",
+                      va="top")  # fmt: skip
+        if known.get("gemm"):
+            ridge = top / stream
+            axes.annotate(f"ridge {ridge:.0f} FLOP/byte", (ridge, top), fontsize=8, color=INK["muted"],
+                          xytext=(-6, 6), textcoords="offset points", ha="right", va="bottom")  # fmt: skip
+
+
+def _shares(rows: list[Row]) -> list[float]:
+    total: dict[str, float] = {}
+    spent = [row.op.count * (row.measured_s or 0.0) for row in rows]
+    for row, seconds in zip(rows, spent, strict=True):
+        total[row.phase] = total.get(row.phase, 0.0) + seconds
+    return [seconds / total[row.phase] for row, seconds in zip(rows, spent, strict=True)]
+
+
+def _extent(rows: list[Row]) -> tuple[float, float]:
+    values = [row.op.intensity for row in rows]
+    return min(values), max(values)
+
+
+def _handles(rows: list[Row]) -> list[object]:
+    phases = dict.fromkeys(row.phase for row in rows)
+    groups = {group_of(row.op.name, row.op.kind) for row in rows}
+    return [
+        *(mark(f"{phase}, measured", MARKERS.get(phase, "s"), "muted") for phase in phases),
+        mark("predicted", "o", "ink", filled=False),
+        *(mark(label, "s", group) for group, label in GROUPS.items() if group in groups),
+        mark("area: share of the phase's time", "", "muted"),
+    ]

@@ -1,0 +1,89 @@
+"""Predicted against measured: does every operation lie on the diagonal?"""
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from llamalab.compare import Comparison, Row
+from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, legend, mark, seconds
+from llamalab.report.theme import GROUPS, group_of
+from llamalab.units import format_si
+from llamalab.verdict import percent, short
+
+BAND = 0.2
+LABELLED = 5  # rows named in the plot: those furthest off
+APART = 0.22  # decades between two names
+
+
+def scatter(comparison: Comparison) -> Plot:
+    """Log-log, one mark per operation and phase, with y = x and the band of 20%."""
+    rows = [row for row in comparison.rows if row.error is not None]
+    figure, (axes,) = canvas(4.9)
+    figure.subplots_adjust(left=0.085, right=0.66, top=0.97, bottom=0.115)
+    low, high = _range(rows)
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    axes.fill_between([low, high], [low * (1 - BAND), high * (1 - BAND)], [low * (1 + BAND), high * (1 + BAND)],
+                      color=INK["accent"], alpha=0.12, linewidth=0)  # fmt: skip
+    axes.plot([low, high], [low, high], color=INK["muted"], linewidth=1)
+    tips = {}
+    for index, row in enumerate(rows):
+        tips.update(_mark(axes, row, f"op{index}"))
+    _label(axes, rows)
+    ticks = FuncFormatter(lambda value, _: seconds(value))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(10))
+        axis.set_major_formatter(ticks)
+        axis.set_minor_locator(LogLocator(10, subs=()))
+    axes.set_xlabel("measured time of one occurrence")
+    axes.set_ylabel("predicted")
+    legend(figure, _handles(rows), loc="upper left", bbox_to_anchor=(0.69, 0.95), labelspacing=0.9)
+    return Plot(
+        figure,
+        "Predicted against measured time",
+        f"{len(rows)} operations on logarithmic axes; on the diagonal a prediction is exact, in the band within 20%.",
+        tips,
+    )
+
+
+def _mark(axes: Axes, row: Row, gid: str) -> dict[str, str]:
+    assert row.predicted_s and row.measured_s and row.measurement and row.error is not None
+    colour = INK[group_of(row.op.name, row.op.kind)]
+    first, third = row.measurement.quartiles_s
+    axes.plot([first, third], [row.predicted_s] * 2, color=colour, linewidth=1.2)
+    axes.plot(row.measured_s, row.predicted_s, MARKERS.get(row.phase, "s"), markersize=7, color=colour,
+              markeredgecolor=INK["card"], markeredgewidth=0.8, gid=gid)  # fmt: skip
+    seen = f"measured {format_si(row.measured_s, 's')}, predicted {format_si(row.predicted_s, 's')}"
+    return {gid: f"{short(row.op.name)}, {row.phase}: {seen}, error {percent(row.error)}"}
+
+
+def _label(axes: Axes, rows: list[Row]) -> None:
+    """Name the rows outside the band that are furthest off, where their names do not collide."""
+    named: list[float] = []
+    edge = max(row.measured_s or 0.0 for row in rows) / 10
+    for row in sorted(rows, key=lambda row: -abs(row.error or 0.0)):
+        assert row.error is not None and row.measured_s and row.predicted_s
+        height = math.log10(row.predicted_s)
+        if len(named) == LABELLED or abs(row.error) <= BAND or any(abs(height - other) < APART for other in named):
+            continue
+        named.append(height)
+        above, rightmost = row.error > 0, row.measured_s > edge
+        axes.annotate(
+            f"{short(row.op.name)} {percent(row.error)}", (row.measured_s, row.predicted_s), fontsize=8,
+            color=INK["ink"], xytext=(-9, 4) if above else (0, -9) if rightmost else (9, -4),
+            textcoords="offset points", ha="right" if above or rightmost else "left", va="bottom" if above else "top",
+        )  # fmt: skip
+
+
+def _range(rows: list[Row]) -> tuple[float, float]:
+    """Axis limits: all values, with a quarter of a decade around them."""
+    values = [value for row in rows for value in (row.measured_s, row.predicted_s) if value]
+    return 10 ** (math.log10(min(values)) - 0.25), 10 ** (math.log10(max(values)) + 0.25)
+
+
+def _handles(rows: list[Row]) -> list[object]:
+    phases = dict.fromkeys(row.phase for row in rows)
+    shapes = [mark(phase, MARKERS.get(phase, "s"), "muted") for phase in phases]
+    groups = {group_of(row.op.name, row.op.kind) for row in rows}
+    colours = [mark(label, "s", group) for group, label in GROUPS.items() if group in groups]
+    return [*shapes, *colours, mark("exact; band ±20%", "", "muted", line="-")]

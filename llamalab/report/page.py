@@ -1,0 +1,177 @@
+"""The page: which cards and sections stand on it, in which order, and what says that one is missing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
+from llamalab.analytic.params import weight_bytes
+from llamalab.compare import Comparison, Phase
+from llamalab.report import findings, provenance, theme
+from llamalab.report.charts import attention, blocks, heatmap, memory, roofline, scatter
+from llamalab.report.charts.base import Plot, draw
+from llamalab.report.tables import Table, tables
+from llamalab.units import format_bytes, format_si
+from llamalab.verdict import blocks as blocks_run
+from llamalab.verdict import error_sentence, machine, percent, title, tokens_per_s, verdict
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Card(NamedTuple):
+    """A key figure: its name, the number, what stands under it, and whether it is good or bad news."""
+
+    label: str
+    value: str
+    unit: str
+    details: tuple[str, ...]
+    tag: str = ""
+    state: str = ""
+
+
+class Figure(NamedTuple):
+    """A plot as SVG, or the reason why there is none, with the table behind it."""
+
+    svg: Markup | None
+    missing: str
+    table: Table | None = None
+
+
+class Section(NamedTuple):
+    """A part of the page: a heading, the finding, figures and remarks."""
+
+    anchor: str
+    short: str
+    heading: str
+    finding: str
+    figures: tuple[Figure, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def page(comparison: Comparison, record_json: str, generator: str) -> str:
+    """The whole HTML page. `record_json` must be safe inside a script element."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    made = tables(comparison)
+    context: dict[str, Any] = {
+        "generator": generator,
+        "title": title(comparison),
+        "machine": machine(comparison),
+        "record": comparison.record,
+        "verdict": verdict(comparison),
+        "cards": cards(comparison),
+        "sections": sections(comparison, made),
+        "passes": made["passes"],
+        "facts": provenance.facts(comparison),
+        "formulas": provenance.formulas(comparison),
+        "roofs": made["roofs"],
+        "colours": theme.variables(),
+        "tag": extrapolated(comparison),
+        "record_json": Markup(record_json),
+    }
+    return environment.get_template("page.html").render(context)
+
+
+def cards(comparison: Comparison) -> list[Card]:
+    """The key figures, in reading order."""
+    arch, dtype, seq = comparison.arch, comparison.record.dtype, comparison.arch.max_positions
+    weights, cache = weight_bytes(arch, dtype), kv_bytes(arch, seq=seq, dtype=dtype)
+    parameters, fits = comparison.parameters, comparison.fits(seq)
+    room = format_bytes(comparison.record.environment.memory_bytes)
+    exact = "counted = built, exact" if parameters.exact else f"{parameters.expected:,} were counted: an error to explain"
+    same_kv = "allocated as counted, exact" if comparison.kv.exact else "allocated otherwise: an error to explain"
+    return [
+        Card("Parameters", *_billions(parameters.measured), (f"{parameters.measured:,}", exact),
+             state="good" if parameters.exact else "bad"),
+        Card("Weights", *_split(format_bytes(weights)), (f"{weights:,} bytes", f"in {dtype}")),
+        Card("KV cache", *_split(format_bytes(cache)),
+             (f"per {seq:,}-token sequence, {format_bytes(kv_bytes_per_token(arch, dtype))} a token", same_kv),
+             state="good" if comparison.kv.exact else "bad"),
+        *(_speed(phase) for phase in comparison.phases),
+        *(_bound(phase) for phase in comparison.phases),
+        Card("Largest batch", f"{fits:,}", "",
+             (f"sequences of {seq:,} tokens", f"beside the weights in {room}"), state="" if fits else "bad"),
+    ]  # fmt: skip
+
+
+def sections(comparison: Comparison, made: dict[str, Table]) -> list[Section]:
+    """Everything between the verdict and the provenance."""
+    unmatched = tuple(
+        f"Measured in {phase.run.phase} but in no cost table: {', '.join(phase.unmatched)}."
+        for phase in comparison.phases
+        if phase.unmatched
+    )
+    both = None if comparison.errors else "no operation has both a prediction and a measurement"
+    rooflines = None if roofline.plotted(comparison) else "the op-by-op pass has no matrix operation"
+    timed = None if any(phase.run.ops for phase in comparison.phases) else "the op-by-op pass has no rows"
+    prompts = attention.prompts(comparison)
+    alone = None if any(row.point.samples_s for row in prompts) else "attention was not run by itself"
+    finding_of_blocks = " ".join(map(findings.blocks_finding, comparison.phases))
+    return [
+        Section("predicted", "Predictions", "Predicted against measured", error_sentence(comparison),
+                (_figure(scatter.scatter, comparison, "scatter", both, made["ops"]),), unmatched),
+        Section("roofline", "Roofline", "Roofline", findings.roofline_finding(comparison),
+                (_figure(roofline.roofline, comparison, "roofline", rooflines, made["roofs"]),)),
+        Section("blocks", "Time", "Where the time of a block goes", finding_of_blocks,
+                (_figure(blocks.stacked, comparison, "stacked", timed),
+                 _figure(blocks.bars, comparison, "bars", timed))),
+        Section("memory", "Memory", "Memory", findings.memory_finding(comparison),
+                (_figure(memory.memory, comparison, "memory", None, made["memory"]),)),
+        Section("kv", "KV cache", "KV cache: MHA, GQA and MQA", findings.kv_finding(comparison),
+                (_figure(heatmap.heatmap, comparison, "heatmap", None, made["kv"]),)),
+        Section("attention", "Flash", "Flash against naive attention", findings.attention_finding(comparison),
+                (_figure(attention.attention, comparison, "attention", alone, made["attention"]),),
+                tuple(findings.attention_gaps(comparison))),
+    ]  # fmt: skip
+
+
+def extrapolated(comparison: Comparison) -> str:
+    """The label of whole-model times; empty where every block ran."""
+    partial = [phase for phase in comparison.phases if phase.run.basis == "extrapolated"]
+    return f"extrapolated from {blocks_run(partial[0])}" if partial else ""
+
+
+def _figure(
+    chart: Callable[[Comparison], Plot], comparison: Comparison, prefix: str, missing: str | None,
+    table: Table | None = None,
+) -> Figure:  # fmt: skip
+    if missing:
+        return Figure(None, f"not measured: {missing}", table)
+    return Figure(Markup(draw(chart, comparison, prefix=prefix)), "", table)
+
+
+def _speed(phase: Phase) -> Card:
+    value, unit = tokens_per_s(phase.measured_tokens_per_s).split(" ")
+    if phase.predicted_tokens_per_s is None or phase.error is None:
+        details: tuple[str, ...] = (phase.reason or "not predicted",)
+    else:
+        details = (f"predicted {tokens_per_s(phase.predicted_tokens_per_s)}", f"error in time {percent(phase.error)}")
+    tag = f"extrapolated from {blocks_run(phase)}" if phase.run.basis == "extrapolated" else ""
+    return Card(f"{phase.run.phase.capitalize()}, measured", value, unit, details, tag)
+
+
+def _bound(phase: Phase) -> Card:
+    label, limit = f"{phase.run.phase.capitalize()} bound", phase.limit
+    if limit is None:
+        return Card(label, "unknown", "", (phase.reason or "not predicted",))
+    if limit.fraction is None:
+        return Card(label, limit.name, "", ("fixed time per operation dominates",))
+    unit = "FLOP/s" if limit.name == "compute" else "B/s"
+    share = f"{limit.fraction:.0%} of the measured roof"
+    reached = f"{format_si(limit.rate or 0.0, unit)} of {format_si(limit.roof or 0.0, unit)}"
+    return Card(label, limit.name, "", (share, reached))
+
+
+def _split(text: str) -> tuple[str, str]:
+    value, _, unit = text.partition(" ")
+    return value, unit
+
+
+def _billions(count: int) -> tuple[str, str]:
+    scale, unit = (1e9, "billion") if count >= 1e9 else (1e6, "million") if count >= 1e6 else (1e3, "thousand")
+    return f"{count / scale:.2f}", unit

@@ -1,0 +1,104 @@
+"""What do the numbers rest on? Versions, settings, the command, and the formulas with numbers put in."""
+
+from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.compare import Comparison, Phase
+from llamalab.rates import rates_of
+from llamalab.records import Telemetry
+from llamalab.units import dtype_bits, format_bytes, format_si
+from llamalab.verdict import blocks, short
+
+
+def facts(comparison: Comparison) -> list[tuple[str, str]]:
+    """Names and values of the environment; unknown ones are left out or carry their reason."""
+    record, env = comparison.record, comparison.record.environment
+    revision = f"{env.git_revision}{', with uncommitted changes' if env.git_dirty else ''}" if env.git_revision else None
+    pairs = [
+        ("Command", env.command),
+        ("Started", env.started_at),
+        ("Took", f"{record.elapsed_s:.0f} s"),
+        ("Device", f"{env.device_name} ({env.device}), {format_bytes(env.memory_bytes)}"),
+        ("Threads", f"{env.threads} within an operation, {env.interop_threads} between"),
+        ("Versions", f"llamalab {env.llamalab}, torch {env.torch}, Python {env.python}"),
+        ("CUDA", env.cuda and f"{env.cuda}, driver {env.driver or 'unknown'}"),
+        ("System", env.os),
+        ("Source", revision),
+        *((f"{phase.run.phase.capitalize()} ran", ran(phase)) for phase in comparison.phases),
+        ("Before", telemetry(env.before)),
+        ("After", telemetry(env.after)),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def ran(phase: Phase) -> str:
+    """What was run for a phase, and how often."""
+    run = phase.run
+    rounds = max((len(part.samples_s) for part in run.parts), default=0)
+    words = (
+        f"{run.new_tokens:,} new {'token' if run.new_tokens == 1 else 'tokens'} in a context of {run.context_tokens:,}, batch {run.batch}, {run.dtype}, "
+        f"attention {run.attention} ({run.kernel or 'kernel unknown'}), {blocks(phase)}, {rounds} rounds"
+    )
+    if run.observer_ratio is None:
+        return words
+    return f"{words}; timing op by op takes {run.observer_ratio:.2f}x the clean pass"
+
+
+def telemetry(state: Telemetry | None) -> str | None:
+    """Clocks, power, heat and load; with the reason where one is missing."""
+    if state is None:
+        return None
+    shown = [
+        ("clock", state.clock_hz and format_si(state.clock_hz, "Hz")),
+        ("memory clock", state.memory_clock_hz and format_si(state.memory_clock_hz, "Hz")),
+        ("power", state.power_w is not None and f"{state.power_w:.0f} W"),
+        ("temperature", state.temperature_c is not None and f"{state.temperature_c:.0f} °C"),
+        ("load", state.load_average is not None and f"{state.load_average:.2f}"),
+    ]
+    words = [f"{name} {value}" for name, value in shown if value]
+    if state.throttle_reasons is not None:
+        words.append(f"throttled: {', '.join(state.throttle_reasons) or 'no'}")
+    words += [f"{name}: {why}" for name, why in sorted(state.missing.items())]
+    return ", ".join(words) or None
+
+
+def formulas(comparison: Comparison) -> list[tuple[str, str]]:
+    """Each formula with this run's numbers put in."""
+    arch, dtype, seq = comparison.arch, comparison.record.dtype, comparison.arch.max_positions
+    embeddings = 1 if arch.tied_embeddings else 2
+    pairs = [
+        (
+            "Parameters",
+            f"{embeddings}·{arch.vocab_size}·{arch.dim} + {arch.n_layers}·(2·{arch.dim}² + 2·{arch.dim}·{arch.kv_dim} "
+            f"+ 3·{arch.dim}·{arch.ffn_dim} + 2·{arch.dim}) + {arch.dim} = {comparison.parameters.expected:,}",
+        ),
+        (
+            "KV cache",
+            f"2 (K, V) · {arch.n_layers} layers · {arch.n_kv_heads} KV heads · {arch.head_dim} · {seq:,} tokens · "
+            f"{dtype_bits(dtype) // 8} B = {kv_bytes(arch, seq=seq, dtype=dtype):,} B per sequence",
+        ),
+    ]
+    for phase in comparison.phases:
+        pairs += _phase_formulas(comparison, phase)
+    return pairs
+
+
+def _phase_formulas(comparison: Comparison, phase: Phase) -> list[tuple[str, str]]:
+    name, terms = phase.run.phase, []
+    for part in phase.run.parts:
+        times = f"{part.count} · " if part.count > 1 else ""
+        terms.append(f"{times}{format_si(part.median_s, 's')} ({part.name})")
+    speed = (
+        f"{phase.tokens:,} tok / ({' + '.join(terms)}) = {phase.tokens:,} tok / {format_si(phase.measured_s, 's')} "
+        f"= {phase.measured_tokens_per_s:,.4g} tok/s"
+    )
+    pairs = [(f"Speed of {name}", speed)]
+    slowest = max(
+        (row for row in phase.rows if row.prediction), key=lambda row: row.op.count * (row.predicted_s or 0.0), default=None
+    )
+    rates = rates_of(comparison.record, slowest.op, phase.run.dtype) if slowest else None
+    if slowest is None or isinstance(rates, str) or rates is None:
+        return pairs
+    work = [f"{format_si(slowest.op.bytes, 'B')} / {format_si(rates.bandwidth_bytes_per_s, 'B/s')}"]
+    if rates.peak_flops_per_s:
+        work.insert(0, f"{format_si(slowest.op.flops_causal, 'FLOP')} / {format_si(rates.peak_flops_per_s, 'FLOP/s')}")
+    words = f"{format_si(rates.t0_s, 's')} + max({', '.join(work)}) = {format_si(slowest.predicted_s or 0.0, 's')}"
+    return [*pairs, (f"Prediction of {short(slowest.op.name)} in {name}", words)]

@@ -1,0 +1,148 @@
+"""How does a matplotlib figure become a small, themed, accessible inline SVG?
+
+Sentinel colours become CSS variables; ids get a prefix per figure or go; matplotlib's global style,
+metadata and fonts go; numbers are rounded to two decimals; named artists get a native tooltip. The
+result depends on the figure alone: two renderings are equal byte for byte.
+"""
+
+import io
+import re
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from matplotlib.figure import Figure
+
+from llamalab.report.theme import sentinels
+
+# matplotlib's settings while a figure is drawn and saved
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "llamalab",
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so the layout is the same everywhere
+    "font.size": 9.0,
+    "axes.linewidth": 0.8,
+    "hatch.linewidth": 0.6,
+    "path.simplify": False,
+}
+
+_NUMBER = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
+_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+
+
+def inline(figure: Figure, *, prefix: str, title: str, description: str, tips: dict[str, str]) -> str:
+    """The figure as one `<svg role="img">`; `tips` maps an artist's gid to its tooltip.
+
+    Ids in the result begin with `prefix`.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    _clean(root)
+    used = _referenced(root)
+    for element in list(root.iter()):
+        _rewrite(element, prefix, used, tips)
+    _drop_unpainted(root)
+    _flatten(root)
+    _head(root, prefix, title, description)
+    return _themed(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _clean(root: Element) -> None:
+    """Drop namespaces, metadata, styles and what is invisible."""
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        for key in list(element.attrib):
+            if key.startswith("{"):
+                element.attrib[key.rpartition("}")[2]] = element.attrib.pop(key)
+    for parent in root.iter():
+        for child in list(parent):
+            if child.tag in ("metadata", "style") or "opacity: 0" == child.get("style", "")[-10:]:
+                parent.remove(child)
+            child.tail = None
+        if parent.tag != "text":
+            parent.text = None
+
+
+def _referenced(root: Element) -> set[str]:
+    found = set()
+    for element in root.iter():
+        found.update(value[1:] for key, value in element.attrib.items() if key == "href")
+        for value in element.attrib.values():
+            found.update(_REFERENCE.findall(value))
+    return found
+
+
+def _rewrite(element: Element, prefix: str, used: set[str], tips: dict[str, str]) -> None:
+    identity = element.attrib.pop("id", None)
+    if identity in tips:
+        tip = Element("title")
+        tip.text = tips[identity]
+        element.insert(0, tip)
+    elif identity in used:
+        element.set("id", f"{prefix}-{identity}")
+    for key, value in list(element.attrib.items()):
+        if key == "href":
+            value = f"#{prefix}-{value[1:]}"
+        value = _REFERENCE.sub(lambda match: f"url(#{prefix}-{match[1]})", value)
+        element.set(key, " ".join(_NUMBER.sub(_rounded, value).split()))
+    if "style" in element.attrib:
+        element.set("style", _style(element.attrib["style"]))
+    if element.get("transform", "").startswith("rotate(-0 "):
+        del element.attrib["transform"]
+
+
+def _rounded(match: re.Match[str]) -> str:
+    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".") or "0"
+
+
+def _style(style: str) -> str:
+    """Compact; of a font only size and weight stay, the page gives the family."""
+    kept = []
+    for declaration in filter(None, (one.strip() for one in style.split(";"))):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key == "font":
+            size = re.search(r"([\d.]+)px", value)
+            kept += [f"font-size:{size[1]}px"] if size else []
+            kept += ["font-weight:600"] if re.match(r"(bold|600|700)\b", value) else []
+        elif key not in ("stroke-linejoin", "stroke-linecap", "font-family"):
+            kept.append(f"{key}:{value}")
+    return ";".join(kept)
+
+
+def _drop_unpainted(parent: Element) -> None:
+    """Backgrounds of transparent figures and axes paint nothing."""
+    for child in list(parent):
+        _drop_unpainted(child)
+        style = child.get("style", "")
+        if child.tag == "path" and "fill:none" in style and "stroke" not in style:
+            parent.remove(child)
+
+
+def _flatten(parent: Element) -> None:
+    """Put the children of groups that say nothing in their place, and drop empty groups."""
+    for child in list(parent):
+        _flatten(child)
+        if child.tag in ("g", "defs") and (not child.attrib or not len(child)) and child.tag != "defs":
+            if len(child) and child[0].tag == "title":
+                continue
+            index = list(parent).index(child)
+            parent.remove(child)
+            for offset, grandchild in enumerate(list(child)):
+                parent.insert(index + offset, grandchild)
+
+
+def _head(root: Element, prefix: str, title: str, description: str) -> None:
+    for key in ("width", "height", "version", "id"):
+        root.attrib.pop(key, None)
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{prefix}-title {prefix}-desc")
+    for position, (tag, text) in enumerate((("title", title), ("desc", description))):
+        element = Element(tag, id=f"{prefix}-{tag}")
+        element.text = text
+        root.insert(position, element)
+
+
+def _themed(text: str) -> str:
+    for name, sentinel in sentinels().items():
+        text = text.replace(sentinel, f"var(--{name})")
+    return text

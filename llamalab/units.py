@@ -1,0 +1,141 @@
+"""Bytes, tokens, FLOPs and seconds: how users write them and how they are shown.
+
+GiB = 2**30 and GB = 10**9 are never mixed: "16G" is refused rather than guessed.
+1 multiply-add = 2 FLOPs. Token counts read 4k as 4096, as model cards do.
+"""
+
+import re
+from typing import NamedTuple
+
+from llamalab.errors import InputError, UnknownNameError
+
+
+class Dtype(NamedTuple):
+    """A storage type of weights, activations or KV cache.
+
+    A grouped type keeps `scale_bits` of scale for every `group` elements, symmetric: no zero point.
+    """
+
+    name: str
+    bits: int
+    group: int = 0
+    scale_bits: int = 0
+
+
+DTYPES = {
+    dtype.name: dtype
+    for dtype in (
+        Dtype("bf16", 16),
+        Dtype("fp16", 16),
+        Dtype("fp32", 32),
+        Dtype("int8", 8),
+        Dtype("fp8", 8),
+        Dtype("int4", 4, group=128, scale_bits=16),
+    )
+}
+
+MEMORY_UNITS = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+_TOKEN_SUFFIXES = {"": 1, "k": 2**10, "m": 2**20}
+_MAX_COUNT = 10**12  # above this a count is a slip of the keyboard, not a workload
+
+
+def dtype_bits(name: str) -> int:
+    """Bits that one element takes, the scales of a grouped type apart.
+
+    >>> dtype_bits("bf16")
+    16
+    """
+    return _dtype(name).bits
+
+
+def storage_bytes(elements: int, dtype: str) -> int:
+    """Bytes that `elements` values take with the scales of their groups, rounded up to whole bytes.
+
+    >>> storage_bytes(3, "fp16"), storage_bytes(256, "int4")  # 256 / 2 and two fp16 scales
+    (6, 132)
+    """
+    kind = _dtype(dtype)
+    scales = -(-elements // kind.group) * kind.scale_bits if kind.group else 0
+    return -(-(elements * kind.bits + scales) // 8)
+
+
+def _dtype(name: str) -> Dtype:
+    try:
+        return DTYPES[name]
+    except KeyError:
+        raise UnknownNameError("dtype", name, DTYPES) from None
+
+
+def parse_count(text: str, what: str = "count") -> int:
+    """Read a positive whole number: 4096, 4_096, 4,096, or 4k (= 4096) and 1m (= 1,048,576).
+
+    >>> parse_count("4k"), parse_count("4,096")
+    (4096, 4096)
+    """
+    match = re.fullmatch(r"(\d+(?:[_,]\d{3})*)([km]?)", text.strip().lower())
+    if not match:
+        raise InputError(f"{what} must be a whole number of at least 1; got {text!r}; try 4096, 4_096 or 4k")
+    value = int(re.sub("[_,]", "", match[1])) * _TOKEN_SUFFIXES[match[2]]
+    if not 1 <= value <= _MAX_COUNT:
+        raise InputError(f"{what} must be between 1 and {_MAX_COUNT:,}; got {text!r}; try 4096, 4_096 or 4k")
+    return value
+
+
+def parse_memory(text: str, what: str = "memory") -> int:
+    """Read an amount of memory with its unit: 24GiB is 24 * 2**30 bytes, 10GB is 10**10.
+
+    >>> parse_memory("24GiB"), parse_memory("10 GB")
+    (25769803776, 10000000000)
+    """
+    match = re.fullmatch(r"(\d+(?:[_,]\d{3})*(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if not match:
+        raise InputError(f"{what} must be a number with a unit; got {text!r}; try 24GiB or 24GB")
+    number, unit = re.sub("[_,]", "", match[1]), match[2]
+    by_lower = {known.lower(): scale for known, scale in MEMORY_UNITS.items()}
+    if unit.lower() not in by_lower:
+        letter = unit[:1].upper() if unit[:1].upper() in tuple("KMGT") else "G"
+        choices = f"{number}{letter}iB (powers of 2) or {number}{'k' if letter == 'K' else letter}B (powers of 10)"
+        raise InputError(f"{what} must name its unit in full; got {text!r}; write {choices}")
+    whole, _, fraction = number.partition(".")
+    scale = by_lower[unit.lower()]
+    value = int(whole) * scale + (int(fraction) * scale // 10 ** len(fraction) if fraction else 0)
+    if not 1 <= value <= 10**18:
+        raise InputError(f"{what} must be between 1 B and 1,000,000 TB; got {text!r}; try 24GiB or 24GB")
+    return value
+
+
+def format_bytes(count: int | float) -> str:
+    """Show bytes in the largest binary unit that keeps a digit before the point.
+
+    >>> format_bytes(34_359_738_368), format_bytes(524_288), format_bytes(12)
+    ('32.00 GiB', '512.00 KiB', '12 B')
+    """
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if abs(count) >= MEMORY_UNITS[unit]:
+            return f"{count / MEMORY_UNITS[unit]:.2f} {unit}"
+    return f"{count:.0f} B"
+
+
+def format_si(value: float, unit: str, digits: int = 2) -> str:
+    """Show a quantity with a decimal prefix.
+
+    >>> format_si(15_361_638_400, "FLOP"), format_si(0.0035, "s")
+    ('15.36 GFLOP', '3.50 ms')
+    """
+    for prefix, scale in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)):
+        if abs(value) >= scale:
+            return f"{value / scale:.{digits}f} {prefix}{unit}"
+    for prefix, scale in (("m", 1e-3), ("µ", 1e-6)):
+        if abs(value) >= scale:
+            return f"{value / scale:.{digits}f} {prefix}{unit}"
+    return f"{value / 1e-9:.{digits}f} n{unit}" if value else f"0 {unit}"

@@ -1,0 +1,32 @@
+"""How fast are the calculators? `make bench` times them; `make test` runs each once."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+from llamalab.analytic.kv_cache import kv_variants
+from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.params import parameter_count
+from llamalab.presets import PRESETS
+
+Benchmark = Callable[..., object]
+
+
+def test_op_table_of_a_prefill(benchmark: Benchmark) -> None:
+    ops = benchmark(forward_ops, PRESETS["70b"].arch, new_tokens=2048)
+    assert add_up(ops).flops_causal == 285_876_231_864_320
+
+
+def test_kv_variants(benchmark: Benchmark) -> None:
+    variants = benchmark(kv_variants, PRESETS["7b"].arch, seq=4096, batch=16)
+    assert variants[0].kv_bytes == 34_359_738_368
+
+
+def test_parameter_count(benchmark: Benchmark) -> None:
+    assert benchmark(parameter_count, PRESETS["13b"].arch) == 13_015_864_320
+
+
+def test_kv_command_from_a_cold_start(benchmark: Benchmark) -> None:
+    command = [sys.executable, "-m", "llamalab", "kv", "--seq", "4096", "--batch", "16"]
+    finished = benchmark(subprocess.run, command, capture_output=True, text=True, check=True)
+    assert "34,359,738,368" in finished.stdout

@@ -1,0 +1,123 @@
+"""`llamalab doctor` on machines that lack this and that."""
+
+import re
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from llamalab.cli import doctor, main
+from tests.cli.calls import Capture, loaded
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
+    """Pretend that packages have these versions, or are absent where None."""
+
+    def pretended(name: str) -> str:
+        found = versions.get(name.replace("-", "_"), "")
+        if found is None:
+            raise PackageNotFoundError(name)
+        return found or version(name)
+
+    monkeypatch.setattr(doctor, "version", pretended)
+
+
+def checks(capsys: Capture, code: int = 0) -> dict[str, doctor.Check]:
+    import json
+
+    capsys.readouterr()
+    assert main(["doctor", "--format", "json"]) == code
+    rows = json.loads(capsys.readouterr().out)["checks"]
+    return {row["what"]: doctor.Check(**row) for row in rows}
+
+
+def test_what_is_needed_is_what_pyproject_declares() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [f"{name}>={oldest}" for name, oldest in doctor.NEEDED.items()] == declared["dependencies"]
+    assert declared["requires-python"] == ">=" + ".".join(map(str, doctor.OLDEST_PYTHON))
+
+
+def test_here_nothing_is_missing(capsys: Capture) -> None:
+    data = loaded(capsys, "doctor")
+    assert data["ok"] is True
+    found = {row["what"]: row for row in data["checks"]}
+    assert found["torch"]["found"] == version("torch")
+    assert {"python", "cpu", "nvml", *doctor.NEEDED} <= found.keys()
+
+
+def test_without_torch_it_still_runs_and_says_how_to_get_it(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, torch=None)
+    monkeypatch.setitem(sys.modules, "torch", None)  # import torch: ModuleNotFoundError
+    monkeypatch.setattr(doctor, "_nvidia_driver", lambda: False)
+    found = checks(capsys, code=3)
+    assert found["torch"] == doctor.Check(
+        "torch",
+        "missing",
+        "not installed",
+        "python -m pip install torch --index-url https://download.pytorch.org/whl/cpu",
+    )
+    assert not any(what.startswith("cuda") for what in found)
+
+
+def test_with_a_driver_the_default_torch_is_advised(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, torch="2.9.1+cpu")
+    monkeypatch.setattr(doctor, "_nvidia_driver", lambda: True)
+    found = checks(capsys, code=3)["torch"]
+    assert found[1:] == ("missing", "2.9.1+cpu, older than 2.10", 'python -m pip install --upgrade "torch>=2.10"')
+
+
+def test_what_is_missing_is_summed_up_beside_the_table(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, pandas=None, jinja2="3.0.9", numpy="2.0.0rc1")
+    assert main(["doctor"]) == 3
+    captured = capsys.readouterr()
+    assert re.search(
+        r"^missing +pandas +not installed +python -m pip install --upgrade \"pandas>=2.2\"$", captured.out, re.M
+    )
+    assert captured.err == "note: needed and missing or too old: pandas, jinja2; the commands above mend it\n"
+
+
+def test_an_old_tensorboard_is_a_warning_only(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, tensorboard="2.20.0")
+    assert checks(capsys)["tensorboard"].status == "warn"
+    installed(monkeypatch, tensorboard="2.21.0")
+    assert "tensorboard" not in checks(capsys)
+
+
+def fake_torch(*, available: bool, cuda: str | None = "13.0") -> SimpleNamespace:
+    device = SimpleNamespace(name="NVIDIA H200")
+    return SimpleNamespace(
+        version=SimpleNamespace(cuda=cuda),
+        cuda=SimpleNamespace(
+            is_available=lambda: available,
+            device_count=lambda: 2,
+            get_device_properties=lambda index: device,
+            mem_get_info=lambda index: (10 * 2**30, 150_754_820_096),
+        ),
+    )
+
+
+def test_every_gpu_is_named_with_its_memory_and_data_sheet(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", fake_torch(available=True))  # type: ignore[arg-type]
+    found = checks(capsys)
+    assert found["cuda:0"].found == ("NVIDIA H200, 10.00 GiB free of 140.40 GiB, CUDA 13.0, data sheet h200-141gb-sxm")
+    assert "cuda:1" in found
+
+
+def test_a_driver_that_torch_cannot_use_is_a_warning(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", fake_torch(available=False, cuda=None))  # type: ignore[arg-type]
+    monkeypatch.setattr(doctor, "_nvidia_driver", lambda: True)
+    found = checks(capsys)["cuda"]
+    assert (found.status, found.found) == ("warn", "an NVIDIA driver, but torch (built for no CUDA) sees no device")
+    assert found.mend
+
+
+@pytest.mark.parametrize(
+    ("text", "release"), [("2.13.0+cpu", (2, 13, 0)), ("12.535.77", (12, 535, 77)), ("3", (3,)), ("x", ())]
+)
+def test_release_numbers(text: str, release: tuple[int, ...]) -> None:
+    assert doctor._release(text) == release

@@ -1,0 +1,34 @@
+"""Fixtures that every test may use, the order of tests, and the rule about skipping in CI."""
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+LAST = ("slow", "reference", "browser")  # these take long: a mistake shows sooner when the fast ones run first
+
+
+@pytest.fixture(scope="session")
+def shared_real() -> Path:
+    """The folder of real checkpoints and tokenizers beside the checkout."""
+    folder = SHARED / "real"
+    if not folder.is_dir():
+        pytest.skip("the real checkpoint and tokenizers are not here: ../shared/real is absent")
+    return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: any(item.get_closest_marker(mark) for mark in LAST))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure for the marks named in LLAMALAB_NO_SKIP, where all they need must be present."""
+    report = yield
+    needed = [mark for mark in os.environ.get("LLAMALAB_NO_SKIP", "").split() if item.get_closest_marker(mark)]
+    if report.skipped and needed and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"a test marked {needed[0]} must not skip here; {report.longrepr}"
+    return report

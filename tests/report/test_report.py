@@ -1,0 +1,239 @@
+"""The page as text: nothing loaded, nothing unescaped, nothing that did not run shown as if it had."""
+
+import csv
+import dataclasses
+import io
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from llamalab.compare import Comparison
+from llamalab.records import Memory, Record, Roof, from_json, to_json
+from llamalab.report import CSV_HEADS, OURS, csv_files, render
+from llamalab.verdict import verdict
+
+from tests.report.sample import GEMM, environment, roofs, sample_record
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u2028</style>{{ 7 * 7 }}'
+VOID = {"meta", "link", "input", "br", "img", "hr"}
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, the text of each kind of element, and whether tags balance."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self.open[-1] if self.open else "", data))
+
+    def text(self, *, outside: tuple[str, ...] = ("script", "style")) -> str:
+        return " ".join(data for tag, data in self.texts if tag not in outside)
+
+    def values(self, attribute: str) -> list[str]:
+        return [value for _, attrs in self.elements for key, value in attrs.items() if key == attribute and value]
+
+
+def embedded(html: str) -> Record:
+    found = re.search(r'<script type="application/json" id="record">(.*?)</script>', html, re.DOTALL)
+    assert found
+    return from_json(found[1])
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_tags_balance_and_the_frame_is_there(page: Page) -> None:
+    assert page.open == []
+    count = Counter(tag for tag, _ in page.elements)
+    assert {tag: count[tag] for tag in ("html", "h1", "main", "title", "svg")} >= {"html": 1, "h1": 1, "main": 1}
+    assert count["svg"] == 7
+    assert ("html", {"lang": "en"}) in page.elements
+
+
+def test_loads_nothing_and_runs_nothing(page: Page, html: str) -> None:
+    forbidden = {"iframe", "object", "embed", "base", "form", "foreignobject"}
+    assert not forbidden & {tag for tag, _ in page.elements}
+    assert page.values("src") == []
+    assert all(value.startswith(("#", "data:")) for value in page.values("href"))
+    assert [attrs for tag, attrs in page.elements if tag == "script"] == [{"type": "application/json", "id": "record"}]
+    assert not [key for _, attrs in page.elements for key in attrs if key.startswith("on")]
+    assert not re.search(r"@import|url\(\s*['\"]?(?!#)", html)
+    assert not re.search(r"https?://(?!www\.w3\.org/)", html.partition('<script type="application/json"')[0])
+
+
+def test_policy_is_strict(page: Page) -> None:
+    policy = next(a["content"] or "" for tag, a in page.elements if tag == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; script-src 'none';")
+
+
+def test_ids_are_unique_and_every_reference_resolves(page: Page, html: str) -> None:
+    ids = page.values("id")
+    assert [one for one, count in Counter(ids).items() if count > 1] == []
+    references = [word for value in page.values("aria-labelledby") for word in value.split()]
+    references += [value[1:] for value in page.values("href") if value.startswith("#")]
+    references += re.findall(r"url\(#([^)]+)\)", html)
+    assert len(references) > 30
+    assert set(references) <= set(ids)
+
+
+def test_plots_are_images_with_title_and_description(page: Page) -> None:
+    plots = [attrs for tag, attrs in page.elements if tag == "svg"]
+    assert all(plot["role"] == "img" and "width" not in plot for plot in plots)
+    assert page.values("style") != []
+    assert not re.search(r"#01fe[0-9a-f]{2}", " ".join(page.values("style")))
+
+
+def test_tables_have_scopes_and_captions(page: Page) -> None:
+    count = Counter(tag for tag, _ in page.elements)
+    assert count["table"] == count["caption"] == 6
+    assert all(attrs.get("scope") in ("col", "row") for tag, attrs in page.elements if tag == "th")
+
+
+def test_hostile_names_stay_text(record: Record) -> None:
+    changed = dataclasses.replace(
+        record, model=HOSTILE, notes=[HOSTILE],
+        environment=environment(device_name=HOSTILE, command=HOSTILE, os=HOSTILE, git_revision=HOSTILE),
+        passes=[dataclasses.replace(one, kernel=HOSTILE, attention=HOSTILE) for one in record.passes],
+        attention=[dataclasses.replace(one, backend=HOSTILE, kernel=HOSTILE) for one in record.attention],
+        roofs=[dataclasses.replace(one, shape=HOSTILE, reason=HOSTILE) for one in record.roofs],
+    )  # fmt: skip
+    html = render(changed)
+    page = Page(html)
+    assert {tag for tag, _ in page.elements} == {tag for tag, _ in Page(render(record)).elements}
+    assert sum(tag == "script" for tag, _ in page.elements) == 1
+    assert not [key for _, attrs in page.elements for key in attrs if key.startswith("on")]
+    assert page.text().count(HOSTILE) > 10
+    assert "49" not in next(data for tag, data in page.texts if tag == "title")
+    assert embedded(html) == changed
+
+
+def test_same_record_same_bytes(record: Record, html: str) -> None:
+    assert render(from_json(to_json(record))) == html
+
+
+def test_record_comes_back_from_the_page(record: Record, html: str) -> None:
+    assert embedded(html) == record
+
+
+def test_size_is_bounded_and_generator_is_told(html: str) -> None:
+    assert len(html.encode()) <= 400_000
+    assert OURS in html[:2_000]
+
+
+def test_page_says_the_numbers_of_the_comparison(record: Record, page: Page) -> None:
+    comparison, text = Comparison(record), page.text()
+    for sentence in (verdict(comparison).headline, *verdict(comparison).findings):
+        assert sentence in text
+    for phase in comparison.phases:
+        assert phase.predicted_tokens_per_s
+        for speed in (phase.predicted_tokens_per_s, phase.measured_tokens_per_s):
+            assert f"{speed:,.4g}" in text
+    assert "6,738,415,616" in text
+
+
+def test_extrapolated_stands_exactly_where_blocks_were_not_run(record: Record, html: str) -> None:
+    label = "extrapolated from 2 of 32 blocks"
+    assert html.count(label) >= 6
+    full = render(sample_record(layers_measured=None))
+    assert "extrapolated" not in full
+
+
+@pytest.mark.parametrize("model", ["tiny", "70b", "stories260k"])
+def test_other_shapes_render(model: str) -> None:
+    page = Page(render(sample_record(model)))
+    assert sum(tag == "svg" for tag, _ in page.elements) == 7
+    if model == "70b":
+        assert "do not fit in this device's 24.00 GiB" in page.text()
+
+
+def test_what_was_not_measured_says_why(record: Record) -> None:
+    bare = dataclasses.replace(
+        record, attention=[],
+        passes=[
+            dataclasses.replace(one, ops=[], kernel=None, observer_ratio=None,
+                                memory=Memory(peak_bytes=None, method="profiler", reason="no allocator events"))
+            for one in record.passes
+        ],
+    )  # fmt: skip
+    page = Page(render(bare))
+    text = page.text()
+    assert "not measured: attention was not run by itself" in text
+    assert text.count("not measured: the op-by-op pass has no") >= 3
+    assert text.count("no allocator events") >= 2
+    assert sum(tag == "svg" for tag, _ in page.elements) == 2  # memory's prediction and the heat map remain
+
+
+def test_gap_in_the_attention_sweep_is_named(page: Page) -> None:
+    assert "naive at 4,096 tokens was not measured: 4.0 GiB of scores" in page.text()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ([], "not predicted: there is no"),
+        ([Roof(kind="gemm", dtype="bf16", per_second=GEMM, trusted=False, reason="doubled work took 1.2x")],
+         "not predicted: the gemm roof for bf16 is not trusted (doubled work took 1.2x)"),
+    ],
+)  # fmt: skip
+def test_without_roofs_there_is_no_prediction_and_it_says_why(record: Record, change: list[Roof], reason: str) -> None:
+    others = [roof for roof in roofs("bf16") if roof.kind != "gemm"] if change else []
+    html = render(dataclasses.replace(record, roofs=[*others, *change]))
+    assert reason in Page(html).text()
+    assert "predicted 0" not in html
+
+
+def test_csv_tables_add_up_to_the_passes(record: Record) -> None:
+    files = {name: _rows(text) for name, text in csv_files(record).items()}
+    for one in files["passes"]:
+        rows = [row for row in files["ops"] if row["phase"] == one["phase"]]
+        total = sum(int(row["count"]) * float(row["predicted_s"]) for row in rows)
+        assert total == pytest.approx(float(one["predicted_s"]), rel=1e-12)
+        assert float(one["error"]) == pytest.approx(float(one["predicted_s"]) / float(one["measured_s"]) - 1)
+    assert {row["kv_bytes"] for row in files["kv"] if row["attention"] == "MHA" and row["seq"] == "4096"} >= {
+        "2147483648", "34359738368"
+    }  # fmt: skip
+
+
+def test_csv_tables_begin_as_announced(record: Record) -> None:
+    files = csv_files(record)
+    assert files.keys() == CSV_HEADS.keys()
+    assert all(text.startswith(CSV_HEADS[name]) for name, text in files.items())
+
+
+def test_unknown_is_empty_in_csv(record: Record) -> None:
+    rows = _rows(csv_files(record)["attention"])
+    (gap,) = [row for row in rows if row["backend"] == "naive" and row["new_tokens"] == "4096"]
+    assert (gap["measured_s"], gap["error"], gap["measured_bytes"]) == ("", "", "")
+    assert float(gap["predicted_s"]) > 0
+
+
+def test_embedded_json_is_plain(html: str) -> None:
+    raw = html.partition('id="record">')[2].partition("</script>")[0]
+    assert "<" not in raw
+    assert json.loads(raw)["schema_version"] == 1
+
+
+def _rows(text: str) -> list[dict[str, Any]]:
+    return list(csv.DictReader(io.StringIO(text)))

@@ -1,0 +1,65 @@
+"""Post-processing: one figure in, one small themed inline SVG out, the same every time."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+from llamalab.compare import Comparison
+from llamalab.records import Record
+from llamalab.report.charts import attention, blocks, heatmap, memory, roofline, scatter
+from llamalab.report.charts.base import INK, Plot, canvas, draw
+from llamalab.report.theme import variables
+
+CHARTS = (
+    scatter.scatter, roofline.roofline, blocks.stacked, blocks.bars, memory.memory, heatmap.heatmap, attention.attention,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.__name__)
+def test_a_plot_is_the_same_byte_for_byte_small_and_clean(record: Record, chart) -> None:
+    comparison = Comparison(record)
+    one = draw(chart, comparison, prefix="p")
+    assert draw(chart, comparison, prefix="p") == one
+    assert len(one) < 60_000
+    root = ElementTree.fromstring(one)
+    assert root.attrib.keys() == {"viewBox", "role", "aria-labelledby"}
+    assert not {"style", "metadata"} & {element.tag for element in root.iter()}
+    assert all(element.attrib["id"].startswith("p-") for element in root.iter() if "id" in element.attrib)
+    assert set(re.findall(r"var\(--([\w-]+)\)", one)) <= set(variables())
+    assert not re.search(r"\d\.\d{3}", one)
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.__name__)
+def test_no_colour_but_the_themes(record: Record, chart) -> None:
+    svg = draw(chart, Comparison(record), prefix="p")
+    assert re.findall(r"#[0-9a-fA-F]{6}", svg) == []
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.__name__)
+def test_marks_have_tooltips(record: Record, chart) -> None:
+    root = ElementTree.fromstring(draw(chart, Comparison(record), prefix="p"))
+    tips = [tip.text for group in root.iter("g") for tip in group.findall("title")]
+    assert len(tips) >= 4
+    assert all(tips)
+
+
+def test_ids_of_two_figures_do_not_meet(record: Record) -> None:
+    comparison = Comparison(record)
+    ids = [
+        set(re.findall(r' id="([^"]+)"', draw(scatter.scatter, comparison, prefix=prefix))) for prefix in ("one", "two")
+    ]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_names_in_a_plot_stay_text() -> None:
+    def chart() -> Plot:
+        figure, (axes,) = canvas(2.0)
+        axes.plot([0, 1], [0, 1], color=INK["accent"], gid="tip")
+        axes.text(0, 0, "</svg><script>alert(1)</script>", color=INK["ink"])
+        return Plot(figure, "a < b", "c & d", {"tip": '"><b>'})
+
+    svg = draw(chart, prefix="x")
+    root = ElementTree.fromstring(svg)
+    assert "<script" not in svg
+    assert [tip.text for tip in root.iter("title")] == ["a < b", '"><b>']

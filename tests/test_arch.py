@@ -1,0 +1,191 @@
+"""An architecture is right or refused, whichever file it comes from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llamalab.arch import (
+    LlamaArch,
+    attention_kind,
+    from_hf_config,
+    from_meta_params,
+    meta_ffn_dim,
+    read_arch,
+    valid_kv_heads,
+)
+from llamalab.errors import FormatError, InputError, MissingError
+from llamalab.presets import PRESETS
+
+META_7B = {"dim": 4096, "multiple_of": 256, "n_heads": 32, "n_layers": 32, "norm_eps": 1e-05, "vocab_size": -1}
+META_70B = {
+    "dim": 8192,
+    "multiple_of": 4096,
+    "ffn_dim_multiplier": 1.3,
+    "n_heads": 64,
+    "n_kv_heads": 8,
+    "n_layers": 80,
+    "norm_eps": 1e-05,
+    "vocab_size": -1,
+}
+HF_7B = {
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": None,
+    "tie_word_embeddings": False,
+    "vocab_size": 32000,
+}
+
+
+@pytest.mark.parametrize(
+    ("dim", "multiple_of", "multiplier", "ffn_dim"),
+    [
+        (4096, 256, None, 11008),
+        (5120, 256, None, 13824),
+        (8192, 256, 1.0, 22016),
+        (8192, 4096, 1.3, 28672),
+        (6656, 256, None, 17920),
+        (4096, 1024, 1.3, 14336),
+        (64, 4, None, 172),
+    ],
+)
+def test_ffn_width_is_metas(dim: int, multiple_of: int, multiplier: float | None, ffn_dim: int) -> None:
+    assert meta_ffn_dim(dim, multiple_of, multiplier) == ffn_dim
+
+
+def test_metas_params_are_read() -> None:
+    assert from_meta_params(META_7B) == PRESETS["7b"].arch
+    assert from_meta_params(META_70B) == PRESETS["70b"].arch
+    assert from_meta_params(META_7B | {"vocab_size": 32_016, "rope_theta": 1e6})[5:8] == (32_016, 1e-05, 1e6)
+
+
+def test_hugging_faces_config_is_read_in_both_ways_of_writing_rope() -> None:
+    assert from_hf_config(HF_7B) == PRESETS["7b"].arch
+    old = from_hf_config(HF_7B | {"rope_theta": 1e6})
+    new = from_hf_config(HF_7B | {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}})
+    assert old == new == PRESETS["7b"].arch.replace(rope_theta=1e6)
+    assert from_hf_config(HF_7B | {"num_key_value_heads": 4, "tie_word_embeddings": True}).tied_embeddings
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model_type": "mistral"}, "model_type .* got 'mistral'"),
+        ({"attention_bias": True}, "attention_bias .* must be false"),
+        ({"mlp_bias": True}, "mlp_bias .* must be false"),
+        ({"hidden_act": "gelu"}, "hidden_act .* got 'gelu'"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "rope_type .* got 'llama3'"),
+        ({"rope_scaling": {"type": "linear", "factor": 2}}, "rope_type .* got 'linear'"),
+        ({"head_dim": 64}, "head_dim .* got 64"),
+    ],
+)
+def test_a_config_that_is_no_llama_2_is_refused(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(FormatError, match=sentence):
+        from_hf_config(HF_7B | change)
+
+
+def test_llama_3s_scaled_rope_is_refused_in_metas_params() -> None:
+    with pytest.raises(FormatError, match="use_scaled_rope must be false"):
+        from_meta_params(META_7B | {"use_scaled_rope": True})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"n_kv_heads": 5}, r"n_kv_heads of LlamaArch must divide n_heads=32; got 5; try one of 32, 16, 8, 4, 2, 1"),
+        ({"n_heads": 30}, "dim of LlamaArch must be n_heads=30 times an even head size"),
+        ({"dim": 32, "n_kv_heads": 32}, "an even head size"),
+        ({"n_layers": 0}, "n_layers of LlamaArch must be a whole number from 1 to 1,000; got 0"),
+        ({"n_layers": 1001}, "got 1001"),
+        ({"vocab_size": -1}, "vocab_size .* got -1"),
+        ({"ffn_dim": 11008.0}, "ffn_dim .* got 11008.0"),
+        ({"dim": True}, "dim .* got True"),
+        ({"dim": 10**9}, "dim .* from 1 to 10,000,000"),
+        ({"norm_eps": 0}, "norm_eps of LlamaArch must be a positive number; got 0"),
+        ({"norm_eps": float("nan")}, "norm_eps"),
+        ({"rope_theta": float("inf")}, "rope_theta"),
+        ({"rope_theta": "10000"}, "rope_theta .* got '10000'"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        PRESETS["7b"].arch.replace(**change)
+
+
+def test_an_architecture_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        PRESETS["7b"].arch.dim = 1  # type: ignore[misc]
+
+
+def test_derived_sizes() -> None:
+    arch = LlamaArch(dim=120, n_layers=3, n_heads=6, n_kv_heads=2, ffn_dim=77, vocab_size=101)
+    assert (arch.head_dim, arch.group_size, arch.kv_dim) == (20, 3, 40)
+
+
+@given(st.integers(1, 512))
+def test_valid_kv_heads_are_the_divisors_from_mha_to_mqa(n_heads: int) -> None:
+    heads = valid_kv_heads(n_heads)
+    assert heads == sorted({d for d in range(1, n_heads + 1) if n_heads % d == 0}, reverse=True)
+    assert attention_kind(n_heads, heads[0]) == "MHA"
+    assert n_heads == 1 or attention_kind(n_heads, heads[-1]) == "MQA"
+    assert all(attention_kind(n_heads, one) == f"GQA-{one}" for one in heads[1:-1])
+
+
+def write(folder: Path, content: str, name: str = "params.json") -> str:
+    path = folder / name
+    path.write_text(content)
+    return str(path)
+
+
+@pytest.mark.parametrize("data", [META_70B, HF_7B])
+def test_a_file_is_told_apart_by_its_content(tmp_path: Path, data: dict[str, Any]) -> None:
+    arch = PRESETS["7b" if "hidden_size" in data else "70b"].arch
+    assert read_arch(write(tmp_path, json.dumps(data), "any.json")) == arch
+
+
+def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="there is none at"):
+        read_arch(str(tmp_path / "absent.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "must be a readable JSON file"),
+        ('{"dim": 4096', "must be a readable JSON file"),
+        ("\x00\xff", "must be a readable JSON file"),
+        ("[1, 2]", "must hold a JSON object; got list"),
+        ("{}", "it lacks 'dim'"),
+        (json.dumps(META_7B | {"dim": None}), "must hold"),
+        (json.dumps(META_7B | {"dim": "4096"}), "must"),
+        (json.dumps(META_7B | {"multiple_of": 0}), "can be divided"),
+        (json.dumps(META_7B | {"ffn_dim_multiplier": "wide"}), "must hold"),
+        (json.dumps(META_7B | {"ffn_dim_multiplier": float("nan")}), "must hold"),
+        (json.dumps(META_7B | {"ffn_dim_multiplier": float("inf")}), "must hold"),
+        (json.dumps(META_7B | {"n_kv_heads": 0}), "n_kv_heads .* got 0"),
+        (json.dumps(META_7B | {"n_kv_heads": 3}), "must divide n_heads=32; got 3"),
+        (json.dumps(HF_7B | {"num_attention_heads": 0}), "can be divided"),
+        (json.dumps(HF_7B | {"rope_scaling": [1]}), "must hold"),
+        (json.dumps(HF_7B | {"num_key_value_heads": 0}), "n_kv_heads .* got 0"),
+    ],
+)
+def test_a_file_that_cannot_be_a_model_is_refused_by_its_name(tmp_path: Path, content: str, sentence: str) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(FormatError, match=sentence) as caught:
+        read_arch(path)
+    assert path in str(caught.value)
+
+
+def test_a_folder_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="must be a readable JSON file"):
+        read_arch(str(tmp_path))

@@ -1,0 +1,45 @@
+"""Each error says what it is by its type, and ends a command with its own code."""
+
+import pytest
+
+from llamalab import errors
+from llamalab.errors import (
+    CacheOverflowError,
+    DoesNotFitError,
+    FormatError,
+    InputError,
+    LlamaLabError,
+    MissingError,
+    UnavailableError,
+    UnknownNameError,
+)
+
+
+@pytest.mark.parametrize("kind", [InputError, FormatError, CacheOverflowError])
+def test_bad_input_is_a_value_error_and_ends_with_2(kind: type[LlamaLabError]) -> None:
+    error = kind("x must be y; got z")
+    assert isinstance(error, ValueError)
+    assert error.exit_code == 2
+
+
+@pytest.mark.parametrize("kind", [UnavailableError, MissingError, DoesNotFitError])
+def test_what_is_missing_or_does_not_fit_ends_with_3(kind: type[LlamaLabError]) -> None:
+    assert kind("x").exit_code == 3
+    assert not issubclass(kind, ValueError)
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    drawn = errors.__doc__ or ""
+    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, LlamaLabError)]
+    assert len(kinds) == 8
+    assert all(kind.__name__ in drawn for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    ("given", "ending"),
+    [("7B", "got '7B'; did you mean 7b or 70b?"), ("gpt", "got 'gpt'"), ("", "got ''"), ("13", "did you mean 13b?")],
+)
+def test_an_unknown_name_lists_all_and_names_the_nearest(given: str, ending: str) -> None:
+    message = str(UnknownNameError("model", given, ["7b", "13b", "70b"], hint=" or a path"))
+    assert message.startswith("model must be one of 7b, 13b, 70b or a path; ")
+    assert message.endswith(ending)

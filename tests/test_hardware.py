@@ -1,0 +1,105 @@
+"""The data-sheet table agrees with itself, and never gives one device's figure for another's."""
+
+import pytest
+
+from llamalab.errors import InputError, UnknownNameError
+from llamalab.hardware import HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware, of_device, smallest_holding
+
+SPECS = list(HARDWARE.values())
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_units_times_clock_give_the_peak(spec: HardwareSpec) -> None:
+    peak = spec.peak_flops_per_s["bf16"] or spec.peak_flops_per_s["fp16"]
+    assert peak is not None
+    if spec.clocking is None:
+        assert spec.name == "l40s-48gb"  # the only row whose sheet contradicts its clock
+    else:
+        assert spec.clocking.flops_per_s == pytest.approx(peak, rel=0.01)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_a_row_is_complete_and_dense(spec: HardwareSpec) -> None:
+    assert tuple(spec.peak_flops_per_s) == PEAK_DTYPES
+    assert spec.source
+    fp16, bf16 = spec.peak_flops_per_s["fp16"], spec.peak_flops_per_s["bf16"]
+    assert bf16 in (None, fp16)
+    # A sparse figure in one cell would break these ratios between dense peaks.
+    for dtype, ratio in (("tf32", 0.5), ("int8", 2.0), ("fp8", 2.0)):
+        peak = spec.peak_flops_per_s[dtype]
+        exceptions = {("rtx4090-24gb", "int8"): 4.0, ("mi250x-128gb", "int8"): 1.0}
+        if peak is not None and fp16 is not None:
+            assert peak == pytest.approx(exceptions.get((spec.name, dtype), ratio) * fp16, rel=0.02)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_a_name_carries_the_memory(spec: HardwareSpec) -> None:
+    assert f"-{spec.memory_bytes // 10**9}gb" in spec.name or f"{spec.memory_bytes // 10**9}gb" in spec.name.split("-")
+    assert find_hardware(spec.name.upper()) is spec
+
+
+def test_names_and_driver_names_are_unique() -> None:
+    driver_names = [name for spec in SPECS for name in spec.device_names]
+    assert len(HARDWARE) == len(SPECS) == 19
+    assert len(driver_names) == len(set(driver_names))
+
+
+def test_the_devices_that_published_bounds_rest_on() -> None:
+    bounds = {
+        ("a100-80gb-sxm", "7b"): (88.54e-3, 7.534e-3),
+        ("h100-80gb-sxm", "7b"): (27.92e-3, 4.586e-3),
+        ("h200-141gb-sxm", "7b"): (27.92e-3, 3.201e-3),
+    }
+    prefill_flops, decode_bytes = 27_626_028_662_784, 15_362_703_360
+    for (name, _), (prefill_s, decode_s) in bounds.items():
+        spec = HARDWARE[name]
+        assert prefill_flops / spec.peak_flops_per_s["bf16"] == pytest.approx(prefill_s, rel=1e-3)  # type: ignore[operator]
+        assert decode_bytes / spec.bandwidth_bytes_per_s == pytest.approx(decode_s, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("short", "name"), [("h200", "h200-141gb-sxm"), ("l4", "l4-24gb"), ("a100-80gb-sxm", "a100-80gb-sxm")]
+)
+def test_a_short_name_will_do_where_it_is_unambiguous(short: str, name: str) -> None:
+    assert find_hardware(short).name == name
+
+
+@pytest.mark.parametrize(
+    ("short", "candidates"),
+    [
+        ("h100", ["h100-80gb-sxm", "h100-80gb-pcie"]),
+        ("a100", ["a100-40gb-sxm", "a100-40gb-pcie", "a100-80gb-sxm", "a100-80gb-pcie"]),
+        ("a100-80gb", ["a100-80gb-sxm", "a100-80gb-pcie"]),
+        ("v100", ["v100-16gb", "v100-32gb"]),
+    ],
+)
+def test_an_ambiguous_name_is_an_error_that_lists_the_candidates(short: str, candidates: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        find_hardware(short)
+    assert str(caught.value).endswith(f"choose from {', '.join(candidates)}")
+
+
+@pytest.mark.parametrize("given", ["", "h", "l40", "h10", "rtx", "a100-", "h300"])
+def test_a_name_is_never_matched_by_a_part(given: str) -> None:
+    with pytest.raises(UnknownNameError):
+        find_hardware(given)
+
+
+def test_a_driver_name_is_matched_exactly_and_by_memory() -> None:
+    h200 = of_device("NVIDIA H200", 150_754_820_096)
+    assert h200 is HARDWARE["h200-141gb-sxm"]
+    assert of_device("NVIDIA H200", 80 * 2**30) is None
+    assert of_device("NVIDIA H200 NVL", 150_754_820_096) is None
+    assert of_device("NVIDIA GH200 480GB", 144 * 10**9) is None  # the other GH200
+
+
+def test_the_smallest_device_that_holds_so_much() -> None:
+    assert smallest_holding(16 * 10**9).memory_bytes == 16 * 10**9  # type: ignore[union-attr]
+    assert smallest_holding(142 * 10**9).name == "b200-180gb"  # type: ignore[union-attr]
+    assert smallest_holding(193 * 10**9) is None
+
+
+def test_what_a_device_lacks_is_unknown_and_not_zero() -> None:
+    assert HARDWARE["t4-16gb"].peak_flops_per_s["bf16"] is None
+    assert HARDWARE["a100-80gb-sxm"].peak_flops_per_s["fp8"] is None
+    assert 0 not in [peak for spec in SPECS for peak in spec.peak_flops_per_s.values()]

@@ -1,0 +1,51 @@
+"""README shows real output: every `$ llamalab ...` in it is run and compared.
+
+`LLAMALAB_OVERWRITE=1 pytest tests/test_readme.py` writes the output of today into README.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+EXAMPLE = re.compile(r"^\$ (llamalab .*)\n((?:(?!\$ |```).*\n)*)", re.MULTILINE)
+EXAMPLES = [(match[1], match[2]) for match in EXAMPLE.finditer(README.read_text(encoding="utf-8"))]
+
+
+def run(command: str) -> str:
+    arguments = [sys.executable, "-m", "llamalab", *shlex.split(command)[1:]]
+    finished = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_readme_has_examples() -> None:
+    assert len(EXAMPLES) >= 2
+
+
+@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[command for command, _ in EXAMPLES])
+def test_example_shows_what_the_command_prints(command: str, shown: str) -> None:
+    printed = run(command)
+    if os.environ.get("LLAMALAB_OVERWRITE"):
+        text = README.read_text(encoding="utf-8")
+        README.write_text(text.replace(f"$ {command}\n{shown}", f"$ {command}\n{printed}"), encoding="utf-8")
+    else:
+        assert printed == shown
+
+
+def test_readme_names_the_two_commands_and_the_makefile_has_them() -> None:
+    text, makefile = README.read_text(encoding="utf-8"), (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    assert {"make report MODEL=7b", "make test"} <= set(re.findall(r"^make .*?(?=\s*(?:#|$))", text, re.MULTILINE))
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text(encoding="utf-8")):
+        assert (ROOT / target).exists(), target
