@@ -15,7 +15,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report test lint bench clean
+.PHONY: help setup report test lint bench accuracy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m compileall -q llamalab  # a calculator must not wait for the compiler, even where Python keeps no caches
 	@touch $@
 
 report: $(STAMP) ## measure MODEL on DEVICE and write one HTML page
@@ -46,6 +47,9 @@ lint: $(STAMP) ## check style and types
 
 bench: $(STAMP) ## run the benchmarks and keep their times
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-autosave
+
+accuracy: $(STAMP) ## score the predictions and write docs/accuracy.md
+	$(BIN)/python -m experiments.accuracy
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks build dist

@@ -4,8 +4,9 @@
 
 FOLDER holds gemm_bf16.csv, attention_prefill_bf16.csv, attention_decode_bf16.csv (AIConfigurator) and
 vidur_mlp.csv (vidur), and may hold vidur_all_reduce_a100.csv and _h100.csv, which are vidur's
-data/profiling/network/{a100,h100}_dgx/all_reduce.csv (commit 7d47513). Time of a kernel: t0 + soft maximum of compute and memory time, as in
-llamalab.analytic.roofline. Nelder-Mead from a fixed start: the same data give the same constants.
+data/profiling/network/{a100,h100}_dgx/all_reduce.csv (commit 7d47513). Time of a kernel: t0 + soft
+maximum of compute and memory time, as in llamalab.analytic.roofline. Nelder-Mead from a fixed start:
+the same data give the same constants.
 
 Errors that are minimised: GEMM, the logarithm of predicted over measured; attention, the difference
 over the time of the whole layer that the kernel sits in (7B, at the data sheet), because 5 us of 13
@@ -71,14 +72,17 @@ def kernels(rows: Iterable[tuple[float, ...]], *, layer: bool = False) -> Kernel
     table = np.array(list(rows), dtype=float)
     if not len(table):
         return None
-    return Kernels(*table.T[:4], np.ones(len(table)), table.T[4] if layer else None)
+    flops, moved, launches, time_s = table.T[:4]
+    return Kernels(flops, moved, launches, time_s, np.ones(len(table)), table.T[4] if layer else None)
 
 
 def together(sources: Iterable[Kernels | None]) -> Kernels:
     """Kernels of several sources, each source with the same weight however many kernels it has."""
     known = [data for data in sources if data is not None]
     shared = [data._replace(weight=data.weight / len(data.time_s)) for data in known]
-    return Kernels(*(np.concatenate(column) for column in list(zip(*shared, strict=True))[:-1]), None)
+    flops, moved, launches, time_s, weight, _ = zip(*shared, strict=True)
+    joined = [np.concatenate(column) for column in (flops, moved, launches, time_s, weight)]
+    return Kernels(joined[0], joined[1], joined[2], joined[3], joined[4], None)
 
 
 def gemm(folder: Path, device: str) -> Kernels:
@@ -125,9 +129,10 @@ def elementwise(folder: Path, device: str) -> Kernels | None:
             ("add_ms", 2, 6 * tokens * dim),
         )
         if all(r[name] for name, _, _ in parts):
-            moved, time_ms = (sum(times * figure for figure, times in column) for column in (
-                [(b, t) for _, t, b in parts], [(r[name], t) for name, t, _ in parts]
-            ))
+            moved, time_ms = (
+                sum(times * figure for figure, times in column)
+                for column in ([(b, t) for _, t, b in parts], [(r[name], t) for name, t, _ in parts])
+            )
             rows.append((0, moved, sum(times for _, times, _ in parts), time_ms / 1e3))
     return kernels(rows)
 
@@ -169,7 +174,7 @@ def layer_s(spec: HardwareSpec, tokens: int) -> float:
 
 
 def vidur(folder: Path, device: str) -> list[dict[str, Any]]:
-    """vidur's rows of a device; counts as int, times in ms as float, absent ones as None."""
+    """Rows of a device in vidur's table; counts as int, times in ms as float, absent ones as None."""
     wanted = VIDUR.get(device)
     return [
         {key: _figure(key, text) for key, text in row.items()}
@@ -190,7 +195,8 @@ def model(data: Kernels, spec: HardwareSpec, kind: str, constants: np.ndarray) -
     bandwidth = (spec.interconnect_bytes_per_s or math.inf) / 2 if kind == "collective" else spec.bandwidth_bytes_per_s
     x = data.flops / ((spec.peak_flops_per_s["bf16"] or math.inf) * compute)
     y = data.bytes / (bandwidth * memory)
-    return data.launches * t0 + (x**q + y**q) ** (1 / q)
+    predicted: np.ndarray = data.launches * t0 + (x**q + y**q) ** (1 / q)
+    return predicted
 
 
 def fit(data: Kernels, spec: HardwareSpec, kind: str) -> tuple[np.ndarray, float]:

@@ -58,7 +58,7 @@ class Row(NamedTuple):
 
     @property
     def error(self) -> float | None:
-        """predicted / measured - 1."""
+        """Predicted / measured - 1."""
         return relative_error(self.predicted_s, self.measured_s)
 
     @property
@@ -137,7 +137,7 @@ class Phase:
 
     @property
     def error(self) -> float | None:
-        """predicted / measured - 1 of the whole pass."""
+        """Predicted / measured - 1 of the whole pass."""
         return relative_error(self.predicted_s, self.measured_s)
 
     @property
@@ -211,7 +211,7 @@ class AttentionRow(NamedTuple):
 
     @property
     def error(self) -> float | None:
-        """predicted / measured - 1."""
+        """Predicted / measured - 1."""
         return relative_error(self.predicted_s, self.measured_s)
 
 
@@ -277,7 +277,7 @@ class Comparison:
 
 
 def relative_error(predicted: float | None, measured: float | None) -> float | None:
-    """predicted / measured - 1, None where either is not known.
+    """Predicted / measured - 1, None where either is not known.
 
     >>> round(relative_error(1.2, 1.0), 6), relative_error(None, 1.0)
     (0.2, None)

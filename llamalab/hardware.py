@@ -197,7 +197,7 @@ HARDWARE: dict[str, HardwareSpec] = _by_name(
         ),
         HardwareSpec(
             "mi250x-128gb", "AMD Instinct MI250X", _peaks(383, 383, None, 47.9, 383, None), 3277e9, 128 * _GB, None,
-            "Infinity Fabric", 800e9, 560, Clocking(880, 128, 1700e6), "zexron.com, AMD's table; " + _STAS, (),
+            "Infinity Fabric", None, 560, Clocking(880, 128, 1700e6), "zexron.com, AMD's table; " + _STAS, (),
             "the whole board: a program sees one of its two dies (GCD) and half of everything",
         ),
     )

@@ -28,8 +28,9 @@ def rates_of(record: Record, op: Op, dtype: str) -> Rates | str:
     for kind, roof in (*wanted, (bandwidth_kind, bandwidth), ("launch", launch)):
         if fault := roof_fault(kind, dtype, roof):
             return fault
-    assert bandwidth and bandwidth.per_second and launch and launch.seconds
-    return Rates(peak.per_second if peak else None, bandwidth.per_second, launch.seconds)
+    assert bandwidth is not None
+    assert launch is not None
+    return Rates(peak.per_second if peak else None, bandwidth.per_second or 0.0, launch.seconds or 0.0)
 
 
 def launch_roof(record: Record) -> Roof | None:

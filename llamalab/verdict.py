@@ -77,7 +77,8 @@ def phase_sentence(phase: Phase) -> str:
     if phase.predicted_tokens_per_s is None or phase.error is None:
         return f"{name}: measured {measured}; {phase.reason}."
     predicted = tokens_per_s(phase.predicted_tokens_per_s)
-    return f"{name} is {limit_words(phase)}: predicted {predicted}, measured {measured}, error in time {percent(phase.error)}."
+    error = percent(phase.error)
+    return f"{name} is {limit_words(phase)}: predicted {predicted}, measured {measured}, error in time {error}."
 
 
 def limit_words(phase: Phase) -> str:
@@ -129,9 +130,7 @@ def crossover(comparison: Comparison) -> Crossover | None:
             break
         ahead = tokens
     longest = lengths[-1]
-    return Crossover(
-        flash[longest].point.backend, ahead, longest, _seconds(naive[longest]) / _seconds(flash[longest])
-    )
+    return Crossover(flash[longest].point.backend, ahead, longest, _seconds(naive[longest]) / _seconds(flash[longest]))
 
 
 def crossover_sentence(comparison: Comparison) -> str:
@@ -182,7 +181,7 @@ def above_roof_sentence(comparison: Comparison) -> str:
 
 
 def blocks(phase: Phase) -> str:
-    """k of n blocks."""
+    """K of n blocks."""
     return f"{phase.run.layers_measured} of {phase.run.layers_total} blocks"
 
 
@@ -198,10 +197,12 @@ def short(name: str) -> str:
 def percent(error: float) -> str:
     """A signed share of a whole.
 
-    >>> percent(0.123), percent(-0.04)
-    ('+12%', '−4%')
+    >>> percent(0.123), percent(-0.04), percent(-0.996), percent(-0.001)
+    ('+12%', '−4%', '−99.6%', '0%')
     """
-    return f"{error:+.0%}".replace("-", "−")
+    # Below -95 % the whole percents no longer tell a factor of 20 from one of 200.
+    text = f"{error:+.{1 if error < -0.95 else 0}%}".replace("-", "−")
+    return "0%" if text in ("+0%", "−0%") else text
 
 
 def tokens_per_s(value: float) -> str:

@@ -47,11 +47,10 @@ def test_a_changed_record_is_read_or_refused(path, value, delete):
         place[path[-1]] = value
     try:
         record = from_json(json.dumps(data))
-    except FormatError as error:
-        assert str(error)
-    else:
-        assert isinstance(record, Record)
-        assert from_json(to_json(record)) == record
+    except FormatError:
+        return
+    assert isinstance(record, Record)
+    assert from_json(to_json(record)) == record
 
 
 @settings(max_examples=200, deadline=None)
@@ -78,7 +77,7 @@ def test_hostile_json_is_refused(text):
 
 
 def test_another_schema_says_so():
-    with pytest.raises(FormatError, match="old.json must have schema_version 1; got 2; measure anew"):
+    with pytest.raises(FormatError, match=r"old\.json must have schema_version 1; got 2; measure anew"):
         from_json(changed(schema_version=2), source="old.json")
 
 

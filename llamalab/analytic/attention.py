@@ -124,9 +124,27 @@ def flash_step(shape: AttentionShape, *, query_tile: int = QUERY_TILE) -> Step:
     )
 
 
+def tile_pairs(shape: AttentionShape, query_tile: int, key_tile: int) -> int:
+    """Query-key pairs that a tiled kernel computes: whole tiles, up to the one that holds the last visible key.
+
+    Between pairs_causal (tiles of one) and pairs_full: a kernel's work, and so its time, goes with this.
+
+    >>> shape = AttentionShape(1, 512, 512, 1, 1, 128)
+    >>> tile_pairs(shape, 1, 1) == shape.pairs_causal, tile_pairs(shape, 64, 512) == shape.pairs_full
+    (True, True)
+    """
+    past, pairs = shape.context_tokens - shape.new_tokens, 0
+    for start in range(0, shape.new_tokens, query_tile):
+        stop = min(start + query_tile, shape.new_tokens)
+        keys = -(-(past + stop) // key_tile) * key_tile
+        pairs += (stop - start) * min(keys, shape.context_tokens)
+    return shape.batch * shape.n_heads * pairs
+
+
 def total(steps: tuple[Step, ...]) -> Step:
     """The steps of an algorithm added up."""
-    return Step("total", *(sum(step[i] for step in steps) for i in range(1, len(Step._fields))))
+    sums: list[int] = [sum(getattr(step, field) for step in steps) for field in Step._fields[1:]]
+    return Step("total", *sums)
 
 
 def _keys_read(new_tokens: int, context_tokens: int, query_tile: int) -> int:

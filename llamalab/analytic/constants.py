@@ -44,10 +44,13 @@ _ONE_SHOT = ClassFit(8e-6, 1.0, 1.0, 1.0, 0, math.nan)
 # Best bf16 and fp8 products measured on Hopper by one program: 0.803 and 0.734 of their peaks
 # (stas00/ml-engineering, "When Is It Worth Upgrading GPUs?", tables of MAMF). There are no fp8 kernels to fit on.
 _FP8_SHARE = 0.734 / 0.803
-_SOURCES = {
-    "a100-80gb-sxm": "vidur a100 (7B, 70B, TP 1-8): GEMM, elementwise; AIConfigurator: GEMM, attention",
-    "h100-80gb-sxm": "vidur h100 (7B, 70B, TP 1-8): GEMM, elementwise; AIConfigurator: GEMM, attention",
-    "h200-141gb-sxm": "AIConfigurator: GEMM, attention; elementwise from h100-80gb-sxm",
+SOURCES = {
+    "a100-80gb-sxm": "GEMM: vidur a100 (7B, 70B, TP 1-8) and AIConfigurator; elementwise, collective: vidur; "
+    "attention: AIConfigurator",
+    "h100-80gb-sxm": "GEMM: vidur h100 (7B, 70B, TP 1-8) and AIConfigurator; elementwise, collective: vidur; "
+    "attention: AIConfigurator",
+    "h200-141gb-sxm": "GEMM: AIConfigurator, and vidur h100 from 512 tokens on; attention: AIConfigurator; "
+    "elementwise, collective: those of h100-80gb-sxm",
 }
 _FITTED: dict[str, dict[str, ClassFit]] = {
     "a100-80gb-sxm": {
@@ -96,9 +99,9 @@ class Constants(NamedTuple):
         return max(bound_s, time_s * (1 - self.spread)), time_s * (1 + self.spread)
 
 
-# Half-widths from docs/accuracy.md: 9 of 10 published points of fitted devices; doubled where transferred.
-SPREAD = 0.20
-TRANSFERRED_SPREAD = 0.40
+# Half-widths: 9 of 10 published points of fitted devices lie within the first (docs/accuracy.md); twice
+# that where constants were transferred to another chip.
+SPREAD, TRANSFERRED_SPREAD = 0.15, 0.30
 
 
 def choose(
@@ -121,7 +124,8 @@ def choose(
         rates["gemm"] = rates["gemm"]._replace(compute_efficiency=_FP8_SHARE * rates["gemm"].compute_efficiency)
     if fitted == spec.name:
         return Constants(rates, "shipped", SPREAD)
-    return Constants(rates, f"shipped (transferred from {fitted})", TRANSFERRED_SPREAD)
+    sibling = fitted.partition("-")[0] == spec.name.partition("-")[0]  # the same chip with other memory
+    return Constants(rates, f"shipped (transferred from {fitted})", SPREAD if sibling else TRANSFERRED_SPREAD)
 
 
 def data_sheet(spec: HardwareSpec, dtype: str, weight_dtype: str) -> dict[str, Rates]:

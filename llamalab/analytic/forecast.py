@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from llamalab.analytic.activations import peak_activation_bytes
+from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import Constants
-from llamalab.analytic.ops import Op, chunks, forward_ops
+from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weights
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
@@ -115,7 +116,7 @@ def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates]) -> Ti
 
 def prefill_passes(arch: LlamaArch, work: Workload) -> list[tuple[Op, ...]]:
     """The op tables of the prompt: one, or one per chunk."""
-    parts = chunks(work.prompt, work.chunk or work.prompt)
+    parts = chunks(work.prompt, work.prompt if work.chunk is None else work.chunk)
     return [pass_ops(arch, work, new, context) for new, context in parts]
 
 

@@ -17,10 +17,11 @@ Names are those of the model's modules and of the measured table; `layers.*.` st
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from llamalab.analytic.attention import AttentionShape, causal_pairs, flash_step, naive_steps
+from llamalab.analytic.attention import AttentionShape, flash_step, naive_steps
+from llamalab.analytic.batches import Sequences, ragged
 from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, is_one_shot, shard
 from llamalab.arch import LlamaArch
-from llamalab.errors import InputError, UnknownNameError
+from llamalab.errors import UnknownNameError
 from llamalab.units import storage_bytes
 
 ALGORITHMS = ("flash", "naive")
@@ -33,13 +34,14 @@ class Op(NamedTuple):
     """One operation. All figures are for one occurrence; the model has `count` of them.
 
     kind is gather, gemm, elementwise, attention or collective: what its time depends on. mode tells
-    attention in prefill from attention in decode, and a collective that is one_shot. link_bytes is what one rank sends to the others;
-    reread_bytes is the part of read_bytes that was read before by the same operation: a cache may hold it.
+    attention in prefill from attention in decode, and a collective in one shot from a ring. link_bytes
+    is what one rank sends to the others; reread_bytes is the part of read_bytes that the same operation
+    has read before: a cache may hold it.
     """
 
     name: str
     kind: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls on an op
     flops_full: int = 0
     flops_causal: int = 0
     vector_flops: int = 0
@@ -88,14 +90,6 @@ class Totals(NamedTuple):
         return self.flops_causal / self.bytes
 
 
-class Sequences(NamedTuple):
-    """`count` sequences alike: T new tokens each, at the end of a context of S."""
-
-    count: int
-    new_tokens: int
-    context_tokens: int
-
-
 def forward_ops(
     arch: LlamaArch,
     *,
@@ -116,8 +110,9 @@ def forward_ops(
     from scratch); a list of them is a ragged batch, one sequence each. `kv_dtype` is the cache's
     storage and `weight_dtype` that of the matrices (default: dtype); the embedding table and the
     norms are stored in `dtype`. int8 and int4 weights are widened as they are read; fp8 weights are
-    multiplied with fp8 inputs, which an operation of its own makes first. `fused` groups wq, wk, wv and w1, w3 into one product each, the
-    residual sum with the next norm and RoPE with the append to the cache, as inference servers do.
+    multiplied with fp8 inputs, which an operation of its own makes first. `fused` groups wq, wk, wv
+    and w1, w3 into one product each, the residual sum with the next norm and RoPE with the append to
+    the cache, as inference servers do.
 
     >>> from llamalab.presets import PRESETS
     >>> ops = forward_ops(PRESETS["7b"].arch, new_tokens=2048)
@@ -130,45 +125,10 @@ def forward_ops(
         raise UnknownNameError("logits", logits, LOGITS)
     sequences = ragged(new_tokens, context_tokens, batch)
     table = _Table(arch, sequences, dtype, weight_dtype or dtype, kv_dtype or dtype, tensor_parallel)
-    head_rows = table.rows if logits == "all" else sum(group.count for group in sequences)
+    head_rows = table.rows if logits == "all" else sum(group.number for group in sequences)
     block = table.fused_block(attention) if fused else table.block(attention)
     ops = (*table.gather(), *block, table.norm("norm"), *table.head(head_rows))
     return tuple(op for op in ops if op is not None and (op.kind != "collective" or tensor_parallel > 1))
-
-
-def ragged(new_tokens: int, context_tokens: int | Sequence[int] | None, batch: int) -> tuple[Sequences, ...]:
-    """The batch as groups of equal sequences.
-
-    >>> ragged(1, [100, 7, 100], 1)
-    (Sequences(count=2, new_tokens=1, context_tokens=100), Sequences(count=1, new_tokens=1, context_tokens=7))
-    """
-    for what, size in (("batch", batch), ("new_tokens", new_tokens)):
-        if size < 1:
-            raise InputError(f"{what} must be at least 1; got {size}")
-    if context_tokens is None or isinstance(context_tokens, int):
-        counts = {new_tokens if context_tokens is None else context_tokens: batch}
-    else:
-        if not context_tokens or batch not in (1, len(context_tokens)):
-            raise InputError(
-                f"context_tokens must be one length per sequence; got {len(context_tokens)} for a batch of {batch}"
-            )
-        counts = dict.fromkeys(context_tokens, 0)
-        for context in context_tokens:
-            counts[context] += 1
-    for context in counts:
-        causal_pairs(new_tokens, context)
-    return tuple(Sequences(count, new_tokens, context) for context, count in counts.items())
-
-
-def chunks(prompt: int, chunk: int) -> tuple[tuple[int, int], ...]:
-    """(new_tokens, context_tokens) of each pass of a prompt that is prefilled `chunk` tokens at a time.
-
-    >>> chunks(5, 2)
-    ((2, 2), (2, 4), (1, 5))
-    """
-    if prompt < 1 or chunk < 1:
-        raise InputError(f"prompt and chunk must be at least 1; got {prompt} and {chunk}")
-    return tuple((min(chunk, prompt - start), min(start + chunk, prompt)) for start in range(0, prompt, chunk))
 
 
 def add_up(ops: tuple[Op, ...]) -> Totals:
@@ -185,7 +145,7 @@ class _Table:
         self.arch, self.sequences, self.shard = arch, sequences, shard(arch, ranks)
         self.dtype, self.weight_dtype, self.kv_dtype = dtype, weight, kv
         self.input_dtype = weight if weight in COMPUTED_NARROW else dtype
-        self.rows = sum(group.count * group.new_tokens for group in sequences)
+        self.rows = sum(group.number * group.new_tokens for group in sequences)
 
     def block(self, attention: str) -> tuple[Op | None, ...]:
         dim, s = self.arch.dim, self.shard
@@ -245,7 +205,7 @@ class _Table:
         return self.arch.n_layers if name.startswith(LAYER) else 1
 
     def _elementwise(self, name: str, vector_flops: int, read: int, written: int, *, weight: int = 0) -> Op:
-        moved = map(self._bytes, (weight, read, written))
+        moved = self._bytes(weight), self._bytes(read), self._bytes(written)
         return Op(name, "elementwise", self._count(name), 0, 0, vector_flops, *moved)
 
     def gather(self) -> tuple[Op, Op]:
@@ -299,7 +259,7 @@ class _Table:
         return Op(name, "elementwise", self.arch.n_layers, read_bytes=read, written_bytes=written)
 
     def attention(self, algorithm: str) -> tuple[Op, ...]:
-        s, mode = self.shard, "decode" if self.rows == sum(group.count for group in self.sequences) else "prefill"
+        s, mode = self.shard, "decode" if self.rows == sum(group.number for group in self.sequences) else "prefill"
         runs = [
             AttentionShape(*group, s.n_heads, s.n_kv_heads, s.head_dim, self.dtype, self.kv_dtype)
             for group in self.sequences

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 
-
 # Below these sizes servers send to all ranks at once instead of round a ring (vLLM csrc/custom_all_reduce.cuh).
 ONE_SHOT_BYTES, ONE_SHOT_BYTES_MANY, MANY_RANKS = 512 * 1024, 256 * 1024, 4
 

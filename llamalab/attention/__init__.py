@@ -9,11 +9,16 @@ that it answers to; which kernel really ran is for a profiler to say.
 B batch, T new tokens, S keys in view, H query heads, K KV heads, G = H / K, E head dim.
 """
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-from llamalab.attention import naive, sdpa
+from llamalab.analytic.attention import AttentionShape
+from llamalab.attention import naive, sdpa, tiled
+from llamalab.attention.sdpa_kernels import KERNELS
 from llamalab.errors import UnknownNameError
 
 
@@ -23,19 +28,56 @@ class Attend(Protocol):
     def __call__(self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor: ...
 
 
+Check = Callable[[AttentionShape, torch.device], None]
+
+
+def _runs_everything(shape: AttentionShape, device: torch.device) -> None:
+    """The check of a backend without limits."""
+
+
 class Backend(NamedTuple):
-    """A way to compute attention; `algorithm` is "naive" (scores in memory) or "flash" (fused)."""
+    """A way to compute attention; `algorithm` is "naive" (scores in memory) or "flash" (fused).
+
+    `check` raises UnavailableError for what the backend cannot do, before it runs. `kernel` is part of
+    the name that a profiler must show, None where any kernel is as good as another.
+    """
 
     name: str
     algorithm: str
     attend: Attend
+    check: Check = _runs_everything
+    kernel: str | None = None
+
+
+def _imported_when_used(module: str) -> tuple[Attend, Check]:
+    """A backend that costs an import, and perhaps a package, which only its users pay."""
+
+    def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
+        z_BHTE: Tensor = import_module(module).attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
+        return z_BHTE
+
+    def check(shape: AttentionShape, device: torch.device) -> None:
+        import_module(module).check(shape, device)
+
+    return attend, check
+
+
+def _sdpa_kernel(name: str, algorithm: str, kernel: str) -> Backend:
+    return Backend(name, algorithm, KERNELS[name].attend, KERNELS[name].check, kernel)
 
 
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
         Backend("naive", "naive", naive.attend),
+        Backend("tiled", "flash", tiled.attend),
         Backend("sdpa", "flash", sdpa.attend),
+        _sdpa_kernel("math", "naive", "scaled_dot_product_attention_math"),
+        _sdpa_kernel("flash", "flash", "scaled_dot_product_flash_attention"),
+        _sdpa_kernel("efficient", "flash", "scaled_dot_product_efficient_attention"),
+        _sdpa_kernel("cudnn", "flash", "scaled_dot_product_cudnn_attention"),
+        Backend("flex", "flash", *_imported_when_used("llamalab.attention.flex")),
+        Backend("triton", "flash", *_imported_when_used("llamalab.attention.triton_flash")),
     )
 }
 

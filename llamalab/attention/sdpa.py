@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.backends.cuda import SDPAParams, can_use_flash_attention
 from torch.nn import functional
-from torch.nn.attention.bias import causal_lower_right
 
 from llamalab.attention.shapes import check_shapes
 
@@ -41,6 +40,9 @@ def _chunk_mask(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor) -> Tensor:
     if q_BHTE.is_cuda:
         params = SDPAParams(q_BHTE, k_BKSE, v_BKSE, None, 0.0, False, _is_grouped(q_BHTE, k_BKSE))
         if can_use_flash_attention(params):
+            # Importing this imports PyTorch's compiler, which takes a second or two.
+            from torch.nn.attention.bias import causal_lower_right
+
             return causal_lower_right(new_tokens, keys)
     return torch.ones(new_tokens, keys, dtype=torch.bool, device=q_BHTE.device).tril(keys - new_tokens)
 

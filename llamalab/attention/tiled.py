@@ -82,17 +82,20 @@ def tiled_attention(
     (4.0, {'q': 64, 'k': 64, 'v': 64})
     """
     check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
-    n_kv_heads, new_tokens = k_BKSE.shape[1], q_BHTE.shape[2]
+    batch, _, new_tokens, head_dim = q_BHTE.shape
+    grouped = (batch, k_BKSE.shape[1], -1, new_tokens, head_dim)
     # Views, not copies: the query heads of a group become an axis of their own.
-    q_BKGTE = q_BHTE.unflatten(1, (n_kv_heads, -1))
-    z_BKGTE = torch.empty_like(q_BHTE).unflatten(1, (n_kv_heads, -1))
+    q_BKGTE, z_BKGTE = q_BHTE.view(grouped), torch.empty_like(q_BHTE).view(grouped)
     lse_BKGT = q_BHTE.new_empty(q_BKGTE.shape[:-1], dtype=_compute_dtype(q_BHTE))
     traffic = Traffic()
     for start in range(0, new_tokens, query_tile):
         tile = slice(start, min(start + query_tile, new_tokens))
         q_BKGtE = traffic.load("q", q_BKGTE[..., tile, :])
         position_R = _positions(q_BKGtE, query_offset + start)
-        running = _stream_keys(q_BKGtE.flatten(2, 3), k_BKSE, v_BKSE, position_R, key_tile, traffic)
+        seen = slice(0, query_offset + tile.stop)  # by the last query of the tile
+        running = _stream_keys(
+            q_BKGtE.flatten(2, 3), k_BKSE[:, :, seen], v_BKSE[:, :, seen], position_R, key_tile, traffic
+        )
         z_BKRE = running.acc_BKRE / running.sum_BKR1
         lse_BKR = (running.max_BKR1 + running.sum_BKR1.log()).squeeze(-1)
         traffic.store("z", z_BKGTE[..., tile, :], z_BKRE.view_as(q_BKGtE))
@@ -103,8 +106,8 @@ def tiled_attention(
 def _stream_keys(
     q_BKRE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, position_R: Tensor, key_tile: int, traffic: Traffic
 ) -> _Running:
-    """One tile of queries against every tile of keys that its last query may see."""
-    visible = int(position_R[-1]) + 1
+    """One tile of queries against all keys given, tile by tile."""
+    visible = k_BKSE.shape[2]
     running = _Running(
         q_BKRE.new_full((*q_BKRE.shape[:-1], 1), -math.inf),
         q_BKRE.new_zeros((*q_BKRE.shape[:-1], 1)),

@@ -9,70 +9,123 @@ import torch
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
-from llamalab.checkpoints import llama2c
+from llamalab.checkpoints import gguf, huggingface, llama2c, lora, meta
+from llamalab.checkpoints.checkpoint import Survey, Weights, model_shapes
 from llamalab.checkpoints.llama2c import write_llama2c
+from llamalab.checkpoints.lora import merged
+from llamalab.checkpoints.safetensors_file import is_safetensors
+from llamalab.checkpoints.torch_file import is_torch_file
+from llamalab.checkpoints.vocabulary import resize_vocabulary
 from llamalab.errors import FormatError, InputError, MissingError
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype, torch_device
 
-__all__ = ["READERS", "Reader", "load", "read", "write_llama2c"]
+__all__ = ["FORMATS", "Format", "load", "open_weights", "read", "resize_vocabulary", "survey", "write_llama2c"]
 
 
-class Reader(NamedTuple):
+class Format(NamedTuple):
     """A format. `recognises` looks at a few bytes of an existing path and raises nothing for a foreign
-    one; `read` gives the architecture and every parameter under the model's name, and raises
-    InputError before it allocates anything for what the file does not hold.
+    one; `survey` reads headers alone, and raises InputError where they are not sound.
     """
 
     name: str
     recognises: Callable[[Path], bool]
-    read: Callable[[Path], tuple[LlamaArch, dict[str, torch.Tensor]]]
+    survey: Callable[[Path], Survey]
 
 
-READERS = (Reader("llama2.c v0, v1 or v2", llama2c.recognises, llama2c.read),)
+# llama2.c last: its first version has no magic, only plausible sizes.
+FORMATS = (
+    Format(meta.KIND, meta.recognises, meta.survey),
+    Format(f"{huggingface.KIND}, config.json and safetensors or .bin", huggingface.recognises, huggingface.survey),
+    Format(lora.KIND, lora.recognises, lora.survey),
+    Format(gguf.KIND, gguf.recognises, gguf.survey),
+    Format(llama2c.KIND, llama2c.recognises, llama2c.survey),
+)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[LlamaArch, dict[str, torch.Tensor]]:
-    """The architecture and the weights of a checkpoint, in its own dtype, mapped where that is possible.
+def survey(path: str | os.PathLike[str]) -> Survey:
+    """What the headers of a checkpoint say, without its weights.
 
-    Raises MissingError where there is nothing, FormatError where it is no whole checkpoint of a known format.
+    Raises MissingError where there is nothing, FormatError where it is no sound file of a known format.
     """
     target = Path(path)
     if not os.path.exists(target):  # Path.exists raises where a folder may not be searched
         raise MissingError(f"the checkpoint must exist; there is no {target}; check the path")
-    for reader in READERS:
-        if reader.recognises(target):
-            try:
-                return reader.read(target)
-            except InputError as error:
-                raise FormatError(f"{target} must be a whole and sound checkpoint; {error}") from None
-    known = ", ".join(reader.name for reader in READERS)
+    try:
+        for form in FORMATS:
+            if form.recognises(target):
+                return form.survey(target)
+    except InputError as error:
+        raise _unsound(target, error) from None
+    except OSError as error:
+        raise MissingError(f"the checkpoint must be readable; {target}: {error.strerror}") from None
+    known = "; ".join(form.name for form in FORMATS)
     raise FormatError(
         f"the checkpoint must be of a format that llamalab reads ({known}); {target} is {_nature(target)}"
     )
 
 
-def load(
-    path: str | os.PathLike[str], *, dtype: str | None = None, device: str = "cpu", attention: str = "sdpa"
-) -> Transformer:
-    """A model with the weights of a checkpoint, by default in the checkpoint's own dtype.
+def open_weights(path: str | os.PathLike[str]) -> Weights:
+    """The architecture of a checkpoint and a way to fetch its weights. Errors as for read."""
+    found = survey(path)
+    try:
+        return found.complete()
+    except InputError as error:
+        raise _unsound(Path(path), error) from None
 
-    fp32 weights on the CPU are used where they lie in the file, mapped copy-on-write: nothing is
-    read before it is needed. Errors as for read; before it, those for an unknown attention, dtype or
-    device.
+
+def read(path: str | os.PathLike[str]) -> tuple[LlamaArch, dict[str, torch.Tensor]]:
+    """The architecture and the weights of a checkpoint, each in its own dtype, mapped where that is possible.
+
+    Raises MissingError where there is nothing, FormatError where it is no whole Llama 2 of a known format.
+    """
+    weights = open_weights(path)
+    try:
+        return weights.arch, {name: weights.fetch(name) for name in model_shapes(weights.arch)}
+    except InputError as error:
+        raise _unsound(Path(path), error) from None
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    dtype: str | None = None,
+    device: str = "cpu",
+    attention: str = "sdpa",
+    lora: str | os.PathLike[str] | None = None,
+) -> Transformer:
+    """A model with the weights of a checkpoint, by default in the dtype of most of them, or fp32 if quantised.
+
+    Weights that need no change are used where they lie in the file, mapped copy-on-write: nothing is
+    read before it is needed. Others are cast and placed one by one. `lora` names a folder in PEFT's layout that is
+    merged. Errors as for read; before it, those for an unknown attention, dtype or device.
     """
     kind = None if dtype is None else activation_dtype(dtype)
     place = torch_device(device)
     backend = get_backend(attention)
-    arch, state = read(path)
-    model = Transformer(arch, attention=backend.name, device="meta")
-    model.load_state_dict({name: tensor.to(place, kind) for name, tensor in state.items()}, assign=True)
+    weights = open_weights(path)
+    if lora is not None:
+        weights = merged(weights, lora)
+    try:
+        state = {
+            name: weights.fetch(name, dtype=kind or weights.dtype, device=place) for name in model_shapes(weights.arch)
+        }
+    except InputError as error:
+        raise _unsound(Path(path), error) from None
+    model = Transformer(weights.arch, attention=backend.name, device="meta")
+    model.load_state_dict(state, assign=True)
     return model
+
+
+def _unsound(path: Path, error: InputError) -> FormatError:
+    return FormatError(f"{path} must be a whole and sound checkpoint; {error}")
 
 
 def _nature(path: Path) -> str:
     if not path.is_file():
-        return "a folder" if path.is_dir() else "no regular file"
+        return "a folder without its files" if path.is_dir() else "no regular file"
     with path.open("rb") as file:
         head = file.read(8)
+    if is_torch_file(path) or is_safetensors(path):
+        return "a file of weights alone; give the folder with its config.json or params.json"
     return f"none: it begins with the bytes {head.hex(' ')}" if head else "empty"

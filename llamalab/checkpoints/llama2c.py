@@ -22,8 +22,11 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.params import Weight, weights
+from llamalab.analytic.params import Weight
+from llamalab.analytic.params import weights as weights_in
 from llamalab.arch import LlamaArch
+from llamalab.checkpoints.checkpoint import Stored, Survey, Weights, weights_of
+from llamalab.checkpoints.pages import drop_pages, settled
 from llamalab.errors import FormatError, InputError
 from llamalab.files import map_file, replacing
 from llamalab.model import Transformer
@@ -37,6 +40,9 @@ FLAGS = struct.Struct("<Bi")  # tied, group_size: behind magic, version and size
 FLAGS_OFFSET = 8 + SIZES.size
 # Where the two RoPE tables lie in v0, which every reader skips and every writer must fill.
 ROPE_TABLES = "rope"
+KIND = "llama2.c v0, v1 or v2"
+
+_REMARKS = ("norm_eps and rope_theta are not stored: those of Llama 2 are assumed",)
 
 _NORMS = ("attention_norm", "ffn_norm", "norm")
 _ATTENTION = ("attention.wq", "attention.wk", "attention.wv", "attention.wo")
@@ -91,11 +97,8 @@ def recognises(path: Path) -> bool:
     return True
 
 
-def read(path: Path) -> tuple[LlamaArch, dict[str, torch.Tensor]]:
-    """The architecture and its weights by name; fp32 weights are views of the mapped file, not copies.
-
-    Raises InputError where header and size disagree, before anything is allocated.
-    """
+def survey(path: Path) -> Survey:
+    """What the header says. Raises InputError where header and size disagree, before anything is allocated."""
     data = map_file(path, "checkpoint")
     header = read_header(data)
     _check_groups(header)
@@ -106,7 +109,17 @@ def read(path: Path) -> tuple[LlamaArch, dict[str, torch.Tensor]]:
             f"a llama2.c v{header.version} file with the sizes of this header must be {expected:,} bytes; "
             f"it has {len(data):,} and {what}"
         )
-    return header.arch, {slot.name: _tensor(data, slot) for slot in slots(header) if slot.name != ROPE_TABLES}
+    places = {slot.name: slot for slot in slots(header) if slot.name != ROPE_TABLES}
+    stored = tuple(
+        Stored(slot.name, slot.shape, f"int8 in groups of {slot.group_size}" if slot.group_size else "F32", slot.nbytes)
+        for slot in places.values()
+    )
+
+    def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> torch.Tensor:
+        return _fetched(data, places[name], dtype, device)
+
+    weights = Weights(header.arch, fetch, lambda _: torch.float32, torch.float32)
+    return Survey(f"llama2.c v{header.version}", stored, lambda: weights, _REMARKS)
 
 
 def write_llama2c(path: str | os.PathLike[str], model: Transformer, *, version: int = 0) -> None:
@@ -114,7 +127,12 @@ def write_llama2c(path: str | os.PathLike[str], model: Transformer, *, version: 
 
     Raises InputError for another version, or a norm_eps or rope_theta that the format cannot say.
     """
-    arch, state = model.arch, model.state_dict()
+    write_weights(path, weights_of(model), version=version)
+
+
+def write_weights(path: str | os.PathLike[str], weights: Weights, *, version: int = 0) -> None:
+    """As write_llama2c, from any weights: one is in memory at a time."""
+    arch = weights.arch
     if version not in (0, 1):
         raise InputError(f"the version of a llama2.c file to write must be 0 or 1; got {version}")
     if (arch.norm_eps, arch.rope_theta) != (NORM_EPS, ROPE_THETA):
@@ -126,8 +144,9 @@ def write_llama2c(path: str | os.PathLike[str], model: Transformer, *, version: 
     with replacing(path) as file:
         file.write(_header_bytes(header))
         for slot in slots(header):
-            tensor = _rope_tables(arch) if slot.name == ROPE_TABLES else state[slot.name]
-            file.write(tensor.to("cpu", torch.float32).contiguous().numpy().data)
+            tables = slot.name == ROPE_TABLES
+            tensor = _rope_tables(arch) if tables else weights.fetch(slot.name, dtype=torch.float32)
+            file.write(tensor.detach().cpu().contiguous().numpy().data)
 
 
 def read_header(data: mmap.mmap) -> Header:
@@ -161,7 +180,7 @@ def slots(header: Header) -> Iterator[Slot]:
     """
     arch = header.arch
     tables = Weight(ROPE_TABLES, (2, arch.max_positions, arch.head_dim // 2), 1)
-    by_kind = {_kind(weight.name): weight for weight in (*weights(arch), tables)}
+    by_kind = {_kind(weight.name): weight for weight in (*weights_in(arch), tables)}
     offset = PADDED_HEADER_BYTES if header.version else SIZES.size
     # A tied model has no "output" weight, nor has its file.
     for kind in filter(by_kind.__contains__, _ORDERS[header.version]):
@@ -226,12 +245,15 @@ def _kind(name: str) -> str:
     return kind.split(".", 2)[2] if kind.startswith("layers.") else kind
 
 
-def _tensor(data: mmap.mmap, slot: Slot) -> torch.Tensor:
+def _fetched(data: mmap.mmap, slot: Slot, dtype: torch.dtype | None, device: torch.device | None) -> torch.Tensor:
     if not slot.group_size:
-        return torch.frombuffer(data, dtype=torch.float32, count=slot.elements, offset=slot.offset).view(slot.shape)
+        raw = torch.frombuffer(data, dtype=torch.float32, count=slot.elements, offset=slot.offset).view(slot.shape)
+        return settled(raw, dtype=dtype, device=device)
     values = torch.frombuffer(data, dtype=torch.int8, count=slot.elements, offset=slot.offset)
     groups = slot.elements // slot.group_size
     # Scales follow an odd number of bytes where a matrix has one: read them as bytes, then align by copying.
     raw = torch.frombuffer(data, dtype=torch.uint8, count=4 * groups, offset=slot.offset + slot.elements)
     scales = raw.clone().view(torch.float32)
-    return (values.view(groups, slot.group_size) * scales[:, None]).view(slot.shape)
+    made = (values.view(groups, slot.group_size) * scales[:, None]).view(slot.shape).to(device=device, dtype=dtype)
+    drop_pages(values)
+    return made

@@ -9,8 +9,8 @@ from llamalab.cli.arguments import (
     add_count,
     add_dtype,
     add_format,
-    add_part_dtypes,
     add_model,
+    add_part_dtypes,
     chosen_model,
     memory,
 )

@@ -11,8 +11,8 @@ from llamalab.cli.arguments import (
     add_count,
     add_dtype,
     add_format,
-    add_part_dtypes,
     add_model,
+    add_part_dtypes,
     chosen_model,
 )
 from llamalab.cli.output import Answer, Column, Table, percent, show

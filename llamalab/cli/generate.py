@@ -1,128 +1,175 @@
-"""`llamalab generate`: continue a text with a checkpoint, streaming.
+"""`llamalab generate`: continue texts with a checkpoint, streaming.
 
 The prompt is printed first, then the text as it is made, as llama2.c's run does. BOS and EOS end it.
+Of several prompts the first that is not over streams; the others run beside it and follow.
 """
 
 import argparse
-import sys
-from collections.abc import Iterable, Iterator
-from itertools import chain
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from llamalab.cli.arguments import add_count
-from llamalab.cli.output import note
-from llamalab.errors import InputError
-from llamalab.units import format_si
+from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.text_options import (
+    add_sampling,
+    add_text_model,
+    open_model,
+    open_tokenizer,
+    sampler_of,
+    tolerate_terminal,
+    write_text,
+)
+from llamalab.errors import InputError, MissingError
 
 if TYPE_CHECKING:
+    from llamalab.cli.speed import Stopwatch
     from llamalab.text import Tokenizer
+    from llamalab.text.generate import Generation
 
 SUMMARY = "continue a text with a checkpoint"
 EXAMPLES = (
     "llamalab generate --checkpoint stories260K.bin --tokenizer tok512.bin --temperature 0",
     'llamalab generate --checkpoint stories260K.bin --tokenizer tok512.bin --prompt "Lily has a" --seed 7 --stats',
+    "llamalab generate --checkpoint stories260K.bin --tokenizer tok512.bin --prompts-file prompts.txt --stop .",
 )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="a llama2.c checkpoint (v0, v1 or v2)")
-    parser.add_argument("--tokenizer", required=True, metavar="FILE", help="its tokenizer.model or tokenizer.bin")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="what to continue (default: nothing, BOS alone)")
+    add_text_model(parser)
+    parser.add_argument(
+        "--prompt", action="append", metavar="TEXT", help="what to continue; may be repeated (default: BOS alone)"
+    )
+    parser.add_argument("--prompts-file", metavar="FILE", help="more prompts, one on each line that is not empty")
+    parser.add_argument("--no-echo", action="store_true", help="print the new text only")
     add_count(parser, "--max-new-tokens", "tokens to make at most", default=256)
+    add_sampling(parser)
     parser.add_argument(
-        "--temperature", type=float, default=0.6, metavar="T", help="0 takes the likeliest token (default: 0.6)"
+        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be repeated"
     )
-    add_count(parser, "--top-k", "draw from the k likeliest tokens only", metavar="K")
     parser.add_argument(
-        "--top-p",
-        type=float,
-        default=0.9,
-        metavar="P",
-        help="draw from the likeliest tokens that together weigh P (default: 0.9; 1 for all)",
+        "--logprobs",
+        action="store_true",
+        help="a table of every token's log-probability, the prompt's unless --no-echo",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the draws; the same seed, the same text (default: 0)")
-    parser.add_argument("--attention", default="sdpa", metavar="NAME", help="sdpa or naive (default: sdpa)")
     parser.add_argument(
-        "--dtype", metavar="NAME", help="bf16, fp16 or fp32, of weights and cache (default: the checkpoint's)"
+        "--stats", action="store_true", help="TTFT, tokens/s and their share of this machine's roofs, to stderr"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
-    parser.add_argument("--stats", action="store_true", help="time to first token and tokens per second, to stderr")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the prompt and its continuation."""
-    from llamalab.text.sampling import Sampler
-
+    """Print the prompts and their continuations."""
+    prompts = _prompts(args)
     # Everything that can be wrong with the options is said before a checkpoint is opened.
-    sampler = Sampler(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
-    from llamalab.checkpoints import load
-    from llamalab.text import load_tokenizer
+    sampler_of(args)
+    if "" in args.stop:
+        raise InputError("--stop must have at least one character; got an empty text")
     from llamalab.text.generate import Generation
 
-    tokenizer = load_tokenizer(args.tokenizer)
-    prompt_ids = tokenizer.encode(args.prompt, bos=True)
-    model = load(args.checkpoint, dtype=args.dtype, device=args.device, attention=args.attention)
-    if tokenizer.vocab_size != model.arch.vocab_size:
-        raise InputError(
-            f"the tokenizer must have as many pieces as the checkpoint has embeddings; {args.tokenizer} has "
-            f"{tokenizer.vocab_size:,}, {args.checkpoint} has {model.arch.vocab_size:,}; choose the checkpoint's own"
+    tokenizer = open_tokenizer(args)
+    prompts_ids = [tokenizer.encode(prompt, bos=True) for prompt in prompts]
+    model = open_model(args, tokenizer)
+    generations = [
+        Generation(
+            model,
+            prompt_ids,
+            max_new_tokens=args.max_new_tokens,
+            sampler=sampler_of(args),
+            stop_ids=(tokenizer.bos_id, tokenizer.eos_id),
+            kv_dtype=args.kv_dtype,
+            score_prompt=args.logprobs and not args.no_echo,
         )
-    generation = Generation(
-        model,
-        prompt_ids,
-        max_new_tokens=args.max_new_tokens,
-        sampler=sampler,
-        stop_ids=(tokenizer.bos_id, tokenizer.eos_id),
-    )
-    clock = _Clock()
-    _stream(tokenizer, prompt_ids, clock.watch(generation))
-    if generation.finish_reason == "context":
+        for prompt_ids in prompts_ids
+    ]
+    watch = _print_texts(args, tokenizer, generations)
+    if any(generation.finish_reason == "context" for generation in generations):
         note(f"the text ends where the model's context of {model.arch.max_positions:,} tokens is full")
+    if args.logprobs:
+        _print_logprobs(tokenizer, generations)
     if args.stats:
-        note(f"{clock.summary()}; tokens of prompt: {len(prompt_ids)}; finished by {generation.finish_reason}")
+        _print_stats(watch, generations, model.backend.algorithm)
     return 0
 
 
-class _Clock:
-    """When the first and the last token came, and how many."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.to_first_s = self.to_last_s = 0.0
-
-    def watch(self, token_ids: Iterable[int]) -> Iterator[int]:
-        from time import perf_counter
-
-        start = perf_counter()
-        for token_id in token_ids:
-            self.to_last_s = perf_counter() - start
-            if not self.tokens:
-                self.to_first_s = self.to_last_s
-            self.tokens += 1
-            yield token_id
-
-    def summary(self) -> str:
-        if self.tokens == 0:
-            return "no new token: TTFT and tokens/s are not measured"
-        ttft = f"TTFT {format_si(self.to_first_s, 's')}"
-        if self.tokens == 1:
-            return f"{ttft}; 1 new token: tokens/s of decode is not measured"
-        decode_s = self.to_last_s - self.to_first_s
-        return f"{ttft}; decode {(self.tokens - 1) / decode_s:.1f} tokens/s ({self.tokens} new tokens)"
+def _prompts(args: argparse.Namespace) -> list[str]:
+    prompts: list[str] = args.prompt or []
+    if args.prompts_file is not None:
+        try:
+            text = Path(args.prompts_file).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{args.prompts_file} must be UTF-8; it is not, at byte {error.start}") from None
+        except OSError as error:
+            raise MissingError(f"--prompts-file must be a readable file; {args.prompts_file}: {error}") from None
+        prompts = prompts + [line for line in text.splitlines() if line.strip()]
+        if not prompts:
+            raise InputError(f"--prompts-file must have a line that is not empty; {args.prompts_file} has none")
+    return prompts or [""]
 
 
-def _stream(tokenizer: "Tokenizer", prompt_ids: list[int], new_ids: Iterable[int]) -> None:
-    from llamalab.text import decode_stream
+def _print_texts(args: argparse.Namespace, tokenizer: "Tokenizer", generations: Sequence["Generation"]) -> "Stopwatch":
+    from llamalab.cli.speed import Stopwatch
+    from llamalab.text.batch import stream_texts
 
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # where the terminal is not UTF-8
-    for text in decode_stream(tokenizer, chain(prompt_ids, new_ids)):
-        sys.stdout.write("".join(filter(_printable, text)))
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    tolerate_terminal()
+    watch, waiting, front = Stopwatch(len(generations)), [""] * len(generations), 0
+    _print_title(0, len(generations))
+    for row, text in stream_texts(tokenizer, generations, stops=args.stop, echo=not args.no_echo):
+        watch.see(row, len(generations[row].ids))
+        if row == front:
+            write_text(text)
+        else:
+            waiting[row] += text
+        if generations[front].finish_reason is not None and front + 1 < len(generations) and row != front:
+            front = _move_on(front, generations, waiting)
+    for row in range(front + 1, len(generations)):
+        _print_next(row, generations, waiting)
+    write_text("\n")
+    return watch
 
 
-def _printable(character: str) -> bool:
-    """Control characters that a model makes up must not steer the terminal; white space may."""
-    return character in "\t\n\r" or not (character < " " or "\x7f" <= character <= "\x9f")
+def _move_on(front: int, generations: Sequence["Generation"], waiting: list[str]) -> int:
+    """Print the rows that are over and what there is of the first that is not; its number."""
+    while generations[front].finish_reason is not None and front + 1 < len(generations):
+        front += 1
+        _print_next(front, generations, waiting)
+    return front
+
+
+def _print_next(row: int, generations: Sequence["Generation"], waiting: list[str]) -> None:
+    write_text("\n")
+    _print_title(row, len(generations))
+    write_text(waiting[row])
+    waiting[row] = ""
+
+
+def _print_title(row: int, rows: int) -> None:
+    if rows > 1:
+        write_text(f"--- {row + 1} of {rows} ---\n")
+
+
+def _print_logprobs(tokenizer: "Tokenizer", generations: Sequence["Generation"]) -> None:
+    rows: list[dict[str, Any]] = []
+    for number, generation in enumerate(generations, start=1):
+        scored = [*generation.prompt_ids[1:]] if generation.prompt_logprobs else []
+        logprobs = [*generation.prompt_logprobs, *generation.logprobs]
+        for token_id, logprob in zip([*scored, *generation.ids], logprobs, strict=True):
+            piece = tokenizer.piece(token_id).decode("utf-8", "replace")
+            rows.append({"prompt": number, "id": token_id, "piece": piece, "logprob": logprob})
+    columns = (
+        Column("prompt", "prompt"),
+        Column("id", "id"),
+        Column("logprob", "log-probability", "{:.4f}".format),
+        Column("piece", "piece", repr),
+    )
+    show(Answer({"tokens": rows}, (), (Table(columns, rows),)), "table")
+
+
+def _print_stats(watch: "Stopwatch", generations: Sequence["Generation"], attention: str) -> None:
+    from llamalab.cli.speed import summary
+
+    for sentence in summary(watch, generations, attention):
+        note(sentence)
+    for number, generation in enumerate(generations, start=1):
+        which = f"prompt {number}: " if len(generations) > 1 else ""
+        note(f"{which}tokens of prompt: {len(generation.prompt_ids)}; finished by {generation.finish_reason}")

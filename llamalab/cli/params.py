@@ -1,7 +1,9 @@
 """`llamalab params`: how many parameters, in which part of the model?"""
 
 import argparse
+from typing import Any
 
+from llamalab.analytic.lora import TARGETS, TRAINING_BYTES_PER_PARAMETER, Lora, lora_pairs, parse_lora
 from llamalab.analytic.params import Weight, components, parameter_count, weights
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_dtype, add_format, add_model, chosen_model
@@ -13,6 +15,7 @@ EXAMPLES = (
     "llamalab params --model 70b",
     "llamalab params --model path/to/params.json --dtype fp32",
     "llamalab params --model 13b --format json",
+    "llamalab params --lora r=16,targets=q,v",
 )
 
 
@@ -20,13 +23,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab params`."""
     add_model(parser)
     add_dtype(parser, "storage of the weights", known=DTYPES)
+    parser.add_argument(
+        "--lora",
+        metavar="r=R,targets=T,T",
+        help=f"cost of a LoRA adapter of rank R beside the model; targets: {', '.join(TARGETS)}",
+    )
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the parameter count by component and by tensor."""
     model, arch = chosen_model(args)
-    show(_answer(model, arch, args.dtype), args.format)
+    if args.lora is None:
+        show(_answer(model, arch, args.dtype), args.format)
+    else:
+        show(_lora_answer(model, arch, args.dtype, parse_lora(args.lora)), args.format)
     return 0
 
 
@@ -67,8 +78,49 @@ def _tensor(weight: Weight) -> dict[str, object]:
 def _tensor_table(arch: LlamaArch) -> Table:
     columns = (
         Column("name", "tensor"),
-        Column("shape", "shape", lambda shape: " × ".join(map(str, shape))),
+        Column("shape", "shape", _times),
         Column("count", "count"),
         Column("parameters", "parameters", thousands),
     )
     return Table(columns, [_tensor(weight) for weight in weights(arch)], "Each tensor, under Meta's name:")
+
+
+def _lora_answer(model: str, arch: LlamaArch, dtype: str, lora: Lora) -> Answer:
+    pairs, total = lora_pairs(arch, lora), parameter_count(arch)
+    added = sum(pair.parameters for pair in pairs)
+    size, training = storage_bytes(added, dtype), added * TRAINING_BYTES_PER_PARAMETER
+    data: dict[str, Any] = {
+        "model": model,
+        "dtype": dtype,
+        "rank": lora.rank,
+        "parameters": added,
+        "model_parameters": total,
+        "share": added / total,
+        "adapter_bytes": size,
+        "training_bytes": training,
+        "full_training_bytes": total * TRAINING_BYTES_PER_PARAMETER,
+        "frozen_weight_bytes": storage_bytes(total, dtype),
+        "basis": "exact; activations are not counted",
+        "pairs": [{**pair._asdict(), "parameters": pair.parameters} for pair in pairs],
+    }
+    rows = [{"model": model, "rank": lora.rank, **pair} for pair in data["pairs"]]
+    columns = (
+        Column("target", "target"),
+        Column("weight", "tensor"),
+        Column("a_shape", "A", _times),
+        Column("b_shape", "B", _times),
+        Column("layers", "layers"),
+        Column("parameters", "parameters", thousands),
+    )
+    lead = (
+        f"a LoRA adapter of rank {lora.rank} adds {added:,} parameters to {model}, {100 * added / total:.3f} % of its "
+        f"{total:,}: {format_bytes(size)} ({size:,} bytes) in {dtype}; merged, it adds nothing",
+        f"  in training: {format_bytes(training)} for it, fp32 with gradient and AdamW's moments, beside "
+        f"{format_bytes(data['frozen_weight_bytes'])} of frozen weights; in full it would be "
+        f"{format_bytes(data['full_training_bytes'])}; activations are not counted",
+    )
+    return Answer(data, lead, (Table(columns, rows, total={"target": "total", "parameters": added}),))
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))

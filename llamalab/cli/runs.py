@@ -110,9 +110,7 @@ def add_shape(parser: argparse.ArgumentParser, *, generate: str) -> None:
         "--prompt", "--seq", type=counts("--prompt"), default=[2048], metavar="N", help="prompt tokens (default: 2048)"
     )
     about = f"tokens generated after the prompt (default: {generate})"
-    parser.add_argument(
-        "--generate", type=counts("--generate"), default=[int(generate)], metavar="N", help=about
-    )
+    parser.add_argument("--generate", type=counts("--generate"), default=[int(generate)], metavar="N", help=about)
     parser.add_argument("--batch", type=counts("--batch"), default=[1], metavar="N", help="sequences (default: 1)")
 
 

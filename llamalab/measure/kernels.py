@@ -16,6 +16,7 @@ _FUSED = (
     "aten::_scaled_dot_product_fused_attention_overrideable",
     "aten::_scaled_dot_product_attention_math",
 )
+_WRITTEN = ("prefill_kernel", "decode_kernel", "combine_kernel", "flex_attention", "flex_decoding")  # in Triton
 _STEPS = ("aten::bmm", "aten::baddbmm", "aten::mm", "aten::addmm", "aten::_softmax")
 
 
@@ -37,6 +38,9 @@ def name_kernel(op_names: Iterable[str]) -> str | None:
     fused = [name for name in _FUSED if name in seen]
     if fused:
         return " + ".join(fused)
+    written = [name for name in seen if any(part in name for part in _WRITTEN)]
+    if written:
+        return " + ".join(dict.fromkeys(written))
     steps = [name for name in seen if name in _STEPS]
     return " + ".join(steps) if "aten::_softmax" in steps else None
 

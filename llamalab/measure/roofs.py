@@ -6,6 +6,7 @@ model's operation reaches must not lie above. The best shape is then checked by 
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -65,6 +66,7 @@ class Probe(NamedTuple):
 
 
 _SURVEY, _FINAL = Plan(0.05, 2, 8), Plan(0.3, 3, 40)
+_UNKNOWN_CACHE_BYTES = 1 << 25
 _MOST_CALL_S = 1.0
 _LEAST_MATRIX_BYTES = 1 << 20
 
@@ -143,9 +145,10 @@ def copy_roof(machine: Machine) -> Roof:
 
 def cache_roof(machine: Machine) -> Roof:
     """Byte/s, read plus written, of a copy and of a sum that stay in the last-level cache."""
-    cache = cache_bytes(machine.device) or _FLOOR_BYTES // 8
+    capacity = cache_bytes(machine.device) or None
     # The three tensors of the doubled probe fill 3/8 of the cache.
-    return best_roof("cache", machine, _moves(machine, cache // 16))
+    roof = best_roof("cache", machine, _moves(machine, (capacity or _UNKNOWN_CACHE_BYTES) // 16))
+    return replace(roof, capacity_bytes=capacity)
 
 
 def attention_roof(machine: Machine, arch: LlamaArch, attend: Callable[..., Tensor], lengths: Iterable[int]) -> Roof:
@@ -174,7 +177,7 @@ def launch_roof(machine: Machine) -> Roof:
 
         return run
 
-    checked = check_doubling(repeat(_LAUNCHES), repeat(2 * _LAUNCHES), machine.clock, Plan(0.2, 5, 40))
+    checked = check_doubling(repeat(_LAUNCHES), repeat(2 * _LAUNCHES), machine.clock, _FINAL)
     return _roof("launch", machine.dtype, checked, seconds=checked.unit_s / _LAUNCHES, shape="add to 1 element")
 
 

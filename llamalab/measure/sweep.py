@@ -5,20 +5,20 @@ length: what a length took says what its double will, and what would take too lo
 memory is left out with that reason instead of a time.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from statistics import median
 from typing import NamedTuple
 
-from torch import Tensor
-
+from llamalab.analytic.attention import AttentionShape
 from llamalab.arch import LlamaArch
-from llamalab.attention import BACKENDS, Backend
-from llamalab.measure.kernels import attention_kernel
-from llamalab.measure.memory import measure_peak
+from llamalab.attention import get_backend
+from llamalab.measure.attention import measure_attention
 from llamalab.measure.roofs import Machine
-from llamalab.measure.timer import Plan, time_variants
+from llamalab.measure.timer import Plan
 from llamalab.records import AttentionPoint
 from llamalab.units import format_bytes, format_si
+
+COMPARED = (get_backend("naive"), get_backend("sdpa"))  # the two algorithms, each as one would run it
 
 
 class Limits(NamedTuple):
@@ -31,41 +31,16 @@ class Limits(NamedTuple):
 def sweep_attention(
     machine: Machine, arch: LlamaArch, lengths: Iterable[int], limits: Limits, plan: Plan
 ) -> list[AttentionPoint]:
-    """Points of every backend at every length, shortest first, at the heads of `arch`."""
+    """Points of flash and naive attention at every length, shortest first, at the heads of `arch`."""
     points: list[AttentionPoint] = []
     for tokens in sorted(lengths):
-        q_BHTE = machine.random(1, arch.n_heads, tokens, arch.head_dim)
-        k_BKSE, v_BKSE = (machine.random(1, arch.n_kv_heads, tokens, arch.head_dim) for _ in range(2))
-        reasons = {name: _too_much(_last(points, name), tokens, limits) for name in BACKENDS}
-        calls = {
-            name: _call(backend, q_BHTE, k_BKSE, v_BKSE) for name, backend in BACKENDS.items() if reasons[name] is None
-        }
-        samples = time_variants(calls, machine.clock, plan) if calls else {}
-        for name, backend in BACKENDS.items():
-            call = calls.get(name)
-            memory = measure_peak(call, machine.device) if call else None
-            points.append(
-                AttentionPoint(
-                    backend=name,
-                    algorithm=backend.algorithm,
-                    batch=1,
-                    new_tokens=tokens,
-                    context_tokens=tokens,
-                    n_heads=arch.n_heads,
-                    n_kv_heads=arch.n_kv_heads,
-                    head_dim=arch.head_dim,
-                    dtype=machine.dtype,
-                    kernel=attention_kernel(call) if call else None,
-                    samples_s=samples.get(name, []),
-                    peak_bytes=memory.peak_bytes if memory else None,
-                    reason=reasons[name] or (memory.reason if memory else None),
-                )
-            )
+        reasons = {backend.name: _too_much(_last(points, backend.name), tokens, limits) for backend in COMPARED}
+        left_out = {name: reason for name, reason in reasons.items() if reason}
+        shape = AttentionShape(
+            1, tokens, tokens, arch.n_heads, arch.n_kv_heads, arch.head_dim, machine.dtype, machine.dtype
+        )
+        points += measure_attention(machine, shape, COMPARED, plan, left_out=left_out)
     return points
-
-
-def _call(backend: Backend, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor) -> Callable[[], Tensor]:
-    return lambda: backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=0)
 
 
 def _last(points: list[AttentionPoint], backend: str) -> AttentionPoint | None:

@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     warmup_s: float = 0.025
 
 
-_MOST_WARMUPS = 100
+_MOST_WARMUPS, _LONG_S = 100, 0.5
 
 
 def time_variants(
@@ -73,8 +73,7 @@ def paired_ratio(numerator_s: list[float], denominator_s: list[float]) -> float:
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """Collect garbage now, and not again before the block ends."""
-    gc.collect()
+    """No garbage collection before the block ends."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -94,8 +93,8 @@ def _warm_up(work: Work, clock: Clock, plan: Plan, before: Work | None) -> float
         work()
         clock.mark()
         runs += clock.read()
-        if runs[-1] * plan.least > plan.budget_s:
-            break  # one long run is warm enough, and two would spend the budget
+        if runs[-1] > _LONG_S:
+            break  # long enough to be warm, too long to be done twice
     return min(runs)
 
 

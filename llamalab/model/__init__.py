@@ -12,7 +12,9 @@ Read in this order: transformer, attention, feed_forward, norm, rope, kv_cache, 
 
 from llamalab.model.build import build
 from llamalab.model.dtypes import torch_dtype
+from llamalab.model.dynamic_kv_cache import DynamicKVCache
 from llamalab.model.kv_cache import StaticKVCache
+from llamalab.model.ragged_kv_cache import RaggedKVCache
 from llamalab.model.transformer import Transformer
 
-__all__ = ["StaticKVCache", "Transformer", "build", "torch_dtype"]
+__all__ = ["DynamicKVCache", "RaggedKVCache", "StaticKVCache", "Transformer", "build", "torch_dtype"]

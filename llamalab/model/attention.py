@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, naive
 from llamalab.attention.shapes import check_shapes
-from llamalab.model.kv_cache import StaticKVCache
+from llamalab.model.kv_cache import KVCache
+from llamalab.model.ragged_kv_cache import RaggedKVCache
 from llamalab.model.rope import rotate
 from llamalab.model.tap import Tap, wants
 
@@ -32,6 +33,8 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.layer, self.head_dim, self.backend = layer, arch.head_dim, backend
+        # Not every backend of the naive algorithm shows its steps: torch's math kernel does not.
+        self._has_scores = backend.attend is naive.attend
         self.prefix = f"layers.{layer}.attention."
         self.wq = nn.Linear(arch.dim, arch.dim, bias=False, dtype=dtype, device=device)
         self.wk = nn.Linear(arch.dim, arch.kv_dim, bias=False, dtype=dtype, device=device)
@@ -39,7 +42,7 @@ class Attention(nn.Module):
         self.wo = nn.Linear(arch.dim, arch.dim, bias=False, dtype=dtype, device=device)
 
     def forward(
-        self, x_BTD: Tensor, turn_TP: Tensor, *, cache: StaticKVCache | None = None, tap: Tap | None = None
+        self, x_BTD: Tensor, turn_TP: Tensor, *, cache: KVCache | RaggedKVCache | None = None, tap: Tap | None = None
     ) -> Tensor:
         q_BHTE = self._heads(self.wq(x_BTD))
         if tap is not None:
@@ -56,6 +59,8 @@ class Attention(nn.Module):
         k_BKTE = rotate(k_BKTE, turn_TP)
         if tap is not None:
             k_BKTE = tap(self.prefix + "rot_k", k_BKTE)
+        if isinstance(cache, RaggedKVCache):
+            return self._merge(self._attend_rows(q_BHTE, k_BKTE, v_BKTE, cache))
         # Without a cache the keys in view are the new ones.
         k_BKSE, v_BKSE = (k_BKTE, v_BKTE) if cache is None else cache.append(self.layer, k_BKTE, v_BKTE)
         if tap is not None:
@@ -64,11 +69,23 @@ class Attention(nn.Module):
         z_BHTE = self._attend(q_BHTE, k_BKSE, v_BKSE, tap)
         if tap is not None:
             z_BHTE = tap(self.prefix + "z", z_BHTE)
-        out_BTD: Tensor = self.wo(z_BHTE.transpose(1, 2).flatten(2))
-        return out_BTD
+        return self._merge(z_BHTE)
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.view(*x_BTD.shape[:2], -1, self.head_dim).transpose(1, 2)
+
+    def _merge(self, z_BHTE: Tensor) -> Tensor:
+        out_BTD: Tensor = self.wo(z_BHTE.transpose(1, 2).flatten(2))
+        return out_BTD
+
+    def _attend_rows(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cache: RaggedKVCache) -> Tensor:
+        """z_BHTE where every row has keys of its own in view."""
+        z_rows = []
+        for b, row in enumerate(cache.rows):
+            own = slice(b, b + 1)
+            k_1KSE, v_1KSE = row.append(self.layer, k_BKTE[own], v_BKTE[own])
+            z_rows.append(self._attend(q_BHTE[own], k_1KSE, v_1KSE, None))
+        return torch.cat(z_rows)
 
     def _attend(self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, tap: Tap | None) -> Tensor:
         query_offset = k_BKSE.shape[2] - q_BHTE.shape[2]
@@ -80,13 +97,13 @@ class Attention(nn.Module):
             scores_BHTS, scores_edited = _tap_and_tell(tap, self.prefix + "scores", scores_BHTS)
             pattern_BHTS = naive.pattern(scores_BHTS)
             pattern_BHTS, pattern_edited = _tap_and_tell(tap, self.prefix + "pattern", pattern_BHTS)
-        if self.backend.algorithm == "naive" or scores_edited or pattern_edited:
+        if self._has_scores or scores_edited or pattern_edited:
             return naive.values(pattern_BHTS, v_BKSE)
         return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
 
     def _shows_scores(self, tap: Tap) -> bool:
-        """Naive attention has scores and pattern anyway; a fused kernel's are recomputed on demand."""
-        if self.backend.algorithm == "naive":
+        """Naive attention has scores and pattern anyway; those of any other are recomputed on demand."""
+        if self._has_scores:
             return True
         return wants(tap, self.prefix + "scores") or wants(tap, self.prefix + "pattern")
 

@@ -10,6 +10,8 @@ e4m3, cut at its largest value.
 L layers, B batch, K KV heads, S keys in view, T new tokens, E head dim.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,23 @@ from llamalab.errors import CacheOverflowError, DoesNotFitError, InputError
 from llamalab.model.dtypes import torch_device, torch_dtype
 
 _FP8_MAX = torch.finfo(torch.float8_e4m3fn).max
+
+
+class KVCache(Protocol):
+    """What a model needs of a cache: see StaticKVCache."""
+
+    @property
+    def length(self) -> int:
+        """Tokens that are filled."""
+
+    def check_room(self, arch: LlamaArch, batch: int, new_tokens: int) -> None:
+        """Raise before any work where the tokens do not belong here."""
+
+    def append(self, layer: int, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
+        """Store one layer's new keys and values; return all that are in view."""
+
+    def advance(self, new_tokens: int) -> None:
+        """Count `new_tokens` as filled."""
 
 
 class StaticKVCache:
@@ -139,5 +158,6 @@ class StaticKVCache:
             store[layer, :, :, new] = (x_BKTE.float() / divisor_BKT1).round().to(torch.int8)
             decoded_BKSE = store[layer, :, :, :stop].float() * scales[layer, :, :, :stop].unsqueeze(-1)
             return decoded_BKSE.to(x_BKTE.dtype)
+        # Not every torch cuts on conversion: older ones turn what is too large into NaN.
         store[layer, :, :, new] = x_BKTE.clamp(-_FP8_MAX, _FP8_MAX) if store.dtype == torch.float8_e4m3fn else x_BKTE
         return store[layer, :, :, :stop].to(x_BKTE.dtype)

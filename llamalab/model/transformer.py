@@ -18,8 +18,9 @@ from llamalab.errors import FormatError, InputError, UnknownNameError
 from llamalab.model.attention import Attention
 from llamalab.model.dtypes import activation_dtype, torch_device
 from llamalab.model.feed_forward import FeedForward
-from llamalab.model.kv_cache import StaticKVCache
+from llamalab.model.kv_cache import KVCache
 from llamalab.model.norm import RMSNorm
+from llamalab.model.ragged_kv_cache import RaggedKVCache
 from llamalab.model.rope import rotations
 from llamalab.model.tap import Tap
 
@@ -46,7 +47,12 @@ class TransformerBlock(nn.Module):
         self.ffn_norm = RMSNorm(arch.dim, arch.norm_eps, dtype=dtype, device=device)
 
     def forward(
-        self, x_BTD: Tensor, turn_TP: Tensor, *, cache: StaticKVCache | None = None, tap: Tap | None = None
+        self,
+        x_BTD: Tensor,
+        turn_TP: Tensor,
+        *,
+        cache: KVCache | RaggedKVCache | None = None,
+        tap: Tap | None = None,
     ) -> Tensor:
         if tap is not None:
             x_BTD = tap(self.prefix + "resid_pre", x_BTD)
@@ -132,14 +138,16 @@ class Transformer(nn.Module):
         self,
         tokens_BT: Tensor,
         *,
-        cache: StaticKVCache | None = None,
+        cache: KVCache | RaggedKVCache | None = None,
         tap: Tap | None = None,
         logits: str = "all",
     ) -> Tensor:
         """logits_BTV in fp32, or logits_B1V of the last position with logits="last".
 
         With a cache the tokens continue what it holds, and are added to it when the pass is done; a
-        failed pass leaves it as it was. Gradients do not flow through cached keys and values.
+        failed pass leaves it as it was. Gradients do not flow through cached keys and values. In a
+        RaggedKVCache each row of tokens continues a sequence of its own; it takes no tap, as its rows
+        have no common keys.
 
         Raises InputError for tokens that are not token ids of shape (B, T), or do not belong to the
         cache, and CacheOverflowError for more than it has room for, all before any work.
@@ -150,6 +158,8 @@ class Transformer(nn.Module):
         new_tokens = tokens_BT.shape[1]
         if cache is not None:
             cache.check_room(self.arch, *tokens_BT.shape)
+            if tap is not None and isinstance(cache, RaggedKVCache):
+                raise InputError("a tap must not be used with a ragged KV cache; run the sequences one by one")
         x_BTD = self.tok_embeddings(tokens_BT)
         if tap is not None:
             x_BTD = tap("embed", x_BTD)

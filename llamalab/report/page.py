@@ -83,7 +83,9 @@ def cards(comparison: Comparison) -> list[Card]:
     weights, cache = weight_bytes(arch, dtype), kv_bytes(arch, seq=seq, dtype=dtype)
     parameters, fits = comparison.parameters, comparison.fits(seq)
     room = format_bytes(comparison.record.environment.memory_bytes)
-    exact = "counted = built, exact" if parameters.exact else f"{parameters.expected:,} were counted: an error to explain"
+    exact = (
+        "counted = built, exact" if parameters.exact else f"{parameters.expected:,} were counted: an error to explain"
+    )
     same_kv = "allocated as counted, exact" if comparison.kv.exact else "allocated otherwise: an error to explain"
     return [
         Card("Parameters", *_billions(parameters.measured), (f"{parameters.measured:,}", exact),

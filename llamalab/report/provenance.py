@@ -11,7 +11,9 @@ from llamalab.verdict import blocks, short
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
     """Names and values of the environment; unknown ones are left out or carry their reason."""
     record, env = comparison.record, comparison.record.environment
-    revision = f"{env.git_revision}{', with uncommitted changes' if env.git_dirty else ''}" if env.git_revision else None
+    revision = (
+        f"{env.git_revision}{', with uncommitted changes' if env.git_dirty else ''}" if env.git_revision else None
+    )
     pairs = [
         ("Command", env.command),
         ("Started", env.started_at),
@@ -33,8 +35,9 @@ def ran(phase: Phase) -> str:
     """What was run for a phase, and how often."""
     run = phase.run
     rounds = max((len(part.samples_s) for part in run.parts), default=0)
+    tokens = "1 new token" if run.new_tokens == 1 else f"{run.new_tokens:,} new tokens"
     words = (
-        f"{run.new_tokens:,} new {'token' if run.new_tokens == 1 else 'tokens'} in a context of {run.context_tokens:,}, batch {run.batch}, {run.dtype}, "
+        f"{tokens} in a context of {run.context_tokens:,}, batch {run.batch}, {run.dtype}, "
         f"attention {run.attention} ({run.kernel or 'kernel unknown'}), {blocks(phase)}, {rounds} rounds"
     )
     if run.observer_ratio is None:
@@ -92,7 +95,9 @@ def _phase_formulas(comparison: Comparison, phase: Phase) -> list[tuple[str, str
     )
     pairs = [(f"Speed of {name}", speed)]
     slowest = max(
-        (row for row in phase.rows if row.prediction), key=lambda row: row.op.count * (row.predicted_s or 0.0), default=None
+        (row for row in phase.rows if row.prediction),
+        key=lambda row: row.op.count * (row.predicted_s or 0.0),
+        default=None,
     )
     rates = rates_of(comparison.record, slowest.op, phase.run.dtype) if slowest else None
     if slowest is None or isinstance(rates, str) or rates is None:

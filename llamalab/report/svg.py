@@ -7,6 +7,7 @@ result depends on the figure alone: two renderings are equal byte for byte.
 
 import io
 import re
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from llamalab.report.theme import sentinels
 
 # matplotlib's settings while a figure is drawn and saved
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "llamalab",
     "font.family": "DejaVu Sans",  # ships with matplotlib, so the layout is the same everywhere
@@ -56,7 +57,7 @@ def _clean(root: Element) -> None:
                 element.attrib[key.rpartition("}")[2]] = element.attrib.pop(key)
     for parent in root.iter():
         for child in list(parent):
-            if child.tag in ("metadata", "style") or "opacity: 0" == child.get("style", "")[-10:]:
+            if child.tag in ("metadata", "style") or child.get("style", "")[-10:] == "opacity: 0":
                 parent.remove(child)
             child.tail = None
         if parent.tag != "text":
@@ -64,7 +65,7 @@ def _clean(root: Element) -> None:
 
 
 def _referenced(root: Element) -> set[str]:
-    found = set()
+    found: set[str] = set()
     for element in root.iter():
         found.update(value[1:] for key, value in element.attrib.items() if key == "href")
         for value in element.attrib.values():

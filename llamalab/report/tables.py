@@ -133,7 +133,8 @@ def kv_cache(comparison: Comparison) -> Table:
                              "fits": "yes" if size <= free else "no"})  # fmt: skip
     columns = (
         _text("attention"), Column("n_kv_heads", "KV heads"), Column("seq", "tokens", _count),
-        Column("batch", "batch"), Column("kv_bytes", "KV cache", format_bytes), _text("fits", "fits beside the weights"),
+        Column("batch", "batch"), Column("kv_bytes", "KV cache", format_bytes),
+        _text("fits", "fits beside the weights"),
     )  # fmt: skip
     return Table("kv", "KV cache by kind of attention, length and batch", columns, rows)
 
@@ -170,11 +171,14 @@ def roofs(comparison: Comparison) -> Table:
         for roof in comparison.record.roofs
     ]  # fmt: skip
     columns = (
-        _text("kind", "roof"), _text("dtype"), Column("per_second", "per second (FLOP or byte)", lambda v: format_si(v, "")),
+        _text("kind", "roof"), _text("dtype"),
+        Column("per_second", "FLOP or byte per second", lambda value: format_si(value, "")),
         _time("seconds", "fixed time"), Column("doubling_ratio", "doubled work takes", lambda value: f"{value:.2f}x"),
         _text("trusted"), _text("shape"), _text("remark"),
     )  # fmt: skip
-    return Table("roofs", "Roofs measured on this machine; trusted where doubled work takes 1.8x to 2.2x", columns, rows)
+    return Table(
+        "roofs", "Roofs measured on this machine; trusted where doubled work takes 1.8x to 2.2x", columns, rows
+    )
 
 
 def _op(row: Row, basis: str) -> dict[str, Any]:

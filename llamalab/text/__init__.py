@@ -1,21 +1,25 @@
-"""Text in and out: tokenizers, sampling, and generation from the KV cache."""
+"""Text in and out: tokenizers, sampling, generation from the KV cache, and chat.
 
-from llamalab.text.tokenizer import (
-    Llama2cTokenizer,
-    SentencePieceTokenizer,
-    Tokenizer,
-    decode,
-    decode_stream,
-    load_tokenizer,
-    write_tokenizer_bin,
-)
+Read in this order: tokenizer, bpe, pieces, stream; sampling, generate, batch, chat. What is named
+here starts without torch; the last four need it.
+"""
+
+from llamalab.text.load import load_tokenizer, tokenizer_of
+from llamalab.text.pieces import PieceTokenizer
+from llamalab.text.sentencepiece_model import SentencePieceTokenizer
+from llamalab.text.stream import TextStream, decode, decode_stream
+from llamalab.text.tokenizer import Tokenizer
+from llamalab.text.tokenizer_bin import Llama2cTokenizer, write_tokenizer_bin
 
 __all__ = [
     "Llama2cTokenizer",
+    "PieceTokenizer",
     "SentencePieceTokenizer",
+    "TextStream",
     "Tokenizer",
     "decode",
     "decode_stream",
     "load_tokenizer",
+    "tokenizer_of",
     "write_tokenizer_bin",
 ]

@@ -2,6 +2,12 @@
 
 A token of the prompt or of the text takes one place of the context when it is fed to the model; the
 last token is not fed, so a prompt of n tokens leaves room for max_positions - n + 1 new ones.
+
+Several prompts run together: each fills its cache alone, with no padding, and from then on all of
+them share every pass over the weights (llamalab.model.ragged_kv_cache). A row that ends leaves.
+
+Log-probabilities are those of the raw logits, log_softmax(logits) at temperature 1 and before any
+cut, so that they do not depend on how tokens are chosen.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -10,7 +16,7 @@ from typing import Literal
 import torch
 
 from llamalab.errors import InputError
-from llamalab.model import StaticKVCache, Transformer
+from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
 from llamalab.model.dtypes import ACTIVATION_DTYPES, torch_dtype
 from llamalab.text.sampling import Sampler
 
@@ -18,12 +24,19 @@ FinishReason = Literal["stop", "length", "context"]
 
 
 class Generation:
-    """New token ids, one by one as they are made: iterate once.
+    """New token ids, one by one as they are made: iterate once, alone or `together` with others.
 
-    `finish_reason` is None until the last one, then "stop" (an id of `stop_ids` came, which is not
-    yielded), "length" (`max_new_tokens` are made) or "context" (the model's context is full).
-    Nothing is computed before the first id is asked for. Raises InputError for an empty prompt, one
-    longer than the context, an id outside the vocabulary, and max_new_tokens below 1.
+    `ids` and `logprobs` are what has been made, `finish_reason` is None until the last one, then
+    "stop" (an id of `stop_ids` came, which is not yielded, or `stop` was called), "length"
+    (`max_new_tokens` are made) or "context" (the model's context is full). With `score_prompt`,
+    `prompt_logprobs` has the log-probability of every prompt token but the first, which has none.
+
+    `cache` may bring the first tokens of the prompt, from an earlier text that began alike; only the
+    others are fed. Without one a cache of the size needed is made, stored in `kv_dtype` (default: the
+    model's). Nothing is computed before the first id is asked for.
+
+    Raises InputError for an empty prompt, one longer than the context, an id outside the vocabulary,
+    max_new_tokens below 1, and a cache that holds the whole prompt or more.
     """
 
     def __init__(
@@ -34,42 +47,134 @@ class Generation:
         max_new_tokens: int,
         sampler: Sampler,
         stop_ids: Collection[int] = (),
+        cache: StaticKVCache | None = None,
+        kv_dtype: str | None = None,
+        score_prompt: bool = False,
     ) -> None:
-        _check_prompt(prompt_ids, vocab_size=model.arch.vocab_size, context=model.arch.max_positions)
+        context = model.arch.max_positions if cache is None else min(cache.max_tokens, model.arch.max_positions)
+        _check_prompt(prompt_ids, vocab_size=model.arch.vocab_size, context=context)
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens must be at least 1; got {max_new_tokens}")
+        if cache is not None and (cache.length >= len(prompt_ids) or score_prompt):
+            raise InputError(
+                "a cache must hold less than the prompt, and no prompt is scored that it holds part of; "
+                f"it holds {cache.length} of {len(prompt_ids)} tokens"
+            )
+        self.prompt_ids, self.ids = list(prompt_ids), list[int]()
+        self.logprobs, self.prompt_logprobs = list[float](), list[float]()
         self.finish_reason: FinishReason | None = None
-        self._model, self._sampler, self._stop_ids = model, sampler, frozenset(stop_ids)
-        room = model.arch.max_positions - len(prompt_ids) + 1
+        self.model, self.sampler = model, sampler
+        self._stop_ids, self._score_prompt = frozenset(stop_ids), score_prompt
+        room = context - len(prompt_ids) + 1
         self._steps = min(max_new_tokens, room)
         self._at_end: FinishReason = "length" if max_new_tokens <= room else "context"
-        self._tokens = self._run(list(prompt_ids))
+        self._cache, self._kv_dtype = cache, kv_dtype or dtype_name(model)
+        self._tokens = (token_id for _, token_id in together([self]))
 
     def __iter__(self) -> Iterator[int]:
         return self._tokens
 
-    def _run(self, fed: list[int]) -> Iterator[int]:
-        model = self._model
-        weight = model.tok_embeddings.weight
-        cache = StaticKVCache(
-            model.arch,
-            batch=1,
-            max_tokens=len(fed) + self._steps - 1,
-            dtype=_name_of(weight.dtype),
-            device=weight.device,
-        )
-        for _ in range(self._steps):
-            tokens_BT = torch.tensor([fed], device=weight.device)
-            # Not around the loop: a suspended generator would leave its caller in inference mode.
-            with torch.inference_mode():
-                logits_BTV = model(tokens_BT, cache=cache, logits="last")
-                token_id = self._sampler(logits_BTV[0, -1])
+    def stop(self) -> None:
+        """End it here: nothing follows the token that came last."""
+        self.finish_reason = "stop"
+
+    @property
+    def cache(self) -> StaticKVCache:
+        """The cache it fills; made when it is first needed."""
+        if self._cache is None:
+            self._cache = StaticKVCache(
+                self.model.arch,
+                batch=1,
+                max_tokens=len(self.prompt_ids) + self._steps - 1,
+                dtype=self._kv_dtype,
+                device=self.model.tok_embeddings.weight.device,
+            )
+        return self._cache
+
+    def _prefill(self) -> torch.Tensor:
+        """logits_V after the prompt."""
+        fed = self.prompt_ids[self.cache.length :]
+        tokens_BT = torch.tensor([fed], device=self.model.tok_embeddings.weight.device)
+        with torch.inference_mode():
+            which = "all" if self._score_prompt else "last"
+            logits_TV: torch.Tensor = self.model(tokens_BT, cache=self.cache, logits=which)[0]
+            if self._score_prompt:
+                logprobs_TV = torch.log_softmax(logits_TV[:-1], dim=-1)
+                self.prompt_logprobs = logprobs_TV.gather(1, tokens_BT[0, 1:, None])[:, 0].tolist()
+            return logits_TV[-1]
+
+    def _take(self, logits_V: torch.Tensor) -> bool:
+        """Choose the next id and keep it; False where it is one to stop at."""
+        with torch.inference_mode():
+            token_id = self.sampler(logits_V, [*self.prompt_ids, *self.ids])
             if token_id in self._stop_ids:
                 self.finish_reason = "stop"
-                return
-            yield token_id
-            fed = [token_id]
-        self.finish_reason = self._at_end
+                return False
+            self.ids.append(token_id)
+            self.logprobs.append(float(torch.log_softmax(logits_V, dim=-1)[token_id]))
+            return True
+
+    def _is_over(self) -> bool:
+        if self.finish_reason is None and len(self.ids) == self._steps:
+            self.finish_reason = self._at_end
+        return self.finish_reason is not None
+
+
+def together(generations: Sequence[Generation]) -> Iterator[tuple[int, int]]:
+    """(row, id) of several generations as they are made, one decode pass for all rows that go on.
+
+    Every row gives what it would give alone. Raises InputError for no rows, rows of several models,
+    and rows that share a sampler or a cache, as each would then depend on the others.
+    """
+    _check_rows(generations)
+    alive = []
+    for row, generation in enumerate(generations):
+        if generation._take(generation._prefill()):
+            yield row, generation.ids[-1]
+            if not generation._is_over():
+                alive.append((row, generation))
+    while alive:
+        logits_BV, rows, alive = _decode([generation for _, generation in alive]), alive, []
+        for (row, generation), logits_V in zip(rows, logits_BV, strict=True):
+            if generation._take(logits_V):
+                yield row, generation.ids[-1]
+                if not generation._is_over():
+                    alive.append((row, generation))
+
+
+def dtype_name(model: Transformer) -> str:
+    """What the model computes in, by llamalab's name."""
+    dtype = model.tok_embeddings.weight.dtype
+    for name in ACTIVATION_DTYPES:
+        if torch_dtype(name) is dtype:
+            return name
+    raise InputError(f"dtype of a model must be one of {', '.join(ACTIVATION_DTYPES)} to generate; got {dtype}")
+
+
+def _decode(generations: Sequence[Generation]) -> torch.Tensor:
+    """logits_BV after the last token of each."""
+    model = generations[0].model
+    tokens_B1 = torch.tensor([[generation.ids[-1]] for generation in generations])
+    caches = [generation.cache for generation in generations]
+    # Not around the loop: a suspended generator would leave its caller in inference mode.
+    with torch.inference_mode():
+        logits_B1V: torch.Tensor = model(
+            tokens_B1.to(model.tok_embeddings.weight.device),
+            cache=caches[0] if len(caches) == 1 else RaggedKVCache(caches),
+            logits="last",
+        )
+        return logits_B1V[:, -1]
+
+
+def _check_rows(generations: Sequence[Generation]) -> None:
+    if not generations:
+        raise InputError("a batch must have at least one prompt; got none")
+    if any(generation.model is not generations[0].model for generation in generations):
+        raise InputError("the generations of a batch must be of one model; got several")
+    given = [generation._cache for generation in generations if generation._cache is not None]
+    samplers = [generation.sampler for generation in generations]
+    if len(set(map(id, samplers))) < len(samplers) or len(set(map(id, given))) < len(given):
+        raise InputError("each generation of a batch must have a sampler and a cache of its own; some share one")
 
 
 def _check_prompt(prompt_ids: Sequence[int], *, vocab_size: int, context: int) -> None:
@@ -82,11 +187,3 @@ def _check_prompt(prompt_ids: Sequence[int], *, vocab_size: int, context: int) -
     for token_id in prompt_ids:
         if not 0 <= token_id < vocab_size:
             raise InputError(f"a token id must be from 0 to {vocab_size - 1}; got {token_id}")
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    """The cache holds what the model computes in."""
-    for name in ACTIVATION_DTYPES:
-        if torch_dtype(name) is dtype:
-            return name
-    raise InputError(f"dtype of a model must be one of {', '.join(ACTIVATION_DTYPES)} to generate; got {dtype}")

@@ -1,12 +1,17 @@
-"""Which token comes next? Greedy, or drawn from softmax(logits / temperature) cut by top-k and top-p.
+"""Which token comes next? Greedy, or drawn from softmax(logits / temperature) cut by top-k, top-p and min-p.
 
 Top-p keeps the tokens whose more probable rivals together weigh at most p, so always one
 (Holtzman et al. 2020, arXiv 1904.09751; the cut as in meta-llama/llama generation.py, sample_top_p).
+Min-p keeps those that weigh at least p times the heaviest (Nguyen et al. 2024, arXiv 2407.01082).
+A repetition penalty r takes the logits of tokens seen before to l / r where l > 0 and l * r elsewhere
+(Keskar et al. 2019, arXiv 1909.05858), before everything else and for greedy too.
+
 Draws are made on the CPU in fp64 from the sampler's own generator: a seed gives the same tokens on
 every run and device, as far as the logits are the same.
 """
 
 import math
+from collections.abc import Collection
 
 import torch
 
@@ -18,15 +23,24 @@ _MAX_SEED = 2**63 - 1
 class Sampler:
     """Picks a token id from logits_V; temperature 0 is greedy and draws nothing.
 
-    Raises InputError for a temperature below 0, top_k below 1, top_p outside (0, 1] or a seed
-    outside 0 to 2**63 - 1.
+    Raises InputError for a temperature below 0, top_k below 1, top_p outside (0, 1], min_p outside
+    [0, 1], a repetition penalty that is not positive or a seed outside 0 to 2**63 - 1.
 
     >>> Sampler(temperature=0.0)(torch.tensor([0.5, 2.0, -1.0]))
     1
+    >>> Sampler(temperature=0.0, repetition_penalty=5.0)(torch.tensor([0.5, 2.0, -1.0]), seen=[1])
+    0
     """
 
     def __init__(
-        self, *, temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0, seed: int = 0
+        self,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
     ) -> None:
         if not 0 <= temperature < math.inf:
             raise InputError(f"temperature must be 0 (greedy) or a positive number; got {temperature}")
@@ -34,19 +48,29 @@ class Sampler:
             raise InputError(f"top_k must be at least 1 token; got {top_k}")
         if not 0 < top_p <= 1:
             raise InputError(f"top_p must be above 0 and at most 1; got {top_p}")
+        if not 0 <= min_p <= 1:
+            raise InputError(f"min_p must be from 0 to 1; got {min_p}")
+        if not 0 < repetition_penalty < math.inf:
+            raise InputError(f"repetition_penalty must be a positive number, 1 for none; got {repetition_penalty}")
         if not 0 <= seed <= _MAX_SEED:
             raise InputError(f"seed must be a whole number from 0 to 2**63 - 1; got {seed}")
-        self._temperature, self._top_k, self._top_p = temperature, top_k, top_p
+        self._temperature, self._top_k, self._top_p, self._min_p = temperature, top_k, top_p, min_p
+        self._penalty = repetition_penalty
         self._generator = torch.Generator().manual_seed(seed)
 
-    def __call__(self, logits_V: torch.Tensor) -> int:
-        """The chosen id. Raises InputError where the largest logit is no number, as from a damaged checkpoint."""
+    def __call__(self, logits_V: torch.Tensor, seen: Collection[int] = ()) -> int:
+        """The chosen id; `seen` are those of the text so far, for the repetition penalty.
+
+        Raises InputError where the largest logit is no number, as from a damaged checkpoint.
+        """
         largest = float(logits_V.max())  # NaN anywhere makes it NaN
         if not math.isfinite(largest):
             raise InputError(
                 f"logits must be finite; the largest is {largest}: the checkpoint is damaged, or its values overflow "
                 "in this dtype; try fp32"
             )
+        if self._penalty != 1 and seen:
+            logits_V = self._penalised(logits_V, seen)
         if self._temperature == 0:
             return int(logits_V.argmax())
         return int(torch.multinomial(self.probabilities(logits_V), 1, generator=self._generator))
@@ -66,4 +90,10 @@ class Sampler:
         if self._top_p < 1:  # at 1 the rounding of the sum must not cut the last ones
             heavier_V = sorted_V.cumsum(0) - sorted_V
             sorted_V[heavier_V > self._top_p] = 0
+        sorted_V[sorted_V < self._min_p * sorted_V[0]] = 0
         return torch.zeros_like(probs_V).scatter_(0, ids_V, sorted_V / sorted_V.sum())
+
+    def _penalised(self, logits_V: torch.Tensor, seen: Collection[int]) -> torch.Tensor:
+        ids = torch.tensor(sorted(set(seen)), device=logits_V.device)
+        own = logits_V[ids]
+        return logits_V.index_copy(0, ids, torch.where(own > 0, own / self._penalty, own * self._penalty))

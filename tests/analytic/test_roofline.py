@@ -1,62 +1,66 @@
-"""A prediction is never below its bound, and names what limits it."""
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamalab.analytic.ops import Op, forward_ops
-from llamalab.analytic.roofline import Rates, predict, predict_pass, soft_maximum, total_s
-from llamalab.presets import PRESETS
+from llamalab.analytic.ops import Op
+from llamalab.analytic.roofline import SHARP, Rates, predict, predict_pass, rates_of_op, soft_maximum, total_s
 
-POSITIVE = st.floats(1e-3, 1e15)
-FRACTION = st.floats(0.01, 1.0)
+GEMM = Op("w", "gemm", 3, 400, 400, 0, 40, 5, 5)
+positive = st.floats(1e-9, 1e9)
 
 
-@given(
-    flops=st.integers(0, 10**15),
-    moved=st.integers(1, 10**12),
-    peak=st.none() | POSITIVE,
-    bandwidth=POSITIVE,
-    t0_s=st.floats(0, 1),
-    efficiencies=st.tuples(FRACTION, FRACTION),
-    q=st.floats(1, 64),
-)
-def test_no_prediction_is_below_its_bound(
-    flops: int,
-    moved: int,
-    peak: float | None,
-    bandwidth: float,
-    t0_s: float,
-    efficiencies: tuple[float, float],
-    q: float,
-) -> None:
-    op = Op("x", "gemm", 1, flops, flops, 0, moved)
-    prediction = predict(op, Rates(peak, bandwidth, t0_s, *efficiencies, q))
-    assert prediction.time_s >= prediction.bound_s
-    assert prediction.bound_s == max(flops / peak if peak else 0.0, moved / bandwidth)
+@given(positive, positive, st.floats(1, SHARP))
+def test_a_soft_maximum_lies_between_the_maximum_and_the_sum(x: float, y: float, q: float) -> None:
+    assert max(x, y) * (1 - 1e-12) <= soft_maximum(x, y, q) <= (x + y) * (1 + 1e-12)
+
+
+def test_a_soft_maximum_of_nothing_is_nothing() -> None:
+    assert soft_maximum(0.0, 0.0, 2.0) == 0.0
 
 
 @pytest.mark.parametrize(
-    ("flops", "moved", "t0_s", "limit", "bound_s"),
-    [(400, 100, 0.0, "compute", 4.0), (100, 400, 0.0, "memory", 4.0), (100, 100, 9.0, "latency", 1.0)],
+    ("rates", "time_s", "bound_s", "limit"),
+    [
+        (Rates(100.0, 100.0, 0.5, 0.5, 1.0, 1.0), 0.5 + 8.0 + 0.5, 4.0, "compute"),
+        (Rates(None, 100.0, 0.0, 1.0, 0.25), 2.0, 0.5, "memory"),
+        (Rates(1e9, 100.0, 2.0), 2.5, 0.5, "latency"),
+    ],
 )
-def test_what_limits_an_op(flops: int, moved: int, t0_s: float, limit: str, bound_s: float) -> None:
-    prediction = predict(Op("x", "gemm", 1, flops, flops, 0, moved), Rates(100.0, 100.0, t0_s))
-    assert (prediction.limit, prediction.bound_s) == (limit, bound_s)
+def test_time_bound_and_limit(rates: Rates, time_s: float, bound_s: float, limit: str) -> None:
+    prediction = predict(GEMM, rates)
+    assert prediction.time_s == pytest.approx(time_s, rel=1e-6)
+    assert (prediction.bound_s, prediction.limit) == (bound_s, limit)
 
 
-@given(st.floats(0, 1e9), st.floats(0, 1e9), st.floats(1, 64))
-def test_the_soft_maximum_lies_between_maximum_and_sum(x: float, y: float, q: float) -> None:
-    soft = soft_maximum(x, y, q)
-    assert max(x, y) <= soft * (1 + 1e-12)
-    assert soft <= (x + y) * (1 + 1e-12)
+@given(
+    st.integers(0, 10**12), st.integers(1, 10**12), positive, st.floats(0, 1), st.floats(0.01, 1), st.floats(0.01, 1),
+    st.floats(1, SHARP),
+)  # fmt: skip
+def test_no_prediction_falls_below_its_bound(
+    flops: int, moved: int, rate: float, t0: float, compute: float, memory: float, q: float
+) -> None:
+    prediction = predict(Op("x", "gemm", 1, flops, flops, 0, moved), Rates(rate, rate, t0, compute, memory, q))
+    assert prediction.time_s >= prediction.bound_s * (1 - 1e-12)
 
 
-def test_a_pass_is_timed_op_by_op_and_each_by_its_own_kind() -> None:
-    ops = forward_ops(PRESETS["7b"].arch, new_tokens=1, context_tokens=64)
-    rates = dict.fromkeys((op.kind for op in ops), Rates(1e12, 1e11))
-    rates["gemm"] = Rates(1e12, 1e11, t0_s=1.0)
-    predictions = predict_pass(ops, rates)
-    gemms = sum(op.count for op in ops if op.kind == "gemm")
-    assert gemms == 7 * 32 + 1
-    assert gemms <= total_s(ops, predictions) < gemms + 1
+def test_a_collective_takes_the_time_of_its_link() -> None:
+    op = Op("r", "collective", 1, read_bytes=10**9, written_bytes=10**9, link_bytes=50)
+    assert predict(op, Rates(None, 100.0)).bound_s == 0.5
+
+
+def test_what_is_read_again_costs_no_memory_time() -> None:
+    op = Op("a", "attention", 1, read_bytes=150, written_bytes=50, reread_bytes=100)
+    assert predict(op, Rates(None, 100.0)).bound_s == 1.0
+
+
+def test_an_op_takes_the_constants_of_its_class_or_else_of_its_kind() -> None:
+    decode = Op("a", "attention", 1, read_bytes=10, mode="decode")
+    slow, fast = Rates(None, 1.0), Rates(None, 10.0)
+    assert rates_of_op(decode, {"attention": slow, "attention_decode": fast}) is fast
+    assert rates_of_op(decode, {"attention": slow}) is slow
+
+
+def test_a_pass_takes_every_occurrence() -> None:
+    ops = (GEMM, Op("n", "elementwise", 2, read_bytes=100))
+    predictions = predict_pass(ops, {"gemm": Rates(100.0, 100.0), "elementwise": Rates(None, 100.0)})
+    assert total_s(ops, predictions) == pytest.approx(3 * 4.0 + 2 * 1.0)

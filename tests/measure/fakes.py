@@ -22,6 +22,14 @@ class FakeClock:
         return [end - start for start, end in pairwise(marks)]
 
 
+class StepClock(FakeClock):
+    """Every mark is one second after the one before: what is timed is what is marked, exactly."""
+
+    def mark(self) -> None:
+        self.advance(1.0)
+        super().mark()
+
+
 class FakeNvmlError(Exception):
     """What NVML raises."""
 

@@ -12,7 +12,7 @@ def root(tmp_path):
     """A Linux of 1000 kB with 600 kB free, 32 MiB of cache, no limits."""
     files = {
         "proc/meminfo": "MemTotal:  1000 kB\nMemFree:  10 kB\nMemAvailable:   600 kB\n",
-        "proc/cpuinfo": "processor : 0\nmodel name\t: Fast CPU\ncpu MHz\t: 1000.0\n\nmodel name : other\ncpu MHz : 3000\n",
+        "proc/cpuinfo": "processor : 0\nmodel name\t: Fast CPU\n\nprocessor : 1\nmodel name : other\n",
         "sys/devices/system/cpu/cpu0/cache/index0/size": "48K\n",
         "sys/devices/system/cpu/cpu0/cache/index3/size": "32M\n",
     }

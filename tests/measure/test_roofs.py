@@ -85,6 +85,12 @@ def test_every_probe_runs(find, kind):
     assert roof.trusted == (roof.reason is None)
 
 
+def test_cache_roof_knows_how_much_stays(monkeypatch):
+    assert roofs.cache_roof(real_machine()).capacity_bytes == 1 << 13
+    monkeypatch.setattr(roofs, "cache_bytes", lambda device: 0)
+    assert roofs.cache_roof(real_machine()).capacity_bytes is None
+
+
 def test_launch_is_a_time_and_no_rate(monkeypatch):
     monkeypatch.setattr(roofs, "_LAUNCHES", 3)
     roof = roofs.launch_roof(real_machine())

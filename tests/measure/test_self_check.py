@@ -31,14 +31,15 @@ def test_anything_else_is_not(ratio):
 def test_a_disturbed_try_is_repeated():
     checked = check([1.0] * 8, [7.0] * 4 + [2.0] * 4)
     assert checked.trusted
-    assert checked.twice_s == [2.0] * 3
+    assert checked.ratio == 2.0
+    assert checked.twice_s == [7.0] * 3 + [2.0] * 3
 
 
-def test_the_nearest_try_is_kept_where_none_is_sound():
-    checked = check([1.0] * 4 * TRIES, [5.0] * 4 + [2.5] * 4 + [9.0] * 4 * (TRIES - 2))
-    assert checked.ratio == 2.5
-    assert not checked.trusted
+def test_a_disturbance_only_adds_time_so_the_best_ones_are_compared():
+    checked = check([1.0, 1.0, 9.0, 9.0], [2.0, 8.0, 8.0, 2.0])
+    assert checked.trusted
+    assert checked.ratio == 2.0
 
 
 def test_best_time_may_come_from_the_doubled_work():
-    assert check([1.0] * 4, [2.0, 2.0, 1.9, 2.0]).unit_s == 0.95
+    assert check([1.0] * 4, [2.0, 2.0, 1.9, 2.0]).unit_s == pytest.approx(0.95)

@@ -18,7 +18,7 @@ def test_activations_are_floating_point() -> None:
     for name in set(TORCH_DTYPES) - set(ACTIVATION_DTYPES):
         with pytest.raises(InputError, match="dtype of a model must be one of"):
             activation_dtype(name)
-    with pytest.raises(UnknownNameError, match="did you mean .*bf16"):
+    with pytest.raises(UnknownNameError, match=r"did you mean .*bf16"):
         torch_dtype("bfp16")
 
 

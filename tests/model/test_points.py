@@ -108,7 +108,7 @@ def test_each_point_follows_its_operation_directly(attention: str) -> None:
 
 
 @pytest.mark.parametrize("phase", PASSES)
-@pytest.mark.parametrize("attention", ALGORITHMS)
+@pytest.mark.parametrize("attention", [*ALGORITHMS, "math", "tiled"])
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_looking_changes_nothing(attention: str, phase: str, mode: Any) -> None:
     model = small_model(ARCHES["GQA"], attention=attention)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from llamalab.records import Record
 from llamalab.report import render
-
 from tests.report.sample import sample_record
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"

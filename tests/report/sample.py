@@ -64,7 +64,12 @@ def environment(**changes: Any) -> Environment:
 def roofs(dtype: str) -> list[Roof]:
     """The measured ceilings of that machine."""
     rates = {"gemm": GEMM, "stream": STREAM, "copy": COPY, "attention": ATTENTION}
-    shapes = {"gemm": "512x4096 @ 4096x11008", "stream": "1x4096 @ 4096x11008", "copy": "256 MiB", "attention": "S=2048"}
+    shapes = {
+        "gemm": "512x4096 @ 4096x11008",
+        "stream": "1x4096 @ 4096x11008",
+        "copy": "256 MiB",
+        "attention": "S=2048",
+    }
     made = [
         Roof(kind=kind, dtype=dtype, per_second=rate, shape=shapes[kind], doubling_ratio=2.02, samples_s=[0.1, 0.101])
         for kind, rate in rates.items()
@@ -132,11 +137,19 @@ def _attention(noise: random.Random, arch: Any, dtype: str) -> list[AttentionPoi
             skipped = backend == "naive" and tokens > 2048
             points.append(
                 AttentionPoint(
-                    backend=backend, algorithm=algorithm, batch=1, new_tokens=tokens, context_tokens=tokens,
-                    n_heads=arch.n_heads, n_kv_heads=arch.n_kv_heads, head_dim=arch.head_dim, dtype=dtype,
-                    kernel=None, samples_s=[] if skipped else _samples(noise, seconds, 8),
+                    backend=backend,
+                    algorithm=algorithm,
+                    batch=1,
+                    new_tokens=tokens,
+                    context_tokens=tokens,
+                    n_heads=arch.n_heads,
+                    n_kv_heads=arch.n_kv_heads,
+                    head_dim=arch.head_dim,
+                    dtype=dtype,
+                    kernel=None,
+                    samples_s=[] if skipped else _samples(noise, seconds, 8),
                     peak_bytes=None if skipped else int(peak * 1.02),
                     reason="4.0 GiB of scores exceed the memory that may be used" if skipped else None,
-                )  # fmt: skip
+                )
             )
     return points

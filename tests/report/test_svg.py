@@ -4,6 +4,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+
 from llamalab.compare import Comparison
 from llamalab.records import Record
 from llamalab.report.charts import attention, blocks, heatmap, memory, roofline, scatter
@@ -11,8 +12,14 @@ from llamalab.report.charts.base import INK, Plot, canvas, draw
 from llamalab.report.theme import variables
 
 CHARTS = (
-    scatter.scatter, roofline.roofline, blocks.stacked, blocks.bars, memory.memory, heatmap.heatmap, attention.attention,
-)  # fmt: skip
+    scatter.scatter,
+    roofline.roofline,
+    blocks.stacked,
+    blocks.bars,
+    memory.memory,
+    heatmap.heatmap,
+    attention.attention,
+)
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.__name__)

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+
 from llamalab.report.theme import COLOURS, GROUPS, HEAT_STEPS, group_of, heat_variable, sentinels, variables
 
 BACKGROUNDS = ("page", "card")

@@ -95,9 +95,7 @@ def prefill(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int
     return Flash(z_BHTE, lse_BHT)
 
 
-def decode(
-    q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, n_splits: int | None = None
-) -> Flash:
+def decode(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, n_splits: int | None = None) -> Flash:
     """Few queries: one program per group of heads and split of the keys, then the splits weighed together."""
     from llamalab.attention.triton_flash.decode_kernel import decode_kernel
 

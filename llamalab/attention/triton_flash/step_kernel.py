@@ -24,7 +24,7 @@ def load_tile(pointers, inside_rows, inside_columns, ROWS: tl.constexpr, COLUMNS
 
 @triton.jit
 def product(a, b, acc, PRECISION: tl.constexpr):
-    """a @ b + acc. The interpreter of Triton 3.9 multiplies the bit patterns of bf16: "wide" is for it."""
+    """Add a @ b to acc, in fp32; "wide" is for Triton 3.9's interpreter, to which bf16 is whole numbers."""
     if PRECISION == "wide":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc)
     return tl.dot(a, b, acc, input_precision=PRECISION)

@@ -46,7 +46,8 @@ def prompts(comparison: Comparison) -> list[AttentionRow]:
 
 def _looks(rows: list[AttentionRow]) -> dict[str, tuple[str, str]]:
     """Colour and marker by backend: naive's is its own, the others follow in order."""
-    looks, others = {}, iter(zip(_COLOURS, _MARKERS, strict=True))
+    looks: dict[str, tuple[str, str]] = {}
+    others = iter(zip(_COLOURS, _MARKERS, strict=True))
     for row in rows:
         if row.point.backend not in looks:
             naive = row.point.algorithm == "naive" and "attention" not in {colour for colour, _ in looks.values()}

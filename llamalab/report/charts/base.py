@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from math import ceil, log2
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -30,11 +30,9 @@ class Plot(NamedTuple):
 
 def draw(chart: Callable[..., Plot], *args: Any, prefix: str) -> str:
     """Call a chart function and give its plot as inline SVG, with ids that begin with `prefix`."""
-    with matplotlib.rc_context({"font.family": "sans-serif"} | svg.STYLE):
+    with matplotlib.rc_context(svg.STYLE):
         plot = chart(*args)
-        return svg.inline(
-            plot.figure, prefix=prefix, title=plot.title, description=plot.description, tips=plot.tips
-        )
+        return svg.inline(plot.figure, prefix=prefix, title=plot.title, description=plot.description, tips=plot.tips)
 
 
 def canvas(height: float, columns: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
@@ -72,10 +70,10 @@ def legend(figure: Figure, handles: Iterable[Any], **place: Any) -> None:
     )  # fmt: skip
 
 
-def mark(label: str, marker: str, colour: str, *, filled: bool = True, line: str = "") -> Line2D:
+def mark(label: str, marker: str, colour: str, *, filled: bool = True, line: Literal["", "-", "--"] = "") -> Line2D:
     """A legend handle."""
     return Line2D(
-        [], [], linestyle=line or "none", marker=marker, markersize=6.5, color=INK[colour], label=label,
+        [], [], linestyle=line, marker=marker, markersize=6.5, color=INK[colour], label=label,
         markeredgecolor=INK[colour], markerfacecolor=INK[colour] if filled else "none",
     )  # fmt: skip
 

@@ -36,7 +36,9 @@ def heatmap(comparison: Comparison) -> Plot:
         axes.set_yticks(range(len(lengths)), [f"{seq:,}" for seq in lengths] if index == 0 else [])
         axes.set_xlabel("batch")
     panels[0].set_ylabel("tokens per sequence")
-    unfit = Patch(facecolor=INK["card"], edgecolor=INK["muted"], hatch="////", label="does not fit beside the weights here")
+    unfit = Patch(
+        facecolor=INK["card"], edgecolor=INK["muted"], hatch="////", label="does not fit beside the weights here"
+    )
     ends = [Patch(facecolor=INK[heat_variable(step)], edgecolor=INK["line"], label=format_bytes(size))
             for step, size in ((0, min(sizes)), (HEAT_STEPS - 1, max(sizes)))]  # fmt: skip
     legend(figure, [*ends, unfit], loc="lower left", bbox_to_anchor=(0.07, 0.015), ncols=3, handleheight=1.0)

@@ -47,7 +47,9 @@ def _held(axes: Axes, comparison: Comparison, tips: dict[str, str]) -> None:
         for (label, colour), size in zip(PARTS, (weights, cache), strict=False):
             gid = f"m{y}{colour}"
             fits = weights + cache <= capacity
-            axes.barh(y, size, left=left, height=0.6, color=INK[colour], edgecolor=INK["card"], alpha=1 if fits else 0.4)
+            axes.barh(
+                y, size, left=left, height=0.6, color=INK[colour], edgecolor=INK["card"], alpha=1 if fits else 0.4
+            )
             axes.patches[-1].set_gid(gid)
             tips[gid] = f"batch {batch}, {label}: {format_bytes(size)}"
             left += size

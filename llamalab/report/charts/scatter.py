@@ -14,6 +14,7 @@ from llamalab.verdict import percent, short
 BAND = 0.2
 LABELLED = 5  # rows named in the plot: those furthest off
 APART = 0.22  # decades between two names
+ROOM = 12  # the measured axis goes on by this factor: names stand right of their marks
 
 
 def scatter(comparison: Comparison) -> Plot:
@@ -22,7 +23,7 @@ def scatter(comparison: Comparison) -> Plot:
     figure, (axes,) = canvas(4.9)
     figure.subplots_adjust(left=0.085, right=0.66, top=0.97, bottom=0.115)
     low, high = _range(rows)
-    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    axes.set(xscale="log", yscale="log", xlim=(low, high * ROOM), ylim=(low, high))
     axes.fill_between([low, high], [low * (1 - BAND), high * (1 - BAND)], [low * (1 + BAND), high * (1 + BAND)],
                       color=INK["accent"], alpha=0.12, linewidth=0)  # fmt: skip
     axes.plot([low, high], [low, high], color=INK["muted"], linewidth=1)
@@ -47,37 +48,42 @@ def scatter(comparison: Comparison) -> Plot:
 
 
 def _mark(axes: Axes, row: Row, gid: str) -> dict[str, str]:
-    assert row.predicted_s and row.measured_s and row.measurement and row.error is not None
+    assert row.measurement is not None
+    measured, predicted = _point(row)
     colour = INK[group_of(row.op.name, row.op.kind)]
     first, third = row.measurement.quartiles_s
-    axes.plot([first, third], [row.predicted_s] * 2, color=colour, linewidth=1.2)
-    axes.plot(row.measured_s, row.predicted_s, MARKERS.get(row.phase, "s"), markersize=7, color=colour,
+    axes.plot([first, third], [predicted] * 2, color=colour, linewidth=1.2)
+    axes.plot(measured, predicted, MARKERS.get(row.phase, "s"), markersize=7, color=colour,
               markeredgecolor=INK["card"], markeredgewidth=0.8, gid=gid)  # fmt: skip
-    seen = f"measured {format_si(row.measured_s, 's')}, predicted {format_si(row.predicted_s, 's')}"
-    return {gid: f"{short(row.op.name)}, {row.phase}: {seen}, error {percent(row.error)}"}
+    seen = f"measured {format_si(measured, 's')}, predicted {format_si(predicted, 's')}"
+    return {gid: f"{short(row.op.name)}, {row.phase}: {seen}, error {percent(row.error or 0.0)}"}
 
 
 def _label(axes: Axes, rows: list[Row]) -> None:
     """Name the rows outside the band that are furthest off, where their names do not collide."""
     named: list[float] = []
-    edge = max(row.measured_s or 0.0 for row in rows) / 10
     for row in sorted(rows, key=lambda row: -abs(row.error or 0.0)):
-        assert row.error is not None and row.measured_s and row.predicted_s
-        height = math.log10(row.predicted_s)
-        if len(named) == LABELLED or abs(row.error) <= BAND or any(abs(height - other) < APART for other in named):
+        (measured, predicted), error = _point(row), row.error or 0.0
+        height = math.log10(predicted)
+        if len(named) == LABELLED or abs(error) <= BAND or any(abs(height - other) < APART for other in named):
             continue
         named.append(height)
-        above, rightmost = row.error > 0, row.measured_s > edge
+        above = error > 0
         axes.annotate(
-            f"{short(row.op.name)} {percent(row.error)}", (row.measured_s, row.predicted_s), fontsize=8,
-            color=INK["ink"], xytext=(-9, 4) if above else (0, -9) if rightmost else (9, -4),
-            textcoords="offset points", ha="right" if above or rightmost else "left", va="bottom" if above else "top",
+            f"{short(row.op.name)} {percent(error)}", (measured, predicted), fontsize=8,
+            color=INK["ink"], xytext=(-9, 4) if above else (9, -4),
+            textcoords="offset points", ha="right" if above else "left", va="bottom" if above else "top",
         )  # fmt: skip
+
+
+def _point(row: Row) -> tuple[float, float]:
+    """Measured and predicted seconds; the plot has only rows that know both."""
+    return row.measured_s or 0.0, row.predicted_s or 0.0
 
 
 def _range(rows: list[Row]) -> tuple[float, float]:
     """Axis limits: all values, with a quarter of a decade around them."""
-    values = [value for row in rows for value in (row.measured_s, row.predicted_s) if value]
+    values = [value for row in rows for value in _point(row)]
     return 10 ** (math.log10(min(values)) - 0.25), 10 ** (math.log10(max(values)) + 0.25)
 
 

@@ -1,0 +1,53 @@
+"""Which sequences does a forward pass work on? A batch, a ragged batch, or one chunk of a prompt.
+
+T new tokens end a context of S tokens: prefill is T = S, decode is T = 1, a later chunk is T < S.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from llamalab.analytic.attention import causal_pairs
+from llamalab.errors import InputError
+
+
+class Sequences(NamedTuple):
+    """`number` sequences alike: T new tokens each, at the end of a context of S."""
+
+    number: int
+    new_tokens: int
+    context_tokens: int
+
+
+def ragged(new_tokens: int, context_tokens: int | Sequence[int] | None, batch: int) -> tuple[Sequences, ...]:
+    """The batch as groups of equal sequences.
+
+    >>> ragged(1, [100, 7, 100], 1)
+    (Sequences(number=2, new_tokens=1, context_tokens=100), Sequences(number=1, new_tokens=1, context_tokens=7))
+    """
+    for what, size in (("batch", batch), ("new_tokens", new_tokens)):
+        if size < 1:
+            raise InputError(f"{what} must be at least 1; got {size}")
+    if context_tokens is None or isinstance(context_tokens, int):
+        counts = {new_tokens if context_tokens is None else context_tokens: batch}
+    else:
+        if not context_tokens or batch not in (1, len(context_tokens)):
+            raise InputError(
+                f"context_tokens must be one length per sequence; got {len(context_tokens)} for a batch of {batch}"
+            )
+        counts = dict.fromkeys(context_tokens, 0)
+        for context in context_tokens:
+            counts[context] += 1
+    for context in counts:
+        causal_pairs(new_tokens, context)
+    return tuple(Sequences(count, new_tokens, context) for context, count in counts.items())
+
+
+def chunks(prompt: int, chunk: int) -> tuple[tuple[int, int], ...]:
+    """(new_tokens, context_tokens) of each pass of a prompt that is prefilled `chunk` tokens at a time.
+
+    >>> chunks(5, 2)
+    ((2, 2), (2, 4), (1, 5))
+    """
+    if prompt < 1 or chunk < 1:
+        raise InputError(f"prompt and chunk must be at least 1; got {prompt} and {chunk}")
+    return tuple((min(chunk, prompt - start), min(start + chunk, prompt)) for start in range(0, prompt, chunk))

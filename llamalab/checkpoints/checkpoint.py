@@ -1,0 +1,131 @@
+"""What is a checkpoint, whatever its format? A list of stored tensors, and a way to fetch each of the model's.
+
+A format surveys a path from its headers alone (`Survey`), and completes the survey to a `Checkpoint`
+when the tensors make a Llama 2. Weights are fetched one by one under Meta's names, mapped from
+the files where their layout allows it; whoever fetches decides dtype and device, so that a model is never
+in memory twice.
+"""
+
+from collections.abc import Callable, Iterable
+from math import prod
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from llamalab.analytic.params import weights
+from llamalab.arch import LlamaArch
+from llamalab.errors import FormatError
+from llamalab.model import Transformer
+
+FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+FLOAT_NAMES = {kind: name for name, kind in FLOATS.items()}
+
+
+class Stored(NamedTuple):
+    """A tensor as its file has it, under the file's own name and in the file's own kind of number."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+
+
+class Fetch(Protocol):
+    """Gives one weight under Meta's name, as stored or cast to `dtype`, on `device`."""
+
+    def __call__(self, name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
+        """The weight."""
+
+
+class Weights(NamedTuple):
+    """An architecture and where its weights come from: a checkpoint, a model, or either of them changed."""
+
+    arch: LlamaArch
+    fetch: Fetch
+    # Of one weight as it is fetched without a choice.
+    dtype_of: Callable[[str], torch.dtype]
+    # That of most elements, and of a model loaded without a choice; fp32 where weights are quantised.
+    dtype: torch.dtype
+
+
+class Survey(NamedTuple):
+    """What the headers of a checkpoint say.
+
+    `complete` gives the weights, and raises FormatError where the tensors are not a Llama 2; `remarks` are
+    sentences on what loads and is still unusual.
+    """
+
+    kind: str
+    stored: tuple[Stored, ...]
+    complete: Callable[[], Weights]
+    remarks: tuple[str, ...] = ()
+
+
+def weights_of(model: Transformer) -> Weights:
+    """The weights of a model in memory."""
+    state = model.state_dict()
+
+    def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
+        return state[name].to(device=device, dtype=dtype)
+
+    return Weights(model.arch, fetch, lambda name: state[name].dtype, model.norm.weight.dtype)
+
+
+def model_shapes(arch: LlamaArch) -> dict[str, tuple[int, ...]]:
+    """Shape of every weight of the model, layer by layer, under Meta's names.
+
+    >>> len(model_shapes(LlamaArch(4096, 32, 32, 32, 11008, 32000)))
+    291
+    """
+    expanded = {}
+    for weight in weights(arch):
+        for layer in range(weight.count):
+            expanded[weight.name.replace("*", str(layer))] = weight.shape
+    return expanded
+
+
+def check_shapes(arch: LlamaArch, stored: dict[str, tuple[int, ...]], file_name: Callable[[str], str] = str) -> None:
+    """Whether every weight is there in its shape: `stored` by the names that `file_name` gives to Meta's.
+
+    Raises FormatError naming the first that is not.
+    """
+    for name, shape in model_shapes(arch).items():
+        theirs = file_name(name)
+        if theirs not in stored:
+            raise FormatError(f"the checkpoint must hold {theirs}, which its architecture needs; it has none")
+        if stored[theirs] != shape:
+            raise FormatError(
+                f"{theirs} must have the shape {_times(shape)} that the architecture gives; got {_times(stored[theirs])}"
+            )
+
+
+def check_floats(stored: Iterable[Stored]) -> None:
+    """Raise FormatError for a tensor that is not bf16, fp16 or fp32."""
+    for tensor in stored:
+        if tensor.dtype not in FLOATS:
+            raise FormatError(f"a weight must be stored as {', '.join(FLOATS)}; {tensor.name} is {tensor.dtype}")
+
+
+def common_dtype(stored: Iterable[Stored]) -> torch.dtype:
+    """The dtype that most elements have; fp32 as soon as one tensor is quantised."""
+    elements: dict[torch.dtype, int] = {}
+    for tensor in stored:
+        if tensor.dtype not in FLOATS:
+            return torch.float32
+        kind = FLOATS[tensor.dtype]
+        elements[kind] = elements.get(kind, 0) + prod(tensor.shape)
+    return max(elements, key=elements.__getitem__, default=torch.float32)
+
+
+def leftover_remarks(extra: Iterable[str]) -> tuple[str, ...]:
+    """One sentence about tensors that no Llama 2 has and that are not read, if there are any."""
+    names = sorted(extra)
+    if not names:
+        return ()
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return (f"{len(names)} tensors are not part of a Llama 2 and are not read: {shown}",)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(f"{size:,}" for size in shape) or "of a scalar"

@@ -1,0 +1,151 @@
+"""From any format to another: each weight is fetched, cast where asked, and written, one at a time.
+
+Without a dtype every weight keeps the bits it has, where the target can store them: llama2.c and ONNX are
+fp32, norms in GGUF are F32. A target appears only when it is whole.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from llamalab.checkpoints import open_weights
+from llamalab.checkpoints.checkpoint import Weights, model_shapes
+from llamalab.checkpoints.gguf import Vocabulary
+from llamalab.checkpoints.gguf_header import is_gguf
+from llamalab.checkpoints.gguf_write import QUANTISERS, words_of, write_gguf
+from llamalab.checkpoints.huggingface import write_huggingface
+from llamalab.checkpoints.llama2c import write_weights
+from llamalab.checkpoints.lora import merged
+from llamalab.checkpoints.meta import check_shards, write_meta
+from llamalab.checkpoints.onnx_file import write_onnx
+from llamalab.checkpoints.vocabulary import resized
+from llamalab.errors import InputError, UnknownNameError
+from llamalab.model import Transformer
+from llamalab.model.dtypes import activation_dtype
+
+FORMATS = ("hf", "meta", "llama2c", "gguf", "onnx")
+_BESIDE = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class Wishes(NamedTuple):
+    """What else a conversion should do: `dtype` also names GGUF's q8_0 and q4_0; `shards` are Meta's."""
+
+    dtype: str | None = None
+    shards: int = 1
+    lora: str | None = None
+    vocab_size: int | None = None
+    tokenizer: str | None = None
+
+
+def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: str, wishes: Wishes = Wishes()) -> str:
+    """Write the checkpoint `source` as format `to`; a sentence on what was written.
+
+    Raises UnknownNameError for a format, InputError where the target exists or cannot hold the model, and
+    whatever load raises.
+    """
+    if to not in FORMATS:
+        raise UnknownNameError("format", to, FORMATS)
+    place = Path(target)
+    if os.path.lexists(place):
+        raise InputError(f"the output must be new; {place} exists; remove it or choose another path")
+    _check(to, wishes)
+    weights = open_weights(source)
+    if wishes.lora is not None:
+        weights = merged(weights, wishes.lora)
+    if wishes.vocab_size is not None:
+        weights = resized(weights, wishes.vocab_size)
+    writers: dict[str, Callable[[Path, Path, Weights, Wishes], str]] = {
+        "hf": _to_hf, "meta": _to_meta, "llama2c": _to_llama2c, "gguf": _to_gguf, "onnx": _to_onnx,
+    }  # fmt: skip
+    return writers[to](Path(source), place, weights, wishes)
+
+
+def _check(to: str, wishes: Wishes) -> None:
+    """What can be said before a file is opened."""
+    if wishes.dtype in QUANTISERS:
+        if to != "gguf":
+            raise InputError(f"dtype {wishes.dtype} must be written as gguf; got {to}")
+    elif wishes.dtype is not None:
+        activation_dtype(wishes.dtype)
+    if to in ("llama2c", "onnx") and wishes.dtype not in (None, "fp32"):
+        raise InputError(f"dtype of a {to} file must be fp32; got {wishes.dtype!r}")
+    if wishes.shards != 1 and to != "meta":
+        raise InputError(f"shards must be asked for with meta only; got {wishes.shards} with {to}")
+
+
+def _to_hf(source: Path, target: Path, weights: Weights, wishes: Wishes) -> str:
+    kind = None if wishes.dtype is None else activation_dtype(wishes.dtype)
+    _new_folder(source, target, lambda folder: write_huggingface(folder, weights, dtype=kind))
+    return f"{target} is a Hugging Face checkpoint"
+
+
+def _to_meta(source: Path, target: Path, weights: Weights, wishes: Wishes) -> str:
+    kind = None if wishes.dtype is None else activation_dtype(wishes.dtype)
+    check_shards(weights.arch, wishes.shards)
+    _new_folder(source, target, lambda folder: write_meta(folder, weights, dtype=kind, shards=wishes.shards))
+    return f"{target} is a checkpoint as Meta's, of {wishes.shards} shard{'s' if wishes.shards > 1 else ''}"
+
+
+def _to_llama2c(source: Path, target: Path, weights: Weights, wishes: Wishes) -> str:
+    write_weights(target, weights)
+    return f"{target} is a llama2.c checkpoint, v0"
+
+
+def _to_gguf(source: Path, target: Path, weights: Weights, wishes: Wishes) -> str:
+    quantised = wishes.dtype if wishes.dtype in QUANTISERS else None
+    kind = None if wishes.dtype is None or quantised else activation_dtype(wishes.dtype)
+    words = _words(source, wishes)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        aside = Path(folder) / target.name
+        write_gguf(aside, weights, dtype=kind, quantised=quantised, words=words)
+        os.replace(aside, target)
+    return f"{target} is a GGUF file {'with' if words else 'without'} a vocabulary"
+
+
+def _to_onnx(source: Path, target: Path, weights: Weights, wishes: Wishes) -> str:
+    kind = activation_dtype("fp32")
+    model = Transformer(weights.arch, device="meta")
+    state = {name: weights.fetch(name, dtype=kind) for name in model_shapes(weights.arch)}
+    model.load_state_dict(state, assign=True)
+    difference = write_onnx(target, model)
+    return f"{target} is an ONNX graph; its logits differ from the model's by {difference:.2g} at most"
+
+
+def _words(source: Path, wishes: Wishes) -> Vocabulary | None:
+    """The vocabulary asked for, or the one that lies with the source; None where there is none."""
+    if wishes.tokenizer is not None:
+        return words_of(Path(wishes.tokenizer))
+    beside = source / "tokenizer.model" if source.is_dir() else source
+    if beside.is_file() and (source.is_dir() or is_gguf(source)):
+        try:
+            return words_of(beside)
+        except InputError:
+            if source.is_dir():
+                raise
+    return None
+
+
+def _new_folder(source: Path, target: Path, fill: Callable[[Path], None]) -> None:
+    """A folder that takes its name when it is whole, with the tokenizer's files of the source."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        fill(aside)
+        for name in _BESIDE:
+            if source.is_dir() and (source / name).is_file():
+                shutil.copyfile(source / name, aside / name)
+        aside.chmod(0o777 & ~_umask())
+        aside.rename(target)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

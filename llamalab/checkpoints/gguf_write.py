@@ -1,0 +1,144 @@
+"""How is a Llama written as GGUF? Through the gguf package's writer, one tensor at a time.
+
+Norms are F32, as llama.cpp needs them; matrices are F32, F16, BF16, Q8_0 or Q4_0, where a matrix whose rows
+are no whole blocks is F16, as its converter has it. The vocabulary comes from a
+SentencePiece model or from another GGUF file; a larger model gets unused pieces for the rest of its rows.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llamalab.arch import LlamaArch
+from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Weights, model_shapes
+from llamalab.checkpoints.gguf import Vocabulary, package, vocabulary
+from llamalab.checkpoints.gguf_header import is_gguf
+from llamalab.checkpoints.layout import gguf_name
+from llamalab.errors import InputError, MissingError
+
+QUANTISERS = ("q8_0", "q4_0")  # that the package has; those of the K kinds are in llama.cpp alone
+_NORMAL, _UNKNOWN, _CONTROL, _UNUSED, _BYTE = 1, 2, 3, 5, 6  # sentencepiece's numbers of kinds of pieces
+
+
+def write_gguf(
+    path: Path, weights: Weights, *, dtype: torch.dtype | None, quantised: str | None, words: Vocabulary | None
+) -> None:
+    """Write a file; `quantised` names a kind for the matrices in place of `dtype`.
+
+    Raises InputError where the vocabulary is larger than the model's.
+    """
+    gguf, arch = package(), weights.arch
+    writer = gguf.GGUFWriter(path, "llama")
+    try:
+        _add_settings(writer, arch)
+        if words is not None:
+            _add_vocabulary(writer, _fitted(words, arch.vocab_size))
+        plans = [
+            (name, _kind(shape, dtype or weights.dtype_of(name), quantised))
+            for name, shape in model_shapes(arch).items()
+        ]
+        for name, kind in plans:
+            ggml = gguf.GGMLQuantizationType[kind]
+            rows = gguf.quants.quant_shape_to_byte_shape(model_shapes(arch)[name], ggml)
+            size = int(np.prod(rows))
+            writer.add_tensor_info(gguf_name(name), rows, np.dtype(np.uint8), size, raw_dtype=ggml)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for name, kind in plans:
+            writer.write_tensor_data(_bytes(weights.fetch(name).detach().cpu(), kind))
+    finally:
+        writer.close()
+
+
+def words_of(path: Path) -> Vocabulary:
+    """The vocabulary of a GGUF file or a SentencePiece model. Raises as gguf.vocabulary."""
+    if not path.is_file():
+        raise MissingError(f"the tokenizer must be a file; there is none at {path}; check the path")
+    if is_gguf(path):
+        return vocabulary(path)
+    import sentencepiece
+
+    try:
+        model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"the tokenizer must be GGUF or a SentencePiece model; {path}: {error}") from None
+    ids = range(model.vocab_size())
+    return Vocabulary(
+        b"llama",
+        [model.id_to_piece(index).encode() for index in ids],
+        [model.get_score(index) for index in ids],
+        [_type(model, index) for index in ids],
+        model.bos_id(),
+        model.eos_id(),
+        model.unk_id(),
+        add_bos=True,
+    )
+
+
+def _type(model: Any, index: int) -> int:
+    kinds = ((model.is_unknown, _UNKNOWN), (model.is_control, _CONTROL), (model.is_unused, _UNUSED))
+    for asks, kind in (*kinds, (model.is_byte, _BYTE)):
+        if asks(index):
+            return kind
+    return _NORMAL
+
+
+def _fitted(words: Vocabulary, size: int) -> Vocabulary:
+    missing = size - len(words.pieces)
+    if missing < 0:
+        raise InputError(f"the vocabulary must fit the model's {size:,} embeddings; it has {len(words.pieces):,} pieces")
+    return words._replace(
+        pieces=[*words.pieces, *(b"<unused%d>" % index for index in range(missing))],
+        scores=[*words.scores, *[0.0] * missing],
+        types=[*words.types, *[_UNUSED] * missing],
+    )
+
+
+def _add_settings(writer: Any, arch: LlamaArch) -> None:
+    writer.add_vocab_size(arch.vocab_size)
+    writer.add_context_length(arch.max_positions)
+    writer.add_embedding_length(arch.dim)
+    writer.add_block_count(arch.n_layers)
+    writer.add_feed_forward_length(arch.ffn_dim)
+    writer.add_head_count(arch.n_heads)
+    writer.add_head_count_kv(arch.n_kv_heads)
+    writer.add_rope_dimension_count(arch.head_dim)
+    writer.add_rope_freq_base(arch.rope_theta)
+    writer.add_layer_norm_rms_eps(arch.norm_eps)
+
+
+def _add_vocabulary(writer: Any, words: Vocabulary) -> None:
+    writer.add_tokenizer_model(words.model.decode())
+    writer.add_token_list(words.pieces)
+    writer.add_token_scores(words.scores)
+    writer.add_token_types(words.types)
+    specials = (
+        (writer.add_bos_token_id, words.bos_id),
+        (writer.add_eos_token_id, words.eos_id),
+        (writer.add_unk_token_id, words.unknown_id),
+    )
+    for add, index in specials:
+        if index is not None and index >= 0:
+            add(index)
+    writer.add_add_bos_token(words.add_bos)
+
+
+def _kind(shape: tuple[int, ...], dtype: torch.dtype, quantised: str | None) -> str:
+    if len(shape) == 1:
+        return "F32"
+    if quantised is None:
+        return FLOAT_NAMES[dtype]
+    block = package().GGML_QUANT_SIZES[package().GGMLQuantizationType[quantised.upper()]][0]
+    return "F16" if shape[-1] % block else quantised.upper()
+
+
+def _bytes(weight: Tensor, kind: str) -> "np.ndarray[Any, Any]":
+    for name, dtype in (("F32", torch.float32), ("F16", torch.float16), ("BF16", torch.bfloat16)):
+        if name == kind:
+            return weight.to(dtype).contiguous().view(-1).view(torch.uint8).numpy()
+    made: np.ndarray[Any, Any] = package().quantize(weight.float().numpy(), package().GGMLQuantizationType[kind])
+    return made

@@ -1,0 +1,107 @@
+"""How does the model run elsewhere? As an ONNX graph, exported by torch and checked with onnxruntime.
+
+The graph takes token ids (batch, tokens), both sizes free, and gives fp32 logits (batch, tokens, V); it has no
+KV cache. Weights above 2 GB lie in a second file beside it, as protobuf allows no more.
+"""
+
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llamalab.errors import FormatError, MissingError
+from llamalab.files import check_target
+from llamalab.model import Transformer
+
+# Above what rounding does to logits of a few units in fp32; a wrong graph is off by their own size.
+TOLERANCE = 1e-3
+_SHAPES = ((1, 1), (2, 7))  # checked: one token, and a ragged batch of more than was exported
+
+
+def write_onnx(path: str | os.PathLike[str], model: Transformer) -> float:
+    """Write a graph that gives the model's logits; how far its logits are from them at most.
+
+    Raises MissingError where onnxscript or onnxruntime is absent, and FormatError where logits differ; either way
+    there is no file.
+    """
+    target = Path(path)
+    check_target(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        aside = Path(folder) / target.name
+        with _quiet(), torch.no_grad():
+            _exported(model).save(aside)
+        difference = largest_difference(aside, model)
+        if not difference <= TOLERANCE:
+            raise FormatError(f"the logits of the ONNX graph must be the model's; they differ by {difference:.3g}")
+        # The graph last: until it is there, nobody reads the weights beside it.
+        for made in sorted(Path(folder).iterdir(), key=lambda file: file.name == target.name):
+            os.replace(made, target.parent / made.name)
+    return difference
+
+
+@torch.no_grad()
+def largest_difference(path: Path, model: Transformer) -> float:
+    """The largest difference between the logits of a graph in onnxruntime and those of a model.
+
+    Raises MissingError where onnxruntime is absent.
+    """
+    session, draw = _session(path), torch.Generator().manual_seed(0)
+    worst = 0.0
+    for shape in _SHAPES:
+        tokens_BT = torch.randint(model.arch.vocab_size, shape, generator=draw)
+        theirs = torch.from_numpy(session.run(None, {"tokens": tokens_BT.numpy()})[0])
+        worst = max(worst, float((theirs - model(tokens_BT)).abs().max()))
+    return worst
+
+
+def _exported(model: Transformer) -> Any:
+    _needs("onnxscript")
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
+    return torch.onnx.export(
+        model.eval(),
+        (torch.ones(2, 5, dtype=torch.long),),
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes={"tokens_BT": sizes},
+        input_names=["tokens"],
+        output_names=["logits"],
+    )
+
+
+def _session(path: Path) -> Any:
+    onnxruntime = _needs("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _needs(package: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(package)
+    except ModuleNotFoundError:
+        raise MissingError(
+            f"ONNX needs the Python package {package}; it is not installed; pip install onnxscript onnxruntime"
+        ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on packages that have nothing to do with this model."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,162 @@
+"""What is in a file of torch.save, and is it safe to look? A zip archive of a pickle and raw storages.
+
+A pickle is a program. torch.load runs it with `weights_only`, which allows a short list of
+calls, and mapped, so that storages are not read. That list still has calls that take memory without end
+(bytearray(10**12)), so the pickle is looked through first: it may name only what a dictionary of tensors is made
+of. Nothing in the archive may be compressed, which rules out archives that unpack to more than they are.
+torch before 2.10 can be made to run code in spite of weights_only (CVE-2025-32434, CVE-2026-24747): it is refused.
+"""
+
+import io
+import pickletools
+import warnings
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Stored
+from llamalab.errors import FormatError, MissingError
+
+SAFE_TORCH = (2, 10)
+MAX_PICKLE_BYTES = 64 * 2**20
+MAX_MEMBERS = 100_000
+_ALLOWED = frozenset(
+    {
+        ("collections", "OrderedDict"),
+        ("torch._utils", "_rebuild_tensor_v2"),
+        ("torch._utils", "_rebuild_parameter"),
+        ("torch.nn.parameter", "Parameter"),
+        *(
+            ("torch", f"{kind}Storage")
+            for kind in ("Float", "Half", "BFloat16", "Double", "Byte", "Char", "Short", "Int", "Long", "Bool")
+        ),
+    }
+)
+# Every opcode that torch's own pickles of tensors have; it has others for what they do not hold.
+_OPCODES = frozenset(
+    "PROTO STOP MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS APPEND APPENDS "
+    "BINGET LONG_BINGET BINPUT LONG_BINPUT BINUNICODE SHORT_BINSTRING BININT BININT1 BININT2 LONG1 BINFLOAT NONE "
+    "NEWTRUE NEWFALSE GLOBAL REDUCE BUILD BINPERSID".split()
+)
+
+
+_PUTS, _GETS = ("BINPUT", "LONG_BINPUT"), ("BINGET", "LONG_BINGET")
+_FULL_TUPLES = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
+_MADE = frozenset(
+    (*_FULL_TUPLES, "EMPTY_TUPLE", "EMPTY_DICT", "EMPTY_LIST", "GLOBAL", "BINUNICODE", "SHORT_BINSTRING", "LONG1")
+    + ("REDUCE", "BINPERSID")
+)
+
+
+def is_torch_file(path: Path) -> bool:
+    """Whether a file begins as a zip archive does."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\3\4"
+
+
+def read_torch_file(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file of torch.save, mapped copy-on-write.
+
+    Raises FormatError where it is anything but a sound dictionary of contiguous CPU tensors, MissingError
+    where torch is too old to be trusted with it.
+    """
+    check_torch(torch.__version__)
+    try:
+        with path.open("rb") as file:
+            _check_pickle(_pickle_of(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of deprecated storages, which the file may name
+            value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FormatError:
+        raise
+    except OSError as error:
+        raise MissingError(f"the checkpoint must be readable; {path}: {error}") from None
+    except Exception as error:  # the unpickler lets through whatever a wrong pickle makes its parts raise
+        raise FormatError(f"{path.name} must be a sound file of torch.save; {_first_line(error)}") from None
+    return _tensors(value, path)
+
+
+def stored_in(tensors: dict[str, Tensor]) -> Iterable[Stored]:
+    """What a file holds."""
+    for name, tensor in tensors.items():
+        dtype = FLOAT_NAMES.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+        yield Stored(name, tuple(tensor.shape), dtype, tensor.nbytes)
+
+
+def check_torch(version: str) -> None:
+    """Raise MissingError for a torch whose weights_only can be got round.
+
+    >>> check_torch("2.9.1+cu128")
+    Traceback (most recent call last):
+    llamalab.errors.MissingError: reading a pickle needs torch 2.10 or newer; this is 2.9.1+cu128; pip install -U torch
+    """
+    if tuple(int(part) for part in version.split(".")[:2]) < SAFE_TORCH:
+        wanted = ".".join(map(str, SAFE_TORCH))
+        raise MissingError(f"reading a pickle needs torch {wanted} or newer; this is {version}; pip install -U torch")
+
+
+def _pickle_of(file: BinaryIO) -> bytes:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            _check_members(archive, members)
+            pickles = [member for member in members if member.filename.endswith("/data.pkl")]
+            if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
+                raise FormatError(
+                    f"an archive of torch.save must have one data.pkl of at most {MAX_PICKLE_BYTES:,} bytes; "
+                    f"got {[member.file_size for member in pickles]}"
+                )
+            return archive.read(pickles[0])
+    except FormatError:
+        raise
+    except Exception as error:  # zipfile raises BadZipFile, struct.error, NotImplementedError, RuntimeError …
+        raise FormatError(f"a file of torch.save must be a sound zip archive; {_first_line(error)}") from None
+
+
+def _check_members(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> None:
+    # A comment could hold a second directory, which torch's reader might take for the first.
+    if len(members) > MAX_MEMBERS or archive.comment:
+        raise FormatError(f"an archive of torch.save must have at most {MAX_MEMBERS:,} members and no comment")
+    if len({member.filename for member in members}) < len(members):
+        raise FormatError("an archive of torch.save must not have two members of one name")
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise FormatError(f"an archive of torch.save must store its members as they are; {member.filename} is not")
+
+
+def _check_pickle(data: bytes) -> None:
+    """Raise FormatError for what no dictionary of tensors needs.
+
+    A tuple that is used twice is one such thing: n pairs of the pair before take 2**n steps to hash.
+    """
+    before, tuples = "", set()
+    for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
+        name = opcode.name
+        if name == "GLOBAL" and tuple(str(argument).split(" ", 1)) not in _ALLOWED:
+            raise FormatError(f"a pickle of tensors must name nothing but tensors; it names {argument!r} and is refused")
+        if name not in _OPCODES or (name in _PUTS and before not in _MADE) or (name in _GETS and argument in tuples):
+            raise FormatError(f"a pickle of tensors must be built as torch builds it; {name} after {before} is refused")
+        if name in _PUTS and before in _FULL_TUPLES:
+            tuples.add(argument)
+        before = name
+
+
+def _tensors(value: Any, path: Path) -> dict[str, Tensor]:
+    if not isinstance(value, dict) or not all(type(name) is str for name in value):
+        raise FormatError(f"{path.name} must hold a dictionary of tensors by name; got {type(value).__name__}")
+    for name, tensor in value.items():
+        if not isinstance(tensor, Tensor) or tensor.device.type != "cpu" or not tensor.is_contiguous():
+            raise FormatError(f"{name!r} in {path.name} must be a contiguous tensor; it is not")
+    claimed, held = sum(tensor.nbytes for tensor in value.values()), path.stat().st_size
+    # Tensors may share a storage, as a tied head does, and could so claim more memory than any file has.
+    if claimed > 2 * held:
+        raise FormatError(f"the tensors in {path.name} must be in it; they are {claimed:,} bytes, the file is {held:,}")
+    return {name: tensor.detach() for name, tensor in value.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

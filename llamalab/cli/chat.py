@@ -1,0 +1,147 @@
+"""`llamalab chat`: a conversation in the terminal, in Llama 2 Chat's format.
+
+Each question costs the model only what is new: what came before is in the KV cache. Ctrl-C ends the
+answer and not the program; the end of input, or /quit, ends the program.
+"""
+
+import argparse
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+from llamalab.cli.arguments import add_count
+from llamalab.cli.output import note
+from llamalab.cli.text_options import (
+    add_sampling,
+    add_text_model,
+    open_model,
+    open_tokenizer,
+    sampler_of,
+    tolerate_terminal,
+    write_text,
+)
+from llamalab.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from llamalab.text.chat import Chat
+
+SUMMARY = "talk with a checkpoint"
+EXAMPLES = (
+    "llamalab chat --checkpoint llama-2-7b-chat --tokenizer tokenizer.model",
+    'llamalab chat --checkpoint llama-2-7b-chat.gguf --system "Answer in one sentence." --temperature 0',
+)
+HELP = """/help           this
+/history        the conversation so far
+/reset          begin a new conversation
+/system TEXT    begin a new conversation with this system prompt; without TEXT, with none
+/quit           end (so does Ctrl-D); Ctrl-C ends an answer
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    add_text_model(parser)
+    parser.add_argument("--system", default="", metavar="TEXT", help="the system prompt (default: none)")
+    add_count(parser, "--max-new-tokens", "tokens of an answer at most", default=512)
+    add_sampling(parser)
+    parser.add_argument("--stats", action="store_true", help="TTFT, tokens/s and what the cache saved, to stderr")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Talk until the end of input."""
+    sampler_of(args)  # what can be wrong with it is said before a checkpoint is opened
+    from llamalab.text.dialog import check_content
+
+    check_content(args.system)
+    tokenizer = open_tokenizer(args)
+    model = open_model(args, tokenizer)
+    from llamalab.text.chat import Chat
+
+    chat = Chat(
+        model,
+        tokenizer,
+        sampler=lambda: sampler_of(args),
+        system=args.system,
+        max_new_tokens=args.max_new_tokens,
+        kv_dtype=args.kv_dtype,
+    )
+    tolerate_terminal()
+    with suppress(ImportError):
+        import readline  # noqa: F401  # gives input() line editing and the lines before
+    write_text("Type a question, or /help.\n")
+    while (line := _next_line()) is not None:
+        if not line.strip():
+            continue
+        try:
+            if line.startswith("/"):
+                if not _command(chat, line):
+                    return 0
+            else:
+                _answer(chat, line, stats=args.stats)
+        except InputError as error:
+            note(str(error))
+    return 0
+
+
+def _next_line() -> str | None:
+    """A line without its end; empty after Ctrl-C, None at the end of input."""
+    try:
+        return input("> ")
+    except EOFError:
+        write_text("\n")
+        return None
+    except KeyboardInterrupt:
+        write_text("\n")
+        note("nothing to stop; /quit or Ctrl-D ends the program")
+        return ""
+
+
+def _answer(chat: "Chat", question: str, *, stats: bool) -> None:
+    from llamalab.cli.speed import Stopwatch
+
+    reused, watch = chat.cache.length, Stopwatch(1)
+    try:
+        # Closed by name: a Ctrl-C here, between two tokens, must end the answer as one within them does.
+        with closing(chat.ask(question)) as answer:
+            for text in answer:
+                watch.see(0, len(chat.answer_ids))
+                write_text(text)
+    except KeyboardInterrupt:
+        write_text(" [stopped]")
+    write_text("\n")
+    if chat.finish_reason == "context":
+        note(f"the model's context of {chat.cache.max_tokens:,} tokens is full; /reset begins anew")
+    if stats:
+        rate = f"; {watch.decoded / watch.decode_s:.1f} tokens/s" if watch.decoded else ""
+        note(
+            f"TTFT {1e3 * watch.first_s:.1f} ms{rate}; {reused} of the conversation's {len(chat.ids)} tokens "
+            f"were in the cache, {watch.tokens} are new"
+        )
+
+
+def _command(chat: "Chat", line: str) -> bool:
+    """Do what a line with a slash says; False for /quit."""
+    word, _, rest = line.strip().partition(" ")
+    commands: dict[str, Callable[[], None]] = {
+        "/help": lambda: write_text(HELP),
+        "/history": lambda: _print_history(chat),
+        "/reset": lambda: _reset(chat, None),
+        "/system": lambda: _reset(chat, rest.strip()),
+        "/quit": lambda: None,
+    }
+    if word not in commands:
+        raise UnknownNameError("a command", word, commands)
+    commands[word]()
+    return word != "/quit"
+
+
+def _reset(chat: "Chat", system: str | None) -> None:
+    chat.reset(system=system)
+    note("a new conversation" + (f"; system prompt: {chat.system}" if chat.system else ""))
+
+
+def _print_history(chat: "Chat") -> None:
+    if chat.system:
+        write_text(f"system: {chat.system}\n")
+    for message in chat.messages:
+        write_text(f"{message.role}: {message.content}\n")

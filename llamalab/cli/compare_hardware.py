@@ -1,0 +1,84 @@
+"""`llamalab compare-hardware`: which devices, and how many of them, serve a run best?"""
+
+import argparse
+from typing import Any
+
+from llamalab.cli.arguments import add_choice, add_format
+from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.cli.predict import sweep
+from llamalab.cli.runs import add_basis, add_hardware, add_models, add_numbers, add_ranks, add_shape
+from llamalab.errors import DoesNotFitError
+from llamalab.units import format_bytes, format_si
+
+SUMMARY = "devices and device counts ranked by latency and throughput, and what fits"
+EXAMPLES = (
+    "llamalab compare-hardware --model 70b --prompt 2048 --generate 256",
+    "llamalab compare-hardware --model 7b --batch 32 --by throughput",
+    "llamalab compare-hardware --model 70b --weight-dtype fp8 --kv-dtype fp8 --hardware h100-80gb-sxm,h200",
+)
+ORDERS = {
+    "latency": lambda row: row["total_s"],
+    "throughput": lambda row: -row["tokens_per_s"],
+    "efficiency": lambda row: -row["tokens_per_s_per_device"],
+}
+
+
+def _seconds(value: float) -> str:
+    return format_si(value, "s")
+
+
+_COLUMNS = (
+    Column("rank", "rank"),
+    Column("hardware", "hardware"),
+    Column("tensor_parallel", "devices"),
+    Column("batch", "batch"),
+    Column("prefill_s", "prefill", _seconds),
+    Column("decode_s_per_token", "per token", _seconds),
+    Column("total_s", "run", _seconds),
+    Column("tokens_per_s", "tokens/s", "{:,.0f}".format),
+    Column("tokens_per_s_per_device", "per device", "{:,.0f}".format),
+    Column("needed_bytes", "memory each", format_bytes),
+    Column("basis", "basis"),
+)
+_REFUSED = (
+    Column("hardware", "not ranked"),
+    Column("tensor_parallel", "devices"),
+    Column("batch", "batch"),
+    Column("reason", "why"),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab compare-hardware`."""
+    add_models(parser)
+    add_hardware(parser, "all")
+    add_shape(parser, generate="256")
+    add_ranks(parser, "1,2,4,8")
+    add_numbers(parser)
+    add_basis(parser)
+    add_choice(parser, "--by", ORDERS, "latency", "what ranks first")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the ranking, then what could not be ranked; DoesNotFitError where nothing could."""
+    ranked, refused = [], []
+    for row in sweep(args):
+        if row["total_s"] is None:
+            refused.append(row)
+        else:
+            ranked.append(row | {"tokens_per_s_per_device": row["tokens_per_s"] / row["tensor_parallel"]})
+    if not ranked:
+        raise DoesNotFitError(f"at least one device must hold the run; none does: {refused[0]['reason']}")
+    ranked.sort(key=ORDERS[args.by])
+    rows: list[dict[str, Any]] = [{"rank": place, **row} for place, row in enumerate(ranked, 1)]
+    best = rows[0]
+    lead = (
+        f"{args.model}: {best['prompt']} + {best['generate']} tokens, by {args.by}",
+        f"  first: {best['tensor_parallel']} × {best['hardware']}, {_seconds(best['total_s'])} a run "
+        f"({_seconds(best['low_s'])} to {_seconds(best['high_s'] or best['total_s'])}), "
+        f"{best['tokens_per_s']:,.0f} tokens/s",
+    )
+    tables = (Table(_COLUMNS, rows), *([Table(_REFUSED, refused)] if refused else []))
+    show(Answer({"by": args.by, "ranked": rows, "not_ranked": refused}, lead, tables), args.format)
+    return 0

@@ -1,0 +1,45 @@
+"""`llamalab convert`: write a checkpoint in another format."""
+
+import argparse
+
+from llamalab.cli.arguments import add_count, one_of
+
+SUMMARY = "write a checkpoint in another format"
+EXAMPLES = (
+    "llamalab convert llama-2-7b llama-2-7b-hf --to hf --dtype fp16",
+    "llamalab convert llama-2-13b-hf llama-2-13b --to meta --shards 2",
+    "llamalab convert stories260K.bin stories.gguf --to gguf --dtype q8_0",
+    "llamalab convert base-hf merged-hf --to hf --lora adapter",
+)
+_FORMATS = ("hf", "meta", "llama2c", "gguf", "onnx")
+_DTYPES = ("bf16", "fp16", "fp32", "q8_0", "q4_0")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab convert`."""
+    parser.add_argument("source", metavar="IN", help="a checkpoint: a file, or a folder of Meta's or Hugging Face's")
+    parser.add_argument("target", metavar="OUT", help="a new file, or a new folder for hf and meta")
+    parser.add_argument(
+        "--to", required=True, type=one_of("--to", _FORMATS), metavar="|".join(_FORMATS), help="what to write"
+    )
+    parser.add_argument(
+        "--dtype",
+        type=one_of("--dtype", _DTYPES),
+        metavar="|".join(_DTYPES),
+        help="of the weights written (default: as they are; q8_0 and q4_0 in gguf only)",
+    )
+    add_count(parser, "--shards", "files to split the weights into, as Meta does; meta only", default=1)
+    parser.add_argument("--lora", metavar="FOLDER", help="an adapter in PEFT's layout to merge in")
+    add_count(parser, "--vocab-size", "tokens to grow or cut the vocabulary to")
+    parser.add_argument(
+        "--tokenizer", metavar="FILE", help="vocabulary for gguf (default: tokenizer.model beside the weights, if any)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the checkpoint and say what was written."""
+    from llamalab.checkpoints.convert import Wishes, convert
+
+    wishes = Wishes(args.dtype, args.shards, args.lora, args.vocab_size, args.tokenizer)
+    print(convert(args.source, args.target, args.to, wishes))
+    return 0

@@ -1,0 +1,144 @@
+"""`llamalab inspect`: what is this checkpoint, and is it a Llama 2? Headers are read, weights are not."""
+
+import argparse
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from llamalab.arch import LlamaArch, attention_kind
+from llamalab.cli.arguments import add_format
+from llamalab.cli.output import Answer, Column, Table, show, thousands
+from llamalab.errors import InputError
+from llamalab.presets import PRESETS
+from llamalab.units import format_bytes
+
+if TYPE_CHECKING:
+    from llamalab.checkpoints.checkpoint import Stored, Survey
+
+SUMMARY = "what a checkpoint is, tensor by tensor, without loading its weights"
+EXAMPLES = (
+    "llamalab inspect stories260K.bin",
+    "llamalab inspect llama-2-7b-hf",
+    "llamalab inspect model.gguf --format json",
+)
+_SIZES = ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab inspect`."""
+    parser.add_argument("path", metavar="PATH", help="a checkpoint: a file, or a folder of Meta's or Hugging Face's")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what the headers say; 0 also for a sound file that is no Llama 2."""
+    from llamalab.checkpoints import survey
+
+    show(_answer(args.path, survey(args.path)), args.format)
+    return 0
+
+
+def matching_preset(arch: LlamaArch) -> tuple[str | None, tuple[str, ...]]:
+    """The preset of these sizes and the fields in which it differs; None where none has these sizes.
+
+    >>> matching_preset(PRESETS["13b"].arch.replace(vocab_size=55296))
+    ('13b', ('vocab_size',))
+    """
+    found = {}
+    for name, preset in PRESETS.items():
+        pairs = zip(arch._fields, arch, preset.arch, strict=True)
+        differing = tuple(field for field, ours, theirs in pairs if ours != theirs)
+        if not set(differing) & set(_SIZES):
+            found[name] = differing
+    nearest = min(found, key=lambda name: len(found[name]), default=None)
+    return nearest, found[nearest] if nearest else ()
+
+
+def _answer(path: str, survey: "Survey") -> Answer:
+    arch, problem = _completed(survey)
+    preset, differing = matching_preset(arch) if arch else (None, ())
+    remarks = [*survey.remarks, *(_oddities(arch) if arch else ())]
+    data: dict[str, Any] = {
+        "path": path,
+        "kind": survey.kind,
+        "llama2_shaped": arch is not None,
+        "problem": problem,
+        "architecture": arch._asdict() if arch else None,
+        "preset": preset,
+        "differs_from_preset_in": list(differing),
+        "parameters": sum(prod(tensor.shape) for tensor in survey.stored),
+        "weight_bytes": sum(tensor.nbytes for tensor in survey.stored),
+        "unusual": remarks,
+        "dtypes": _by_dtype(survey.stored),
+        "tensors": [tensor._asdict() for tensor in survey.stored],
+    }
+    return Answer(data, tuple(_lead(data, arch)), _tables(data))
+
+
+def _completed(survey: "Survey") -> tuple[LlamaArch | None, str | None]:
+    try:
+        return survey.complete().arch, None
+    except InputError as error:
+        return None, str(error)
+
+
+def _oddities(arch: LlamaArch) -> list[str]:
+    oddities = []
+    if arch.tied_embeddings:
+        oddities.append("the head is the embedding (tied); no released Llama 2 does that")
+    if arch.rope_theta != 10_000.0:
+        oddities.append(f"rope_theta is {arch.rope_theta:g}; Llama 2 has 10,000")
+    if arch.norm_eps != 1e-5:
+        oddities.append(f"norm_eps is {arch.norm_eps:g}; Llama 2 has 1e-05")
+    return oddities
+
+
+def _lead(data: dict[str, Any], arch: LlamaArch | None) -> list[str]:
+    lead = [
+        f"{data['path']}: {data['kind']}",
+        f"  {len(data['tensors']):,} tensors, {data['parameters']:,} stored values, "
+        f"{format_bytes(data['weight_bytes'])} ({data['weight_bytes']:,} bytes)",
+    ]
+    if arch is None:
+        lead.append(f"  not Llama-2-shaped: {data['problem']}")
+    else:
+        lead.append(
+            f"  Llama-2-shaped: dim {arch.dim:,}, {arch.n_layers} layers, {arch.n_heads} heads, "
+            f"{arch.n_kv_heads} KV heads ({attention_kind(arch.n_heads, arch.n_kv_heads)}), FFN {arch.ffn_dim:,}, "
+            f"vocabulary {arch.vocab_size:,}, context {arch.max_positions:,}"
+        )
+        lead.append(f"  preset: {_preset(data)}")
+    return lead + [f"  unusual: {remark}" for remark in data["unusual"]]
+
+
+def _preset(data: dict[str, Any]) -> str:
+    if data["preset"] is None:
+        return "none has these sizes"
+    differing = ", ".join(data["differs_from_preset_in"])
+    return f"{data['preset']}, except {differing}" if differing else f"{data['preset']}, exactly"
+
+
+def _by_dtype(stored: "tuple[Stored, ...]") -> list[dict[str, Any]]:
+    kinds: dict[str, dict[str, Any]] = {}
+    for tensor in stored:
+        row = kinds.setdefault(tensor.dtype, {"dtype": tensor.dtype, "tensors": 0, "values": 0, "nbytes": 0})
+        row["tensors"] += 1
+        row["values"] += prod(tensor.shape)
+        row["nbytes"] += tensor.nbytes
+    return list(kinds.values())
+
+
+def _tables(data: dict[str, Any]) -> tuple[Table, ...]:
+    size = Column("nbytes", "bytes", thousands)
+    tensors = (
+        Column("name", "tensor", _printable),
+        Column("shape", "shape", lambda shape: " × ".join(map(str, shape))),
+        Column("dtype", "stored as"),
+        size,
+    )
+    kinds = (Column("dtype", "stored as"), Column("tensors", "tensors"), Column("values", "values", thousands), size)
+    return Table(tensors, data["tensors"], "Each tensor, under the file's own name:"), Table(kinds, data["dtypes"])
+
+
+def _printable(name: str) -> str:
+    """A name that a file makes up must not steer the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in name)

@@ -1,0 +1,175 @@
+"""`llamalab roofline`: what limits each operation on a device, and what would move it?"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from llamalab.analytic.forecast import Forecast, forecast
+from llamalab.cli.arguments import add_format
+from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.predict import op_rows
+from llamalab.cli.runs import (
+    Case,
+    add_basis,
+    add_hardware,
+    add_models,
+    add_numbers,
+    add_ranks,
+    add_shape,
+    cases,
+    constants_of,
+)
+from llamalab.errors import InputError
+from llamalab.files import write_text
+from llamalab.units import format_si
+
+SUMMARY = "what limits each operation on a device, and what would move it"
+EXAMPLES = (
+    "llamalab roofline --model 7b --hardware h100-80gb-sxm --prompt 2048",
+    "llamalab roofline --model 70b --hardware a100-80gb-sxm --tensor-parallel 4 --svg roofline.svg",
+)
+WIDTH, HEIGHT = 64, 16
+MARKS = {"prefill": "P", "decode": "d"}
+SHARE_NAMED = 0.05  # operations below this share of their pass are not worth a sentence
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab roofline`."""
+    add_models(parser)
+    add_hardware(parser, "h200-141gb-sxm")
+    add_shape(parser, generate="128")
+    add_ranks(parser, "1")
+    add_numbers(parser)
+    add_basis(parser)
+    parser.add_argument("--svg", type=Path, help="write the roofline as an SVG file too; needs matplotlib")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the limits in words and the roofline as text, and draw it where --svg is given."""
+    chosen = list(cases(args))
+    if len(chosen) != 1:
+        raise InputError(f"llamalab roofline draws one run; got {len(chosen)}; give one value of each option")
+    case = chosen[0]
+    result = forecast(case.arch, case.work, case.spec, constants_of(args, case.spec))
+    rows = op_rows("prefill", result.prefill_ops, result) + op_rows("decode", result.decode_ops, result)
+    for row in rows:
+        row |= _place(row)
+    words = [sentence for phase in MARKS for sentence in _words(phase, rows)]
+    peak, bandwidth = _roofs(result)
+    title = f"{case.model} on {case.spec.name}: {format_si(peak, 'FLOP/s')}, {format_si(bandwidth, 'B/s')}"
+    lead = (title, *words, "", *_text_chart(rows, peak, bandwidth))
+    data = {
+        "model": case.model, "hardware": case.spec.name, "inputs": case.work._asdict(), "basis": result.basis,
+        "peak_flops_per_s": peak, "bandwidth_bytes_per_s": bandwidth, "words": words, "ops": rows,
+    }  # fmt: skip
+    if args.svg:
+        write_text(args.svg, _svg(case, rows, peak, bandwidth))
+        note(f"wrote {args.svg}")
+    show(Answer(data, lead, (Table(_COLUMNS, rows),)), args.format)
+    return 0
+
+
+def _rate(value: float) -> str:
+    return format_si(value, "FLOP/s")
+
+
+_COLUMNS = (
+    Column("phase", "phase"),
+    Column("op", "operation"),
+    Column("intensity", "FLOP/B", "{:.2f}".format),
+    Column("flops_per_s", "predicted", _rate),
+    Column("limit", "limit"),
+    Column("share", "of the pass", lambda share: f"{100 * share:.1f} %"),
+)
+
+
+def _place(row: dict[str, Any]) -> dict[str, Any]:
+    """Where an operation lies: all its FLOPs, vector ones too, over its bytes and its time."""
+    work, moved = row["flops"] + row["vector_flops"], row["bytes"]
+    return {"intensity": work / moved, "flops_per_s": work / row["time_s"] if work else 0.0, "share": 0.0}
+
+
+def _words(phase: str, rows: list[dict[str, Any]]) -> list[str]:
+    """One sentence per limit of a pass: its share, its operations, and what would move it."""
+    own = [row for row in rows if row["phase"] == phase]
+    total_s = sum(row["total_s"] for row in own)
+    for row in own:
+        row["share"] = row["total_s"] / total_s
+    sentences = [f"{phase}: {format_si(total_s, 's')}"] if own else []
+    for limit, remedy in REMEDIES.items():
+        limited = [row for row in own if row["limit"] == limit]
+        share = sum(row["share"] for row in limited)
+        if share >= SHARE_NAMED:
+            largest = sorted(limited, key=lambda row: -row["share"])[:3]
+            names = ", ".join(row["op"].removeprefix("layers.*.") for row in largest)
+            sentences.append(f"  {100 * share:.0f} % is limited by {limit} (most: {names}); {remedy}")
+    return sentences
+
+
+REMEDIES = {
+    "compute": "a narrower dtype with matrix units of its own, more devices or a faster chip would move it, "
+    "more bandwidth would not",
+    "memory": "fewer bytes would move it: narrower weights or KV cache, more sequences per read of the weights, fusion",
+    "latency": "fewer and larger kernels would move it: fusion, a graph of kernels, a larger batch",
+}
+
+
+def _roofs(result: Forecast) -> tuple[float, float]:
+    rates = result.constants.rates["gemm"]
+    return rates.peak_flops_per_s or 0.0, rates.bandwidth_bytes_per_s
+
+
+def _text_chart(rows: list[dict[str, Any]], peak: float, bandwidth: float) -> list[str]:
+    """The roofline in characters, both axes logarithmic: P prefill, d decode, * both, / and - the roof."""
+    from math import log10
+
+    left, right = -1.0, 5.0
+    top = log10(peak)
+    bottom = top - 6.0
+    grid = [[" "] * WIDTH for _ in range(HEIGHT)]
+
+    def cell(intensity: float, rate: float) -> tuple[int, int]:
+        x = (log10(intensity) - left) / (right - left) * (WIDTH - 1)
+        y = (log10(rate) - bottom) / (top - bottom) * (HEIGHT - 1)
+        return min(max(round(x), 0), WIDTH - 1), HEIGHT - 1 - min(max(round(y), 0), HEIGHT - 1)
+
+    for step in range(WIDTH):
+        intensity = 10 ** (left + step * (right - left) / (WIDTH - 1))
+        x, y = cell(intensity, min(peak, intensity * bandwidth))
+        grid[y][x] = "-" if intensity * bandwidth > peak else "/"
+    for row in rows:
+        if row["flops_per_s"]:
+            x, y = cell(row["intensity"], row["flops_per_s"])
+            mark = MARKS[row["phase"]]
+            grid[y][x] = "*" if grid[y][x] in set(MARKS.values()) - {mark} else mark
+    axis = f"FLOP/B, 0.1 to 100,000 · P prefill, d decode, * both · ridge at {peak / bandwidth:.0f}"
+    return [f"{format_si(peak, 'FLOP/s')}", *("  |" + "".join(line).rstrip() for line in grid), "  " + axis]
+
+
+def _svg(case: Case, rows: list[dict[str, Any]], peak: float, bandwidth: float) -> str:
+    import io
+
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    ridge = peak / bandwidth
+    axes.loglog([0.1, ridge, 1e5], [0.1 * bandwidth, peak, peak], color="black", label="data sheet")
+    for phase, colour in (("prefill", "tab:blue"), ("decode", "tab:orange")):
+        own = [row for row in rows if row["phase"] == phase and row["flops_per_s"]]
+        if own:
+            axes.loglog(
+                [row["intensity"] for row in own], [row["flops_per_s"] for row in own],
+                "o", color=colour, label=f"{phase}, predicted",
+            )  # fmt: skip
+    axes.set_xlabel("operations per byte (FLOP/B)")
+    axes.set_ylabel("operations per second (FLOP/s)")
+    axes.set_title(f"{case.model} on {case.spec.name}")
+    axes.legend()
+    text = io.StringIO()
+    figure.savefig(text, format="svg", bbox_inches="tight")
+    pyplot.close(figure)
+    return text.getvalue()

@@ -1,0 +1,109 @@
+"""The options of verbs that make text: which model, how it is run, and how tokens are chosen."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from llamalab.cli.arguments import PLAIN_DTYPES, add_count, one_of
+from llamalab.errors import InputError
+
+if TYPE_CHECKING:
+    from llamalab.model import Transformer
+    from llamalab.text import Tokenizer
+    from llamalab.text.sampling import Sampler
+
+
+def add_text_model(parser: argparse.ArgumentParser) -> None:
+    """--checkpoint, --tokenizer and how they are run."""
+    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="a checkpoint of any format that is read")
+    parser.add_argument(
+        "--tokenizer",
+        metavar="FILE",
+        help="tokenizer.model, tokenizer.bin or GGUF (default: the checkpoint's own, or one that lies beside it)",
+    )
+    parser.add_argument("--attention", default="sdpa", metavar="NAME", help="sdpa or naive (default: sdpa)")
+    parser.add_argument("--dtype", metavar="NAME", help="bf16, fp16 or fp32, of weights (default: the checkpoint's)")
+    parser.add_argument(
+        "--kv-dtype",
+        type=one_of("--kv-dtype", PLAIN_DTYPES),
+        metavar="|".join(PLAIN_DTYPES),
+        help="storage of the KV cache (default: as the weights)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """How tokens are chosen."""
+    parser.add_argument(
+        "--temperature", type=float, default=0.6, metavar="T", help="0 takes the likeliest token (default: 0.6)"
+    )
+    add_count(parser, "--top-k", "draw from the k likeliest tokens only", metavar="K")
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        default=0.9,
+        metavar="P",
+        help="draw from the likeliest tokens that together weigh P (default: 0.9; 1 for all)",
+    )
+    parser.add_argument(
+        "--min-p", type=float, default=0.0, metavar="P", help="and that weigh at least P times the likeliest"
+    )
+    parser.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="above 1: make tokens that were seen less likely (default: 1)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draws; the same seed, the same text (default: 0)")
+
+
+def sampler_of(args: argparse.Namespace) -> "Sampler":
+    """A sampler as the options say, with a generator of its own."""
+    from llamalab.text.sampling import Sampler
+
+    return Sampler(
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        min_p=args.min_p,
+        repetition_penalty=args.repetition_penalty,
+        seed=args.seed,
+    )
+
+
+def open_tokenizer(args: argparse.Namespace) -> "Tokenizer":
+    """The tokenizer that is named, or the checkpoint's own."""
+    from llamalab.text import load_tokenizer, tokenizer_of
+
+    return tokenizer_of(args.checkpoint) if args.tokenizer is None else load_tokenizer(args.tokenizer)
+
+
+def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer":
+    """The checkpoint. Raises InputError where the tokenizer has another vocabulary."""
+    from llamalab.checkpoints import load
+
+    model = load(args.checkpoint, dtype=args.dtype, device=args.device, attention=args.attention)
+    if tokenizer.vocab_size != model.arch.vocab_size:
+        raise InputError(
+            "the tokenizer must have as many pieces as the checkpoint has embeddings; "
+            f"{args.tokenizer or 'the one beside it'} has {tokenizer.vocab_size:,}, {args.checkpoint} has "
+            f"{model.arch.vocab_size:,}; choose the checkpoint's own with --tokenizer"
+        )
+    return model
+
+
+def write_text(text: str) -> None:
+    """To stdout at once. Control characters that a model makes up must not steer the terminal; white space may."""
+    sys.stdout.write("".join(filter(_printable, text)))
+    sys.stdout.flush()
+
+
+def tolerate_terminal() -> None:
+    """A terminal that is not UTF-8 gets question marks, not a traceback."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _printable(character: str) -> bool:
+    return character in "\t\n\r" or not (character < " " or "\x7f" <= character <= "\x9f")

@@ -1,0 +1,79 @@
+"""`llamalab tokenizer`: train a vocabulary, or see what one makes of a text and back."""
+
+import argparse
+import sys
+
+from llamalab.cli.arguments import add_count, add_format, one_of
+from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.errors import InputError
+
+SUMMARY = "train a tokenizer, or encode and decode with one"
+EXAMPLES = (
+    "llamalab tokenizer train IN.txt OUT.model --vocab-size 4096",
+    'llamalab tokenizer encode tokenizer.model "[INST] what is the recipe of mayonnaise? [/INST]" --bos',
+    "llamalab tokenizer decode tokenizer.model 1 306 4658",
+)
+ACTIONS = ("train", "encode", "decode")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    parser.add_argument("action", type=one_of("action", ACTIONS), metavar="|".join(ACTIONS), help="what to do")
+    parser.add_argument("file", metavar="FILE", help="the text to train on; the tokenizer to encode or decode with")
+    parser.add_argument(
+        "rest",
+        nargs="*",
+        metavar="OUT|TEXT|ID",
+        help="train: the tokenizer.model to write; encode: texts (default: stdin); decode: ids (default: stdin)",
+    )
+    add_count(parser, "--vocab-size", "train: pieces, the 3 fixed ids and 256 bytes among them", default=32_000)
+    parser.add_argument("--bos", action="store_true", help="encode: begin with BOS")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it."""
+    return {"train": _train, "encode": _encode, "decode": _decode}[args.action](args)
+
+
+def _train(args: argparse.Namespace) -> int:
+    if len(args.rest) != 1:
+        raise InputError(f"tokenizer train must be given IN.txt and one OUT.model; got {len(args.rest)} outputs")
+    from llamalab.text.train import train_tokenizer
+
+    train_tokenizer(args.file, args.rest[0], vocab_size=args.vocab_size)
+    note(f"{args.rest[0]} has {args.vocab_size:,} pieces")
+    return 0
+
+
+def _encode(args: argparse.Namespace) -> int:
+    from llamalab.text import load_tokenizer
+
+    tokenizer = load_tokenizer(args.file)
+    for text in args.rest or [sys.stdin.read()]:
+        ids = tokenizer.encode(text, bos=args.bos)
+        if args.format == "table":
+            print(*ids)
+            continue
+        rows = [{"id": token_id, "piece": tokenizer.piece(token_id).decode("utf-8", "replace")} for token_id in ids]
+        table = Table((Column("id", "id"), Column("piece", "piece", repr)), rows)
+        show(Answer({"text": text, "ids": ids, "pieces": [row["piece"] for row in rows]}, (), (table,)), args.format)
+    return 0
+
+
+def _decode(args: argparse.Namespace) -> int:
+    from llamalab.text import decode, load_tokenizer
+
+    tokenizer = load_tokenizer(args.file)
+    words = args.rest or sys.stdin.read().split()
+    try:
+        ids = [int(word) for word in words]
+    except ValueError:
+        raise InputError(f"ids to decode must be whole numbers; got {' '.join(words)[:40]!r}") from None
+    text = decode(tokenizer, ids)
+    if args.format == "table":
+        print(text)
+    else:
+        table = Table((Column("text", "text", repr),), [{"text": text}])
+        show(Answer({"ids": ids, "text": text}, (), (table,)), args.format)
+    return 0

@@ -1,0 +1,88 @@
+"""`llamalab train-memory`: what does a training step need, and what does recomputation save?"""
+
+import argparse
+from typing import Any
+
+from llamalab.analytic.ops import ALGORITHMS
+from llamalab.analytic.training import DTYPES_TRAINED, RECOMPUTE, saved_in_block, training_flops, training_memory
+from llamalab.cli.arguments import add_choice, add_count, add_format, add_model, chosen_model
+from llamalab.cli.devices import chosen_devices
+from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.errors import DoesNotFitError
+from llamalab.units import format_bytes, format_si
+
+SUMMARY = "memory and FLOPs of a training step, by recomputation level"
+EXAMPLES = (
+    "llamalab train-memory --model 7b --seq 4096",
+    "llamalab train-memory --model 70b --seq 4096 --batch 2 --tensor-parallel 8 --recompute selective",
+    "llamalab train-memory --model 7b --seq 2048 --recompute full --hardware h100-80gb-sxm",
+)
+_COLUMNS = (
+    Column("recompute", "recompute"),
+    Column("weight_bytes", "weights", format_bytes),
+    Column("gradient_bytes", "gradients", format_bytes),
+    Column("optimizer_bytes", "AdamW", format_bytes),
+    Column("activation_bytes", "activations", format_bytes),
+    Column("total_bytes", "total", format_bytes),
+    Column("flops", "FLOPs a step", lambda value: format_si(value, "FLOP")),
+    Column("chosen", "", lambda chosen: "<- chosen" if chosen else ""),
+)
+_SAVED = (
+    Column("name", "kept by each block"),
+    Column("bytes", "bytes", format_bytes),
+    Column("inside_attention", "selective recomputes", lambda inside: "yes" if inside else ""),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab train-memory`."""
+    add_model(parser)
+    add_count(parser, "--seq", "tokens in each sequence", default=4096)
+    add_count(parser, "--batch", "sequences in a step", default=1)
+    add_choice(parser, "--dtype", DTYPES_TRAINED, "bf16", "of weights, gradients and activations")
+    add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
+    add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
+    add_count(parser, "--tensor-parallel", "devices that share the model", default=1)
+    parser.add_argument("--hardware", help="refuse what does not fit into this device; exit code 3")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every recomputation level; DoesNotFitError where the chosen one does not fit into --hardware."""
+    model, arch = chosen_model(args)
+    shape = {
+        "seq": args.seq, "batch": args.batch, "attention": args.attention, "tensor_parallel": args.tensor_parallel,
+    }  # fmt: skip
+    rows = []
+    for level in RECOMPUTE:
+        memory = training_memory(arch, dtype=args.dtype, recompute=level, **shape)
+        flops = training_flops(arch, recompute=level, **shape)
+        rows.append(
+            {"recompute": level, **memory._asdict(), "total_bytes": memory.total_bytes, "flops": flops.total}
+            | {f"flops_{part}": count for part, count in flops._asdict().items()}
+            | {"chosen": level == args.recompute}
+        )
+    chosen = next(row for row in rows if row["chosen"])
+    if args.hardware:
+        _check_fits(args.hardware, chosen)
+    kept = [item._asdict() for item in saved_in_block(arch, dtype=args.dtype, **shape)]
+    data = {"model": model, "inputs": shape | {"dtype": args.dtype}, "basis": "counted", **chosen}
+    lead = (
+        f"training {model} with AdamW, {args.batch} × {args.seq} tokens, {args.dtype}, {args.attention} attention"
+        f"{f', on each of {args.tensor_parallel} devices' if args.tensor_parallel > 1 else ''}",
+        f"  {format_bytes(chosen['total_bytes'])} with recompute {args.recompute}, before buffers and fragmentation",
+    )
+    data |= {"levels": rows, "kept_by_block": kept}
+    show(Answer(data, lead, (Table(_COLUMNS, rows), Table(_SAVED, kept))), args.format)
+    return 0
+
+
+def _check_fits(hardware: str, chosen: dict[str, Any]) -> None:
+    for spec in chosen_devices(hardware):
+        short = chosen["total_bytes"] - spec.memory_bytes
+        if short > 0:
+            raise DoesNotFitError(
+                f"the step must fit into {spec.name}: it needs {format_bytes(chosen['total_bytes'])} of "
+                f"{format_bytes(spec.memory_bytes)}, {format_bytes(short)} too much; "
+                "try --recompute full, a smaller --batch or more --tensor-parallel"
+            )

@@ -1,0 +1,110 @@
+"""How does a conversation go on without starting over? Its ids only ever grow, and the cache keeps theirs.
+
+The ids of a conversation are those that were fed and made, never text that was encoded again: another
+split of the same answer would be another text to the model. A new question so feeds the last id of
+the answer, EOS, and the question; all before them is in the cache.
+"""
+
+from collections.abc import Callable, Generator
+
+from llamalab.errors import InputError
+from llamalab.model import StaticKVCache, Transformer
+from llamalab.text.dialog import Message, check_content, question_text
+from llamalab.text.generate import FinishReason, Generation, dtype_name
+from llamalab.text.sampling import Sampler
+from llamalab.text.stream import TextStream
+from llamalab.text.tokenizer import Tokenizer
+
+
+class Chat:
+    """A conversation with one model, over one cache as long as the model's context.
+
+    `ids` is the whole conversation as the model saw it, `messages` as people read it; `answer_ids` and
+    `finish_reason` are those of the latest answer. `sampler` makes the sampler of each answer, so that a
+    conversation gives the same answers on every run. Raises InputError for marks in the system prompt.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        sampler: Callable[[], Sampler],
+        system: str = "",
+        max_new_tokens: int = 512,
+        kv_dtype: str | None = None,
+    ) -> None:
+        check_content(system)
+        self.model, self.tokenizer = model, tokenizer
+        self.system, self.max_new_tokens = system, max_new_tokens
+        self.ids, self.messages = list[int](), list[Message]()
+        self.answer_ids = list[int]()
+        self.finish_reason: FinishReason | None = None
+        self._sampler = sampler
+        self.cache = StaticKVCache(
+            model.arch,
+            batch=1,
+            max_tokens=model.arch.max_positions,
+            dtype=kv_dtype or dtype_name(model),
+            device=model.tok_embeddings.weight.device,
+        )
+
+    def reset(self, *, system: str | None = None) -> None:
+        """Begin a new conversation, with another system prompt where one is given."""
+        if system is not None:
+            check_content(system)
+            self.system = system
+        self.ids, self.messages = [], []
+        self.cache.rewind()
+
+    def ask(self, question: str) -> Generator[str, None, None]:
+        """The answer's text as it is made; closing the iterator, or Ctrl-C within it, ends the answer there.
+
+        An answer of no token at all leaves the conversation as it was. Raises InputError, before any
+        work and with nothing changed, for an empty question, one with marks of the format in it, and
+        one for which the context has no room.
+        """
+        check_content(question)
+        if not question.strip():
+            raise InputError("a question must have at least one character; got none; type one, or /quit")
+        asked = question_text(question, system=self.system or None if not self.ids else None)
+        prompt_ids = self.ids + self.tokenizer.encode(asked, bos=True)
+        if len(prompt_ids) > self.cache.max_tokens:
+            raise InputError(
+                f"the conversation must fit in the model's context of {self.cache.max_tokens:,} tokens; with this "
+                f"question it has {len(prompt_ids):,}; ask a shorter one or start anew with /reset"
+            )
+        generation = Generation(
+            self.model,
+            prompt_ids,
+            max_new_tokens=self.max_new_tokens,
+            sampler=self._sampler(),
+            stop_ids=(self.tokenizer.bos_id, self.tokenizer.eos_id),
+            cache=self.cache,
+        )
+        self.answer_ids, self.finish_reason = generation.ids, None
+        return self._answer(question, generation)
+
+    def _answer(self, question: str, generation: Generation) -> Generator[str, None, None]:
+        stream, answer = TextStream(self.tokenizer), ""
+        stream.prompt(generation.prompt_ids)
+        try:
+            for token_id in generation:
+                text = stream.push(token_id)
+                # The space that parts an answer from its question is not the answer's.
+                text = text if answer else text.lstrip()
+                answer += text
+                yield text
+            rest = stream.end()
+            answer += rest
+            yield rest
+        finally:
+            self.finish_reason = generation.finish_reason
+            self._keep(question, answer, generation)
+
+    def _keep(self, question: str, answer: str, generation: Generation) -> None:
+        if generation.ids or generation.finish_reason == "stop":
+            self.ids = [*generation.prompt_ids, *generation.ids, self.tokenizer.eos_id]
+            self.messages += [Message("user", question.strip()), Message("assistant", answer.strip())]
+        else:
+            self.cache.rewind(min(self.cache.length, len(self.ids)))

@@ -1,0 +1,156 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llamalab.analytic.constants import (
+    SHIPPED,
+    SOURCES,
+    SPREAD,
+    TRANSFERRED_SPREAD,
+    choose,
+    data_sheet,
+    default_path,
+    nearest_fitted,
+    product_dtype,
+    read_constants,
+    to_json,
+)
+from llamalab.analytic.ops import Op
+from llamalab.analytic.roofline import SHARP, Rates, predict
+from llamalab.errors import FormatError, InputError, MissingError, UnavailableError
+from llamalab.hardware import HARDWARE, find_hardware
+
+RATES = {"gemm": Rates(1e12, 1e11, 1e-6, 0.5, 0.75, 2.0), "elementwise": Rates(None, 1e11)}
+
+
+@pytest.mark.parametrize("device", SHIPPED)
+def test_every_shipped_constant_is_a_loss_never_a_gain(device: str) -> None:
+    assert device in SOURCES
+    for name, fit in SHIPPED[device].items():
+        assert 0 < fit.compute_efficiency <= 1, name
+        assert 0 < fit.memory_efficiency <= 1, name
+        assert fit.q >= 1, name
+        assert fit.t0_s >= 1e-6, name
+
+
+@given(st.sampled_from(sorted(HARDWARE)), st.integers(1, 10**15), st.integers(1, 10**12))
+def test_nothing_is_predicted_below_its_bound(device: str, flops: int, moved: int) -> None:
+    spec = find_hardware(device)
+    dtype = "bf16" if spec.peak_flops_per_s["bf16"] else "fp16"
+    shipped = choose(spec, "shipped", dtype).rates
+    bounds = data_sheet(spec, dtype, dtype)
+    for name, rates in shipped.items():
+        op = Op(name, name.partition("_")[0], 1, flops, flops, 0, 0, moved, 0, link_bytes=moved)
+        prediction = predict(op, rates)
+        assert prediction.time_s >= prediction.bound_s
+        assert prediction.bound_s == predict(op, bounds[name]).bound_s
+
+
+def test_the_bound_loses_nothing() -> None:
+    constants = choose(find_hardware("h200"), "bound", "bf16")
+    assert constants.interval(2.0, 2.0) == (2.0, None)
+    assert {(r.t0_s, r.compute_efficiency, r.memory_efficiency, r.q) for r in constants.rates.values()} == {
+        (0.0, 1.0, 1.0, SHARP)
+    }
+
+
+def test_an_interval_never_reaches_below_the_bound() -> None:
+    constants = choose(find_hardware("h200"), "shipped", "bf16")
+    assert constants.interval(1.0, 0.95) == (0.95, 1 + SPREAD)
+
+
+@pytest.mark.parametrize(
+    ("device", "basis", "spread"),
+    [
+        ("h100-80gb-sxm", "shipped", SPREAD),
+        ("a100-40gb-sxm", "shipped (transferred from a100-80gb-sxm)", SPREAD),
+        ("l40s-48gb", "shipped (transferred from a100-80gb-sxm)", TRANSFERRED_SPREAD),
+        ("b200-180gb", "shipped (transferred from h200-141gb-sxm)", TRANSFERRED_SPREAD),
+    ],
+)
+def test_transferred_constants_say_so(device: str, basis: str, spread: float) -> None:
+    constants = choose(find_hardware(device), "shipped", "bf16")
+    assert (constants.basis, constants.spread) == (basis, spread)
+
+
+def test_fitted_devices_keep_their_own() -> None:
+    assert [nearest_fitted(find_hardware(device)) for device in SHIPPED] == list(SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "weight_dtype", "runs_in"),
+    [
+        ("h100-80gb-sxm", "bf16", "int4", "bf16"),
+        ("h100-80gb-sxm", "bf16", "int8", "bf16"),
+        ("h100-80gb-sxm", "int8", "int8", "int8"),
+        ("h100-80gb-sxm", "fp16", "fp8", "fp8"),
+        ("a100-80gb-sxm", "fp16", "fp8", "fp16"),
+    ],
+)
+def test_products_run_in_the_weights_dtype_where_the_device_has_it(
+    device: str, dtype: str, weight_dtype: str, runs_in: str
+) -> None:
+    assert product_dtype(find_hardware(device), dtype, weight_dtype) == runs_in
+
+
+def test_fp8_products_reach_less_of_their_peak() -> None:
+    spec = find_hardware("h100-80gb-sxm")
+    wide, narrow = (choose(spec, "shipped", "bf16", weight).rates["gemm"] for weight in ("bf16", "fp8"))
+    assert narrow.peak_flops_per_s == spec.peak_flops_per_s["fp8"]
+    assert narrow.compute_efficiency < wide.compute_efficiency
+
+
+def test_a_dtype_that_the_device_lacks_is_refused_with_those_it_has() -> None:
+    with pytest.raises(UnavailableError, match="fp16"):
+        choose(find_hardware("t4"), "shipped", "bf16")
+
+
+def test_an_unknown_tier_is_refused() -> None:
+    with pytest.raises(InputError, match="bound, shipped, calibrated"):
+        choose(find_hardware("h200"), "guess", "bf16")
+
+
+def test_a_device_without_a_known_link_has_no_rate_for_collectives() -> None:
+    assert not any(name.startswith("collective") for name in data_sheet(find_hardware("rtx3090"), "bf16", "bf16"))
+
+
+def test_calibrated_constants_survive_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "constants.json"
+    validation = {"prefill_error": 0.04, "decode_error": 0.06, "points": 9}
+    path.write_text(to_json("box", "bf16", "2026-01-02", RATES, validation))
+    constants = choose(find_hardware("h200"), "calibrated", "bf16", file=path)
+    assert (constants.rates, constants.basis, constants.spread) == (RATES, "calibrated on box 2026-01-02", 0.12)
+    with pytest.raises(InputError, match="calibrate with fp16"):
+        read_constants(path, "fp16")
+
+
+def test_without_a_calibration_the_command_that_makes_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert default_path("h200-141gb-sxm") == tmp_path / "llamalab" / "h200-141gb-sxm.json"
+    with pytest.raises(MissingError, match="llamalab calibrate"):
+        choose(find_hardware("h200"), "calibrated", "bf16")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.pop("classes"),
+        lambda data: data.update(schema_version=2),
+        lambda data: data.update(classes=[]),
+        lambda data: data["classes"]["gemm"].update(compute_efficiency=1.5),
+        lambda data: data["classes"]["gemm"].update(q=0.5),
+        lambda data: data["classes"]["gemm"].update(surplus=1),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, damage: object) -> None:
+    data = json.loads(to_json("box", "bf16", "2026", RATES, {"prefill_error": 0.1, "decode_error": 0.1}))
+    damage(data)  # type: ignore[operator]
+    path = tmp_path / "constants.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(FormatError):
+        read_constants(path, "bf16")

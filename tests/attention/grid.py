@@ -1,0 +1,52 @@
+"""The grid on which every attention backend is held against attention in fp64, and that attention."""
+
+import torch
+from torch import Tensor
+
+# (B, H, K, T, S, E): MHA, GQA, MQA; prefill, chunk, decode; below, at and across the borders of tiles of 128.
+GRID = [
+    (2, 6, 6, 37, 37, 64),
+    (2, 6, 3, 150, 150, 80),
+    (3, 10, 2, 128, 128, 64),
+    (2, 6, 1, 131, 131, 128),
+    (2, 6, 6, 5, 37, 80),
+    (2, 10, 2, 129, 300, 64),
+    (2, 6, 1, 70, 257, 128),
+    (2, 6, 6, 1, 37, 128),
+    (3, 10, 2, 1, 300, 80),
+    (2, 6, 1, 1, 513, 64),
+    (1, 1, 1, 1, 1, 64),
+]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+# Rounding of the output alone is 2**-9 and 2**-12 of values up to 4; the pattern is rounded too.
+TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+
+
+def tensors(
+    shape: tuple[int, ...], dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random q_BHTE, k_BKSE, v_BKSE, the same on every device."""
+    batch, heads, kv_heads, new, keys, head_dim = shape
+    generator = torch.Generator().manual_seed(sum(shape))
+    sizes = [(batch, heads, new, head_dim), *[(batch, kv_heads, keys, head_dim)] * 2]
+    q, k, v = (torch.randn(size, generator=generator).to(dtype).to(device) for size in sizes)
+    return q, k, v
+
+
+def reference(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Output and log-sum-exp in fp64 on the CPU; the queries end the keys."""
+    q, k, v = (x.cpu().double() for x in (q, k, v))
+    group, offset = q.shape[1] // k.shape[1], k.shape[2] - q.shape[2]
+    k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
+    hidden = torch.arange(k.shape[2]) > offset + torch.arange(q.shape[2])[:, None]
+    scores = (q @ k.mT / q.shape[3] ** 0.5).masked_fill(hidden, float("-inf"))
+    return scores.softmax(-1) @ v, scores.logsumexp(-1)
+
+
+def assert_close(z: Tensor, lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Full tensors against the reference."""
+    expected, expected_lse = reference(q, k, v)
+    assert z.dtype == q.dtype
+    torch.testing.assert_close(z.cpu().double(), expected, rtol=0, atol=TOLERANCE[q.dtype])
+    if lse is not None:
+        torch.testing.assert_close(lse.cpu().double(), expected_lse, rtol=0, atol=3e-5)

@@ -1,0 +1,80 @@
+"""The grid of the Triton kernels, run as a program in a process that interprets them.
+
+The last line of its output is a JSON object: case -> "ok" or what was wrong.
+"""
+
+import json
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from llamalab.attention import triton_flash
+from tests.attention.grid import DTYPES, GRID, assert_close, reference, tensors
+
+
+def _grid_case(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    q, k, v = tensors(shape, dtype)
+    flash = triton_flash.flash(q, k, v, query_offset=shape[4] - shape[3])
+    assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
+
+
+def _splits(n_splits: int) -> None:
+    q, k, v = tensors((2, 6, 2, 3, 301, 80))
+    flash = triton_flash.decode(q, k, v, query_offset=298, n_splits=n_splits)
+    assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
+
+
+def _split_that_some_queries_do_not_see() -> None:
+    """The last of 3 splits of 32 keys holds key 64 alone, which only the last query sees."""
+    q, k, v = tensors((1, 4, 2, 5, 65, 64))
+    flash = triton_flash.decode(q, k, v, query_offset=60, n_splits=3)
+    assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
+
+
+def _views_of_a_cache() -> None:
+    q, k, v = tensors((2, 6, 2, 5, 70, 64))
+    longer = [torch.cat([x, torch.full_like(x, float("nan"))], dim=2)[:, :, :70] for x in (k, v)]
+    q_view = q.transpose(1, 2).contiguous().transpose(1, 2)  # as the model makes it: heads are the inner axis
+    for run in (triton_flash.decode, triton_flash.prefill):
+        flash = run(q_view, *longer, query_offset=65)
+        assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
+
+
+def _head_dim_with_a_stride() -> None:
+    q, k, v = tensors((2, 6, 2, 5, 70, 64))
+    flash = triton_flash.flash(q.mT.contiguous().mT, k.mT.contiguous().mT, v.mT.contiguous().mT, query_offset=65)
+    assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
+
+
+def _keys_after_the_last_query() -> None:
+    q, k, v = tensors((2, 6, 2, 35, 90, 64))
+    k[:, :, 52:], v[:, :, 52:] = 99.0, 99.0
+    expected = reference(q, k[:, :, :52], v[:, :, :52])[0]
+    for run in (triton_flash.decode, triton_flash.prefill):
+        z: Tensor = run(q, k, v, query_offset=17).z_BHTE
+        torch.testing.assert_close(z.double(), expected, rtol=0, atol=3e-6)
+
+
+CASES: dict[str, Callable[[], None]] = {
+    **{f"{s} {d}": lambda s=s, d=d: _grid_case(s, d) for s in GRID for d in DTYPES},  # type: ignore[misc]
+    **{f"{n} splits": lambda n=n: _splits(n) for n in (1, 2, 5, 100)},  # type: ignore[misc]
+    "a split that some queries do not see": _split_that_some_queries_do_not_see,
+    "views of a cache": _views_of_a_cache,
+    "head dim with a stride": _head_dim_with_a_stride,
+    "keys after the last query": _keys_after_the_last_query,
+}
+
+
+def _verdict(case: Callable[[], None]) -> str:
+    try:
+        case()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "ok"
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    print(json.dumps({name: _verdict(case) for name, case in CASES.items()}))

@@ -1,0 +1,114 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from llamalab.cli import main
+from llamalab.cli.predict import SWEEP_KEYS
+
+RUN = "--model 7b --hardware a100-40gb-sxm --prompt 1024 --generate 1024 --batch 16 --dtype fp16"
+OWN = {"name": "mine", "peak_flops_per_s": {"bf16": 1e14}, "bandwidth_bytes_per_s": 1e12, "memory_bytes": 64 * 10**9}
+
+
+def predict(capsys: pytest.CaptureFixture[str], options: str) -> tuple[int, str, str]:
+    code = main(["predict", *options.split()])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_answer_has_what_was_asked_and_what_it_rests_on(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = predict(capsys, f"{RUN} --format json")
+    data = json.loads(out)
+    assert code == 0
+    assert data["total_s"] == pytest.approx(data["prefill_s"] + 1023 * data["decode_s_per_token"])
+    assert data["tokens_per_s"] == pytest.approx(16 * 1024 / data["total_s"])
+    assert data["bound"]["total_s"] <= data["interval"]["low_s"] < data["total_s"] < data["interval"]["high_s"]
+    assert data["basis"] == "shipped (transferred from a100-80gb-sxm)"
+    assert {row["phase"] for row in data["ops"]} == {"prefill", "decode"}
+    prefill = sum(row["total_s"] for row in data["ops"] if row["phase"] == "prefill")
+    assert prefill == pytest.approx(data["prefill_s"])
+
+
+def test_a_bound_has_no_upper_end(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = predict(capsys, "--basis bound --format json")
+    data = json.loads(out)
+    assert data["interval"] == {"low_s": data["total_s"], "high_s": None, "of": "total_s"}
+
+
+@pytest.mark.parametrize("form", ["table", "md", "csv"])
+def test_every_form_shows_the_operations(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    code, out, _ = predict(capsys, f"{RUN} --format {form}")
+    assert code == 0
+    assert "feed_forward.w13" in out
+
+
+def test_what_does_not_fit_ends_with_3_and_says_by_how_much(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = predict(capsys, RUN.replace("16 ", "64 "))
+    assert (code, out) == (3, "")
+    assert "GiB too much" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ("--hardware h10", 2, "h100-80gb-sxm"),
+        ("--hardware t4-16gb", 3, "fp16"),
+        ("--tensor-parallel 3", 2, "divide"),
+        ("--hardware none.json", 3, "none.json"),
+        ("--basis calibrated --constants none.json", 3, "calibrate"),
+        ("--prompt 512-128*2", 2, "rise"),
+        ("--weight-dtype int5", 2, "int4"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(capsys: pytest.CaptureFixture[str], options: str, code: int, said: str) -> None:
+    got, out, err = predict(capsys, options)
+    assert (got, out) == (code, "")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_device_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "my.json"
+    path.write_text(json.dumps(OWN))
+    code, out, _ = predict(capsys, f"--hardware {path} --format json")
+    assert code == 0
+    assert json.loads(out)["hardware"] == "mine"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"memory_bytes": "64GB"}, {"bandwidth_bytes_per_s": -1}, {"peak_flops_per_s": {}}, {"colour": "red"},
+        {"peak_flops_per_s": {"bf16": None}}, {"interconnect_bytes_per_s": 0},
+    ],
+)  # fmt: skip
+def test_a_wrong_device_file_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, change: dict[str, object]
+) -> None:
+    path = tmp_path / "my.json"
+    path.write_text(json.dumps(OWN | change))
+    assert predict(capsys, f"--hardware {path}")[0] == 2
+
+
+def test_a_sweep_has_a_row_for_every_combination(capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--seq 512-2048*2 --batch 1,8 --model 7b,70b --hardware h200,t4-16gb --tensor-parallel 1,2 --format csv"
+    code, out, _ = predict(capsys, options)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0
+    assert len(rows) == 3 * 2 * 2 * 2 * 2
+    assert tuple(rows[0]) == SWEEP_KEYS
+    for row in rows:
+        assert bool(row["total_s"]) != bool(row["reason"])
+        if row["total_s"]:
+            assert float(row["bound_s"]) <= float(row["low_s"]) <= float(row["total_s"]) <= float(row["high_s"])
+    assert {row["reason"][:9] for row in rows if row["hardware"] == "t4-16gb"} == {"t4-16gb m"}
+
+
+def test_a_row_of_a_sweep_is_the_prediction_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    shape = "--prompt 700 --generate 9 --batch 3 --hardware h200"
+    alone = json.loads(predict(capsys, f"{shape} --format json")[1])
+    rows = json.loads(predict(capsys, f"{shape} --model 7b,13b --format json")[1])["rows"]
+    assert rows[0]["total_s"] == alone["total_s"]
+    assert rows[0]["needed_bytes"] == alone["memory"]["total_bytes"]

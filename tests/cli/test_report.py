@@ -1,0 +1,168 @@
+"""`llamalab report`: what it writes, prints and refuses; measuring is replaced by a sample record."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamalab import files
+from llamalab.cli import main, report
+from llamalab.records import Record, from_json, to_json
+from tests.report.sample import sample_record
+
+CSVS = {"passes", "ops", "memory", "kv", "attention", "roofs"}
+
+
+@pytest.fixture(scope="module")
+def record() -> Record:
+    return sample_record()
+
+
+@pytest.fixture
+def measured(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """The calls of measure_report, which gives the sample; the working folder is empty."""
+    from llamalab.measure import campaign
+
+    calls: list[dict[str, Any]] = []
+
+    def measure_report(name: str, arch: object, *, progress: report.Progress, **options: Any) -> Record:
+        progress("roofs", 0.3)
+        calls.append({"name": name, "arch": arch, **options})
+        return dataclasses.replace(record, model=name)
+
+    monkeypatch.setattr(campaign, "measure_report", measure_report)
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def test_writes_page_record_and_tables_and_prints_the_verdict(
+    measured: list[dict[str, Any]], record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "--model", "7b", "--device", "cpu"]) == 0
+    names = {path.name for path in Path("reports").iterdir()}
+    assert names == {"7b-cpu.html", "7b-cpu.json", *(f"7b-cpu.{name}.csv" for name in CSVS)}
+    assert from_json(Path("reports/7b-cpu.json").read_text()) == record
+    out, err = capsys.readouterr()
+    size = Path("reports/7b-cpu.html").stat().st_size
+    assert out.startswith("Llama 2 7B in bf16 on 2 CPU threads reads a 512-token prompt at ")
+    assert out.splitlines()[-1] == f"reports/7b-cpu.html ({size / 1024:.2f} KiB)"
+    assert "30% roofs" in err
+    assert "roofs" not in out.splitlines()[0]
+    assert measured[0] | {"arch": None} == {
+        "name": "7b", "arch": None, "device": "cpu", "dtype": "bf16", "full": False
+    }  # fmt: skip
+
+
+def test_writes_over_its_own_files(measured: list[dict[str, Any]]) -> None:
+    for _ in range(2):
+        assert main(["report", "--model", "tiny", "--device", "cpu", "--out", "x/page.html"]) == 0
+    assert len(measured) == 2
+    assert {path.suffix for path in Path("x").iterdir()} == {".html", ".json", ".csv"}
+
+
+def test_rerenders_a_record_to_the_same_page(measured: list[dict[str, Any]]) -> None:
+    assert main(["report", "--device", "cpu"]) == 0
+    page = Path("reports/7b-cpu.html").read_bytes()
+    assert main(["report", "--from", "reports/7b-cpu.json", "--out", "again.html"]) == 0
+    assert len(measured) == 1
+    assert Path("again.html").read_bytes() == page
+    assert Path("again.json").read_text() == Path("reports/7b-cpu.json").read_text()
+
+
+@pytest.mark.parametrize("foreign", ["page.html", "page.json", "page.ops.csv"])
+def test_leaves_foreign_files_alone_and_says_so_before_measuring(
+    measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], foreign: str
+) -> None:
+    Path(foreign).write_text("mine\n")
+    assert main(["report", "--out", "page.html", "--device", "cpu"]) == 2
+    assert "neither; choose another path" in capsys.readouterr().err
+    assert Path(foreign).read_text() == "mine\n"
+    assert [path.name for path in Path().iterdir()] == [foreign]
+    assert measured == []
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), [
+    (["--model", "8b"], 2, "did you mean"),
+    (["--model", "none.json"], 3, "there is none at"),
+    (["--device", "tpu"], 2, "--device must be one of"),
+    (["--dtype", "int8"], 2, "--dtype must be one of"),
+    (["--out", "page.txt"], 2, "must end in .html"),
+    (["--out", "folder.html"], 2, "is a folder"),
+    (["--from", "none.json"], 3, "there is no file"),
+    (["--from", "foreign.json"], 2, "it has no schema_version"),
+    (["--from", "folder.html"], 2, "readable record"),
+])  # fmt: skip
+def test_bad_input_is_one_sentence_before_any_work(
+    measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    Path("folder.html").mkdir()
+    Path("foreign.json").write_text("{}")
+    assert main(["report", "--device", "cpu", *arguments]) == code
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert words in err
+    assert measured == []
+    assert sorted(path.name for path in Path().iterdir()) == ["folder.html", "foreign.json"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_unwritable_folder_is_told_before_measuring(measured: list[dict[str, Any]]) -> None:
+    Path("locked").mkdir(mode=0o500)
+    assert main(["report", "--device", "cpu", "--out", "locked/page.html"]) == 3
+    assert measured == []
+
+
+def test_folder_that_is_a_file_is_told_before_measuring(measured: list[dict[str, Any]]) -> None:
+    Path("file").write_text("")
+    assert main(["report", "--device", "cpu", "--out", "file/page.html"]) == 3
+    assert measured == []
+
+
+def test_interrupt_while_measuring_leaves_nothing(
+    measured: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llamalab.measure import campaign
+
+    def interrupted(*_: object, **__: object) -> Record:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(campaign, "measure_report", interrupted)
+    assert main(["report", "--device", "cpu"]) == 130
+    assert list(Path().rglob("*")) == []
+
+
+def test_interrupt_while_writing_leaves_whole_files_only(
+    measured: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, done = os.replace, []
+
+    def third_time_interrupted(aside: str, target: Path) -> None:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(target.name)
+        replace(aside, target)
+
+    monkeypatch.setattr(files.os, "replace", third_time_interrupted)
+    assert main(["report", "--device", "cpu"]) == 130
+    assert sorted(path.name for path in Path("reports").iterdir()) == sorted(done)
+    assert "7b-cpu.html" not in done
+
+
+def test_record_of_a_model_file_holds_no_path(measured: list[dict[str, Any]], tmp_path: Path) -> None:
+    folder = tmp_path / "My Llama"
+    folder.mkdir()
+    (folder / "params.json").write_text('{"dim": 64, "n_layers": 2, "n_heads": 4, "multiple_of": 32, "norm_eps": 1e-5}')
+    assert main(["report", "--model", str(folder / "params.json"), "--device", "cpu"]) == 0
+    assert measured[0]["name"] == "My Llama"
+    assert Path("reports/My-Llama-cpu.html").exists()
+    assert str(tmp_path) not in Path("reports/My-Llama-cpu.json").read_text()
+
+
+def test_hostile_name_stays_in_its_folder(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("evil.json").write_text(to_json(dataclasses.replace(record, model="../../<b>evil")))
+    assert main(["report", "--from", "evil.json"]) == 0
+    assert {path.parent.name for path in tmp_path.rglob("*.html")} == {"reports"}
+    assert Path("reports/b-evil-cpu.html").exists()

@@ -1,0 +1,83 @@
+"""compare-hardware, roofline and train-memory."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llamalab.analytic.training import training_memory
+from llamalab.cli import main
+from llamalab.presets import PRESETS
+
+
+def ask(capsys: pytest.CaptureFixture[str], command: str) -> tuple[int, str, str]:
+    code = main(command.split())
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("order", "key", "sign"),
+    [("latency", "total_s", 1), ("throughput", "tokens_per_s", -1), ("efficiency", "tokens_per_s_per_device", -1)],
+)
+def test_devices_and_their_counts_are_ranked(
+    capsys: pytest.CaptureFixture[str], order: str, key: str, sign: int
+) -> None:
+    command = f"compare-hardware --model 70b --prompt 2048 --generate 256 --by {order} --format json"
+    code, out, _ = ask(capsys, command)
+    data = json.loads(out)
+    values = [sign * row[key] for row in data["ranked"]]
+    assert code == 0
+    assert values == sorted(values)
+    assert {row["tensor_parallel"] for row in data["ranked"]} >= {2, 4, 8}
+    unfit = {(row["hardware"], row["tensor_parallel"]) for row in data["not_ranked"]}
+    assert ("h100-80gb-sxm", 1) in unfit
+    assert all(row["reason"] for row in data["not_ranked"])
+
+
+def test_nothing_to_rank_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = ask(capsys, "compare-hardware --model 70b --hardware l4-24gb --tensor-parallel 1")
+    assert code == 3
+    assert "too much" in err
+
+
+def test_a_roofline_says_what_limits_and_what_would_move_it(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ask(capsys, "roofline --model 7b --hardware h100-80gb-sxm --format json")
+    data = json.loads(out)
+    assert code == 0
+    words = "\n".join(data["words"])
+    assert "limited by compute" in words
+    assert "narrower weights" in words
+    for phase in ("prefill", "decode"):
+        assert sum(row["share"] for row in data["ops"] if row["phase"] == phase) == pytest.approx(1)
+
+
+def test_a_roofline_is_drawn_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = ask(capsys, "roofline")
+    assert "ridge at 206" in out
+    assert "//" in out
+
+
+def test_a_roofline_is_drawn_as_svg(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "roofline.svg"
+    assert ask(capsys, f"roofline --svg {path}")[0] == 0
+    assert "<svg" in path.read_text()
+
+
+def test_a_roofline_is_of_one_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(capsys, "roofline --batch 1,2")[0] == 2
+
+
+def test_training_memory_shows_every_level_and_the_chosen_one(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ask(capsys, "train-memory --model 13b --seq 1024 --recompute full --format json")
+    data = json.loads(out)
+    expected = training_memory(PRESETS["13b"].arch, seq=1024, recompute="full")
+    assert code == 0
+    assert data["total_bytes"] == expected.total_bytes
+    assert [row["recompute"] for row in data["levels"]] == ["none", "selective", "full"]
+
+
+def test_training_that_does_not_fit_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = ask(capsys, "train-memory --model 7b --hardware a100-40gb-sxm")
+    assert code == 3
+    assert "GiB too much" in err
