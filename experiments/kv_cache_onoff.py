@@ -162,7 +162,8 @@ With it, token {last:,} needs {times("static", "flops", of_position=first)} the 
 Growing by concatenation moves {times("dynamic", "bytes")} the bytes at token {last:,} and takes \
 {times("dynamic", "time_s")} the time.
 Int8 that is decoded ahead of attention moves {times("int8", "bytes")} the bytes and takes \
-{times("int8", "time_s")} the time: without a kernel that reads int8 it saves room, {texts["bytes_per_token_int8"]:.0f} bytes a token in place of \
+{times("int8", "time_s")} the time: without a kernel that reads int8 it saves \
+room, {texts["bytes_per_token_int8"]:.0f} bytes a token in place of \
 {texts["bytes_per_token_fp32"]:.0f} on the trained checkpoint, and no traffic.
 The greedy tokens are {"equal" if equal else "NOT equal"} without a cache, with a static and with a growing one. Int8 \
 changes the trained checkpoint's logits by {texts["logit_error_rms"] / texts["logit_rms"]:.2%} rms, its perplexity \

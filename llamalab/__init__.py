@@ -12,11 +12,11 @@ TYPE_CHECKING = False  # as typing's, without importing typing
 if TYPE_CHECKING:
     from llamalab.arch import LlamaArch
     from llamalab.checkpoints import load
-    from llamalab.instrument.taps import capture
+    from llamalab.instrument.taps import capture, edit
     from llamalab.model import StaticKVCache, Transformer, build
 
 __version__ = "0.1.0"
-__all__ = ["LlamaArch", "StaticKVCache", "Transformer", "build", "capture", "load"]
+__all__ = ["LlamaArch", "StaticKVCache", "Transformer", "build", "capture", "edit", "load"]
 
 _HOMES = {
     "LlamaArch": "llamalab.arch",
@@ -24,6 +24,7 @@ _HOMES = {
     "Transformer": "llamalab.model",
     "build": "llamalab.model",
     "capture": "llamalab.instrument.taps",
+    "edit": "llamalab.instrument.taps",
     "load": "llamalab.checkpoints",
 }
 

@@ -22,7 +22,10 @@ HEAVY = (
     "triton",
 )
 TORCH_ZONE = ("attention", "model", "checkpoints", "text", "measure", "report")
-TORCH_MODULES = ("llamalab.__main__", "llamalab.instrument.taps", "llamalab.instrument.trace")
+TORCH_MODULES = (
+    "llamalab.__main__",
+    *(f"llamalab.instrument.{name}" for name in ("edits", "hugging_face", "reduce", "scores", "taps", "trace")),
+)
 KV = "import llamalab.cli; code = llamalab.cli.main(['kv', '--seq', '4096', '--batch', '16']); assert code == 0"
 
 

@@ -5,9 +5,8 @@ with its last use, and nothing is kept for a backward pass, so the depth of the 
 Weights, KV cache and the tokens are not activations: they are there before the pass begins.
 
 As llamalab.model computes: the block's input lives until the block is done, the turns of RoPE are
-complex fp32 pairs that live through the pass, RoPE and the naive softmax work in fp32, logits are
-returned in fp32. Scratch inside a fused kernel (tens of KiB per thread) is not counted, and a GPU's
-softmax needs no fp32 copy of the scores.
+complex fp32 pairs that live through the pass, RoPE works in fp32, logits are returned in fp32.
+Scratch inside a fused kernel (tens of KiB per thread) is not counted.
 """
 
 from typing import NamedTuple
@@ -87,14 +86,15 @@ def peak_activation_bytes(
 def attention_bytes(shape: AttentionShape, algorithm: str) -> int:
     """What one attention call holds above Q, K and V.
 
-    Naive: the scores, and the softmax's input and output in fp32 (its input is the scores in fp32).
+    Naive: the scores and the pattern, or the pattern and the output where that is more.
     Flash: the output, and one fp32 running sum per query and head.
 
     >>> attention_bytes(AttentionShape(1, 1024, 1024, 32, 32, 128), "naive") // 2**20
-    320
+    128
     """
+    output = storage_bytes(shape.query_elements, shape.dtype)
     if algorithm == "naive":
-        wide = 1 if shape.dtype == "fp32" else 2
-        return storage_bytes(shape.pairs_full, shape.dtype) + wide * storage_bytes(shape.pairs_full, "fp32")
+        scores = storage_bytes(shape.pairs_full, shape.dtype)
+        return scores + max(scores, output)
     running_sums = shape.batch * shape.n_heads * shape.new_tokens
-    return storage_bytes(shape.query_elements, shape.dtype) + storage_bytes(running_sums, "fp32")
+    return output + storage_bytes(running_sums, "fp32")

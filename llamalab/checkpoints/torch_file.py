@@ -8,6 +8,7 @@ torch before 2.10 can be made to run code in spite of weights_only (CVE-2025-324
 """
 
 import io
+import pickle
 import pickletools
 import warnings
 import zipfile
@@ -159,4 +160,6 @@ def _tensors(value: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # torch's text advises to switch its protection off
+        return "its pickle is not what torch.save makes of tensors"
     return (str(error).strip() or type(error).__name__).splitlines()[0]

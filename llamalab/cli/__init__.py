@@ -23,6 +23,7 @@ VERBS = {
     "tokenizer": "train a tokenizer, or encode and decode with one",
     "inspect": "what a checkpoint is, tensor by tensor, without loading its weights",
     "convert": "write a checkpoint in another format",
+    "attention": "attention backends measured against naive and against prediction, and where flash wins",
     "report": "measure this machine and write predicted against measured as HTML",
     "doctor": "what is installed, what is missing and the command that mends it",
     "predict": "predicted time of prefill, decode and a whole run, with its bound and its interval",

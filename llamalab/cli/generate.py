@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
             sampler=sampler_of(args),
             stop_ids=(tokenizer.bos_id, tokenizer.eos_id),
             kv_dtype=args.kv_dtype,
+            vocab_size=tokenizer.vocab_size,
             score_prompt=args.logprobs and not args.no_echo,
         )
         for prompt_ids in prompts_ids

@@ -95,7 +95,7 @@ def _oddities(arch: LlamaArch) -> list[str]:
 def _lead(data: dict[str, Any], arch: LlamaArch | None) -> list[str]:
     lead = [
         f"{data['path']}: {data['kind']}",
-        f"  {len(data['tensors']):,} tensors, {data['parameters']:,} stored values, "
+        f"  {len(data['tensors']):,} tensor{'' if len(data['tensors']) == 1 else 's'}, {data['parameters']:,} stored values, "
         f"{format_bytes(data['weight_bytes'])} ({data['weight_bytes']:,} bytes)",
     ]
     if arch is None:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from llamalab.text import Tokenizer
     from llamalab.text.sampling import Sampler
 
+MOST_PADDING = 256  # embeddings are padded to a multiple of this at most; a larger difference is another vocabulary
+
 
 def add_text_model(parser: argparse.ArgumentParser) -> None:
     """--checkpoint, --tokenizer and how they are run."""
@@ -80,14 +82,14 @@ def open_tokenizer(args: argparse.Namespace) -> "Tokenizer":
 
 
 def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer":
-    """The checkpoint. Raises InputError where the tokenizer has another vocabulary."""
+    """The checkpoint. Raises InputError where the tokenizer is of another vocabulary, padding aside."""
     from llamalab.checkpoints import load
 
     model = load(args.checkpoint, dtype=args.dtype, device=args.device, attention=args.attention)
-    if tokenizer.vocab_size != model.arch.vocab_size:
+    if not 0 <= model.arch.vocab_size - tokenizer.vocab_size <= MOST_PADDING:
         raise InputError(
-            "the tokenizer must have as many pieces as the checkpoint has embeddings; "
-            f"{args.tokenizer or 'the one beside it'} has {tokenizer.vocab_size:,}, {args.checkpoint} has "
+            f"the checkpoint must have an embedding for each piece of the tokenizer, and at most {MOST_PADDING} more; "
+            f"{args.tokenizer or 'the tokenizer beside it'} has {tokenizer.vocab_size:,}, {args.checkpoint} has "
             f"{model.arch.vocab_size:,}; choose the checkpoint's own with --tokenizer"
         )
     return model

@@ -3,8 +3,9 @@
 import argparse
 import sys
 
-from llamalab.cli.arguments import add_count, add_format, one_of
-from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.arguments import add_count, one_of
+from llamalab.cli.output import note
+from llamalab.cli.text_options import tolerate_terminal
 from llamalab.errors import InputError
 
 SUMMARY = "train a tokenizer, or encode and decode with one"
@@ -28,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_count(parser, "--vocab-size", "train: pieces, the 3 fixed ids and 256 bytes among them", default=32_000)
     parser.add_argument("--bos", action="store_true", help="encode: begin with BOS")
-    add_format(parser)
+    parser.add_argument("--pieces", action="store_true", help="encode: a line for each id, with its piece")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,12 +53,13 @@ def _encode(args: argparse.Namespace) -> int:
     tokenizer = load_tokenizer(args.file)
     for text in args.rest or [sys.stdin.read()]:
         ids = tokenizer.encode(text, bos=args.bos)
-        if args.format == "table":
+        if args.pieces:
+            import json
+
+            for token_id in ids:
+                print(token_id, json.dumps(tokenizer.piece(token_id).decode("utf-8", "replace")), sep="\t")
+        else:
             print(*ids)
-            continue
-        rows = [{"id": token_id, "piece": tokenizer.piece(token_id).decode("utf-8", "replace")} for token_id in ids]
-        table = Table((Column("id", "id"), Column("piece", "piece", repr)), rows)
-        show(Answer({"text": text, "ids": ids, "pieces": [row["piece"] for row in rows]}, (), (table,)), args.format)
     return 0
 
 
@@ -70,10 +72,6 @@ def _decode(args: argparse.Namespace) -> int:
         ids = [int(word) for word in words]
     except ValueError:
         raise InputError(f"ids to decode must be whole numbers; got {' '.join(words)[:40]!r}") from None
-    text = decode(tokenizer, ids)
-    if args.format == "table":
-        print(text)
-    else:
-        table = Table((Column("text", "text", repr),), [{"text": text}])
-        show(Answer({"ids": ids, "text": text}, (), (table,)), args.format)
+    tolerate_terminal()
+    print(decode(tokenizer, ids))
     return 0

@@ -49,6 +49,15 @@ POINTS: tuple[Point, ...] = (
 )
 
 
+def point_of(name: str) -> Point:
+    """The point that a name with a layer's number, or with `*`, belongs to.
+
+    >>> point_of("layers.3.attention.pattern").shape
+    'BHTS'
+    """
+    return _POINTS[_starred(name)]
+
+
 def op_of(point: str, *, algorithm: str = "naive") -> str | None:
     """The cost-table row that a point (with a layer's number or `*`) is the result of.
 
@@ -57,16 +66,20 @@ def op_of(point: str, *, algorithm: str = "naive") -> str | None:
     >>> op_of("layers.3.attention.q"), op_of("layers.3.attention.z", algorithm="flash")
     ('layers.*.attention.wq', 'layers.*.attention.flash')
     """
-    parts = point.split(".")
-    if parts[0] == "layers":
-        parts[1] = "*"
-    name = ".".join(parts)
+    name = _starred(point)
     if algorithm == "flash" and name.startswith("layers.*.attention."):
         if name.endswith((".scores", ".pattern")):
             return None
         if name.endswith(".z"):
             return "layers.*.attention.flash"
-    return _OPS[name]
+    return _POINTS[name].op
 
 
-_OPS = {point.name: point.op for point in POINTS}
+def _starred(name: str) -> str:
+    parts = name.split(".")
+    if parts[0] == "layers":
+        parts[1] = "*"
+    return ".".join(parts)
+
+
+_POINTS = {point.name: point for point in POINTS}

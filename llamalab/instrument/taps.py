@@ -1,110 +1,190 @@
 """Taps to hand to a forward pass: keep tensors, replace them, or do several things at once.
 
-Names are those of llamalab.instrument.points with a layer's number, chosen by shell patterns in
-which `*` stands for anything: "layers.3.attention.*", "*.resid_post", "logits".
+    with capture(model, "layers.*.attention.pattern", tokens=-1) as got:
+        model(tokens)
+
+`capture` and `edit` tap every forward pass of the model inside their block. Outside of it nothing of
+them is left on the model: unused, they cost nothing.
 """
 
-import re
-from collections.abc import Callable
-from fnmatch import translate
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from llamalab.arch import MAX_LAYERS
-from llamalab.errors import InputError, UnknownNameError
-from llamalab.instrument.points import POINTS
+from llamalab.errors import InputError
+from llamalab.instrument.bind import depth_of, tapped
+from llamalab.instrument.combined import Combined
+from llamalab.instrument.selection import Indices, Part, Selection
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from llamalab.model.tap import Tap
-
-
-class Selection:
-    """The points that match any of some patterns; raises UnknownNameError for one that matches none."""
-
-    def __init__(self, patterns: tuple[str, ...]) -> None:
-        if not patterns:
-            raise InputError("a tap must be given at least one pattern; got none; try '*' for every point")
-        for pattern in patterns:
-            _check_pattern(pattern)
-        self._match = re.compile("|".join(map(translate, patterns))).match
-
-    def wants(self, name: str) -> bool:
-        """Whether the point of that name is chosen."""
-        return self._match(name) is not None
+__all__ = ["Capture", "Combined", "Edit", "capture", "edit"]
+RECOMPUTED = (".scores", ".pattern")
 
 
 class Capture(Selection):
-    """A tap that keeps the tensors of the chosen points.
+    """A tap that keeps the tensors of the chosen points, or the part of each that is asked for.
 
-    Tensors are kept as they are, with their graph, not copied; of a point that fires again, the
-    latest is kept. Those of `k_cache` and `v_cache` may be views of a cache that changes later.
+    Tensors are kept as they are, with their graph; those of `k_cache` and `v_cache` may be views of a
+    cache that changes later. With `copy` they are copied, without a graph, into buffers that the first
+    pass allocates and later ones of the same shape reuse, on `device` where that is given. Of a point
+    that fires again the latest is kept.
 
     >>> tap = Capture("layers.*.attention.q")
     >>> tap.wants("layers.7.attention.q"), tap.wants("layers.7.attention.k")
     (True, False)
     """
 
-    def __init__(self, *patterns: str) -> None:
-        super().__init__(patterns)
+    def __init__(
+        self,
+        *patterns: str,
+        layers: Iterable[int] | None = None,
+        tokens: Indices | None = None,
+        heads: Indices | None = None,
+        copy: bool = False,
+        device: "str | None" = None,
+        n_layers: int = MAX_LAYERS,
+    ) -> None:
+        super().__init__(patterns, layers=layers, n_layers=n_layers)
         self.tensors: dict[str, Tensor] = {}
+        self._part, self._copy, self._device = Part(tokens, heads), copy or device is not None, device
+        self._pinned = False
+
+    def wants(self, name: str) -> bool:
+        """Whether the whole tensor of that point is asked for; parts of scores and pattern are made apart."""
+        return name in self.names and (self._part.whole or not name.endswith(RECOMPUTED))
 
     def __call__(self, name: str, tensor: "Tensor", /) -> "Tensor":
-        if self.wants(name):
-            self.tensors[name] = tensor
+        if name in self.names:
+            self._keep(name, self._part.of(name, tensor))
         return tensor
+
+    def attended(self, prefix: str, q_BHTE: "Tensor", k_BKSE: "Tensor") -> None:
+        """Make the asked rows and heads of scores and pattern, which fused attention does not have."""
+        scores, pattern = (prefix + "scores", prefix + "pattern")
+        if self._part.whole or not (scores in self.names or pattern in self.names):
+            return
+        from llamalab.instrument.scores import partial_scores
+
+        scores_BNRS = partial_scores(q_BHTE, k_BKSE, self._part)
+        if scores in self.names:
+            self._keep(scores, scores_BNRS)
+        if pattern in self.names:
+            self._keep(pattern, scores_BNRS.softmax(-1))
+
+    def wait(self) -> None:
+        """Wait until the copies from a GPU to the host have arrived."""
+        if self._pinned:
+            import torch
+
+            torch.cuda.synchronize()
+
+    def _keep(self, name: str, tensor: "Tensor") -> None:
+        if not self._copy:
+            self.tensors[name] = tensor
+            return
+        buffer = self.tensors.get(name)
+        if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
+            buffer = self.tensors[name] = _buffer(tensor, self._device)
+            self._pinned = self._pinned or (tensor.is_cuda and not buffer.is_cuda)
+        buffer.copy_(tensor.detach(), non_blocking=True)
 
 
 class Edit(Selection):
     """A tap that replaces the tensors of the points matching `pattern` by `function(tensor)`."""
 
-    def __init__(self, pattern: str, function: Callable[["Tensor"], "Tensor"]) -> None:
-        super().__init__((pattern,))
+    def __init__(
+        self,
+        pattern: str,
+        function: Callable[["Tensor"], "Tensor"],
+        *,
+        layers: Iterable[int] | None = None,
+        n_layers: int = MAX_LAYERS,
+    ) -> None:
+        super().__init__((pattern,), layers=layers, n_layers=n_layers)
         self._function = function
 
     def __call__(self, name: str, tensor: "Tensor", /) -> "Tensor":
-        return self._function(tensor) if self.wants(name) else tensor
+        return self._function(tensor) if name in self.names else tensor
 
 
-class Combined:
-    """A tap that hands every tensor through several taps in turn; it wants what any of them wants."""
+@contextmanager
+def capture(
+    model: "nn.Module",
+    *patterns: str,
+    layers: Iterable[int] | None = None,
+    tokens: Indices | None = None,
+    heads: Indices | None = None,
+    copy: bool = False,
+    device: str | None = None,
+    reduce: str | None = None,
+) -> "Iterator[Mapping[str, Tensor]]":
+    """Tap every forward pass inside the block; yields the tensors by name, filled by each pass.
 
-    def __init__(self, *taps: "Tap") -> None:
-        self._taps = taps
-
-    def wants(self, name: str) -> bool:
-        """Whether any of the taps wants the point of that name."""
-        return any(not hasattr(tap, "wants") or tap.wants(name) for tap in self._taps)
-
-    def __call__(self, name: str, tensor: "Tensor", /) -> "Tensor":
-        for tap in self._taps:
-            tensor = tap(name, tensor)
-        return tensor
-
-
-def capture(model: Callable[..., Any], tokens_BT: "Tensor", *patterns: str, **options: Any) -> "dict[str, Tensor]":
-    """Run one forward pass without gradients and return the tensors of the points that match.
-
-    Options are those of the forward pass: `cache`, `logits`.
+    The model is a Transformer, one that torch.compile made of it, or a Hugging Face LlamaForCausalLM.
+    `layers`, `tokens` and `heads` restrict what is kept, `copy` and `device` where it is kept: see
+    Capture. `reduce` is mean, rms, absmax, histogram, norm or entropy: statistics over all passes of the
+    block in constant memory instead of tensors, see llamalab.instrument.reduce.
 
     >>> import llamalab, torch
     >>> model = llamalab.build("stories260k", dtype="fp32")
-    >>> llamalab.capture(model, torch.tensor([[1, 2, 3]]), "layers.0.attention.p*")["layers.0.attention.pattern"].shape
-    torch.Size([1, 8, 3, 3])
+    >>> with capture(model, "layers.*.attention.pattern", layers=[4], tokens=-1, heads=[0, 7]) as got:
+    ...     _ = model(torch.tensor([[1, 2, 3]]))
+    >>> {name: tuple(tensor.shape) for name, tensor in got.items()}
+    {'layers.4.attention.pattern': (1, 2, 1, 3)}
     """
+    depth = depth_of(model)
+    if reduce is not None:
+        from llamalab.instrument.reduce import Reduce
+
+        if tokens is not None or heads is not None or copy or device is not None:
+            raise InputError("reduce must be given without tokens, heads, copy and device; it reads whole tensors")
+        statistics = Reduce(*patterns, kind=reduce, layers=layers, model=model)
+        with tapped(model, statistics):
+            yield statistics
+        return
+    tap = Capture(
+        *patterns, layers=layers, tokens=tokens, heads=heads, copy=copy, device=device, n_layers=depth
+    )
+    with tapped(model, tap):
+        yield tap.tensors
+    tap.wait()
+
+
+@contextmanager
+def edit(
+    model: "nn.Module",
+    pattern: str,
+    function: Callable[["Tensor"], "Tensor"],
+    *,
+    layers: Iterable[int] | None = None,
+) -> Iterator[None]:
+    """Replace the tensors of the points that match by `function(tensor)` in every pass inside the block.
+
+    Gradients flow through what the function does. llamalab.instrument.edits has the usual functions.
+
+    >>> import llamalab, torch
+    >>> from llamalab.instrument.edits import scale
+    >>> model, tokens = llamalab.build("stories260k", dtype="fp32"), torch.tensor([[1, 2, 3]])
+    >>> with edit(model, "layers.*.attn_out", scale(0.0)), edit(model, "layers.*.ffn_out", scale(0.0)):
+    ...     with capture(model, "embed", "layers.4.resid_post") as got:
+    ...         _ = model(tokens)
+    >>> bool((got["embed"] == got["layers.4.resid_post"]).all())
+    True
+    """
+    with tapped(model, Edit(pattern, function, layers=layers, n_layers=depth_of(model))):
+        yield
+
+
+def _buffer(like: "Tensor", device: str | None) -> "Tensor":
+    """Memory of its own for one tensor, usable in and out of inference mode."""
     import torch
 
-    tap = Capture(*patterns)
-    with torch.no_grad():
-        model(tokens_BT, tap=tap, **options)
-    return tap.tensors
-
-
-def _check_pattern(pattern: str) -> None:
-    match = re.compile(translate(pattern)).match
-    # A pattern may name any layer: try them all, the first ones first.
-    layers = range(MAX_LAYERS)
-    if not any(match(point.name.replace("*", str(layer), 1)) for layer in layers for point in POINTS):
-        raise UnknownNameError(
-            "a point", pattern, [point.name for point in POINTS], hint=" or a pattern that matches one"
-        )
+    place = torch.device(device) if device is not None else like.device
+    pinned = place.type == "cpu" and like.is_cuda
+    if torch.compiler.is_compiling():
+        return torch.empty_like(like, device=place)
+    with torch.inference_mode(False):
+        return torch.empty(like.shape, dtype=like.dtype, device=place, pin_memory=pinned)

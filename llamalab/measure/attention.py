@@ -117,7 +117,7 @@ def _round(machine: Machine, backend: Backend, ring: list[Inputs]) -> Work:
 
 def _captured(work: Work) -> Work:
     """The same work as a CUDA graph. It runs first on a side stream, where kernels are compiled and chosen."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         work()

@@ -90,6 +90,8 @@ class Attention(nn.Module):
     def _attend(self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, tap: Tap | None) -> Tensor:
         query_offset = k_BKSE.shape[2] - q_BHTE.shape[2]
         if tap is None or not self._shows_scores(tap):
+            if tap is not None and hasattr(tap, "attended"):
+                tap.attended(self.prefix, q_BHTE, k_BKSE)
             return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
         check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
         with _versioned_tensors():

@@ -3,7 +3,8 @@
 A tap is called as `tap(name, tensor)` at every point of llamalab.instrument.points, directly after
 the operation that made the tensor; what it returns takes the tensor's place. A tap may have a method
 `wants(name) -> bool`; without one it wants everything. It is asked only where a tensor would have to
-be computed for the tap alone: scores and pattern under fused attention.
+be computed for the tap alone: scores and pattern under fused attention. Where it does not want them
+whole it may have a method `attended(prefix, q_BHTE, k_BKSE)`, which is shown what they are made from.
 """
 
 from typing import Protocol

@@ -18,6 +18,7 @@ from llamalab.errors import FormatError, InputError, UnknownNameError
 from llamalab.model.attention import Attention
 from llamalab.model.dtypes import activation_dtype, torch_device
 from llamalab.model.feed_forward import FeedForward
+from llamalab.model.hook_guards import keep_hook_guards
 from llamalab.model.kv_cache import KVCache
 from llamalab.model.norm import RMSNorm
 from llamalab.model.ragged_kv_cache import RaggedKVCache
@@ -54,6 +55,8 @@ class TransformerBlock(nn.Module):
         cache: KVCache | RaggedKVCache | None = None,
         tap: Tap | None = None,
     ) -> Tensor:
+        if torch.compiler.is_compiling():
+            keep_hook_guards()
         if tap is not None:
             x_BTD = tap(self.prefix + "resid_pre", x_BTD)
         h_BTD = self.attention_norm(x_BTD)

@@ -81,6 +81,7 @@ class Chat:
             sampler=self._sampler(),
             stop_ids=(self.tokenizer.bos_id, self.tokenizer.eos_id),
             cache=self.cache,
+            vocab_size=self.tokenizer.vocab_size,
         )
         self.answer_ids, self.finish_reason = generation.ids, None
         return self._answer(question, generation)

@@ -33,7 +33,8 @@ class Generation:
 
     `cache` may bring the first tokens of the prompt, from an earlier text that began alike; only the
     others are fed. Without one a cache of the size needed is made, stored in `kv_dtype` (default: the
-    model's). Nothing is computed before the first id is asked for.
+    model's). Ids from `vocab_size` on are never chosen: rows of an embedding that was padded. Nothing
+    is computed before the first id is asked for.
 
     Raises InputError for an empty prompt, one longer than the context, an id outside the vocabulary,
     max_new_tokens below 1, and a cache that holds the whole prompt or more.
@@ -49,6 +50,7 @@ class Generation:
         stop_ids: Collection[int] = (),
         cache: StaticKVCache | None = None,
         kv_dtype: str | None = None,
+        vocab_size: int | None = None,
         score_prompt: bool = False,
     ) -> None:
         context = model.arch.max_positions if cache is None else min(cache.max_tokens, model.arch.max_positions)
@@ -64,7 +66,7 @@ class Generation:
         self.logprobs, self.prompt_logprobs = list[float](), list[float]()
         self.finish_reason: FinishReason | None = None
         self.model, self.sampler = model, sampler
-        self._stop_ids, self._score_prompt = frozenset(stop_ids), score_prompt
+        self._stop_ids, self._vocab_size, self._score_prompt = frozenset(stop_ids), vocab_size, score_prompt
         room = context - len(prompt_ids) + 1
         self._steps = min(max_new_tokens, room)
         self._at_end: FinishReason = "length" if max_new_tokens <= room else "context"
@@ -106,7 +108,7 @@ class Generation:
     def _take(self, logits_V: torch.Tensor) -> bool:
         """Choose the next id and keep it; False where it is one to stop at."""
         with torch.inference_mode():
-            token_id = self.sampler(logits_V, [*self.prompt_ids, *self.ids])
+            token_id = self.sampler(logits_V[: self._vocab_size], [*self.prompt_ids, *self.ids])
             if token_id in self._stop_ids:
                 self.finish_reason = "stop"
                 return False

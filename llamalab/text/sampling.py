@@ -94,6 +94,6 @@ class Sampler:
         return torch.zeros_like(probs_V).scatter_(0, ids_V, sorted_V / sorted_V.sum())
 
     def _penalised(self, logits_V: torch.Tensor, seen: Collection[int]) -> torch.Tensor:
-        ids = torch.tensor(sorted(set(seen)), device=logits_V.device)
+        ids = torch.tensor(sorted({token_id for token_id in seen if token_id < len(logits_V)}), device=logits_V.device)
         own = logits_V[ids]
         return logits_V.index_copy(0, ids, torch.where(own > 0, own / self._penalty, own * self._penalty))

@@ -1,12 +1,15 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import llamalab
-from llamalab.checkpoints import write_llama2c
+from llamalab.analytic.roofline import Rates
+from llamalab.checkpoints import resize_vocabulary, write_llama2c
 from llamalab.cli import main
 from llamalab.text import decode, load_tokenizer
 from llamalab.text.generate import Generation
@@ -70,19 +73,99 @@ def test_a_seed_gives_the_same_text(options: list[str], capsys: pytest.CaptureFi
     assert printed([*argv, "8"], capsys) != first
 
 
+@pytest.fixture
+def roofs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring them takes seconds; their measurement has its own tests."""
+    monkeypatch.setattr("llamalab.cli.speed.measured_rates", lambda generation: Rates(1e11, 1e10))
+
+
+@pytest.mark.usefixtures("roofs")
 def test_stats_go_to_stderr(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*options, "--temperature", "0", "--max-new-tokens", "9", "--stats"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("Once upon a time")
     assert "TTFT" not in out
-    assert "TTFT" in err
-    assert "tokens/s (9 new tokens)" in err
+    assert re.search(r"TTFT [\d.]+ .?s, [\d.]+ % of the roof; decode [\d.]+ tokens/s \(9 new tokens\), ", err)
+    assert re.search(r", [\d.]+ [kMG]B/s, [\d.]+ % of the roof\n", err)
+    assert "roofs measured here: 100.00 GFLOP/s, 10.00 GB/s" in err
     assert "finished by length" in err
 
 
+@pytest.mark.usefixtures("roofs")
 def test_stats_of_one_token_make_up_no_rate(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*options, "--max-new-tokens", "1", "--stats"]) == 0
     assert "tokens/s of decode is not measured" in capsys.readouterr().err
+
+
+def test_prompts_share_passes_and_give_what_each_gives_alone(
+    options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    argv = [*options, "--max-new-tokens", "12", "--temperature", "0.9", "--seed", "4"]
+    prompts = ["Lily has a", "", "Once upon a time, there was a big", "Tom"]
+    alone = [printed([*argv, "--prompt", prompt], capsys) for prompt in prompts]
+    (tmp_path / "prompts.txt").write_text("Once upon a time, there was a big\n\nTom\n", encoding="utf-8")
+    given = ["--prompt", "Lily has a", "--prompt", "", "--prompts-file", str(tmp_path / "prompts.txt")]
+    expected = "".join(f"--- {number} of 4 ---\n{text}" for number, text in enumerate(alone, start=1))
+    assert printed([*argv, *given], capsys) == expected
+
+
+def test_a_row_that_ends_early_makes_way(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [*options, "--temperature", "0", "--max-new-tokens", "40", "--stop", "."]
+    given = [word for prompt in ("Lily", "Once upon a time", "Tom and") for word in ("--prompt", prompt)]
+    alone = [printed([*argv, "--prompt", prompt], capsys) for prompt in given[1::2]]
+    text = printed([*argv, *given], capsys)
+    assert text == "".join(f"--- {number} of 3 ---\n{own}" for number, own in enumerate(alone, start=1))
+    assert "." not in text
+
+
+def test_a_stop_text_ends_before_it_and_does_not_leak(
+    options: list[str], story: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*options, "--temperature", "0", "--stop", "girl named Li", "--stop", "zebra"]
+    assert printed(argv, capsys) == story[: story.index("girl named Li")] + "\n"
+
+
+def test_without_echo_only_what_is_new(options: list[str], story: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [*options, "--temperature", "0", "--max-new-tokens", "252", "--prompt", "Once upon a time", "--no-echo"]
+    assert printed(argv, capsys) == story.removeprefix("Once upon a time")
+
+
+def test_log_probabilities_of_every_token(
+    options: list[str], shared_real: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*options, "--temperature", "0", "--max-new-tokens", "3", "--prompt", "Once upon", "--logprobs"]
+    ids = load_tokenizer(shared_real / "tok512.bin").encode("Once upon a time,", bos=True)
+    logprobs_TV = llamalab.load(shared_real / "stories260K.bin")(torch.tensor([ids]))[0].detach().log_softmax(-1)
+    table = [line.split() for line in printed(argv, capsys).splitlines()[2:]]
+    assert [int(row[1]) for row in table] == ids[1:]
+    expected = [float(logprobs_TV[at, token_id]) for at, token_id in enumerate(ids[1:])]
+    assert [float(row[2]) for row in table] == pytest.approx(expected, abs=1e-4)
+    assert len(printed([*argv, "--no-echo"], capsys).splitlines()) == 1 + 1 + 3
+
+
+def test_min_p_of_one_is_greedy_and_a_penalty_is_not(
+    options: list[str], story: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*options, "--max-new-tokens", "60", "--temperature", "1.5"]
+    assert story.startswith(printed([*argv, "--min-p", "1"], capsys).rstrip("\n"))
+    assert not story.startswith(printed([*argv, "--min-p", "1", "--repetition-penalty", "1.5"], capsys).rstrip("\n"))
+
+
+@pytest.mark.parametrize("kv_dtype", ["bf16", "int8", "fp8"])
+def test_a_narrow_cache(options: list[str], capsys: pytest.CaptureFixture[str], kv_dtype: str) -> None:
+    argv = [*options, "--max-new-tokens", "8", "--temperature", "0", "--kv-dtype", kv_dtype]
+    assert printed(argv, capsys).startswith("Once upon a time")
+
+
+def test_the_tokenizer_beside_the_checkpoint(
+    options: list[str], shared_real: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "any.bin").symlink_to(shared_real / "stories260K.bin")
+    argv = ["generate", "--checkpoint", str(tmp_path / "any.bin"), "--max-new-tokens", "4", "--temperature", "0"]
+    assert main(argv) == 3
+    assert "name one with --tokenizer" in capsys.readouterr().err
+    (tmp_path / "tokenizer.bin").symlink_to(shared_real / "tok512.bin")
+    assert printed(argv, capsys) == "Once upon a time\n"
 
 
 def test_the_end_of_the_context_is_said(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +186,12 @@ def test_the_end_of_the_context_is_said(options: list[str], capsys: pytest.Captu
         (["--max-new-tokens", "0"], "--max-new-tokens must be"),
         (["--seed", "-1"], "seed must be"),
         (["--prompt", "a " * 600], "at most 512 tokens, the model's context"),
+        (["--min-p", "2"], "min_p must be from 0 to 1; got 2.0"),
+        (["--repetition-penalty", "0"], "repetition_penalty must be a positive number"),
+        (["--stop", ""], "--stop must have at least one character"),
+        (["--kv-dtype", "int4"], "--kv-dtype must be one of"),
+        (["--prompts-file", os.devnull], "--prompts-file must have a line that is not empty"),
+        (["--prompts-file", sys.executable], "must be UTF-8"),
         (["--prompt", "\udcff"], "a text must be Unicode"),
         (["--attention", "flush"], "attention must be one of"),
         (["--dtype", "fp12"], "dtype must be one of"),
@@ -129,7 +218,7 @@ def test_a_tokenizer_of_another_model_says_both_numbers(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", ["--checkpoint", "--tokenizer"])
+@pytest.mark.parametrize("option", ["--checkpoint", "--tokenizer", "--prompts-file"])
 def test_missing_files(options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str) -> None:
     assert main([*options, option, str(tmp_path / "none.bin")]) == 3
     assert "none.bin" in capsys.readouterr().err
@@ -148,6 +237,34 @@ def test_with_a_sentencepiece_model(shared_real: Path, capsys: pytest.CaptureFix
     text = printed(["generate", *files, "--prompt", "Grüße 😀", "--max-new-tokens", "20"], capsys)
     assert text.startswith("Grüße 😀")
     assert len(text) > len("Grüße 😀\n")
+
+
+def test_a_gguf_file_brings_its_tokenizer(
+    shared_real: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arch = llamalab.LlamaArch(24, 2, 6, 2, 20, 32_000, max_positions=64)
+    write_llama2c(tmp_path / "random.bin", llamalab.build(arch, dtype="fp32"), version=1)
+    source, target = str(tmp_path / "random.bin"), str(tmp_path / "random.gguf")
+    words = str(shared_real / "tokenizer.model")
+    assert main(["convert", source, target, "--to", "gguf", "--tokenizer", words]) == 0
+    capsys.readouterr()
+    argv = ["--prompt", "Grüße 😀", "--max-new-tokens", "9", "--temperature", "0"]
+    expected = printed(["generate", "--checkpoint", source, "--tokenizer", words, *argv], capsys)
+    assert printed(["generate", "--checkpoint", target, *argv], capsys) == expected
+
+
+def test_an_embedding_that_was_padded(
+    options: list[str], shared_real: Path, story: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    padded = resize_vocabulary(llamalab.load(shared_real / "stories260K.bin"), 515)
+    with torch.no_grad():
+        padded.tok_embeddings.weight[512:] = 3.0  # would be chosen at some point
+    write_llama2c(tmp_path / "padded.bin", padded, version=1)
+    argv = [*options, "--checkpoint", str(tmp_path / "padded.bin"), "--temperature", "0"]
+    assert printed(argv, capsys) == story
+    write_llama2c(tmp_path / "padded.bin", resize_vocabulary(padded, 800), version=1)
+    assert main(argv) == 2
+    assert "and at most 256 more" in capsys.readouterr().err
 
 
 def test_a_reader_that_leaves_is_no_traceback(options: list[str]) -> None:

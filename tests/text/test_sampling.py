@@ -50,6 +50,31 @@ def test_top_p_counts_within_top_k() -> None:
     assert probs_V.nonzero().flatten().tolist() == [0]
 
 
+@pytest.mark.parametrize(("min_p", "kept"), [(0.0, 4), (0.1, 4), (0.11, 3), (0.31, 2), (0.6, 2), (0.61, 1), (1.0, 1)])
+def test_min_p_keeps_what_weighs_at_least_that_share_of_the_heaviest(min_p: float, kept: int) -> None:
+    # 0.05 is 0.1 of 0.5, 0.15 is 0.3 of it, 0.3 is 0.6: in fp64 a hair below or above.
+    probs_V = Sampler(min_p=min_p * (1 - 1e-7)).probabilities(
+        torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64).log()
+    )
+    assert probs_V.nonzero().flatten().tolist() == list(range(kept))
+    assert float(probs_V.sum()) == pytest.approx(1.0)
+
+
+def test_min_p_goes_by_the_weights_at_that_temperature() -> None:
+    # At temperature 1/2 weights are squared: 0.09 is 0.36 of 0.25.
+    probs_V = Sampler(min_p=0.5, temperature=0.5).probabilities(torch.tensor([0.5, 0.3, 0.2]).log())
+    assert probs_V.nonzero().flatten().tolist() == [0]
+
+
+def test_repetition_penalty_divides_what_is_positive_and_multiplies_what_is_not() -> None:
+    logits_V, before_V = LOGITS_V.clone(), LOGITS_V.clone()
+    penalised_V = Sampler(repetition_penalty=2.0)._penalised(logits_V, [1, 2, 1])
+    assert penalised_V.tolist() == pytest.approx([0.3, 1.0, -2.0, 1.5, 0.9])
+    assert torch.equal(logits_V, before_V)
+    assert Sampler(temperature=0.0, repetition_penalty=2.0)(LOGITS_V, seen=[1, 2]) == 3
+    assert Sampler(temperature=0.0, repetition_penalty=2.0)(LOGITS_V) == 1
+
+
 def test_a_seed_gives_the_same_tokens() -> None:
     first = draws(Sampler(seed=3), 200)
     assert draws(Sampler(seed=3), 200) == first
@@ -101,6 +126,12 @@ def test_a_logit_of_minus_infinity_is_never_drawn() -> None:
         ({"top_p": 0.0}, "top_p must be"),
         ({"top_p": 1.1}, "top_p must be"),
         ({"top_p": math.nan}, "top_p must be"),
+        ({"min_p": -0.1}, "min_p must be"),
+        ({"min_p": 1.1}, "min_p must be"),
+        ({"min_p": math.nan}, "min_p must be"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty must be"),
+        ({"repetition_penalty": -1.0}, "repetition_penalty must be"),
+        ({"repetition_penalty": math.inf}, "repetition_penalty must be"),
         ({"seed": -1}, "seed must be"),
         ({"seed": 2**63}, "seed must be"),
     ],

@@ -1,0 +1,204 @@
+"""`llamalab attention`: naive against flash, kernel by kernel, predicted and measured on this machine."""
+
+import argparse
+import sys
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from llamalab.analytic.attention import AttentionShape
+from llamalab.cli.arguments import add_choice, add_count, add_dtype, add_format
+from llamalab.cli.output import Answer, Column, Table, note, percent, show
+from llamalab.cli.runs import counts
+from llamalab.errors import InputError, UnavailableError
+from llamalab.units import format_bytes, format_si
+
+if TYPE_CHECKING:
+    from llamalab.measure.attention_lab import LabRow
+
+SUMMARY = "attention backends measured against naive and against prediction, and where flash wins"
+EXAMPLES = (
+    "llamalab attention --seq 256-2048*2 --heads 8",
+    "llamalab attention --seq 256-8192*2 --heads 32 --kv-heads 32,8,1 --backend naive,flash,triton",
+    "llamalab attention --phase decode --seq 4096 --batch 1-32*2 --heads 32 --kv-heads 8 --format csv",
+)
+PHASES = ("prefill", "decode")
+DTYPES = ("bf16", "fp16", "fp32")
+
+
+def _time(value: float) -> str:
+    return format_si(value, "s")
+
+
+def _error(value: float) -> str:
+    return f"{100 * value:+.1f} %"
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}"
+
+
+_COLUMNS = (
+    Column("backend", "backend"),
+    Column("n_kv_heads", "KV heads"),
+    Column("batch", "batch"),
+    Column("context_tokens", "tokens"),
+    Column("time_s", "time", _time),
+    Column("predicted_s", "predicted", _time),
+    Column("time_error", "error", _error),
+    Column("naive_ratio", "naive/this", _times),
+    Column("predicted_ratio", "predicted", _times),
+    Column("ratio_error", "error", _error),
+    Column("peak_bytes", "peak", format_bytes),
+    Column("peak_error", "error", _error),
+    Column("flops_per_s", "FLOP/s", lambda value: format_si(value, "")),
+    Column("bytes_per_s", "B/s", lambda value: format_si(value, "")),
+    Column("kernel", "kernel that ran", lambda value: value.replace("aten::", "").lstrip("_")),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab attention`."""
+    add_choice(parser, "--phase", PHASES, "prefill", "prefill: all tokens are new; decode: one new token at the end")
+    for option, default, about in (
+        ("--seq", [256, 512, 1024], "tokens in context: 512, 256,512 or 256-8192*2 (default: 256-1024*2)"),
+        ("--batch", [1], "sequences (default: 1)"),
+        ("--kv-heads", None, "KV heads, each a divisor of --heads (default: as --heads)"),
+    ):
+        parser.add_argument(option, type=counts(option), default=default, metavar="N", help=about)
+    add_count(parser, "--heads", "query heads", default=32)
+    add_count(parser, "--head-dim", "size of a head", default=128)
+    about = "backends, with commas between them (default: naive,sdpa); math, flash, efficient and cudnn are PyTorch's"
+    parser.add_argument("--backend", "--attention", default="naive,sdpa", metavar="NAMES", help=about)
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="where (default: auto)")
+    add_count(parser, "--rounds", "rounds of samples at least", default=7)
+    add_dtype(parser, "storage of q, k and v", known=DTYPES)
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a row per shape and backend, and the crossover."""
+    shapes = _shapes(args)
+    rows = _measure(args, shapes)
+    show(_answer(args, rows), args.format)
+    return 0 if any(row.time_s for row in rows) else UnavailableError.exit_code
+
+
+def _shapes(args: argparse.Namespace) -> list[AttentionShape]:
+    kv_heads = args.kv_heads or [args.heads]
+    if wrong := [heads for heads in kv_heads if args.heads % heads]:
+        raise InputError(f"--kv-heads must divide --heads {args.heads}; got {wrong[0]}")
+    return [
+        AttentionShape(
+            batch, length if args.phase == "prefill" else 1, length, args.heads, heads, args.head_dim, args.dtype,
+            args.dtype,
+        )
+        for heads, batch, length in product(kv_heads, args.batch, sorted(args.seq))
+    ]  # fmt: skip
+
+
+def _measure(args: argparse.Namespace, shapes: list[AttentionShape]) -> "list[LabRow]":
+    import torch
+
+    from llamalab.attention import get_backend
+    from llamalab.measure.allocator import keep_freed_memory
+    from llamalab.measure.attention_lab import run_lab
+    from llamalab.measure.clock import clock_for
+    from llamalab.measure.machine import resolve_device
+    from llamalab.measure.roofs import Machine
+    from llamalab.measure.timer import Plan
+
+    backends = [get_backend(name.strip()) for name in args.backend.split(",")]
+    device = resolve_device(args.device)
+    if device.type == "cpu" and not keep_freed_memory():
+        note("this C library cannot be told to keep freed memory: naive times will scatter")
+    machine = Machine(device, clock_for(device), args.dtype)
+    with torch.inference_mode():
+        return run_lab(machine, shapes, backends, Plan(1.0, args.rounds, 100), lambda label: _progress(label))
+
+
+def _progress(label: str) -> None:
+    print(f"  {label}", file=sys.stderr)
+
+
+def _answer(args: argparse.Namespace, rows: "list[LabRow]") -> Answer:
+    shown = [_row(row) for row in rows]
+    crossings = _crossings(rows)
+    failures = [
+        f"{row['backend']} at {row['context_tokens']} tokens: {row['reason']}" for row in shown if row["reason"]
+    ]
+    errors = sorted(abs(row["ratio_error"]) for row in shown if row["ratio_error"] is not None)
+    lead = (
+        f"{args.phase}, {args.heads} heads of {args.head_dim} in {args.dtype}; "
+        "naive/this is how many times as fast as naive, in the same rounds",
+        *(f"  {_sentence(crossing)}" for crossing in crossings),
+        *((f"  predicted ratios: worst error {percent(errors[-1])} over {len(errors)} rows",) if errors else ()),
+        *(f"  {failure}" for failure in failures),
+    )
+    data = {"phase": args.phase, "basis": "measured", "rows": shown, "crossovers": crossings}
+    return Answer(data, lead, (Table(_COLUMNS, shown),))
+
+
+def _crossings(rows: "list[LabRow]") -> list[dict[str, Any]]:
+    """Per backend, KV heads and batch: from which context on it is faster than naive."""
+    from llamalab.measure.attention_lab import crossover
+
+    families: dict[tuple[str, int, int], list[LabRow]] = {}
+    for row in rows:
+        if row.point.backend != "naive" and row.ratio is not None:
+            families.setdefault((row.point.backend, row.shape.n_kv_heads, row.shape.batch), []).append(row)
+    return [
+        {
+            "backend": backend,
+            "n_kv_heads": heads,
+            "batch": batch,
+            "crossover_tokens": crossover(family),
+            "predicted_crossover_tokens": crossover(family, predicted=True),
+            "longest_tokens": max(row.shape.context_tokens for row in family),
+        }
+        for (backend, heads, batch), family in families.items()
+    ]
+
+
+def _sentence(crossing: dict[str, Any]) -> str:
+    def told(length: int | None) -> str:
+        return f"from {length} tokens on" if length else f"at no length up to {crossing['longest_tokens']}"
+
+    return (
+        f"crossover: {crossing['backend']} ({crossing['n_kv_heads']} KV heads, batch {crossing['batch']}) is faster "
+        f"than naive {told(crossing['crossover_tokens'])}; predicted: {told(crossing['predicted_crossover_tokens'])}"
+    )
+
+
+def _row(row: "LabRow") -> dict[str, Any]:
+    point, shape = row.point, row.shape
+    return {
+        "backend": point.backend,
+        "algorithm": point.algorithm,
+        "n_heads": shape.n_heads,
+        "n_kv_heads": shape.n_kv_heads,
+        "head_dim": shape.head_dim,
+        "dtype": shape.dtype,
+        "batch": shape.batch,
+        "new_tokens": shape.new_tokens,
+        "context_tokens": shape.context_tokens,
+        "time_s": row.time_s,
+        "rounds": len(point.samples_s),
+        "predicted_s": row.predicted_s,
+        "time_error": _relative(row.predicted_s, row.time_s),
+        "naive_ratio": row.ratio,
+        "predicted_ratio": row.predicted_ratio,
+        "ratio_error": _relative(row.predicted_ratio, row.ratio) if point.backend != "naive" else None,
+        "peak_bytes": point.peak_bytes,
+        "predicted_peak_bytes": row.predicted_peak_bytes,
+        "peak_error": _relative(row.predicted_peak_bytes, point.peak_bytes),
+        "flops_per_s": row.flops_per_s,
+        "bytes_per_s": row.bytes_per_s,
+        "kernel": point.kernel,
+        "reason": point.reason,
+    }
+
+
+def _relative(predicted: float | None, measured: float | None) -> float | None:
+    from llamalab.compare import relative_error
+
+    return relative_error(predicted, measured)

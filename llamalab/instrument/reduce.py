@@ -1,0 +1,173 @@
+"""What are the activations like, without keeping them? Statistics of every pass in constant memory.
+
+    mean        sum(x) / n                      rms   sqrt(sum(x**2) / n)
+    absmax      max(abs(x))                     norm  mean over tokens of the length of their vectors
+    histogram   how many abs(x) lie in [2**b, 2**(b+1)), b = -40 .. 23; the first bin takes all that is
+                smaller, the last all that is larger
+    entropy     per head, mean over queries of -sum p log p of its pattern, in nats
+
+The state is one tensor on the model's device, made before the first pass; a pass only adds to it, with
+no allocation that grows with the tokens, no copy to the host and no wait: it may be recorded in a CUDA
+graph and replayed. Scores and pattern are made a few rows at a time beside fused attention; their
+statistics are over the keys that a query sees.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llamalab.errors import InputError, UnknownNameError
+from llamalab.instrument.bind import depth_of
+from llamalab.instrument.scores import CHUNK_ELEMENTS, score_chunks
+from llamalab.instrument.selection import Selection
+
+LOWEST, HIGHEST = -40, 24
+BINS = HIGHEST - LOWEST
+_OF_ATTENTION = (".scores", ".pattern")
+
+
+class Reduce(Selection, Mapping[str, Tensor]):
+    """A tap that adds up one kind of statistics of the chosen points; read it like a dict of tensors.
+
+    Values are scalars, for `histogram` int64 counts of 64 bins and for `entropy` one per query head. A
+    point that has not fired is not in it. Raises UnknownNameError for another kind, InputError where
+    entropy is asked of what is no pattern.
+    """
+
+    def __init__(
+        self, *patterns: str, kind: str, model: nn.Module, layers: Iterable[int] | None = None
+    ) -> None:
+        super().__init__(patterns, layers=layers, n_layers=depth_of(model))
+        if kind not in KINDS:
+            raise UnknownNameError("reduce", kind, KINDS)
+        if kind == "entropy" and not all(name.endswith(".pattern") for name in self.names):
+            raise InputError("entropy must be asked of attention patterns only; try 'layers.*.attention.pattern'")
+        self.kind, (self._add, width) = kind, KINDS[kind]
+        if kind == "entropy":
+            width = _query_heads(model)
+        device = next(model.parameters()).device
+        with torch.inference_mode(False):
+            self.state = torch.zeros(len(self.names), width + 1, dtype=torch.float64, device=device)
+            cells = zip(sorted(self.names), self.state, strict=True)
+            # Views made once: a pass only looks them up. The last place counts.
+            self._cells = {name: (cell[:-1], cell[-1:]) for name, cell in cells}
+
+    def wants(self, name: str) -> bool:
+        """Nothing has to be made for it: of scores and pattern it makes the rows itself."""
+        return name in self.names and not name.endswith(_OF_ATTENTION)
+
+    def __call__(self, name: str, tensor: Tensor, /) -> Tensor:
+        if name in self.names:
+            if name.endswith(_OF_ATTENTION):
+                self._add_attention(name, tensor.detach())
+            else:
+                # Some operations cost a microsecond more to detach than the statistics do.
+                self._add(*self._cells[name], tensor.detach() if tensor.requires_grad else tensor, 0)
+        return tensor
+
+    def attended(self, prefix: str, q_BHTE: Tensor, k_BKSE: Tensor) -> None:
+        """Scores and pattern of fused attention, some rows at a time."""
+        scores, pattern = prefix + "scores", prefix + "pattern"
+        if not (scores in self.names or pattern in self.names):
+            return
+        with torch.no_grad():
+            for chunk_BHRS in score_chunks(q_BHTE, k_BKSE):
+                later = chunk_BHRS == float("-inf")
+                if pattern in self.names:
+                    self._add_visible(pattern, chunk_BHRS.softmax(-1), later)
+                if scores in self.names:
+                    self._add_visible(scores, chunk_BHRS, later)
+
+    def __getitem__(self, name: str) -> Tensor:
+        values, count = self._cells[name]
+        if not count:
+            raise KeyError(name)
+        if self.kind == "histogram":
+            return values.round().long()
+        if self.kind == "absmax":
+            return values[0].float()
+        mean = values / count
+        if self.kind == "rms":
+            mean = mean.sqrt()
+        return mean.float() if self.kind == "entropy" else mean[0].float()
+
+    def __iter__(self) -> Iterator[str]:
+        fired = self.state[:, -1].tolist()
+        return (name for name, count in zip(sorted(self.names), fired, strict=True) if count)
+
+    def __len__(self) -> int:
+        return int((self.state[:, -1] != 0).sum())
+
+    def over_depth(self, point: str) -> Tensor:
+        """The statistics of one point of every layer that has fired, first layer first: `resid_post`, say."""
+        layers = sorted((int(name.split(".")[1]), name) for name in self if name.startswith("layers."))
+        return torch.stack([self[name] for _, name in layers if name.split(".", 2)[2] == point])
+
+    def _add_attention(self, name: str, tensor_BHTS: Tensor) -> None:
+        """A tensor that is there anyway, some rows at a time."""
+        batch, heads, tokens, keys = tensor_BHTS.shape
+        rows = max(1, CHUNK_ELEMENTS // (batch * heads * keys))
+        row_T1 = torch.arange(keys - tokens, keys, device=tensor_BHTS.device)[:, None]
+        column_S = torch.arange(keys, device=tensor_BHTS.device)
+        for start in range(0, tokens, rows):
+            part = slice(start, start + rows)
+            self._add_visible(name, tensor_BHTS[:, :, part], column_S > row_T1[part])
+
+    def _add_visible(self, name: str, chunk_BHRS: Tensor, later: Tensor) -> None:
+        """Add what is not later than its query; the rest becomes 0 and is counted out."""
+        hidden = later.expand_as(chunk_BHRS)
+        self._add(*self._cells[name], chunk_BHRS.masked_fill(later, 0.0), hidden.sum())
+
+
+def _add_mean(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
+    value.add_(x.sum(dtype=torch.float32))
+    count.add_(x.numel() - hidden)
+
+
+def _add_rms(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
+    length = torch.linalg.vector_norm(x, dtype=torch.float32)
+    value.add_(length * length)
+    count.add_(x.numel() - hidden)
+
+
+def _add_absmax(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
+    torch.maximum(value, torch.linalg.vector_norm(x, float("inf")), out=value)
+    count.add_(1)
+
+
+def _add_norm(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
+    length = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32)
+    value.add_(length.sum())
+    count.add_(length.numel())
+
+
+def _add_histogram(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
+    rows = max(1, CHUNK_ELEMENTS // max(1, x.numel() // x.shape[-2]))
+    for part in x.split(rows, dim=-2):
+        exponent = part.float().abs().log2_().clamp_(LOWEST, HIGHEST - 0.5)
+        value.add_(torch.histc(exponent, BINS, LOWEST, HIGHEST))
+    value[0].sub_(hidden)
+    count.add_(1)
+
+
+def _add_entropy(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
+    value.add_(torch.special.entr(x.float()).sum((0, 2, 3)))
+    count.add_(x.shape[0] * x.shape[2])
+
+
+# What adds a tensor to a state, and how many values the state has.
+KINDS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor, Any], None], int]] = {
+    "mean": (_add_mean, 1),
+    "rms": (_add_rms, 1),
+    "absmax": (_add_absmax, 1),
+    "norm": (_add_norm, 1),
+    "histogram": (_add_histogram, BINS),
+    "entropy": (_add_entropy, 0),
+}
+
+
+def _query_heads(model: nn.Module) -> int:
+    arch = getattr(model, "arch", None)
+    return int(arch.n_heads) if arch is not None else int(model.config.num_attention_heads)  # type: ignore[union-attr]

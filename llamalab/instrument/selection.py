@@ -1,0 +1,127 @@
+"""Which points, and which part of each tensor? Patterns of names, sets of layers, slices of tokens and heads.
+
+A pattern is a shell pattern over the names of llamalab.instrument.points with a layer's number, in
+which `*` stands for anything: "layers.3.attention.*", "*.resid_post", "logits".
+"""
+
+import re
+from collections.abc import Iterable
+from fnmatch import translate
+from typing import TYPE_CHECKING
+
+from llamalab.arch import MAX_LAYERS
+from llamalab.errors import InputError, UnknownNameError
+from llamalab.instrument.points import POINTS, point_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Indices = int | slice | Iterable[int]
+
+
+class Selection:
+    """The points that match any of some patterns, of some layers or all.
+
+    `n_layers` is the model's, where it is known. Raises InputError for no pattern or a layer that the
+    model has not, UnknownNameError for a pattern that matches no point.
+    """
+
+    def __init__(
+        self, patterns: Iterable[str], *, layers: Iterable[int] | None = None, n_layers: int = MAX_LAYERS
+    ) -> None:
+        wanted = tuple(patterns)
+        if not wanted:
+            raise InputError("a tap must be given at least one pattern; got none; try '*' for every point")
+        every = _names(n_layers)
+        # A set, not a pattern: what is asked at every point must be quick, and plain enough to be compiled.
+        chosen = frozenset(name for pattern in wanted for name in _matching(pattern, every))
+        self.names = chosen if layers is None else _in_layers(chosen, frozenset(layers), n_layers)
+
+    def wants(self, name: str) -> bool:
+        """Whether the point of that name is chosen."""
+        return name in self.names
+
+
+class Part:
+    """The tokens and heads to take of a tensor; a single index keeps its axis.
+
+    Tokens are those of the pass (axis T); heads are those of the tensor's own axis, query heads (H) or
+    KV heads (K). A tensor without such an axis is taken whole.
+    """
+
+    def __init__(self, tokens: Indices | None = None, heads: Indices | None = None) -> None:
+        self.tokens, self.heads = _plain(tokens), _plain(heads)
+        self.whole = tokens is None and heads is None
+
+    def of(self, name: str, tensor: "Tensor") -> "Tensor":
+        """The part of the tensor of that point. Raises InputError for an index that it has not."""
+        if self.whole:
+            return tensor
+        shape = point_of(name).shape
+        if shape[1] in "HK":
+            tensor = take(tensor, 1, self.heads, f"heads of {name}")
+        return take(tensor, -2, self.tokens, f"tokens of {name}") if shape[-2] == "T" else tensor
+
+
+def take(tensor: "Tensor", axis: int, indices: slice | tuple[int, ...] | None, what: str) -> "Tensor":
+    """Some places of an axis; views where they are a slice."""
+    if indices is None:
+        return tensor
+    size = tensor.shape[axis]
+    if isinstance(indices, slice):
+        start, stop, step = indices.indices(size)
+        if step == 1:
+            return tensor.narrow(axis, start, max(0, stop - start))
+        return tensor.index_select(axis, _index(tuple(range(start, stop, step)), tensor))
+    wrong = [index for index in indices if not -size <= index < size]
+    if wrong:
+        raise InputError(f"{what} must be below {size}; got {wrong[0]}")
+    return tensor.index_select(axis, _index(tuple(index % size for index in indices), tensor))
+
+
+def _index(indices: tuple[int, ...], like: "Tensor") -> "Tensor":
+    import torch
+
+    return torch.tensor(indices, device=like.device)
+
+
+def _plain(indices: Indices | None) -> slice | tuple[int, ...] | None:
+    if indices is None or isinstance(indices, slice):
+        return indices
+    listed = (indices,) if isinstance(indices, int) else tuple(indices)
+    if any(type(index) is not int for index in listed):
+        raise InputError(f"tokens and heads must be whole numbers or a slice; got {listed!r}")
+    return listed
+
+
+def _names(n_layers: int) -> list[str]:
+    per_layer = [point.name for point in POINTS if "*" in point.name]
+    layered = [name.replace("*", str(layer)) for layer in range(n_layers) for name in per_layer]
+    return [*layered, *(point.name for point in POINTS if "*" not in point.name)]
+
+
+def _matching(pattern: str, names: list[str]) -> list[str]:
+    match = re.compile(translate(pattern)).match
+    found = [name for name in names if match(name)]
+    if not found:
+        known = [point.name for point in POINTS]
+        raise UnknownNameError("a point", pattern, known, hint=" or a pattern that matches one")
+    return found
+
+
+def _in_layers(names: frozenset[str], layers: frozenset[int], n_layers: int) -> frozenset[str]:
+    """Those of the layers, and those of no layer."""
+    wrong = sorted(layer for layer in layers if not 0 <= layer < n_layers)
+    if wrong or not layers:
+        raise InputError(f"layers must be from 0 to {n_layers - 1}; got {wrong[0] if wrong else 'none'}")
+    return frozenset(name for name in names if (layer := layer_of(name)) is None or layer in layers)
+
+
+def layer_of(name: str) -> int | None:
+    """The layer in a point's name.
+
+    >>> layer_of("layers.3.attention.q"), layer_of("logits")
+    (3, None)
+    """
+    parts = name.split(".")
+    return int(parts[1]) if parts[0] == "layers" else None

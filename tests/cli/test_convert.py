@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+import llamalab
+from llamalab.cli import main
+from llamalab.cli.convert import _DTYPES, _FORMATS
+from tests.checkpoints.samples import ARCH
+from tests.checkpoints.test_convert import make
+
+
+def test_the_words_of_the_verb_are_those_of_the_converter() -> None:
+    from llamalab.checkpoints.convert import FORMATS
+    from llamalab.checkpoints.gguf_write import QUANTISERS
+    from llamalab.model.dtypes import ACTIVATION_DTYPES
+
+    assert _FORMATS == FORMATS
+    assert _DTYPES == ACTIVATION_DTYPES + QUANTISERS
+
+
+def test_a_checkpoint_goes_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, meta, back = make("hf", tmp_path / "source"), tmp_path / "meta", tmp_path / "back.gguf"
+    assert main(["convert", str(source), str(meta), "--to", "meta", "--shards", "2"]) == 0
+    assert f"{meta} is a checkpoint as Meta's, of 2 shards" in capsys.readouterr().out
+    assert main(["convert", str(meta), str(back), "--to", "gguf", "--dtype", "fp16", "--vocab-size", "40"]) == 0
+    assert "without a vocabulary" in capsys.readouterr().out
+    assert llamalab.load(back).arch == ARCH.replace(vocab_size=40, max_positions=4096)
+
+
+@pytest.mark.shared
+def test_the_real_checkpoint_keeps_its_story(
+    tmp_path: Path, shared_real: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story = (shared_real / "stories260K.story.txt").read_text(encoding="utf-8")
+    path = str(shared_real / "stories260K.bin")
+    for form, options in (("hf", []), ("meta", ["--shards", "4"]), ("gguf", [])):
+        target = str(tmp_path / form)
+        assert main(["convert", path, target, "--to", form, *options]) == 0
+        path = target
+    capsys.readouterr()
+    argv = ["generate", "--checkpoint", path, "--tokenizer", str(shared_real / "tok512.bin"), "--temperature", "0"]
+    assert main([*argv, "--max-new-tokens", "60"]) == 0
+    text = capsys.readouterr().out
+    assert story.startswith(text.strip())
+    assert len(text) > 100
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--to", "pickle"], 2, "--to must be one of hf, meta, llama2c, gguf, onnx; got 'pickle'"),
+        ([], 2, "--to must be given"),
+        (["--to", "hf", "--dtype", "fp12"], 2, "--dtype must be one of"),
+        (["--to", "hf", "--dtype", "q8_0"], 2, "must be written as gguf"),
+        (["--to", "meta", "--shards", "3"], 2, "shards must divide n_kv_heads=2; got 3"),
+        (["--to", "hf", "--lora", "none"], 3, "LoRA adapter must be a folder"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, message: str
+) -> None:
+    source = make("hf", tmp_path / "source")
+    assert main(["convert", str(source), str(tmp_path / "out"), *options]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1

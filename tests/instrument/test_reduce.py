@@ -1,0 +1,161 @@
+"""Statistics in place of tensors: the same as of the tensors kept, in memory that does not grow."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from llamalab.analytic.activations import attention_bytes
+from llamalab.analytic.attention import AttentionShape
+from llamalab.errors import InputError, UnknownNameError
+from llamalab.instrument.reduce import BINS, KINDS, LOWEST, Reduce
+from llamalab.instrument.scores import CHUNK_ELEMENTS
+from llamalab.instrument.taps import capture
+from llamalab.measure.memory import measure_peak
+from llamalab.model import Transformer
+from llamalab.presets import PRESETS
+from tests.model.shrunk import ARCHES, small_model, some_tokens
+
+
+def visible(name: str, tensor: Tensor) -> Tensor:
+    """The values that the statistics are over: all, or the pairs that are not masked."""
+    if not name.endswith((".scores", ".pattern")):
+        return tensor.flatten()
+    keys, rows = tensor.shape[-1], tensor.shape[-2]
+    seen = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows)
+    return tensor[seen.expand_as(tensor)]
+
+
+def histogram(x: Tensor) -> Tensor:
+    exponent = torch.where(x == 0, -1000.0, x.abs().double().log2().floor()).clamp(LOWEST, LOWEST + BINS - 1)
+    return torch.bincount((exponent - LOWEST).long(), minlength=BINS)
+
+
+EXPECTED: dict[str, Callable[[str, list[Tensor]], Tensor]] = {
+    "mean": lambda name, xs: torch.cat([visible(name, x) for x in xs]).mean(),
+    "rms": lambda name, xs: torch.cat([visible(name, x) for x in xs]).square().mean().sqrt(),
+    "absmax": lambda name, xs: torch.cat([visible(name, x) for x in xs]).abs().max(),
+    "histogram": lambda name, xs: histogram(torch.cat([visible(name, x) for x in xs])),
+}
+
+
+def passes(model: Transformer) -> list[Tensor]:
+    return [some_tokens(2, 7), some_tokens(2, 4)]
+
+
+@pytest.mark.parametrize("attention", ["naive", "sdpa"])
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_statistics_over_passes_are_those_of_the_tensors(kind: str, attention: str) -> None:
+    model, kept = small_model(ARCHES["GQA"], attention=attention), []
+    with torch.no_grad(), capture(model, "*", reduce=kind) as got:
+        assert list(got) == []
+        for ids in passes(model):
+            with capture(model, "*") as whole:
+                model(ids)
+            kept.append(dict(whole))
+    assert set(got) == set(kept[0])
+    for name, value in got.items():
+        expected = EXPECTED[kind](name, [one[name] for one in kept]).to(value.dtype)
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("attention", ["naive", "sdpa"])
+def test_entropy_is_that_of_the_pattern_of_each_head(attention: str) -> None:
+    model, ids = small_model(ARCHES["GQA"], attention=attention), some_tokens(2, 9)
+    with capture(model, "*.pattern", reduce="entropy") as got:
+        model(ids)
+    with capture(model, "*.pattern") as whole:
+        model(ids)
+    for name, pattern in whole.items():
+        expected = torch.distributions.Categorical(probs=pattern.double()).entropy().mean((0, 2))
+        torch.testing.assert_close(got[name], expected.float(), rtol=0, atol=1e-5)
+    with pytest.raises(InputError, match="entropy must be asked of attention patterns only"):
+        capture(model, "embed", reduce="entropy").__enter__()
+
+
+def test_norm_grows_over_depth() -> None:
+    model, ids = small_model(ARCHES["GQA"]), some_tokens(2, 9)
+    with capture(model, "*.resid_post", reduce="norm") as got, capture(model, "*.resid_post") as whole:
+        model(ids)
+    expected = torch.stack([tensor.norm(dim=-1).mean() for tensor in whole.values()])
+    torch.testing.assert_close(got.over_depth("resid_post"), expected)
+
+
+def test_rows_in_chunks_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids, found = small_model(ARCHES["GQA"]), some_tokens(2, 23), {}
+    for elements in (CHUNK_ELEMENTS, 2 * 12 * 23 * 5):  # all rows at once, and five at a time
+        for module in ("scores", "reduce"):
+            monkeypatch.setattr(f"llamalab.instrument.{module}.CHUNK_ELEMENTS", elements)
+        for kind in KINDS:
+            with capture(model, "*.pattern", reduce=kind) as got:
+                model(ids)
+            found.setdefault(kind, []).append(got["layers.1.attention.pattern"])
+    for kind, (whole, chunked) in found.items():
+        torch.testing.assert_close(whole, chunked, msg=lambda text, kind=kind: f"{kind}: {text}")
+
+
+def test_statistics_of_all_taps_of_7b_take_less_than_16_mb() -> None:
+    """Whatever the tokens: the state is made before the first pass, and a pass replaces none of it."""
+    model = Transformer(PRESETS["7b"].arch, dtype="bf16", device="meta")
+    taps = [Reduce("*", kind=kind, model=model) for kind in KINDS if kind != "entropy"]
+    taps.append(Reduce("*.pattern", kind="entropy", model=model))
+    states = [tap.state for tap in taps]
+    tokens = torch.zeros(1, 512, dtype=torch.long, device="meta")
+    for tap in taps:
+        model(tokens, tap=tap)
+    assert all(tap.state is state for tap, state in zip(taps, states, strict=True))
+    assert sum(state.nbytes for state in states) < 500_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_pass_takes_beside_the_state_does_not_grow_with_the_tokens(kind: str) -> None:
+    """For a long pattern it is a small part of the scores, which are never there at once."""
+    arch = ARCHES["GQA"].replace(n_layers=1)
+    model, peaks = small_model(arch), []
+    q, k = torch.randn(1, 12, 1024, 10), torch.randn(1, 4, 1024, 10)
+    tap = Reduce("*.pattern", kind=kind, model=model)
+
+    def run() -> None:
+        tap.attended("layers.0.attention.", q, k)
+
+    run()
+    peaks = measure_peak(run, torch.device("cpu")).peak_bytes
+    assert peaks is not None
+    assert peaks < 16 * 10**6
+    assert peaks < attention_bytes(AttentionShape(1, 1024, 1024, 12, 4, 10, "fp32", "fp32"), "naive") / 6
+
+
+def test_it_runs_in_inference_mode_and_is_read_outside() -> None:
+    model = small_model(ARCHES["GQA"])
+    with torch.inference_mode(), capture(model, "embed", reduce="mean") as got:
+        model(some_tokens(2, 5))
+    model(some_tokens(2, 5), tap=got)
+    assert got["embed"].shape == ()
+
+
+def test_another_kind_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="reduce must be one of mean, rms"):
+        capture(small_model(ARCHES["GQA"]), "embed", reduce="median").__enter__()
+
+
+def test_nothing_waits_for_the_device() -> None:
+    """No operation of a pass copies to the host, as a CUDA graph demands."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen: set[str] = set()
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            seen.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    model = small_model(ARCHES["GQA"])
+    taps = [Reduce("*" if kind != "entropy" else "*.pattern", kind=kind, model=model) for kind in KINDS]
+    with torch.no_grad(), Seen():
+        for tap in taps:
+            model(some_tokens(2, 5), tap=tap)
+    # The model itself asks for the range of its tokens on a CPU, and only there.
+    waits = {"_local_scalar_dense", "item", "nonzero", "unique", "masked_select", "_unique2", "bincount"}
+    assert "aminmax" in seen
+    assert not (seen & waits) - {"_local_scalar_dense"}

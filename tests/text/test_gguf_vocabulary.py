@@ -1,0 +1,95 @@
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llamalab.errors import FormatError, MissingError
+from llamalab.text import PieceTokenizer, SentencePieceTokenizer, decode, load_tokenizer, tokenizer_of
+
+pytestmark = pytest.mark.shared
+
+
+def write(path: Path, source: sentencepiece.SentencePieceProcessor | None, **changes: Any) -> Path:
+    """A GGUF file with no tensor and the vocabulary of a sentencepiece model."""
+    writer = gguf.GGUFWriter(path, "llama")
+    if source is not None:
+        ids = range(source.vocab_size())
+        kinds = [
+            2 if source.is_unknown(i) else 3 if source.is_control(i) else 6 if source.is_byte(i) else 1 for i in ids
+        ]
+        words: dict[str, Any] = {
+            "model": "llama",
+            "list": [source.id_to_piece(i).encode() for i in ids],
+            "scores": [source.get_score(i) for i in ids],
+            "types": kinds,
+            "bos": 1,
+        } | changes
+        writer.add_tokenizer_model(words["model"])
+        writer.add_token_list(words["list"])
+        writer.add_token_scores(words["scores"])
+        writer.add_token_types(words["types"])
+        if words["bos"] is not None:
+            writer.add_bos_token_id(words["bos"])
+        writer.add_eos_token_id(2)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def reference(shared_real: Path) -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_file=str(shared_real / "tokenizer.model"))
+
+
+@pytest.fixture(scope="module")
+def path(reference: sentencepiece.SentencePieceProcessor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("gguf") / "vocabulary.gguf", reference)
+
+
+def test_its_own_vocabulary_is_the_tokenizer(path: Path, reference: sentencepiece.SentencePieceProcessor) -> None:
+    tokenizer = load_tokenizer(path)
+    assert isinstance(tokenizer, PieceTokenizer)
+    assert (tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id) == (32_000, 1, 2)
+    assert tokenizer_of(path).encode("Hi") == tokenizer.encode("Hi")
+
+    @given(text=st.text(max_size=60) | st.text(st.sampled_from("  ▁aehtnd.<>0x41sé日本語😀"), max_size=60))
+    @settings(max_examples=150, deadline=None)
+    def check(text: str) -> None:
+        expected = reference.encode(text)
+        assert tokenizer.encode(text) == expected
+        assert decode(tokenizer, expected) == reference.decode(expected)
+
+    check()
+
+
+def test_a_vocabulary_that_is_none_is_refused(shared_real: Path, tmp_path: Path) -> None:
+    small = sentencepiece.SentencePieceProcessor(model_file=str(shared_real / "tokenizer.model"))
+    count = small.vocab_size()
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"model": "gpt2"}, "of kind 'llama'"),
+        ({"bos": None}, "name the ids of BOS and EOS"),
+        ({"scores": [float("nan")] * count}, "must be finite"),
+        ({"list": [b"\xff"] * count}, "must be UTF-8"),
+        ({"types": [6] * count}, "a byte piece must be"),
+    ]
+    for changes, message in bad:
+        with pytest.raises(FormatError, match=message):
+            load_tokenizer(write(tmp_path / "bad.gguf", small, **changes))
+    with pytest.raises(FormatError, match=r"tokenizer\.ggml\.tokens"):
+        load_tokenizer(write(tmp_path / "none.gguf", None))
+
+
+def test_the_tokenizer_in_or_beside_a_checkpoint(shared_real: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"any")
+    with pytest.raises(MissingError, match="has none; name one with --tokenizer"):
+        tokenizer_of(tmp_path / "model.bin")
+    (tmp_path / "tokenizer.model").symlink_to(shared_real / "tokenizer.model")
+    assert isinstance(tokenizer_of(tmp_path / "model.bin"), SentencePieceTokenizer)
+    assert isinstance(tokenizer_of(tmp_path), SentencePieceTokenizer)
+    assert isinstance(load_tokenizer(tmp_path), SentencePieceTokenizer)
