@@ -7,13 +7,15 @@ buffer, `dynamic` grows by torch.cat, `int8` stores 8 bits and a scale per token
 position is that of a model of random weights with 8 KiB of cache per token; equality of tokens and the
 error of int8 are those of a trained checkpoint, stories260K. FLOPs are counted under naive attention,
 as torch counts none for the fused kernel on a CPU; bytes are those of the inputs and outputs of every
-operation that is no view, a table that is gathered from counted by its rows.
+operation that is no view, a table that is gathered from counted by its rows. All runs on one thread: two
+on a machine that others use too would measure how they wait for each other.
 """
 
 import argparse
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -226,6 +228,17 @@ def call_s() -> float:
     return step_s / sum(op.count for op in forward_ops(arch, new_tokens=1, dtype=DTYPE))
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread in here, as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _ops(kind: str, position: int) -> tuple[Op, ...]:
     if kind == "none":
         ops = forward_ops(ARCH, new_tokens=position, dtype=DTYPE)
@@ -278,7 +291,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=SHARED, help="with stories260K.bin, .story.txt and tok512.bin")
     folder = parser.parse_args().folder
-    predicted, measured, texts = predict(roofs()), measure(), compare_texts(folder)
+    with one_thread():
+        predicted, measured, texts = predict(roofs()), measure(), compare_texts(folder)
     _print_table(predicted, measured)
     conclusion = conclude(predicted, measured, texts)
     print(f"\n{conclusion}\n")

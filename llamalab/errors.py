@@ -28,9 +28,9 @@ class InputError(LlamaLabError, ValueError):
 class UnknownNameError(InputError):
     """A name that is in no table.
 
-    >>> raise UnknownNameError("model", "7B-chat", ["7b", "13b", "70b"])
+    >>> raise UnknownNameError("model", "13B", ["7b", "13b", "70b"])
     Traceback (most recent call last):
-    llamalab.errors.UnknownNameError: model must be one of 7b, 13b, 70b; got '7B-chat'; did you mean 7b?
+    llamalab.errors.UnknownNameError: model must be one of 7b, 13b, 70b; got '13B'; did you mean 13b?
     """
 
     def __init__(self, what: str, given: str, known: Iterable[str], *, hint: str = "") -> None:

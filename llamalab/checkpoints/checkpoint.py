@@ -64,7 +64,7 @@ class Survey(NamedTuple):
 
 def weights_of(model: Transformer) -> Weights:
     """The weights of a model in memory."""
-    state = model.state_dict()
+    state: dict[str, Tensor] = model.state_dict()
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
         return state[name].to(device=device, dtype=dtype)
@@ -96,7 +96,8 @@ def check_shapes(arch: LlamaArch, stored: dict[str, tuple[int, ...]], file_name:
             raise FormatError(f"the checkpoint must hold {theirs}, which its architecture needs; it has none")
         if stored[theirs] != shape:
             raise FormatError(
-                f"{theirs} must have the shape {_times(shape)} that the architecture gives; got {_times(stored[theirs])}"
+                f"{theirs} must have the shape {_times(shape)} that the architecture gives; "
+                f"got {_times(stored[theirs])}"
             )
 
 

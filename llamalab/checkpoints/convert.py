@@ -40,7 +40,10 @@ class Wishes(NamedTuple):
     tokenizer: str | None = None
 
 
-def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: str, wishes: Wishes = Wishes()) -> str:
+AS_IT_IS = Wishes()
+
+
+def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: str, wishes: Wishes = AS_IT_IS) -> str:
     """Write the checkpoint `source` as format `to`; a sentence on what was written.
 
     Raises UnknownNameError for a format, InputError where the target exists or cannot hold the model, and
@@ -132,20 +135,11 @@ def _words(source: Path, wishes: Wishes) -> Vocabulary | None:
 def _new_folder(source: Path, target: Path, fill: Callable[[Path], None]) -> None:
     """A folder that takes its name when it is whole, with the tokenizer's files of the source."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as outer:
+        aside = Path(outer) / target.name
+        aside.mkdir()
         fill(aside)
         for name in _BESIDE:
             if source.is_dir() and (source / name).is_file():
                 shutil.copyfile(source / name, aside / name)
-        aside.chmod(0o777 & ~_umask())
         aside.rename(target)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

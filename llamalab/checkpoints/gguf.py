@@ -132,7 +132,7 @@ def _setting(settings: dict[str, Value], key: str, default: Any = None) -> Any:
 
 
 def _kinds() -> dict[int, tuple[str, int, int]]:
-    """ggml's number of a kind to its name, elements and bytes of a block."""
+    """Number of a kind in ggml to its name, elements and bytes of a block."""
     gguf = package()
     return {int(kind): (kind.name, *sizes) for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
 

@@ -90,7 +90,9 @@ def _type(model: Any, index: int) -> int:
 def _fitted(words: Vocabulary, size: int) -> Vocabulary:
     missing = size - len(words.pieces)
     if missing < 0:
-        raise InputError(f"the vocabulary must fit the model's {size:,} embeddings; it has {len(words.pieces):,} pieces")
+        raise InputError(
+            f"the vocabulary must fit the model's {size:,} embeddings; it has {len(words.pieces):,} pieces"
+        )
     return words._replace(
         pieces=[*words.pieces, *(b"<unused%d>" % index for index in range(missing))],
         scores=[*words.scores, *[0.0] * missing],

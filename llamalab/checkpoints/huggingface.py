@@ -72,11 +72,9 @@ def write_huggingface(
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     by_name = {hf_name(name): name for name in model_shapes(arch)}
     shapes = model_shapes(arch)
-    entries = [
-        stored_as(theirs, shapes[ours], dtype or weights.dtype_of(ours)) for theirs, ours in by_name.items()
-    ]
+    entries = [stored_as(theirs, shapes[ours], dtype or weights.dtype_of(ours)) for theirs, ours in by_name.items()]
     groups = _in_shards(entries, shard_bytes)
-    index = {}
+    index: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
         last = len(groups)
         name = "model.safetensors" if last == 1 else f"model-{number:05d}-of-{last:05d}.safetensors"
@@ -163,7 +161,9 @@ def _remarks(config: dict[str, Any]) -> tuple[str, ...]:
 
 def _complete(path: Path, config: dict[str, Any], where: dict[str, _File], tensors: dict[str, Stored]) -> Weights:
     if config.get("quantization_config"):
-        raise FormatError("a checkpoint must not be quantised by its config.json; use one in safetensors of bf16 or fp16")
+        raise FormatError(
+            "a checkpoint must not be quantised by its config.json; use one in safetensors of bf16 or fp16"
+        )
     arch = read_arch(str(path / "config.json"))
     extra = set(tensors) - {hf_name(name) for name in model_shapes(arch.replace(tied_embeddings=False))}
     if extra:

@@ -144,7 +144,10 @@ def _sorted_out(
                 raise FormatError(f"{down} and lora_B must be (r, {columns[0]:,}) and ({rows:,}, r); got "
                                   f"{down_shape} and {up_shape}")  # fmt: skip
             up_OR = tensor(up)
-            pairs[name] = (tensor(down), halves_to_pairs(up_OR, rotated_heads(name, arch)) if is_rotated(name) else up_OR)
+            pairs[name] = (
+                tensor(down),
+                halves_to_pairs(up_OR, rotated_heads(name, arch)) if is_rotated(name) else up_OR,
+            )
         elif whole in shapes and name in _PER_TOKEN:
             if shapes[whole][1:] != tuple(columns) or not shapes[whole][0]:
                 raise FormatError(f"{whole} must have rows of {columns[0]:,}; got {shapes[whole]}")

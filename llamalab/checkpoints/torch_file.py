@@ -38,19 +38,18 @@ _ALLOWED = frozenset(
     }
 )
 # Every opcode that torch's own pickles of tensors have; it has others for what they do not hold.
-_OPCODES = frozenset(
-    "PROTO STOP MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS APPEND APPENDS "
-    "BINGET LONG_BINGET BINPUT LONG_BINPUT BINUNICODE SHORT_BINSTRING BININT BININT1 BININT2 LONG1 BINFLOAT NONE "
-    "NEWTRUE NEWFALSE GLOBAL REDUCE BUILD BINPERSID".split()
-)
-
-
+_OPCODES = frozenset((
+    "PROTO", "STOP", "MARK", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
+    "SETITEM", "SETITEMS", "APPEND", "APPENDS", "BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "BINUNICODE",
+    "SHORT_BINSTRING", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE", "NEWTRUE", "NEWFALSE",
+    "GLOBAL", "REDUCE", "BUILD", "BINPERSID"
+))  # fmt: skip
 _PUTS, _GETS = ("BINPUT", "LONG_BINPUT"), ("BINGET", "LONG_BINGET")
 _FULL_TUPLES = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
 _MADE = frozenset(
-    (*_FULL_TUPLES, "EMPTY_TUPLE", "EMPTY_DICT", "EMPTY_LIST", "GLOBAL", "BINUNICODE", "SHORT_BINSTRING", "LONG1")
-    + ("REDUCE", "BINPERSID")
-)
+    (*_FULL_TUPLES, "EMPTY_TUPLE", "EMPTY_DICT", "EMPTY_LIST", "GLOBAL", "BINUNICODE", "SHORT_BINSTRING", "LONG1",
+     "REDUCE", "BINPERSID")
+)  # fmt: skip
 
 
 def is_torch_file(path: Path) -> bool:
@@ -138,7 +137,9 @@ def _check_pickle(data: bytes) -> None:
     for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
         name = opcode.name
         if name == "GLOBAL" and tuple(str(argument).split(" ", 1)) not in _ALLOWED:
-            raise FormatError(f"a pickle of tensors must name nothing but tensors; it names {argument!r} and is refused")
+            raise FormatError(
+                f"a pickle of tensors must name nothing but tensors; it names {argument!r} and is refused"
+            )
         if name not in _OPCODES or (name in _PUTS and before not in _MADE) or (name in _GETS and argument in tuples):
             raise FormatError(f"a pickle of tensors must be built as torch builds it; {name} after {before} is refused")
         if name in _PUTS and before in _FULL_TUPLES:

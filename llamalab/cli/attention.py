@@ -100,20 +100,15 @@ def _measure(args: argparse.Namespace, shapes: list[AttentionShape]) -> "list[La
     import torch
 
     from llamalab.attention import get_backend
-    from llamalab.measure.allocator import keep_freed_memory
-    from llamalab.measure.attention_lab import run_lab
-    from llamalab.measure.clock import clock_for
-    from llamalab.measure.machine import resolve_device
-    from llamalab.measure.roofs import Machine
+    from llamalab.measure.attention_lab import lab_machine, run_lab
     from llamalab.measure.timer import Plan
 
     backends = [get_backend(name.strip()) for name in args.backend.split(",")]
-    device = resolve_device(args.device)
-    if device.type == "cpu" and not keep_freed_memory():
-        note("this C library cannot be told to keep freed memory: naive times will scatter")
-    machine = Machine(device, clock_for(device), args.dtype)
+    machine, remark = lab_machine(args.device, args.dtype, shapes)
+    if remark:
+        note(remark)
     with torch.inference_mode():
-        return run_lab(machine, shapes, backends, Plan(1.0, args.rounds, 100), lambda label: _progress(label))
+        return run_lab(machine, shapes, backends, Plan(1.0, args.rounds, 100), _progress)
 
 
 def _progress(label: str) -> None:

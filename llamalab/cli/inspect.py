@@ -93,9 +93,10 @@ def _oddities(arch: LlamaArch) -> list[str]:
 
 
 def _lead(data: dict[str, Any], arch: LlamaArch | None) -> list[str]:
+    count = len(data["tensors"])
     lead = [
         f"{data['path']}: {data['kind']}",
-        f"  {len(data['tensors']):,} tensor{'' if len(data['tensors']) == 1 else 's'}, {data['parameters']:,} stored values, "
+        f"  {count:,} tensor{'' if count == 1 else 's'}, {data['parameters']:,} stored values, "
         f"{format_bytes(data['weight_bytes'])} ({data['weight_bytes']:,} bytes)",
     ]
     if arch is None:

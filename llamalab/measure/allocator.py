@@ -13,9 +13,19 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 _NEVER = 2**31 - 1
 
 
-def keep_freed_memory() -> bool:
-    """Have this process keep the memory that it frees, from now on; False where the C library cannot."""
+def keep_freed_memory(touch_bytes: int = 0) -> bool:
+    """Have this process keep the memory that it frees, from now on; False where the C library cannot.
+
+    `touch_bytes` are fetched at once, so that no later call of that size has to.
+    """
     if platform.libc_ver()[0] != "glibc":
         return False
-    mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, _NEVER))
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    kept = bool(libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, _NEVER))
+    if kept and touch_bytes:
+        block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(touch_bytes)))
+        if block:
+            ctypes.memset(block, 0, touch_bytes)
+        libc.free(block)
+    return kept

@@ -6,15 +6,20 @@ from typing import NamedTuple
 
 import torch
 
+from llamalab.analytic.activations import attention_bytes
 from llamalab.analytic.attention import AttentionShape, flash_step, naive_steps, total
 from llamalab.attention import Backend
-from llamalab.measure.attention import measure_attention
+from llamalab.measure.allocator import keep_freed_memory
+from llamalab.measure.attention import input_bytes, measure_attention
 from llamalab.measure.attention_rates import Forecast, forecast, kernel_peak_bytes
+from llamalab.measure.clock import clock_for
+from llamalab.measure.machine import available_bytes, resolve_device
 from llamalab.measure.roofs import Machine
 from llamalab.measure.timer import Plan, paired_ratio
 from llamalab.records import AttentionPoint
 
 Progress = Callable[[str], None]
+_SETTLED = 3  # times the largest call: what the heap needs so that calls of all sizes find room in it
 
 
 class LabRow(NamedTuple):
@@ -64,6 +69,18 @@ def run_lab(
         points = measure_attention(machine, shape, backends, plan)
         rows += _rows(shape, points, costs[family], backends)
     return rows
+
+
+def lab_machine(device: str, dtype: str, shapes: list[AttentionShape]) -> tuple[Machine, str | None]:
+    """The machine to measure on, prepared so that times repeat, and a remark where it could not be."""
+    place = resolve_device(device)
+    machine = Machine(place, clock_for(place), dtype)
+    if place.type != "cpu":
+        return machine, None
+    largest = max(attention_bytes(shape, "naive") + input_bytes(shape) for shape in shapes)
+    if keep_freed_memory(min(_SETTLED * largest, available_bytes(place) // 2)):
+        return machine, None
+    return machine, "this C library cannot be told to keep freed memory: naive times will scatter"
 
 
 def crossover(rows: Iterable[LabRow], *, predicted: bool = False) -> int | None:

@@ -126,7 +126,7 @@ class Transformer(nn.Module):
             "dtype": None if dtype is None else activation_dtype(dtype),
             "device": None if device is None else torch_device(device),
         }
-        self.tok_embeddings = nn.Embedding(arch.vocab_size, arch.dim, **like)
+        self.tok_embeddings = _embedding(torch.empty(arch.vocab_size, arch.dim, **like))
         blocks = (TransformerBlock(arch, layer, self.backend, **like) for layer in range(arch.n_layers))
         self.layers = nn.ModuleList(blocks)
         self.norm = RMSNorm(arch.dim, arch.norm_eps, **like)
@@ -173,12 +173,22 @@ class Transformer(nn.Module):
         x_BTD = self.norm(x_BTD)
         if tap is not None:
             x_BTD = tap("final_norm", x_BTD)
-        logits_BTV: Tensor = self.output(x_BTD if logits == "all" else x_BTD[:, -1:]).float()
+        logits_BTV: Tensor = self.output(x_BTD if logits == "all" else _last_position(x_BTD)).float()
         if tap is not None:
             logits_BTV = tap("logits", logits_BTV)
         if cache is not None:
             cache.advance(new_tokens)
         return logits_BTV
+
+
+def _embedding(table_VD: Tensor) -> nn.Embedding:
+    # torch's own initialisation of a table on meta would load its compiler: a second and a half for nothing.
+    return nn.Embedding.from_pretrained(table_VD if table_VD.is_meta else nn.init.normal_(table_VD), freeze=False)
+
+
+def _last_position(x_BTD: Tensor) -> Tensor:
+    """x_B1D with strides of its own: oneDNN repacks the whole weight for a row that keeps the stride of T tokens."""
+    return x_BTD[:, -1:].clone(memory_format=torch.contiguous_format)
 
 
 def _check_tokens(tokens_BT: Tensor, vocab_size: int) -> None:

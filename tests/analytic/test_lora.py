@@ -8,7 +8,15 @@ from llamalab.errors import InputError
 from llamalab.presets import PRESETS
 from tests.checkpoints.samples import ARCH
 
-HF = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
+HF = {
+    "q": "q_proj",
+    "k": "k_proj",
+    "v": "v_proj",
+    "o": "o_proj",
+    "gate": "gate_proj",
+    "up": "up_proj",
+    "down": "down_proj",
+}
 
 
 @pytest.mark.parametrize(

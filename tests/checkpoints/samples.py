@@ -76,7 +76,11 @@ def write_config(folder: Path, arch: LlamaArch, **changes: Any) -> None:
 
 
 def write_gguf_sample(
-    path: Path, model: Transformer, kinds: dict[str, str] | None = None, words: list[bytes] | None = None, **settings: Any
+    path: Path,
+    model: Transformer,
+    kinds: dict[str, str] | None = None,
+    words: list[bytes] | None = None,
+    **settings: Any,
 ) -> dict[str, Tensor]:
     """A file of the gguf package's writer and quantiser; what its own dequantiser makes of it, by Meta's names."""
     import gguf

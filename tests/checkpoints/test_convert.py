@@ -105,7 +105,9 @@ def test_a_vocabulary_and_another_size(tmp_path: Path) -> None:
         ("hf", Wishes(vocab_size=10**9), InputError),
     ],
 )
-def test_what_cannot_be_done_leaves_nothing(tmp_path: Path, to: str, wishes: Wishes, error: type[LlamaLabError]) -> None:
+def test_what_cannot_be_done_leaves_nothing(
+    tmp_path: Path, to: str, wishes: Wishes, error: type[LlamaLabError]
+) -> None:
     source = make("hf", tmp_path / "source")
     with pytest.raises(error):
         convert(source, tmp_path / "out", to, wishes)

@@ -64,7 +64,9 @@ def test_kinds_that_the_package_only_reads(tmp_path: Path, kind: str) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gguf, "quantize", random_blocks)
-        kept = write_gguf_sample(path, random_model(BLOCKS), {"attention.wo": kind, "feed_forward.w2": kind, "*": "Q8_0"})
+        kept = write_gguf_sample(
+            path, random_model(BLOCKS), {"attention.wo": kind, "feed_forward.w2": kind, "*": "Q8_0"}
+        )
     assert kept["layers.0.attention.wo.weight"].shape == (rows, rows)
     assert kept["layers.0.attention.wo.weight"].unique().numel() > 100
     state = read(path)[1]
@@ -116,7 +118,11 @@ def test_the_packages_reader_reads_what_is_written(tmp_path: Path, words: str | 
     assert reader.get_field("llama.attention.head_count_kv").contents() == 2
     for name, weight in model.state_dict().items():
         module = name.removesuffix(".weight")
-        theirs = f"blk.{module.split('.')[1]}.{GGUF_NAMES[module.split('.', 2)[2]]}" if "layers" in name else GGUF_NAMES[module]
+        theirs = (
+            f"blk.{module.split('.')[1]}.{GGUF_NAMES[module.split('.', 2)[2]]}"
+            if "layers" in name
+            else GGUF_NAMES[module]
+        )
         tensor = stored[f"{theirs}.weight"]
         values = gguf.dequantize(tensor.data, tensor.tensor_type)
         torch.testing.assert_close(torch.from_numpy(np.array(values)), weight.float(), rtol=0, atol=0)
@@ -127,7 +133,13 @@ def test_the_packages_reader_reads_what_is_written(tmp_path: Path, words: str | 
         ours = vocabulary(path)
         assert ours.pieces[:32_000] == vocab.pieces
         assert ours.scores[:32_000] == pytest.approx(vocab.scores)
-        assert (ours.types[:4], ours.types[259], ours.bos_id, ours.eos_id, ours.unknown_id) == ([2, 3, 3, 6], 1, 1, 2, 0)
+        assert (ours.types[:4], ours.types[259], ours.bos_id, ours.eos_id, ours.unknown_id) == (
+            [2, 3, 3, 6],
+            1,
+            1,
+            2,
+            0,
+        )
         assert ours.add_bos
 
 

@@ -57,7 +57,9 @@ def test_what_transformers_saves_loads_with_its_logits(tmp_path: Path, arch: Lla
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("arch", [ARCH, TIED, ARCH.replace(rope_theta=1e6, norm_eps=1e-6)], ids=["untied", "tied", "theta"])
+@pytest.mark.parametrize(
+    "arch", [ARCH, TIED, ARCH.replace(rope_theta=1e6, norm_eps=1e-6)], ids=["untied", "tied", "theta"]
+)
 def test_transformers_loads_what_is_written(tmp_path: Path, arch: LlamaArch) -> None:
     from transformers import LlamaForCausalLM
 
@@ -84,7 +86,10 @@ def test_what_is_written_is_what_the_safetensors_package_reads(tmp_path: Path) -
 def test_bin_and_both_spellings_of_rope(tmp_path: Path) -> None:
     model = random_model(ARCH.replace(rope_theta=5e5), torch.float16)
     torch.save(hf_named(model, ARCH), tmp_path / "pytorch_model.bin")
-    for rope in ({"rope_theta": 5e5, "rope_scaling": None}, {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}):
+    for rope in (
+        {"rope_theta": 5e5, "rope_scaling": None},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+    ):
         write_config(tmp_path, ARCH, **{"rope_theta": 1.0} | rope)
         arch, state = read(tmp_path)
         assert arch.rope_theta == 5e5
@@ -134,7 +139,9 @@ def test_what_is_no_llama_2(tmp_path: Path, changes: dict[str, Any], message: st
         load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "sub/model.safetensors", "none.safetensors", ".."])
+@pytest.mark.parametrize(
+    "name", ["../model.safetensors", "/etc/passwd", "sub/model.safetensors", "none.safetensors", ".."]
+)
 def test_an_index_leads_nowhere_else(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "folder"
     write_config(folder, ARCH)

@@ -37,7 +37,9 @@ def adapter(folder: Path, tensors: dict[str, torch.Tensor], **changes: Any) -> P
 
 @pytest.mark.reference
 @pytest.mark.filterwarnings("ignore")  # PEFT's own, of packages it may use
-@pytest.mark.parametrize("settings", [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 5}}], ids=["plain", "rs", "ranks"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 5}}], ids=["plain", "rs", "ranks"]
+)
 def test_what_peft_saves_gives_the_logits_of_peft(tmp_path: Path, settings: dict[str, Any]) -> None:
     import peft
 
@@ -99,7 +101,11 @@ def good() -> dict[str, torch.Tensor]:
         (good() | {MODULE.format(0, "q_proj", "B"): torch.ones(24, 3)}, {}, r"\(24, r\)"),
         (good() | {MODULE.format(0, "q_proj", "A"): torch.ones(2, 23)}, {}, r"\(r, 24\)"),
         ({}, {}, "must hold pairs .* got none"),
-        (good() | {"base_model.model.model.embed_tokens.weight": torch.ones(51, 24)}, {}, "tok_embeddings.weight of one size"),
+        (
+            good() | {"base_model.model.model.embed_tokens.weight": torch.ones(51, 24)},
+            {},
+            "tok_embeddings.weight of one size",
+        ),
     ],
 )
 def test_adapters_that_do_not_belong(

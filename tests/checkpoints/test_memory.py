@@ -9,9 +9,9 @@ import pytest
 from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
+from llamalab.checkpoints.gguf_write import write_gguf
 from llamalab.checkpoints.huggingface import write_huggingface
 from llamalab.checkpoints.meta import write_meta
-from llamalab.checkpoints.gguf_write import write_gguf
 from llamalab.model import build
 
 # As many layers as 7B, so that what is kept of each shows: a second copy would be 235 MB.

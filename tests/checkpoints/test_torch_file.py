@@ -74,9 +74,10 @@ def test_a_zip_bomb_is_not_unpacked(path: Path) -> None:
 
 
 def test_two_members_of_one_name(path: Path) -> None:
-    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "w") as file:
+    with zipfile.ZipFile(path, "w") as file:
         file.writestr("archive/data.pkl", b"N.")
-        file.writestr("archive/data.pkl", pickle.dumps(Call(os.mkdir, "x"), 2))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            file.writestr("archive/data.pkl", pickle.dumps(Call(os.mkdir, "x"), 2))
     with pytest.raises(FormatError, match="two members of one name"):
         read_torch_file(path)
 
@@ -85,7 +86,7 @@ def test_a_second_directory_in_a_comment(path: Path) -> None:
     torch.save({"a": torch.ones(2)}, path)
     with zipfile.ZipFile(path, "a") as file:
         file.comment = b"PK"
-    with pytest.raises(FormatError, match="archive of torch.save must have"):
+    with pytest.raises(FormatError, match="must have at most"):
         read_torch_file(path)
 
 

@@ -68,9 +68,15 @@ def test_layers_are_a_set_and_leave_what_is_in_no_layer() -> None:
 
 
 @pytest.mark.parametrize("attention", ["naive", "sdpa"])
-@pytest.mark.parametrize(("tokens", "rows"), [(-1, [8]), (slice(2, 8, 3), [2, 5]), ([0, 7, 3], [0, 7, 3]), (None, [*range(9)])])
-@pytest.mark.parametrize(("heads", "kept"), [(2, [2]), (slice(1, 3), [1, 2]), ([3, -4], [3, 0]), (None, None)])
-def test_tokens_and_heads_are_parts_of_the_whole(attention: str, tokens: Any, rows: list[int], heads: Any, kept: Any) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "rows"), [(-1, [8]), (slice(2, 8, 3), [2, 5]), ([0, 7, 3], [0, 7, 3]), (None, [*range(9)])]
+)
+@pytest.mark.parametrize(
+    ("heads", "kept"), [(2, [2]), (slice(1, 3), [1, 2]), ([3, -4], [3, -4]), (None, slice(None))]
+)
+def test_tokens_and_heads_are_parts_of_the_whole(
+    attention: str, tokens: Any, rows: list[int], heads: Any, kept: Any
+) -> None:
     """Scores and pattern are recomputed for the asked rows and heads only; the rest are views or copies of rows."""
     model = small_model(ARCHES["GQA"], attention=attention)
     ids, whole, part = some_tokens(2, 9), Capture("*"), Capture("*", tokens=tokens, heads=heads)
@@ -78,12 +84,12 @@ def test_tokens_and_heads_are_parts_of_the_whole(attention: str, tokens: Any, ro
     model(ids, tap=part)
     assert set(part.tensors) == set(whole.tensors)
     for name, tensor in whole.tensors.items():
-        expected = tensor if tensor.dim() == 3 or kept is None else tensor[:, [h % tensor.shape[1] for h in kept] if heads != [3, -4] else [3, tensor.shape[1] - 4]]
+        expected = tensor if tensor.dim() == 3 else tensor[:, kept]
         expected = expected if name.endswith("_cache") else expected[..., rows, :]
         torch.testing.assert_close(part.tensors[name], expected, rtol=0, atol=1e-5, msg=lambda s, n=name: f"{n}: {s}")
 
 
-def test_few_rows_cost_few_products(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_rows_cost_few_products() -> None:
     """One row of one head under fused attention: S products, and the whole score matrix is never made."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -101,7 +107,6 @@ def test_few_rows_cost_few_products(monkeypatch: pytest.MonkeyPatch) -> None:
         model(some_tokens(1, 61), tap=tap)
     assert tap.tensors["layers.0.attention.pattern"].shape == (1, 1, 1, 61)
     assert largest < 12 * 61 * 61
-    assert largest == 61 * 182  # the feed-forward network's own
 
 
 @pytest.mark.parametrize("heads", [12, [0, -13]])
