@@ -18,7 +18,7 @@ not read here: they are what the constants are scored on (experiments/accuracy.p
 import csv
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ import numpy as np
 from llamalab.analytic.attention import AttentionShape, flash_step
 from llamalab.analytic.parallel import all_reduce_bytes
 from llamalab.hardware import HardwareSpec, find_hardware
+from llamalab.measure.fit import minimum_within, predicted_s
 from llamalab.presets import PRESETS
 
 DEVICES = ("a100-80gb-sxm", "h100-80gb-sxm", "h200-141gb-sxm")
@@ -191,55 +192,27 @@ def _figure(key: str, text: str) -> Any:
 
 def model(data: Kernels, spec: HardwareSpec, kind: str, constants: np.ndarray) -> np.ndarray:
     """Predicted seconds."""
-    t0, compute, memory, q = constants
     bandwidth = (spec.interconnect_bytes_per_s or math.inf) / 2 if kind == "collective" else spec.bandwidth_bytes_per_s
-    x = data.flops / ((spec.peak_flops_per_s["bf16"] or math.inf) * compute)
-    y = data.bytes / (bandwidth * memory)
-    predicted: np.ndarray = data.launches * t0 + (x**q + y**q) ** (1 / q)
-    return predicted
+    compute_s = data.flops / (spec.peak_flops_per_s["bf16"] or math.inf)
+    # Several kernels one after another: t0 each.
+    return predicted_s(compute_s, data.bytes / bandwidth, constants) + (data.launches - 1) * constants[0]
 
 
 def fit(data: Kernels, spec: HardwareSpec, kind: str) -> tuple[np.ndarray, float]:
     """The constants within their limits, and the mean absolute relative error of single kernels."""
-    high = HIGH[kind]
 
-    def loss(raw: np.ndarray) -> float:
-        inside = np.clip(raw, LOW, high)
+    def loss(inside: np.ndarray) -> float:
         predicted = model(data, spec, kind, inside)
         if data.layer_s is None:
             error = np.abs(np.log(predicted / data.time_s))
         else:
             error = np.abs(predicted - data.time_s) / (data.time_s + data.layer_s)
-        return float(np.average(error, weights=data.weight) + np.sum(np.abs(raw - inside) / high))
+        return float(np.average(error, weights=data.weight))
 
-    best = np.clip(nelder_mead(loss, START, step=START / 5), LOW, high)
+    best = minimum_within(loss, START, low=LOW, high=HIGH[kind])
     if not data.flops.any():
         best[[1, 3]] = 1.0  # nothing was computed: these two have no effect
     return best, float(np.mean(np.abs(model(data, spec, kind, best) / data.time_s - 1)))
-
-
-def nelder_mead(loss: Callable[[np.ndarray], float], start: np.ndarray, *, step: np.ndarray) -> np.ndarray:
-    """The minimum of `loss` near `start`; restarted twice because a simplex can collapse."""
-    for _ in range(3):
-        start = _simplex(loss, [start, *(start + np.eye(len(start))[i] * step[i] for i in range(len(start)))])
-    return start
-
-
-def _simplex(loss: Callable[[np.ndarray], float], points: list[np.ndarray], iterations: int = 400) -> np.ndarray:
-    ranked = sorted(((loss(point), i, point) for i, point in enumerate(points)), key=lambda entry: entry[:2])
-    for tie in range(len(points), len(points) + iterations):
-        worst = ranked[-1]
-        centre = np.mean([point for _, _, point in ranked[:-1]], axis=0)
-        moves = [centre + scale * (centre - worst[2]) for scale in (1.0, 2.0, -0.5)]
-        tried = min(((loss(move), tie, move) for move in moves), key=lambda entry: entry[0])
-        if tried[0] < worst[0]:
-            ranked[-1] = tried
-        else:
-            best = ranked[0][2]
-            shrunk = [best + 0.5 * (point - best) for _, _, point in ranked]
-            ranked = [(loss(point), i, point) for i, point in enumerate(shrunk)]
-        ranked.sort(key=lambda entry: entry[:2])
-    return ranked[0][2]
 
 
 def fit_device(folder: Path, device: str) -> dict[str, tuple[np.ndarray, int, float]]:

@@ -1,6 +1,6 @@
 """QUESTION: what does sharing KV heads buy in decode? MHA, GQA and MQA over batch, until memory ends.
 
-    python -m experiments.gqa_groups [--device auto|cpu|cuda] [--memory 256MiB] [--context 1024] [--attention naive] [--dtype fp32]
+    python -m experiments.gqa_groups [--device cpu] [--memory 256MiB] [--context 1024] [--attention naive]
 
 Predicted: KV bytes, the largest batch whose cache fits, and tokens/s as batch over the bytes that a step
 streams (weights once, K and V of each sequence once), scaled to the first measured step. Measured: decode
@@ -39,8 +39,9 @@ def predict(context: int, memory_bytes: int, dtype: str) -> list[dict[str, Any]]
         one = kv_bytes(arch, seq=context, dtype=dtype)
         rows.append(
             {
-                "kind": attention_kind(BASE.n_heads, heads), "n_kv_heads": heads, "dtype": dtype, "kv_bytes_per_sequence": one,
-                "weight_bytes": weight_bytes(arch, dtype), "largest_batch": memory_bytes // one,
+                "kind": attention_kind(BASE.n_heads, heads), "n_kv_heads": heads, "dtype": dtype,
+                "kv_bytes_per_sequence": one, "weight_bytes": weight_bytes(arch, dtype),
+                "largest_batch": memory_bytes // one,
             }
         )  # fmt: skip
     return rows

@@ -7,8 +7,8 @@ buffer, `dynamic` grows by torch.cat, `int8` stores 8 bits and a scale per token
 position is that of a model of random weights with 8 KiB of cache per token; equality of tokens and the
 error of int8 are those of a trained checkpoint, stories260K. FLOPs are counted under naive attention,
 as torch counts none for the fused kernel on a CPU; bytes are those of the inputs and outputs of every
-operation that is no view, a table that is gathered from counted by its rows. All runs on one thread: two
-on a machine that others use too would measure how they wait for each other.
+operation that is no view, a table that is gathered from counted by its rows. All runs on one thread, and
+time is that thread's own: what others do on the machine does not count.
 """
 
 import argparse
@@ -16,8 +16,10 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from time import thread_time_ns
 from typing import Any, NamedTuple
 
 import torch
@@ -28,17 +30,18 @@ from llamalab import LlamaArch, build, load
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.analytic.roofline import Rates, predict_pass, total_s
-from llamalab.measure.clock import CpuClock
+from llamalab.measure.machine import cache_bytes
 from llamalab.measure.roofs import Machine, copy_roof, gemm_roof
-from llamalab.measure.timer import Plan, time_variants
+from llamalab.measure.timer import Plan, time_one
 from llamalab.model import DynamicKVCache, StaticKVCache, Transformer
 from llamalab.text import load_tokenizer
+from llamalab.units import format_bytes
 
 KINDS = ("none", "static", "dynamic", "int8")
 ARCH = LlamaArch(256, 4, 8, 8, 688, 512)
 POSITIONS = (64, 256, 1024, 2048)
 DTYPE = "fp32"
-PLAN = Plan(budget_s=0.4, least=3, most=25, warmup=1, warmup_s=0.0)
+PLAN = Plan(budget_s=0.4, least=3, most=60, warmup=1, warmup_s=0.0)
 GREEDY_TOKENS = 200
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "real"
 
@@ -53,6 +56,22 @@ class Step(NamedTuple):
     flops: int
     bytes: int
     time_s: float
+
+
+class ThreadClock:
+    """A clock of llamalab.measure that goes only while this thread runs."""
+
+    def __init__(self) -> None:
+        self._marks_ns: list[int] = []
+
+    def mark(self) -> None:
+        """Note this moment."""
+        self._marks_ns.append(thread_time_ns())
+
+    def read(self) -> list[float]:
+        """Seconds between successive marks, which are forgotten."""
+        marks, self._marks_ns = self._marks_ns, []
+        return [(end - start) / 1e9 for start, end in pairwise(marks)]
 
 
 class Traffic(TorchDispatchMode):
@@ -90,7 +109,7 @@ def predict(rates: dict[str, Rates]) -> list[Step]:
 
 
 def measure() -> list[Step]:
-    """The same, counted and timed; the kinds take turns, so that a slow moment slows all of them."""
+    """The same, counted and timed: kind by kind, as one evicts what another has in the processor's caches."""
     model, counted = build(ARCH, dtype=DTYPE), build(ARCH, dtype=DTYPE, attention="naive")
     tokens_BT = torch.randint(ARCH.vocab_size, (1, max(POSITIONS)), generator=torch.Generator().manual_seed(0))
     steps = []
@@ -99,21 +118,16 @@ def measure() -> list[Step]:
         for position in POSITIONS:
             caches = {kind: filled(model, kind, tokens_BT[:, : position - 1], position) for kind in KINDS}
             works = {kind: one_step(model, caches[kind], tokens_BT[:, :position]) for kind in KINDS}
-
-            def rewind(caches: dict[str, Cache | None] = caches, position: int = position) -> None:
-                for cache in caches.values():
-                    if cache is not None:
-                        cache.rewind(position - 1)
-
-            times = time_variants(works, CpuClock(), PLAN, before=rewind)
             for kind in KINDS:
+                rewind = _rewinder(caches[kind], position - 1)
+                time_s = median(time_one(works[kind], ThreadClock(), PLAN, before=rewind))
                 rewind()
                 with Traffic() as traffic:
                     works[kind]()
                 rewind()
                 with FlopCounterMode(display=False) as flops:
                     one_step(counted, caches[kind], tokens_BT[:, :position])()
-                steps.append(Step(kind, position, flops.get_total_flops(), traffic.bytes, median(times[kind])))
+                steps.append(Step(kind, position, flops.get_total_flops(), traffic.bytes, time_s))
     return steps
 
 
@@ -155,6 +169,11 @@ def conclude(predicted: list[Step], measured: list[Step], texts: dict[str, float
             *(f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}" for ratio in ratios)
         )
 
+    held, room = kv_bytes(ARCH, seq=last, dtype=DTYPE), cache_bytes(torch.device("cpu"))
+    why = (
+        f" (the {format_bytes(held)} of keys and values fit in {format_bytes(room)} of the processor's cache, which "
+        "is faster than the memory that the prediction goes by)"
+    )
     equal = all(texts[f"equal_to_none_{kind}"] == texts["tokens"] for kind in ("static", "dynamic"))
     return f"""\
 Without a cache token {last:,} takes {times("none", "time_s")} the time and {times("none", "flops")} the FLOPs of one \
@@ -162,7 +181,7 @@ with a static cache, and token {first} {times("none", "time_s", first)} the time
 With it, token {last:,} needs {times("static", "flops", of_position=first)} the FLOPs of token {first} and moves \
 {times("static", "bytes", of_position=first)} the bytes.
 Growing by concatenation moves {times("dynamic", "bytes")} the bytes at token {last:,} and takes \
-{times("dynamic", "time_s")} the time.
+{times("dynamic", "time_s")} the time{why if held < room else ""}.
 Int8 that is decoded ahead of attention moves {times("int8", "bytes")} the bytes and takes \
 {times("int8", "time_s")} the time: without a kernel that reads int8 it saves \
 room, {texts["bytes_per_token_int8"]:.0f} bytes a token in place of \
@@ -211,7 +230,7 @@ def perplexity(logits_TV: torch.Tensor, ids: list[int]) -> float:
 
 def roofs() -> dict[str, Rates]:
     """What this machine reaches in products and in copies, and the time of an operation that does nothing."""
-    machine = Machine(torch.device("cpu"), CpuClock(), DTYPE)
+    machine = Machine(torch.device("cpu"), ThreadClock(), DTYPE)
     peak, bandwidth = gemm_roof(machine, [(ARCH.ffn_dim, ARCH.dim)], 512).per_second, copy_roof(machine).per_second
     assert bandwidth is not None
     return dict.fromkeys(("gather", "gemm", "elementwise", "attention"), Rates(peak, bandwidth, call_s()))
@@ -224,8 +243,12 @@ def call_s() -> float:
     cache = StaticKVCache(arch, batch=1, max_tokens=1, dtype=DTYPE)
     work = one_step(model, cache, token_BT)
     with torch.inference_mode():
-        step_s = median(time_variants({"": work}, CpuClock(), Plan(0.5, 5, 200), before=cache.rewind)[""])
+        step_s = median(time_one(work, ThreadClock(), Plan(0.5, 5, 200), before=cache.rewind))
     return step_s / sum(op.count for op in forward_ops(arch, new_tokens=1, dtype=DTYPE))
+
+
+def _rewinder(cache: Cache | None, length: int) -> Callable[[], None]:
+    return lambda: None if cache is None else cache.rewind(length)
 
 
 @contextmanager
@@ -279,10 +302,13 @@ def _tensors(values: Any) -> list[torch.Tensor]:
 
 
 def _print_table(predicted: list[Step], measured: list[Step]) -> None:
-    print(f"{'':8}{'position':>9}{'GFLOP':>18}{'MB':>18}{'ms':>18}\n{'kind':17}" + f"{'predicted measured':>18}" * 3)
+    print(
+        f"{'':17}{'GFLOP':>20}{'MB':>20}{'ms':>20}\n{'kind':8}{'position':>9}"
+        + f"{'predicted':>10}{'measured':>10}" * 3
+    )
     for said, seen in zip(predicted, measured, strict=True):
         pairs = ((said.flops, seen.flops, 1e9), (said.bytes, seen.bytes, 1e6), (said.time_s, seen.time_s, 1e-3))
-        cells = "".join(f"{one / unit:9.3f}{other / unit:9.3f}" for one, other, unit in pairs)
+        cells = "".join(f"{one / unit:10.3f}{other / unit:10.3f}" for one, other, unit in pairs)
         print(f"{said.kind:8}{said.position:9,}{cells}")
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from llamalab.errors import InputError, UnknownNameError
 
 PEAK_DTYPES = ("bf16", "fp16", "tf32", "fp32", "int8", "fp8")
+CPU = "cpu"  # no row of the table: a CPU has no data sheet, it is always measured
 ACCUMULATE = {dtype: "int32" if dtype == "int8" else "fp32" for dtype in PEAK_DTYPES}
 
 
@@ -34,6 +35,7 @@ class HardwareSpec(NamedTuple):
 
     `interconnect_bytes_per_s` counts both directions. `device_names` are what its driver calls it.
     `fp16_in_fp16_flops_per_s` is the fp16 peak with fp16 accumulation where that is another one.
+    A `measured` one has no data sheet: peaks and bandwidth are what this machine reached.
     """
 
     name: str
@@ -50,6 +52,7 @@ class HardwareSpec(NamedTuple):
     device_names: tuple[str, ...] = ()
     note: str | None = None
     fp16_in_fp16_flops_per_s: float | None = None
+    measured: bool = False
 
 
 def find_hardware(name: str) -> HardwareSpec:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from llamalab.analytic.roofline import Rates
 from llamalab.errors import FormatError, InputError, MissingError, UnavailableError
-from llamalab.hardware import HardwareSpec, find_hardware
+from llamalab.hardware import HARDWARE, HardwareSpec, find_hardware
 
 TIERS = ("bound", "shipped", "calibrated")
 SCHEMA_VERSION = 1
@@ -112,7 +112,12 @@ def choose(
     Raises MissingError where there is no calibration, UnavailableError where the device has no such peak.
     """
     if tier == "calibrated":
-        return read_constants(file or default_path(spec.name), dtype)
+        return read_constants(file or default_path(spec.name, dtype), dtype)
+    if spec.measured and tier in TIERS:
+        if tier == "shipped":
+            raise UnavailableError(f"{spec.name} must be calibrated: no constants are shipped for it; drop --basis")
+        found = read_constants(file or default_path(spec.name, dtype), dtype)
+        return Constants({name: rates.bound() for name, rates in found.rates.items()}, "bound (measured roofs)", None)
     bounds = data_sheet(spec, dtype, weight_dtype or dtype)
     if tier == "bound":
         return Constants(bounds, "bound (data sheet)", None)
@@ -170,17 +175,25 @@ def nearest_fitted(spec: HardwareSpec) -> str:
     return spec.name if spec.name in SHIPPED else min(SHIPPED, key=distance)
 
 
-def default_path(device: str) -> Path:
-    """Where the constants calibrated on this machine are kept."""
+def folder() -> Path:
+    """Where this machine's calibrations are kept."""
     base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
-    return Path(base) / "llamalab" / f"{device}.json"
+    return Path(base) / "llamalab"
 
 
-def to_json(device: str, dtype: str, made_on: str, rates: Mapping[str, Rates], validation: Mapping[str, Any]) -> str:
+def default_path(device: str, dtype: str) -> Path:
+    """Where the constants of one device and dtype, calibrated on this machine, are kept."""
+    return folder() / f"{device}-{dtype}.json"
+
+
+def to_json(
+    device: str, dtype: str, made_on: str, rates: Mapping[str, Rates], validation: Mapping[str, Any], **more: Any
+) -> str:
     """Calibrated constants as text for default_path.
 
     `validation` holds `prefill_error` and `decode_error`, mean absolute relative errors on shapes that the
-    calibration did not see, and `points`, how many.
+    calibration did not see, and `points`, those shapes. `more` is kept as it is: `title` and `memory_bytes`
+    of the machine among it.
     """
     return json.dumps(
         {
@@ -191,13 +204,14 @@ def to_json(device: str, dtype: str, made_on: str, rates: Mapping[str, Rates], v
             "made_on": made_on,
             "classes": {name: rate._asdict() for name, rate in rates.items()},
             "validation": dict(validation),
+            **more,
         },
-        indent=2,
+        indent=1,
     )
 
 
-def read_constants(path: Path, dtype: str) -> Constants:
-    """Constants from a file that to_json wrote. Raises MissingError, FormatError, or InputError for another dtype."""
+def read_calibration(path: Path) -> dict[str, Any]:
+    """The JSON of a file that to_json wrote, unchecked. Raises MissingError where there is none, FormatError."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -206,23 +220,55 @@ def read_constants(path: Path, dtype: str) -> Constants:
         ) from None
     except (OSError, ValueError) as error:
         raise FormatError(f"{path} must be a readable JSON file; got {error}") from None
+    if not isinstance(data, dict):
+        raise FormatError(f"{path} must be written by llamalab calibrate; it holds no JSON object")
+    return data
+
+
+def read_constants(path: Path, dtype: str) -> Constants:
+    """Constants from a file that to_json wrote. Raises MissingError, FormatError, or InputError for another dtype."""
+    return constants_of(read_calibration(path), str(path), dtype)
+
+
+def constants_of(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
+    """Constants from what read_calibration gives. Raises FormatError, or InputError for another dtype."""
     try:
         if (data["kind"], data["schema_version"]) != ("llamalab-constants", SCHEMA_VERSION):
-            raise FormatError(f"{path} must hold llamalab-constants of schema {SCHEMA_VERSION}; got {data['kind']!r}")
+            raise FormatError(f"{source} must hold llamalab-constants of schema {SCHEMA_VERSION}; got {data['kind']!r}")
         rates = {name: Rates(**fields) for name, fields in data["classes"].items()}
         made_for, validation = data["dtype"], data["validation"]
         spread = 2.0 * max(validation["prefill_error"], validation["decode_error"])
         basis = f"calibrated on {data['device']} {data['made_on']}"
+        for name, rate in rates.items():
+            _check(source, name, rate)
     except (KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{path} must be written by llamalab calibrate; {error} is wrong") from None
-    for name, rate in rates.items():
-        _check(path, name, rate)
+        raise FormatError(f"{source} must be written by llamalab calibrate; {error} is wrong") from None
     if made_for != dtype:
-        raise InputError(f"constants of {path} must be for {dtype}; they are for {made_for}; calibrate with {dtype}")
+        raise InputError(f"constants of {source} must be for {dtype}; they are for {made_for}; calibrate with {dtype}")
     return Constants(rates, basis, spread)
 
 
-def _check(path: Path, name: str, rate: Rates) -> None:
+def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
+    """This machine as a row of hardware, from its calibration: of `device`, or of whatever was calibrated last.
+
+    Raises MissingError where nothing was calibrated for `dtype`, FormatError for a file that is no calibration.
+    """
+    kept = sorted(folder().glob(f"*-{dtype}.json"), key=lambda path: path.stat().st_mtime)
+    path = default_path(device, dtype) if device or not kept else kept[-1]
+    data = read_calibration(path)
+    gemm = constants_of(data, str(path), dtype).rates.get("gemm")
+    title, memory = data.get("title"), data.get("memory_bytes")
+    if gemm is None or not isinstance(title, str) or not isinstance(memory, int):
+        raise FormatError(f"{path} must be written by llamalab calibrate; title, memory_bytes or gemm is missing")
+    if data["device"] in HARDWARE:
+        return HARDWARE[data["device"]]
+    return HardwareSpec(
+        data["device"], title, {dtype: gemm.peak_flops_per_s}, gemm.bandwidth_bytes_per_s, memory, None, None, None,
+        None, None, f"measured by llamalab calibrate on {data['made_on']}", measured=True,
+    )  # fmt: skip
+
+
+def _check(path: str, name: str, rate: Rates) -> None:
     # An efficiency above 1 would put a prediction below its bound.
     sound = 0 < rate.compute_efficiency <= 1 and 0 < rate.memory_efficiency <= 1 and rate.q >= 1 and rate.t0_s >= 0
     if not (sound and rate.bandwidth_bytes_per_s > 0 and (rate.peak_flops_per_s is None or rate.peak_flops_per_s > 0)):

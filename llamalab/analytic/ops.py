@@ -34,9 +34,10 @@ class Op(NamedTuple):
     """One operation. All figures are for one occurrence; the model has `count` of them.
 
     kind is gather, gemm, elementwise, attention or collective: what its time depends on. mode tells
-    attention in prefill from attention in decode, and a collective in one shot from a ring. link_bytes
-    is what one rank sends to the others; reread_bytes is the part of read_bytes that the same operation
-    has read before: a cache may hold it.
+    variants of a kind apart that a machine may run at other rates: attention in prefill and in decode,
+    a product with one row, the elementwise operations of the plain model, a collective in one shot.
+    link_bytes is what one rank sends to the others; reread_bytes is the part of read_bytes that the
+    same operation has read before: a cache may hold it.
     """
 
     name: str
@@ -184,6 +185,7 @@ class _Table:
             rope._replace(
                 read_bytes=rope.read_bytes + append.read_bytes // 2,
                 written_bytes=self._bytes(self.rows * s.query_dim) + append.written_bytes,
+                mode="",
             ),
             *self.attention(attention),
             self.quantize(LAYER + "attention.quantize_z", s.query_dim),
@@ -204,9 +206,11 @@ class _Table:
     def _count(self, name: str) -> int:
         return self.arch.n_layers if name.startswith(LAYER) else 1
 
-    def _elementwise(self, name: str, vector_flops: int, read: int, written: int, *, weight: int = 0) -> Op:
+    def _elementwise(
+        self, name: str, vector_flops: int, read: int, written: int, *, weight: int = 0, mode: str = ""
+    ) -> Op:
         moved = self._bytes(weight), self._bytes(read), self._bytes(written)
-        return Op(name, "elementwise", self._count(name), 0, 0, vector_flops, *moved)
+        return Op(name, "elementwise", self._count(name), 0, 0, vector_flops, *moved, mode=mode)
 
     def gather(self) -> tuple[Op, Op]:
         columns, whole = self._bytes(self.rows * self.shard.dim), self._bytes(self.rows * self.arch.dim)
@@ -217,7 +221,8 @@ class _Table:
         elements, operands = self.rows * self.arch.dim, 2 if residual else 1
         # square, sum, scale by the root, scale by the weight; with the residual: one sum, in and out once more
         vector_flops, moved = (3 + operands) * elements, operands * elements
-        return self._elementwise(name, vector_flops, moved, moved, weight=self.arch.dim)
+        mode = "" if residual else "norm"
+        return self._elementwise(name, vector_flops, moved, moved, weight=self.arch.dim, mode=mode)
 
     def head(self, rows: int) -> tuple[Op, Op]:
         # A tied model multiplies by the embedding table: same matrix product, same bytes.
@@ -229,7 +234,8 @@ class _Table:
         rows = self.rows if rows is None else rows
         flops, weight = 2 * rows * out * inner, storage_bytes(out * inner, self.weight_dtype)
         read, written = storage_bytes(rows * inner, self.input_dtype), self._bytes(rows * out)
-        return Op(name, "gemm", self._count(name), flops, flops, 0, weight, read, written)
+        mode = "row" if rows == 1 else ""  # a product of a matrix and a vector is another kernel
+        return Op(name, "gemm", self._count(name), flops, flops, 0, weight, read, written, mode=mode)
 
     def _collective(self, name: str, buffer_bytes: int, link_bytes: int) -> Op:
         mode = "one_shot" if is_one_shot(buffer_bytes, self.shard.ranks) else ""
@@ -251,12 +257,12 @@ class _Table:
     def rope(self, name: str) -> Op:
         elements = self.rows * (self.shard.query_dim + self.shard.kv_dim)
         # A pair (a, b) becomes (a cos - b sin, a sin + b cos): 6 operations for 2 elements.
-        return self._elementwise(name, 3 * elements, elements, elements)
+        return self._elementwise(name, 3 * elements, elements, elements, mode="rope")
 
     def kv_append(self, name: str) -> Op:
         elements = 2 * self.rows * self.shard.kv_dim
         read, written = self._bytes(elements), storage_bytes(elements, self.kv_dtype)
-        return Op(name, "elementwise", self.arch.n_layers, read_bytes=read, written_bytes=written)
+        return Op(name, "elementwise", self.arch.n_layers, read_bytes=read, written_bytes=written, mode="append")
 
     def attention(self, algorithm: str) -> tuple[Op, ...]:
         s, mode = self.shard, "decode" if self.rows == sum(group.number for group in self.sequences) else "prefill"
@@ -286,7 +292,7 @@ class _Table:
     def swiglu(self, name: str) -> Op:
         elements = self.rows * self.shard.ffn_dim
         # silu is x / (1 + exp(-x)): 4 operations, and the product with `up` is one more.
-        return self._elementwise(name, 5 * elements, 2 * elements, elements)
+        return self._elementwise(name, 5 * elements, 2 * elements, elements, mode="swiglu")
 
     def residual(self, name: str) -> Op:
         elements = self.rows * self.arch.dim

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +17,10 @@ from llamalab.checkpoints.lora import merged
 from llamalab.checkpoints.safetensors_file import is_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file
 from llamalab.checkpoints.vocabulary import resize_vocabulary
-from llamalab.errors import FormatError, InputError, MissingError
+from llamalab.errors import DoesNotFitError, FormatError, InputError, MissingError
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype, torch_device
+from llamalab.units import format_bytes
 
 __all__ = ["FORMATS", "Format", "load", "open_weights", "read", "resize_vocabulary", "survey", "write_llama2c"]
 
@@ -98,7 +100,8 @@ def load(
 
     Weights that need no change are used where they lie in the file, mapped copy-on-write: nothing is
     read before it is needed. Others are cast and placed one by one. `lora` names a folder in PEFT's layout that is
-    merged. Errors as for read; before it, those for an unknown attention, dtype or device.
+    merged. Errors as for read, and DoesNotFitError where memory ends; before it, those for an unknown attention,
+    dtype or device.
     """
     kind = None if dtype is None else activation_dtype(dtype)
     place = torch_device(device)
@@ -112,9 +115,21 @@ def load(
         }
     except InputError as error:
         raise _unsound(Path(path), error) from None
+    except (RuntimeError, MemoryError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        size = sum(prod(shape) for shape in model_shapes(weights.arch).values()) * (kind or weights.dtype).itemsize
+        raise DoesNotFitError(
+            f"the weights must fit into the memory of {place}; they take {format_bytes(size)}; try a smaller dtype"
+        ) from None
     model = Transformer(weights.arch, attention=backend.name, device="meta")
     model.load_state_dict(state, assign=True)
     return model
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Of a GPU, of Python, or of torch's CPU allocator, which has no type of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _unsound(path: Path, error: InputError) -> FormatError:

@@ -151,12 +151,9 @@ def _open(path: Path) -> _File:
 
 
 def _remarks(config: dict[str, Any]) -> tuple[str, ...]:
-    remarks = []
-    if config.get("architectures") not in (None, ["LlamaForCausalLM"]):
-        remarks.append(f"architectures is {config['architectures']!r}, not LlamaForCausalLM")
-    if isinstance(config.get("vocab_size"), int) and config["vocab_size"] != 32_000:
-        remarks.append(f"the vocabulary has {config['vocab_size']:,} entries, not the 32,000 of Llama 2")
-    return tuple(remarks)
+    if config.get("architectures") in (None, ["LlamaForCausalLM"]):
+        return ()
+    return (f"architectures is {config['architectures']!r}, not LlamaForCausalLM",)
 
 
 def _complete(path: Path, config: dict[str, Any], where: dict[str, _File], tensors: dict[str, Stored]) -> Weights:

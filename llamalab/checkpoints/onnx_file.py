@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from llamalab.errors import FormatError, MissingError
+from llamalab.errors import FormatError, InputError, MissingError
 from llamalab.files import check_target
 from llamalab.model import Transformer
 
@@ -27,11 +27,14 @@ _SHAPES = ((1, 1), (2, 7))  # checked: one token, and a ragged batch of more tha
 def write_onnx(path: str | os.PathLike[str], model: Transformer) -> float:
     """Write a graph that gives the model's logits; how far its logits are from them at most.
 
-    Raises MissingError where onnxscript or onnxruntime is absent, and FormatError where logits differ; either way
-    there is no file.
+    Raises InputError where a file is in the way, MissingError where onnxscript or onnxruntime is absent, and
+    FormatError where logits differ; then there is no new file.
     """
     target = Path(path)
-    check_target(target)
+    for file in (target, target.with_name(f"{target.name}.data")):
+        check_target(file)
+        if os.path.lexists(file):
+            raise InputError(f"the output must be new; {file} exists; remove it or choose another path")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         aside = Path(folder) / target.name
@@ -64,7 +67,7 @@ def largest_difference(path: Path, model: Transformer) -> float:
 def _exported(model: Transformer) -> Any:
     _needs("onnxscript")
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
-    return torch.onnx.export(
+    program = torch.onnx.export(
         model.eval(),
         (torch.ones(2, 5, dtype=torch.long),),
         dynamo=True,
@@ -73,6 +76,11 @@ def _exported(model: Transformer) -> Any:
         input_names=["tokens"],
         output_names=["logits"],
     )
+    assert program is not None  # it is where dynamo=True
+    # The exporter notes for each operation which lines of which files on this machine it came from.
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
+    return program
 
 
 def _session(path: Path) -> Any:

@@ -24,6 +24,8 @@ VERBS = {
     "inspect": "what a checkpoint is, tensor by tensor, without loading its weights",
     "convert": "write a checkpoint in another format",
     "attention": "attention backends measured against naive and against prediction, and where flash wins",
+    "taps": "the points at which a model can be tapped, with their shapes",
+    "profile": "where the time and the memory of a pass go, operation by operation",
     "report": "measure this machine and write predicted against measured as HTML",
     "doctor": "what is installed, what is missing and the command that mends it",
     "predict": "predicted time of prefill, decode and a whole run, with its bound and its interval",

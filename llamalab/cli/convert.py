@@ -6,10 +6,9 @@ from llamalab.cli.arguments import add_count, one_of
 
 SUMMARY = "write a checkpoint in another format"
 EXAMPLES = (
-    "llamalab convert llama-2-7b llama-2-7b-hf --to hf --dtype fp16",
+    "llamalab convert llama-2-7b merged-hf --to hf --dtype fp16 --lora adapter",
     "llamalab convert llama-2-13b-hf llama-2-13b --to meta --shards 2",
     "llamalab convert stories260K.bin stories.gguf --to gguf --dtype q8_0",
-    "llamalab convert base-hf merged-hf --to hf --lora adapter",
 )
 _FORMATS = ("hf", "meta", "llama2c", "gguf", "onnx")
 _DTYPES = ("bf16", "fp16", "fp32", "q8_0", "q4_0")

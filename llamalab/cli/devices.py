@@ -1,4 +1,6 @@
-"""Which device? A name of the table, `all` of them, or the reader's own as a JSON file.
+"""Which device? A name of the table, `all` of them, the reader's own as a JSON file, or this machine.
+
+`cpu` is this machine's CPU and `this` what was calibrated last: both rest on llamalab calibrate.
 
 The file has the keys of a row: name, peak_flops_per_s (by dtype), bandwidth_bytes_per_s, memory_bytes,
 and where they are known title, l2_bytes, interconnect_bytes_per_s, source.
@@ -6,20 +8,28 @@ and where they are known title, l2_bytes, interconnect_bytes_per_s, source.
 
 import json
 
+from llamalab.analytic.constants import measured_spec
 from llamalab.errors import FormatError, InputError, MissingError
-from llamalab.hardware import HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
+from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
 
+THIS = "this"
 OWN_KEYS = {"name", "peak_flops_per_s", "bandwidth_bytes_per_s", "memory_bytes"}
 
 
-def chosen_devices(text: str) -> list[HardwareSpec]:
-    """The devices of `--hardware`: names or JSON files with commas between them, or `all`."""
+def chosen_devices(text: str, dtype: str) -> list[HardwareSpec]:
+    """The devices of `--hardware`: names or JSON files with commas between them, or `all` of the table."""
     if text.strip().lower() == "all":
         return list(HARDWARE.values())
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise InputError(f"--hardware must name a device; got {text!r}; see llamalab hardware")
-    return [read_device(name) if name.endswith(".json") else find_hardware(name) for name in names]
+    return [_device(name, dtype) for name in names]
+
+
+def _device(name: str, dtype: str) -> HardwareSpec:
+    if name.lower() in (CPU, THIS):
+        return measured_spec(dtype, device=CPU if name.lower() == CPU else None)
+    return read_device(name) if name.endswith(".json") else find_hardware(name)
 
 
 def read_device(path: str) -> HardwareSpec:
@@ -33,7 +43,7 @@ def read_device(path: str) -> HardwareSpec:
         raise FormatError(f"{path} must be a readable JSON file; got {error}") from None
     if not isinstance(data, dict) or not data.keys() >= OWN_KEYS:
         raise FormatError(f"{path} must be a JSON object with the keys {', '.join(sorted(OWN_KEYS))}")
-    if unknown := data.keys() - set(HardwareSpec._fields):
+    if unknown := data.keys() - (set(HardwareSpec._fields) - {"measured"}):
         raise FormatError(f"{path} must have the keys of a hardware row only; got {', '.join(sorted(unknown))}")
     peaks = data["peak_flops_per_s"]
     if not isinstance(peaks, dict) or not peaks or not peaks.keys() <= set(PEAK_DTYPES):

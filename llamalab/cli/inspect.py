@@ -1,6 +1,7 @@
 """`llamalab inspect`: what is this checkpoint, and is it a Llama 2? Headers are read, weights are not."""
 
 import argparse
+import re
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,8 @@ def _completed(survey: "Survey") -> tuple[LlamaArch | None, str | None]:
 
 def _oddities(arch: LlamaArch) -> list[str]:
     oddities = []
+    if arch.vocab_size != 32_000:
+        oddities.append(f"the vocabulary has {arch.vocab_size:,} entries; Llama 2 has 32,000")
     if arch.tied_embeddings:
         oddities.append("the head is the embedding (tied); no released Llama 2 does that")
     if arch.rope_theta != 10_000.0:
@@ -134,10 +137,25 @@ def _tables(data: dict[str, Any]) -> tuple[Table, ...]:
         Column("name", "tensor", _printable),
         Column("shape", "shape", lambda shape: " × ".join(map(str, shape))),
         Column("dtype", "stored as"),
+        Column("count", "count"),
         size,
     )
     kinds = (Column("dtype", "stored as"), Column("tensors", "tensors"), Column("values", "values", thousands), size)
-    return Table(tensors, data["tensors"], "Each tensor, under the file's own name:"), Table(kinds, data["dtypes"])
+    caption = "Tensors under the file's own names; * is the layer:"
+    return Table(tensors, _by_layer(data["tensors"]), caption), Table(kinds, data["dtypes"])
+
+
+def _by_layer(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tensors that differ in the layer alone, as one row with their count and bytes together."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for tensor in tensors:
+        name = re.sub(r"\.\d+\.", ".*.", tensor["name"])
+        row = rows.setdefault(
+            (name, tensor["shape"], tensor["dtype"]), tensor | {"name": name, "count": 0, "nbytes": 0}
+        )
+        row["count"] += 1
+        row["nbytes"] += tensor["nbytes"]
+    return list(rows.values())
 
 
 def _printable(name: str) -> str:

@@ -14,7 +14,6 @@ SUMMARY = "parameters and weight bytes, by component"
 EXAMPLES = (
     "llamalab params --model 70b",
     "llamalab params --model path/to/params.json --dtype fp32",
-    "llamalab params --model 13b --format json",
     "llamalab params --lora r=16,targets=q,v",
 )
 

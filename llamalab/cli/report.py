@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from llamalab.cli.arguments import add_choice, one_of
+from llamalab.cli.output import note
 from llamalab.errors import InputError, MissingError
 from llamalab.files import check_target, write_text
 from llamalab.presets import resolve_model
@@ -44,15 +45,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure or read, render, write; print the verdict, the page's path and its size."""
+    """Measure or read, render, write; print the verdict, and beside it what to know and where the page is."""
     record = _read(args) if args.record else _measure(args)
     from llamalab.compare import Comparison
     from llamalab.verdict import verdict
 
     page = Path(args.out or _default(record.model, record.environment.device))
     size = write_report(record, page)
-    print(verdict(Comparison(record)).text)
-    print(f"\n{page} ({format_bytes(size)})")
+    print(verdict(Comparison(record)).text, flush=True)
+    for remark in (*record.notes, f"the page is {page} ({format_bytes(size)})"):
+        note(remark)
     return 0
 
 

@@ -82,7 +82,7 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 
 def add_hardware(parser: argparse.ArgumentParser, default: str) -> None:
     """--hardware, one or several or all."""
-    about = "devices with commas, all of them, or your own as a .json file"
+    about = "devices with commas, all of them, your own as a .json file, or this machine: this, cpu"
     parser.add_argument("--hardware", default=default, help=f"{about} (default: {default})")
 
 
@@ -94,13 +94,18 @@ def add_numbers(parser: argparse.ArgumentParser) -> None:
             option, type=one_of(option, DTYPES), metavar="|".join(DTYPES), help=f"of {what} (default: --dtype)"
         )
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
-    parser.add_argument("--unfused", action="store_true", help="one kernel per operation of the plain model")
+    fusion = parser.add_mutually_exclusive_group()
+    fusion.add_argument("--unfused", action="store_true", help="one kernel per operation of the plain model")
+    fusion.add_argument("--fused", action="store_true", help="fuse as inference servers do (default, but if calibrated)")
     add_count(parser, "--chunk", "prefill the prompt so many tokens at a time")
 
 
 def add_basis(parser: argparse.ArgumentParser) -> None:
     """--basis and --constants."""
-    add_choice(parser, "--basis", TIERS, "shipped", "what a prediction rests on")
+    parser.add_argument(
+        "--basis", type=one_of("--basis", TIERS), metavar="|".join(TIERS),
+        help="what a prediction rests on (default: shipped; calibrated for this machine)",
+    )  # fmt: skip
     parser.add_argument("--constants", type=Path, help="a file of llamalab calibrate, with --basis calibrated")
 
 
@@ -125,15 +130,17 @@ def add_ranks(parser: argparse.ArgumentParser, default: str) -> None:
 def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, ranks: int) -> Workload:
     """One run of the options."""
     return Workload(
-        prompt, generate, batch, args.dtype, args.weight_dtype, args.kv_dtype, args.attention, not args.unfused,
-        ranks, args.chunk,
+        prompt, generate, batch, args.dtype, args.weight_dtype, args.kv_dtype, args.attention,
+        args.fused or not (args.unfused or args.basis == "calibrated"), ranks, args.chunk,
     )  # fmt: skip
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Every combination of the options, devices innermost: passes that differ in nothing else are shared."""
     models = [resolve_model(name.strip()) for name in args.model.split(",")]
-    devices = chosen_devices(args.hardware)
+    devices = chosen_devices(args.hardware, args.dtype)
+    if args.basis is None and all(spec.measured for spec in devices):
+        args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
     shapes = product(args.prompt, args.generate, args.batch, args.tensor_parallel)
     for (name, arch), shape in product(models, list(shapes)):
         work = workload(args, *shape)
@@ -143,4 +150,5 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
 
 def constants_of(args: argparse.Namespace, spec: HardwareSpec) -> Constants:
     """What a prediction for a device rests on."""
-    return choose(spec, args.basis, args.dtype, args.weight_dtype, file=args.constants)
+    tier = args.basis or ("calibrated" if spec.measured else "shipped")
+    return choose(spec, tier, args.dtype, args.weight_dtype, file=args.constants)

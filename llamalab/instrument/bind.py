@@ -58,10 +58,9 @@ def depth_of(model: "nn.Module") -> int:
     if arch is not None:
         return int(arch.n_layers)
     if is_hugging_face(model):
-        return int(model.config.num_hidden_layers)
-    raise InputError(
-        f"a tapped model must be a llamalab.Transformer or a LlamaForCausalLM; got {type(model).__name__}"
-    )
+        config: Any = model.config
+        return int(config.num_hidden_layers)
+    raise InputError(f"a tapped model must be a llamalab.Transformer or a LlamaForCausalLM; got {type(model).__name__}")
 
 
 def is_hugging_face(model: "nn.Module") -> bool:

@@ -34,7 +34,9 @@ def ablate(heads: Indices) -> Function:
 
     def function(tensor: Tensor) -> Tensor:
         if tensor.dim() != 4:
-            raise InputError(f"heads must be ablated where there are heads; got a tensor of shape {tuple(tensor.shape)}")
+            raise InputError(
+                f"heads must be ablated where there are heads; got a tensor of shape {tuple(tensor.shape)}"
+            )
         return tensor.masked_fill(_places(tensor, part), 0.0)
 
     return function

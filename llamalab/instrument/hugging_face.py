@@ -180,9 +180,9 @@ def _check_mask(model: nn.Module, arguments: Any, options: dict[str, Any]) -> No
 
 def _pairs(x_BHTE: Tensor) -> Tensor:
     """(x[j], x[j + E/2]) side by side."""
-    return x_BHTE.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
+    return x_BHTE.view(*x_BHTE.shape[:-1], 2, -1).transpose(-1, -2).flatten(-2)
 
 
 def _halves(x_BHTE: Tensor) -> Tensor:
     """The way back."""
-    return x_BHTE.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
+    return x_BHTE.reshape(*x_BHTE.shape[:-1], -1, 2).transpose(-1, -2).flatten(-2)

@@ -6,7 +6,7 @@
                 smaller, the last all that is larger
     entropy     per head, mean over queries of -sum p log p of its pattern, in nats
 
-The state is one tensor on the model's device, made before the first pass; a pass only adds to it, with
+The state is two tensors on the model's device, made before the first pass; a pass only adds to it, with
 no allocation that grows with the tokens, no copy to the host and no wait: it may be recorded in a CUDA
 graph and replayed. Scores and pattern are made a few rows at a time beside fused attention; their
 statistics are over the keys that a query sees.
@@ -36,9 +36,7 @@ class Reduce(Selection, Mapping[str, Tensor]):
     entropy is asked of what is no pattern.
     """
 
-    def __init__(
-        self, *patterns: str, kind: str, model: nn.Module, layers: Iterable[int] | None = None
-    ) -> None:
+    def __init__(self, *patterns: str, kind: str, model: nn.Module, layers: Iterable[int] | None = None) -> None:
         super().__init__(patterns, layers=layers, n_layers=depth_of(model))
         if kind not in KINDS:
             raise UnknownNameError("reduce", kind, KINDS)
@@ -49,10 +47,10 @@ class Reduce(Selection, Mapping[str, Tensor]):
             width = _query_heads(model)
         device = next(model.parameters()).device
         with torch.inference_mode(False):
-            self.state = torch.zeros(len(self.names), width + 1, dtype=torch.float64, device=device)
-            cells = zip(sorted(self.names), self.state, strict=True)
-            # Views made once: a pass only looks them up. The last place counts.
-            self._cells = {name: (cell[:-1], cell[-1:]) for name, cell in cells}
+            self.values = torch.zeros(len(self.names), width, dtype=torch.float64, device=device)
+            self.counts = torch.zeros(len(self.names), dtype=torch.int64, device=device)
+            # Views made once: a pass only looks them up.
+            self._cells = dict(zip(sorted(self.names), zip(self.values, self.counts, strict=True), strict=True))
 
     def wants(self, name: str) -> bool:
         """Nothing has to be made for it: of scores and pattern it makes the rows itself."""
@@ -63,7 +61,6 @@ class Reduce(Selection, Mapping[str, Tensor]):
             if name.endswith(_OF_ATTENTION):
                 self._add_attention(name, tensor.detach())
             else:
-                # Some operations cost a microsecond more to detach than the statistics do.
                 self._add(*self._cells[name], tensor.detach() if tensor.requires_grad else tensor, 0)
         return tensor
 
@@ -85,20 +82,20 @@ class Reduce(Selection, Mapping[str, Tensor]):
         if not count:
             raise KeyError(name)
         if self.kind == "histogram":
-            return values.round().long()
+            return values.long()
         if self.kind == "absmax":
-            return values[0].float()
-        mean = values / count
+            return values.float().squeeze(0)
+        mean: Tensor = values / count
         if self.kind == "rms":
             mean = mean.sqrt()
-        return mean.float() if self.kind == "entropy" else mean[0].float()
+        return mean.float() if self.kind == "entropy" else mean.float().squeeze(0)
 
     def __iter__(self) -> Iterator[str]:
-        fired = self.state[:, -1].tolist()
+        fired = self.counts.tolist()
         return (name for name, count in zip(sorted(self.names), fired, strict=True) if count)
 
     def __len__(self) -> int:
-        return int((self.state[:, -1] != 0).sum())
+        return int((self.counts != 0).sum())
 
     def over_depth(self, point: str) -> Tensor:
         """The statistics of one point of every layer that has fired, first layer first: `resid_post`, say."""
@@ -133,7 +130,8 @@ def _add_rms(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") ->
 
 
 def _add_absmax(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
-    torch.maximum(value, torch.linalg.vector_norm(x, float("inf")), out=value)
+    least, most = x.aminmax()
+    torch.maximum(value, torch.maximum(most, -least), out=value)
     count.add_(1)
 
 
@@ -145,7 +143,7 @@ def _add_norm(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -
 
 def _add_histogram(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
     rows = max(1, CHUNK_ELEMENTS // max(1, x.numel() // x.shape[-2]))
-    for part in x.split(rows, dim=-2):
+    for part in torch.split(x, rows, dim=-2):
         exponent = part.float().abs().log2_().clamp_(LOWEST, HIGHEST - 0.5)
         value.add_(torch.histc(exponent, BINS, LOWEST, HIGHEST))
     value[0].sub_(hidden)
@@ -169,5 +167,5 @@ KINDS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor, Any], None], int]] = {
 
 
 def _query_heads(model: nn.Module) -> int:
-    arch = getattr(model, "arch", None)
-    return int(arch.n_heads) if arch is not None else int(model.config.num_attention_heads)  # type: ignore[union-attr]
+    of: Any = model
+    return int(of.arch.n_heads if hasattr(of, "arch") else of.config.num_attention_heads)

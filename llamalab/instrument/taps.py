@@ -50,6 +50,7 @@ class Capture(Selection):
         super().__init__(patterns, layers=layers, n_layers=n_layers)
         self.tensors: dict[str, Tensor] = {}
         self._part, self._copy, self._device = Part(tokens, heads), copy or device is not None, device
+        self._as_is = self._part.whole and not self._copy
         self._pinned = False
 
     def wants(self, name: str) -> bool:
@@ -58,7 +59,10 @@ class Capture(Selection):
 
     def __call__(self, name: str, tensor: "Tensor", /) -> "Tensor":
         if name in self.names:
-            self._keep(name, self._part.of(name, tensor))
+            if self._as_is:
+                self.tensors[name] = tensor
+            else:
+                self._keep(name, tensor if self._part.whole else self._part.of(name, tensor))
         return tensor
 
     def attended(self, prefix: str, q_BHTE: "Tensor", k_BKSE: "Tensor") -> None:
@@ -89,7 +93,7 @@ class Capture(Selection):
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
             buffer = self.tensors[name] = _buffer(tensor, self._device)
             self._pinned = self._pinned or (tensor.is_cuda and not buffer.is_cuda)
-        buffer.copy_(tensor.detach(), non_blocking=True)
+        buffer.copy_(tensor.detach() if tensor.requires_grad else tensor, non_blocking=True)
 
 
 class Edit(Selection):
@@ -145,9 +149,7 @@ def capture(
         with tapped(model, statistics):
             yield statistics
         return
-    tap = Capture(
-        *patterns, layers=layers, tokens=tokens, heads=heads, copy=copy, device=device, n_layers=depth
-    )
+    tap = Capture(*patterns, layers=layers, tokens=tokens, heads=heads, copy=copy, device=device, n_layers=depth)
     with tapped(model, tap):
         yield tap.tensors
     tap.wait()
@@ -187,4 +189,5 @@ def _buffer(like: "Tensor", device: str | None) -> "Tensor":
     if torch.compiler.is_compiling():
         return torch.empty_like(like, device=place)
     with torch.inference_mode(False):
-        return torch.empty(like.shape, dtype=like.dtype, device=place, pin_memory=pinned)
+        # In the order of the tensor's own memory: copying it is then one stretch.
+        return torch.empty_like(like, device=place, pin_memory=pinned, requires_grad=False)

@@ -17,7 +17,8 @@ from llamalab.analytic.attention import AttentionShape, tile_pairs
 from llamalab.attention import Backend
 from llamalab.measure.attention import FEW_TOKENS, measure_attention, obstacle
 from llamalab.measure.roofs import Machine
-from llamalab.measure.timer import Plan
+from llamalab.measure.timer import Plan, paired_ratio
+from llamalab.records import AttentionPoint
 from llamalab.units import storage_bytes
 
 PROBE_PREFILL, PROBE_DECODE = (96, 384, 1536), (192, 1536, 12288)
@@ -104,21 +105,36 @@ def forecast(machine: Machine, like: AttentionShape, backends: list[Backend]) ->
     """Probe the backends at the heads, batch and dtype of `like`."""
     lengths, few = (PROBE_DECODE, like.new_tokens) if like.new_tokens <= FEW_TOKENS else (PROBE_PREFILL, None)
     probes = {length: like._replace(context_tokens=length, new_tokens=few or length) for length in lengths}
-    seconds: dict[tuple[str, int], float] = {}
+    visits: dict[int, list[list[AttentionPoint]]] = {length: [] for length in lengths}
     slow: set[str] = set()
     for length in [length for _ in range(_VISITS) for length in lengths]:
         running = [b for b in backends if b.name not in slow and not obstacle(machine, probes[length], b)]
-        for point in measure_attention(machine, probes[length], running, _PLAN):
-            if point.samples_s:
-                key = (point.backend, length)
-                seconds[key] = min(seconds.get(key, math.inf), median(point.samples_s))
-            if sum(point.samples_s) > _SLOW_S:
-                slow.add(point.backend)
+        points = [point for point in measure_attention(machine, probes[length], running, _PLAN) if point.samples_s]
+        slow |= {point.backend for point in points if sum(point.samples_s) > _SLOW_S}
+        visits[length].append(points)
+    seconds = {length: probed_seconds(found) for length, found in visits.items()}
     costs = {}
     for backend in backends:
-        known = [length for length in lengths if (backend.name, length) in seconds]
+        known = [length for length in lengths if backend.name in seconds[length]]
         units = [work(probes[length], backend, machine.device.type) for length in known]
-        per_unit = [seconds[backend.name, length] / unit for length, unit in zip(known, units, strict=True)]
+        per_unit = [seconds[length][backend.name] / unit for length, unit in zip(known, units, strict=True)]
         if known:
             costs[backend.name] = UnitCost(tuple(known), tuple(per_unit))
     return Forecast(machine.device.type, costs)
+
+
+def probed_seconds(visits: list[list[AttentionPoint]]) -> dict[str, float]:
+    """Seconds by backend, from several visits to one length.
+
+    The first backend's are those of its quietest visit. The others stand to it as in the rounds that they
+    shared, which a slow moment of the machine slows alike: the median over all visits.
+    """
+    first = [points[0] for points in visits if points]
+    if not first:
+        return {}
+    base_s = min(median(point.samples_s) for point in first)
+    ratios: dict[str, list[float]] = {}
+    for points in filter(None, visits):
+        for point in points:
+            ratios.setdefault(point.backend, []).append(paired_ratio(point.samples_s, points[0].samples_s))
+    return {name: base_s * median(found) for name, found in ratios.items()}

@@ -9,6 +9,7 @@ import torch
 from llamalab.checkpoints import load, read
 from llamalab.checkpoints.convert import Wishes, convert
 from llamalab.errors import FormatError, InputError, LlamaLabError, MissingError, UnknownNameError
+from llamalab.model import Transformer
 from tests.checkpoints.samples import ARCH, random_model, write_config, write_gguf_sample, write_params, write_shards
 from tests.checkpoints.test_fuzz import write_safetensors_sample
 from tests.checkpoints.test_huggingface import hf_named
@@ -140,3 +141,18 @@ def test_a_broken_source(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"nothing")
     with pytest.raises(FormatError):
         convert(tmp_path / "source", tmp_path / "out", "hf")
+
+
+def test_onnx_gets_the_model_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import import_module
+
+    module = import_module("llamalab.checkpoints.convert")
+    given = []
+
+    def write(path: Path, model: Transformer) -> float:
+        given.append(model)
+        return 2e-6
+
+    monkeypatch.setattr(module, "write_onnx", write)
+    assert "differ from the model's by 2e-06" in convert(make("gguf", tmp_path / "source"), tmp_path / "out", "onnx")
+    torch.testing.assert_close(dict(given[0].state_dict()), dict(random_model(ARCH).state_dict()), rtol=0, atol=0)

@@ -1,6 +1,7 @@
 """GGUF files of the gguf package's own writer and quantiser, and ours read by its reader."""
 
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +237,12 @@ def test_version_2_and_every_kind_of_setting(tmp_path: Path) -> None:
     found = map_gguf(path)[1].settings
     assert [found[f"k{kind}"] for kind in (0, 1, 6, 7, 11, 8)] == [255, -1, 0.5, True, -1, b"s"]
     assert list(found["k9"]) == [-1, 1]  # type: ignore[arg-type]
+
+
+def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.gguf"
+    write_gguf_sample(path, random_model(ARCH), words=[b"a", b"b"])
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(MissingError, match="pip install gguf"):
+        load(path)
+    assert vocabulary(path).pieces == [b"a", b"b"]  # a tokenizer needs no quantiser

@@ -1,13 +1,14 @@
 """The exported graph in onnxruntime, which nobody here wrote, against our logits."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from llamalab.checkpoints import onnx_file
 from llamalab.checkpoints.onnx_file import TOLERANCE, largest_difference, write_onnx
-from llamalab.errors import FormatError
+from llamalab.errors import FormatError, InputError
 from llamalab.model import Transformer
 from tests.checkpoints.samples import ARCH, random_model
 
@@ -15,9 +16,45 @@ pytestmark = [pytest.mark.slow, pytest.mark.reference]
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Transformer, float]:
-    path, model = tmp_path_factory.mktemp("onnx") / "model.onnx", random_model(ARCH)
-    return path, model, write_onnx(path, model)
+def program() -> tuple[Any, Transformer]:
+    """An export takes seconds: one for all tests."""
+    model = random_model(ARCH)
+    with onnx_file._quiet():
+        return onnx_file._exported(model), model
+
+
+@pytest.fixture
+def graph(
+    program: tuple[Any, Transformer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Transformer, float]:
+    exported, model = program
+    monkeypatch.setattr(onnx_file, "_exported", lambda _: exported)
+    return tmp_path / "model.onnx", model, write_onnx(tmp_path / "model.onnx", model)
+
+
+def test_nothing_of_this_machine_is_in_it(graph: tuple[Path, Transformer, float]) -> None:
+    data = graph[0].read_bytes()
+    assert b"transformer.py" not in data
+    assert str(Path(__file__).parents[2]).encode() not in data
+
+
+def test_weights_in_a_second_file(
+    program: tuple[Any, Transformer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported, model = program
+
+    class Large:
+        def save(self, path: Path) -> None:
+            exported.save(path, external_data=True)
+
+    monkeypatch.setattr(onnx_file, "_exported", lambda _: Large())
+    path = tmp_path / "model.onnx"
+    write_onnx(path, model)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    assert largest_difference(path, model) < 1e-4
+    path.unlink()
+    with pytest.raises(InputError, match=r"model\.onnx\.data exists"):
+        write_onnx(path, model)
 
 
 def test_any_batch_and_length_give_our_logits(graph: tuple[Path, Transformer, float]) -> None:

@@ -47,7 +47,7 @@ def test_writes_page_record_and_tables_and_prints_the_verdict(
     out, err = capsys.readouterr()
     size = Path("reports/7b-cpu.html").stat().st_size
     assert out.startswith("Llama 2 7B in bf16 on 2 CPU threads reads a 512-token prompt at ")
-    assert out.splitlines()[-1] == f"reports/7b-cpu.html ({size / 1024:.2f} KiB)"
+    assert err.splitlines()[-1] == f"note: the page is reports/7b-cpu.html ({size / 1024:.2f} KiB)"
     assert "30% roofs" in err
     assert "roofs" not in out.splitlines()[0]
     assert measured[0] | {"arch": None} == {

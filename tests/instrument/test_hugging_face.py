@@ -16,9 +16,9 @@ from tests.model.hf_reference import hf_model
 from tests.model.shrunk import ARCHES, small_model, some_tokens
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-REPLACEABLE = ("embed", "resid_pre", "attn_norm", "attention.q", "attention.k", "attention.v", "attention.z", "attn_out",
-               "ffn_norm", "feed_forward.gate", "feed_forward.up", "feed_forward.act", "ffn_out", "resid_post",
-               "final_norm", "logits")  # fmt: skip
+NAMES = [point.name.removeprefix("layers.*.") for point in POINTS]
+# What exists only inside a function, or is used twice.
+FIXED = [f"attention.{name}" for name in ("rot_q", "rot_k", "k_cache", "v_cache", "scores", "pattern")] + ["resid_mid"]
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def _reweigh(tensor: Tensor) -> Tensor:
     return tensor * torch.linspace(0.5, 1.5, tensor.shape[-1])
 
 
-@pytest.mark.parametrize("point", REPLACEABLE)
+@pytest.mark.parametrize("point", [name for name in NAMES if name not in FIXED])
 def test_an_edit_does_the_same_in_both(point: str) -> None:
     model, ids = small_model(ARCHES["GQA"]), some_tokens(3, 9)
     reference, before = hf_model(model), model(ids)
@@ -112,7 +112,7 @@ def test_heads_are_ablated_and_patched() -> None:
             torch.testing.assert_close(reference(ids).logits, model(ids), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("point", [p.name.split(".", 2)[-1] for p in POINTS if p.name.split(".", 2)[-1] not in REPLACEABLE])
+@pytest.mark.parametrize("point", FIXED)
 def test_what_no_module_takes_in_is_not_replaced_silently(point: str) -> None:
     reference = hf_model(small_model(ARCHES["GQA"]))
     with edit(reference, full_name(point), scale(0.5)), pytest.raises(InputError, match="must not be replaced"):

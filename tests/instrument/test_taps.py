@@ -71,9 +71,7 @@ def test_layers_are_a_set_and_leave_what_is_in_no_layer() -> None:
 @pytest.mark.parametrize(
     ("tokens", "rows"), [(-1, [8]), (slice(2, 8, 3), [2, 5]), ([0, 7, 3], [0, 7, 3]), (None, [*range(9)])]
 )
-@pytest.mark.parametrize(
-    ("heads", "kept"), [(2, [2]), (slice(1, 3), [1, 2]), ([3, -4], [3, -4]), (None, slice(None))]
-)
+@pytest.mark.parametrize(("heads", "kept"), [(2, [2]), (slice(1, 3), [1, 2]), ([3, -4], [3, -4]), (None, slice(None))])
 def test_tokens_and_heads_are_parts_of_the_whole(
     attention: str, tokens: Any, rows: list[int], heads: Any, kept: Any
 ) -> None:
@@ -113,7 +111,10 @@ def test_few_rows_cost_few_products() -> None:
 @pytest.mark.parametrize("attention", ["naive", "sdpa"])
 def test_a_head_that_is_not_there_is_refused(heads: Any, attention: str) -> None:
     model = small_model(ARCHES["GQA"], attention=attention)
-    with capture(model, "*.pattern", heads=heads), pytest.raises(InputError, match="heads of .* must be below 12; got"):
+    with (
+        capture(model, "*.pattern", heads=heads),
+        pytest.raises(InputError, match=r"heads of .* must be below 12; got"),
+    ):
         model(some_tokens(1, 4))
 
 
@@ -171,9 +172,13 @@ def test_a_part_of_the_pattern_is_what_an_edit_makes_of_it(attention: str) -> No
     """Edits before attention and edits of the pattern itself show in a recomputed row as in the whole."""
     model, ids = small_model(ARCHES["GQA"], attention=attention), some_tokens(2, 5)
     for edited in ("layers.1.attention.rot_q", "layers.1.attention.pattern"):
-        with capture(model, "layers.1.attention.pattern", tokens=3) as outer, edit(model, edited, scale(0.5)):
-            with capture(model, "layers.1.attention.pattern", tokens=3) as inner:
-                model(ids)
+        name = "layers.1.attention.pattern"
+        with (
+            capture(model, name, tokens=3) as outer,
+            edit(model, edited, scale(0.5)),
+            capture(model, name, tokens=3) as inner,
+        ):
+            model(ids)
         with edit(model, edited, scale(0.5)), capture(model, "layers.1.attention.pattern") as whole:
             model(ids)
         row = whole["layers.1.attention.pattern"][:, :, 3:4]

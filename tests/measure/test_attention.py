@@ -8,9 +8,10 @@ from llamalab.attention import Backend, get_backend
 from llamalab.measure import attention
 from llamalab.measure.attention import measure_attention, obstacle, ring_size
 from llamalab.measure.attention_lab import LabRow, crossover, run_lab
-from llamalab.measure.attention_rates import Forecast, UnitCost, kernel_peak_bytes, kernel_tiles, work
+from llamalab.measure.attention_rates import Forecast, UnitCost, kernel_peak_bytes, kernel_tiles, probed_seconds, work
 from llamalab.measure.roofs import Machine
 from llamalab.measure.timer import Plan
+from llamalab.records import AttentionPoint
 from tests.measure.fakes import StepClock
 
 SHAPE = AttentionShape(2, 37, 37, 6, 3, 16, "fp32", "fp32")
@@ -109,6 +110,19 @@ def test_forecast_of_an_unprobed_backend_is_none() -> None:
     forecast = Forecast("cpu", {"naive": UnitCost((8,), (2.0,))})
     assert forecast.seconds(SHAPE, get_backend("naive")) == 2.0 * 2 * 6 * 37 * 37
     assert forecast.seconds(SHAPE, get_backend("sdpa")) is None
+
+
+def test_probes_keep_the_ratio_of_the_rounds_they_share() -> None:
+    def point(name: str, *samples_s: float) -> AttentionPoint:
+        return AttentionPoint(
+            backend=name, algorithm="flash", batch=1, new_tokens=1, context_tokens=1, n_heads=1, n_kv_heads=1,
+            head_dim=1, dtype="fp32", kernel=None, samples_s=list(samples_s), peak_bytes=None,
+        )  # fmt: skip
+
+    quiet = [point("naive", 2.0, 2.0, 2.0), point("sdpa", 1.0, 1.0, 9.0)]
+    loud = [point("naive", 8.0, 6.0, 4.0), point("sdpa", 4.0, 3.0, 2.0)]
+    assert probed_seconds([loud, quiet, []]) == {"naive": 2.0, "sdpa": 1.0}
+    assert probed_seconds([[], []]) == {}
 
 
 def test_lab_pairs_each_backend_with_naive(machine: Machine) -> None:

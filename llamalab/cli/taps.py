@@ -1,0 +1,82 @@
+"""`llamalab taps`: where can one look inside the model, and how large is what is there?"""
+
+import argparse
+from math import prod
+from typing import Any
+
+from llamalab.arch import LlamaArch
+from llamalab.cli.arguments import add_count, add_dtype, add_format
+from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.errors import InputError
+from llamalab.instrument.points import POINTS, Point
+from llamalab.presets import resolve_model
+from llamalab.units import format_bytes, storage_bytes
+
+SUMMARY = "the points at which a model can be tapped, with their shapes"
+EXAMPLES = (
+    "llamalab taps",
+    "llamalab taps --model 7b --seq 4096",
+    "llamalab taps --model 7b --seq 1 --context 4096 --format csv",
+)
+LETTERS = "B batch, T new tokens, S keys in view, D dim, H query heads, K KV heads, E head dim, F ffn dim, V vocabulary"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab taps`."""
+    parser.add_argument("--model", help="show sizes for a preset (see llamalab models) or a params.json or config.json")
+    add_count(parser, "--seq", "new tokens of the pass", default=512)
+    add_count(parser, "--context", "keys in view, the new ones included (default: as --seq)")
+    add_count(parser, "--batch", "sequences", default=1)
+    add_dtype(parser, "of the activations; logits are always fp32")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every point, with sizes where a model is named."""
+    if args.model is None:
+        rows = [_row(point) for point in POINTS]
+        per_layer = sum("*" in point.name for point in POINTS)
+        lead = (
+            f"{per_layer} points in each layer (* is its number) and {len(POINTS) - per_layer} around them",
+            LETTERS,
+        )
+        show(Answer({"points": rows}, lead, (Table(_COLUMNS, rows),)), args.format)
+        return 0
+    name, arch = resolve_model(args.model)
+    sizes = letter_sizes(arch, batch=args.batch, new_tokens=args.seq, context_tokens=args.context)
+    rows = [_sized(point, sizes, args.dtype) for point in POINTS]
+    given = ", ".join(f"{letter} {size:,}" for letter, size in sizes.items())
+    title = (f"{name}, {arch.n_layers} layers, {args.dtype}: {given}",)
+    data = {"model": name, "n_layers": arch.n_layers, "dtype": args.dtype, "sizes": sizes, "points": rows}
+    show(Answer(data, title, (Table((*_COLUMNS, *_SIZES), rows),)), args.format)
+    return 0
+
+
+_COLUMNS = (Column("point", "point"), Column("shape", "shape"), Column("op", "operation"))
+_SIZES = (Column("sizes", "size"), Column("bytes", "bytes", format_bytes))
+
+
+def letter_sizes(arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens: int | None = None) -> dict[str, int]:
+    """What each letter of a shape stands for in one pass. Raises InputError for a context below the new tokens.
+
+    >>> from llamalab.presets import PRESETS
+    >>> letter_sizes(PRESETS["70b"].arch, batch=1, new_tokens=1, context_tokens=9)["K"]
+    8
+    """
+    context = new_tokens if context_tokens is None else context_tokens
+    if context < new_tokens:
+        raise InputError(f"--context must count the new tokens, {new_tokens}; got {context}")
+    return {
+        "B": batch, "T": new_tokens, "S": context, "D": arch.dim, "H": arch.n_heads, "K": arch.n_kv_heads,
+        "E": arch.head_dim, "F": arch.ffn_dim, "V": arch.vocab_size,
+    }  # fmt: skip
+
+
+def _row(point: Point) -> dict[str, Any]:
+    return {"point": point.name, "shape": point.shape, "op": point.op}
+
+
+def _sized(point: Point, sizes: dict[str, int], dtype: str) -> dict[str, Any]:
+    shape = [sizes[letter] for letter in point.shape]
+    stored = "fp32" if point.name == "logits" else dtype
+    return _row(point) | {"sizes": " × ".join(map(str, shape)), "bytes": storage_bytes(prod(shape), stored)}
