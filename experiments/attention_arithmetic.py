@@ -7,12 +7,11 @@ limit. Predicted by the IO formulas of llamalab.analytic.attention, over length,
 measured by running the tiled algorithm, which counts every byte that it loads and stores.
 """
 
-import argparse
-import json
 from typing import Any
 
 import torch
 
+from experiments import answers
 from llamalab.analytic.attention import AttentionShape, Step, flash_step, naive_steps, total
 from llamalab.attention.tiled import tiled_attention
 from llamalab.hardware import find_hardware
@@ -99,7 +98,7 @@ def conclude(predicted: list[dict[str, Any]], measured: list[dict[str, Any]], li
 
 def main() -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    args = answers.parser(__doc__).parse_args()
     predicted, measured, limits = predict(), measure(), ridges()
     print(f"ridges in bf16: {', '.join(f'{name} {ridge:.0f} FLOP/byte' for name, ridge in limits.items())}")
     print(f"{'phase':8}{'tokens':>8}{'E':>5}{'group':>7}{'naive':>9}{'flash':>9}{'shared':>9}  FLOP/byte")
@@ -109,9 +108,8 @@ def main() -> None:
             f"{row['naive']:9.2f}{row['flash']:9.2f}{row['flash_shared']:9.2f}"
         )
     conclusion = conclude(predicted, measured, limits)
-    print(f"\n{conclusion}\n")
-    answer = {"schema_version": 1, "experiment": "attention_arithmetic", "ridges": limits, "predicted": predicted}
-    print(json.dumps(answer | {"measured": measured, "conclusion": conclusion}))
+    rows = {"ridges": limits, "predicted": predicted, "measured": measured}
+    answers.finish(__doc__, "attention_arithmetic", args.out, conclusion, **rows)
 
 
 if __name__ == "__main__":

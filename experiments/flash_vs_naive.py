@@ -7,13 +7,12 @@ what a pair costs is measured at three other lengths of the same heads. Measured
 same rounds, over lengths that double; a length at which naive does not fit is a row with that reason.
 """
 
-import argparse
-import json
 import sys
 from typing import Any
 
 import torch
 
+from experiments import answers
 from llamalab.analytic.attention import AttentionShape, flash_step, naive_steps, total
 from llamalab.attention import get_backend
 from llamalab.measure.attention_lab import LabRow, crossover, lab_machine, run_lab
@@ -77,7 +76,7 @@ def conclude(rows: list[LabRow]) -> str:
 
 def main() -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = answers.parser(__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="fp32")
     parser.add_argument("--heads", type=int, default=8)
@@ -94,7 +93,6 @@ def main() -> None:
         else:
             print(f"{row.point.backend:6} {row.shape.context_tokens:6} tokens  {row.point.reason}")
     conclusion = conclude(rows)
-    print(f"\n{conclusion}\n")
     measured = [
         {
             "backend": row.point.backend, "tokens": row.shape.context_tokens, "samples_s": row.point.samples_s,
@@ -104,8 +102,8 @@ def main() -> None:
         }
         for row in rows
     ]  # fmt: skip
-    answer = {"schema_version": 1, "experiment": "flash_vs_naive", "predicted": predicted, "measured": measured}
-    print(json.dumps(answer | {"conclusion": conclusion}))
+    answer = {"dtype": args.dtype, "predicted": predicted, "measured": measured}
+    answers.finish(__doc__, "flash_vs_naive", args.out, conclusion, device=args.device, **answer)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ is larger than the memory given to it. The published finding (Ainslie et al. 202
 arXiv 2307.09288, appendix A.2.1) is that GQA keeps growing in batch where MHA runs out of memory.
 """
 
-import argparse
-import json
 import sys
 from statistics import median
 from typing import Any
 
 import torch
 
+from experiments import answers
 from llamalab import LlamaArch, build
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
@@ -101,7 +100,7 @@ def conclude(measured: list[dict[str, Any]], memory_bytes: int) -> str:
 
 def main() -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = answers.parser(__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--memory", type=parse_memory, default=parse_memory("256MiB"))
     parser.add_argument("--context", type=int, default=1024)
@@ -118,9 +117,8 @@ def main() -> None:
             f"{row['tokens_per_s']:10.1f}{row['predicted_tokens_per_s']:10.1f}"
         )
     conclusion = conclude(measured, args.memory)
-    print(f"\n{conclusion}\n")
-    answer = {"schema_version": 1, "experiment": "gqa_groups", "predicted": predicted, "measured": measured}
-    print(json.dumps(answer | {"conclusion": conclusion}))
+    rows = {"context": args.context, "memory_bytes": args.memory, "predicted": predicted, "measured": measured}
+    answers.finish(__doc__, "gqa_groups", args.out, conclusion, device=args.device, **rows)
 
 
 if __name__ == "__main__":

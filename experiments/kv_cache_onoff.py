@@ -11,8 +11,6 @@ operation that is no view, a table that is gathered from counted by its rows. Al
 time is that thread's own: what others do on the machine does not count.
 """
 
-import argparse
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments import answers
 from llamalab import LlamaArch, build, load
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, add_up, forward_ops
@@ -314,16 +313,15 @@ def _print_table(predicted: list[Step], measured: list[Step]) -> None:
 
 def main() -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = answers.parser(__doc__)
     parser.add_argument("--folder", type=Path, default=SHARED, help="with stories260K.bin, .story.txt and tok512.bin")
-    folder = parser.parse_args().folder
+    args = parser.parse_args()
     with one_thread():
-        predicted, measured, texts = predict(roofs()), measure(), compare_texts(folder)
+        predicted, measured, texts = predict(roofs()), measure(), compare_texts(args.folder)
     _print_table(predicted, measured)
     conclusion = conclude(predicted, measured, texts)
-    print(f"\n{conclusion}\n")
     rows = {"predicted": [step._asdict() for step in predicted], "measured": [step._asdict() for step in measured]}
-    print(json.dumps({"schema_version": 1, "experiment": "kv_cache_onoff", **rows, "texts": texts}))
+    answers.finish(__doc__, "kv_cache_onoff", args.out, conclusion, **rows, texts=texts)
 
 
 if __name__ == "__main__":

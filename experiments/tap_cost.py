@@ -15,9 +15,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable
-from contextlib import ExitStack
-from statistics import quantiles
-from types import MethodType
+from statistics import median, quantiles
 from typing import Any
 
 import torch
@@ -42,19 +40,22 @@ FOUR = ("*.attn_out", "*.resid_mid", "*.ffn_out", "*.resid_post")
 class _Cut(ast.NodeTransformer):
     """Decide every question about a tap as if there were none, and drop what can then not be reached."""
 
-    def visit_Compare(self, node: ast.Compare) -> ast.expr:  # noqa: N802
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
         if isinstance(node.left, ast.Name) and node.left.id == "tap":
             return ast.Constant(isinstance(node.ops[0], ast.Is))
         return node
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(None) if node.id == "tap" and isinstance(node.ctx, ast.Load) else node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
         self.generic_visit(node)
         decides = isinstance(node.op, ast.Or)
         if any(isinstance(value, ast.Constant) and value.value is decides for value in node.values):
             return ast.Constant(decides)
         return node
 
-    def visit_If(self, node: ast.If) -> Any:  # noqa: N802
+    def visit_If(self, node: ast.If) -> Any:
         self.generic_visit(node)
         if ast.unparse(node.test) == "torch.compiler.is_compiling()":
             return node.orelse
@@ -62,7 +63,7 @@ class _Cut(ast.NodeTransformer):
             return node.body if node.test.value else node.orelse
         return node
 
-    def visit_Call(self, node: ast.Call) -> ast.Call:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
         node.keywords = [keyword for keyword in node.keywords if keyword.arg != "tap"]
         return node
@@ -73,7 +74,7 @@ def untapped(method: Callable[..., Any]) -> Callable[..., Any]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
     tree = ast.fix_missing_locations(_Cut().visit(tree))
     scope: dict[str, Any] = {}
-    exec(compile(tree, inspect.getfile(method), "exec"), method.__globals__, scope)  # noqa: S102
+    exec(compile(tree, inspect.getfile(method), "exec"), method.__globals__, scope)
     return scope[method.__name__]  # type: ignore[no-any-return]
 
 
@@ -117,11 +118,10 @@ def measure(seq: int, plan: Plan) -> dict[str, Any]:
         "twin": lambda: twin(tokens), "twin again": lambda: twin(tokens), "unused": lambda: model(tokens),
     }  # fmt: skip
     variants |= {name: lambda tap=tap: model(tokens, tap=tap) for name, tap in taps.items()}
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
+    with torch.inference_mode():
         samples = time_variants(variants, CpuClock(), plan)
-    return {"seq": seq, "rounds": len(samples["twin"]), "twin_s": sorted(samples["twin"])[len(samples["twin"]) // 2],
-            "ratios": {name: _ratio(samples[name], samples["twin"]) for name in variants if name != "twin"}}  # fmt: skip
+    ratios = {name: _ratio(samples[name], samples["twin"]) for name in variants if name != "twin"}
+    return {"seq": seq, "rounds": len(samples["twin"]), "twin_s": median(samples["twin"]), "ratios": ratios}
 
 
 def _ratio(times_s: list[float], twin_s: list[float]) -> dict[str, float]:

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from llamalab.arch import LlamaArch
     from llamalab.checkpoints import load
     from llamalab.instrument.taps import capture, edit
+    from llamalab.measure.profile import profile
     from llamalab.model import StaticKVCache, Transformer, build
 
 __version__ = "0.1.0"
-__all__ = ["LlamaArch", "StaticKVCache", "Transformer", "build", "capture", "edit", "load"]
+__all__ = ["LlamaArch", "StaticKVCache", "Transformer", "build", "capture", "edit", "load", "profile"]
 
 _HOMES = {
     "LlamaArch": "llamalab.arch",
@@ -26,6 +27,7 @@ _HOMES = {
     "capture": "llamalab.instrument.taps",
     "edit": "llamalab.instrument.taps",
     "load": "llamalab.checkpoints",
+    "profile": "llamalab.measure.profile",
 }
 
 

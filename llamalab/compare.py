@@ -1,6 +1,7 @@
 """What was predicted, what was measured, and by how much do they differ? The join on op names.
 
-Predictions rest on the record's own roofs (llamalab.rates); null where a roof is absent or untrusted.
+Predictions rest on the constants that were calibrated on the record's machine, or else on its own roofs
+(llamalab.rates); null where a roof is absent or untrusted.
 
 error = predicted / measured - 1: positive where the prediction was too slow. A measurement faster
 than its bound, beyond the roofs' own noise, is an error to explain, not a win.
@@ -16,9 +17,9 @@ from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.memory import room_in
 from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.analytic.params import parameter_count
-from llamalab.analytic.roofline import Prediction, predict
+from llamalab.analytic.roofline import Prediction
 from llamalab.errors import DoesNotFitError
-from llamalab.rates import rates_of
+from llamalab.rates import Basis, basis_of
 from llamalab.records import AttentionPoint, Measurement, Pass, Record
 
 ROOF_TOLERANCE = 0.10  # a roof is a median of noisy runs: beyond this a measurement above it is an error
@@ -38,13 +39,17 @@ class Check(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One name in one phase: prediction and measurement of one occurrence; `reason` says what lacks."""
+    """One name in one phase: prediction and measurement of one occurrence; `reason` says what lacks.
+
+    About 9 of 10 measurements should lie in `interval_s`, None where the basis has no such figure.
+    """
 
     phase: str
     op: Op
     prediction: Prediction | None
     measurement: Measurement | None
     reason: str | None = None
+    interval_s: tuple[float, float] | None = None
 
     @property
     def predicted_s(self) -> float | None:
@@ -90,8 +95,8 @@ class Limit(NamedTuple):
 class Phase:
     """One measured pass beside its prediction."""
 
-    def __init__(self, record: Record, run: Pass) -> None:
-        self.record, self.run = record, run
+    def __init__(self, record: Record, run: Pass, basis: Basis) -> None:
+        self.record, self.run, self.basis = record, run, basis
         self.ops = forward_ops(
             record.llama_arch,
             new_tokens=run.new_tokens,
@@ -184,11 +189,11 @@ class Phase:
         )
 
     def _row(self, op: Op, measurement: Measurement | None) -> Row:
-        rates = rates_of(self.record, op, self.run.dtype)
-        if isinstance(rates, str):
-            return Row(self.run.phase, op, None, measurement, rates)
+        prediction = self.basis.predict(op, self.run.dtype)
+        if isinstance(prediction, str):
+            return Row(self.run.phase, op, None, measurement, prediction)
         reason = None if measurement else "not measured: the op-by-op pass has no such row"
-        return Row(self.run.phase, op, predict(op, rates), measurement, reason)
+        return Row(self.run.phase, op, prediction, measurement, reason, self.basis.interval(prediction))
 
     def _part_s(self, part: str) -> float | None:
         rows = [row for row in self.rows if part_of(row.op.name) == part]
@@ -228,8 +233,8 @@ class Comparison:
     """A record and everything that can be said by holding prediction and measurement together."""
 
     def __init__(self, record: Record) -> None:
-        self.record, self.arch = record, record.llama_arch
-        self.phases = tuple(Phase(record, run) for run in record.passes)
+        self.record, self.arch, self.basis = record, record.llama_arch, basis_of(record)
+        self.phases = tuple(Phase(record, run, self.basis) for run in record.passes)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -265,7 +270,7 @@ class Comparison:
     @cached_property
     def attention(self) -> tuple[AttentionRow, ...]:
         """The attention backends beside their predictions."""
-        return tuple(_attention_row(self.record, point) for point in self.record.attention)
+        return tuple(_attention_row(self.basis, point) for point in self.record.attention)
 
     def fits(self, seq: int) -> int:
         """The largest batch of `seq` tokens whose cache fits beside the weights; 0 where they do not fit."""
@@ -292,19 +297,20 @@ def part_of(name: str) -> str:
     return "embedding" if name == "tok_embeddings" else "head"
 
 
-def _attention_row(record: Record, point: AttentionPoint) -> AttentionRow:
+def _attention_row(basis: Basis, point: AttentionPoint) -> AttentionRow:
     shape = AttentionShape(
         point.batch, point.new_tokens, point.context_tokens, point.n_heads, point.n_kv_heads, point.head_dim,
         point.dtype, point.dtype,
     )  # fmt: skip
     steps = naive_steps(shape) if point.algorithm == "naive" else (flash_step(shape),)
     total, reason = 0.0, None
+    mode = "decode" if point.new_tokens == 1 else "prefill"
     for step in steps:
         op = Op(step.name, "attention", 1, step.flops_full, step.flops_causal, step.vector_flops,
-                0, step.read_bytes, step.written_bytes)  # fmt: skip
-        rates = rates_of(record, op, point.dtype)
-        if isinstance(rates, str):
-            reason = rates
+                0, step.read_bytes, step.written_bytes, mode=mode)  # fmt: skip
+        prediction = basis.predict(op, point.dtype)
+        if isinstance(prediction, str):
+            reason = prediction
         else:
-            total += predict(op, rates).time_s
+            total += prediction.time_s
     return AttentionRow(point, None if reason else total, attention_bytes(shape, point.algorithm), reason)

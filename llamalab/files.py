@@ -77,8 +77,11 @@ def check_target(path: str | os.PathLike[str], *, ours: str | None = None) -> No
     folder = target.parent
     while not folder.exists():
         folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise MissingError(f"the output folder must be writable; {folder} is not; choose another path")
+    try:
+        # Only a file shows that one can be made: for root every folder claims to be writable.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        raise MissingError(f"the output folder must be writable; {folder} is not; choose another path") from None
     if ours is not None and target.exists() and ours not in _head(target):
         raise InputError(f"the output must be new or a file llamalab wrote; {target} is neither; choose another path")
 

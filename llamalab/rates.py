@@ -9,12 +9,57 @@ time = t0 + max(FLOPs / peak, bytes / bandwidth), with
 Bytes that stay in the last-level cache move at the cache roof instead: activations that fit in it
 (the operation before has just written them), and weights where the whole model fits in it.
 An absent or untrusted roof gives no rates but the reason; it is never guessed.
+
+Where the machine was calibrated, its constants give the time, and the bound is at the better of both roofs.
 """
 
+from typing import NamedTuple
+
+from llamalab.analytic.constants import Constants, constants_of
 from llamalab.analytic.ops import Op
 from llamalab.analytic.params import weight_bytes
-from llamalab.analytic.roofline import Rates
+from llamalab.analytic.roofline import Prediction, Rates, predict, rates_of_op
 from llamalab.records import Record, Roof
+
+OWN_ROOFS = "this record's own roofs"
+
+
+class Basis(NamedTuple):
+    """What the predictions of a record rest on: constants calibrated on its machine, else its own roofs."""
+
+    record: Record
+    constants: Constants | None
+
+    @property
+    def words(self) -> str:
+        """In a few words."""
+        return f"constants {self.constants.basis}" if self.constants else OWN_ROOFS
+
+    def predict(self, op: Op, dtype: str) -> Prediction | str:
+        """The time of one occurrence of an op, or why it is not known."""
+        rates = rates_of(self.record, op, dtype)
+        if isinstance(rates, str):
+            return rates
+        bound = predict(op, rates)
+        if self.constants is None or dtype != self.record.dtype or op.name.rpartition(".")[2] in _NAIVE_STEPS:
+            return bound
+        calibrated = predict(op, rates_of_op(op, self.constants.rates))
+        # The faster of two ceilings is the better known one: the record's own may have been found on a busy machine.
+        return calibrated._replace(bound_s=min(calibrated.bound_s, bound.bound_s))
+
+    def interval(self, prediction: Prediction) -> tuple[float, float] | None:
+        """Low and high end of a predicted time; None where the basis knows none."""
+        if self.constants is None:
+            return None
+        low, high = self.constants.interval(prediction.time_s, prediction.bound_s)
+        return None if high is None else (low, high)
+
+
+def basis_of(record: Record) -> Basis:
+    """The basis of a record. Raises FormatError for constants that are none."""
+    if record.constants is None:
+        return Basis(record, None)
+    return Basis(record, constants_of(record.constants, "the record's constants", record.dtype))
 
 
 def rates_of(record: Record, op: Op, dtype: str) -> Rates | str:
@@ -46,6 +91,9 @@ def roof_fault(kind: str, dtype: str, roof: Roof | None) -> str | None:
         return f"not predicted: the {kind} roof for {dtype} is not trusted ({roof.reason or 'no reason recorded'})"
     known = roof.seconds if kind == "launch" else roof.per_second
     return None if known else f"not predicted: the {kind} roof for {dtype} has no value ({roof.reason or 'no reason'})"
+
+
+_NAIVE_STEPS = ("scores", "softmax", "values")  # calibrated is the fused kernel
 
 
 def _roof_kinds(op: Op) -> tuple[str | None, str]:

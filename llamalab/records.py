@@ -196,7 +196,8 @@ class Record:
     """Everything one `llamalab report` run measured.
 
     `parameters_measured` counts the whole model's tensors; `kv_bytes_measured` is the size of a
-    cache, as allocated, of the whole model for batch and context of the last pass.
+    cache, as allocated, of the whole model for batch and context of the last pass. `constants` is
+    what llamalab calibrate had written for that machine and dtype, where it had.
     """
 
     model: str
@@ -210,6 +211,7 @@ class Record:
     kv_bytes_measured: int
     elapsed_s: float
     notes: list[str] = field(default_factory=list)
+    constants: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -46,7 +46,7 @@ MEMORY_UNITS = {
     "TiB": 2**40,
 }
 _TOKEN_SUFFIXES = {"": 1, "k": 2**10, "m": 2**20}
-_MAX_COUNT = 10**12  # above this a count is a slip of the keyboard, not a workload
+_MAX_COUNT = 10**9  # above this a count is a slip of the keyboard, not a workload
 
 
 def dtype_bits(name: str) -> int:

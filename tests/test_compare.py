@@ -1,14 +1,17 @@
 """The join: by name, with the error in the open, and nothing said that is not known."""
 
 import dataclasses
+import json
 
 import pytest
 
-from llamalab.analytic.roofline import predict_pass, total_s
+from llamalab.analytic.constants import to_json
+from llamalab.analytic.roofline import Rates, predict, predict_pass, rates_of_op, total_s
 from llamalab.compare import Check, Comparison, Phase
-from llamalab.rates import rates_of
+from llamalab.errors import InputError
+from llamalab.rates import OWN_ROOFS, rates_of
 from llamalab.records import Measurement, Record, Roof
-from tests.report.sample import LAUNCH, environment, roofs, sample_record
+from tests.report.sample import ATTENTION, COPY, GEMM, LAUNCH, STREAM, environment, roofs, sample_record
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +150,50 @@ def test_attention_points_meet_their_predictions(comparison: Comparison) -> None
     assert rows["naive", 4096].error is None
     assert rows["naive", 4096].predicted_s
     assert rows["sdpa", 4096].predicted_s == pytest.approx(4 * 32 * 128 * (4096 * 4097 // 2) / 0.41e12 + LAUNCH)
-    assert rows["naive", 2048].predicted_bytes == 32 * 2048**2 * 10
+    assert rows["naive", 2048].predicted_bytes == 32 * 2048**2 * 4
     assert rows["sdpa", 1024].predicted_s == rows["tiled", 1024].predicted_s
+
+
+CALIBRATED = {
+    "gemm": Rates(2 * GEMM, 2 * STREAM, 1e-5, 0.25, 0.2, 2.0), "gather": Rates(None, COPY),
+    "elementwise": Rates(None, COPY, 1e-6, 1.0, 0.5, 1.0), "attention_prefill": Rates(ATTENTION, STREAM),
+    "attention_decode": Rates(ATTENTION, STREAM),
+}  # fmt: skip
+
+
+def calibrated(record: Record, **changes: object) -> Record:
+    text = to_json("cpu", "bf16", "2026-01-02", CALIBRATED, {"prefill_error": 0.04, "decode_error": 0.02})
+    return dataclasses.replace(record, constants=json.loads(text) | changes)
+
+
+def test_a_calibrated_machine_is_predicted_with_its_constants(record: Record) -> None:
+    plain, comparison = Comparison(record), Comparison(calibrated(record))
+    assert plain.basis.words == OWN_ROOFS
+    assert comparison.basis.words == "constants calibrated on cpu 2026-01-02"
+    for before, row in zip(plain.rows, comparison.rows, strict=True):
+        expected = predict(row.op, rates_of_op(row.op, CALIBRATED))
+        assert row.predicted_s == expected.time_s
+        assert row.prediction
+        assert before.prediction
+        assert row.prediction.bound_s == min(expected.bound_s, before.prediction.bound_s) <= row.prediction.time_s
+        assert before.interval_s is None
+        low = max(row.prediction.bound_s, 0.92 * expected.time_s)
+        assert row.interval_s == pytest.approx((low, 1.08 * expected.time_s))
+
+
+def test_naive_attention_keeps_the_roofs_as_only_the_fused_kernel_is_calibrated(record: Record) -> None:
+    points = [{(row.point.backend, row.point.new_tokens): row.predicted_s for row in Comparison(one).attention}
+              for one in (record, calibrated(record))]  # fmt: skip
+    assert points[0]["naive", 1024] == points[1]["naive", 1024]
+    assert points[0]["sdpa", 1024] != points[1]["sdpa", 1024]
+
+
+@pytest.mark.parametrize(
+    "change", [{"classes": {}}, {"classes": 3}, {"kind": "x"}, {"dtype": "fp16"}, {"validation": 1}]
+)
+def test_constants_that_are_none_are_refused(record: Record, change: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        _ = [row.predicted_s for row in Comparison(calibrated(record, **change)).rows]
 
 
 def test_attention_without_its_roof_is_not_predicted(record: Record) -> None:

@@ -16,7 +16,7 @@ from llamalab.units import (
     storage_bytes,
 )
 
-COUNTS = st.integers(1, 10**12)
+COUNTS = st.integers(1, 10**9)
 
 
 @given(COUNTS)

@@ -21,11 +21,14 @@ from typing import Any, NamedTuple
 
 from llamalab.analytic.roofline import Rates
 from llamalab.errors import FormatError, InputError, MissingError, UnavailableError
-from llamalab.hardware import HARDWARE, HardwareSpec, find_hardware
+from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
 
 TIERS = ("bound", "shipped", "calibrated")
 SCHEMA_VERSION = 1
 WEIGHT_ONLY = ("int8", "int4")  # stored small, multiplied in the dtype of the activations
+
+
+CLASSES = {"gather", "gemm", "elementwise", "attention_prefill", "attention_decode"}  # at least
 
 
 class ClassFit(NamedTuple):
@@ -82,6 +85,17 @@ SHIPPED: dict[str, dict[str, ClassFit]] = {
 }
 
 
+class Host(NamedTuple):
+    """What an inference server's host adds: once per request, and per sequence of the batch and token."""
+
+    request_s: float = 0.0
+    sequence_s: float = 0.0
+
+
+# Fitted by experiments/fit_host.py on 13 whole-model points of TensorRT-LLM 0.5, none of which is scored.
+SHIPPED_HOST = Host(2.2e-3, 13e-6)
+
+
 class Constants(NamedTuple):
     """Rates by class for one device and dtype, the basis of a prediction with them, and its usual error.
 
@@ -91,6 +105,7 @@ class Constants(NamedTuple):
     rates: Mapping[str, Rates]
     basis: str
     spread: float | None
+    host: Host = Host()
 
     def interval(self, time_s: float, bound_s: float) -> tuple[float, float | None]:
         """Low and high end of a predicted time, never below its bound; a bound has no high end."""
@@ -128,9 +143,10 @@ def choose(
     if product_dtype(spec, dtype, weight_dtype or dtype) == "fp8":
         rates["gemm"] = rates["gemm"]._replace(compute_efficiency=_FP8_SHARE * rates["gemm"].compute_efficiency)
     if fitted == spec.name:
-        return Constants(rates, "shipped", SPREAD)
+        return Constants(rates, "shipped", SPREAD, SHIPPED_HOST)
     sibling = fitted.partition("-")[0] == spec.name.partition("-")[0]  # the same chip with other memory
-    return Constants(rates, f"shipped (transferred from {fitted})", SPREAD if sibling else TRANSFERRED_SPREAD)
+    spread = SPREAD if sibling else TRANSFERRED_SPREAD
+    return Constants(rates, f"shipped (transferred from {fitted})", spread, SHIPPED_HOST)
 
 
 def data_sheet(spec: HardwareSpec, dtype: str, weight_dtype: str) -> dict[str, Rates]:
@@ -241,6 +257,8 @@ def constants_of(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
         basis = f"calibrated on {data['device']} {data['made_on']}"
         for name, rate in rates.items():
             _check(source, name, rate)
+        if lacking := CLASSES - rates.keys():
+            raise FormatError(f"{source} must hold all classes; {', '.join(sorted(lacking))} are missing")
     except (KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{source} must be written by llamalab calibrate; {error} is wrong") from None
     if made_for != dtype:
@@ -253,8 +271,9 @@ def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
 
     Raises MissingError where nothing was calibrated for `dtype`, FormatError for a file that is no calibration.
     """
-    kept = sorted(folder().glob(f"*-{dtype}.json"), key=lambda path: path.stat().st_mtime)
-    path = default_path(device, dtype) if device or not kept else kept[-1]
+    path = default_path(device or CPU, dtype)
+    if device is None:
+        path = max(folder().glob(f"*-{dtype}.json"), key=lambda one: one.stat().st_mtime, default=path)
     data = read_calibration(path)
     gemm = constants_of(data, str(path), dtype).rates.get("gemm")
     title, memory = data.get("title"), data.get("memory_bytes")
@@ -262,9 +281,10 @@ def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
         raise FormatError(f"{path} must be written by llamalab calibrate; title, memory_bytes or gemm is missing")
     if data["device"] in HARDWARE:
         return HARDWARE[data["device"]]
+    peaks = dict.fromkeys(PEAK_DTYPES) | {dtype: gemm.peak_flops_per_s}
     return HardwareSpec(
-        data["device"], title, {dtype: gemm.peak_flops_per_s}, gemm.bandwidth_bytes_per_s, memory, None, None, None,
-        None, None, f"measured by llamalab calibrate on {data['made_on']}", measured=True,
+        data["device"], title, peaks, gemm.bandwidth_bytes_per_s, memory, None, None, None, None, None,
+        f"measured by llamalab calibrate on {data['made_on']}", measured=True,
     )  # fmt: skip
 
 

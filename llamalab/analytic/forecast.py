@@ -3,8 +3,9 @@
     total = prefill + (G - 1) * mean of decode(P + 1 .. P + G - 1)
 
 The prefill gives the first of G tokens; each later one is a decode step whose context counts the new
-token. Only attention depends on the context, and its time is all but linear in it, so the mean over
-the run is Simpson's rule over the first, the middle and the last step, not a loop over tokens.
+token. With shipped constants the host's part is in both: once per request, and per sequence and token.
+Only attention depends on the context, and its time is all but linear in it, so the mean over the run
+is Simpson's rule over the first, the middle and the last step, not a loop over tokens.
 
 Nothing is predicted for a run that does not fit: weights, KV cache of the whole run and the largest
 activations of a pass, per rank, must fit into the memory of the device.
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.batches import chunks
-from llamalab.analytic.constants import Constants
+from llamalab.analytic.constants import Constants, Host
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weights
@@ -26,6 +27,7 @@ from llamalab.errors import DoesNotFitError, InputError, UnavailableError
 from llamalab.hardware import HardwareSpec
 from llamalab.units import format_bytes, storage_bytes
 
+NO_HOST = Host()
 CACHED_PASSES = 4096  # a sweep meets the same pass once per device
 
 
@@ -42,6 +44,7 @@ class Workload(NamedTuple):
     fused: bool = True
     tensor_parallel: int = 1
     chunk: int | None = None
+    logits: str = "last"
 
 
 class Memory(NamedTuple):
@@ -94,9 +97,9 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Con
     30.5
     """
     memory = check_memory(arch, work, spec)
-    check_link(work, spec)
+    check_link(work, spec, constants)
     bounds = {name: rates.bound() for name, rates in constants.rates.items()}
-    times, bound = run_times(arch, work, constants.rates), run_times(arch, work, bounds)
+    times, bound = run_times(arch, work, constants.rates, constants.host), run_times(arch, work, bounds)
     interval = constants.interval(times.total_s, bound.total_s)
     prefill = prefill_passes(arch, work)[-1]
     steps = decode_contexts(work)
@@ -104,11 +107,12 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Con
     return Forecast(times, bound, constants.basis, interval, memory, prefill, middle, constants)
 
 
-def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates]) -> Times:
-    """Seconds of a run at given rates; no check of memory."""
-    prefill_s = sum(pass_s(ops, rates) for ops in prefill_passes(arch, work))
+def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host: Host = NO_HOST) -> Times:
+    """Seconds of a run at given rates and the host's cost; no check of memory."""
+    token_s = work.batch * host.sequence_s
+    prefill_s = sum(pass_s(ops, rates) for ops in prefill_passes(arch, work)) + host.request_s + token_s
     steps = decode_contexts(work)
-    decode_s = sum(weight * pass_s(pass_ops(arch, work, 1, context), rates) for weight, context in steps)
+    decode_s = sum(weight * (pass_s(pass_ops(arch, work, 1, context), rates) + token_s) for weight, context in steps)
     total_s = prefill_s + (work.generate - 1) * decode_s
     tokens = work.batch * work.generate
     return Times(prefill_s, decode_s if steps else None, total_s, tokens / total_s)
@@ -150,6 +154,7 @@ def _ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) 
         attention=work.attention,
         fused=work.fused,
         tensor_parallel=work.tensor_parallel,
+        logits=work.logits,
     )
 
 
@@ -182,14 +187,14 @@ def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
 
 
 @lru_cache(maxsize=CACHED_PASSES)
-def _activations(arch: LlamaArch, new: int, context: int, batch: int, dtype: str, attention: str) -> int:
+def _activations(arch: LlamaArch, new: int, context: int, batch: int, dtype: str, attention: str, logits: str) -> int:
     return peak_activation_bytes(
-        arch, new_tokens=new, context_tokens=context, batch=batch, dtype=dtype, attention=attention
+        arch, new_tokens=new, context_tokens=context, batch=batch, dtype=dtype, attention=attention, logits=logits
     ).bytes
 
 
 def _peak_activations(arch: LlamaArch, new: int, work: Workload) -> int:
-    return _activations(arch, new, work.prompt, work.batch, work.dtype, work.attention)
+    return _activations(arch, new, work.prompt, work.batch, work.dtype, work.attention, work.logits)
 
 
 @lru_cache(maxsize=256)
@@ -228,9 +233,16 @@ def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
     return needed
 
 
-def check_link(work: Workload, spec: HardwareSpec) -> None:
-    """Raises UnavailableError where several ranks have no known link between them."""
-    if work.tensor_parallel > 1 and not spec.interconnect_bytes_per_s:
+def check_link(work: Workload, spec: HardwareSpec, constants: Constants) -> None:
+    """Raises UnavailableError where several ranks have no known link, or no constants for it."""
+    if work.tensor_parallel == 1:
+        return
+    if not spec.interconnect_bytes_per_s:
         raise UnavailableError(
             f"tensor parallelism must have a known interconnect; {spec.name} has none; use --tensor-parallel 1"
+        )
+    if "collective" not in constants.rates:
+        raise UnavailableError(
+            f"tensor parallelism must have constants for collectives; those {constants.basis} have none, one device "
+            "has no link; use --tensor-parallel 1 or --basis shipped"
         )

@@ -27,7 +27,7 @@ from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype
 
 FORMATS = ("hf", "meta", "llama2c", "gguf", "onnx")
-_BESIDE = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_BESIDE = ("tokenizer.model", "tokenizer.bin", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 class Wishes(NamedTuple):
@@ -122,14 +122,15 @@ def _words(source: Path, wishes: Wishes) -> Vocabulary | None:
     """The vocabulary asked for, or the one that lies with the source; None where there is none."""
     if wishes.tokenizer is not None:
         return words_of(Path(wishes.tokenizer))
-    beside = source / "tokenizer.model" if source.is_dir() else source
-    if beside.is_file() and (source.is_dir() or is_gguf(source)):
+    if source.is_file() and is_gguf(source):
         try:
-            return words_of(beside)
+            return words_of(source)
         except InputError:
-            if source.is_dir():
-                raise
-    return None
+            return None
+    folder = source if source.is_dir() else source.parent
+    # The model of a folder is its own; beside a llama2.c file lies llama2.c's.
+    names = ("tokenizer.model", "tokenizer.bin") if source.is_dir() else ("tokenizer.bin",)
+    return next((words_of(folder / name) for name in names if (folder / name).is_file()), None)
 
 
 def _new_folder(source: Path, target: Path, fill: Callable[[Path], None]) -> None:

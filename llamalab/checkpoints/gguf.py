@@ -40,10 +40,11 @@ _CHUNK_ELEMENTS = 2**22  # dequantised at a time: 16 MB of fp32, and a few times
 class Vocabulary(NamedTuple):
     """The tokenizer of a GGUF file: `pieces` as UTF-8 with ▁ for a space, `types` as sentencepiece numbers them.
 
-    `model` is b"llama" for SentencePiece; a special id that the file does not give is None.
+    `model` is "llama" for SentencePiece; a special id that the file does not give is None. `add_space_prefix`
+    says whether a space is put before a text.
     """
 
-    model: bytes
+    model: str
     pieces: list[bytes]
     scores: list[float]
     types: list[int]
@@ -51,6 +52,7 @@ class Vocabulary(NamedTuple):
     eos_id: int | None
     unknown_id: int | None
     add_bos: bool
+    add_space_prefix: bool
 
 
 def recognises(path: Path) -> bool:
@@ -71,23 +73,25 @@ def survey(path: Path) -> Survey:
 def vocabulary(path: Path) -> Vocabulary:
     """The pieces, scores and types of a file's tokenizer.
 
-    Raises FormatError where it has none or its lists differ in length, MissingError where there is no file.
+    Raises FormatError where it has none or its settings are of the wrong kind, MissingError where there is no file.
     """
     settings = map_gguf(path)[1].settings
     pieces = settings.get("tokenizer.ggml.tokens")
     if not isinstance(pieces, list):
         raise FormatError(f"the GGUF file must hold tokenizer.ggml.tokens; {path} has none")
-    scores, types = _numbers(settings, "scores", len(pieces)), _numbers(settings, "token_type", len(pieces))
-    model = settings.get("tokenizer.ggml.model", b"")
+    scores = _numbers(settings, "scores", len(pieces), "fiu")
+    types = _numbers(settings, "token_type", len(pieces), "iu")
+    model = settings.get("tokenizer.ggml.model")
     return Vocabulary(
-        model if isinstance(model, bytes) else b"",
+        model.decode("utf-8", "replace") if isinstance(model, bytes) else "",
         pieces,
         [0.0] * len(pieces) if scores is None else [float(score) for score in scores],
         [1] * len(pieces) if types is None else [int(kind) for kind in types],
         _special(settings, "bos_token_id", len(pieces)),
         _special(settings, "eos_token_id", len(pieces)),
         _special(settings, "unknown_token_id", len(pieces)),
-        bool(settings.get("tokenizer.ggml.add_bos_token", True)),
+        _flag(settings, "add_bos_token"),
+        _flag(settings, "add_space_prefix"),
     )
 
 
@@ -231,10 +235,20 @@ def _dequantised(raw: Tensor, entry: Stored, dtype: torch.dtype) -> Tensor:
     return made.view(entry.shape)
 
 
-def _numbers(settings: dict[str, Value], key: str, count: int) -> "np.ndarray[Any, Any] | None":
+def _numbers(settings: dict[str, Value], key: str, count: int, kinds: str) -> "np.ndarray[Any, Any] | None":
+    """A list of numbers, of numpy's `kinds`, as long as the vocabulary."""
     value = settings.get(f"tokenizer.ggml.{key}")
-    if value is not None and (not isinstance(value, np.ndarray) or len(value) != count):
+    if value is None:
+        return None
+    if not isinstance(value, np.ndarray) or len(value) != count or value.dtype.kind not in kinds:
         raise FormatError(f"tokenizer.ggml.{key} of a GGUF file must be {count:,} numbers, one for each piece")
+    return value
+
+
+def _flag(settings: dict[str, Value], key: str) -> bool:
+    value = settings.get(f"tokenizer.ggml.{key}", True)
+    if not isinstance(value, bool):
+        raise FormatError(f"tokenizer.ggml.{key} of a GGUF file must be true or false; got {type(value).__name__}")
     return value
 
 

@@ -1,8 +1,8 @@
 """How is a Llama written as GGUF? Through the gguf package's writer, one tensor at a time.
 
 Norms are F32, as llama.cpp needs them; matrices are F32, F16, BF16, Q8_0 or Q4_0, where a matrix whose rows
-are no whole blocks is F16, as its converter has it. The vocabulary comes from a
-SentencePiece model or from another GGUF file; a larger model gets unused pieces for the rest of its rows.
+are no whole blocks is F16, as its converter has it. The vocabulary comes from a SentencePiece
+model, a llama2.c tokenizer.bin or another GGUF file; a larger model gets unused pieces for the rest of its rows.
 """
 
 from pathlib import Path
@@ -17,10 +17,13 @@ from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Weights, model_shapes
 from llamalab.checkpoints.gguf import Vocabulary, package, vocabulary
 from llamalab.checkpoints.gguf_header import is_gguf
 from llamalab.checkpoints.layout import gguf_name
-from llamalab.errors import InputError, MissingError
+from llamalab.errors import InputError
+from llamalab.text.load import load_tokenizer
+from llamalab.text.pieces import PieceTokenizer
+from llamalab.text.sentencepiece_model import SentencePieceTokenizer
+from llamalab.text.tokenizer import SPACE, Kind
 
 QUANTISERS = ("q8_0", "q4_0")  # that the package has; those of the K kinds are in llama.cpp alone
-_NORMAL, _UNKNOWN, _CONTROL, _UNUSED, _BYTE = 1, 2, 3, 5, 6  # sentencepiece's numbers of kinds of pieces
 
 
 def write_gguf(
@@ -55,36 +58,44 @@ def write_gguf(
 
 
 def words_of(path: Path) -> Vocabulary:
-    """The vocabulary of a GGUF file or a SentencePiece model. Raises as gguf.vocabulary."""
-    if not path.is_file():
-        raise MissingError(f"the tokenizer must be a file; there is none at {path}; check the path")
-    if is_gguf(path):
+    """The vocabulary of a tokenizer's file. Raises as load_tokenizer and, for GGUF, gguf.vocabulary."""
+    if path.is_file() and is_gguf(path):
         return vocabulary(path)
-    import sentencepiece
-
-    try:
-        model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"the tokenizer must be GGUF or a SentencePiece model; {path}: {error}") from None
-    ids = range(model.vocab_size())
+    tokenizer = load_tokenizer(path)
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        return _of_model(tokenizer)
+    assert isinstance(tokenizer, PieceTokenizer)  # tokenizer.bin: the only kind that is left
+    pieces = [piece.replace(" ", SPACE).encode() for piece in tokenizer.pieces]
+    for index in (tokenizer.bos_id, tokenizer.eos_id):
+        pieces[index] = pieces[index].strip()  # llama2.c puts them on lines of their own
     return Vocabulary(
-        b"llama",
+        "llama", pieces, list(tokenizer.scores), list(tokenizer.kinds), tokenizer.bos_id, tokenizer.eos_id,
+        tokenizer.unknown_id, add_bos=True, add_space_prefix=tokenizer.space_first,
+    )  # fmt: skip
+
+
+def _of_model(tokenizer: SentencePieceTokenizer) -> Vocabulary:
+    model = tokenizer.model
+    ids = range(tokenizer.vocab_size)
+    return Vocabulary(
+        "llama",
         [model.id_to_piece(index).encode() for index in ids],
         [model.get_score(index) for index in ids],
-        [_type(model, index) for index in ids],
+        [_kind_of(model, index) for index in ids],
         model.bos_id(),
         model.eos_id(),
         model.unk_id(),
         add_bos=True,
+        add_space_prefix=tokenizer.space_first,
     )
 
 
-def _type(model: Any, index: int) -> int:
-    kinds = ((model.is_unknown, _UNKNOWN), (model.is_control, _CONTROL), (model.is_unused, _UNUSED))
-    for asks, kind in (*kinds, (model.is_byte, _BYTE)):
+def _kind_of(model: Any, index: int) -> Kind:
+    kinds = ((model.is_unknown, Kind.UNKNOWN), (model.is_control, Kind.CONTROL), (model.is_unused, Kind.UNUSED))
+    for asks, kind in (*kinds, (model.is_byte, Kind.BYTE)):
         if asks(index):
             return kind
-    return _NORMAL
+    return Kind.NORMAL
 
 
 def _fitted(words: Vocabulary, size: int) -> Vocabulary:
@@ -96,7 +107,7 @@ def _fitted(words: Vocabulary, size: int) -> Vocabulary:
     return words._replace(
         pieces=[*words.pieces, *(b"<unused%d>" % index for index in range(missing))],
         scores=[*words.scores, *[0.0] * missing],
-        types=[*words.types, *[_UNUSED] * missing],
+        types=[*words.types, *[Kind.UNUSED] * missing],
     )
 
 
@@ -114,7 +125,7 @@ def _add_settings(writer: Any, arch: LlamaArch) -> None:
 
 
 def _add_vocabulary(writer: Any, words: Vocabulary) -> None:
-    writer.add_tokenizer_model(words.model.decode())
+    writer.add_tokenizer_model(words.model)
     writer.add_token_list(words.pieces)
     writer.add_token_scores(words.scores)
     writer.add_token_types(words.types)
@@ -127,6 +138,7 @@ def _add_vocabulary(writer: Any, words: Vocabulary) -> None:
         if index is not None and index >= 0:
             add(index)
     writer.add_add_bos_token(words.add_bos)
+    writer.add_add_space_prefix(words.add_space_prefix)
 
 
 def _kind(shape: tuple[int, ...], dtype: torch.dtype, quantised: str | None) -> str:

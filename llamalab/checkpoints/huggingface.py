@@ -29,7 +29,7 @@ from llamalab.checkpoints.checkpoint import (
 from llamalab.checkpoints.json_file import read_object
 from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated, pairs_to_halves, rotated_heads
 from llamalab.checkpoints.pages import settled
-from llamalab.checkpoints.safetensors_file import SafetensorsFile, is_safetensors, stored_as, write_safetensors
+from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors, stored_as, write_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError
 
@@ -142,8 +142,7 @@ def _indexed(path: Path, index: Path) -> list[Path]:
 
 def _open(path: Path) -> _File:
     if is_safetensors(path):
-        file = SafetensorsFile(path)
-        return _File(file.stored, file.tensor)
+        return _File(*open_safetensors(path))
     if is_torch_file(path):
         tensors = read_torch_file(path)
         return _File({entry.name: entry for entry in stored_in(tensors)}, tensors.__getitem__)

@@ -20,11 +20,10 @@ def read_object(path: Path) -> dict[str, Any]:
         raise FormatError(f"{path.name} must be a readable file; {error}") from None
     if len(data) > MAX_BYTES:
         raise FormatError(f"{path.name} must be at most {MAX_BYTES:,} bytes; it is larger")
-    return parse_object(data, path.name)
+    return _parsed(data, path.name)
 
 
-def parse_object(data: bytes, what: str) -> dict[str, Any]:
-    """The object in some JSON text. Raises FormatError."""
+def _parsed(data: bytes, what: str) -> dict[str, Any]:
     try:
         value = json.loads(data, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

@@ -19,7 +19,7 @@ from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Stored, Survey, Weights, check_floats, model_shapes
 from llamalab.checkpoints.json_file import read_object
 from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated, rotated_heads
-from llamalab.checkpoints.safetensors_file import SafetensorsFile, is_safetensors
+from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError, MissingError
 
@@ -115,8 +115,8 @@ def _tensors(folder: Path) -> tuple[list[Stored], Callable[[str], Tensor]]:
         if name.endswith(".bin"):
             tensors = read_torch_file(file)
             return list(stored_in(tensors)), tensors.__getitem__
-        mapped = SafetensorsFile(file)
-        return list(mapped.stored.values()), mapped.tensor
+        stored, tensor = open_safetensors(file)
+        return list(stored.values()), tensor
     raise FormatError(f"a LoRA adapter must have adapter_model.safetensors or .bin; there is none in {folder}")
 
 

@@ -1,83 +1,28 @@
-"""What is in a safetensors file, and where? 8 bytes of length, a JSON header, then the data.
+"""What is in a safetensors file, and where? The safetensors package says, and maps it; writing is here.
 
-The header gives each tensor's dtype, shape and span of bytes; spans must follow one another from 0 to
-the end of the file, as the format demands, so that no byte is read twice or hidden. Read here and not through the
-safetensors package, because pages can only be given back where the mapping is ours, and a survey needs the
-header alone. Source: huggingface/safetensors README, "Format".
+The package checks the header against the file: shapes, dtypes, and spans that follow one another to its end.
+Its tensors are views of one private mapping, so nothing is read before it is touched, and the pages of what was copied
+can be given back (see pages). Source of the layout written: huggingface/safetensors README, "Format".
 """
 
 import json
-import mmap
+import re
 import struct
 from collections.abc import Callable, Iterable
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from llamalab.checkpoints.checkpoint import FLOAT_NAMES, FLOATS, Stored
-from llamalab.checkpoints.json_file import parse_object
-from llamalab.errors import FormatError
-from llamalab.files import map_file
+from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Stored
+from llamalab.errors import DoesNotFitError, FormatError, MissingError
 
-MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
 _LENGTH = struct.Struct("<Q")
-_BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16,
-    "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64,
-}  # fmt: skip
 _ALIGNMENT = 8  # of the data, as the package writes it
-
-
-class SafetensorsFile:
-    """A mapped file and its checked header. Raises FormatError where the two contradict each other."""
-
-    def __init__(self, path: Path) -> None:
-        self._data = map_file(path, "checkpoint")
-        header, self._start = _header(self._data)
-        self.metadata = header.pop("__metadata__", {})
-        self._spans: dict[str, int] = {}
-        self.stored = {name: self._entry(name, entry) for name, entry in header.items()}
-        self._check_spans()
-
-    def tensor(self, name: str) -> Tensor:
-        """A view of a bf16, fp16 or fp32 tensor where it lies in the file; a copy where that is not aligned."""
-        entry = self.stored[name]
-        offset, kind = self._start + self._spans[name], FLOATS[entry.dtype]
-        raw = torch.frombuffer(self._data, dtype=torch.uint8, count=entry.nbytes, offset=offset)
-        return (raw.clone() if offset % kind.itemsize else raw).view(kind).view(entry.shape)
-
-    def _entry(self, name: str, entry: Any) -> Stored:
-        try:
-            dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-            bits = _BITS[dtype]
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(
-                f"a safetensors header must give dtype, shape and data_offsets of {name!r}; got {error!r}"
-            ) from None
-        if not all(type(size) is int and 0 <= size < 2**48 for size in (*shape, begin, end)) or len(shape) > 8:
-            raise FormatError(f"shape and offsets of {name!r} must be sizes; got {entry['shape']} and {begin}, {end}")
-        if 8 * (end - begin) != bits * prod(shape):
-            raise FormatError(
-                f"the span of {name!r} must be the {prod(shape) * bits // 8:,} bytes of its shape and dtype; "
-                f"got {end - begin:,}"
-            )
-        self._spans[name] = begin
-        return Stored(name, shape, dtype, end - begin)
-
-    def _check_spans(self) -> None:
-        at = 0
-        for begin, name in sorted((begin, name) for name, begin in self._spans.items() if self.stored[name].nbytes):
-            if begin != at:
-                raise FormatError(f"tensors must follow one another without gap or overlap; {name!r} begins at {begin}")
-            at += self.stored[name].nbytes
-        if at != len(self._data) - self._start:
-            raise FormatError(
-                f"a safetensors file must end where its last tensor ends; that is {at:,} bytes after the header, "
-                f"the file has {len(self._data) - self._start:,}"
-            )
 
 
 def is_safetensors(path: Path) -> bool:
@@ -87,8 +32,29 @@ def is_safetensors(path: Path) -> bool:
     return len(head) > _LENGTH.size and head[_LENGTH.size :] == b"{" and head[6:8] == b"\0\0"
 
 
+def open_safetensors(path: Path) -> tuple[dict[str, Stored], Callable[[str], Tensor]]:
+    """What a file holds, from its header alone, and a way to each tensor where it lies in the file.
+
+    Raises FormatError where header and file contradict each other, MissingError where it cannot be read;
+    fetching a tensor DoesNotFitError where the system does not map the file.
+    """
+    # As numpy's: torch maps the file to be written to, which Linux refuses where it is larger than memory.
+    header = _opened(path, "np")
+    stored = {name: _stored(name, header.get_slice(name)) for name in header.keys()}  # noqa: SIM118, it is no dict
+    file = cache(lambda: _opened(path, "pt"))
+
+    def tensor(name: str) -> Tensor:
+        found: Tensor = file().get_tensor(name)
+        # A header of odd length, or odd tensors before it, leave values where a processor need not read them.
+        return found.clone() if found.data_ptr() % found.element_size() else found
+
+    return stored, tensor
+
+
 def write_safetensors(file: BinaryIO, entries: Iterable[Stored], fetch: Callable[[str], Tensor]) -> None:
     """Write tensors in the order given, each fetched when its turn comes."""
+    # Not by the package: it takes pointers to all tensors of a file at once, which for one of 1 GiB cast on the way
+    # was 993 MiB of memory; this was the largest tensor.
     entries = list(entries)
     file.write(header_bytes(entries))
     for entry in entries:
@@ -119,14 +85,19 @@ def stored_as(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Stored:
     return Stored(name, shape, FLOAT_NAMES[dtype], prod(shape) * dtype.itemsize)
 
 
-def _header(data: mmap.mmap) -> tuple[dict[str, Any], int]:
-    if len(data) < _LENGTH.size:
-        raise FormatError(f"a safetensors file must begin with {_LENGTH.size} bytes of length; it has {len(data)}")
-    (length,) = _LENGTH.unpack_from(data)
-    start = _LENGTH.size + length
-    if length > MAX_HEADER_BYTES or start > len(data):
-        raise FormatError(
-            f"a safetensors header must lie in its file and be at most {MAX_HEADER_BYTES:,} bytes; "
-            f"got {length:,} in a file of {len(data):,}"
-        )
-    return parse_object(data[_LENGTH.size : start], "a safetensors header"), start
+def _opened(path: Path, framework: str) -> Any:
+    try:
+        return safe_open(path, framework)
+    except SafetensorError as error:  # its text may quote the file
+        raise FormatError(f"{path.name} must be sound safetensors; {str(error)!a}") from None
+    except OSError as error:
+        raise MissingError(f"the checkpoint must be readable; {path}: {error}") from None
+    except RuntimeError as error:
+        raise DoesNotFitError(f"a file of weights must be mapped into memory; {str(error).splitlines()[0]}") from None
+
+
+def _stored(name: str, place: Any) -> Stored:
+    shape, dtype = tuple(place.get_shape()), str(place.get_dtype())
+    # The first number in the name of a kind is its bits, as in BF16 and F8_E4M3; BOOL alone has none.
+    bits = re.search(r"\d+", dtype)
+    return Stored(name, shape, dtype, prod(shape) * (int(bits[0]) if bits else 8) // 8)

@@ -1,9 +1,10 @@
 """What is in a file of torch.save, and is it safe to look? A zip archive of a pickle and raw storages.
 
 A pickle is a program. torch.load runs it with `weights_only`, which allows a short list of
-calls, and mapped, so that storages are not read. That list still has calls that take memory without end
-(bytearray(10**12)), so the pickle is looked through first: it may name only what a dictionary of tensors is made
-of. Nothing in the archive may be compressed, which rules out archives that unpack to more than they are.
+calls, and mapped, so that storages are not read. That alone is not enough (measured with torch 2.13): 407 bytes
+that call bytearray took 3 GiB, 945 bytes of a dictionary whose keys are pairs of pairs did not end, and 1 MB of a
+compressed pickle became 1 GiB. So the archive is looked through first: nothing in it may be compressed, and its pickle
+may name and build only what a dictionary of tensors is made of.
 torch before 2.10 can be made to run code in spite of weights_only (CVE-2025-32434, CVE-2026-24747): it is refused.
 """
 

@@ -28,6 +28,7 @@ VERBS = {
     "profile": "where the time and the memory of a pass go, operation by operation",
     "report": "measure this machine and write predicted against measured as HTML",
     "doctor": "what is installed, what is missing and the command that mends it",
+    "calibrate": "this machine's own constants, fitted in under a minute and checked on other shapes",
     "predict": "predicted time of prefill, decode and a whole run, with its bound and its interval",
     "roofline": "what limits each operation on a device, and what would move it",
     "compare-hardware": "devices and device counts ranked by latency and throughput, and what fits",

@@ -31,7 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lora", metavar="FOLDER", help="an adapter in PEFT's layout to merge in")
     add_count(parser, "--vocab-size", "tokens to grow or cut the vocabulary to")
     parser.add_argument(
-        "--tokenizer", metavar="FILE", help="vocabulary for gguf (default: tokenizer.model beside the weights, if any)"
+        "--tokenizer",
+        metavar="FILE",
+        help="vocabulary for gguf: tokenizer.model, tokenizer.bin or GGUF (default: that beside the weights)",
     )
 
 

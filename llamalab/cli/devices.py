@@ -16,8 +16,11 @@ THIS = "this"
 OWN_KEYS = {"name", "peak_flops_per_s", "bandwidth_bytes_per_s", "memory_bytes"}
 
 
-def chosen_devices(text: str, dtype: str) -> list[HardwareSpec]:
-    """The devices of `--hardware`: names or JSON files with commas between them, or `all` of the table."""
+def chosen_devices(text: str, dtype: str = "bf16") -> list[HardwareSpec]:
+    """The devices of `--hardware`: names or JSON files with commas between them, or `all` of the table.
+
+    `dtype` is that of the calibration which this machine's own rows are read from.
+    """
     if text.strip().lower() == "all":
         return list(HARDWARE.values())
     names = [name.strip() for name in text.split(",") if name.strip()]

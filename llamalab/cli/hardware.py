@@ -5,11 +5,13 @@ from typing import Any
 
 from llamalab.cli.arguments import add_format
 from llamalab.cli.output import UNKNOWN, Answer, Column, Table, show
-from llamalab.hardware import ACCUMULATE, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
+from llamalab.errors import MissingError
+from llamalab.hardware import ACCUMULATE, CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
 from llamalab.units import format_bytes
 
 SUMMARY = "data-sheet peaks, bandwidth and memory of known devices"
 EXAMPLES = ("llamalab hardware", "llamalab hardware h200", "llamalab hardware a100-80gb-sxm --format json")
+CALIBRATED = "bf16"  # the dtype of the calibration that the CPU's row is read from
 _PEAK = "peak_{}_flops_per_s"
 
 
@@ -21,21 +23,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table of devices, or the card of one."""
-    specs = list(HARDWARE.values()) if args.name is None else [find_hardware(args.name)]
+    specs = [*HARDWARE.values(), *_this_cpu()] if args.name is None else [_find(args.name)]
     rows = [_row(spec) for spec in specs]
     table = Table(_COLUMNS, rows) if args.name is None else _card(specs[0], rows[0])
-    lead = ("Dense peaks in TFLOP/s, floats accumulated in fp32 and int8 in int32; from data sheets.",)
+    lead = ["Dense peaks in TFLOP/s, floats accumulated in fp32 and int8 in int32; from data sheets."]
+    if not specs[-1].measured:
+        lead.append("A CPU is always measured: llamalab calibrate adds a row for this machine's.")
     data = {"basis": "data sheet", "dense": True, "devices": [_object(spec) for spec in specs]}
-    show(Answer(data, lead, (table._replace(rows=rows) if args.format == "csv" else table,)), args.format)
+    show(Answer(data, tuple(lead), (table._replace(rows=rows) if args.format == "csv" else table,)), args.format)
     return 0
 
 
+def _find(name: str) -> HardwareSpec:
+    if name.strip().lower() != CPU:
+        return find_hardware(name)
+    from llamalab.analytic.constants import measured_spec
+
+    return measured_spec(CALIBRATED, device=CPU)
+
+
+def _this_cpu() -> list[HardwareSpec]:
+    """This machine's CPU, where it was calibrated."""
+    try:
+        return [_find(CPU)]
+    except MissingError:
+        return []
+
+
 def _tera(value: float) -> str:
-    return f"{value / 1e12:g}"
+    return f"{value / 1e12:.5g}"
 
 
 def _giga(value: float) -> str:
-    return f"{value / 1e9:g}"
+    return f"{value / 1e9:.5g}"
 
 
 _COLUMNS = (
@@ -86,7 +106,7 @@ def _card(spec: HardwareSpec, row: dict[str, Any]) -> Table:
         "source": spec.source,
     }
     lines = [{"what": what, "value": value} for what, value in shown.items()]
-    return Table((Column("what", spec.name), Column("value", "data sheet")), lines)
+    return Table((Column("what", spec.name), Column("value", "measured" if spec.measured else "data sheet")), lines)
 
 
 def _or_dash(row: dict[str, Any], column: Column) -> str:

@@ -43,8 +43,13 @@ class Answer(NamedTuple):
 def show(answer: Answer, form: str) -> None:
     """Print an answer to stdout as table, json, csv or md."""
     _keep_printable()
+    print(render(answer, form))
+
+
+def render(answer: Answer, form: str) -> str:
+    """An answer as table, json, csv or md, without the last line's end."""
     writers = {"table": _text, "json": _json, "csv": _csv, "md": _markdown}
-    print(writers[form](answer))
+    return writers[form](answer)
 
 
 def note(sentence: str) -> None:

@@ -100,12 +100,15 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
         return row | {"reason": known}
     if not row["fits"]:
         return row | {"reason": f"{format_bytes(needed - case.spec.memory_bytes)} too much"}
+    constants, bounds = known
     try:
-        check_link(work, case.spec)
+        check_link(work, case.spec, constants)
     except UnavailableError as error:
         return row | {"reason": str(error)}
-    constants, bounds = known
-    times, bound_s = run_times(case.arch, work, constants.rates), run_times(case.arch, work, bounds).total_s
+    times, bound_s = (
+        run_times(case.arch, work, constants.rates, constants.host),
+        run_times(case.arch, work, bounds).total_s,
+    )
     low, high = constants.interval(times.total_s, bound_s)
     return row | times._asdict() | {"bound_s": bound_s, "basis": constants.basis, "low_s": low, "high_s": high}
 
@@ -186,6 +189,7 @@ def _answer(case: Case, result: Forecast) -> Answer:
         "interval": {"low_s": low, "high_s": high, "of": "total_s"},
         "memory": result.memory._asdict() | {"total_bytes": result.memory.total_bytes},
         "constants": {name: rate._asdict() for name, rate in result.constants.rates.items()},
+        "host": result.constants.host._asdict(),
         "ops": rows,
     }
     return Answer(data, _lead(case, result), (Table(_OP_COLUMNS, rows),))

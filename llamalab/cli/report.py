@@ -3,9 +3,10 @@
 import argparse
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
@@ -65,8 +66,9 @@ def write_report(record: "Record", page: Path) -> int:
     """
     from llamalab.records import to_json
     from llamalab.report import csv_files, render
+    from llamalab.report.recorded import committed
 
-    html = render(record)
+    html = render(record, [one for one in committed(device="cuda") if one != record])
     texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record).items()}
     texts |= {page.with_suffix(".json"): to_json(record), page: html}
     marks = _targets(page)
@@ -83,10 +85,26 @@ def _measure(args: argparse.Namespace) -> "Record":
     name = _model_name(args.model)
     device = _resolved(args.device)
     _check_page(Path(args.out or _default(name, device)))
+    constants = _calibration(device, args.dtype)
     from llamalab.measure.campaign import measure_report
 
     with Progress() as progress:
-        return measure_report(name, arch, device=device, dtype=args.dtype, full=args.full, progress=progress)
+        record = measure_report(name, arch, device=device, dtype=args.dtype, full=args.full, progress=progress)
+    return replace(record, constants=constants)
+
+
+def _calibration(device: str, dtype: str) -> dict[str, Any] | None:
+    """What llamalab calibrate kept for this device and dtype, checked; None where it was not run on it."""
+    from llamalab.analytic.constants import constants_of, default_path, read_calibration
+    from llamalab.measure.machine import calibration_name, device_name, resolve_device
+
+    place = resolve_device(device)
+    path = default_path(calibration_name(place), dtype)
+    if not path.exists():
+        return None
+    data = read_calibration(path)
+    constants_of(data, str(path), dtype)
+    return data if data.get("title") == device_name(place) else None
 
 
 def _read(args: argparse.Namespace) -> "Record":

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.constants import TIERS, Constants, choose
 from llamalab.analytic.forecast import Workload
-from llamalab.analytic.ops import ALGORITHMS
+from llamalab.analytic.ops import ALGORITHMS, LOGITS
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_choice, add_count, one_of
 from llamalab.cli.devices import chosen_devices
@@ -94,9 +94,10 @@ def add_numbers(parser: argparse.ArgumentParser) -> None:
             option, type=one_of(option, DTYPES), metavar="|".join(DTYPES), help=f"of {what} (default: --dtype)"
         )
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
+    add_choice(parser, "--logits", LOGITS, "last", "the positions whose logits are wanted")
     fusion = parser.add_mutually_exclusive_group()
     fusion.add_argument("--unfused", action="store_true", help="one kernel per operation of the plain model")
-    fusion.add_argument("--fused", action="store_true", help="fuse as inference servers do (default, but if calibrated)")
+    fusion.add_argument("--fused", action="store_true", help="fuse as servers do (default, if not calibrated)")
     add_count(parser, "--chunk", "prefill the prompt so many tokens at a time")
 
 
@@ -132,6 +133,7 @@ def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, r
     return Workload(
         prompt, generate, batch, args.dtype, args.weight_dtype, args.kv_dtype, args.attention,
         args.fused or not (args.unfused or args.basis == "calibrated"), ranks, args.chunk,
+        args.logits,
     )  # fmt: skip
 
 

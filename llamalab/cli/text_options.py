@@ -18,6 +18,7 @@ MOST_PADDING = 256  # embeddings are padded to a multiple of this at most; a lar
 def add_text_model(parser: argparse.ArgumentParser) -> None:
     """--checkpoint, --tokenizer and how they are run."""
     parser.add_argument("--checkpoint", required=True, metavar="PATH", help="a checkpoint of any format that is read")
+    parser.add_argument("--lora", metavar="FOLDER", help="an adapter in PEFT's layout to merge into the weights")
     parser.add_argument(
         "--tokenizer",
         metavar="FILE",
@@ -85,7 +86,7 @@ def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer
     """The checkpoint. Raises InputError where the tokenizer is of another vocabulary, padding aside."""
     from llamalab.checkpoints import load
 
-    model = load(args.checkpoint, dtype=args.dtype, device=args.device, attention=args.attention)
+    model = load(args.checkpoint, dtype=args.dtype, device=args.device, attention=args.attention, lora=args.lora)
     if not 0 <= model.arch.vocab_size - tokenizer.vocab_size <= MOST_PADDING:
         raise InputError(
             f"the checkpoint must have an embedding for each piece of the tokenizer, and at most {MOST_PADDING} more; "

@@ -8,8 +8,8 @@
 
 The state is two tensors on the model's device, made before the first pass; a pass only adds to it, with
 no allocation that grows with the tokens, no copy to the host and no wait: it may be recorded in a CUDA
-graph and replayed. Scores and pattern are made a few rows at a time beside fused attention; their
-statistics are over the keys that a query sees.
+graph, after one pass to warm up, and replayed. Scores and pattern are made a few rows at a time beside
+fused attention; their statistics are over the keys that a query sees.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -42,15 +42,18 @@ class Reduce(Selection, Mapping[str, Tensor]):
             raise UnknownNameError("reduce", kind, KINDS)
         if kind == "entropy" and not all(name.endswith(".pattern") for name in self.names):
             raise InputError("entropy must be asked of attention patterns only; try 'layers.*.attention.pattern'")
-        self.kind, (self._add, width) = kind, KINDS[kind]
+        self.kind, (self._add, shape) = kind, KINDS[kind]
         if kind == "entropy":
-            width = _query_heads(model)
+            shape = (_query_heads(model),)
         device = next(model.parameters()).device
+        plain = [name for name in self.in_order() if not name.endswith(_OF_ATTENTION)]
+        self._order = plain + [name for name in self.in_order() if name.endswith(_OF_ATTENTION)]
         with torch.inference_mode(False):
-            self.values = torch.zeros(len(self.names), width, dtype=torch.float64, device=device)
+            self.sums = torch.zeros(len(self.names), *shape, dtype=torch.float64, device=device)
             self.counts = torch.zeros(len(self.names), dtype=torch.int64, device=device)
             # Views made once: a pass only looks them up.
-            self._cells = dict(zip(sorted(self.names), zip(self.values, self.counts, strict=True), strict=True))
+            self._cells = dict(zip(self._order, zip(self.sums, self.counts, strict=True), strict=True))
+            self._pass = _Pass(kind, plain, self.sums[: len(plain)], self.counts[: len(plain)])
 
     def wants(self, name: str) -> bool:
         """Nothing has to be made for it: of scores and pattern it makes the rows itself."""
@@ -58,10 +61,14 @@ class Reduce(Selection, Mapping[str, Tensor]):
 
     def __call__(self, name: str, tensor: Tensor, /) -> Tensor:
         if name in self.names:
-            if name.endswith(_OF_ATTENTION):
-                self._add_attention(name, tensor.detach())
+            x = tensor.detach() if tensor.requires_grad else tensor
+            if name in self._pass.slots and not torch.compiler.is_compiling():
+                self._pass.add(name, x)
+            elif name.endswith(_OF_ATTENTION):
+                self._add_attention(name, x)
             else:
-                self._add(*self._cells[name], tensor.detach() if tensor.requires_grad else tensor, 0)
+                for piece in _pieces(x):
+                    self._add(*self._cells[name], piece, 0)
         return tensor
 
     def attended(self, prefix: str, q_BHTE: Tensor, k_BKSE: Tensor) -> None:
@@ -78,21 +85,22 @@ class Reduce(Selection, Mapping[str, Tensor]):
                     self._add_visible(scores, chunk_BHRS, later)
 
     def __getitem__(self, name: str) -> Tensor:
+        values: Tensor
         values, count = self._cells[name]
         if not count:
             raise KeyError(name)
         if self.kind == "histogram":
             return values.long()
         if self.kind == "absmax":
-            return values.float().squeeze(0)
+            return values.float()
         mean: Tensor = values / count
         if self.kind == "rms":
             mean = mean.sqrt()
-        return mean.float() if self.kind == "entropy" else mean.float().squeeze(0)
+        return mean.float()
 
     def __iter__(self) -> Iterator[str]:
         fired = self.counts.tolist()
-        return (name for name, count in zip(sorted(self.names), fired, strict=True) if count)
+        return (name for name, count in zip(self._order, fired, strict=True) if count)
 
     def __len__(self) -> int:
         return int((self.counts != 0).sum())
@@ -118,6 +126,59 @@ class Reduce(Selection, Mapping[str, Tensor]):
         self._add(*self._cells[name], chunk_BHRS.masked_fill(later, 0.0), hidden.sum())
 
 
+class _Pass:
+    """Sums of the pass under way: one operation a tensor, and one more for all of them when the pass is over.
+
+    Only what is a plain sum can wait so long; of other kinds there are no slots. A pass that fails counts
+    for nothing.
+    """
+
+    def __init__(self, kind: str, names: list[str], sums: Tensor, counts: Tensor) -> None:
+        self._squared, known = kind == "rms", names if kind in ("mean", "rms") else []
+        self._all_sums, self._all_counts = sums, counts
+        self._last = known[-1] if known else ""
+        self._sums = torch.zeros(len(known), device=sums.device)
+        self.slots = dict(zip(known, self._sums, strict=True))
+        self._sizes = dict.fromkeys(known, 0)
+        self._counts: dict[tuple[int, ...], Tensor] = {}
+
+    def add(self, name: str, x: Tensor) -> None:
+        """Sum up one tensor; with the last of the pass, the pass."""
+        if x.numel() > CHUNK_ELEMENTS:
+            sums = [self._sum(piece) for piece in _pieces(x)]
+            self._sum(torch.stack(sums), out=self.slots[name])
+        else:
+            self._sum(x, out=self.slots[name])
+        self._sizes[name] = x.numel()
+        if name == self._last:
+            self._end()
+
+    def _sum(self, x: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """The sum, or the root of the sum of squares, which adds up in the same way."""
+        if self._squared:
+            return torch.linalg.vector_norm(x, dtype=torch.float32, out=out)
+        return torch.sum(x, (), dtype=torch.float32, out=out)
+
+    def _end(self) -> None:
+        sizes = tuple(self._sizes.values())
+        if sizes not in self._counts:
+            with torch.inference_mode(False):
+                self._counts[sizes] = torch.tensor(sizes, device=self._sums.device)
+        if self._squared:
+            self._all_sums.addcmul_(self._sums, self._sums)
+        else:
+            self._all_sums.add_(self._sums)
+        self._all_counts.add_(self._counts[sizes])
+
+
+def _pieces(x: Tensor) -> tuple[Tensor, ...]:
+    """The tensor some tokens at a time: a sum of half-precision numbers makes a wide copy of what it is given."""
+    if x.numel() <= CHUNK_ELEMENTS:
+        return (x,)
+    rows = max(1, CHUNK_ELEMENTS // (x.numel() // x.shape[-2]))
+    return torch.split(x, rows, dim=-2)
+
+
 def _add_mean(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
     value.add_(x.sum(dtype=torch.float32))
     count.add_(x.numel() - hidden)
@@ -125,7 +186,7 @@ def _add_mean(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -
 
 def _add_rms(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
     length = torch.linalg.vector_norm(x, dtype=torch.float32)
-    value.add_(length * length)
+    value.addcmul_(length, length)
     count.add_(x.numel() - hidden)
 
 
@@ -142,10 +203,8 @@ def _add_norm(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -
 
 
 def _add_histogram(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
-    rows = max(1, CHUNK_ELEMENTS // max(1, x.numel() // x.shape[-2]))
-    for part in torch.split(x, rows, dim=-2):
-        exponent = part.float().abs().log2_().clamp_(LOWEST, HIGHEST - 0.5)
-        value.add_(torch.histc(exponent, BINS, LOWEST, HIGHEST))
+    exponent = x.float().abs().log2_().clamp_(LOWEST, HIGHEST - 0.5)
+    value.add_(torch.histc(exponent, BINS, LOWEST, HIGHEST))
     value[0].sub_(hidden)
     count.add_(1)
 
@@ -155,14 +214,14 @@ def _add_entropy(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int"
     count.add_(x.shape[0] * x.shape[2])
 
 
-# What adds a tensor to a state, and how many values the state has.
-KINDS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor, Any], None], int]] = {
-    "mean": (_add_mean, 1),
-    "rms": (_add_rms, 1),
-    "absmax": (_add_absmax, 1),
-    "norm": (_add_norm, 1),
-    "histogram": (_add_histogram, BINS),
-    "entropy": (_add_entropy, 0),
+# What adds a tensor to a state, and the shape of a point's state.
+KINDS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor, Any], None], tuple[int, ...]]] = {
+    "mean": (_add_mean, ()),
+    "rms": (_add_rms, ()),
+    "absmax": (_add_absmax, ()),
+    "norm": (_add_norm, ()),
+    "histogram": (_add_histogram, (BINS,)),
+    "entropy": (_add_entropy, ()),
 }
 
 

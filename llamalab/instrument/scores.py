@@ -36,7 +36,7 @@ def partial_scores(q_BHTE: Tensor, k_BKSE: Tensor, part: Part) -> Tensor:
         k_BNSE = k_BKSE.index_select(1, head_N // (heads // kv_heads))
         scores_BNRS = q_BNRE @ k_BNSE.transpose(2, 3)
     later_RS = torch.arange(keys, device=q_BHTE.device) > row_R1
-    scores_BNRS = scores_BNRS * head_dim**-0.5
+    scores_BNRS = torch.mul(scores_BNRS, head_dim**-0.5)
     return scores_BNRS.masked_fill_(later_RS, float("-inf"))
 
 

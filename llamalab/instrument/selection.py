@@ -36,10 +36,15 @@ class Selection:
         # A set, not a pattern: what is asked at every point must be quick, and plain enough to be compiled.
         chosen = frozenset(name for pattern in wanted for name in _matching(pattern, every))
         self.names = chosen if layers is None else _in_layers(chosen, frozenset(layers), n_layers)
+        self._every = every
 
     def wants(self, name: str) -> bool:
         """Whether the point of that name is chosen."""
         return name in self.names
+
+    def in_order(self) -> list[str]:
+        """The names in the order of a pass."""
+        return [name for name in self._every if name in self.names]
 
 
 class Part:
@@ -95,9 +100,11 @@ def _plain(indices: Indices | None) -> slice | tuple[int, ...] | None:
 
 
 def _names(n_layers: int) -> list[str]:
+    """Every point, in the order of a pass."""
+    first, *last = (point.name for point in POINTS if "*" not in point.name)
     per_layer = [point.name for point in POINTS if "*" in point.name]
     layered = [name.replace("*", str(layer)) for layer in range(n_layers) for name in per_layer]
-    return [*layered, *(point.name for point in POINTS if "*" not in point.name)]
+    return [first, *layered, *last]
 
 
 def _matching(pattern: str, names: list[str]) -> list[str]:

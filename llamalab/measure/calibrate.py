@@ -25,10 +25,9 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.roofline import Rates, predict_pass, total_s
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError
-from llamalab.hardware import CPU, of_device
 from llamalab.measure.clock import clock_for
 from llamalab.measure.fit import Fit, Kernel, best_rates, fit_class
-from llamalab.measure.machine import available_bytes, device_name, memory_bytes, resolve_device
+from llamalab.measure.machine import available_bytes, calibration_name, device_name, memory_bytes, resolve_device
 from llamalab.measure.op_clock import OpClock, cost_rows, part_of
 from llamalab.measure.roofs import Machine
 from llamalab.model import StaticKVCache, Transformer
@@ -67,12 +66,12 @@ class Block(NamedTuple):
 FITTED = (
     Block(
         "2048 wide, MHA", LlamaArch(2048, 1, 16, 16, 5504, 8192),
-        (Shape(1, 24), Shape(1, 56), Shape(1, 104), Shape(1, 200), Shape(1, 392), Shape(1, 720),
+        (Shape(1, 24), Shape(1, 56), Shape(1, 104), Shape(1, 200), Shape(1, 392),
          Shape(1, 1, 130), Shape(1, 1, 900), Shape(3, 1, 250), Shape(7, 1, 600), Shape(12, 1, 1500)),
     ),
     Block(
         "3072 wide, GQA", LlamaArch(3072, 1, 24, 8, 8192, 8192),
-        (Shape(1, 37), Shape(1, 80), Shape(1, 144), Shape(1, 288), Shape(1, 464),
+        (Shape(1, 37), Shape(1, 80), Shape(1, 144), Shape(1, 288),
          Shape(1, 1, 400), Shape(1, 1, 2500), Shape(2, 1, 90), Shape(5, 1, 1000), Shape(9, 1, 350)),
     ),
 )  # fmt: skip
@@ -182,10 +181,7 @@ class Calibration(NamedTuple):
             self.device, self.dtype, self.made_on, self.rates, errors | {"points": points},
             title=self.title, memory_bytes=self.memory_bytes, rounds=self.rounds, load_average=self.load_average,
             fitted={name: {"kernels": fit.kernels, "error": fit.error} for name, fit in self.fits.items()},
-            fitted_on=[
-                {"block": block.name, "arch": block.arch._asdict(), "shapes": [shape._asdict() for shape in block.shapes]}
-                for block in FITTED
-            ],
+            fitted_on=[_described(block) for block in FITTED],
         )  # fmt: skip
 
 
@@ -207,10 +203,9 @@ def calibrate(
     progress("fitting", 0.95)
     fits = fit_classes(kernel for trial in fitted for kernel in trial.kernels())
     rates = {name: fit.rates for name, fit in fits.items()}
-    spec = of_device(device_name(place), memory_bytes(place))
     after = _load()
     return Calibration(
-        device=CPU if place.type == "cpu" else spec.name if spec else "cuda",
+        device=calibration_name(place),
         title=device_name(place),
         memory_bytes=memory_bytes(place),
         dtype=dtype,
@@ -269,7 +264,7 @@ def _rounds(trials: list[Trial], budget_s: float, progress: Progress) -> int:
             trial.run()
         done += 1
         spent_s = time.perf_counter() - began
-        progress(f"round {done}", min(0.94, 0.05 + 0.9 * spent_s / budget_s))
+        progress(f"round {done}", min(0.94, 0.05 + 0.89 * spent_s / budget_s))
         if done >= FEWEST_ROUNDS and spent_s * (done + 1) / done > budget_s:
             break
     return done
@@ -278,6 +273,11 @@ def _rounds(trials: list[Trial], budget_s: float, progress: Progress) -> int:
 def _outcome(trial: Trial, rates: Mapping[str, Rates]) -> Outcome:
     ops = trial.ops(trial.block.arch.n_layers)
     return Outcome(trial.block.name, trial.shape, total_s(ops, predict_pass(ops, rates)), trial.whole_s())
+
+
+def _described(block: Block) -> dict[str, object]:
+    shapes = [shape._asdict() for shape in block.shapes]
+    return {"block": block.name, "arch": block.arch._asdict(), "shapes": shapes}
 
 
 def _load() -> float | None:

@@ -80,7 +80,8 @@ def minimum_within(loss: Loss, start: np.ndarray, *, low: np.ndarray, high: np.n
         inside = np.clip(raw, low, high)
         return loss(inside) + float(np.sum(np.abs(raw - inside) / high))
 
-    return np.clip(nelder_mead(fenced, start, step=start / 5), low, high)
+    found: np.ndarray = np.clip(nelder_mead(fenced, start, step=start / 5), low, high)
+    return found
 
 
 def nelder_mead(loss: Loss, start: np.ndarray, *, step: np.ndarray) -> np.ndarray:

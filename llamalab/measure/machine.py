@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from llamalab.errors import InputError, MissingError
+from llamalab.hardware import CPU, of_device
 from llamalab.units import MEMORY_UNITS
 
 ROOT = Path("/")
@@ -43,6 +44,14 @@ def device_name(device: torch.device, *, root: Path = ROOT) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return _field(root / "proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+
+
+def calibration_name(device: torch.device) -> str:
+    """What a calibration of this device is kept under: its row of the hardware table, or its kind."""
+    if device.type == "cpu":
+        return CPU
+    spec = of_device(device_name(device), memory_bytes(device))
+    return spec.name if spec else device.type
 
 
 def memory_bytes(device: torch.device, *, root: Path = ROOT) -> int:

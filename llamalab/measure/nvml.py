@@ -59,6 +59,27 @@ class NvmlDevice:
             return None
         return float(bits / 8 * clock_mhz * 1e6 * 2)
 
+    def energy_j(self) -> tuple[float | None, str | None]:
+        """Joules since the driver was loaded, or None and the reason; Volta and later count them."""
+        return self._reading(lambda nvml: nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3)
+
+    def process_bytes(self) -> tuple[dict[int, int | None] | None, str | None]:
+        """Bytes of each computing process by its id, None where the driver hides them; or None and the reason.
+
+        In a container the ids may be those of the host.
+        """
+
+        def read(nvml: Any) -> dict[int, int | None]:
+            return {one.pid: one.usedGpuMemory for one in nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)}
+
+        return self._reading(read)
+
+    def _reading(self, read: Callable[[Any], Any]) -> tuple[Any, str | None]:
+        try:
+            return read(self._library), None
+        except (self._library.NVMLError, AttributeError) as error:
+            return None, f"NVML: {error}"
+
     def _readings(self) -> dict[str, Callable[[], Any]]:
         nvml, handle = self._library, self._handle
         return {

@@ -22,6 +22,8 @@ class OpClock:
     none. Passes add up until they are read.
     """
 
+    looks = False
+
     def __init__(self, clock: Clock, row_of: Callable[[str], str | None]) -> None:
         self._clock, self._row_of = clock, row_of
         self._rows: list[str | None] = []  # what each interval was spent on; None between two passes

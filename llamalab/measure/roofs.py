@@ -7,6 +7,7 @@ model's operation reaches must not lie above. The best shape is then checked by 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import torch
@@ -131,9 +132,9 @@ def stream_roof(machine: Machine, shapes: Iterable[tuple[int, int]]) -> Roof:
     def probes() -> Iterator[Probe]:
         for (out, inner), count in counts.items():
             stack = weights[: 2 * count * out * inner].view(2 * count, out, inner)
-            matrices, x = list(stack.unbind()), machine.random(1, inner)
+            x, ring = machine.random(1, inner), cycle(stack.unbind())
             name = f"1x{inner} @ {inner}x{out}, {count} matrices"
-            yield Probe(name, float(count * out * inner * size), _each(x, matrices[:count]), _each(x, matrices))
+            yield Probe(name, float(count * out * inner * size), _next(x, ring, count), _next(x, ring, 2 * count))
 
     return best_roof("stream", machine, probes())
 
@@ -196,9 +197,11 @@ def _call(function: Callable[..., object], *arguments: object, **options: object
     return lambda: function(*arguments, **options)
 
 
-def _each(x: Tensor, matrices: list[Tensor]) -> Work:
+def _next(x: Tensor, ring: Iterator[Tensor], count: int) -> Work:
+    """Products with the ring's next matrices: those that a call just read, and a cache may hold, come last again."""
+
     def run() -> None:
-        for matrix in matrices:
+        for matrix in islice(ring, count):
             F.linear(x, matrix)
 
     return run

@@ -6,9 +6,11 @@ that a page can be rendered again from what it shows.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 from llamalab.compare import Comparison
 from llamalab.records import Record
+from llamalab.report import outlook
 from llamalab.report.page import page
 from llamalab.report.tables import tables
 
@@ -21,17 +23,22 @@ CSV_HEADS = {  # and a table of ours: how its first line begins
     "kv": "attention,n_kv_heads,seq,batch",
     "attention": "backend,algorithm,batch,new_tokens",
     "roofs": "kind,dtype,per_second,seconds",
+    "devices": "device,devices,prefill_s",
+    "next": "what,saved_s,share",
 }
 
 
-def render(record: Record) -> str:
-    """The report as HTML. The same record gives the same bytes."""
-    return page(Comparison(record), embedded(record), f"{GENERATOR} {record.environment.llamalab}")
+def render(record: Record, recorded: Sequence[Record] = ()) -> str:
+    """The report as HTML, with runs recorded on other devices beside it. The same records give the same bytes."""
+    return page(Comparison(record), embedded(record), f"{GENERATOR} {record.environment.llamalab}", recorded)
 
 
 def csv_files(record: Record) -> dict[str, str]:
     """The report's tables as CSV text, by the names of CSV_HEADS."""
-    return {name: table.csv for name, table in tables(Comparison(record)).items()}
+    comparison = Comparison(record)
+    rows, found = outlook.told(comparison)
+    prospects = (outlook.devices(rows), outlook.next_steps(found, comparison.basis.words))
+    return {table.name: table.csv for table in (*tables(comparison).values(), *prospects)}
 
 
 def embedded(record: Record) -> str:

@@ -1,6 +1,6 @@
 """The page: which cards and sections stand on it, in which order, and what says that one is missing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +10,11 @@ from markupsafe import Markup
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
 from llamalab.analytic.params import weight_bytes
 from llamalab.compare import Comparison, Phase
-from llamalab.report import findings, provenance, theme
-from llamalab.report.charts import attention, blocks, heatmap, memory, roofline, scatter
+from llamalab.records import Record
+from llamalab.report import findings, outlook, provenance, theme
+from llamalab.report.charts import attention, blocks, devices, heatmap, memory, roofline, scatter
 from llamalab.report.charts.base import Plot, draw
-from llamalab.report.tables import Table, tables
+from llamalab.report.tables import Table, tables, worst
 from llamalab.units import format_bytes, format_si
 from llamalab.verdict import blocks as blocks_run
 from llamalab.verdict import error_sentence, machine, percent, title, tokens_per_s, verdict
@@ -41,7 +42,7 @@ class Figure(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of the page: a heading, the finding, figures and remarks."""
+    """A part of the page: a heading, the finding, figures, remarks and tables that stand open."""
 
     anchor: str
     short: str
@@ -49,10 +50,11 @@ class Section(NamedTuple):
     finding: str
     figures: tuple[Figure, ...]
     remarks: tuple[str, ...] = ()
+    shown: tuple[Table, ...] = ()
 
 
-def page(comparison: Comparison, record_json: str, generator: str) -> str:
-    """The whole HTML page. `record_json` must be safe inside a script element."""
+def page(comparison: Comparison, record_json: str, generator: str, recorded: Sequence[Record] = ()) -> str:
+    """The whole HTML page. `record_json` must be safe inside a script element; `recorded` are runs elsewhere."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -65,7 +67,8 @@ def page(comparison: Comparison, record_json: str, generator: str) -> str:
         "record": comparison.record,
         "verdict": verdict(comparison),
         "cards": cards(comparison),
-        "sections": sections(comparison, made),
+        "sections": [*sections(comparison, made), *prospects(comparison, recorded)],
+        "basis": comparison.basis.words,
         "passes": made["passes"],
         "facts": provenance.facts(comparison),
         "formulas": provenance.formulas(comparison),
@@ -116,7 +119,8 @@ def sections(comparison: Comparison, made: dict[str, Table]) -> list[Section]:
     finding_of_blocks = " ".join(map(findings.blocks_finding, comparison.phases))
     return [
         Section("predicted", "Predictions", "Predicted against measured", error_sentence(comparison),
-                (_figure(scatter.scatter, comparison, "scatter", both, made["ops"]),), unmatched),
+                (_figure(scatter.scatter, comparison, "scatter", both, made["ops"]),), unmatched,
+                () if both else (worst(comparison),)),
         Section("roofline", "Roofline", "Roofline", findings.roofline_finding(comparison),
                 (_figure(roofline.roofline, comparison, "roofline", rooflines, made["roofs"]),)),
         Section("blocks", "Time", "Where the time of a block goes", finding_of_blocks,
@@ -130,6 +134,24 @@ def sections(comparison: Comparison, made: dict[str, Table]) -> list[Section]:
                 (_figure(attention.attention, comparison, "attention", alone, made["attention"]),),
                 tuple(findings.attention_gaps(comparison))),
     ]  # fmt: skip
+
+
+def prospects(comparison: Comparison, recorded: Sequence[Record]) -> list[Section]:
+    """What was not measured here: changes to try, other devices, and runs recorded elsewhere."""
+    rows, found = outlook.told(comparison)
+    nowhere = None if any(row.times for row in rows) else "no device of the table holds it"
+    missing = "" if nowhere is None else f"not predicted: {nowhere}"
+    chart = None if nowhere else Markup(draw(devices.devices, rows, prefix="devices"))
+    parts = [
+        Section("next", "Next", "What to try next", outlook.next_finding(comparison, found), (),
+                shown=(outlook.next_steps(found, comparison.basis.words),) if found else ()),
+        Section("devices", "Devices", "On other devices", outlook.devices_finding(comparison, rows),
+                (Figure(chart, missing, outlook.devices(rows)),)),
+    ]  # fmt: skip
+    if recorded:
+        parts.append(Section("recorded", "Recorded", "Recorded on other devices", outlook.recorded_finding(recorded),
+                             (), shown=(outlook.recorded(recorded),)))  # fmt: skip
+    return parts
 
 
 def extrapolated(comparison: Comparison) -> str:

@@ -1,7 +1,8 @@
 """What do the numbers rest on? Versions, settings, the command, and the formulas with numbers put in."""
 
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.compare import Comparison, Phase
+from llamalab.analytic.roofline import moved_bytes, rates_of_op
+from llamalab.compare import Comparison, Phase, Row
 from llamalab.rates import rates_of
 from llamalab.records import Telemetry
 from llamalab.units import dtype_bits, format_bytes, format_si
@@ -99,11 +100,24 @@ def _phase_formulas(comparison: Comparison, phase: Phase) -> list[tuple[str, str
         key=lambda row: row.op.count * (row.predicted_s or 0.0),
         default=None,
     )
-    rates = rates_of(comparison.record, slowest.op, phase.run.dtype) if slowest else None
-    if slowest is None or isinstance(rates, str) or rates is None:
+    if slowest is None:
         return pairs
-    work = [f"{format_si(slowest.op.bytes, 'B')} / {format_si(rates.bandwidth_bytes_per_s, 'B/s')}"]
+    return [*pairs, (f"Prediction of {short(slowest.op.name)} in {name}", _prediction(comparison, slowest))]
+
+
+def _prediction(comparison: Comparison, row: Row) -> str:
+    """The formula of one predicted time with its numbers: the rates of the constants, or else of the roofs."""
+    constants, record = comparison.basis.constants, comparison.record
+    rates = rates_of_op(row.op, constants.rates) if constants else rates_of(record, row.op, record.dtype)
+    assert not isinstance(rates, str)  # there is a prediction
+    compute, memory = (f"{share:.2f} · " if constants else "" for share in rates[3:5])
+    work = [f"{format_si(moved_bytes(row.op), 'B')} / {_of(memory, format_si(rates.bandwidth_bytes_per_s, 'B/s'))}"]
     if rates.peak_flops_per_s:
-        work.insert(0, f"{format_si(slowest.op.flops_causal, 'FLOP')} / {format_si(rates.peak_flops_per_s, 'FLOP/s')}")
-    words = f"{format_si(rates.t0_s, 's')} + max({', '.join(work)}) = {format_si(slowest.predicted_s or 0.0, 's')}"
-    return [*pairs, (f"Prediction of {short(slowest.op.name)} in {name}", words)]
+        peak = format_si(rates.peak_flops_per_s, "FLOP/s")
+        work.insert(0, f"{format_si(row.op.flops_causal, 'FLOP')} / {_of(compute, peak)}")
+    largest = f"soft maximum (q = {rates.q:.2f}) of " if constants and len(work) > 1 else "max"
+    return f"{format_si(rates.t0_s, 's')} + {largest}({', '.join(work)}) = {format_si(row.predicted_s or 0.0, 's')}"
+
+
+def _of(share: str, rate: str) -> str:
+    return f"({share}{rate})" if share else rate

@@ -12,9 +12,13 @@ from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import attention_kind
 from llamalab.compare import Comparison, Row, relative_error
+from llamalab.hardware import HardwareSpec, of_device
+from llamalab.records import Roof
 from llamalab.report.charts.heatmap import BATCHES, kv_head_choices, sequence_lengths
 from llamalab.units import format_bytes, format_si
 from llamalab.verdict import blocks, percent, short
+
+WORST = 8
 
 
 class Column(NamedTuple):
@@ -43,14 +47,15 @@ class Table(NamedTuple):
     def csv(self) -> str:
         """The table as CSV, raw."""
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, [column.key for column in self.columns], lineterminator="\n")
+        keys = [column.key for column in self.columns]
+        writer = csv.DictWriter(buffer, keys, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in self.rows)
         return buffer.getvalue()
 
 
 def tables(comparison: Comparison) -> dict[str, Table]:
-    """All tables by name."""
+    """The tables of what was measured, by name."""
     made = (
         passes(comparison), ops(comparison), memory(comparison), kv_cache(comparison),
         attention(comparison), roofs(comparison),
@@ -89,8 +94,9 @@ def ops(comparison: Comparison) -> Table:
     columns = (
         _text("name", "operation", short), _text("phase"), _text("kind"), Column("count", "count"),
         Column("flops_causal", "FLOPs", lambda value: format_si(value, "FLOP")), Column("bytes", "bytes", format_bytes),
-        _time("predicted_s", "predicted"), _time("bound_s", "bound"), _time("measured_s", "measured"),
-        _time("q1_s", "first quartile"), _time("q3_s", "third quartile"), Column("error", "error", percent),
+        _time("predicted_s", "predicted"), _time("low_s", "from"), _time("high_s", "to"), _time("bound_s", "bound"),
+        _time("measured_s", "measured"), _time("q1_s", "first quartile"), _time("q3_s", "third quartile"),
+        Column("error", "error", percent),
         Column("roof_fraction", "of its roof", _share), _text("limit", "bound by"), _text("basis"),
         _text("remark"),
     )  # fmt: skip
@@ -161,33 +167,71 @@ def attention(comparison: Comparison) -> Table:
 
 
 def roofs(comparison: Comparison) -> Table:
-    """The measured ceilings and their self-check."""
-    rows = [
-        {
-            "kind": roof.kind, "dtype": roof.dtype, "per_second": roof.per_second, "seconds": roof.seconds,
-            "doubling_ratio": roof.doubling_ratio, "trusted": "yes" if roof.trusted else "no",
-            "shape": roof.shape, "remark": roof.reason,
-        }
-        for roof in comparison.record.roofs
-    ]  # fmt: skip
+    """The measured ceilings and their self-check, beside the data sheet where the device has one."""
+    environment = comparison.record.environment
+    spec = of_device(environment.device_name, environment.memory_bytes)
+    rows = [_roof(roof, data_sheet_rate(spec, roof)) for roof in comparison.record.roofs]
     columns = (
         _text("kind", "roof"), _text("dtype"),
         Column("per_second", "FLOP or byte per second", lambda value: format_si(value, "")),
         _time("seconds", "fixed time"), Column("doubling_ratio", "doubled work takes", lambda value: f"{value:.2f}x"),
-        _text("trusted"), _text("shape"), _text("remark"),
+        _text("trusted"), Column("data_sheet_per_second", "data sheet", lambda value: format_si(value, "")),
+        Column("data_sheet_share", "of the data sheet", _share), _text("shape"), _text("remark"),
     )  # fmt: skip
     return Table(
         "roofs", "Roofs measured on this machine; trusted where doubled work takes 1.8x to 2.2x", columns, rows
     )
 
 
+def data_sheet_rate(spec: HardwareSpec | None, roof: Roof) -> float | None:
+    """What the data sheet has for a roof; None where the device or that figure has none."""
+    if spec is None:
+        return None
+    if roof.kind in ("gemm", "attention"):
+        return spec.peak_flops_per_s.get(roof.dtype)
+    return spec.bandwidth_bytes_per_s if roof.kind in ("stream", "copy") else None
+
+
+def _roof(roof: Roof, sheet: float | None) -> dict[str, Any]:
+    return {
+        "kind": roof.kind, "dtype": roof.dtype, "per_second": roof.per_second, "seconds": roof.seconds,
+        "doubling_ratio": roof.doubling_ratio, "trusted": "yes" if roof.trusted else "no",
+        "data_sheet_per_second": sheet,
+        "data_sheet_share": roof.per_second / sheet if sheet and roof.per_second else None,
+        "shape": roof.shape, "remark": roof.reason,
+    }  # fmt: skip
+
+
+def worst(comparison: Comparison) -> Table:
+    """The operations whose prediction is furthest off, with what they weigh in their phase."""
+    known = [(row, phase) for phase in comparison.phases for row in phase.rows if row.error is not None]
+    known.sort(key=lambda pair: -abs(pair[0].error or 0.0))
+    rows = []
+    for row, phase in known[:WORST]:
+        low, high = row.interval_s or (None, None)
+        rows.append({
+            "name": row.op.name, "phase": row.phase, "error": row.error, "predicted_s": row.predicted_s, "low_s": low,
+            "high_s": high, "measured_s": row.measured_s,
+            "share": row.op.count * (row.measured_s or 0.0) / phase.measured_s,
+        })  # fmt: skip
+    interval = (_time("low_s", "from"), _time("high_s", "to")) if comparison.basis.constants else ()
+    columns = (
+        _text("name", "operation", short), _text("phase"), Column("error", "error", percent),
+        _time("predicted_s", "predicted"), *interval, _time("measured_s", "measured"),
+        Column("share", "of its phase", _share),
+    )  # fmt: skip
+    return Table("worst", f"The {len(rows)} predictions that are furthest off", columns, rows)
+
+
 def _op(row: Row, basis: str) -> dict[str, Any]:
     op, prediction, measurement = row.op, row.prediction, row.measurement
     first, third = measurement.quartiles_s if measurement else (None, None)
+    low, high = row.interval_s or (None, None)
     remark = "faster than its roof: an error to explain" if row.above_roof else row.reason
     return {
         "name": op.name, "phase": row.phase, "kind": op.kind, "count": op.count, "flops_causal": op.flops_causal,
-        "bytes": op.bytes, "predicted_s": row.predicted_s, "bound_s": prediction.bound_s if prediction else None,
+        "bytes": op.bytes, "predicted_s": row.predicted_s, "low_s": low, "high_s": high,
+        "bound_s": prediction.bound_s if prediction else None,
         "measured_s": row.measured_s, "q1_s": first, "q3_s": third, "error": row.error,
         "roof_fraction": row.roof_fraction, "limit": prediction.limit if prediction else None,
         "basis": basis if op.count > 1 else "measured", "remark": remark,

@@ -14,7 +14,7 @@ def gguf_tokenizer(path: str | os.PathLike[str]) -> PieceTokenizer:
 
     words = vocabulary(Path(path))
     name = os.fspath(path)
-    if words.model != b"llama":
+    if words.model != "llama":
         raise FormatError(f"the vocabulary of {name} must be of kind 'llama' (SentencePiece); it is {words.model!r}")
     if words.bos_id is None or words.eos_id is None:
         raise FormatError(f"{name} must name the ids of BOS and EOS; it does not")
@@ -24,4 +24,11 @@ def gguf_tokenizer(path: str | os.PathLike[str]) -> PieceTokenizer:
         pieces = [piece.decode() for piece in words.pieces]
     except UnicodeDecodeError as error:
         raise FormatError(f"the pieces of {name} must be UTF-8; got {error.object[:20]!r}") from None
-    return PieceTokenizer(pieces, words.scores, words.types, bos_id=words.bos_id, eos_id=words.eos_id)
+    return PieceTokenizer(
+        pieces,
+        words.scores,
+        words.types,
+        bos_id=words.bos_id,
+        eos_id=words.eos_id,
+        space_first=words.add_space_prefix,
+    )

@@ -45,15 +45,15 @@ class PieceTokenizer:
         if not (0 <= bos_id < count and 0 <= eos_id < count):
             raise FormatError(f"BOS and EOS must be ids of the {count} pieces; they are {bos_id} and {eos_id}")
         self.vocab_size, self.bos_id, self.eos_id = count, bos_id, eos_id
-        self._space_first = space_first
+        self.space_first = space_first
+        self.pieces, self.scores, self.kinds = pieces, scores, kinds
         self._bytes = [_bytes(text, kind) for text, kind in zip(pieces, kinds, strict=True)]
-        self._scores = scores
         # Only these can come of a text: one that spells "<0x41>" or "</s>" stays text. Of two ids
         # with one piece the lower stands for it.
         self._id_of = _ids(pieces, kinds, Kind.NORMAL)
         byte_ids = (token_id for token_id in reversed(range(count)) if kinds[token_id] == Kind.BYTE)
         self._byte_ids = {self._bytes[token_id]: token_id for token_id in byte_ids}
-        self._unknown_id = next((token_id for token_id in range(count) if kinds[token_id] == Kind.UNKNOWN), None)
+        self.unknown_id = next((token_id for token_id in range(count) if kinds[token_id] == Kind.UNKNOWN), None)
         self._defined = _ids(pieces, kinds, Kind.USER_DEFINED)
         longest_first = sorted(filter(None, self._defined), key=len, reverse=True)
         self._cut = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if longest_first else None
@@ -62,7 +62,7 @@ class PieceTokenizer:
         """Ids of a text, with BOS before them where asked. Raises InputError for lone surrogates."""
         check_text(text)
         text = text.replace(SPACE, " ")
-        if text and self._space_first:
+        if text and self.space_first:
             text = " " + text
         return [self.bos_id] * bos + list(self._encode(text))
 
@@ -77,8 +77,8 @@ class PieceTokenizer:
             known = self._defined.get(part) if part in self._defined else self._id_of.get(part)
             ids = [known] if known is not None else self._spelled(part)
             is_unknown = not ids
-            if is_unknown and not was_unknown and self._unknown_id is not None:
-                ids = [self._unknown_id]
+            if is_unknown and not was_unknown and self.unknown_id is not None:
+                ids = [self.unknown_id]
             was_unknown = is_unknown
             yield from ids
 
@@ -91,7 +91,7 @@ class PieceTokenizer:
 
     def _score(self, part: str) -> float | None:
         token_id = self._id_of.get(part)
-        return None if token_id is None else self._scores[token_id]
+        return None if token_id is None else self.scores[token_id]
 
     def _spelled(self, part: str) -> list[int]:
         """Its bytes as ids; none where a byte is missing."""

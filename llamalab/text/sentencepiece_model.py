@@ -24,6 +24,7 @@ class SentencePieceTokenizer:
         self.vocab_size: int = len(self._bytes)
         self.bos_id: int = self.model.bos_id()
         self.eos_id: int = self.model.eos_id()
+        self.space_first: bool = self.model.normalize("a").startswith(SPACE)
         if self.bos_id < 0 or self.eos_id < 0:
             raise FormatError(f"{name} must have ids for BOS and EOS, as Llama 2 needs them")
 

@@ -46,7 +46,9 @@ class TextStream:
     def _decoded(self, token_id: int) -> str:
         piece = self._tokenizer.piece(token_id)
         if self._at_start and piece:
-            piece, self._at_start = piece.removeprefix(b" "), False
+            self._at_start = False
+            if self._tokenizer.space_first:
+                piece = piece.removeprefix(b" ")
         return self._decoder.decode(piece)
 
     def _released(self, text: str) -> str:

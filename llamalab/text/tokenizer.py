@@ -1,9 +1,9 @@
 """What is a tokenizer? Text to ids and back; and which bytes does one id stand for?
 
 Encoding is sentencepiece's byte-pair encoding (bpe_model.cc) without normalisation: a space is
-put before a text that is not empty, U+2581 counts as a space, then of all neighbours that make a
-piece the pair with the highest score is joined, the leftmost first, and characters that are
-no piece are spelled as bytes. Decoding drops the one space that was put in front.
+put before a text that is not empty (unless the vocabulary says not to), U+2581 counts as a space, then of
+all neighbours that make a piece the pair with the highest score is joined, the leftmost first, and characters
+that are no piece are spelled as bytes. Decoding drops the one space that was put in front.
 
 `Kind` is sentencepiece_model.proto's ModelProto.SentencePiece.Type, which GGUF's token_type repeats.
 """
@@ -42,6 +42,10 @@ class Tokenizer(Protocol):
     @property
     def eos_id(self) -> int:
         """The id that ends one."""
+
+    @property
+    def space_first(self) -> bool:
+        """Whether encoding puts a space before a text, which decoding leaves out."""
 
     def encode(self, text: str, *, bos: bool = False) -> list[int]:
         """Ids of a text, with BOS before them where asked. Raises InputError for lone surrogates."""

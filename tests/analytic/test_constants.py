@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,15 @@ from hypothesis import strategies as st
 
 from llamalab.analytic.constants import (
     SHIPPED,
+    SHIPPED_HOST,
     SOURCES,
     SPREAD,
     TRANSFERRED_SPREAD,
+    Host,
     choose,
     data_sheet,
     default_path,
+    measured_spec,
     nearest_fitted,
     product_dtype,
     read_constants,
@@ -21,9 +25,13 @@ from llamalab.analytic.constants import (
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import SHARP, Rates, predict
 from llamalab.errors import FormatError, InputError, MissingError, UnavailableError
-from llamalab.hardware import HARDWARE, find_hardware
+from llamalab.hardware import HARDWARE, PEAK_DTYPES, find_hardware
 
-RATES = {"gemm": Rates(1e12, 1e11, 1e-6, 0.5, 0.75, 2.0), "elementwise": Rates(None, 1e11)}
+RATES = {
+    "gemm": Rates(1e12, 1e11, 1e-6, 0.5, 0.75, 2.0),
+    **dict.fromkeys(("gather", "elementwise"), Rates(None, 1e11)),
+    **dict.fromkeys(("attention_prefill", "attention_decode"), Rates(1e11, 1e11)),
+}
 
 
 @pytest.mark.parametrize("device", SHIPPED)
@@ -131,14 +139,59 @@ def test_without_a_calibration_the_command_that_makes_one_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert default_path("h200-141gb-sxm") == tmp_path / "llamalab" / "h200-141gb-sxm.json"
+    assert default_path("h200-141gb-sxm", "bf16") == tmp_path / "llamalab" / "h200-141gb-sxm-bf16.json"
     with pytest.raises(MissingError, match="llamalab calibrate"):
         choose(find_hardware("h200"), "calibrated", "bf16")
+
+
+def keep(device: str, **more: object) -> Path:
+    path = default_path(device, "bf16")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_json(device, "bf16", "2026-01-02", RATES, {"prefill_error": 0.1, "decode_error": 0.1}, **more))
+    return path
+
+
+def test_this_machine_is_a_row_of_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with pytest.raises(MissingError, match="llamalab calibrate"):
+        measured_spec("bf16")
+    path = keep("cpu", title="A CPU", memory_bytes=2**34)
+    spec = measured_spec("bf16")
+    assert (spec.name, spec.title, spec.memory_bytes, spec.measured) == ("cpu", "A CPU", 2**34, True)
+    assert (spec.peak_flops_per_s, spec.bandwidth_bytes_per_s) == (dict.fromkeys(PEAK_DTYPES) | {"bf16": 1e12}, 1e11)
+    assert spec.source == "measured by llamalab calibrate on 2026-01-02"
+    assert choose(spec, "calibrated", "bf16").rates == RATES
+    bound = choose(spec, "bound", "bf16")
+    assert bound.rates == {name: rates.bound() for name, rates in RATES.items()}
+    assert bound.spread is None
+    with pytest.raises(UnavailableError, match="no constants are shipped"):
+        choose(spec, "shipped", "bf16")
+    later = keep("h200-141gb-sxm", title="NVIDIA H200", memory_bytes=150_754_820_096)
+    os.utime(later, (path.stat().st_mtime + 9,) * 2)
+    assert measured_spec("bf16") == find_hardware("h200")
+    assert measured_spec("bf16", device="cpu") == spec
+
+
+@pytest.mark.parametrize("more", [{}, {"title": 3, "memory_bytes": 1}, {"title": "x", "memory_bytes": "1"}])
+def test_a_machine_without_name_or_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, object]
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    keep("cpu", **more)
+    with pytest.raises(FormatError, match="title"):
+        measured_spec("bf16")
+
+
+def test_only_shipped_constants_have_a_host() -> None:
+    spec = find_hardware("h200")
+    assert choose(spec, "shipped", "bf16").host == choose(find_hardware("l4"), "shipped", "bf16").host == SHIPPED_HOST
+    assert choose(spec, "bound", "bf16").host == Host(0.0, 0.0)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
+        lambda data: data["classes"].pop("gather"),
         lambda data: data.pop("classes"),
         lambda data: data.update(schema_version=2),
         lambda data: data.update(classes=[]),

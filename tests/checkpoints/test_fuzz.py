@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from llamalab.checkpoints import read, survey
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.gguf import vocabulary
 from llamalab.checkpoints.lora import merged
-from llamalab.checkpoints.safetensors_file import header_bytes, stored_as
 from llamalab.errors import LlamaLabError
 from llamalab.model import Transformer
 from tests.checkpoints.samples import (
@@ -146,9 +146,7 @@ def read_all(path: Path) -> None:
 
 
 def write_safetensors_sample(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    entries = [stored_as(name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()]
-    data = b"".join(tensor.detach().contiguous().numpy().tobytes() for tensor in tensors.values())
-    path.write_bytes(header_bytes(entries) + data)
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def hf_state() -> dict[str, torch.Tensor]:

@@ -141,7 +141,7 @@ def test_the_packages_reader_reads_what_is_written(tmp_path: Path, words: str | 
             2,
             0,
         )
-        assert ours.add_bos
+        assert (ours.model, ours.add_bos, ours.add_space_prefix) == ("llama", True, True)
 
 
 def test_q8_0_written_is_what_the_package_makes(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_vocabulary_larger_than_the_model(tmp_path: Path, shared_real: Path) -
     words = words_of(shared_real / "tokenizer.model")
     with pytest.raises(InputError, match="must fit the model's 38 embeddings; it has 32,000"):
         write_gguf(tmp_path / "a", weights_of(random_model(ARCH)), dtype=None, quantised=None, words=words)
-    with pytest.raises(MissingError, match="tokenizer must be a file"):
+    with pytest.raises(MissingError, match="tokenizer must exist"):
         words_of(tmp_path / "none")
 
 
@@ -195,6 +195,31 @@ def header(tensors: int, settings: int, body: bytes, version: int = 3) -> bytes:
 
 def text(value: bytes) -> bytes:
     return struct.pack("<Q", len(value)) + value
+
+
+def setting(key: str, kind: int, value: bytes) -> bytes:
+    return text(f"tokenizer.ggml.{key}".encode()) + struct.pack("<I", kind) + value
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        setting("scores", 9, struct.pack("<IQ2?", 7, 2, True, True)),
+        setting("token_type", 9, struct.pack("<IQ2f", 6, 2, 1.0, float("nan"))),
+        setting("add_bos_token", 9, struct.pack("<IQ2?", 7, 2, True, True)),
+        setting("add_space_prefix", 4, struct.pack("<I", 1)),
+        setting("bos_token_id", 4, struct.pack("<I", 2)),
+    ],
+    ids=["scores", "types", "bos", "space", "id"],
+)
+def test_settings_of_no_vocabulary(tmp_path: Path, wrong: bytes) -> None:
+    path = tmp_path / "model.gguf"
+    tokens = setting("tokens", 9, struct.pack("<IQ", 8, 2) + text(b"a") + text(b"b"))
+    path.write_bytes(header(0, 1, tokens))
+    assert vocabulary(path).pieces == [b"a", b"b"]
+    path.write_bytes(header(0, 2, tokens + wrong))
+    with pytest.raises(FormatError, match=r"tokenizer\.ggml\."):
+        vocabulary(path)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 import llamalab
 from llamalab.cli import main
 from llamalab.cli.convert import _DTYPES, _FORMATS
+from llamalab.text import load_tokenizer
 from tests.checkpoints.samples import ARCH
 from tests.checkpoints.test_convert import make
 
@@ -43,6 +44,25 @@ def test_the_real_checkpoint_keeps_its_story(
     text = capsys.readouterr().out
     assert story.startswith(text.strip())
     assert len(text) > 100
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("named", [True, False], ids=["named", "beside"])
+def test_a_gguf_file_takes_llama2cs_vocabulary_along(
+    tmp_path: Path, shared_real: Path, capsys: pytest.CaptureFixture[str], named: bool
+) -> None:
+    story = (shared_real / "stories260K.story.txt").read_text(encoding="utf-8")
+    source, target = tmp_path / "stories.bin", tmp_path / "stories.gguf"
+    source.symlink_to(shared_real / "stories260K.bin")
+    words = tmp_path / ("words" if named else "tokenizer.bin")
+    words.symlink_to(shared_real / "tok512.bin")
+    options = ["--tokenizer", str(words)] if named else []
+    assert main(["convert", str(source), str(target), "--to", "gguf", *options]) == 0
+    assert "with a vocabulary" in capsys.readouterr().out
+    theirs, ours = load_tokenizer(words), load_tokenizer(target)
+    assert [ours.piece(index) for index in range(512)] == [theirs.piece(index) for index in range(512)]
+    assert main(["generate", "--checkpoint", str(target), "--temperature", "0", "--max-new-tokens", "60"]) == 0
+    assert story.startswith(capsys.readouterr().out.strip())
 
 
 @pytest.mark.parametrize(

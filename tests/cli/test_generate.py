@@ -14,6 +14,7 @@ from llamalab.cli import main
 from llamalab.text import decode, load_tokenizer
 from llamalab.text.generate import Generation
 from llamalab.text.sampling import Sampler
+from tests.checkpoints.test_lora import adapter
 
 pytestmark = pytest.mark.shared
 
@@ -46,6 +47,23 @@ def test_the_story_from_its_own_beginning(options: list[str], story: str, capsys
     # Four tokens of prompt: with 252 more the text is where 256 without a prompt end.
     argv = [*options, "--temperature", "0", "--max-new-tokens", "252", "--prompt", "Once upon a time"]
     assert printed(argv, capsys) == story
+
+
+def test_an_adapter_is_merged(
+    options: list[str], story: str, shared_real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*options, "--temperature", "0", "--max-new-tokens", "20", "--lora"]
+    module = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+    for scale in (0.0, 5.0):
+        tensors = {f"{module}A.weight": torch.full((1, 64), scale), f"{module}B.weight": torch.ones(64, 1)}
+        folder = adapter(tmp_path / str(scale), tensors)
+        text = printed([*argv, str(folder)], capsys)
+        assert story.startswith(text.strip()) == (scale == 0)
+        model, tokenizer = llamalab.load(options[2], lora=folder), load_tokenizer(options[4])
+        ids = Generation(model, [1], max_new_tokens=20, sampler=Sampler(temperature=0.0), stop_ids=(1, 2))
+        assert text == decode(tokenizer, ids) + "\n"
+    assert main([*argv, str(tmp_path / "none")]) == 3
+    assert "LoRA adapter must be a folder" in capsys.readouterr().err
 
 
 def test_the_story_from_python(shared_real: Path, story: str) -> None:

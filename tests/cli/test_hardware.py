@@ -2,9 +2,32 @@
 
 import csv
 import io
+from pathlib import Path
 
+import pytest
+
+from llamalab.analytic.constants import CLASSES, default_path, to_json
+from llamalab.analytic.roofline import Rates
 from llamalab.hardware import HARDWARE
 from tests.cli.calls import Capture, loaded, printed, refused
+
+
+@pytest.fixture(autouse=True)
+def no_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
+def test_the_cpu_is_a_row_once_it_is_measured(capsys: Capture) -> None:
+    assert "A CPU is always measured: llamalab calibrate" in printed(capsys, "hardware")
+    assert "run llamalab calibrate first" in refused(capsys, "hardware", "cpu", code=3)
+    path, rates = default_path("cpu", "bf16"), dict.fromkeys(CLASSES, Rates(8.85e11, 3.2e10))
+    path.parent.mkdir()
+    validation = {"prefill_error": 0.1, "decode_error": 0.1}
+    path.write_text(to_json("cpu", "bf16", "2026-01-02", rates, validation, title="A CPU", memory_bytes=24 * 10**9))
+    row = next(line for line in printed(capsys, "hardware").splitlines() if line.startswith("cpu "))
+    assert row.split()[1:10] == ["0.885", "–", "–", "–", "–", "–", "32", "24", "–"]
+    assert row.endswith("measured by llamalab calibrate on 2026-01-02")
+    assert "A CPU" in printed(capsys, "hardware", "cpu")
 
 
 def test_every_device_is_in_the_table(capsys: Capture) -> None:

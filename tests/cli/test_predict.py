@@ -28,7 +28,16 @@ def test_the_answer_has_what_was_asked_and_what_it_rests_on(capsys: pytest.Captu
     assert data["basis"] == "shipped (transferred from a100-80gb-sxm)"
     assert {row["phase"] for row in data["ops"]} == {"prefill", "decode"}
     prefill = sum(row["total_s"] for row in data["ops"] if row["phase"] == "prefill")
-    assert prefill == pytest.approx(data["prefill_s"])
+    assert prefill + data["host"]["request_s"] + 16 * data["host"]["sequence_s"] == pytest.approx(data["prefill_s"])
+
+
+def test_logits_of_every_position_cost_a_larger_head(capsys: pytest.CaptureFixture[str]) -> None:
+    heads = []
+    for which in ("last", "all"):
+        data = json.loads(predict(capsys, f"--prompt 700 --batch 3 --generate 1 --logits {which} --format json")[1])
+        heads.append(next(row["flops"] for row in data["ops"] if row["op"] == "output"))
+        assert data["inputs"]["logits"] == which
+    assert heads[1] == 700 * heads[0]
 
 
 def test_a_bound_has_no_upper_end(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from llamalab import files
+from llamalab.analytic.constants import CLASSES, default_path
+from llamalab.analytic.constants import to_json as to_constants
+from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
+from llamalab.measure import machine
 from llamalab.records import Record, from_json, to_json
 from tests.report.sample import sample_record
 
-CSVS = {"passes", "ops", "memory", "kv", "attention", "roofs"}
+CSVS = {"passes", "ops", "memory", "kv", "attention", "roofs", "devices", "next"}
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,7 @@ def measured(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         return dataclasses.replace(record, model=name)
 
     monkeypatch.setattr(campaign, "measure_report", measure_report)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / ".data"))
     monkeypatch.chdir(tmp_path)
     return calls
 
@@ -53,6 +58,44 @@ def test_writes_page_record_and_tables_and_prints_the_verdict(
     assert measured[0] | {"arch": None} == {
         "name": "7b", "arch": None, "device": "cpu", "dtype": "bf16", "full": False
     }  # fmt: skip
+
+
+def keep_constants(title: str, dtype: str = "bf16") -> Path:
+    """A calibration of a CPU of that name, where `llamalab calibrate` keeps it."""
+    path = default_path("cpu", dtype)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    validation = {"prefill_error": 0.04, "decode_error": 0.02}
+    path.write_text(to_constants("cpu", dtype, "2026-01-02", dict.fromkeys(CLASSES, Rates(1e12, 3e10)), validation,
+                                 title=title, memory_bytes=2**34))  # fmt: skip
+    return path
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_calibration_of_this_machine_is_what_predictions_rest_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "device_name", lambda device: "this CPU")
+    keep_constants("this CPU")
+    assert main(["report", "--device", "cpu"]) == 0
+    kept = from_json(Path("reports/7b-cpu.json").read_text())
+    assert kept.constants
+    assert kept.constants["title"] == "this CPU"
+    assert "Predictions rest on constants calibrated on cpu 2026-01-02." in Path("reports/7b-cpu.html").read_text()
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_calibration_of_another_machine_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "device_name", lambda device: "this CPU")
+    keep_constants("another CPU")
+    assert main(["report", "--device", "cpu"]) == 0
+    assert from_json(Path("reports/7b-cpu.json").read_text()).constants is None
+
+
+def test_a_damaged_calibration_is_told_before_measuring(
+    measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep_constants("this CPU").write_text("{}")
+    assert main(["report", "--device", "cpu"]) == 2
+    assert "must be written by llamalab calibrate" in capsys.readouterr().err
+    assert measured == []
 
 
 def test_writes_over_its_own_files(measured: list[dict[str, Any]]) -> None:

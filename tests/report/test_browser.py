@@ -33,7 +33,7 @@ def page(tmp_path: Path, html: str) -> Path:
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_opens_without_network_and_without_a_word_on_the_console(page: Path, browse: Browser, theme: str) -> None:
     finished = browse(page, theme, "--dump-dom")
-    assert finished.stdout.count('role="img"') == 7
+    assert finished.stdout.count('role="img"') == 8
     assert finished.stdout.rstrip().endswith("</html>")
     assert console(finished) == []
 

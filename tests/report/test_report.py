@@ -67,7 +67,7 @@ def page(html: str) -> Page:
 def test_tags_balance_and_the_frame_is_there(page: Page) -> None:
     assert page.open == []
     count = Counter(tag for tag, _ in page.elements)
-    assert [count[tag] for tag in ("html", "head", "body", "h1", "main", "svg")] == [1, 1, 1, 1, 1, 7]
+    assert [count[tag] for tag in ("html", "head", "body", "h1", "main", "svg")] == [1, 1, 1, 1, 1, 8]
     assert ("html", {"lang": "en"}) in page.elements
 
 
@@ -106,7 +106,7 @@ def test_plots_are_images_with_title_and_description(page: Page) -> None:
 
 def test_tables_have_scopes_and_captions(page: Page) -> None:
     count = Counter(tag for tag, _ in page.elements)
-    assert count["table"] == count["caption"] == 6
+    assert count["table"] == count["caption"] == 9
     assert all(attrs.get("scope") in ("col", "row") for tag, attrs in page.elements if tag == "th")
 
 
@@ -162,7 +162,7 @@ def test_extrapolated_stands_exactly_where_blocks_were_not_run(record: Record, h
 @pytest.mark.parametrize("model", ["tiny", "70b", "stories260k"])
 def test_other_shapes_render(model: str) -> None:
     page = Page(render(sample_record(model)))
-    assert sum(tag == "svg" for tag, _ in page.elements) == 7
+    assert sum(tag == "svg" for tag, _ in page.elements) == 8
     if model == "70b":
         assert "do not fit in this device's 24.00 GiB" in page.text()
 
@@ -181,7 +181,9 @@ def test_what_was_not_measured_says_why(record: Record) -> None:
     assert "not measured: attention was not run by itself" in text
     assert text.count("not measured: the op-by-op pass has no") >= 3
     assert text.count("no allocator events") >= 2
-    assert sum(tag == "svg" for tag, _ in page.elements) == 2  # memory's prediction and the heat map remain
+    assert (
+        sum(tag == "svg" for tag, _ in page.elements) == 3
+    )  # memory's prediction, the heat map and other devices remain
 
 
 def test_gap_in_the_attention_sweep_is_named(page: Page) -> None:

@@ -10,7 +10,7 @@ from llamalab.text.dialog import Message, check_dialog, encode_dialog
 class Letters:
     """A tokenizer whose ids are code points, so that an encoded dialog can be read."""
 
-    vocab_size, bos_id, eos_id = 0x110000, ord("⊢"), ord("⊣")
+    vocab_size, bos_id, eos_id, space_first = 0x110000, ord("⊢"), ord("⊣"), False
 
     def encode(self, text: str, *, bos: bool = False) -> list[int]:
         return [self.bos_id] * bos + list(map(ord, text))

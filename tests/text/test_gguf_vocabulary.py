@@ -7,8 +7,12 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llamalab.checkpoints.checkpoint import weights_of
+from llamalab.checkpoints.gguf_write import words_of, write_gguf
 from llamalab.errors import FormatError, MissingError
+from llamalab.model import build
 from llamalab.text import PieceTokenizer, SentencePieceTokenizer, decode, load_tokenizer, tokenizer_of
+from tests.checkpoints.samples import ARCH
 
 pytestmark = pytest.mark.shared
 
@@ -64,6 +68,30 @@ def test_its_own_vocabulary_is_the_tokenizer(path: Path, reference: sentencepiec
         expected = reference.encode(text)
         assert tokenizer.encode(text) == expected
         assert decode(tokenizer, expected) == reference.decode(expected)
+
+    check()
+
+
+def test_a_vocabulary_without_a_space_before_texts(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("the cat sat on the mat and the dog sat on the cat\n" * 50, encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus), model_prefix=str(tmp_path / "own"), model_type="bpe", vocab_size=290, byte_fallback=True,
+        add_dummy_prefix=False, remove_extra_whitespaces=False, normalization_rule_name="identity", minloglevel=2,
+    )  # fmt: skip
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "own.model"))
+    words, model = words_of(tmp_path / "own.model"), build(ARCH.replace(vocab_size=290))
+    write_gguf(tmp_path / "own.gguf", weights_of(model), dtype=None, quantised=None, words=words)
+    tokenizers = [load_tokenizer(tmp_path / name) for name in ("own.model", "own.gguf")]
+    assert not any(tokenizer.space_first for tokenizer in tokenizers)
+
+    @given(text=st.text(max_size=40) | st.text(st.sampled_from("  ▁thecasond😀"), max_size=40))
+    @settings(max_examples=100, deadline=None)
+    def check(text: str) -> None:
+        expected = reference.encode(text)
+        for tokenizer in tokenizers:
+            assert tokenizer.encode(text) == expected
+            assert decode(tokenizer, expected) == text.replace("▁", " ")
 
     check()
 

@@ -44,7 +44,9 @@ def bars(comparison: Comparison) -> Plot:
         axes.set_yticks(range(len(names)), [short(name) for name in names] if index == 0 else [])
         axes.set_ylim(len(names) - 0.4, -0.6)
     handles = [mark("measured (median)", "s", "muted"), mark("predicted", "|", "ink")]
-    legend(figure, handles, loc="lower left", bbox_to_anchor=(0.155, 0.005), ncols=2)
+    if comparison.basis.constants:
+        handles.append(mark("interval of the prediction", "", "ink", line="-"))
+    legend(figure, handles, loc="lower left", bbox_to_anchor=(0.155, 0.005), ncols=3)
     return Plot(
         figure,
         "Time of each operation of a block",
@@ -82,7 +84,7 @@ def _stack(axes: Axes, rows: list[Row], key: str, tips: dict[str, str]) -> None:
 
 def _bullets(axes: Axes, phase: Phase, names: list[str], key: str, tips: dict[str, str]) -> None:
     rows = {row.op.name: row for row in _block(phase)}
-    widest = max(max(_measured(row), _predicted(row)) for row in rows.values())
+    widest = max(max(_measured(row), _predicted(row), *(row.interval_s or ())) for row in rows.values())
     for y, name in enumerate(names):
         row = rows.get(name)
         if row is None:
@@ -95,7 +97,9 @@ def _bullets(axes: Axes, phase: Phase, names: list[str], key: str, tips: dict[st
         if row.predicted_s is not None and row.error is not None:
             axes.plot([row.predicted_s] * 2, [y - 0.4, y + 0.4], color=INK["ink"], linewidth=2)
             tips[gid] += f", predicted {format_si(row.predicted_s, 's')} ({percent(row.error)})"
-            end = max(end, row.predicted_s)
+            end = max(end, row.predicted_s, *(row.interval_s or ()))
+            if row.interval_s:
+                axes.plot(row.interval_s, [y, y], color=INK["ink"], linewidth=1.2)
         label = format_si(seconds, "s", 1) + (f"   {percent(row.error)}" if row.error is not None else "")
         axes.text(end + 0.015 * widest, y, label, va="center", fontsize=8, color=INK["muted"])
     axes.set_xlim(0, widest * 1.32)

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from llamalab.compare import Comparison, Row
+from llamalab.hardware import of_device
 from llamalab.rates import roof_fault
 from llamalab.records import Roof
 from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, legend, mark
@@ -28,6 +29,7 @@ def roofline(comparison: Comparison) -> Plot:
     axes.set(xscale="log", yscale="log")
     left, right = (10 ** (math.log10(value) + pad) for value, pad in zip(_extent(rows), (-0.5, 0.7), strict=True))
     _roofs(axes, comparison, left, right)
+    _data_sheet(axes, comparison, left, right)
     low, high = axes.get_ylim()
     axes.set(xlim=(left, right), ylim=(low, high * 3.5))
     axes.xaxis.set_major_locator(LogLocator(10))
@@ -94,6 +96,21 @@ def _roofs(axes: Axes, comparison: Comparison, left: float, right: float) -> Non
             ridge = top / stream
             axes.annotate(f"ridge {ridge:.0f} FLOP/byte", (ridge, top), fontsize=8, color=INK["muted"],
                           xytext=(-6, 6), textcoords="offset points", ha="right", va="bottom")  # fmt: skip
+
+
+def _data_sheet(axes: Axes, comparison: Comparison, left: float, right: float) -> None:
+    """The roof of the data sheet, where the device is known: what the measured one is held against."""
+    environment = comparison.record.environment
+    spec = of_device(environment.device_name, environment.memory_bytes)
+    peak = spec.peak_flops_per_s.get(comparison.record.dtype) if spec else None
+    if spec is None or not peak:
+        return
+    ridge = peak / spec.bandwidth_bytes_per_s
+    axes.plot([left, ridge, right], [left * spec.bandwidth_bytes_per_s, peak, peak], color=INK["muted"], linewidth=1,
+              linestyle=(0, (1, 2)))  # fmt: skip
+    words = f"data sheet {format_si(peak, 'FLOP/s')}, {format_si(spec.bandwidth_bytes_per_s, 'B/s')}"
+    axes.annotate(words, (right, peak), fontsize=8, color=INK["muted"], xytext=(-2, 30), textcoords="offset points",
+                  ha="right", va="bottom")  # fmt: skip
 
 
 def _shares(rows: list[Row]) -> list[float]:

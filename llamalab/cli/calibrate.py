@@ -1,0 +1,101 @@
+"""`llamalab calibrate`: which constants does this machine have, and how well do they predict?"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamalab.analytic.constants import default_path
+from llamalab.cli.arguments import add_choice, add_format
+from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.report import DEVICES, DTYPES, Progress
+from llamalab.files import check_target, write_text
+from llamalab.units import format_si
+
+if TYPE_CHECKING:
+    from llamalab.measure.calibrate import Calibration
+
+SUMMARY = "this machine's own constants, fitted in under a minute and checked on other shapes"
+EXAMPLES = (
+    "llamalab calibrate",
+    "llamalab calibrate --device cpu --dtype fp32",
+    "llamalab predict --model 7b --hardware this --prompt 512 --generate 64",
+)
+OURS = '"kind": "llamalab-constants"'
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab calibrate`."""
+    add_choice(parser, "--device", DEVICES, "auto", "what to calibrate; auto is cuda where there is one")
+    add_choice(parser, "--dtype", DTYPES, "bf16", "of weights, activations and cache")
+    parser.add_argument("--out", type=Path, metavar="PATH", help="the constants file (default: kept for this machine)")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Calibrate, keep the constants, print them with their errors."""
+    if args.out:
+        check_target(args.out, ours=OURS)
+    from llamalab.measure.calibrate import calibrate
+
+    with Progress() as progress:
+        made = calibrate(device=args.device, dtype=args.dtype, progress=progress)
+    path = args.out or default_path(made.device, made.dtype)
+    write_text(path, made.json, ours=OURS)
+    note(f"wrote {path}")
+    show(_answer(made), args.format)
+    return 0
+
+
+def _seconds(value: float) -> str:
+    return format_si(value, "s")
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+_CONSTANTS = (
+    Column("class", "class of operation"),
+    Column("peak_flops_per_s", "peak", lambda value: format_si(value, "FLOP/s")),
+    Column("bandwidth_bytes_per_s", "bandwidth", lambda value: format_si(value, "B/s")),
+    Column("t0_s", "t0", _seconds),
+    Column("compute_efficiency", "e_c", "{:.3f}".format),
+    Column("memory_efficiency", "e_m", "{:.3f}".format),
+    Column("q", "q", "{:.2f}".format),
+    Column("kernels", "kernels"),
+    Column("error", "mean error", _share),
+)
+_CHECKED = (
+    Column("model", "checked on"),
+    Column("phase", "phase"),
+    Column("batch", "batch"),
+    Column("new", "new tokens"),
+    Column("past", "past"),
+    Column("predicted_s", "predicted", _seconds),
+    Column("measured_s", "measured", _seconds),
+    Column("error", "error", lambda value: f"{100 * value:+.1f} %"),
+)
+
+
+def _answer(made: "Calibration") -> Answer:
+    constants: list[dict[str, Any]] = [
+        {"class": name, **fit.rates._asdict(), "kernels": fit.kernels, "error": fit.error}
+        for name, fit in made.fits.items()
+    ]
+    checked: list[dict[str, Any]] = [
+        {**one._asdict(), **one.shape._asdict(), "phase": one.shape.phase, "error": one.error} for one in made.outcomes
+    ]
+    for row in checked:
+        del row["shape"]
+    prefill, decode = made.error("prefill"), made.error("decode")
+    load = f"; load {made.load_average[0]:.1f} before, {made.load_average[1]:.1f} after" if made.load_average else ""
+    lead = (
+        f"{made.title} ({made.device}), {made.dtype}: {made.rounds} rounds in {made.took_s:.0f} s{load}",
+        f"  on passes it was not fitted on: prefill {_share(prefill)}, decode {_share(decode)} mean error",
+    )
+    data = {
+        "device": made.device, "title": made.title, "dtype": made.dtype, "made_on": made.made_on,
+        "rounds": made.rounds, "took_s": made.took_s, "load_average": made.load_average,
+        "prefill_error": prefill, "decode_error": decode, "classes": constants, "checked": checked,
+    }  # fmt: skip
+    return Answer(data, lead, (Table(_CONSTANTS, constants), Table(_CHECKED, checked)))

@@ -1,0 +1,240 @@
+"""`llamalab profile`: where do the time and the memory of a pass go, operation by operation?"""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamalab.arch import LlamaArch
+from llamalab.cli.arguments import FORMATS, add_choice, add_count, one_of
+from llamalab.cli.output import Answer, Column, Table, note, percent, render, show
+from llamalab.cli.report import DEVICES, DTYPES, Progress, _model_name
+from llamalab.errors import InputError, MissingError, UnknownNameError
+from llamalab.files import check_target, write_text
+from llamalab.presets import resolve_model
+from llamalab.units import format_bytes, format_si
+
+if TYPE_CHECKING:
+    from llamalab.measure.profile_data import PhaseProfile, Profile
+    from llamalab.records import Record
+
+SUMMARY = "where the time and the memory of a pass go, operation by operation"
+EXAMPLES = (
+    "llamalab profile --model 7b --phase prefill,decode",
+    "llamalab profile --model 7b --roofs reports/7b-cpu.json --trace traces",
+    "llamalab profile --model tiny --beside transformers",
+)
+PHASES = ("prefill", "decode")
+BESIDE = ("none", "transformers")
+CATEGORIES = {
+    "kv_bytes": "KV",
+    "activation_bytes": "activations",
+    "logits_bytes": "logits",
+    "workspace_bytes": "workspace",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab profile`."""
+    parser.add_argument(
+        "--model", default="7b", help="a preset (see llamalab models) or a params.json or config.json (default: 7b)"
+    )
+    parser.add_argument("--phase", default="prefill,decode", help="prefill, decode or both (default: %(default)s)")
+    add_count(parser, "--prompt", "prompt tokens; decode is the token after them", default=512)
+    add_count(parser, "--batch", "sequences", default=1)
+    add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
+    add_choice(parser, "--dtype", DTYPES, "bf16", "of weights, activations and cache")
+    parser.add_argument("--attention", default="sdpa", help="the attention backend (default: sdpa)")
+    parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
+    parser.add_argument(
+        "--roofs", metavar="RECORD.json", help="take the roofs of a report's record instead of measuring"
+    )
+    parser.add_argument(
+        "--trace", type=Path, metavar="DIR", help="write a trace of each phase for TensorBoard or Perfetto"
+    )
+    add_choice(parser, "--beside", BESIDE, "none", "the same shape in another implementation, in the same table")
+    parser.add_argument("--format", type=one_of("--format", FORMATS), default="table", metavar="|".join(FORMATS),
+                        help="how the answer is printed (default: table)")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="PATH", help="write the answer to a file instead of printing it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Profile, print or write, and say where the traces are."""
+    phases = tuple(phase.strip() for phase in args.phase.split(","))
+    for phase in phases:
+        if phase not in PHASES:
+            raise UnknownNameError("--phase", phase, PHASES)
+    _, arch = resolve_model(args.model)
+    if args.out is not None:
+        check_target(args.out)
+    reference = None if args.roofs is None else _record(Path(args.roofs))
+    profiles, traces = _measure(args, arch, phases, reference)
+    if args.out is None:
+        show(answer(profiles), args.format)
+    else:
+        write_text(args.out, render(answer(profiles), args.format) + "\n")
+        note(f"wrote {args.out}")
+    for path in traces:
+        note(f"wrote {path}")
+    return 0
+
+
+def _measure(
+    args: argparse.Namespace, arch: LlamaArch, phases: tuple[str, ...], reference: "Record | None"
+) -> "tuple[list[Profile], list[Path]]":
+    from llamalab.measure.machine import resolve_device
+    from llamalab.measure.profile import profile, reference_of
+    from llamalab.measure.profile_share import beside, built_in
+    from llamalab.measure.trace import trace_writer
+
+    device, label = resolve_device(args.device), _model_name(args.model)
+    model, total = built_in(label, arch, device=device, dtype=args.dtype, attention=args.attention, full=args.full,
+                            batch=args.batch, prompt_tokens=args.prompt)  # fmt: skip
+    command = f"llamalab profile --model {label} --phase {','.join(phases)} --prompt {args.prompt}"
+    writer, written = trace_writer(args.trace, f"{label}-{device.type}") if args.trace else (None, [])
+    given: dict[str, Any] = {
+        "name": label, "phases": phases, "prompt_tokens": args.prompt, "batch": args.batch, "layers_total": total,
+        "reference": reference, "command": command,
+    }  # fmt: skip
+    with Progress() as progress:
+        profiles = [profile(model, **given, trace=writer, progress=progress)]
+        if args.beside == "transformers":
+            given["reference"] = reference or reference_of(profiles[0])
+            profiles.append(profile(beside(model), **given))
+    return profiles, written
+
+
+def _record(path: Path) -> "Record":
+    from llamalab.records import from_json
+
+    try:
+        return from_json(path.read_text(encoding="utf-8"), source=str(path))
+    except FileNotFoundError:
+        raise MissingError(f"--roofs must name a record of llamalab report; there is no file at {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--roofs must name a record of llamalab report; {error}") from None
+
+
+def answer(profiles: "list[Profile]") -> Answer:
+    """Tables of operations, memory and instruments of every phase; the first is the CSV."""
+    rows = [
+        {"kind": one.kind, "phase": phase.phase, **_op_row(asdict(op))}
+        for one in profiles for phase in one.phases for op in phase.ops
+    ]  # fmt: skip
+    lead = [line for one in profiles for line in _lead(one)]
+    tables = [Table(_OPS, rows, "time by operation (one occurrence; total and share over the whole model)")]
+    for one in profiles:
+        for phase in one.phases:
+            tables += _memory_tables(f"{one.kind}, {phase.phase}", phase)
+    instruments = [
+        {"kind": one.kind, "phase": phase.phase, **asdict(tool)}
+        for one in profiles for phase in one.phases for tool in phase.instruments
+    ]  # fmt: skip
+    tables.append(Table(_INSTRUMENTS, instruments, "what looking costs: time of a pass over a clean one"))
+    data = {"profiles": [asdict(one) for one in profiles]}
+    return Answer(data, tuple(lead), tuple(table for table in tables if table.rows))
+
+
+def _lead(profile: "Profile") -> list[str]:
+    lines = []
+    for phase in profile.phases:
+        ran = f"{phase.layers_measured} of {phase.layers_total} blocks"
+        lines.append(
+            f"{profile.model}, {profile.kind}, {profile.dtype} on {profile.environment.device_name}, {phase.phase} of "
+            f"{phase.batch} × {phase.new_tokens} tokens, context {phase.context_tokens}: {ran} took "
+            f"{format_si(phase.wall_s, 's')}; operations {format_si(phase.named_s, 's')}, {phase.outside} "
+            f"{format_si(phase.outside_s, 's')}: {100 * phase.closure:+.1f} % of the wall time"
+        )
+        if phase.missing:
+            lines.append(f"  does not close: {phase.missing}")
+        if phase.throttled:
+            lines.append(f"  THROTTLED while measured: {', '.join(phase.throttled)}")
+        lines.append(f"  attention kernel: {phase.kernel or 'not known'}; {_state(phase)}")
+    return lines
+
+
+def _state(phase: "PhaseProfile") -> str:
+    """Energy, memory of the process and the device's clock, as far as the system tells."""
+    energy, after = phase.energy, phase.after
+    known = [
+        f"{energy.joules_per_token:.3g} J per token" if energy.joules_per_token is not None else None,
+        f"clock {format_si(after.clock_hz, 'Hz')}" if after.clock_hz is not None else None,
+        f"{after.power_w:.0f} W" if after.power_w is not None else None,
+        f"{after.temperature_c:.0f} °C" if after.temperature_c is not None else None,
+        f"process {format_bytes(phase.usage.resident_bytes)}" if phase.usage.resident_bytes is not None else None,
+    ]
+    unknown = [] if energy.joules_per_token is not None else [f"energy not known: {energy.reason}"]
+    return "; ".join([one for one in known if one] + unknown)
+
+
+def _op_row(op: dict[str, Any]) -> dict[str, Any]:
+    return {key: "; ".join(value) if key == "kernels" else value for key, value in op.items() if key != "samples_s"}
+
+
+def _memory_tables(title: str, phase: "PhaseProfile") -> list[Table]:
+    memory = phase.memory
+    if memory.peak_bytes is None:
+        return [Table((Column("reason", f"memory, {title}"),), [{"reason": memory.reason}])]
+    steps = [asdict(step) for step in memory.steps]
+    caption = (
+        f"memory, {title}: weights {format_bytes(memory.weight_bytes)}, KV cache {format_bytes(memory.kv_bytes)}; "
+        f"peak above them {format_bytes(memory.peak_bytes)} in {memory.peak_op} ({memory.method})"
+    )
+    held = [asdict(one) for one in memory.at_peak]
+    moments = [asdict(one) | {"total_bytes": one.total_bytes} for one in memory.timeline if _shown(one.op)]
+    return [
+        Table(_STEPS, steps, caption),
+        Table(_HELD, held, f"alive at the peak, {title}"),
+        Table(_MOMENTS, moments, f"most alive while an operation ran, {title} (first block and what is around)"),
+    ]
+
+
+def _shown(op: str) -> bool:
+    """The blocks are alike: the first stands for all."""
+    return not op.startswith("layers.") or op.startswith("layers.0.")
+
+
+def _seconds(value: float) -> str:
+    return format_si(value, "s")
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.0f} %"
+
+
+_OPS = (
+    Column("kind", "model"),
+    Column("phase", "phase"),
+    Column("name", "operation"),
+    Column("calls", "calls"),
+    Column("time_s", "time", _seconds),
+    Column("device_s", "in kernels", _seconds),
+    Column("gap_s", "gaps", _seconds),
+    Column("total_s", "total", _seconds),
+    Column("share", "share", percent),
+    Column("flops_per_s", "achieved", lambda rate: format_si(rate, "FLOP/s")),
+    Column("bytes_per_s", "traffic", lambda rate: format_si(rate, "B/s")),
+    Column("roof_fraction", "of roof", percent),
+    Column("predicted_s", "predicted", _seconds),
+    Column("error", "error", _signed),
+    Column("kernels", "kernels"),
+)
+_STEPS = (
+    Column("step", "step"),
+    Column("measured_bytes", "most alive", format_bytes),
+    Column("predicted_bytes", "predicted", format_bytes),
+    Column("error", "error", lambda value: f"{100 * value:+.1f} %"),
+)
+_HELD = (Column("op", "made by"), Column("category", "category"), Column("bytes", "bytes", format_bytes))
+_MOMENTS = (
+    Column("op", "operation"),
+    *(Column(key, title, format_bytes) for key, title in CATEGORIES.items()),
+    Column("total_bytes", "all", format_bytes),
+)
+_INSTRUMENTS = (
+    Column("kind", "model"),
+    Column("phase", "phase"),
+    Column("name", "instrument"),
+    Column("ratio", "× clean", "{:.2f}".format),
+    Column("about", "what it does"),
+)

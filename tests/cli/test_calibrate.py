@@ -1,0 +1,100 @@
+"""What `llamalab calibrate` prints, keeps and refuses, and that `predict` finds it; measuring is replaced."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llamalab.analytic.constants import CLASSES, default_path
+from llamalab.analytic.roofline import Rates
+from llamalab.cli import main
+from llamalab.measure import calibrate as module
+from llamalab.measure.calibrate import Calibration, Outcome, Shape
+from llamalab.measure.fit import Fit
+
+RATES = Rates(8e11, 3e10, 3e-5, 0.9, 0.8, 1.5)
+MADE = Calibration(
+    "cpu", "A CPU", 24 * 2**30, "bf16", "2026-01-02",
+    {name: Fit(RATES, 11, 0.03) for name in sorted(CLASSES)},
+    (Outcome("7b", Shape(1, 128), 2.2, 2.1), Outcome("7b", Shape(1, 1, 512), 0.53, 0.55)),
+    24, 44.0, (0.2, 1.9),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(module, "calibrate", lambda **options: MADE._replace(dtype=options["dtype"]))
+    return tmp_path
+
+
+def test_the_constants_are_printed_with_their_errors_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert "A CPU (cpu), bf16: 24 rounds in 44 s; load 0.2 before, 1.9 after" in out
+    assert "prefill 4.8 %, decode 3.6 % mean error" in out
+    assert "800.00 GFLOP/s" in out
+    path = default_path("cpu", "bf16")
+    assert str(path) in err
+    assert json.loads(path.read_text())["classes"]["gemm"] == RATES._asdict()
+    assert [one.name for one in path.parent.iterdir()] == ["cpu-bf16.json"]
+
+
+def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "--format", "json", "--dtype", "fp32"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["dtype"], data["took_s"], len(data["classes"])) == ("fp32", 44.0, len(CLASSES))
+    assert data["checked"][1]["error"] == pytest.approx(0.53 / 0.55 - 1)
+
+
+def test_predict_and_roofline_rest_on_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--hardware", "cpu"]) == 3
+    assert "run llamalab calibrate first" in capsys.readouterr().err
+    assert main(["calibrate"]) == 0
+    capsys.readouterr()
+    answers = []
+    for options in ("--hardware cpu", "--hardware this", "--hardware this --basis calibrated --unfused"):
+        assert main(["predict", *options.split(), "--prompt", "300", "--generate", "9", "--format", "json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0]["basis"] == "calibrated on cpu 2026-01-02"
+    assert not answers[0]["inputs"]["fused"]
+    assert answers[0]["bound"]["total_s"] <= answers[0]["interval"]["low_s"] < answers[0]["total_s"]
+    assert main(["roofline", "--hardware", "this", "--prompt", "300"]) == 0
+    assert "7b on cpu: 800.00 GFLOP/s, 30.00 GB/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ("predict --hardware this --dtype fp32", 3, "run llamalab calibrate first"),
+        ("predict --hardware cpu --basis shipped", 3, "no constants are shipped"),
+        ("predict --hardware cpu --tensor-parallel 2", 3, "interconnect"),
+        ("predict --hardware cpu --model 70b", 3, "too much"),
+        ("predict --hardware h200 --basis calibrated", 3, "run llamalab calibrate first"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(capsys: pytest.CaptureFixture[str], options: str, code: int, said: str) -> None:
+    assert main(["calibrate"]) == 0
+    capsys.readouterr()
+    assert main(options.split()) == code
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_calibrated_gpu_is_predicted_but_not_several(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = home / "gpu.json"
+    made.write_text(MADE._replace(device="h200-141gb-sxm").json)
+    base = ["predict", "--hardware", "h200", "--basis", "calibrated", "--constants", str(made)]
+    assert main(base) == 0
+    assert main([*base, "--tensor-parallel", "2"]) == 3
+    assert "collectives" in capsys.readouterr().err
+
+
+def test_a_foreign_file_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "calibrate", lambda **options: pytest.fail("work began"))
+    path = tmp_path / "mine.json"
+    path.write_text("mine")
+    assert main(["calibrate", "--out", str(path)]) == 2
+    assert path.read_text() == "mine"
