@@ -22,8 +22,7 @@ from llamalab.analytic.constants import read_calibration
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.compare import Comparison, Phase
-from llamalab.records import Record, from_json
-from llamalab.report.recorded import CONSTANTS, FOLDER
+from llamalab.report.recorded import CONSTANTS, FOLDER, records_of
 
 BARS = {
     "cpu": {"prefill": 0.15, "decode": 0.10, "memory": 0.02},
@@ -83,15 +82,9 @@ def calibrations(machine: Path) -> list[Path]:
     return sorted(machine.glob(f"{CONSTANTS}*.json"))
 
 
-def records(machine: Path) -> list[Record]:
-    """The records of a machine."""
-    paths = sorted(path for path in machine.glob("*.json") if not path.name.startswith(CONSTANTS))
-    return [from_json(path.read_text(encoding="utf-8"), source=path.name) for path in paths]
-
-
 def _of(machine: Path, path: Path) -> Iterator[Score]:
     data = read_calibration(path)
-    own = [record for record in records(machine) if record.dtype == data["dtype"]]
+    own = [record for record in records_of(machine) if record.dtype == data["dtype"]]
     kind = own[0].environment.device if own else "cpu"
     for record in own:
         comparison = Comparison(dataclasses.replace(record, constants=data))
@@ -132,7 +125,7 @@ def page(found: list[Score]) -> list[str]:
     if not found:
         return [*lines, "None is committed."]
     lines += [
-        "Predicted from constants that `llamalab calibrate` fitted on the same machine, on blocks 2048 and 3072 wide",
+        "Predicted from constants that `llamalab calibrate` fitted on the same machine, on blocks 512 to 3072 wide",
         "at token counts that are not scored. Times are scored against the fastest round of a pass, which other work",
         "on the machine disturbs least; the error against the median, which a report shows, stands beside it. Peak",
         "memory is weights, cache and activations of the blocks that ran.",

@@ -32,6 +32,8 @@ NEEDED = {
     "jinja2": "3.1",
     "tqdm": "4.66",
     "nvidia-ml-py": "12.535",
+    "safetensors": "0.5",
+    "gguf": "0.17",
 }
 OLDEST_PYTHON = (3, 11)
 _PIP = "python -m pip install"

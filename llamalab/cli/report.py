@@ -66,9 +66,10 @@ def write_report(record: "Record", page: Path) -> int:
     """
     from llamalab.records import to_json
     from llamalab.report import csv_files, render
+    from llamalab.report.answers import recorded_answers
     from llamalab.report.recorded import committed
 
-    html = render(record, [one for one in committed(device="cuda") if one != record])
+    html = render(record, [one for one in committed(device="cuda") if one != record], recorded_answers())
     texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record).items()}
     texts |= {page.with_suffix(".json"): to_json(record), page: html}
     marks = _targets(page)

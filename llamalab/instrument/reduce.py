@@ -155,9 +155,12 @@ class _Pass:
 
     def _sum(self, x: Tensor, *, out: Tensor | None = None) -> Tensor:
         """The sum, or the root of the sum of squares, which adds up in the same way."""
-        if self._squared:
-            return torch.linalg.vector_norm(x, dtype=torch.float32, out=out)
-        return torch.sum(x, (), dtype=torch.float32, out=out)
+        total: Tensor = (
+            torch.linalg.vector_norm(x, dtype=torch.float32, out=out)
+            if self._squared
+            else torch.sum(x, (), dtype=torch.float32, out=out)
+        )
+        return total
 
     def _end(self) -> None:
         sizes = tuple(self._sizes.values())

@@ -1,9 +1,9 @@
 """Which constants does this machine have? Under a minute of kernels, a fit, and a check on other shapes.
 
 Every row of the cost table is timed where it runs: in a block of llamalab's model, between two taps,
-with weights that no cache holds and activations that the row before has just written. Constants are
-fitted on two small blocks (FITTED) at awkward token counts, one class of operation at a time. They
-are checked on blocks of other sizes at other token counts (CHECKED), run as a clean pass and scaled
+with activations that the row before has just written. Constants are fitted on three small blocks
+(FITTED) at awkward token counts, one class of operation at a time; products only where no cache holds
+the weights. They are checked on blocks of other sizes at other token counts (CHECKED), run as a clean pass and scaled
 to the whole model: nothing that is checked was fitted.
 
 All of it runs in the same rounds, so that a machine that slows down slows both sides; of each time
@@ -27,7 +27,14 @@ from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError
 from llamalab.measure.clock import clock_for
 from llamalab.measure.fit import Fit, Kernel, best_rates, fit_class
-from llamalab.measure.machine import available_bytes, calibration_name, device_name, memory_bytes, resolve_device
+from llamalab.measure.machine import (
+    available_bytes,
+    cache_bytes,
+    calibration_name,
+    device_name,
+    memory_bytes,
+    resolve_device,
+)
 from llamalab.measure.op_clock import OpClock, cost_rows, part_of
 from llamalab.measure.roofs import Machine
 from llamalab.model import StaticKVCache, Transformer
@@ -65,6 +72,10 @@ class Block(NamedTuple):
 
 FITTED = (
     Block(
+        "512 wide, GQA", LlamaArch(512, 1, 8, 4, 1376, 8192),
+        (Shape(1, 24), Shape(1, 104), Shape(1, 392), Shape(1, 1, 40), Shape(1, 1, 300), Shape(3, 1, 130)),
+    ),
+    Block(
         "2048 wide, MHA", LlamaArch(2048, 1, 16, 16, 5504, 8192),
         (Shape(1, 24), Shape(1, 56), Shape(1, 104), Shape(1, 200), Shape(1, 392),
          Shape(1, 1, 130), Shape(1, 1, 900), Shape(3, 1, 250), Shape(7, 1, 600), Shape(12, 1, 1500)),
@@ -89,6 +100,7 @@ class Trial:
 
     def __init__(self, machine: Machine, block: Block, model: Transformer, shape: Shape, *, clean: bool) -> None:
         self.block, self.shape, self._model = block, shape, model
+        self._in_cache = _block_bytes(block, machine.dtype) <= cache_bytes(machine.device)
         kept = {"batch": shape.batch, "max_tokens": shape.past + shape.new}
         self._cache = StaticKVCache(model.arch, **kept, dtype=machine.dtype, device=machine.device)
         # Pages that nobody has written are one page of zeros, which every cache holds.
@@ -123,8 +135,10 @@ class Trial:
         )
 
     def kernels(self) -> list[Kernel]:
-        """Every row of the pass with its best time."""
-        return [Kernel(op, self.best[op.name]) for op in self.ops(1)]
+        """Every row of the pass with its best time, products only where their weights come from memory."""
+        ops, pass_s = self.ops(1), sum(self.best.values())
+        times = [(op, self.best[op.name]) for op in ops if op.kind != "gemm" or not self._in_cache]
+        return [Kernel(op, seconds, seconds / pass_s) for op, seconds in times]
 
     def whole_s(self) -> float:
         """Seconds of the whole model: embedding, as many blocks as it has, head."""

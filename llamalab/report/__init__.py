@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from llamalab.compare import Comparison
 from llamalab.records import Record
 from llamalab.report import outlook
+from llamalab.report.answers import Answer
 from llamalab.report.page import page
 from llamalab.report.tables import tables
 
@@ -28,9 +29,12 @@ CSV_HEADS = {  # and a table of ours: how its first line begins
 }
 
 
-def render(record: Record, recorded: Sequence[Record] = ()) -> str:
-    """The report as HTML, with runs recorded on other devices beside it. The same records give the same bytes."""
-    return page(Comparison(record), embedded(record), f"{GENERATOR} {record.environment.llamalab}", recorded)
+def render(record: Record, recorded: Sequence[Record] = (), answers: Sequence[Answer] = ()) -> str:
+    """The report as HTML, with runs recorded on other devices and answers of experiments beside it.
+
+    The same records and answers give the same bytes.
+    """
+    return page(Comparison(record), embedded(record), f"{GENERATOR} {record.environment.llamalab}", recorded, answers)
 
 
 def csv_files(record: Record) -> dict[str, str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llamalab.errors import FormatError
+from llamalab.report.recorded import FOLDER
 
-RECORDED = Path(__file__).resolve().parents[2] / "experiments" / "records"
 ORDER = ("flash_vs_naive", "attention_arithmetic", "gqa_groups", "kv_cache_onoff")
 
 
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
         return f"Recorded on {self.device}, {self.made_on}: python -m experiments.{self.experiment}"
 
 
-def recorded_answers(folder: Path = RECORDED) -> list[Answer]:
+def recorded_answers(folder: Path = FOLDER) -> list[Answer]:
     """The answers under a folder, in reading order; none where the folder is not there."""
     found = [read_answer(path) for path in sorted(folder.glob("*/*.json")) if path.stem in ORDER]
     return sorted(found, key=lambda answer: (ORDER.index(answer.experiment), answer.device))

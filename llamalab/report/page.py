@@ -12,7 +12,9 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.compare import Comparison, Phase
 from llamalab.records import Record
 from llamalab.report import findings, outlook, provenance, theme
+from llamalab.report.answers import Answer
 from llamalab.report.charts import attention, blocks, devices, heatmap, memory, roofline, scatter
+from llamalab.report.charts.answers import CHARTS
 from llamalab.report.charts.base import Plot, draw
 from llamalab.report.tables import Table, tables, worst
 from llamalab.units import format_bytes, format_si
@@ -42,7 +44,10 @@ class Figure(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of the page: a heading, the finding, figures, remarks and tables that stand open."""
+    """A part of the page: a heading, the finding, figures, remarks and tables that stand open.
+
+    `short` is its name in the navigation; without one it belongs to the section before.
+    """
 
     anchor: str
     short: str
@@ -53,7 +58,10 @@ class Section(NamedTuple):
     shown: tuple[Table, ...] = ()
 
 
-def page(comparison: Comparison, record_json: str, generator: str, recorded: Sequence[Record] = ()) -> str:
+def page(
+    comparison: Comparison, record_json: str, generator: str, recorded: Sequence[Record] = (),
+    answers: Sequence[Answer] = (),
+) -> str:  # fmt: skip
     """The whole HTML page. `record_json` must be safe inside a script element; `recorded` are runs elsewhere."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -67,7 +75,7 @@ def page(comparison: Comparison, record_json: str, generator: str, recorded: Seq
         "record": comparison.record,
         "verdict": verdict(comparison),
         "cards": cards(comparison),
-        "sections": [*sections(comparison, made), *prospects(comparison, recorded)],
+        "sections": [*sections(comparison, made), *experiments(answers), *prospects(comparison, recorded)],
         "basis": comparison.basis.words,
         "passes": made["passes"],
         "facts": provenance.facts(comparison),
@@ -133,6 +141,16 @@ def sections(comparison: Comparison, made: dict[str, Table]) -> list[Section]:
         Section("attention", "Flash", "Flash against naive attention", findings.attention_finding(comparison),
                 (_figure(attention.attention, comparison, "attention", alone, made["attention"]),),
                 tuple(findings.attention_gaps(comparison))),
+    ]  # fmt: skip
+
+
+def experiments(answers: Sequence[Answer]) -> list[Section]:
+    """What experiments asked and found, with their plots; the navigation names the first of them."""
+    return [
+        Section(f"answer-{place}", "" if place else "Experiments", answer.question, answer.conclusion,
+                (Figure(Markup(draw(CHARTS[answer.experiment], answer, prefix=f"answer{place}")), ""),),
+                (answer.origin,))
+        for place, answer in enumerate(answers)
     ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import llamalab
 from llamalab.records import Record, from_json
 
 FOLDER = Path(llamalab.__file__).resolve().parents[1] / "experiments" / "records"
+_MARK = '"parameters_measured"'  # a key that only records have
 CONSTANTS = "constants-"  # files beside the records that hold a calibration
 
 
@@ -14,6 +15,11 @@ def committed(folder: Path = FOLDER, *, device: str | None = None) -> list[Recor
 
     Empty where the folder is not there, as in an installed package. Raises FormatError for a broken record.
     """
-    paths = sorted(path for path in folder.glob("*/*.json") if not path.name.startswith(CONSTANTS))
-    records = [from_json(path.read_text(encoding="utf-8"), source=path.name) for path in paths]
+    records = [record for machine in sorted(folder.glob("*/")) for record in records_of(machine)]
     return [record for record in records if device in (None, record.environment.device)]
+
+
+def records_of(machine: Path) -> list[Record]:
+    """The records of one machine's folder, where calibrations and answers of experiments lie too."""
+    texts = [(path, path.read_text(encoding="utf-8")) for path in sorted(machine.glob("*.json"))]
+    return [from_json(text, source=path.name) for path, text in texts if _MARK in text]

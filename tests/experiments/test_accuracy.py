@@ -46,8 +46,13 @@ def test_constants_are_fitted_on_kernels_and_scored_on_models() -> None:
 def test_the_bars() -> None:
     errors = [accuracy.error(point, accuracy.shipped) for point in SCORED]
     assert accuracy.mape(errors) <= accuracy.BAR_MAPE
-    # Known misses, named in docs/accuracy.md: a fourth would be a regression, fewer an improvement.
-    assert sum(abs(error) > accuracy.BAR_WORST for error in errors) <= 3
+    assert all(abs(error) <= accuracy.BAR_WORST for error in errors)
+
+
+def test_with_what_was_put_apart_after_the_fact_the_mean_still_holds() -> None:
+    points = [point for point in POINTS if point.scored or point.group == "first yield"]
+    assert len(points) == len(SCORED) + 6
+    assert accuracy.mape(accuracy.error(point, accuracy.shipped) for point in points) <= accuracy.BAR_MAPE
 
 
 def test_nine_of_ten_measurements_lie_in_the_interval() -> None:

@@ -55,6 +55,12 @@ def test_the_same_times_give_the_same_constants() -> None:
     assert fit_class(kernels, PEAK, BANDWIDTH) == fit_class(list(kernels), PEAK, BANDWIDTH)
 
 
+def test_a_kernel_weighs_as_much_as_its_share_of_a_pass() -> None:
+    op = Op("x", "elementwise", 1, 0, 0, 9, 0, 1000, 1000)
+    kernels = [Kernel(op, 20e-6, 0.05), *(Kernel(op, 60e-6, 0.001) for _ in range(9))]
+    assert predict(op, fit_class(kernels, None, BANDWIDTH).rates).time_s == pytest.approx(20e-6, rel=1e-3)
+
+
 def test_roofs_are_the_best_rates_seen() -> None:
     small, large = product(1, 64, 64), product(64, 64, 64)
     kernels = [Kernel(small, 1e-6), Kernel(large, 2e-6)]

@@ -61,7 +61,7 @@ def test_committed_records_are_those_of_a_kind_of_device(tmp_path: Path, record:
     assert committed(tmp_path) == [record, gpu]
     assert committed(tmp_path, device="cuda") == [gpu]
     assert committed(tmp_path / "absent") == []
-    (tmp_path / "a-cpu" / "broken.json").write_text("{")
+    (tmp_path / "a-cpu" / "broken.json").write_text('{"parameters_measured"')
     with pytest.raises(FormatError, match=r"broken\.json"):
         committed(tmp_path)
 
