@@ -9,13 +9,14 @@ OUT    ?=
 FULL   ?=
 # Where to get torch from, if not the default index: PyTorch publishes smaller CPU-only builds on an index of its own.
 TORCH_INDEX ?=
+TRACES ?= traces
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report test lint bench accuracy clean
+.PHONY: help setup report test lint bench accuracy tensorboard clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,10 @@ bench: $(STAMP) ## run the benchmarks and keep their times
 
 accuracy: $(STAMP) ## score the predictions and write docs/accuracy.md
 	$(BIN)/python -m experiments.accuracy
+
+tensorboard: $(STAMP) ## show the traces that llamalab profile --trace wrote to TRACES
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tensorboard]'
+	$(BIN)/tensorboard --logdir '$(TRACES)' --host 127.0.0.1
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks build dist

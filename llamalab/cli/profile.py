@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import FORMATS, add_choice, add_count, one_of
 from llamalab.cli.output import Answer, Column, Table, note, percent, render, show
-from llamalab.cli.report import DEVICES, DTYPES, Progress, _model_name
+from llamalab.cli.report import DEVICES, DTYPES, Progress, model_name
 from llamalab.errors import InputError, MissingError, UnknownNameError
 from llamalab.files import check_target, write_text
 from llamalab.presets import resolve_model
@@ -87,7 +87,7 @@ def _measure(
     from llamalab.measure.profile_share import beside, built_in
     from llamalab.measure.trace import trace_writer
 
-    device, label = resolve_device(args.device), _model_name(args.model)
+    device, label = resolve_device(args.device), model_name(args.model)
     model, total = built_in(label, arch, device=device, dtype=args.dtype, attention=args.attention, full=args.full,
                             batch=args.batch, prompt_tokens=args.prompt)  # fmt: skip
     command = f"llamalab profile --model {label} --phase {','.join(phases)} --prompt {args.prompt}"

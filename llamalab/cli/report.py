@@ -83,7 +83,7 @@ def write_report(record: "Record", page: Path) -> int:
 
 def _measure(args: argparse.Namespace) -> "Record":
     _, arch = resolve_model(args.model)
-    name = _model_name(args.model)
+    name = model_name(args.model)
     device = _resolved(args.device)
     _check_page(Path(args.out or _default(name, device)))
     constants = _calibration(device, args.dtype)
@@ -144,10 +144,10 @@ def _default(model: str, device: str) -> Path:
     return Path(FOLDER) / f"{stem}-{device}.html"
 
 
-def _model_name(model: str) -> str:
+def model_name(model: str) -> str:
     """A preset's name; of a path only what says which model it is, as records hold no paths.
 
-    >>> _model_name("7b"), _model_name("/home/me/Llama-2-7b/config.json")
+    >>> model_name("7b"), model_name("/home/me/Llama-2-7b/config.json")
     ('7b', 'Llama-2-7b')
     """
     path = Path(model)
