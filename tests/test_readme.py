@@ -39,6 +39,19 @@ def test_example_shows_what_the_command_prints(command: str, shown: str) -> None
         assert printed == shown
 
 
+def test_the_python_prints_what_is_shown() -> None:
+    text = README.read_text(encoding="utf-8")
+    match = re.search(r"```python\n(.*?)```\n\nprints\n\n```text\n(.*?)```", text, re.DOTALL)
+    assert match
+    code, shown = match.groups()
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    if os.environ.get("LLAMALAB_OVERWRITE"):
+        README.write_text(text.replace(f"```text\n{shown}```", f"```text\n{finished.stdout}```"), encoding="utf-8")
+    else:
+        assert finished.stdout == shown
+
+
 def test_readme_names_the_two_commands_and_the_makefile_has_them() -> None:
     text, makefile = README.read_text(encoding="utf-8"), (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", text, re.MULTILINE):
