@@ -38,12 +38,12 @@ class Basis(NamedTuple):
     def predict(self, op: Op, dtype: str) -> Prediction | str:
         """The time of one occurrence of an op, or why it is not known."""
         rates = rates_of(self.record, op, dtype)
-        if isinstance(rates, str):
-            return rates
-        bound = predict(op, rates)
+        bound = rates if isinstance(rates, str) else predict(op, rates)
         if self.constants is None or dtype != self.record.dtype or op.name.rpartition(".")[2] in _NAIVE_STEPS:
             return bound
         calibrated = predict(op, rates_of_op(op, self.constants.rates))
+        if isinstance(bound, str):  # an untrusted roof does not spoil constants
+            return calibrated
         # The faster of two ceilings is the better known one: the record's own may have been found on a busy machine.
         return calibrated._replace(bound_s=min(calibrated.bound_s, bound.bound_s))
 

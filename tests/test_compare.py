@@ -181,6 +181,11 @@ def test_a_calibrated_machine_is_predicted_with_its_constants(record: Record) ->
         assert row.interval_s == pytest.approx((low, 1.08 * expected.time_s))
 
 
+def test_without_a_roof_constants_predict_alone(record: Record) -> None:
+    rows = Comparison(dataclasses.replace(calibrated(record), roofs=[])).rows
+    assert [row.prediction for row in rows] == [predict(row.op, rates_of_op(row.op, CALIBRATED)) for row in rows]
+
+
 def test_naive_attention_keeps_the_roofs_as_only_the_fused_kernel_is_calibrated(record: Record) -> None:
     points = [{(row.point.backend, row.point.new_tokens): row.predicted_s for row in Comparison(one).attention}
               for one in (record, calibrated(record))]  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from llamalab.analytic.params import weight_bytes
 from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
 from llamalab.errors import InputError, MissingError
@@ -27,6 +28,7 @@ EXAMPLES = (
 FOLDER = "reports"
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("bf16", "fp16", "fp32")
+WORTH_CALIBRATING_BYTES = 2**30  # of weights; a smaller model is measured in less time than a calibration takes
 OUR_RECORD = '"environment": {\n  "llamalab":'  # how a record of ours is told from another JSON file
 
 
@@ -87,10 +89,21 @@ def _measure(args: argparse.Namespace) -> "Record":
     device = _resolved(args.device)
     _check_page(Path(args.out or _default(name, device)))
     constants = _calibration(device, args.dtype)
+    calibrates = constants is None and weight_bytes(arch, args.dtype) >= WORTH_CALIBRATING_BYTES
+    share = 0.75 if calibrates else 1.0
+    from llamalab.measure.calibrate import quick_calibration
     from llamalab.measure.campaign import measure_report
 
     with Progress() as progress:
-        record = measure_report(name, arch, device=device, dtype=args.dtype, full=args.full, progress=progress)
+        record = measure_report(
+            name, arch, device=device, dtype=args.dtype, full=args.full,
+            progress=lambda label, done: progress(label, share * done),
+        )  # fmt: skip
+        if calibrates:
+            constants = quick_calibration(
+                device=device, dtype=args.dtype,
+                progress=lambda label, done: progress(f"calibration, {label}", share + (1 - share) * done),
+            )  # fmt: skip
     return replace(record, constants=constants)
 
 

@@ -10,12 +10,13 @@ All of it runs in the same rounds, so that a machine that slows down slows both 
 the best round counts, because a disturbance only ever adds time.
 """
 
+import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -44,6 +45,7 @@ from llamalab.units import format_bytes
 
 Progress = Callable[[str, float], None]
 BUDGET_S = 42.0  # of rounds; with imports, weights and the fit it stays under a minute
+QUICK_BUDGET_S = 12.0
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 60
 _MARKS = 1 << 14
 _WEIGHT = 0.02  # values about as large as a trained model's
@@ -200,13 +202,16 @@ class Calibration(NamedTuple):
 
 
 def calibrate(
-    *, device: str = "auto", dtype: str = "bf16", budget_s: float = BUDGET_S,
+    *, device: str = "auto", dtype: str = "bf16", budget_s: float = BUDGET_S, check: Sequence[Block] = CHECKED,
     progress: Progress = lambda label, done: None,
 ) -> Calibration:  # fmt: skip
-    """Measure, fit and check. Raises InputError, MissingError or DoesNotFitError before any work."""
+    """Measure, fit and check on blocks of other sizes.
+
+    Raises InputError, MissingError or DoesNotFitError before any work.
+    """
     activation_dtype(dtype)
     place = resolve_device(device)
-    blocks = _checked_here(place, dtype)
+    blocks = _checked_here(place, dtype, check)
     began, load = time.perf_counter(), _load()
     machine = Machine(place, clock_for(place), dtype)
     with torch.inference_mode():
@@ -232,6 +237,16 @@ def calibrate(
     )
 
 
+def quick_calibration(*, device: str, dtype: str, progress: Progress) -> dict[str, Any] | None:
+    """The file that a short calibration would leave, for one report; None where the memory is too small for it."""
+    try:
+        made = calibrate(device=device, dtype=dtype, budget_s=QUICK_BUDGET_S, check=CHECKED[:1], progress=progress)
+    except DoesNotFitError:
+        return None
+    read: dict[str, Any] = json.loads(made.json)
+    return read
+
+
 def fit_classes(kernels: Iterable[Kernel]) -> dict[str, Fit]:
     """Constants by rate class. The roofs of a kind, for all its classes, are the best rates seen in it."""
     by_kind: dict[str, list[Kernel]] = defaultdict(list)
@@ -243,10 +258,10 @@ def fit_classes(kernels: Iterable[Kernel]) -> dict[str, Fit]:
     return {name: fit_class(rows, *roofs[rows[0].op.kind]) for name, rows in by_class.items()}
 
 
-def _checked_here(place: torch.device, dtype: str) -> tuple[Block, ...]:
+def _checked_here(place: torch.device, dtype: str, check: Sequence[Block]) -> tuple[Block, ...]:
     """The blocks to check that fit into half of the free memory beside those to fit."""
     free, used, chosen = available_bytes(place) // 2, sum(_block_bytes(block, dtype) for block in FITTED), []
-    for block in CHECKED:
+    for block in check:
         used += _block_bytes(block, dtype)
         if used <= free:
             chosen.append(block)

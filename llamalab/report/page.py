@@ -136,7 +136,7 @@ def sections(comparison: Comparison, made: dict[str, Table]) -> list[Section]:
                  _figure(blocks.bars, comparison, "bars", timed))),
         Section("memory", "Memory", "Memory", findings.memory_finding(comparison),
                 (_figure(memory.memory, comparison, "memory", None, made["memory"]),)),
-        Section("kv", "KV cache", "KV cache: MHA, GQA and MQA", findings.kv_finding(comparison),
+        Section("kv", "KV", "KV cache: MHA, GQA and MQA", findings.kv_finding(comparison),
                 (_figure(heatmap.heatmap, comparison, "heatmap", None, made["kv"]),)),
         Section("attention", "Flash", "Flash against naive attention", findings.attention_finding(comparison),
                 (_figure(attention.attention, comparison, "attention", alone, made["attention"]),),

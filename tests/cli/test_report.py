@@ -1,6 +1,7 @@
 """`llamalab report`: what it writes, prints and refuses; measuring is replaced by a sample record."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def record() -> Record:
 @pytest.fixture
 def measured(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
     """The calls of measure_report, which gives the sample; the working folder is empty."""
-    from llamalab.measure import campaign
+    from llamalab.measure import calibrate, campaign
 
     calls: list[dict[str, Any]] = []
 
@@ -37,6 +38,7 @@ def measured(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         return dataclasses.replace(record, model=name)
 
     monkeypatch.setattr(campaign, "measure_report", measure_report)
+    monkeypatch.setattr(calibrate, "quick_calibration", lambda **_: None)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / ".data"))
     monkeypatch.chdir(tmp_path)
     return calls
@@ -53,7 +55,7 @@ def test_writes_page_record_and_tables_and_prints_the_verdict(
     size = Path("reports/7b-cpu.html").stat().st_size
     assert out.startswith("Llama 2 7B in bf16 on 2 CPU threads reads a 512-token prompt at ")
     assert err.splitlines()[-1] == f"note: the page is reports/7b-cpu.html ({size / 1024:.2f} KiB)"
-    assert "30% roofs" in err
+    assert "22% roofs" in err  # a calibration of the machine follows
     assert "roofs" not in out.splitlines()[0]
     assert measured[0] | {"arch": None} == {
         "name": "7b", "arch": None, "device": "cpu", "dtype": "bf16", "full": False
@@ -68,6 +70,21 @@ def keep_constants(title: str, dtype: str = "bf16") -> Path:
     path.write_text(to_constants("cpu", dtype, "2026-01-02", dict.fromkeys(CLASSES, Rates(1e12, 3e10)), validation,
                                  title=title, memory_bytes=2**34))  # fmt: skip
     return path
+
+
+@pytest.mark.parametrize(("model", "calibrates"), [("7b", True), ("tiny", False)])
+@pytest.mark.usefixtures("measured")
+def test_a_large_model_brings_a_short_calibration_where_none_is_kept(
+    monkeypatch: pytest.MonkeyPatch, model: str, calibrates: bool
+) -> None:
+    from llamalab.measure import calibrate
+
+    made = json.loads(keep_constants("this CPU").read_text())
+    default_path("cpu", "bf16").unlink()
+    monkeypatch.setattr(calibrate, "quick_calibration", lambda **_: made)
+    assert main(["report", "--model", model, "--device", "cpu"]) == 0
+    constants = from_json(Path(f"reports/{model}-cpu.json").read_text()).constants
+    assert constants == (made if calibrates else None)
 
 
 @pytest.mark.usefixtures("measured")

@@ -26,9 +26,10 @@ def made() -> Calibration:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(module, "FITTED", SMALL)
         monkeypatch.setattr(module, "cache_bytes", lambda device: module._block_bytes(SMALL[0], "fp32"))
-        monkeypatch.setattr(module, "CHECKED", OTHERS)
         steps: list[float] = []
-        calibration = calibrate(device="cpu", dtype="fp32", budget_s=1e-9, progress=lambda _, done: steps.append(done))
+        calibration = calibrate(
+            device="cpu", dtype="fp32", budget_s=1e-9, check=OTHERS, progress=lambda _, done: steps.append(done)
+        )
         assert steps == sorted(steps)
         assert calibration.rounds == module.FEWEST_ROUNDS
         return calibration
@@ -107,7 +108,7 @@ def test_what_does_not_fit_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatc
     place = torch.device("cpu")
     sizes = [module._block_bytes(block, "bf16") for block in (*FITTED, *CHECKED)]
     monkeypatch.setattr(module, "available_bytes", lambda _: 2 * (sum(sizes) - 1))
-    assert module._checked_here(place, "bf16") == CHECKED[:1]
+    assert module._checked_here(place, "bf16", CHECKED) == CHECKED[:1]
     monkeypatch.setattr(module, "available_bytes", lambda _: 2 * sum(sizes[:2]))
     with pytest.raises(DoesNotFitError, match="half of the free memory"):
         calibrate(device="cpu")
@@ -116,3 +117,21 @@ def test_what_does_not_fit_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatc
 def test_a_dtype_without_activations_is_refused_before_work() -> None:
     with pytest.raises(InputError):
         calibrate(device="cpu", dtype="int8")
+
+
+def test_a_short_calibration_leaves_the_file_of_a_long_one(monkeypatch: pytest.MonkeyPatch, made: Calibration) -> None:
+    asked = {}
+
+    def short(**options: object) -> Calibration:
+        asked.update(options)
+        return made
+
+    monkeypatch.setattr(module, "calibrate", short)
+    assert module.quick_calibration(device="cpu", dtype="fp32", progress=lambda *_: None) == json.loads(made.json)
+    assert asked["budget_s"] == module.QUICK_BUDGET_S
+    assert asked["check"] == CHECKED[:1]
+
+
+def test_there_is_no_short_calibration_where_memory_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "available_bytes", lambda device: 2**20)
+    assert module.quick_calibration(device="cpu", dtype="bf16", progress=lambda *_: None) is None
