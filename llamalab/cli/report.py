@@ -56,9 +56,15 @@ def run(args: argparse.Namespace) -> int:
     page = Path(args.out or _default(record.model, record.environment.device))
     size = write_report(record, page)
     print(verdict(Comparison(record)).text, flush=True)
-    for remark in (*record.notes, f"the page is {page} ({format_bytes(size)})"):
+    for remark in (*record.notes, *_uncalibrated(record), f"the page is {page} ({format_bytes(size)})"):
         note(remark)
     return 0
+
+
+def _uncalibrated(record: "Record") -> tuple[str, ...]:
+    if record.constants is not None:
+        return ()
+    return ("predictions rest on roofs alone, which leave out the time of a call; llamalab calibrate adds it",)
 
 
 def write_report(record: "Record", page: Path) -> int:
