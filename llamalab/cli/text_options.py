@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 MOST_PADDING = 256  # embeddings are padded to a multiple of this at most; a larger difference is another vocabulary
 
 
+# The names of llamalab.attention.BACKENDS, which would import torch.
+ATTENTION_HELP = "naive, tiled, sdpa (as PyTorch picks), math, flash, efficient, cudnn, flex or triton (default: sdpa)"
+
+
 def add_text_model(parser: argparse.ArgumentParser) -> None:
     """--checkpoint, --tokenizer and how they are run."""
     parser.add_argument("--checkpoint", required=True, metavar="PATH", help="a checkpoint of any format that is read")
@@ -24,7 +28,7 @@ def add_text_model(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="tokenizer.model, tokenizer.bin or GGUF (default: the checkpoint's own, or one that lies beside it)",
     )
-    parser.add_argument("--attention", default="sdpa", metavar="NAME", help="sdpa or naive (default: sdpa)")
+    parser.add_argument("--attention", default="sdpa", metavar="NAME", help=ATTENTION_HELP)
     parser.add_argument("--dtype", metavar="NAME", help="bf16, fp16 or fp32, of weights (default: the checkpoint's)")
     parser.add_argument(
         "--kv-dtype",

@@ -9,8 +9,10 @@ import torch
 
 import llamalab
 from llamalab.analytic.roofline import Rates
+from llamalab.attention import BACKENDS
 from llamalab.checkpoints import resize_vocabulary, write_llama2c
 from llamalab.cli import main
+from llamalab.cli.text_options import ATTENTION_HELP
 from llamalab.text import decode, load_tokenizer
 from llamalab.text.generate import Generation
 from llamalab.text.sampling import Sampler
@@ -302,3 +304,8 @@ def test_a_terminal_that_is_not_utf8_gets_question_marks(options: list[str]) -> 
     done = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert done.stdout.startswith(b"?")
     assert done.stderr == b""
+
+
+def test_the_help_names_every_attention_backend() -> None:
+    named = ATTENTION_HELP.partition(" (default")[0].replace("(as PyTorch picks)", "").replace(" or ", ", ")
+    assert [name.strip() for name in named.split(",")] == list(BACKENDS)
