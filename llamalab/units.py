@@ -139,3 +139,12 @@ def format_si(value: float, unit: str, digits: int = 2) -> str:
         if abs(value) >= scale:
             return f"{value / scale:.{digits}f} {prefix}{unit}"
     return f"{value / 1e-9:.{digits}f} n{unit}" if value else f"0 {unit}"
+
+
+def format_seconds(value: float) -> str:
+    """Show a time in the unit that suits it.
+
+    >>> format_seconds(0.0123)
+    '12.30 ms'
+    """
+    return format_si(value, "s")

@@ -10,12 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.console import replay
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-EXAMPLE = re.compile(r"^\$ (llamalab .*)\n((?:(?!\$ |```).*\n)*)", re.MULTILINE)
-EXAMPLES = [(match[1], match[2]) for match in EXAMPLE.finditer(README.read_text(encoding="utf-8"))]
 
 
 def run(command: str) -> str:
@@ -25,18 +23,8 @@ def run(command: str) -> str:
     return finished.stdout
 
 
-def test_readme_has_examples() -> None:
-    assert len(EXAMPLES) >= 2
-
-
-@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=[command for command, _ in EXAMPLES])
-def test_example_shows_what_the_command_prints(command: str, shown: str) -> None:
-    printed = run(command)
-    if os.environ.get("LLAMALAB_OVERWRITE"):
-        text = README.read_text(encoding="utf-8")
-        README.write_text(text.replace(f"$ {command}\n{shown}", f"$ {command}\n{printed}"), encoding="utf-8")
-    else:
-        assert printed == shown
+def test_every_command_prints_what_is_shown() -> None:
+    replay(README, run, commands=2)
 
 
 def test_the_python_prints_what_is_shown() -> None:

@@ -9,7 +9,7 @@ from llamalab.cli.arguments import add_choice, add_format
 from llamalab.cli.output import Answer, Column, Table, note, show
 from llamalab.cli.report import DEVICES, DTYPES, Progress
 from llamalab.files import check_target, write_text
-from llamalab.units import format_si
+from llamalab.units import format_seconds, format_si
 
 if TYPE_CHECKING:
     from llamalab.measure.calibrate import Calibration
@@ -46,10 +46,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _seconds(value: float) -> str:
-    return format_si(value, "s")
-
-
 def _share(value: float) -> str:
     return f"{100 * value:.1f} %"
 
@@ -58,7 +54,7 @@ _CONSTANTS = (
     Column("class", "class of operation"),
     Column("peak_flops_per_s", "peak", lambda value: format_si(value, "FLOP/s")),
     Column("bandwidth_bytes_per_s", "bandwidth", lambda value: format_si(value, "B/s")),
-    Column("t0_s", "t0", _seconds),
+    Column("t0_s", "t0", format_seconds),
     Column("compute_efficiency", "e_c", "{:.3f}".format),
     Column("memory_efficiency", "e_m", "{:.3f}".format),
     Column("q", "q", "{:.2f}".format),
@@ -71,8 +67,8 @@ _CHECKED = (
     Column("batch", "batch"),
     Column("new", "new tokens"),
     Column("past", "past"),
-    Column("predicted_s", "predicted", _seconds),
-    Column("measured_s", "measured", _seconds),
+    Column("predicted_s", "predicted", format_seconds),
+    Column("measured_s", "measured", format_seconds),
     Column("error", "error", lambda value: f"{100 * value:+.1f} %"),
 )
 

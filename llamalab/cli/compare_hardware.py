@@ -8,7 +8,7 @@ from llamalab.cli.output import Answer, Column, Table, show
 from llamalab.cli.predict import sweep
 from llamalab.cli.runs import add_basis, add_hardware, add_models, add_numbers, add_ranks, add_shape
 from llamalab.errors import DoesNotFitError
-from llamalab.units import format_bytes, format_si
+from llamalab.units import format_bytes, format_seconds
 
 SUMMARY = "devices and device counts ranked by latency and throughput, and what fits"
 EXAMPLES = (
@@ -23,18 +23,14 @@ ORDERS = {
 }
 
 
-def _seconds(value: float) -> str:
-    return format_si(value, "s")
-
-
 _COLUMNS = (
     Column("rank", "rank"),
     Column("hardware", "hardware"),
     Column("tensor_parallel", "devices"),
     Column("batch", "batch"),
-    Column("prefill_s", "prefill", _seconds),
-    Column("decode_s_per_token", "per token", _seconds),
-    Column("total_s", "run", _seconds),
+    Column("prefill_s", "prefill", format_seconds),
+    Column("decode_s_per_token", "per token", format_seconds),
+    Column("total_s", "run", format_seconds),
     Column("tokens_per_s", "tokens/s", "{:,.0f}".format),
     Column("tokens_per_s_per_device", "per device", "{:,.0f}".format),
     Column("needed_bytes", "memory each", format_bytes),
@@ -75,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
     best = rows[0]
     lead = (
         f"{args.model}: {best['prompt']} + {best['generate']} tokens, by {args.by}",
-        f"  first: {best['tensor_parallel']} × {best['hardware']}, {_seconds(best['total_s'])} a run "
-        f"({_seconds(best['low_s'])} to {_seconds(best['high_s'] or best['total_s'])}), "
+        f"  first: {best['tensor_parallel']} × {best['hardware']}, {format_seconds(best['total_s'])} a run "
+        f"({format_seconds(best['low_s'])} to {format_seconds(best['high_s'] or best['total_s'])}), "
         f"{best['tokens_per_s']:,.0f} tokens/s",
     )
     tables = (Table(_COLUMNS, rows), *([Table(_REFUSED, refused)] if refused else []))

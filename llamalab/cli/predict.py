@@ -22,7 +22,7 @@ from llamalab.cli.runs import (
     constants_of,
 )
 from llamalab.errors import InputError, UnavailableError
-from llamalab.units import format_bytes, format_si
+from llamalab.units import format_bytes, format_seconds, format_si
 
 SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
 EXAMPLES = (
@@ -122,10 +122,6 @@ def _stream(rows: Iterable[dict[str, Any]]) -> None:
         writer.writerow(row)
 
 
-def _seconds(value: float) -> str:
-    return format_si(value, "s")
-
-
 _SWEEP_COLUMNS = (
     Column("model", "model"),
     Column("hardware", "hardware"),
@@ -133,9 +129,9 @@ _SWEEP_COLUMNS = (
     Column("prompt", "prompt"),
     Column("generate", "generate"),
     Column("batch", "batch"),
-    Column("prefill_s", "prefill", _seconds),
-    Column("decode_s_per_token", "per token", _seconds),
-    Column("total_s", "total", _seconds),
+    Column("prefill_s", "prefill", format_seconds),
+    Column("decode_s_per_token", "per token", format_seconds),
+    Column("total_s", "total", format_seconds),
     Column("tokens_per_s", "tokens/s", "{:,.0f}".format),
     Column("reason", "why not"),
 )
@@ -145,9 +141,9 @@ _OP_COLUMNS = (
     Column("count", "count"),
     Column("flops", "FLOPs", lambda value: format_si(value, "FLOP")),
     Column("bytes", "moved", format_bytes),
-    Column("time_s", "time each", _seconds),
-    Column("bound_s", "bound", _seconds),
-    Column("total_s", "in all", _seconds),
+    Column("time_s", "time each", format_seconds),
+    Column("bound_s", "bound", format_seconds),
+    Column("total_s", "in all", format_seconds),
     Column("limit", "limit"),
 )
 
@@ -199,13 +195,19 @@ def _lead(case: Case, result: Forecast) -> tuple[str, ...]:
     work, times, bound = case.work, result.times, result.bound
     low, high = result.interval
     ranks = f" × {work.tensor_parallel}" if work.tensor_parallel > 1 else ""
-    between = f"between {_seconds(low)} and {_seconds(high)}" if high is not None else "a bound: nothing is faster"
+    between = (
+        f"between {format_seconds(low)} and {format_seconds(high)}"
+        if high is not None
+        else "a bound: nothing is faster"
+    )
     decode = times.decode_s_per_token
-    per_token = "" if decode is None else f", then {_seconds(decode)} per token, the mean over {work.generate - 1}"
+    per_token = (
+        "" if decode is None else f", then {format_seconds(decode)} per token, the mean over {work.generate - 1}"
+    )
     return (
         f"{case.model} on {case.spec.name}{ranks}, batch {work.batch}, {work.prompt} + {work.generate} tokens",
-        f"  prefill {_seconds(times.prefill_s)}{per_token}",
-        f"  whole run {_seconds(times.total_s)} ({between}), {times.tokens_per_s:,.0f} tokens/s",
-        f"  bound {_seconds(bound.total_s)} · basis: {result.basis}",
+        f"  prefill {format_seconds(times.prefill_s)}{per_token}",
+        f"  whole run {format_seconds(times.total_s)} ({between}), {times.tokens_per_s:,.0f} tokens/s",
+        f"  bound {format_seconds(bound.total_s)} · basis: {result.basis}",
         f"  memory {format_bytes(result.memory.total_bytes)} of {format_bytes(case.spec.memory_bytes)} per device",
     )

@@ -12,7 +12,7 @@ from llamalab.cli.report import DEVICES, DTYPES, Progress, model_name
 from llamalab.errors import InputError, MissingError, UnknownNameError
 from llamalab.files import check_target, write_text
 from llamalab.presets import resolve_model
-from llamalab.units import format_bytes, format_si
+from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:
     from llamalab.measure.profile_data import PhaseProfile, Profile
@@ -194,10 +194,6 @@ def _shown(op: str) -> bool:
     return not op.startswith("layers.") or op.startswith("layers.0.")
 
 
-def _seconds(value: float) -> str:
-    return format_si(value, "s")
-
-
 def _signed(value: float) -> str:
     return f"{100 * value:+.0f} %"
 
@@ -207,15 +203,15 @@ _OPS = (
     Column("phase", "phase"),
     Column("name", "operation"),
     Column("calls", "calls"),
-    Column("time_s", "time", _seconds),
-    Column("device_s", "in kernels", _seconds),
-    Column("gap_s", "gaps", _seconds),
-    Column("total_s", "total", _seconds),
+    Column("time_s", "time", format_seconds),
+    Column("device_s", "in kernels", format_seconds),
+    Column("gap_s", "gaps", format_seconds),
+    Column("total_s", "total", format_seconds),
     Column("share", "share", percent),
     Column("flops_per_s", "achieved", lambda rate: format_si(rate, "FLOP/s")),
     Column("bytes_per_s", "traffic", lambda rate: format_si(rate, "B/s")),
     Column("roof_fraction", "of roof", percent),
-    Column("predicted_s", "predicted", _seconds),
+    Column("predicted_s", "predicted", format_seconds),
     Column("error", "error", _signed),
     Column("kernels", "kernels"),
 )

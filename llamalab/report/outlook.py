@@ -6,14 +6,10 @@ from llamalab.compare import Comparison
 from llamalab.outlook import GENERATED, Change, Elsewhere, as_measured, changes, elsewhere, run_s, workload
 from llamalab.records import Record
 from llamalab.report.tables import Column, Table
-from llamalab.units import format_si
+from llamalab.units import format_seconds
 from llamalab.verdict import percent, title
 
 RECORDED = "recorded"
-
-
-def _seconds(value: float) -> str:
-    return format_si(value, "s")
 
 
 def _share(value: float) -> str:
@@ -37,9 +33,9 @@ def devices(rows: Sequence[Elsewhere]) -> Table:
             "tokens_per_s": times.tokens_per_s if times else None, "basis": row.basis or row.reason,
         })  # fmt: skip
     columns = (
-        _text("device", "device"), Column("devices", "how many"), Column("prefill_s", "prefill", _seconds),
-        Column("decode_s_per_token", "per token", _seconds), Column("total_s", "run", _seconds),
-        Column("low_s", "from", _seconds), Column("high_s", "to", _seconds),
+        _text("device", "device"), Column("devices", "how many"), Column("prefill_s", "prefill", format_seconds),
+        Column("decode_s_per_token", "per token", format_seconds), Column("total_s", "run", format_seconds),
+        Column("low_s", "from", format_seconds), Column("high_s", "to", format_seconds),
         Column("tokens_per_s", "tokens/s", "{:,.1f}".format), _text("basis", "basis, or why not"),
     )  # fmt: skip
     return Table("devices", "The same run on other devices, predicted", columns, made)
@@ -54,10 +50,10 @@ def devices_finding(comparison: Comparison, rows: Sequence[Elsewhere]) -> str:
         return f"No device of the table can run {what} of {title(comparison)} in {work.dtype}."
     best, fastest_s = told[0], told[0].times.total_s
     number = f"{best.ranks} x " if best.ranks != 1 else ""
-    sentence = f"{what}: {number}{best.spec.name} is predicted to be fastest, {_seconds(fastest_s)} a run"
+    sentence = f"{what}: {number}{best.spec.name} is predicted to be fastest, {format_seconds(fastest_s)} a run"
     here_s = run_s(comparison.basis, comparison.arch, work, as_measured(comparison))
     if here_s is not None:
-        sentence += f"; this machine is predicted to take {_seconds(here_s)}"
+        sentence += f"; this machine is predicted to take {format_seconds(here_s)}"
     return sentence + "."
 
 
@@ -69,8 +65,9 @@ def next_steps(found: Sequence[Change], basis: str) -> Table:
         for one in found
     ]  # fmt: skip
     columns = (
-        _text("what", "change"), Column("saved_s", "predicted saving", _seconds), Column("share", "of the run", _share),
-        Column("total_s", "run with it", _seconds), _text("needs", "what it asks for"), _text("basis", "basis"),
+        _text("what", "change"), Column("saved_s", "predicted saving", format_seconds),
+        Column("share", "of the run", _share),
+        Column("total_s", "run with it", format_seconds), _text("needs", "what it asks for"), _text("basis", "basis"),
     )  # fmt: skip
     return Table("next", "What to try next, by predicted saving", columns, rows)
 
@@ -83,7 +80,7 @@ def next_finding(comparison: Comparison, found: Sequence[Change]) -> str:
         return f"Nothing that is known here is predicted to shorten {run}."
     best = found[0]
     return (
-        f"Of {run}, {best.what} would save {_seconds(best.saved_s)} ({best.share:.0%}): predicted, not measured. "
+        f"Of {run}, {best.what} would save {format_seconds(best.saved_s)} ({best.share:.0%}): predicted, not measured. "
         "Each change is told by itself; savings do not add up."
     )
 
@@ -106,7 +103,7 @@ def recorded(records: Sequence[Record]) -> Table:
         _text("device", "device"), _text("when", "when"), _text("model", "model"), _text("phase", "phase"),
         Column("batch", "batch"),
         Column("new_tokens", "new tokens", "{:,}".format), Column("context_tokens", "context", "{:,}".format),
-        Column("predicted_s", "predicted", _seconds), Column("measured_s", "measured", _seconds),
+        Column("predicted_s", "predicted", format_seconds), Column("measured_s", "measured", format_seconds),
         Column("error", "error", percent), Column("tokens_per_s", "measured tok/s", "{:,.4g}".format),
         _text("basis", "basis"),
     )  # fmt: skip

@@ -4,8 +4,6 @@
 """
 
 import doctest
-import os
-import re
 import shlex
 from pathlib import Path
 
@@ -13,24 +11,17 @@ import pytest
 import torch
 
 from llamalab.cli import main
+from tests.console import replay
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "instrumentation.md"
-EXAMPLE = re.compile(r"^\$ (llamalab .*)\n((?:(?!\$ |```).*\n)*)", re.MULTILINE)
 
 
 def test_every_command_prints_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    examples = [(match[1], match[2]) for match in EXAMPLE.finditer(text)]
-    assert len(examples) == 2
-    for command, shown in examples:
+    def run(command: str) -> str:
         assert main(shlex.split(command)[1:]) == 0
-        printed = capsys.readouterr().out
-        if os.environ.get("LLAMALAB_OVERWRITE"):
-            text = text.replace(f"$ {command}\n{shown}", f"$ {command}\n{printed}")
-        else:
-            assert printed == shown
-    if os.environ.get("LLAMALAB_OVERWRITE"):
-        PAGE.write_text(text, encoding="utf-8")
+        return capsys.readouterr().out
+
+    replay(PAGE, run, commands=2)
 
 
 @pytest.mark.reference
