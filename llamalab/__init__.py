@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from llamalab.instrument.taps import capture, edit
     from llamalab.measure.profile import profile
     from llamalab.model import StaticKVCache, Transformer, build
+    from llamalab.model.compiled import compile
 
 __version__ = "0.1.0"
-__all__ = ["LlamaArch", "StaticKVCache", "Transformer", "build", "capture", "edit", "load", "profile"]
+__all__ = ["LlamaArch", "StaticKVCache", "Transformer", "build", "capture", "compile", "edit", "load", "profile"]
 
 _HOMES = {
     "LlamaArch": "llamalab.arch",
@@ -25,6 +26,7 @@ _HOMES = {
     "Transformer": "llamalab.model",
     "build": "llamalab.model",
     "capture": "llamalab.instrument.taps",
+    "compile": "llamalab.model.compiled",
     "edit": "llamalab.instrument.taps",
     "load": "llamalab.checkpoints",
     "profile": "llamalab.measure.profile",

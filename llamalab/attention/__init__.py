@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from llamalab.analytic.attention import AttentionShape
-from llamalab.attention import naive, sdpa, tiled
+from llamalab.attention import chunked, naive, sdpa, tiled
 from llamalab.attention.sdpa_kernels import KERNELS
 from llamalab.errors import UnknownNameError
 
@@ -70,6 +70,7 @@ BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
         Backend("naive", "naive", naive.attend),
+        Backend("chunked", "flash", chunked.attend),
         Backend("tiled", "flash", tiled.attend),
         Backend("sdpa", "flash", sdpa.attend),
         _sdpa_kernel("math", "naive", "scaled_dot_product_attention_math"),

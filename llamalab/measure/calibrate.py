@@ -106,7 +106,7 @@ class Trial:
         kept = {"batch": shape.batch, "max_tokens": shape.past + shape.new}
         self._cache = StaticKVCache(model.arch, **kept, dtype=machine.dtype, device=machine.device)
         # Pages that nobody has written are one page of zeros, which every cache holds.
-        for store in (self._cache.keys, self._cache.values):
+        for store in (*self._cache.keys, *self._cache.values):
             store.copy_(machine.random(*store.shape))
         self._cache.advance(shape.past)
         size = (shape.batch, shape.new)

@@ -7,7 +7,7 @@ Dimension letters, as suffixes of tensors (`k_BKSE`):
     S keys in view       G = H / K              L layers
     D model dim          E head dim
 
-Read in this order: transformer, attention, feed_forward, norm, rope, kv_cache, build.
+Read in this order: transformer, attention, feed_forward, norm, rope, kv_cache, build; compiled makes it fast.
 """
 
 from llamalab.model.build import build

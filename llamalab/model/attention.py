@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, naive
 from llamalab.attention.shapes import check_shapes
-from llamalab.model.kv_cache import KVCache
-from llamalab.model.ragged_kv_cache import RaggedKVCache
+from llamalab.model.kv_cache import LayerCache
+from llamalab.model.ragged_kv_cache import RaggedLayerCache
 from llamalab.model.rope import rotate
 from llamalab.model.tap import Tap, wants
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with Meta's names; `layer` is its place in the cache."""
+    """Grouped-query attention with Meta's names."""
 
     def __init__(
         self,
@@ -32,17 +32,27 @@ class Attention(nn.Module):
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
-        self.layer, self.head_dim, self.backend = layer, arch.head_dim, backend
-        # Not every backend of the naive algorithm shows its steps: torch's math kernel does not.
-        self._has_scores = backend.attend is naive.attend
+        self.head_dim = arch.head_dim
+        self.use(backend)
         self.prefix = f"layers.{layer}.attention."
         self.wq = nn.Linear(arch.dim, arch.dim, bias=False, dtype=dtype, device=device)
         self.wk = nn.Linear(arch.dim, arch.kv_dim, bias=False, dtype=dtype, device=device)
         self.wv = nn.Linear(arch.dim, arch.kv_dim, bias=False, dtype=dtype, device=device)
         self.wo = nn.Linear(arch.dim, arch.dim, bias=False, dtype=dtype, device=device)
 
+    def use(self, backend: Backend) -> None:
+        """Compute attention by `backend` from now on."""
+        self.backend = backend
+        # Not every backend of the naive algorithm shows its steps: torch's math kernel does not.
+        self._has_scores = backend.attend is naive.attend
+
     def forward(
-        self, x_BTD: Tensor, turn_TP: Tensor, *, cache: KVCache | RaggedKVCache | None = None, tap: Tap | None = None
+        self,
+        x_BTD: Tensor,
+        turn_TP: Tensor,
+        *,
+        cache: LayerCache | RaggedLayerCache | None = None,
+        tap: Tap | None = None,
     ) -> Tensor:
         q_BHTE = self._heads(self.wq(x_BTD))
         if tap is not None:
@@ -59,10 +69,10 @@ class Attention(nn.Module):
         k_BKTE = rotate(k_BKTE, turn_TP)
         if tap is not None:
             k_BKTE = tap(self.prefix + "rot_k", k_BKTE)
-        if isinstance(cache, RaggedKVCache):
+        if isinstance(cache, RaggedLayerCache):
             return self._merge(self._attend_rows(q_BHTE, k_BKTE, v_BKTE, cache))
         # Without a cache the keys in view are the new ones.
-        k_BKSE, v_BKSE = (k_BKTE, v_BKTE) if cache is None else cache.append(self.layer, k_BKTE, v_BKTE)
+        k_BKSE, v_BKSE = (k_BKTE, v_BKTE) if cache is None else cache.append(k_BKTE, v_BKTE)
         if tap is not None:
             k_BKSE = tap(self.prefix + "k_cache", k_BKSE)
             v_BKSE = tap(self.prefix + "v_cache", v_BKSE)
@@ -78,12 +88,12 @@ class Attention(nn.Module):
         out_BTD: Tensor = self.wo(z_BHTE.transpose(1, 2).flatten(2))
         return out_BTD
 
-    def _attend_rows(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cache: RaggedKVCache) -> Tensor:
+    def _attend_rows(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cache: RaggedLayerCache) -> Tensor:
         """z_BHTE where every row has keys of its own in view."""
         z_rows = []
         for b, row in enumerate(cache.rows):
             own = slice(b, b + 1)
-            k_1KSE, v_1KSE = row.append(self.layer, k_BKTE[own], v_BKTE[own])
+            k_1KSE, v_1KSE = row.append(k_BKTE[own], v_BKTE[own])
             z_rows.append(self._attend(q_BHTE[own], k_1KSE, v_1KSE, None))
         return torch.cat(z_rows)
 

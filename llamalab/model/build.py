@@ -3,15 +3,19 @@
 Weights are normal with standard deviation 0.02 (norms are 1), drawn once into a pool of 2**22 - 3 values, a
 prime, and laid out end to end. Drawing every value of a 7B model takes a CPU half a minute, copying
 them 2 s; since no row length divides a prime, neighbouring rows see the pool at other places.
+
+A model larger than memory can be run at its full depth over k distinct blocks: block i computes with the
+parameters of block i % k. Time and traffic are those of the whole model as long as no cache holds k blocks
+(llamalab.measure.blocks.choose_tied); what it computes is not that of any trained model.
 """
 
 import torch
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
-from llamalab.errors import DoesNotFitError
+from llamalab.errors import DoesNotFitError, InputError
 from llamalab.model.dtypes import torch_device
-from llamalab.model.transformer import Transformer
+from llamalab.model.transformer import Transformer, TransformerBlock
 from llamalab.presets import resolve_model
 from llamalab.units import format_bytes
 
@@ -26,23 +30,50 @@ def build(
     device: str | torch.device = "cpu",
     attention: str = "sdpa",
     seed: int = 0,
+    tie_blocks: int | None = None,
 ) -> Transformer:
     """A Transformer with random weights, the same ones for the same seed on every device.
 
     `model` is a preset name, the path of a `params.json` or `config.json`, or an architecture. Torch's global
-    random state is left alone. On device "meta" there are shapes and no weights. Raises DoesNotFitError
-    where the device cannot hold the weights, MissingError where it is absent.
+    random state is left alone. On device "meta" there are shapes and no weights. With `tie_blocks` all layers
+    share the parameters of the first so many, in turn; each keeps its own place in a KV cache. Raises
+    DoesNotFitError where the device cannot hold the weights, MissingError where it is absent, InputError
+    for `tie_blocks` that is not 1 to the model's layers.
 
     >>> build("tiny", device="meta").tok_embeddings.weight.shape
     torch.Size([32000, 288])
+    >>> tied = build("70b", device="meta", tie_blocks=2)
+    >>> len(tied.layers), tied.layers[79].attention.wq.weight is tied.layers[1].attention.wq.weight
+    (80, True)
     """
     arch = model if isinstance(model, LlamaArch) else resolve_model(model)[1]
+    distinct = arch.n_layers if tie_blocks is None else tie_blocks
+    if type(distinct) is not int or not 1 <= distinct <= arch.n_layers:
+        raise InputError(f"tie_blocks must be a whole number from 1 to the model's {arch.n_layers}; got {tie_blocks!r}")
     # torch would initialise every weight only for it to be overwritten: on meta that costs nothing.
-    built, place = Transformer(arch, attention=attention, dtype=dtype, device="meta"), torch_device(device)
+    few, place = arch.replace(n_layers=distinct), torch_device(device)
+    built = Transformer(few, attention=attention, dtype=dtype, device="meta")
     if place.type != "meta":
         _allocate(built, place)
         _fill(built, seed)
+    _repeat_blocks(built, arch)
     return built
+
+
+def _repeat_blocks(model: Transformer, arch: LlamaArch) -> None:
+    """Extend a model to the depth of `arch`, with blocks whose parameters are those it has.
+
+    Only now that they are allocated: `to_empty` would give every block parameters of its own.
+    """
+    model.arch, distinct = arch, len(model.layers)
+    dtype = model.norm.weight.dtype
+    for layer in range(distinct, arch.n_layers):
+        source = model.layers[layer % distinct]
+        block = TransformerBlock(arch, layer, model.backend, dtype=dtype, device=torch.device("meta"))
+        for name, parameter in source.named_parameters():
+            home, _, leaf = name.rpartition(".")
+            setattr(block.get_submodule(home), leaf, parameter)
+        model.layers.append(block)
 
 
 def _allocate(model: Transformer, place: torch.device) -> None:

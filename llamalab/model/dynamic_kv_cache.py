@@ -8,6 +8,8 @@ It has the methods of StaticKVCache and no room to allot: kept to be measured ag
 B batch, K KV heads, S keys in view, T new tokens, E head dim.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -56,13 +58,9 @@ class DynamicKVCache:
                 f"{expected}; got {own}"
             )
 
-    def append(self, layer: int, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
-        """One layer's keys and values with the new ones behind, in a new place; `length` stays until `advance`."""
-        # Up to the length: a pass that failed half way may have left more.
-        filled = slice(0, self._length)
-        self.keys[layer] = torch.cat((self.keys[layer][:, :, filled], k_BKTE.detach()), dim=2)
-        self.values[layer] = torch.cat((self.values[layer][:, :, filled], v_BKTE.detach()), dim=2)
-        return self.keys[layer], self.values[layer]
+    def at(self, layer: int) -> "DynamicLayerCache":
+        """One layer's part."""
+        return DynamicLayerCache(self, layer)
 
     def advance(self, new_tokens: int) -> None:
         """Count `new_tokens` as filled: every layer has appended them."""
@@ -76,3 +74,19 @@ class DynamicKVCache:
         self.keys = [k_BKSE[:, :, :length].contiguous() for k_BKSE in self.keys]
         self.values = [v_BKSE[:, :, :length].contiguous() for v_BKSE in self.values]
         self._length = length
+
+
+class DynamicLayerCache(NamedTuple):
+    """One layer's place in the lists of a DynamicKVCache."""
+
+    cache: DynamicKVCache
+    layer: int
+
+    def append(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's keys and values with the new ones behind, in a new place; `length` stays until `advance`."""
+        keys, values, layer = self.cache.keys, self.cache.values, self.layer
+        # Up to the length: a pass that failed half way may have left more.
+        filled = slice(0, self.cache.length)
+        keys[layer] = torch.cat((keys[layer][:, :, filled], k_BKTE.detach()), dim=2)
+        values[layer] = torch.cat((values[layer][:, :, filled], v_BKTE.detach()), dim=2)
+        return keys[layer], values[layer]

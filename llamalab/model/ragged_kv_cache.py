@@ -6,10 +6,11 @@ Rows may join or leave between passes.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
-from llamalab.model.kv_cache import StaticKVCache
+from llamalab.model.kv_cache import StaticKVCache, StaticLayerCache
 
 
 class RaggedKVCache:
@@ -38,7 +39,17 @@ class RaggedKVCache:
         for row in self.rows:
             row.check_room(arch, 1, new_tokens)
 
+    def at(self, layer: int) -> "RaggedLayerCache":
+        """One layer's part of every row."""
+        return RaggedLayerCache(tuple(row.at(layer) for row in self.rows))
+
     def advance(self, new_tokens: int) -> None:
         """Count `new_tokens` as filled in every row."""
         for row in self.rows:
             row.advance(new_tokens)
+
+
+class RaggedLayerCache(NamedTuple):
+    """The caches of one layer, row by row."""
+
+    rows: tuple[StaticLayerCache, ...]

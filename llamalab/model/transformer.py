@@ -19,9 +19,9 @@ from llamalab.model.attention import Attention
 from llamalab.model.dtypes import activation_dtype, torch_device
 from llamalab.model.feed_forward import FeedForward
 from llamalab.model.hook_guards import keep_hook_guards
-from llamalab.model.kv_cache import KVCache
+from llamalab.model.kv_cache import KVCache, LayerCache
 from llamalab.model.norm import RMSNorm
-from llamalab.model.ragged_kv_cache import RaggedKVCache
+from llamalab.model.ragged_kv_cache import RaggedKVCache, RaggedLayerCache
 from llamalab.model.rope import rotations
 from llamalab.model.tap import Tap
 
@@ -52,7 +52,7 @@ class TransformerBlock(nn.Module):
         x_BTD: Tensor,
         turn_TP: Tensor,
         *,
-        cache: KVCache | RaggedKVCache | None = None,
+        cache: LayerCache | RaggedLayerCache | None = None,
         tap: Tap | None = None,
     ) -> Tensor:
         if torch.compiler.is_compiling():
@@ -137,6 +137,13 @@ class Transformer(nn.Module):
         )
         self.register_load_state_dict_pre_hook(_drop_derived)  # type: ignore[no-untyped-call]
 
+    def use_attention(self, backend: Backend) -> None:
+        """Compute attention by `backend` from now on."""
+        self.backend = backend
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.use(self.backend)
+
     def forward(
         self,
         tokens_BT: Tensor,
@@ -168,8 +175,8 @@ class Transformer(nn.Module):
             x_BTD = tap("embed", x_BTD)
         start = 0 if cache is None else cache.length
         turn_TP = rotations(start, new_tokens, self.arch.head_dim, self.arch.rope_theta, x_BTD.device)
-        for layer in self.layers:
-            x_BTD = layer(x_BTD, turn_TP, cache=cache, tap=tap)
+        for place, layer in enumerate(self.layers):
+            x_BTD = layer(x_BTD, turn_TP, cache=None if cache is None else cache.at(place), tap=tap)
         x_BTD = self.norm(x_BTD)
         if tap is not None:
             x_BTD = tap("final_norm", x_BTD)

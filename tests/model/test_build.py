@@ -7,6 +7,7 @@ import torch
 
 import llamalab
 from llamalab.errors import DoesNotFitError, InputError, MissingError, UnknownNameError
+from llamalab.model import StaticKVCache
 from llamalab.model.build import _POOL_SIZE
 from tests.model.shrunk import ARCHES, some_tokens
 
@@ -75,3 +76,49 @@ def test_weights_that_cannot_be_held() -> None:
     arch = ARCHES["MHA"].replace(dim=9_600_000, vocab_size=10_000_000)
     with pytest.raises(DoesNotFitError, match=r"the weights, .* TiB, must fit on cpu; they do not"):
         llamalab.build(arch)
+
+
+def test_tied_layers_share_the_very_parameters_and_keep_their_places() -> None:
+    arch = ARCHES["GQA"].replace(n_layers=7)
+    tied = llamalab.build(arch, dtype="fp32", tie_blocks=3)
+    assert tied.arch == arch
+    for layer, block in enumerate(tied.layers):
+        source = dict(tied.layers[layer % 3].named_parameters())
+        assert all(parameter is source[name] for name, parameter in block.named_parameters())
+        assert block.prefix == f"layers.{layer}."
+    held = sum(parameter.numel() for parameter in tied.parameters())
+    assert held == sum(parameter.numel() for parameter in llamalab.build(arch.replace(n_layers=3)).parameters())
+
+
+@torch.no_grad()
+def test_tied_layers_compute_what_copies_of_them_compute_with_and_without_a_cache() -> None:
+    arch, tokens_BT = ARCHES["MHA"].replace(n_layers=5), some_tokens(2, 9)
+    tied, whole = llamalab.build(arch, dtype="fp32", tie_blocks=2), llamalab.build(arch, dtype="fp32", seed=1)
+    for parameter in tied.parameters():  # distinguish the blocks beyond what 0.02 does
+        parameter.mul_(1.5)
+    whole.load_state_dict(tied.state_dict())
+    assert whole.layers[4].attention.wq.weight is not whole.layers[0].attention.wq.weight
+    expected_BTV = whole(tokens_BT)
+    assert torch.equal(tied(tokens_BT), expected_BTV)
+    caches = [StaticKVCache(arch, batch=2, max_tokens=9, dtype="fp32") for _ in range(2)]
+    for model, cache in zip((tied, whole), caches, strict=True):
+        torch.testing.assert_close(model(tokens_BT[:, :6], cache=cache), expected_BTV[:, :6])
+        torch.testing.assert_close(model(tokens_BT[:, 6:], cache=cache), expected_BTV[:, 6:])
+    assert all(torch.equal(ours, same) for ours, same in zip(caches[0].keys, caches[1].keys, strict=True))
+    assert not torch.equal(caches[0].keys[0], caches[0].keys[2])
+
+
+def test_tied_blocks_keep_dtype_backend_and_the_weights_of_the_seed() -> None:
+    arch = ARCHES["MQA"].replace(n_layers=4)
+    tied, few = llamalab.build(arch, attention="naive", tie_blocks=2), llamalab.build(arch.replace(n_layers=2))
+    assert {parameter.dtype for parameter in tied.parameters()} == {torch.bfloat16}
+    assert tied.layers[3].attention.backend.name == "naive"
+    assert torch.equal(tied.layers[3].feed_forward.w2.weight, few.layers[1].feed_forward.w2.weight)
+    untied = llamalab.build(arch, tie_blocks=4)
+    assert untied.layers[3].attention.wq.weight is not untied.layers[0].attention.wq.weight
+
+
+@pytest.mark.parametrize("number", [0, -1, 3, 1.0, True, "auto"])
+def test_so_many_blocks_cannot_be_tied(number: object) -> None:
+    with pytest.raises(InputError, match="tie_blocks must be a whole number from 1 to the model's 2; got"):
+        llamalab.build(ARCHES["MHA"], tie_blocks=number)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ def new_keys(
 def test_bytes_are_the_formulas(kind: str, dtype: str) -> None:
     cache = StaticKVCache(ARCHES[kind], batch=3, max_tokens=29, dtype=dtype)
     assert cache.nbytes == kv_bytes(ARCHES[kind], seq=29, batch=3, dtype=dtype)
-    tensors = (cache.keys, cache.values)
+    tensors = (*cache.keys, *cache.values)
     assert cache.nbytes == sum(tensor.untyped_storage().nbytes() for tensor in tensors)
     assert {tensor.dtype for tensor in tensors} == {TORCH_DTYPES[dtype]}
     assert cache.scale_nbytes == (2 * 4 * 2 * 3 * ARCHES[kind].n_kv_heads * 29 if dtype == "int8" else 0)
@@ -50,11 +50,11 @@ def test_views_hold_everything_appended_and_nothing_more(sizes: list[int]) -> No
     chunks = [[new_keys(size, seed=10 * i + layer) for layer in range(2)] for i, size in enumerate(sizes)]
     for i, size in enumerate(sizes):
         for layer in range(2):
-            k_view, v_view = cache.append(layer, *chunks[i][layer])
+            k_view, v_view = cache.at(layer).append(*chunks[i][layer])
             for which, view in enumerate((k_view, v_view)):
                 expected = torch.cat([chunk[layer][which] for chunk in chunks[: i + 1]], dim=2)
                 assert torch.equal(view, expected)
-            assert k_view.untyped_storage().data_ptr() == cache.keys.untyped_storage().data_ptr()
+            assert k_view.untyped_storage().data_ptr() == cache.keys[layer].untyped_storage().data_ptr()
             assert cache.length == sum(sizes[:i])
         cache.advance(size)
     assert cache.length == sum(sizes)
@@ -64,7 +64,7 @@ def test_views_hold_everything_appended_and_nothing_more(sizes: list[int]) -> No
 def test_narrow_storage_rounds_each_value(stored: str, worst: float) -> None:
     cache = StaticKVCache(GQA, batch=3, max_tokens=9, dtype=stored)
     k, v = (x + x.sign() for x in new_keys(7))  # away from zero, where relative error is the format's
-    for view, exact in zip(cache.append(0, k, v), (k, v), strict=True):
+    for view, exact in zip(cache.at(0).append(k, v), (k, v), strict=True):
         assert view.dtype == torch.float32
         assert ((view - exact) / exact).abs().max() <= worst
         assert not torch.equal(view, exact)
@@ -75,7 +75,7 @@ def test_int8_rounds_to_a_step_of_each_token_and_head(activations: torch.dtype) 
     cache = StaticKVCache(GQA, batch=3, max_tokens=9, dtype="int8")
     size = torch.tensor([1e-6, 1.0, 1e3, 0.0, 7.0])[:, None]  # tokens of very different magnitude
     k, v = ((x * size).to(activations) for x in new_keys(5))
-    for view, exact in zip(cache.append(1, k, v), (k, v), strict=True):
+    for view, exact in zip(cache.at(1).append(k, v), (k, v), strict=True):
         assert view.dtype == activations
         step = exact.float().abs().amax(-1, keepdim=True) / 127
         rounding = exact.float().abs() * torch.finfo(activations).eps
@@ -88,7 +88,7 @@ def test_int8_rounds_to_a_step_of_each_token_and_head(activations: torch.dtype) 
 def test_fp8_is_cut_not_turned_into_nan() -> None:
     cache = StaticKVCache(GQA, batch=3, max_tokens=2, dtype="fp8")
     k, v = (x.sign() * 1e4 for x in new_keys(2))
-    k_view, v_view = cache.append(0, k, v)
+    k_view, v_view = cache.at(0).append(k, v)
     assert torch.equal(k_view, k.sign() * 448)
     assert torch.equal(v_view, v.sign() * 448)
 
@@ -111,29 +111,29 @@ def test_logits_through_each_storage(kind: str, dtype: str, worst: float) -> Non
 
 def test_overflow_is_refused_before_anything_is_written() -> None:
     cache = StaticKVCache(GQA, batch=3, max_tokens=8, dtype="fp32")
-    cache.append(0, *new_keys(5))
+    cache.at(0).append(*new_keys(5))
     cache.advance(5)
-    keys = cache.keys.clone()
+    keys = torch.stack(cache.keys)
     with pytest.raises(CacheOverflowError, match="a KV cache of 8 tokens must not be written to 9"):
-        cache.append(0, *new_keys(4))
+        cache.at(0).append(*new_keys(4))
     with pytest.raises(CacheOverflowError, match="must not advance by 4"):
         cache.advance(4)
     assert cache.length == 5
-    assert torch.equal(cache.keys, keys)
+    assert torch.equal(torch.stack(cache.keys), keys)
 
 
 def test_a_pass_that_does_not_fit_starts_no_work() -> None:
     model, fired = small_model(GQA), []
     cache = StaticKVCache(GQA, batch=3, max_tokens=8, dtype="fp32")
     model(some_tokens(3, 6), cache=cache)
-    keys = cache.keys.clone()
+    keys = torch.stack(cache.keys)
     with pytest.raises(
         CacheOverflowError, match=r"fit in the KV cache of 8; it holds 6 and 3 more came; make the cache"
     ):
         model(some_tokens(3, 3), cache=cache, tap=lambda name, tensor: fired.append(name) or tensor)
     assert not fired
     assert cache.length == 6
-    assert torch.equal(cache.keys, keys)
+    assert torch.equal(torch.stack(cache.keys), keys)
     assert model(some_tokens(3, 2), cache=cache).shape == (3, 2, 97)
 
 
@@ -173,8 +173,7 @@ def test_no_graph_is_kept() -> None:
     model = small_model(GQA)
     cache = StaticKVCache(GQA, batch=3, max_tokens=7, dtype="fp32")
     assert model(some_tokens(3, 5), cache=cache).requires_grad
-    assert not cache.keys.requires_grad
-    assert not cache.values.requires_grad
+    assert not any(tensor.requires_grad for tensor in (*cache.keys, *cache.values))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +190,7 @@ def test_another_models_cache_is_refused(arch: LlamaArch, batch: int, message: s
     with pytest.raises(InputError, match=message):
         small_model(GQA)(some_tokens(3, 5), cache=cache)
     assert cache.length == 0
-    assert not cache.keys.any()
+    assert not torch.stack(cache.keys).any()
 
 
 @pytest.mark.parametrize(
@@ -208,15 +207,18 @@ def test_another_models_cache_is_refused(arch: LlamaArch, batch: int, message: s
 )
 def test_foreign_keys_are_refused(layer: int, k_shape: tuple[int, ...], v_shape: tuple[int, ...]) -> None:
     cache = StaticKVCache(GQA, batch=3, max_tokens=8, dtype="fp32")
-    with pytest.raises(InputError, match="layer below 2 and of shape"):
-        cache.append(layer, torch.ones(k_shape), torch.ones(v_shape))
-    assert not cache.keys.any()
+    match = (
+        "keys and values must be of shape" if layer == 0 else f"layer of this KV cache must be from 0 to 1; got {layer}"
+    )
+    with pytest.raises(InputError, match=match):
+        cache.at(layer).append(torch.ones(k_shape), torch.ones(v_shape))
+    assert not torch.stack(cache.keys).any()
 
 
 def test_keys_of_another_device_are_refused() -> None:
     cache = StaticKVCache(GQA, batch=3, max_tokens=8, dtype="fp32", device="meta")
     with pytest.raises(InputError, match="on the device of the KV cache, meta; got cpu"):
-        cache.append(0, *new_keys(5))
+        cache.at(0).append(*new_keys(5))
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True])

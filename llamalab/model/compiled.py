@@ -1,0 +1,84 @@
+"""How does the built-in model run at the limit of the machine? One call makes it ready, in place.
+
+    CPU: weights packed for the products of oneDNN, attention over chunks of queries, freed memory kept; then inductor
+    CUDA: inductor; a step of decode as one graph to replay is llamalab.text.decode_loop's
+
+The first pass of each kind compiles, which is not to be counted as the model's time: see `warm_up`.
+"""
+
+import time
+from typing import NamedTuple
+
+import torch
+
+from llamalab.attention import get_backend
+from llamalab.errors import InputError, UnknownNameError
+from llamalab.model.host_memory import keep_freed_memory
+from llamalab.model.kv_cache import StaticKVCache
+from llamalab.model.transformer import Transformer
+
+SCOPES = ("none", "block", "step")
+_DEFAULT, _ON_CPU = "sdpa", "chunked"
+_STEPS = 3  # the first meets a new shape, the second a length that changes, the third is free of both
+
+
+class WarmUp(NamedTuple):
+    """What the first passes took, compilation included; a clean pass is not taken off."""
+
+    prefill_s: float
+    decode_s: float
+
+
+def compile(model: Transformer, *, scope: str = "block") -> Transformer:
+    """The same model, made ready for speed: inference only.
+
+    With scope "block" a block is compiled once for all layers, with "step" the forward pass as one graph, with "none"
+    nothing, and no compiler is needed. Parameters keep names and values, and the state dict its contents. Taps and
+    hooks work as before; one that comes later fires after another compilation. On a CPU attention becomes "chunked"
+    where it was "sdpa", the default.
+
+    Raises InputError for another kind of model, UnknownNameError for another scope.
+
+    >>> import llamalab
+    >>> model = llamalab.compile(llamalab.build("stories260k"), scope="none")
+    >>> model.backend.name, type(model.layers[0].attention.wq).__name__
+    ('chunked', 'PackedLinear')
+    """
+    if not isinstance(model, Transformer):
+        raise InputError(f"llamalab.compile must be given a llamalab.Transformer; got {type(model).__name__}")
+    if scope not in SCOPES:
+        raise UnknownNameError("scope", scope, SCOPES)
+    if model.norm.weight.device.type == "cpu":
+        _ready_for_cpu(model)
+    if scope == "block":
+        for layer in model.layers:
+            layer.compile()
+    elif scope == "step":
+        model.compile(fullgraph=True)
+    return model
+
+
+@torch.inference_mode()
+def warm_up(model: Transformer, cache: StaticKVCache, *, batch: int, prompt_tokens: int) -> WarmUp:
+    """Run a prompt and three steps, so that all that has to be compiled is; the cache is left empty.
+
+    The cache must be empty and have room for 3 tokens more than the prompt; raises CacheOverflowError.
+    """
+    tokens_BT = torch.zeros(batch, prompt_tokens, dtype=torch.int64, device=model.norm.weight.device)
+    began = time.perf_counter()
+    model(tokens_BT, cache=cache, logits="last").sum().item()  # a number asked for is a pass waited for
+    filled = time.perf_counter()
+    for _ in range(_STEPS):
+        model(tokens_BT[:, :1], cache=cache, logits="last").sum().item()
+    done = time.perf_counter()
+    cache.rewind(0)
+    return WarmUp(filled - began, done - filled)
+
+
+def _ready_for_cpu(model: Transformer) -> None:
+    from llamalab.model.packed import pack_weights  # registers an operation with torch: for its users only
+
+    keep_freed_memory()
+    pack_weights(model)
+    if model.backend.name == _DEFAULT:
+        model.use_attention(get_backend(_ON_CPU))

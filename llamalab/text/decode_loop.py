@@ -1,0 +1,128 @@
+"""How does decode run without the host in its way? The step and the choice of the token stay on the device.
+
+    prompt -> cache, first token;  then steps: token -> logits -> token, none of them waited for
+
+On CUDA a step is recorded once as a graph and replayed. A graph knows fixed sizes only, so the position lives in a
+tensor and attention looks at a window of the cache, with a mask behind the position; windows double, and
+each has a graph of its own. On a CPU a step is a plain pass.
+
+B batch, T new tokens, S keys in view, W window, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llamalab.errors import CacheOverflowError, InputError
+from llamalab.model import StaticKVCache, Transformer
+from llamalab.model.window_kv_cache import WindowKVCache
+from llamalab.text.generate import dtype_name
+
+LEAST_WINDOW = 256
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a token is chosen on the device: greedy at temperature 0, else drawn, of the `top_k` likeliest if given.
+
+    >>> Choice()(torch.tensor([[0.1, 2.0, 0.3]]))
+    tensor([[1]])
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0 or (self.top_k is not None and self.top_k < 1):
+            raise InputError(
+                f"temperature must be at least 0 and top_k at least 1; got {self.temperature} and {self.top_k}"
+            )
+
+    def __call__(self, logits_BV: Tensor) -> Tensor:
+        """token_B1 of logits_BV, without a word to the host."""
+        if self.temperature == 0:
+            return logits_BV.argmax(-1, keepdim=True)
+        scaled_BV = logits_BV / self.temperature
+        if self.top_k is not None:
+            least_B1 = scaled_BV.topk(min(self.top_k, scaled_BV.shape[-1])).values[:, -1:]
+            scaled_BV = scaled_BV.masked_fill(scaled_BV < least_B1, float("-inf"))
+        # The largest of p / Exp(1) is a draw from p: unlike multinomial it needs no check that the host waits for.
+        return (scaled_BV.softmax(-1) / torch.empty_like(scaled_BV).exponential_(1.0)).argmax(-1, keepdim=True)
+
+
+class DecodeLoop:
+    """A model with its cache, continuing a batch of prompts of one length token by token.
+
+    >>> import llamalab
+    >>> loop = DecodeLoop(llamalab.build("stories260k", dtype="fp32"), batch=2, max_tokens=8)
+    >>> loop.prefill(torch.tensor([[1, 2, 3], [4, 5, 6]])).shape, loop.steps(4).shape
+    (torch.Size([2, 1]), torch.Size([2, 4]))
+    """
+
+    def __init__(self, model: Transformer, *, batch: int, max_tokens: int, choice: Choice | None = None) -> None:
+        self.model, self.choice, place = model, choice or Choice(), model.norm.weight.device
+        kept = dtype_name(model)
+        self.cache = StaticKVCache(model.arch, batch=batch, max_tokens=max_tokens, dtype=kept, device=place)
+        self._token_B1 = torch.zeros(batch, 1, dtype=torch.int64, device=place)
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, WindowKVCache]] = {}
+
+    @torch.inference_mode()
+    def prefill(self, tokens_BT: Tensor) -> Tensor:
+        """Start anew with a prompt; the first token_B1 after it. Raises CacheOverflowError, InputError."""
+        self.cache.rewind(0)
+        logits_B1V = self.model(tokens_BT, cache=self.cache, logits="last")
+        self._token_B1.copy_(self.choice(logits_B1V[:, -1]))
+        return self._token_B1.clone()
+
+    @torch.inference_mode()
+    def steps(self, count: int) -> Tensor:
+        """The next tokens_BT, `count` of them, which are not waited for. Raises CacheOverflowError before any step."""
+        if self.cache.length + count > self.cache.max_tokens:
+            raise CacheOverflowError(
+                f"{count} steps must fit in the KV cache of {self.cache.max_tokens}; it holds {self.cache.length}; "
+                "make max_tokens larger"
+            )
+        made = [self._step().clone() for _ in range(count)]
+        return torch.cat(made, dim=1)
+
+    def _step(self) -> Tensor:
+        if not self._token_B1.is_cuda:
+            return self._advance(self.cache)
+        window = window_of(self.cache.length + 1, self.cache.max_tokens)
+        if window not in self._graphs:
+            self._graphs[window] = self._record(window)
+        graph, view = self._graphs[window]
+        view.position_1.fill_(self.cache.length)
+        graph.replay()
+        self.cache.advance(1)
+        return self._token_B1
+
+    def _advance(self, cache: StaticKVCache | WindowKVCache) -> Tensor:
+        logits_B1V = self.model(self._token_B1, cache=cache, logits="last")
+        return self._token_B1.copy_(self.choice(logits_B1V[:, -1]))
+
+    def _record(self, window: int) -> tuple[torch.cuda.CUDAGraph, WindowKVCache]:
+        """One step over a window as a graph; the steps run to warm up write where the real one will."""
+        view, token_B1 = WindowKVCache(self.cache, window), self._token_B1.clone()
+        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        with view.attended_by(self.model):
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    view.position_1.fill_(self.cache.length)
+                    self._advance(view)
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(graph):
+                self._advance(view)
+        self._token_B1.copy_(token_B1)
+        return graph, view
+
+
+def window_of(keys: int, max_tokens: int) -> int:
+    """The window for so many keys: 256, or the next power of two, but no more than there is.
+
+    >>> [window_of(keys, 3000) for keys in (1, 256, 257, 2049)]
+    [256, 256, 512, 3000]
+    """
+    return min(max_tokens, max(LEAST_WINDOW, 1 << (keys - 1).bit_length()))
