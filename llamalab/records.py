@@ -7,35 +7,18 @@ What could not be measured is null with a reason, never 0.
 
 import dataclasses
 import json
-import math
-import types
-import typing
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import Any, Literal
 
 from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError
+from llamalab.phase_profile import PhaseProfile
+from llamalab.phase_profile import Telemetry as Telemetry
+from llamalab.reading import build, parse
 
 SCHEMA_VERSION = 1
 Basis = Literal["measured", "extrapolated"]
-_LARGEST = 1e30  # no rate, time or power is larger; keeps sums and products of them finite
-
-
-@dataclass(frozen=True, kw_only=True)
-class Telemetry:
-    """The device's state at one moment; null where the system does not tell, with the reason.
-
-    `load_average` is the 1-minute load of the host; `throttle_reasons` is empty when none holds.
-    """
-
-    clock_hz: int | None = None
-    memory_clock_hz: int | None = None
-    power_w: float | None = None
-    temperature_c: float | None = None
-    throttle_reasons: list[str] | None = None
-    load_average: float | None = None
-    missing: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +180,8 @@ class Record:
 
     `parameters_measured` counts the whole model's tensors; `kv_bytes_measured` is the size of a
     cache, as allocated, of the whole model for batch and context of the last pass. `constants` is
-    what llamalab calibrate had written for that machine and dtype, where it had.
+    what llamalab calibrate had written for that machine and dtype, where it had. `profile` has the
+    same passes op by op, in depth; null in records of older versions.
     """
 
     model: str
@@ -212,6 +196,7 @@ class Record:
     elapsed_s: float
     notes: list[str] = field(default_factory=list)
     constants: dict[str, Any] | None = None
+    profile: list[PhaseProfile] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -228,6 +213,17 @@ class Record:
         return next((roof for roof in self.roofs if (roof.kind, roof.dtype) == (kind, dtype)), None)
 
 
+def unmeasured(
+    model: str, arch: LlamaArch, dtype: str, environment: Environment, roofs: list[Roof],
+    constants: dict[str, Any] | None = None,
+) -> Record:  # fmt: skip
+    """A record that knows its model and what predictions rest on, and nothing of what has still to be measured."""
+    return Record(
+        model=model, arch=arch._asdict(), dtype=dtype, environment=environment, roofs=roofs, passes=[], attention=[],
+        parameters_measured=0, kv_bytes_measured=0, elapsed_s=0.0, constants=constants,
+    )  # fmt: skip
+
+
 def to_json(record: Record) -> str:
     """The record as indented JSON."""
     return json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n"
@@ -235,17 +231,14 @@ def to_json(record: Record) -> str:
 
 def from_json(text: str, *, source: str = "the record") -> Record:
     """Read a record back. Raises FormatError where it is not one, or of another schema."""
-    try:
-        data = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{source} must be JSON; {error}") from None
+    data = parse(text, source)
     if not isinstance(data, dict) or "schema_version" not in data:
         raise FormatError(f"{source} must be a record that llamalab wrote; it has no schema_version")
     if data["schema_version"] != SCHEMA_VERSION:
         raise FormatError(
             f"{source} must have schema_version {SCHEMA_VERSION}; got {data['schema_version']!r}; measure anew"
         )
-    record = _build(Record, data, source)
+    record = build(Record, data, source)
     assert isinstance(record, Record)
     try:
         fault = _fault(record)
@@ -254,10 +247,6 @@ def from_json(text: str, *, source: str = "the record") -> Record:
     if fault is not None:
         raise FormatError(f"{source} must hold a sound measurement; {fault}")
     return record
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON number")
 
 
 def _fault(record: Record) -> str | None:
@@ -275,37 +264,9 @@ def _fault(record: Record) -> str | None:
         for row in (*one.parts, *one.ops):
             if not row.samples_s or row.count < 1:
                 return f"{row.name} in {one.phase} has no sample or no occurrence"
+    for profiled in record.profile or ():
+        if profiled.fault is not None:
+            return f"the profile of {profiled.phase} {profiled.fault}"
     times = [row.samples_s for one in record.passes for row in (*one.parts, *one.ops)]
     times += [one.samples_s for one in record.roofs] + [one.samples_s for one in record.attention]
     return "a time is negative" if any(sample < 0 for samples in times for sample in samples) else None
-
-
-def _build(kind: Any, data: Any, where: str) -> Any:
-    """Fill a dataclass, list, dict or scalar from JSON data, checking names and types."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(data, dict):
-            raise FormatError(f"{where} must be an object; got {type(data).__name__}")
-        hints = typing.get_type_hints(kind)
-        odd = sorted(data.keys() - hints.keys()) or sorted(_required(kind) - data.keys())
-        if odd:
-            raise FormatError(f"{where} must have the fields of {kind.__name__}; odd or missing: {', '.join(odd)}")
-        return kind(**{name: _build(hints[name], value, f"{where}.{name}") for name, value in data.items()})
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return None if data is None else _build(next(a for a in arguments if a is not type(None)), data, where)
-    if origin is list and isinstance(data, list):
-        return [_build(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(data)]
-    if origin is dict and isinstance(data, dict):
-        return {key: _build(arguments[1], value, f"{where}.{key}") for key, value in data.items()}
-    if (origin is Literal and data in arguments) or kind is Any:
-        return data
-    if kind is float and type(data) in (int, float) and abs(data) <= _LARGEST and math.isfinite(data):
-        return float(data)
-    if isinstance(kind, type) and kind is not float and type(data) is kind:
-        return data
-    raise FormatError(f"{where} must be {getattr(kind, '__name__', kind)}; got {data!r}")
-
-
-def _required(kind: Any) -> set[str]:
-    missing = dataclasses.MISSING
-    return {one.name for one in dataclasses.fields(kind) if one.default is missing and one.default_factory is missing}

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from llamalab.compare import AttentionRow, Comparison, Phase
 from llamalab.presets import PRESETS
+from llamalab.records import Environment
 from llamalab.units import format_bytes, format_si
 
 _VERBS = {"prefill": "reads a {tokens:,}-token prompt at", "decode": "writes at"}
@@ -52,18 +53,23 @@ def headline(comparison: Comparison) -> str:
         f"{tokens_per_s(phase.measured_tokens_per_s)}"
         for phase in comparison.phases
     ]
-    return f"{title(comparison)} in {comparison.record.dtype} on {machine(comparison)} {' and '.join(deeds)}."
+    place = machine(comparison.record.environment)
+    return f"{title(comparison)} in {comparison.record.dtype} on {place} {' and '.join(deeds)}."
 
 
 def title(comparison: Comparison) -> str:
-    """The model's full name."""
-    preset = PRESETS.get(comparison.record.model)
-    return preset.title if preset else comparison.record.model
+    """The full name of the record's model."""
+    return full_name(comparison.record.model)
 
 
-def machine(comparison: Comparison) -> str:
+def full_name(model: str) -> str:
+    """What a preset is called; another model is called what it is."""
+    preset = PRESETS.get(model)
+    return preset.title if preset else model
+
+
+def machine(environment: Environment) -> str:
     """The device in a few words."""
-    environment = comparison.record.environment
     if environment.device == "cpu":
         return f"{environment.threads} CPU thread{'s' if environment.threads != 1 else ''}"
     return environment.device_name

@@ -81,6 +81,12 @@ def test_another_schema_says_so():
         from_json(changed(schema_version=2), source="old.json")
 
 
+def test_a_record_of_before_profiles_is_read():
+    data = json.loads(SAMPLE)
+    del data["profile"]
+    assert from_json(json.dumps(data)).profile is None
+
+
 def test_an_unknown_field_is_named():
     with pytest.raises(FormatError, match="odd or missing: extra"):
         from_json(changed(extra=1))
@@ -112,6 +118,10 @@ def mutated(edit):
         (lambda data: data.update(parameters_measured=1.5), "parameters_measured must be int"),
         (lambda data: data.update(parameters_measured=True), "parameters_measured must be int"),
         (lambda data: data["passes"][0]["parts"][0].update(basis="guessed"), "guessed"),
+        (lambda data: data["profile"][0].update(wall_s=0), "the profile of prefill has no time"),
+        (lambda data: data["profile"][1].update(layers_measured=40), "ran 40 of 32 blocks"),
+        (lambda data: data["profile"][1]["ops"][2]["layers_s"].append(1.0), "has 3 blocks of layers"),
+        (lambda data: data["profile"][0]["ops"][0].update(time_s=-1.0), "has a negative time"),
     ],
 )
 def test_what_nothing_can_be_computed_from_is_refused(edit, fault):

@@ -15,14 +15,15 @@ from llamalab.presets import resolve_model
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:
-    from llamalab.measure.profile_data import PhaseProfile, Profile
+    from llamalab.phase_profile import PhaseProfile
+    from llamalab.profiles import Profile
     from llamalab.records import Record
 
 SUMMARY = "where the time and the memory of a pass go, operation by operation"
 EXAMPLES = (
     "llamalab profile --model 7b --phase prefill,decode",
     "llamalab profile --model 7b --roofs reports/7b-cpu.json --trace traces",
-    "llamalab profile --model tiny --beside transformers",
+    "llamalab profile --model tiny --beside transformers --format json --out profile.json",
 )
 PHASES = ("prefill", "decode")
 BESIDE = ("none", "transformers")
@@ -131,6 +132,12 @@ def answer(profiles: "list[Profile]") -> Answer:
         for one in profiles for phase in one.phases for tool in phase.instruments
     ]  # fmt: skip
     tables.append(Table(_INSTRUMENTS, instruments, "what looking costs: time of a pass over a clean one"))
+    states = [
+        {"kind": one.kind, "phase": phase.phase, "moment": moment, **_device_row(asdict(state))}
+        for one in profiles for phase in one.phases for moment, state in phase.states
+    ]  # fmt: skip
+    known = [column for column in _STATES if any(row[column.key] is not None for row in states)]
+    tables.append(Table(tuple(known), states, "state of the device around each phase"))
     data = {"profiles": [asdict(one) for one in profiles]}
     return Answer(data, tuple(lead), tuple(table for table in tables if table.rows))
 
@@ -149,22 +156,33 @@ def _lead(profile: "Profile") -> list[str]:
             lines.append(f"  does not close: {phase.missing}")
         if phase.throttled:
             lines.append(f"  THROTTLED while measured: {', '.join(phase.throttled)}")
-        lines.append(f"  attention kernel: {phase.kernel or 'not known'}; {_state(phase)}")
+        lines.append(f"  attention kernel: {phase.kernel or 'in steps'}; {_state(phase)}")
+        lines += [f"  not known: {name}: {why}" for why, name in _unknown(phase).items()]
     return lines
 
 
 def _state(phase: "PhaseProfile") -> str:
-    """Energy, memory of the process and the device's clock, as far as the system tells."""
-    energy, after = phase.energy, phase.after
-    known = [
-        f"{energy.joules_per_token:.3g} J per token" if energy.joules_per_token is not None else None,
-        f"clock {format_si(after.clock_hz, 'Hz')}" if after.clock_hz is not None else None,
-        f"{after.power_w:.0f} W" if after.power_w is not None else None,
-        f"{after.temperature_c:.0f} °C" if after.temperature_c is not None else None,
-        f"process {format_bytes(phase.usage.resident_bytes)}" if phase.usage.resident_bytes is not None else None,
+    """Energy of a token and memory of the process, as far as the system tells."""
+    joules, held, peak = phase.energy.joules_per_token, phase.usage.resident_bytes, phase.usage.peak_resident_bytes
+    told = [
+        None if joules is None else f"{format_si(joules, 'J')} per token over {phase.energy.window_s:.1f} s",
+        None if held is None else f"process {format_bytes(held)}",
+        None if peak is None else f"at its peak {format_bytes(peak)}",
     ]
-    unknown = [] if energy.joules_per_token is not None else [f"energy not known: {energy.reason}"]
-    return "; ".join([one for one in known if one] + unknown)
+    return ", ".join(one for one in told if one) or "energy and memory of the process not known"
+
+
+def _unknown(phase: "PhaseProfile") -> dict[str, str]:
+    """What the system did not tell, by reason."""
+    missing = dict(phase.after.missing)
+    if phase.energy.joules_per_token is None:
+        missing["energy"] = phase.energy.reason or "no reason recorded"
+    return {why: ", ".join(key for key in missing if missing[key] == why) for why in missing.values()}
+
+
+def _device_row(state: dict[str, Any]) -> dict[str, Any]:
+    reasons = state["throttle_reasons"]
+    return state | {"throttled": None if reasons is None else ", ".join(reasons) or "no"}
 
 
 def _op_row(op: dict[str, Any]) -> dict[str, Any]:
@@ -233,4 +251,15 @@ _INSTRUMENTS = (
     Column("name", "instrument"),
     Column("ratio", "× clean", "{:.2f}".format),
     Column("about", "what it does"),
+)
+_STATES = (
+    Column("kind", "model"),
+    Column("phase", "phase"),
+    Column("moment", "when"),
+    Column("clock_hz", "clock", lambda hertz: format_si(hertz, "Hz")),
+    Column("memory_clock_hz", "memory clock", lambda hertz: format_si(hertz, "Hz")),
+    Column("power_w", "power", "{:.0f} W".format),
+    Column("temperature_c", "temperature", "{:.0f} °C".format),
+    Column("throttled", "throttled"),
+    Column("load_average", "load", "{:.2f}".format),
 )

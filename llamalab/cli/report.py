@@ -24,6 +24,7 @@ EXAMPLES = (
     "llamalab report --model 7b",
     "llamalab report --model tiny --device cpu --out tiny.html",
     "llamalab report --from reports/7b-cpu.json",
+    "llamalab report --from profile.json --out profile.html",
 )
 FOLDER = "reports"
 DEVICES = ("auto", "cpu", "cuda")
@@ -44,12 +45,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
-    parser.add_argument("--from", dest="record", metavar="RECORD.json", help="render a record instead of measuring")
+    parser.add_argument(
+        "--from", dest="record", metavar="FILE.json",
+        help="render a record, or what llamalab profile --format json wrote, instead of measuring",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure or read, render, write; print the verdict, and beside it what to know and where the page is."""
-    record = _read(args) if args.record else _measure(args)
+    if args.record is None:
+        return _show(args, _measure(args))
+    text = _text(Path(args.record))
+    from llamalab.profiles import are_profiles
+
+    return _show_profiles(args, text) if are_profiles(text) else _show(args, _read(args, text))
+
+
+def _show(args: argparse.Namespace, record: "Record") -> int:
     from llamalab.compare import Comparison
     from llamalab.verdict import verdict
 
@@ -58,6 +70,27 @@ def run(args: argparse.Namespace) -> int:
     print(verdict(Comparison(record)).text, flush=True)
     for remark in (*record.notes, *_uncalibrated(record), f"the page is {page} ({format_bytes(size)})"):
         note(remark)
+    return 0
+
+
+def _show_profiles(args: argparse.Namespace, text: str) -> int:
+    """The page and the CSVs of profiles; their JSON is what they were read from, and stays as it is."""
+    from llamalab.profiles import from_json
+    from llamalab.report import profile_csv_files, render_profiles
+    from llamalab.report.profile_findings import largest_parts
+
+    profiles = from_json(text, source=args.record)
+    page = Path(args.out or _default(f"{profiles[0].model}-profile", profiles[0].environment.device))
+    texts = {page.with_suffix(f".{name}.csv"): csv for name, csv in profile_csv_files(profiles).items()}
+    _check_page(page, tuple(texts))
+    html = render_profiles(profiles)
+    _write(texts, page, html)
+    for profile in profiles:
+        for phase in profile.phases:
+            print(f"{profile.model}, {profile.kind}, {phase.phase}: {largest_parts(phase)}", flush=True)
+        for remark in profile.notes:
+            note(remark)
+    note(f"the page is {page} ({format_bytes(len(html.encode()))})")
     return 0
 
 
@@ -79,14 +112,17 @@ def write_report(record: "Record", page: Path) -> int:
 
     html = render(record, [one for one in committed(device="cuda") if one != record], recorded_answers())
     texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record).items()}
-    texts |= {page.with_suffix(".json"): to_json(record), page: html}
-    marks = _targets(page)
-    for path, mark in marks.items():
-        check_target(path, ours=mark)
-    # The page comes last: where it stands, what belongs to it stands too.
-    for path, mark in marks.items():
-        write_text(path, texts[path], ours=mark)
+    _write(texts | {page.with_suffix(".json"): to_json(record)}, page, html)
     return len(html.encode())
+
+
+def _write(texts: dict[Path, str], page: Path, html: str) -> None:
+    """All files or none: the page comes last, so that where it stands what belongs to it stands too."""
+    marks = _targets(page)
+    for path in (*texts, page):
+        check_target(path, ours=marks[path])
+    for path, text in (*texts.items(), (page, html)):
+        write_text(path, text, ours=marks[path])
 
 
 def _measure(args: argparse.Namespace) -> "Record":
@@ -127,27 +163,30 @@ def _calibration(device: str, dtype: str) -> dict[str, Any] | None:
     return data if data.get("title") == device_name(place) else None
 
 
-def _read(args: argparse.Namespace) -> "Record":
-    from llamalab.records import from_json
-
-    path = Path(args.record)
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise MissingError(f"--from must name a record; there is no file at {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--from must name a readable record; {error}") from None
-    record = from_json(text, source=str(path))
+
+
+def _read(args: argparse.Namespace, text: str) -> "Record":
+    from llamalab.records import from_json
+
+    record = from_json(text, source=args.record)
     _check_page(Path(args.out or _default(record.model, record.environment.device)))
     return record
 
 
-def _check_page(page: Path) -> None:
-    """Refuse before any work what could not be written after it."""
+def _check_page(page: Path, beside: tuple[Path, ...] | None = None) -> None:
+    """Refuse before any work what could not be written after it: the page and what goes beside it, or all of that."""
     if page.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out must end in .html; got {str(page)!r}; the record and the CSVs are named after it")
     for path, mark in _targets(page).items():
-        check_target(path, ours=mark)
+        if beside is None or path in (page, *beside):
+            check_target(path, ours=mark)
 
 
 def _targets(page: Path) -> dict[Path, str]:

@@ -39,6 +39,7 @@ from llamalab.measure.machine import (
 from llamalab.measure.op_clock import OpClock, cost_rows, part_of
 from llamalab.measure.roofs import Machine
 from llamalab.model import StaticKVCache, Transformer
+from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.presets import PRESETS
 from llamalab.units import format_bytes
@@ -282,6 +283,7 @@ def _trials(machine: Machine, block: Block, *, clean: bool) -> list[Trial]:
     model = model.to_empty(device=machine.device).eval()
     for weight in model.parameters():
         weight.copy_(machine.random(*weight.shape).mul_(_WEIGHT))
+    compile(model, scope="none")
     return [Trial(machine, block, model, shape, clean=clean) for shape in block.shapes]
 
 

@@ -39,7 +39,8 @@ from llamalab.measure.sweep import Limits, sweep_attention
 from llamalab.measure.timer import Plan
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.dtypes import activation_dtype
-from llamalab.records import AttentionPoint, Pass, Record, Roof
+from llamalab.phase_profile import PhaseProfile
+from llamalab.records import AttentionPoint, Pass, Record, Roof, unmeasured
 
 Progress = Callable[[str, float], None]
 ATTENTION = "sdpa"
@@ -60,7 +61,7 @@ class Scale(NamedTuple):
 
 
 SCALES = {
-    "cpu": Scale(512, 512, (256, 512, 1024, 2048), Plan(3.0, 4, 20), Plan(0.5, 3, 30), 2.0, 3 * 2**29),
+    "cpu": Scale(512, 512, (256, 512, 1024, 2048), Plan(3.0, 4, 14), Plan(0.4, 3, 20), 2.0, 3 * 2**29),
     "cuda": Scale(2048, 4096, (512, 1024, 2048, 4096, 8192), Plan(4.0, 20, 100, 3), Plan(1.0, 10, 100, 3), 2.0, 2**34),
 }
 
@@ -93,18 +94,17 @@ def measure_report(
     with torch.inference_mode():
         roofs = _roofs(Machine(place, clock_for(place), dtype), arch, scale, progress)
         prompt_tokens = _prompt_tokens(share, scale, roofs)
-        passes = _passes(share, dtype, place, prompt_tokens, scale, progress)
+        base = unmeasured(model_name, arch, dtype, surroundings, roofs)
+        measured = _passes(share, dtype, place, prompt_tokens, scale, base, progress)
         attention = _attention(Machine(place, clock_for(place), dtype), arch, scale, progress)
-        parameters, cache_bytes = _count(arch, passes[-1])
+        parameters, cache_bytes = _count(arch, measured[-1][0])
     after = telemetry(place)
     progress("done", 1.0)
-    record = Record(
-        model=model_name,
-        arch=arch._asdict(),
-        dtype=dtype,
+    record = dataclasses.replace(
+        base,
         environment=dataclasses.replace(surroundings, after=after),
-        roofs=roofs,
-        passes=passes,
+        passes=[run for run, _ in measured],
+        profile=[profile for _, profile in measured],
         attention=attention,
         parameters_measured=parameters,
         kv_bytes_measured=cache_bytes,
@@ -156,8 +156,8 @@ def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof]) -> int:
 
 
 def _passes(
-    share: Share, dtype: str, device: torch.device, prompt_tokens: int, scale: Scale, progress: Progress
-) -> list[Pass]:
+    share: Share, dtype: str, device: torch.device, prompt_tokens: int, scale: Scale, base: Record, progress: Progress
+) -> list[tuple[Pass, PhaseProfile]]:
     """Prefill of the prompt, then decode of the token after it."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
@@ -165,9 +165,9 @@ def _passes(
     cache = StaticKVCache(share.arch, batch=1, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
     bench = Bench(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)
-    prefill = measure_pass(bench, "prefill", scale.pass_plan, new_tokens=prompt_tokens)
+    prefill = measure_pass(bench, "prefill", scale.pass_plan, base, new_tokens=prompt_tokens)
     progress(f"decode, {blocks}", _PASSES_DONE - 0.1)
-    decode = measure_pass(bench, "decode", scale.pass_plan, new_tokens=1, past_tokens=prompt_tokens)
+    decode = measure_pass(bench, "decode", scale.pass_plan, base, new_tokens=1, past_tokens=prompt_tokens)
     return [prefill, decode]
 
 

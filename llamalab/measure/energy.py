@@ -13,7 +13,7 @@ import torch
 
 from llamalab.measure.environment import watch
 from llamalab.measure.machine import ROOT
-from llamalab.measure.profile_data import Energy, Usage
+from llamalab.phase_profile import Energy, Usage
 
 LEAST_S = 2.0
 _MOST_S = 10.0  # of one pass: beyond it a window would take minutes

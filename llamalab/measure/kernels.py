@@ -35,17 +35,22 @@ def name_kernel(op_names: Iterable[str]) -> str | None:
     'aten::bmm + aten::_softmax + aten::bmm'
     """
     seen = list(op_names)
-    fused = [name for name in _FUSED if name in seen]
-    if fused:
-        return " + ".join(fused)
-    written = [name for name in seen if any(part in name for part in _WRITTEN)]
-    if written:
-        return " + ".join(dict.fromkeys(written))
     steps = [name for name in seen if name in _STEPS]
-    return " + ".join(steps) if "aten::_softmax" in steps else None
+    return kernel_of_pass(seen) or (" + ".join(steps) if "aten::_softmax" in steps else None)
+
+
+def kernel_of_pass(op_names: Iterable[str]) -> str | None:
+    """The kernel of attention as a whole among the ops of a call that does more; None where it goes in steps.
+
+    >>> kernel_of_pass(["aten::linear", "aten::_scaled_dot_product_flash_attention", "aten::mm"])
+    'aten::_scaled_dot_product_flash_attention'
+    """
+    seen = list(op_names)
+    fused = [name for name in _FUSED if name in seen]
+    written = [name for name in seen if any(part in name for part in _WRITTEN)]
+    return " + ".join(fused or dict.fromkeys(written)) or None
 
 
 def fused_kernel(work: Callable[[], object]) -> str | None:
-    """The fused attention kernel of a call that does more than attention; None for steps."""
-    seen = {event.name() for event in profiled(work)}
-    return " + ".join(name for name in _FUSED if name in seen) or None
+    """The kernel of attention as a whole that a call which does more ran; None where it goes in steps."""
+    return kernel_of_pass(event.name() for event in profiled(work))

@@ -1,26 +1,30 @@
-"""What does one forward pass cost? Clean times by part, times by op, memory and kernel: one Pass.
+"""What does one forward pass cost? Clean times by part, times by op, memory and kernels: a Pass and its profile.
 
 Clean timing and the op-by-op pass run in the same rounds, beside a pass without any tap, so that
-the cost of looking is itself measured. Memory and kernel are profiled apart from all timing.
+the cost of looking is itself measured. Memory and kernels are looked at apart from all timing.
 B batch, T new tokens.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from llamalab.measure.blocks import Share
 from llamalab.measure.clock import clock_for
-from llamalab.measure.kernels import fused_kernel
-from llamalab.measure.memory import measure_peak
-from llamalab.measure.op_clock import OpClock, cost_rows, part_of
+from llamalab.measure.environment import telemetry
+from llamalab.measure.looks import Looks, Work, look
+from llamalab.measure.memory import measure_peak, process_peak_bytes
+from llamalab.measure.op_clock import OpClock, part_of
+from llamalab.measure.profile_rows import OP_CLOCK, numbered, over_blocks, phase_profile
+from llamalab.measure.ranges import SETUP
+from llamalab.measure.subject import Job, Subject, subject_of, tokens_of
 from llamalab.measure.timer import Plan, paired_ratio, time_variants
 from llamalab.model import StaticKVCache, Transformer
-from llamalab.records import Basis, Measurement, Pass
+from llamalab.phase_profile import Energy, Instrument, PhaseProfile
+from llamalab.records import Basis, Measurement, Memory, Pass, Record
 
 _MARKS = 1 << 14
+_NO_ENERGY = "not measured in a report; llamalab profile measures it over 2 s and more"
 
 
 class Bench(NamedTuple):
@@ -41,51 +45,85 @@ class Bench(NamedTuple):
         """Bytes of weights and cache."""
         return sum(weight.nbytes for weight in self.model.parameters()) + self.cache.nbytes
 
-    def tokens(self, batch: int, new_tokens: int) -> Tensor:
-        """tokens_BT, random but the same on every machine."""
-        ids_BT = torch.randint(
-            self.share.arch.vocab_size, (batch, new_tokens), generator=torch.Generator().manual_seed(new_tokens)
-        )
-        return ids_BT.to(self.device)
 
-
-def measure_pass(bench: Bench, phase: str, plan: Plan, *, new_tokens: int, past_tokens: int = 0) -> Pass:
-    """Measure passes of `new_tokens` onto `past_tokens` that the cache already holds."""
-    tokens_BT = bench.tokens(bench.cache.batch, new_tokens)
-    parts, ops = (OpClock(clock_for(bench.device, marks=_MARKS), rows) for rows in _row_maps(bench))
-
-    def run(tap: OpClock | None = None) -> None:
-        bench.cache.rewind(past_tokens)
-        if tap is not None:
-            tap.start()
-        bench.model(tokens_BT, cache=bench.cache, tap=tap, logits="last")
-
-    variants = {"whole": run, "parts": lambda: run(parts), "ops": lambda: run(ops)}
-    samples = time_variants(variants, clock_for(bench.device), plan)
-    rounds = len(samples["whole"])
-    memory = measure_peak(run, bench.device, resident_bytes=bench.resident_bytes)
-    return Pass(
+def measure_pass(
+    bench: Bench, phase: str, plan: Plan, base: Record, *, new_tokens: int, past_tokens: int = 0
+) -> tuple[Pass, PhaseProfile]:
+    """Measure passes of `new_tokens` onto `past_tokens` that the cache already holds; `base` holds the roofs."""
+    before, subject = telemetry(bench.device), subject_of(bench.model)
+    work, parts_s, ops_s, samples = _timed(bench, subject, phase, plan, new_tokens, past_tokens)
+    looks = look(work)
+    ratios = {name: paired_ratio(samples[name], samples["whole"]) for name in ("parts", "ops")}
+    profile = phase_profile(
+        work, base, looks, samples["whole"], ops_s, keep_samples=False, before=before, after=telemetry(bench.device),
+        energy=Energy(joules_per_token=None, reason=_NO_ENERGY),
+        instruments=[
+            Instrument(name="part clock", ratio=ratios["parts"], about="a timestamp after every block"),
+            Instrument(name=OP_CLOCK, ratio=ratios["ops"], about="a timestamp at every point"),
+        ],
+    )  # fmt: skip
+    by_op = [{name: seconds for name, seconds in one.items() if name != SETUP} for one in over_blocks(ops_s)]
+    measured = Pass(
         phase=phase,
-        batch=bench.cache.batch,
+        batch=work.batch,
         new_tokens=new_tokens,
-        context_tokens=past_tokens + new_tokens,
+        context_tokens=work.context_tokens,
         dtype=bench.dtype,
         attention=bench.model.backend.name,
         algorithm=bench.model.backend.algorithm,
-        kernel=fused_kernel(run),
+        kernel=looks.kernel,
         layers_measured=bench.share.layers,
         layers_total=bench.share.layers_total,
-        # The warm-up's passes came first.
-        parts=_rows(parts.read()[-rounds:], bench.share),
-        ops=_rows(ops.read()[-rounds:], bench.share),
-        memory=memory,
-        observer_ratio=paired_ratio(samples["ops"], samples["whole"]),
+        parts=_rows(parts_s, bench.share),
+        ops=_rows(by_op, bench.share),
+        memory=_memory(work, looks, bench),
+        observer_ratio=ratios["ops"],
         whole_s=samples["whole"],
     )
+    return measured, profile
 
 
-def _row_maps(bench: Bench) -> tuple[Callable[[str], str | None], Callable[[str], str | None]]:
-    return part_of, cost_rows(bench.model.backend.algorithm)
+def _timed(
+    bench: Bench, subject: Subject, phase: str, plan: Plan, new_tokens: int, past_tokens: int
+) -> tuple[Work, list[dict[str, float]], list[dict[str, float]], dict[str, list[float]]]:
+    """The pass; seconds of its parts and of its operations in every round; and samples of the three variants."""
+    cache = bench.cache
+    tokens_BT = tokens_of(subject.arch, cache.batch, new_tokens, bench.device)
+    parts, ops = (OpClock(clock_for(bench.device, marks=_MARKS), rows) for rows in (part_of, numbered(subject.label)))
+
+    def run(tap: OpClock | None = None) -> object:
+        if tap is not None:
+            tap.start()
+        return bench.model(tokens_BT, cache=cache, tap=tap, logits="last")
+
+    def rewind() -> None:
+        cache.rewind(past_tokens)
+
+    variants = {"whole": run, "parts": lambda: run(parts), "ops": lambda: run(ops)}
+    samples = time_variants(variants, clock_for(bench.device), plan, before=rewind)
+    rounds = len(samples["whole"])
+    work = Work(
+        subject, Job(rewind, run, cache.nbytes), phase, cache.batch, new_tokens, past_tokens, bench.share.layers_total
+    )
+    return work, parts.read()[-rounds:], ops.read()[-rounds:], samples  # the warm-up's passes came first
+
+
+def _memory(work: Work, looks: Looks, bench: Bench) -> Memory:
+    """The peak as the allocator's events have it, which were looked at on a CPU; CUDA's allocator keeps its own."""
+
+    def run() -> None:
+        work.job.before()
+        work.job.run()
+
+    if bench.device.type == "cuda":
+        return measure_peak(run, bench.device, resident_bytes=bench.resident_bytes)
+    return Memory(
+        peak_bytes=looks.memory.peak_bytes,
+        method=looks.memory.method,
+        resident_bytes=bench.resident_bytes,
+        process_peak_bytes=process_peak_bytes(run),
+        reason=looks.memory.reason,
+    )
 
 
 def _rows(passes: list[dict[str, float]], share: Share) -> list[Measurement]:

@@ -11,41 +11,33 @@ does between its projections and the output of attention is one row, as it shows
 """
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from llamalab.arch import LlamaArch
-from llamalab.compare import Phase
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.instrument.bind import tapped
 from llamalab.measure.clock import clock_for
-from llamalab.measure.energy import energy_per_token, usage
+from llamalab.measure.energy import energy_per_token
 from llamalab.measure.environment import environment, telemetry
-from llamalab.measure.kernel_times import Busy, busy_times, ranges_in
-from llamalab.measure.kernels import name_kernel
+from llamalab.measure.looks import Trace, Work, look
 from llamalab.measure.op_clock import OpClock
-from llamalab.measure.profile_data import Energy, Instrument, MemoryProfile, OpProfile, PhaseProfile, Profile
-from llamalab.measure.profile_rows import missing_time, op_profile, ops_and_outside, parts_of, throttle_reasons
-from llamalab.measure.profiler import profiling
-from llamalab.measure.ranges import Ranges
+from llamalab.measure.profile_rows import OP_CLOCK, numbered, phase_profile
 from llamalab.measure.roofs import Machine
 from llamalab.measure.roofs_quick import quick_roofs
-from llamalab.measure.subject import Job, Subject, subject_of
-from llamalab.measure.timeline import history_events, memory_profile, predicted_steps, profiler_events
+from llamalab.measure.subject import Subject, subject_of
 from llamalab.measure.timer import Plan, time_one
-from llamalab.rates import basis_of
-from llamalab.records import Environment, Measurement, Memory, Pass, Record
+from llamalab.phase_profile import Energy, Instrument, PhaseProfile
+from llamalab.profiles import Profile
+from llamalab.records import Environment, Record, unmeasured
 
 PHASES = ("prefill", "decode")
 BLOCKS = 3  # clean passes and op-clock passes take turns so many times
 _MARKS = 1 << 14
-Trace = Callable[[str, Any], None]
 
 
 class Shape(NamedTuple):
@@ -90,7 +82,7 @@ def profile(
         found = []
         for index, phase in enumerate(phases):
             progress(phase, 0.3 + 0.7 * index / len(phases))
-            found.append(_Runner(subject, base, phase, shape, budget_s / len(phases), trace).profile())
+            found.append(_profile(_work(subject, phase, shape), base, budget_s / len(phases), trace))
     progress("done", 1.0)
     environment_after = dataclasses.replace(surroundings, after=telemetry(subject.device))
     return Profile(
@@ -107,173 +99,61 @@ def profile(
     )
 
 
-class _Runner:
-    """The passes of one phase."""
+def _profile(work: Work, base: Record, budget_s: float, trace: Trace | None) -> PhaseProfile:
+    """Every pass of one phase, and what they say together."""
+    device, before = work.subject.device, telemetry(work.subject.device)
+    wall_s, clocked = _clean_and_clocked(work, Plan(budget_s / (2 * BLOCKS), 3, 40))
+    looks = look(work, trace)
+    after, wall = telemetry(device), median(wall_s)
+    clocked_s = median(sum(one.values()) for one in clocked)
+    return phase_profile(
+        work, base, looks, wall_s, clocked,
+        instruments=[Instrument(name=OP_CLOCK, ratio=clocked_s / wall, about="a timestamp at every point")],
+        before=before, after=after, energy=_energy(work, wall),
+    )  # fmt: skip
 
-    def __init__(
-        self, subject: Subject, base: Record, phase: str, shape: Shape, budget_s: float, trace: Trace | None
-    ) -> None:
-        self.subject, self.base, self.phase, self.trace = subject, base, phase, trace
-        past = shape.prompt_tokens if phase == "decode" else 0
-        self.new_tokens, self.past_tokens, self.batch = 1 if past else shape.prompt_tokens, past, shape.batch
-        self.layers = subject.arch.n_layers
-        self.layers_total = shape.layers_total or self.layers
-        self.job: Job = subject.job(self.batch, self.new_tokens, past)
-        self.result: object = None
-        self.plan = Plan(budget_s / (2 * BLOCKS), 3, 40)
 
-    def profile(self) -> PhaseProfile:
-        """Run every pass and join what they saw."""
-        before = telemetry(self.subject.device)
-        wall_s, clocked = self._clean_and_clocked()
-        busy, kernel, profiled_s = self._ranged()
-        memory, memory_s = self._memory()
-        after = telemetry(self.subject.device)
-        wall = median(wall_s)
-        ops, outside = ops_and_outside(clocked, self.layers)
-        rows = self._rows(ops, memory, kernel, wall_s, busy)
-        named, outside_s = sum(median(samples) * calls for samples, calls in ops.values()), median(outside)
-        closure = (named + outside_s) / wall - 1
-        clocked_s = [sum(one.values()) for one in clocked]
-        return PhaseProfile(
-            phase=self.phase,
-            batch=self.batch,
-            new_tokens=self.new_tokens,
-            context_tokens=self.past_tokens + self.new_tokens,
-            layers_measured=self.layers,
-            layers_total=self.layers_total,
-            kernel=kernel,
-            wall_s=wall,
-            wall_samples_s=wall_s,
-            named_s=named,
-            outside_s=outside_s,
-            outside="the turns of RoPE, once per pass" + (", and masks" if self.subject.kind != "llamalab" else ""),
-            closure=closure,
-            missing=missing_time(closure, self.subject.kind),
-            ops=rows,
-            memory=memory,
-            instruments=[
-                Instrument(name="op clock", ratio=median(clocked_s) / wall, about="a timestamp at every point"),
-                Instrument(name="profiler", ratio=profiled_s / wall, about="ranges, kernels; one pass"),
-                Instrument(name="memory", ratio=memory_s / wall, about="allocator events; one pass"),
-            ],
-            before=before,
-            after=after,
-            throttled=throttle_reasons(before, after),
-            energy=self._energy(wall),
-            usage=usage(self.subject.device),
-        )
+def _clean_and_clocked(work: Work, plan: Plan) -> tuple[list[float], list[dict[str, float]]]:
+    """Wall times without a tap, and the seconds of every operation with a timestamp at each point."""
+    job, device = work.job, work.subject.device
+    clock = clock_for(device)
+    ops = OpClock(clock_for(device, marks=_MARKS), numbered(work.subject.label))
+    wall_s: list[float] = []
+    passes: list[dict[str, float]] = []
 
-    def _clean_and_clocked(self) -> tuple[list[float], list[dict[str, float]]]:
-        """Wall times without a tap, and the seconds of every row with a timestamp at each point."""
-        clock = clock_for(self.subject.device)
-        ops = OpClock(clock_for(self.subject.device, marks=_MARKS), self.subject.label)
-        wall_s: list[float] = []
-        passes: list[dict[str, float]] = []
+    def clocked() -> None:
+        ops.start()
+        job.run()
 
-        def clocked() -> None:
-            ops.start()
-            self.job.run()
+    for _ in range(BLOCKS):
+        wall_s += time_one(job.run, clock, plan, before=job.before)
+        with tapped(work.subject.model, ops):
+            rounds = len(time_one(clocked, clock, plan, before=job.before))
+        passes += ops.read()[-rounds:]  # the warm-up's passes came first
+    return wall_s, passes
 
-        for _ in range(BLOCKS):
-            wall_s += time_one(self.job.run, clock, self.plan, before=self.job.before)
-            with tapped(self.subject.model, ops):
-                rounds = len(time_one(clocked, clock, self.plan, before=self.job.before))
-            passes += ops.read()[-rounds:]  # the warm-up's passes came first
-        return wall_s, passes
 
-    def _ranged(self) -> tuple[dict[str, Busy], str | None, float]:
-        """One pass under the profiler with ranges: what ran in each, the attention kernel, and the wall time."""
-        ranges, cuda = Ranges(self.layers, self.subject.label), self.subject.device.type == "cuda"
-        self.job.before()
-        with profiling() as profiler:
-            seconds = self._timed(ranges)
-        if self.trace is not None:
-            self.trace(self.phase, profiler)
-        events = list(profiler.profiler.kineto_results.events())
-        spans = ranges_in(events, (span.name for span in ranges.spans))
-        kernel = name_kernel(event.name() for event in events)
-        return busy_times(events, spans, cuda=cuda), kernel, seconds
+def _energy(work: Work, wall_s: float) -> Energy:
+    """Of the phase's tokens, over as many passes as fill the window."""
 
-    def _memory(self) -> tuple[MemoryProfile, float]:
-        """One pass with the allocator's events."""
-        ranges, device = Ranges(self.layers, self.subject.label), self.subject.device
-        self.result = None
-        self.job.before()
-        if device.type == "cuda":
-            with _cuda_history(device) as history:
-                seconds = self._timed(ranges)
-            events, method, spans = history_events(history), "cuda: allocator history", ranges.spans
-        else:
-            with profiling(memory=True) as profiler:
-                seconds = self._timed(ranges)
-            results = profiler.profiler.kineto_results
-            events, method = profiler_events(results.experimental_event_tree()), "profiler: allocator events"
-            spans = ranges_in(results.events(), (span.name for span in ranges.spans))
-        predicted = predicted_steps(
-            self.subject.arch, batch=self.batch, new_tokens=self.new_tokens,
-            context_tokens=self.past_tokens + self.new_tokens, dtype=self.subject.dtype,
-            algorithm=self.subject.algorithm,
-        )  # fmt: skip
-        spans = sorted(spans, key=lambda span: span.start_ns)
-        inside = [event for event in events if spans and event.at_ns >= spans[0].start_ns]
-        found = memory_profile(
-            inside, spans, method=method, weight_bytes=self.subject.weight_bytes, kv_bytes=self.job.kv_bytes,
-            predicted=predicted,
-        )  # fmt: skip
-        return found, seconds
+    def run() -> None:
+        work.job.before()
+        work.job.run()
 
-    def _energy(self, wall_s: float) -> Energy:
-        """Of the phase's tokens, over as many passes as fill the window."""
+    return energy_per_token(run, work.batch * work.new_tokens, work.subject.device, pass_s=wall_s)
 
-        def work() -> None:
-            self.job.before()
-            self.job.run()
 
-        return energy_per_token(work, self.batch * self.new_tokens, self.subject.device, pass_s=wall_s)
-
-    def _timed(self, ranges: Ranges) -> float:
-        device = self.subject.device
-        with tapped(self.subject.model, ranges):
-            began = time.perf_counter()
-            ranges.start()
-            try:
-                # Held until the next pass: a cache that the pass made is no waste to be released in it.
-                self.result = self.job.run()
-            finally:
-                ranges.stop()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            return time.perf_counter() - began
-
-    def _rows(
-        self, ops: dict[str, tuple[list[float], int]], memory: MemoryProfile, kernel: str | None,
-        wall_s: list[float], busy: dict[str, Busy],
-    ) -> list[OpProfile]:  # fmt: skip
-        """The measured operations beside what the cost table and the roofs say of them."""
-        measured = [
-            Measurement(name=name, samples_s=samples, count=self.layers_total if calls > 1 or "*" in name else 1)
-            for name, (samples, calls) in ops.items()
-        ]
-        run = Pass(
-            phase=self.phase, batch=self.batch, new_tokens=self.new_tokens,
-            context_tokens=self.past_tokens + self.new_tokens, dtype=self.subject.dtype,
-            attention=self.subject.attention, algorithm=self.subject.algorithm, kernel=kernel,
-            layers_measured=self.layers, layers_total=self.layers_total, parts=[], ops=measured,
-            memory=Memory(peak_bytes=memory.peak_bytes, method=memory.method), whole_s=wall_s,
-        )  # fmt: skip
-        table = {row.op.name: row for row in Phase(self.base, run, basis_of(self.base)).rows}
-        total = sum(one.median_s * one.count for one in measured)
-        return [
-            op_profile(one, parts_of(one.name, table), busy.get(one.name), ops[one.name][1], total) for one in measured
-        ]
+def _work(subject: Subject, phase: str, shape: Shape) -> Work:
+    past = shape.prompt_tokens if phase == "decode" else 0
+    new = 1 if past else shape.prompt_tokens
+    total = shape.layers_total or subject.arch.n_layers
+    return Work(subject, subject.job(shape.batch, new, past), phase, shape.batch, new, past, total)
 
 
 def reference_of(profile: Profile) -> Record:
     """A record that holds the roofs of a profile, for another one on the same machine."""
-    return Record(
-        model=profile.model, arch=profile.arch, dtype=profile.dtype, environment=profile.environment,
-        roofs=profile.roofs, passes=[], attention=[], parameters_measured=0, kv_bytes_measured=0, elapsed_s=0.0,
+    return unmeasured(
+        profile.model, LlamaArch(**profile.arch), profile.dtype, profile.environment, profile.roofs
     )  # fmt: skip
 
 
@@ -283,24 +163,6 @@ def _base(subject: Subject, name: str, surroundings: Environment, reference: Rec
         roofs = quick_roofs(Machine(subject.device, clock_for(subject.device), subject.dtype), subject.arch)
     else:
         roofs = reference.roofs
-    arch: LlamaArch = subject.arch.replace(n_layers=shape.layers_total or subject.arch.n_layers)
-    return Record(
-        model=name, arch=arch._asdict(), dtype=subject.dtype, environment=surroundings, roofs=roofs, passes=[],
-        attention=[], parameters_measured=0, kv_bytes_measured=0, elapsed_s=0.0,
-        constants=reference.constants if reference else None,
-    )  # fmt: skip
-
-
-@contextmanager
-def _cuda_history(device: torch.device) -> Iterator[list[dict[str, Any]]]:
-    """The allocator's history of what happens inside; filled when it ends."""
-    entries: list[dict[str, Any]] = []
-    torch.cuda.synchronize(device)
-    torch.cuda.memory._record_memory_history(context=None, max_entries=1 << 17)
-    try:
-        yield entries
-        torch.cuda.synchronize(device)
-        traces = torch.cuda.memory._snapshot(device)["device_traces"]
-        entries += traces[device.index or 0]
-    finally:
-        torch.cuda.memory._record_memory_history(enabled=None)
+    arch = subject.arch.replace(n_layers=shape.layers_total or subject.arch.n_layers)
+    constants = reference.constants if reference else None
+    return unmeasured(name, arch, subject.dtype, surroundings, roofs, constants)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 
 
 def profiled(work: Callable[[], object], *, memory: bool = False) -> list[Any]:
@@ -16,7 +16,7 @@ def profiled(work: Callable[[], object], *, memory: bool = False) -> list[Any]:
     """
     with profiling(memory=memory) as run:
         work()
-    return list(run.profiler.kineto_results.events())
+    return list(run.kineto_results.events())
 
 
 @contextmanager
@@ -24,12 +24,10 @@ def profiling(*, memory: bool = False) -> Iterator[Any]:
     """The profiler over a block, with CUDA's work where there is any, which has ended when the block has."""
     # Kineto writes its stages to the terminal, through the progress bar, unless told not to.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    activities = [ProfilerActivity.CPU]
-    if torch.cuda.is_available():
-        activities.append(ProfilerActivity.CUDA)
-    with profile(activities=activities, profile_memory=memory, acc_events=True) as run:
+    # Not torch.profiler, which is this one and loads the compiler for its set-up: a second or two at first use.
+    cuda = "cuda" if torch.cuda.is_available() else None
+    with profile(use_device=cuda, use_kineto=True, profile_memory=memory, acc_events=True) as run:
         yield run
-        if torch.cuda.is_available():
+        if cuda:
             torch.cuda.synchronize()
-    assert run.profiler is not None
-    assert run.profiler.kineto_results is not None
+    assert run.kineto_results is not None

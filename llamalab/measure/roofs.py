@@ -20,6 +20,7 @@ from llamalab.measure.machine import cache_bytes
 from llamalab.measure.self_check import Checked, check_doubling
 from llamalab.measure.timer import Plan, Work, time_one
 from llamalab.model.dtypes import torch_dtype
+from llamalab.model.packed import multiply_packed, pack
 from llamalab.records import Roof
 
 _PATTERN = 1 << 20  # distinct random values; the rest repeats them, as making them all takes seconds
@@ -104,23 +105,21 @@ def affordable_rows(machine: Machine, shape: tuple[int, int], rows: int) -> int:
 
 
 def gemm_roof(machine: Machine, shapes: Iterable[tuple[int, int]], rows: int) -> Roof:
-    """FLOP/s of a matrix product of `rows` tokens, weights as (out, in) and as (in, out)."""
+    """FLOP/s of a matrix product of `rows` tokens, weights as (out, in) and as the device may like them better."""
 
     def probes() -> Iterator[Probe]:
         for out, inner in shapes:
             x, weight = machine.random(2 * rows, inner), machine.random(out, inner)
-            swapped = weight.t().contiguous()
             name, flops = f"{rows}x{inner} @ {inner}x{out}", 2.0 * rows * out * inner
             yield Probe(name, flops, _call(F.linear, x[:rows], weight), _call(F.linear, x, weight))
-            yield Probe(
-                f"{name}, weight (in, out)", flops, _call(torch.mm, x[:rows], swapped), _call(torch.mm, x, swapped)
-            )
+            how, multiply, other = _other_order(weight)
+            yield Probe(f"{name}, {how}", flops, _call(multiply, x[:rows], other), _call(multiply, x, other))
 
     return best_roof("gemm", machine, probes())
 
 
 def stream_roof(machine: Machine, shapes: Iterable[tuple[int, int]]) -> Roof:
-    """Byte/s of weights read by products with one token, over more weights than caches hold.
+    """Byte/s of weights read by products with one token, over more weights than caches hold; on a CPU packed.
 
     Matrices below 1 MiB are left out: reading them is a matter of calls, not of memory.
     """
@@ -132,9 +131,13 @@ def stream_roof(machine: Machine, shapes: Iterable[tuple[int, int]]) -> Roof:
     def probes() -> Iterator[Probe]:
         for (out, inner), count in counts.items():
             stack = weights[: 2 * count * out * inner].view(2 * count, out, inner)
-            x, ring = machine.random(1, inner), cycle(stack.unbind())
-            name = f"1x{inner} @ {inner}x{out}, {count} matrices"
-            yield Probe(name, float(count * out * inner * size), _next(x, ring, count), _next(x, ring, 2 * count))
+            # A stock product of one row does not reach the speed of memory on a CPU: what the model runs does.
+            packed = machine.device.type == "cpu"
+            multiply, ring = (multiply_packed, [pack(w) for w in stack]) if packed else (F.linear, list(stack))
+            turns = cycle(ring)
+            x, name = machine.random(1, inner), f"1x{inner} @ {inner}x{out}, {count} matrices"
+            once, twice = (_next(multiply, x, turns, times * count) for times in (1, 2))
+            yield Probe(name, float(count * out * inner * size), once, twice)
 
     return best_roof("stream", machine, probes())
 
@@ -197,12 +200,19 @@ def _call(function: Callable[..., object], *arguments: object, **options: object
     return lambda: function(*arguments, **options)
 
 
-def _next(x: Tensor, ring: Iterator[Tensor], count: int) -> Work:
+def _other_order(weight_OI: Tensor) -> tuple[str, Callable[[Tensor, Tensor], Tensor], Tensor]:
+    """Another order of the same weight: its name, the product that takes it, and the weight in it."""
+    if weight_OI.device.type == "cpu":
+        return "packed weight", multiply_packed, pack(weight_OI)
+    return "weight (in, out)", torch.mm, weight_OI.t().contiguous()
+
+
+def _next(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, ring: Iterator[Tensor], count: int) -> Work:
     """Products with the ring's next matrices: those that a call just read, and a cache may hold, come last again."""
 
     def run() -> None:
         for matrix in islice(ring, count):
-            F.linear(x, matrix)
+            multiply(x, matrix)
 
     return run
 

@@ -10,6 +10,7 @@ On a CPU the events are the profiler's, with addresses; on CUDA those of the all
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ import torch
 
 from llamalab.analytic.activations import live_steps
 from llamalab.arch import LlamaArch
-from llamalab.measure.profile_data import Holding, MemoryMoment, MemoryProfile, StepMemory
+from llamalab.instrument.selection import layer_of
 from llamalab.measure.ranges import SETUP, Span, starred
+from llamalab.phase_profile import Holding, MemoryMoment, MemoryProfile, StepMemory
 
 CATEGORIES = ("kv", "activation", "logits", "workspace")
 _STEPS = {
@@ -98,7 +100,7 @@ def memory_profile(
         kv_bytes=kv_bytes,
         peak_bytes=sum(one.bytes for one in at_peak),
         peak_op=_op_at(events[peak_at].at_ns, spans),
-        timeline=timeline,
+        timeline=_unlike(timeline),
         at_peak=at_peak,
         steps=_steps(timeline, predicted),
     )
@@ -161,6 +163,19 @@ def _follow(
         if op in largest
     ]
     return timeline, peak_at
+
+
+def _unlike(timeline: Sequence[MemoryMoment]) -> list[MemoryMoment]:
+    """The timeline without blocks that hold, operation by operation, what the block before them held."""
+    blocks: dict[int | None, list[MemoryMoment]] = {}
+    for moment in timeline:
+        blocks.setdefault(layer_of(moment.op), []).append(moment)
+    alike = {
+        layer for layer, own in blocks.items()
+        if layer and [replace(one, op=starred(one.op)) for one in own]
+        == [replace(one, op=starred(one.op)) for one in blocks.get(layer - 1, [])]
+    }  # fmt: skip
+    return [moment for moment in timeline if layer_of(moment.op) not in alike]
 
 
 def _op_at(at_ns: int, spans: Sequence[Span]) -> str:

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.attention import get_backend
+from llamalab.attention import fastest_backend
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.model.kv_cache import StaticKVCache
 from llamalab.model.transformer import Transformer
 
 SCOPES = ("none", "block", "step")
-_DEFAULT, _ON_CPU = "sdpa", "chunked"
+_DEFAULT = "sdpa"
 _STEPS = 3  # the first meets a new shape, the second a length that changes, the third is free of both
 
 
@@ -48,6 +48,8 @@ def compile(model: Transformer, *, scope: str = "block") -> Transformer:
         raise InputError(f"llamalab.compile must be given a llamalab.Transformer; got {type(model).__name__}")
     if scope not in SCOPES:
         raise UnknownNameError("scope", scope, SCOPES)
+    if model.backend.name == _DEFAULT:
+        model.use_attention(fastest_backend(model.norm.weight.device))
     if model.norm.weight.device.type == "cpu":
         _ready_for_cpu(model)
     if scope == "block":
@@ -80,5 +82,3 @@ def _ready_for_cpu(model: Transformer) -> None:
 
     keep_freed_memory()
     pack_weights(model)
-    if model.backend.name == _DEFAULT:
-        model.use_attention(get_backend(_ON_CPU))

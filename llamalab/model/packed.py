@@ -18,11 +18,16 @@ from llamalab.errors import UnavailableError
 _ROWS = 512  # of the product that the packing is for; one row runs as fast on it
 
 
+def multiply_packed(x: Tensor, packed_OI: Tensor) -> Tensor:
+    """The product x W^T of a weight that `pack` made."""
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed_OI, None, "none", [], "")
+    return made
+
+
 @torch.library.custom_op("llamalab::packed_linear", mutates_args=())
 def _packed_linear(x: Tensor, weight: Tensor) -> Tensor:
     """The product as one opaque operation: inductor takes packed weights only as constants of its graph."""
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    return made
+    return multiply_packed(x, weight)
 
 
 @_packed_linear.register_fake
@@ -39,10 +44,7 @@ class PackedLinear(nn.Module):
         self.weight = packed_OI
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
-            made: Tensor = _packed_linear(x, self.weight)
-        else:
-            made = torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")
+        made: Tensor = (_packed_linear if torch.compiler.is_compiling() else multiply_packed)(x, self.weight)
         return made
 
     def extra_repr(self) -> str:

@@ -9,15 +9,18 @@ import json
 from collections.abc import Sequence
 
 from llamalab.compare import Comparison
+from llamalab.profiles import KEY, Profile, of_record
 from llamalab.records import Record
 from llamalab.report import outlook
 from llamalab.report.answers import Answer
 from llamalab.report.page import page
+from llamalab.report.profile_tables import csv_tables
+from llamalab.report.profiled import profile_page
 from llamalab.report.tables import tables
 
 GENERATOR = "llamalab"
 OURS = f'<meta name="generator" content="{GENERATOR} '  # how a page of ours is told from another's
-CSV_HEADS = {  # and a table of ours: how its first line begins
+CSV_HEADS = {  # and a table of ours: what its first line has
     "passes": "phase,batch,new_tokens",
     "ops": "name,phase,kind,count,flops_causal",
     "memory": "what,predicted_bytes,measured_bytes",
@@ -26,6 +29,11 @@ CSV_HEADS = {  # and a table of ours: how its first line begins
     "roofs": "kind,dtype,per_second,seconds",
     "devices": "device,devices,prefill_s",
     "next": "what,saved_s,share",
+    "layers": "calls,time_s,shortest_s,longest_s",
+    "timeline": "kv_bytes,activation_bytes,logits_bytes",
+    "kernels": "kernels,calls,time_s,device_s",
+    "telemetry": "moment,clock_hz,memory_clock_hz",
+    "observers": "ratio,about",
 }
 
 
@@ -37,18 +45,31 @@ def render(record: Record, recorded: Sequence[Record] = (), answers: Sequence[An
     return page(Comparison(record), embedded(record), f"{GENERATOR} {record.environment.llamalab}", recorded, answers)
 
 
+def render_profiles(profiles: Sequence[Profile]) -> str:
+    """The page of one or more profiles, which are embedded in it; the same profiles give the same bytes."""
+    return profile_page(profiles, embedded(*profiles), f"{GENERATOR} {profiles[0].environment.llamalab}")
+
+
 def csv_files(record: Record) -> dict[str, str]:
-    """The report's tables as CSV text, by the names of CSV_HEADS."""
-    comparison = Comparison(record)
+    """The report's tables as CSV text, by names of CSV_HEADS; those of its profile where it has one."""
+    comparison, own = Comparison(record), of_record(record)
     rows, found = outlook.told(comparison)
     prospects = (outlook.devices(rows), outlook.next_steps(found, comparison.basis.words))
-    return {table.name: table.csv for table in (*tables(comparison).values(), *prospects)}
+    made = {table.name: table.csv for table in (*tables(comparison).values(), *prospects)}
+    return made | (profile_csv_files([own]) if own else {})
 
 
-def embedded(record: Record) -> str:
-    """The record as compact JSON that cannot end or open an element of the page around it.
+def profile_csv_files(profiles: Sequence[Profile]) -> dict[str, str]:
+    """The tables of profiles as CSV text, by names of CSV_HEADS."""
+    return {name: table.csv for name, table in csv_tables(profiles).items()}
+
+
+def embedded(*shown: Record | Profile) -> str:
+    """A record, or profiles, as compact JSON that cannot end or open an element of the page around it.
 
     Autoescaping would corrupt JSON in a script element, and leaving `<` alone would let a name close it.
     """
-    text = json.dumps(dataclasses.asdict(record), separators=(",", ":"), allow_nan=False)
+    plain = [dataclasses.asdict(one) for one in shown]
+    data = plain[0] if isinstance(shown[0], Record) else {KEY: plain}
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

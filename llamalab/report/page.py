@@ -1,61 +1,30 @@
 """The page: which cards and sections stand on it, in which order, and what says that one is missing."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
 from llamalab.analytic.params import weight_bytes
 from llamalab.compare import Comparison, Phase
+from llamalab.profiles import of_record
 from llamalab.records import Record
-from llamalab.report import findings, outlook, provenance, theme
+from llamalab.report import findings, outlook, provenance
 from llamalab.report.answers import Answer
 from llamalab.report.charts import attention, blocks, devices, heatmap, memory, roofline, scatter
 from llamalab.report.charts.answers import CHARTS
-from llamalab.report.charts.base import Plot, draw
+from llamalab.report.charts.base import draw
+from llamalab.report.frame import Card, Figure, Frame, Section, figure, fill
+from llamalab.report.profiled import profile_sections
 from llamalab.report.tables import Table, tables, worst
 from llamalab.units import format_bytes, format_si
 from llamalab.verdict import blocks as blocks_run
 from llamalab.verdict import error_sentence, machine, percent, title, tokens_per_s, verdict
 
-TEMPLATES = Path(__file__).parent / "templates"
-
-
-class Card(NamedTuple):
-    """A key figure: its name, the number, what stands under it, and whether it is good or bad news."""
-
-    label: str
-    value: str
-    unit: str
-    details: tuple[str, ...]
-    tag: str = ""
-    state: str = ""
-
-
-class Figure(NamedTuple):
-    """A plot as SVG, or the reason why there is none, with the table behind it."""
-
-    svg: Markup | None
-    missing: str
-    table: Table | None = None
-
-
-class Section(NamedTuple):
-    """A part of the page: a heading, the finding, figures, remarks and tables that stand open.
-
-    `short` is its name in the navigation; without one it belongs to the section before.
-    """
-
-    anchor: str
-    short: str
-    heading: str
-    finding: str
-    figures: tuple[Figure, ...]
-    remarks: tuple[str, ...] = ()
-    shown: tuple[Table, ...] = ()
+_CLOSING = (
+    "An error is predicted / measured − 1: positive where the prediction was too slow. Predictions rest on {basis}. "
+    "GiB is 2³⁰ bytes, GB 10⁹; one multiply-add is 2 FLOP."
+)
 
 
 def page(
@@ -63,29 +32,27 @@ def page(
     answers: Sequence[Answer] = (),
 ) -> str:  # fmt: skip
     """The whole HTML page. `record_json` must be safe inside a script element; `recorded` are runs elsewhere."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     made = tables(comparison)
-    context: dict[str, Any] = {
-        "generator": generator,
-        "title": title(comparison),
-        "machine": machine(comparison),
-        "record": comparison.record,
-        "verdict": verdict(comparison),
-        "cards": cards(comparison),
-        "sections": [*sections(comparison, made), *experiments(answers), *prospects(comparison, recorded)],
-        "basis": comparison.basis.words,
-        "passes": made["passes"],
-        "facts": provenance.facts(comparison),
-        "formulas": provenance.formulas(comparison),
-        "roofs": made["roofs"],
-        "colours": theme.variables(),
-        "tag": extrapolated(comparison),
-        "record_json": Markup(record_json),
-    }
-    return environment.get_template("page.html").render(context)
+    return fill(Frame(
+        generator=generator,
+        title=title(comparison),
+        machine=machine(comparison.record.environment),
+        dtype=comparison.record.dtype,
+        purpose="predicted and measured",
+        headline=verdict(comparison).headline,
+        cards=cards(comparison),
+        findings=verdict(comparison).findings,
+        sections=[*sections(comparison, made), *in_depth(comparison.record), *experiments(answers),
+                  *prospects(comparison, recorded)],
+        notes=comparison.record.notes,
+        facts=provenance.facts(comparison),
+        closing=_CLOSING.format(basis=comparison.basis.words),
+        record_json=Markup(record_json),
+        formulas=tuple(provenance.formulas(comparison)),
+        summary=made["passes"],
+        tag=extrapolated(comparison),
+        tagged=("predicted", "blocks", "roofline"),
+    ))  # fmt: skip
 
 
 def cards(comparison: Comparison) -> list[Card]:
@@ -127,21 +94,28 @@ def sections(comparison: Comparison, made: dict[str, Table]) -> list[Section]:
     finding_of_blocks = " ".join(map(findings.blocks_finding, comparison.phases))
     return [
         Section("predicted", "Predictions", "Predicted against measured", error_sentence(comparison),
-                (_figure(scatter.scatter, comparison, "scatter", both, made["ops"]),), unmatched,
+                (figure(scatter.scatter, comparison, "scatter", both, made["ops"]),), unmatched,
                 () if both else (worst(comparison),)),
         Section("roofline", "Roofline", "Roofline", findings.roofline_finding(comparison),
-                (_figure(roofline.roofline, comparison, "roofline", rooflines, made["roofs"]),)),
+                (figure(roofline.roofline, comparison, "roofline", rooflines, made["roofs"]),)),
         Section("blocks", "Time", "Where the time of a block goes", finding_of_blocks,
-                (_figure(blocks.stacked, comparison, "stacked", timed),
-                 _figure(blocks.bars, comparison, "bars", timed))),
+                (figure(blocks.stacked, comparison, "stacked", timed),
+                 figure(blocks.bars, comparison, "bars", timed))),
         Section("memory", "Memory", "Memory", findings.memory_finding(comparison),
-                (_figure(memory.memory, comparison, "memory", None, made["memory"]),)),
+                (figure(memory.memory, comparison, "memory", None, made["memory"]),)),
         Section("kv", "KV", "KV cache: MHA, GQA and MQA", findings.kv_finding(comparison),
-                (_figure(heatmap.heatmap, comparison, "heatmap", None, made["kv"]),)),
+                (figure(heatmap.heatmap, comparison, "heatmap", None, made["kv"]),)),
         Section("attention", "Flash", "Flash against naive attention", findings.attention_finding(comparison),
-                (_figure(attention.attention, comparison, "attention", alone, made["attention"]),),
+                (figure(attention.attention, comparison, "attention", alone, made["attention"]),),
                 tuple(findings.attention_gaps(comparison))),
     ]  # fmt: skip
+
+
+def in_depth(record: Record) -> list[Section]:
+    """The profile of the passes; the navigation names the first of its parts."""
+    own = of_record(record)
+    first, *rest = profile_sections([own] if own else [])
+    return [first._replace(short="Profile"), *(one._replace(short="") for one in rest)]
 
 
 def experiments(answers: Sequence[Answer]) -> list[Section]:
@@ -176,15 +150,6 @@ def extrapolated(comparison: Comparison) -> str:
     """The label of whole-model times; empty where every block ran."""
     partial = [phase for phase in comparison.phases if phase.run.basis == "extrapolated"]
     return f"extrapolated from {blocks_run(partial[0])}" if partial else ""
-
-
-def _figure(
-    chart: Callable[[Comparison], Plot], comparison: Comparison, prefix: str, missing: str | None,
-    table: Table | None = None,
-) -> Figure:  # fmt: skip
-    if missing:
-        return Figure(None, f"not measured: {missing}", table)
-    return Figure(Markup(draw(chart, comparison, prefix=prefix)), "", table)
 
 
 def _speed(phase: Phase) -> Card:

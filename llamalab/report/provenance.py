@@ -4,28 +4,32 @@ from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.roofline import moved_bytes, rates_of_op
 from llamalab.compare import Comparison, Phase, Row
 from llamalab.rates import rates_of
-from llamalab.records import Telemetry
+from llamalab.records import Environment, Telemetry
 from llamalab.units import dtype_bits, format_bytes, format_si
 from llamalab.verdict import blocks, short
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
+    """Names and values of the environment, how long it took and what was run."""
+    took = [("Took", f"{comparison.record.elapsed_s:.0f} s")]
+    runs = [(f"{phase.run.phase.capitalize()} ran", ran(phase)) for phase in comparison.phases]
+    return [*surroundings(comparison.record.environment), *took, *runs]
+
+
+def surroundings(env: Environment) -> list[tuple[str, str]]:
     """Names and values of the environment; unknown ones are left out or carry their reason."""
-    record, env = comparison.record, comparison.record.environment
     revision = (
         f"{env.git_revision}{', with uncommitted changes' if env.git_dirty else ''}" if env.git_revision else None
     )
     pairs = [
         ("Command", env.command),
         ("Started", env.started_at),
-        ("Took", f"{record.elapsed_s:.0f} s"),
         ("Device", f"{env.device_name} ({env.device}), {format_bytes(env.memory_bytes)}"),
         ("Threads", f"{env.threads} within an operation, {env.interop_threads} between"),
         ("Versions", f"llamalab {env.llamalab}, torch {env.torch}, Python {env.python}"),
         ("CUDA", env.cuda and f"{env.cuda}, driver {env.driver or 'unknown'}"),
         ("System", env.os),
         ("Source", revision),
-        *((f"{phase.run.phase.capitalize()} ran", ran(phase)) for phase in comparison.phases),
         ("Before", telemetry(env.before)),
         ("After", telemetry(env.after)),
     ]

@@ -7,6 +7,7 @@ result depends on the figure alone: two renderings are equal byte for byte.
 
 import io
 import re
+from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -27,6 +28,9 @@ STYLE: dict[Any, Any] = {
 }
 
 _NUMBER = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
+_TAG = re.compile(r"<[a-z][^<>]*>", re.IGNORECASE)
+_STYLED = re.compile(r' style="([^"]*)"')
+_CLIPPED = re.compile(r' clip-path="(url\([^)"]*\))"')
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
@@ -46,6 +50,27 @@ def inline(figure: Figure, *, prefix: str, title: str, description: str, tips: d
     _flatten(root)
     _head(root, prefix, title, description)
     return _themed(ElementTree.tostring(root, encoding="unicode"))
+
+
+def share_styles(svgs: Sequence[str]) -> tuple[str, list[str]]:
+    """CSS rules for the styles and clips of plots on one page, and the plots with classes in their place.
+
+    >>> share_styles(['<path style="fill:none" d="" /><text>style="x"</text>'])
+    ('.p0{fill:none}', ['<path class="p0" d="" /><text>style="x"</text>'])
+    """
+    names: dict[str, str] = {}
+
+    def named(tag: re.Match[str]) -> str:
+        style, clip = _STYLED.search(tag[0]), _CLIPPED.search(tag[0])
+        if style is None:
+            return tag[0]
+        rule = style[1] + (f";clip-path:{clip[1]}" if clip else "")
+        name = names.setdefault(rule, f"p{len(names)}")
+        return _CLIPPED.sub("", _STYLED.sub(f' class="{name}"', tag[0]))
+
+    # Text has no raw `<`, so that what looks like a style in a name stays what it is.
+    shared = [_TAG.sub(named, one) for one in svgs]
+    return "\n".join(f".{name}{{{rule}}}" for rule, name in names.items()), shared
 
 
 def _clean(root: Element) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.presets import PRESETS
+from llamalab.profiles import from_json
 from llamalab.records import to_json
 from tests.cli.calls import Capture, printed, refused
 from tests.report.sample import sample_record
@@ -42,6 +43,8 @@ def test_json_goes_to_a_file_with_memory_and_what_looking_costs(capsys: Capture,
     options = ("--phase", "decode", "--roofs", roofs, "--format", "json", "--out", str(out))
     assert printed(capsys, *PASS, *options) == ""
     (profile,) = json.loads(out.read_text(encoding="utf-8"))["profiles"]
+    (kept,) = from_json(out.read_text(encoding="utf-8"))  # what llamalab report --from reads
+    assert kept.phase("decode").fault is None
     (phase,) = profile["phases"]
     assert phase["phase"] == "decode"
     assert phase["memory"]["peak_bytes"] == sum(one["bytes"] for one in phase["memory"]["at_peak"])
@@ -54,7 +57,8 @@ def test_the_table_says_what_ran_and_whether_it_adds_up(capsys: Capture, roofs: 
     assert "5 of 5 blocks took" in text
     assert "of the wall time" in text
     assert "attention kernel: aten::_scaled_dot_product_flash_attention_for_cpu" in text
-    for caption in ("time by operation", "alive at the peak", "what looking costs", "projections"):
+    assert "not known: memory_clock_hz, power_w, temperature_c, throttle_reasons: not readable on a CPU" in text
+    for caption in ("time by operation", "alive at the peak", "what looking costs", "projections", "state of the dev"):
         assert caption in text
 
 

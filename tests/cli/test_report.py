@@ -14,10 +14,14 @@ from llamalab.analytic.constants import to_json as to_constants
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
 from llamalab.measure import machine
+from llamalab.profiles import to_json as profiles_to_json
 from llamalab.records import Record, from_json, to_json
+from llamalab.report import render_profiles
 from tests.report.sample import sample_record
+from tests.report.sample_profile import sample_profile
 
-CSVS = {"passes", "ops", "memory", "kv", "attention", "roofs", "devices", "next"}
+PROFILE_CSVS = {"layers", "timeline", "kernels", "telemetry", "observers"}
+CSVS = {"passes", "ops", "memory", "kv", "attention", "roofs", "devices", "next"} | PROFILE_CSVS
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +212,40 @@ def test_interrupt_while_writing_leaves_whole_files_only(
     assert main(["report", "--device", "cpu"]) == 130
     assert sorted(path.name for path in Path("reports").iterdir()) == sorted(done)
     assert "7b-cpu.html" not in done
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_profile_becomes_a_page_of_its_own(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = sample_profile(record)
+    kept = profiles_to_json([profile])
+    Path("p.json").write_text(kept)
+    assert main(["report", "--from", "p.json", "--out", "p.html"]) == 0
+    assert Path("p.html").read_text() == render_profiles([profile])
+    assert {path.name for path in Path().iterdir() if path.is_file()} == {
+        "p.json", "p.html", *(f"p.{name}.csv" for name in PROFILE_CSVS)
+    }  # fmt: skip
+    assert Path("p.json").read_text() == kept
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].startswith("7b, llamalab, prefill: feed_forward.w")
+    assert err.startswith("note: the page is p.html")
+    assert main(["report", "--from", "p.json"]) == 0
+    assert Path("reports/7b-profile-cpu.html").exists()
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_profile_that_is_none_is_refused(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    data = json.loads(profiles_to_json([sample_profile(record)]))
+    broken: list[tuple[Any, str]] = [
+        ([], "it has none"),
+        ([{"schema_version": 2}], "must have schema_version 1; got 2"),
+        ([{**data["profiles"][0], "phases": []}], "there is no phase"),
+        ([{**data["profiles"][0], "extra": 1}], "odd or missing: extra"),
+    ]
+    for profiles, words in broken:
+        Path("bad.json").write_text(json.dumps({"profiles": profiles}))
+        assert main(["report", "--from", "bad.json", "--out", "bad.html"]) == 2
+        assert words in capsys.readouterr().err
+    assert not Path("bad.html").exists()
 
 
 def test_record_of_a_model_file_holds_no_path(measured: list[dict[str, Any]], tmp_path: Path) -> None:

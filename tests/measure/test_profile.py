@@ -9,8 +9,8 @@ import torch
 from llamalab.analytic.ops import forward_ops
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.measure.profile import profile as profile_model
-from llamalab.measure.profile_data import Profile, to_json
-from llamalab.measure.profile_rows import missing_time, throttle_reasons
+from llamalab.measure.profile_rows import in_depth, missing_time, ops_and_outside, throttle_reasons
+from llamalab.profiles import Profile, from_json, to_json
 from llamalab.records import Telemetry
 from tests.model.hf_reference import hf_model
 from tests.model.shrunk import ARCHES, small_model
@@ -76,15 +76,41 @@ def test_what_does_not_add_up_is_named() -> None:
 
 def test_throttling_is_told_and_not_guessed() -> None:
     calm, hot = Telemetry(throttle_reasons=[]), Telemetry(throttle_reasons=["hardware slowdown"])
-    assert throttle_reasons(calm, hot) == ["hardware slowdown"]
+    assert throttle_reasons(calm, hot, calm) == ["hardware slowdown"]
     assert throttle_reasons(calm, calm) == []
     assert throttle_reasons(Telemetry(), hot) is None
 
 
-def test_it_becomes_json(profile: Profile) -> None:
-    data = json.loads(to_json(profile))
-    assert data["schema_version"] == 1
-    assert data["phases"][0]["ops"][2]["name"] == "layers.*.attention.wq"
+@pytest.mark.parametrize("phase", PHASES)
+def test_blocks_have_their_own_times(profile: Profile, phase: str) -> None:
+    for op in profile.phase(phase).ops:
+        assert len(op.layers_s) == (2 if "*" in op.name else 0)
+        assert all(seconds > 0 for seconds in op.layers_s)
+        if op.layers_s:  # a mean of medians beside a median of means: of the same samples
+            assert min(op.samples_s) / 4 < sum(op.layers_s) / 2 < 4 * max(op.samples_s)
+
+
+def test_passes_become_rows_and_depth() -> None:
+    passes = [
+        {"tok_embeddings": 1.0, "layers.0.ffn_norm": 2.0, "setup": 0.5, "layers.1.ffn_norm": 4.0},
+        {"tok_embeddings": 1.0, "layers.0.ffn_norm": 3.0, "setup": 0.5, "layers.1.ffn_norm": 7.0},
+    ]
+    assert in_depth(passes) == {"layers.*.ffn_norm": [2.5, 5.5]}
+    ops, outside = ops_and_outside(passes, 2)
+    assert ops == {"tok_embeddings": ([1.0, 1.0], 1), "layers.*.ffn_norm": ([3.0, 5.0], 2)}
+    assert outside == [0.5, 0.5]
+
+
+def test_the_state_is_read_before_during_and_after(profile: Profile) -> None:
+    for found in profile.phases:
+        assert found.during is not None
+        assert found.before.missing.keys() == found.during.missing.keys() == found.after.missing.keys()
+
+
+def test_it_becomes_json_and_comes_back(profile: Profile) -> None:
+    text = to_json([profile, profile])
+    assert json.loads(text)["profiles"][0]["phases"][0]["ops"][2]["name"] == "layers.*.attention.wq"
+    assert from_json(text) == [profile, profile]
 
 
 def test_the_model_is_left_as_it_was() -> None:

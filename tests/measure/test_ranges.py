@@ -36,7 +36,7 @@ def test_the_profiler_sees_the_ranges_under_these_names() -> None:
         ranges.start()
         model(some_tokens(2, 5))
         ranges.stop()
-    seen = [event.name() for event in profiler.profiler.kineto_results.events()]
+    seen = [event.name() for event in profiler.kineto_results.events()]
     assert {span.name for span in ranges.spans} <= set(seen)
 
 

@@ -11,6 +11,7 @@ from llamalab.analytic.params import parameter_count
 from llamalab.compare import part_of
 from llamalab.presets import resolve_model
 from llamalab.records import AttentionPoint, Environment, Measurement, Memory, Pass, Record, Roof, Telemetry
+from tests.report.sample_profile import sample_phase
 
 GEMM, STREAM, COPY, ATTENTION, LAUNCH = 1.62e12, 25.1e9, 18.4e9, 0.41e12, 4.2e-6
 
@@ -31,6 +32,7 @@ def sample_record(
         "environment": environment(),
         "roofs": roofs(dtype),
         "passes": passes,
+        "profile": [sample_phase(one, arch) for one in passes],
         "attention": _attention(noise, arch, dtype),
         "parameters_measured": parameter_count(arch),
         "kv_bytes_measured": kv_bytes(arch, seq=513, dtype=dtype),

@@ -3,11 +3,15 @@
 import html as entities
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from llamalab.records import Record
+from llamalab.report import render_profiles
 from tests.report.conftest import AXE, DARK, LIGHT, Browser, console
+from tests.report.sample_profile import sample_profile
 
 pytestmark = pytest.mark.browser
 
@@ -33,7 +37,7 @@ def page(tmp_path: Path, html: str) -> Path:
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_opens_without_network_and_without_a_word_on_the_console(page: Path, browse: Browser, theme: str) -> None:
     finished = browse(page, theme, "--dump-dom")
-    assert finished.stdout.count('role="img"') == 8
+    assert finished.stdout.count('role="img"') == 11
     assert finished.stdout.rstrip().endswith("</html>")
     assert console(finished) == []
 
@@ -78,6 +82,18 @@ def test_axe_finds_no_violation(page: Path, tmp_path: Path, browse: Browser, the
     result = _axe(page.read_text(encoding="utf-8"), tmp_path, browse, theme)
     assert result.get("violations") == [], result
     assert result["rules"] > 20
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_axe_finds_no_violation_in_a_page_of_profiles(
+    record: Record, tmp_path: Path, browse: Browser, theme: str
+) -> None:
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed: npm install --no-save --prefix tests/report axe-core")
+    profile = sample_profile(record)
+    html = render_profiles([profile, replace(profile, kind="transformers")])
+    result = _axe(html, tmp_path, browse, theme)
+    assert result.get("violations") == [], result
 
 
 def test_axe_would_find_one(page: Path, tmp_path: Path, browse: Browser) -> None:

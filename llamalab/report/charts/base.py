@@ -94,9 +94,18 @@ def time_axis(axes: Axes) -> None:
 
 def byte_axis(axes: Axes, largest: float) -> None:
     """A linear axis from 0 to `largest` bytes, ticks at powers of two."""
-    axes.xaxis.set_major_locator(MultipleLocator(2.0 ** ceil(log2(max(largest, 4.0) / 5))))
+    axes.xaxis.set_major_locator(MultipleLocator(byte_step(largest)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_bytes(value)))
     axes.set_xlim(0, largest)
+
+
+def byte_step(largest: float) -> float:
+    """The distance of ticks on an axis that reaches `largest` bytes: a power of two.
+
+    >>> byte_step(24 * 2**30) == 8 * 2**30
+    True
+    """
+    return float(2.0 ** ceil(log2(max(largest, 4.0) / 5)))
 
 
 def seconds(value: float) -> str:

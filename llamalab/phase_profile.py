@@ -1,17 +1,26 @@
-"""What a profile of a model leaves behind: plain data, for the command, the report and JSON.
+"""What is known of one phase that was profiled: time, kernels, memory and the device's state, as plain data.
 
 Times are seconds of one occurrence unless they are called total. What is not known is None; `missing`
 and `reason` say why. B batch.
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
-from typing import Any
 
-from llamalab.records import Environment, Roof, Telemetry
 
-SCHEMA_VERSION = 1
+@dataclass(frozen=True, kw_only=True)
+class Telemetry:
+    """The device's state at one moment; null where the system does not tell, with the reason.
+
+    `load_average` is the 1-minute load of the host; `throttle_reasons` is empty when none holds.
+    """
+
+    clock_hz: int | None = None
+    memory_clock_hz: int | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    throttle_reasons: list[str] | None = None
+    load_average: float | None = None
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +30,8 @@ class OpProfile:
     `calls` in the blocks that ran, `count` in the whole model; `total_s` is time_s x count and `share` is
     of the pass. `device_s` is the time in kernels, `gap_s` the rest of time_s: launches, Python, waiting.
     `flops` are causal matrix FLOPs, `bytes` the analytic traffic. `roof_fraction` is bound over time.
+    `layers_s` has the median of each block that ran, none where the operation is in no block; samples are
+    empty in a record of llamalab report, whose passes have them.
     """
 
     name: str
@@ -40,12 +51,13 @@ class OpProfile:
     error: float | None
     kernels: list[str]
     samples_s: list[float]
+    layers_s: list[float] = field(default_factory=list)
     reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryMoment:
-    """The most that was alive while one operation ran, by category, above weights and cache."""
+    """The most that was alive while one operation ran, by category, above what was held before the pass."""
 
     op: str
     kv_bytes: int
@@ -80,7 +92,10 @@ class StepMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryProfile:
-    """Memory of one pass over time. `peak_bytes` is above weights and cache, and is `at_peak` added up."""
+    """Memory of one pass over time. `peak_bytes` is above weights and cache, and is `at_peak` added up.
+
+    `timeline` leaves out the moments of a block that holds, operation by operation, what the one before it held.
+    """
 
     method: str
     weight_bytes: int
@@ -91,6 +106,11 @@ class MemoryProfile:
     at_peak: list[Holding]
     steps: list[StepMemory]
     reason: str | None = None
+
+    @property
+    def predicted_peak_bytes(self) -> int | None:
+        """The largest step's prediction; None where no step has one."""
+        return max((step.predicted_bytes for step in self.steps if step.predicted_bytes is not None), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +149,7 @@ class PhaseProfile:
 
     `outside_s` lies between the operations: work of no row of the cost table, named by `outside`.
     `closure` is (named + outside) / wall - 1; beyond 5 % `missing` says what is the matter.
+    `before`, `during` (while a pass ran) and `after` are the device's states.
     """
 
     phase: str
@@ -153,34 +174,29 @@ class PhaseProfile:
     throttled: list[str] | None
     energy: Energy
     usage: Usage
+    during: Telemetry | None = None
 
     @property
     def tokens_per_s(self) -> float:
         """Tokens of the pass over its wall time, for what ran."""
         return self.batch * self.new_tokens / self.wall_s
 
+    @property
+    def states(self) -> list[tuple[str, Telemetry]]:
+        """The moments at which the device was looked at, in order, with its state."""
+        moments = (("before", self.before), ("during", self.during), ("after", self.after))
+        return [(moment, state) for moment, state in moments if state is not None]
 
-@dataclass(frozen=True, kw_only=True)
-class Profile:
-    """A profiled model. `kind` is llamalab or transformers."""
-
-    kind: str
-    model: str
-    arch: dict[str, Any]
-    dtype: str
-    attention: str
-    algorithm: str
-    environment: Environment
-    roofs: list[Roof]
-    phases: list[PhaseProfile]
-    notes: list[str] = field(default_factory=list)
-    schema_version: int = SCHEMA_VERSION
-
-    def phase(self, name: str) -> PhaseProfile:
-        """The phase of that name."""
-        return next(one for one in self.phases if one.phase == name)
-
-
-def to_json(profile: Profile) -> str:
-    """The profile as indented JSON."""
-    return json.dumps(dataclasses.asdict(profile), indent=1, allow_nan=False) + "\n"
+    @property
+    def fault(self) -> str | None:
+        """The first thing that nothing could be computed from; None where it is sound."""
+        if min(self.wall_s, self.batch, self.new_tokens) <= 0:
+            return "has no time or no tokens"
+        if not 1 <= self.layers_measured <= self.layers_total:
+            return f"ran {self.layers_measured} of {self.layers_total} blocks"
+        times = [self.named_s, self.outside_s, *self.wall_samples_s]
+        for op in self.ops:
+            if op.layers_s and len(op.layers_s) != self.layers_measured:
+                return f"has {len(op.layers_s)} blocks of {op.name} where {self.layers_measured} ran"
+            times += [op.time_s, op.total_s, op.device_s or 0.0, *op.layers_s]
+        return "has a negative time" if min(times) < 0 else None

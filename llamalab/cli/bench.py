@@ -1,0 +1,148 @@
+"""`llamalab bench`: how fast are prompts and generation here, over depth and batch, and should they be faster?"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llamalab.cli.arguments import add_choice, add_count, count, one_of
+from llamalab.cli.bench_output import FORMS, Rows
+from llamalab.cli.report import DEVICES, DTYPES, Progress, model_name
+from llamalab.cli.runs import parse_counts
+from llamalab.errors import InputError, UnavailableError
+from llamalab.files import check_target
+from llamalab.presets import resolve_model
+
+if TYPE_CHECKING:
+    from llamalab.measure.bench_rows import BenchRow, Case
+
+SUMMARY = "tokens per second of prompts and generation over depth and batch, as llama-bench measures them"
+EXAMPLES = (
+    "llamalab bench --model 7b -p 512,2048 -n 128 -d 0,4096 -b 1,4,16",
+    "llamalab bench --model 70b --tie-blocks 2 -p 0 -n 64 --pg 512,128 -o md",
+    "llamalab bench --model tiny -r 10 -o jsonl --out tiny.jsonl",
+)
+COMPILED = ("none", "block")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab bench`."""
+    about = "presets (see llamalab models) or a params.json or config.json, with commas (default: 7b)"
+    parser.add_argument("--model", "-m", default="7b", help=about)
+    for option, long, default, about in (
+        ("-p", "--prompt", [512], "prompt tokens to process; 0 for no such test (default: 512)"),
+        ("-n", "--generate", [128], "tokens to generate one at a time; 0 for no such test (default: 128)"),
+        ("-d", "--depth", [0], "tokens in the cache before (default: 0)"),
+    ):
+        parser.add_argument(option, long, type=sizes(option), default=default, metavar="N", help=about)
+    parser.add_argument("-b", "--batch", type=sizes("-b"), default=[1], metavar="N", help="sequences (default: 1)")
+    parser.add_argument(
+        "--pg", type=pair, action="append", default=[], metavar="P,N",
+        help="a test of a prompt and the generation after it; can be given again",
+    )  # fmt: skip
+    about = "repetitions of each test, after a warm-up (default: 5)"
+    parser.add_argument("-r", "--repetitions", type=count("-r"), default=5, metavar="N", help=about)
+    add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
+    add_choice(parser, "--dtype", DTYPES, "bf16", "of weights, activations and cache")
+    parser.add_argument("--attention", default="sdpa", help="the attention backend (default: sdpa)")
+    add_choice(parser, "--compile", COMPILED, "none", "compile each block; the warm-up then holds the compilation")
+    parser.add_argument(
+        "--tie-blocks", type=tie, default="auto", metavar="auto|K|off",
+        help="run all layers over K distinct blocks; auto does so if the model does not fit (default: auto)",
+    )  # fmt: skip
+    add_count(parser, "--threads", "threads of the CPU (default: PyTorch's)")
+    parser.add_argument(
+        "-o", "--format", type=one_of("-o", FORMS), default="table", metavar="|".join(FORMS),
+        help="csv, jsonl and md come row by row, table and json at the end (default: table)",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the rows to a file, whole after every row")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and print or write each row as it is done; what was done before a Ctrl-C stays."""
+    if args.out is not None:
+        check_target(args.out)
+    rows = Rows(args.format, args.out)
+    with Progress() as progress:
+        try:
+            for row in _measured(args, progress):
+                rows.add(row)
+        finally:
+            rows.finish()
+    return 0 if any(row.passes_s for row in rows.rows) else UnavailableError.exit_code
+
+
+def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":
+    models = [(model_name(name), resolve_model(name)[1]) for name in map(str.strip, args.model.split(","))]
+    cases = _cases(args)
+    from llamalab.measure.bench import measure_bench
+
+    # Every generator checks what it was asked when it is made: a mistake must not show after an hour.
+    benches = [
+        measure_bench(
+            name, arch, cases, device=args.device, dtype=args.dtype, attention=args.attention, compiled=args.compile,
+            tie_blocks=args.tie_blocks, threads=args.threads, repetitions=args.repetitions,
+            progress=_part(progress, index, len(models)),
+        )
+        for index, (name, arch) in enumerate(models)
+    ]  # fmt: skip
+    for bench in benches:
+        yield from bench
+
+
+def _part(progress: Progress, index: int, models: int) -> Callable[[str, float], None]:
+    """The share of the progress that belongs to one of the models."""
+    return lambda label, done: progress(label, (index + done) / models)
+
+
+def _cases(args: argparse.Namespace) -> "list[Case]":
+    from llamalab.measure.bench_rows import grid
+
+    prompts, generates = ([size for size in given if size] for given in (args.prompt, args.generate))
+    cases = grid(prompts, generates, args.pg, depths=args.depth, batches=args.batch)
+    if not cases:
+        raise InputError("a bench must have a test; -p and -n are 0 and there is no --pg; give one of them")
+    return cases
+
+
+def sizes(option: str) -> Callable[[str], list[int]]:
+    """An argparse type: counts as everywhere, 512 or 512,2048 or 512-4096*2, of which some may be 0.
+
+    >>> sizes("-d")("0,4k"), sizes("-p")("512-2048*2")
+    ([0, 4096], [512, 1024, 2048])
+    """
+
+    def read(text: str) -> list[int]:
+        try:
+            return [
+                size
+                for part in text.split(",")
+                for size in ([0] if part.strip() == "0" else parse_counts(part, option))
+            ]
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+def pair(text: str) -> tuple[int, int]:
+    """An argparse type: 512,128."""
+    try:
+        prompt, generate = parse_counts(text, "--pg")
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except ValueError:
+        message = f"--pg must be a prompt and a generation, as 512,128; got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
+    return prompt, generate
+
+
+def tie(text: str) -> int | str | None:
+    """An argparse type: auto, off (None) or a count of blocks.
+
+    >>> tie("auto"), tie("off"), tie("2")
+    ('auto', None, 2)
+    """
+    if text in ("auto", "off"):
+        return None if text == "off" else text
+    return count("--tie-blocks")(text)

@@ -1,0 +1,169 @@
+"""How are the rows of a bench shown? As a table, in llama-bench's Markdown, as CSV or as JSON.
+
+CSV, JSON lines and Markdown grow by a line per row and are printed as they grow; table and JSON are one
+piece and come at the end, after a Ctrl-C too. A file is written anew, in one piece, after every row.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamalab.cli.output import Answer, Column, Table, percent, render
+from llamalab.files import write_text
+from llamalab.units import format_bytes, format_seconds, format_si
+
+if TYPE_CHECKING:
+    from llamalab.measure.bench_rows import BenchRow, Percentiles
+
+STREAMED = ("csv", "jsonl", "md")
+FORMS = ("table", *STREAMED, "json")
+
+
+class Rows:
+    """Rows on their way to stdout or to a file."""
+
+    def __init__(self, form: str, out: Path | None) -> None:
+        self.rows: list[BenchRow] = []
+        self._form, self._out, self._printed = form, out, ""
+
+    def add(self, row: "BenchRow") -> None:
+        """Write the row, or keep it for the end."""
+        self.rows.append(row)
+        if self._out is not None:
+            write_text(self._out, rendered(self.rows, self._form) + "\n")
+        elif self._form in STREAMED:
+            self._print()
+
+    def finish(self) -> None:
+        """Print what could not be printed row by row."""
+        if self.rows and self._out is None and self._form not in STREAMED:
+            self._print()
+
+    def _print(self) -> None:
+        from tqdm import tqdm
+
+        text = rendered(self.rows, self._form) + "\n"
+        # Around the progress bar, if there is one.
+        tqdm.write(_printable(text.removeprefix(self._printed)), file=sys.stdout, end="")
+        sys.stdout.flush()
+        self._printed = text
+
+
+def rendered(rows: "list[BenchRow]", form: str) -> str:
+    """All rows in one of FORMS, without the last line's end."""
+    if form == "jsonl":
+        import json
+
+        return "\n".join(json.dumps(row.to_dict(), ensure_ascii=False, allow_nan=False) for row in rows)
+    if form == "json":
+        return render(Answer({"rows": [row.to_dict() for row in rows]}, (), ()), form)
+    if form == "csv":
+        return render(Answer({}, (), (Table((), [_flat(row) for row in rows]),)), form)
+    shown = [_shown(row) for row in rows]
+    if form == "md":
+        return render(Answer({}, (), (Table(_WIDE, shown),)), form)
+    return render(Answer({}, _lead(rows), (Table(_NARROW, shown),)), form)
+
+
+def _flat(row: "BenchRow") -> dict[str, Any]:
+    """The figures with lists as one cell; raw times are in JSON."""
+    return {key: "; ".join(value) if isinstance(value, list) else value for key, value in row.figures().items()}
+
+
+def _shown(row: "BenchRow") -> dict[str, Any]:
+    return row.figures() | {
+        "size": format_bytes(row.size_bytes),
+        "parameters": format_si(row.parameters, ""),
+        "rate": _rate(row),
+        "ttft": _latency(row.ttft),
+        "latency": _latency(row.token_latency),
+        "reached": _reached(row),
+        "fraction": _if_known(row.gemm_fraction or row.stream_fraction, percent),
+        "predicted": _if_known(row.predicted_tokens_per_s, _number),
+        "error": _if_known(row.predicted_error, lambda error: f"{100 * error:+.1f} %"),
+        "kernel": _if_known(row.kernel, lambda name: name.replace("aten::", "").lstrip("_")),
+        "warmup": _if_known(row.warmup_s, format_seconds),
+        "predicted_from": row.prediction_basis or row.prediction_reason,
+        "remark": _remark(row),
+    }
+
+
+def _rate(row: "BenchRow") -> str | None:
+    if row.tokens_per_s is None:
+        return None
+    deviation = row.tokens_per_s_deviation
+    return _number(row.tokens_per_s) + ("" if deviation is None else f" ± {_number(deviation)}")
+
+
+def _latency(found: "Percentiles | None") -> str | None:
+    """p50 / p90 / p99 in milliseconds."""
+    return None if found is None else " / ".join(_number(1e3 * seconds) for seconds in found) + " ms"
+
+
+def _reached(row: "BenchRow") -> str | None:
+    if row.flops_per_s is not None:
+        return format_si(row.flops_per_s, "FLOP/s")
+    return None if row.bytes_per_s is None else format_si(row.bytes_per_s, "B/s")
+
+
+def _remark(row: "BenchRow") -> str:
+    throttled = f"THROTTLED: {', '.join(row.throttle_reasons)}" if row.throttle_reasons else None
+    return "; ".join(one for one in (row.reason, throttled) if one)
+
+
+def _lead(rows: "list[BenchRow]") -> tuple[str, ...]:
+    """A line per model on what all its rows share."""
+    return tuple(dict.fromkeys(_shared(row) for row in rows))
+
+
+def _shared(row: "BenchRow") -> str:
+    basis = f"predicted from {row.prediction_basis}" if row.prediction_basis else row.prediction_reason
+    threads = f"{row.threads} thread{'s' if row.threads > 1 else ''}"
+    return (
+        f"{row.model}: {format_bytes(row.size_bytes)}, {format_si(row.parameters, 'parameters')}, {row.dtype} on "
+        f"{row.device} ({row.backend}, {threads}), attention {row.attention}, compiled: {row.compiled}; {basis}"
+    )
+
+
+def _if_known(value: Any, show: Callable[[Any], str]) -> str | None:
+    return None if value is None else show(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.2f}"
+
+
+def _printable(text: str) -> str:
+    """A terminal that cannot show ± gets a question mark, not a traceback."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+_RESULT = (
+    Column("blocks", "blocks"),
+    Column("batch", "batch"),
+    Column("test", "test"),
+    Column("rate", "t/s"),
+    Column("ttft", "TTFT p50 / p90 / p99"),
+    Column("latency", "token p50 / p90 / p99"),
+    Column("reached", "reached"),
+    Column("fraction", "of roof"),
+    Column("predicted", "predicted t/s"),
+    Column("error", "error"),
+    Column("warmup", "warm-up"),
+)
+_NARROW = (Column("model", "model"), *_RESULT, Column("remark", "remark"))
+_WIDE = (
+    Column("model", "model"),
+    Column("size", "size"),
+    Column("parameters", "params"),
+    Column("backend", "backend"),
+    Column("threads", "threads"),
+    Column("dtype", "dtype"),
+    Column("attention", "attention"),
+    Column("kernel", "kernel"),
+    *_RESULT,
+    Column("predicted_from", "predicted from"),
+    Column("remark", "remark"),
+)

@@ -1,0 +1,102 @@
+"""Where the time of a pass goes over the model's depth: a bar for every block that ran, stacked by operation."""
+
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from llamalab.analytic.ops import forward_ops
+from llamalab.arch import LlamaArch
+from llamalab.phase_profile import PhaseProfile
+from llamalab.profiles import Profile
+from llamalab.report.charts.base import INK, Plot, canvas, heading, legend, seconds
+from llamalab.report.theme import GROUPS, group_of
+from llamalab.units import format_si
+from llamalab.verdict import short
+
+MOST_BY_OP = 8  # blocks; with more of them a bar is split by group of operations alone
+BETWEEN = "between operations"
+HEAD = ("norm", "output")
+
+
+class Piece(NamedTuple):
+    """A part of one bar: where, what, its colour group (None: of no operation) and its seconds."""
+
+    bar: str
+    name: str
+    group: str | None
+    time_s: float
+
+
+def depth(profile: Profile) -> Plot:
+    """Stacked bars: what comes before the blocks, every block, the head."""
+    figure, panels = canvas(3.7, len(profile.phases), wspace=0.2)
+    figure.subplots_adjust(left=0.075, right=0.985, top=0.9, bottom=0.25)
+    tips: dict[str, str] = {}
+    for index, (axes, phase) in enumerate(zip(panels, profile.phases, strict=True)):
+        _bars(axes, pieces(profile, phase), f"{index}", tips)
+        heading(axes, f"{profile.kind}, {phase.phase}: {phase.layers_measured} of {phase.layers_total} blocks")
+        axes.set_xlabel("block", labelpad=3)
+    handles = [Patch(color=INK[group], label=label) for group, label in GROUPS.items()]
+    legend(figure, [*handles, Patch(color=INK["muted"], label=BETWEEN)], loc="lower left",
+           bbox_to_anchor=(0.075, 0.01), ncols=3, handlelength=0.9, handleheight=0.9)  # fmt: skip
+    return Plot(
+        figure,
+        "Time by operation over depth",
+        "A bar for the embedding, for every block that ran and for the head in each phase, split by operation.",
+        tips,
+    )
+
+
+def pieces(profile: Profile, phase: PhaseProfile) -> list[Piece]:
+    """The parts of all bars from the embedding to the head, those of one group together."""
+    table = forward_ops(
+        LlamaArch(**profile.arch), new_tokens=phase.new_tokens, context_tokens=phase.context_tokens,
+        attention=profile.algorithm,
+    )  # fmt: skip
+    kinds, found = {op.name: op.kind for op in table}, []
+    for op in phase.ops:
+        group = group_of(op.name, kinds.get(op.name, "attention"))  # a merged row is attention's
+        times = op.layers_s or [op.time_s]
+        bars = [f"{layer}" for layer in range(len(times))] if op.layers_s else ["head" if op.name in HEAD else "embed"]
+        by_op = len(op.layers_s) <= MOST_BY_OP
+        found += [
+            Piece(bar, short(op.name) if by_op else GROUPS[group], group, time_s)
+            for bar, time_s in zip(bars, times, strict=True)
+        ]
+    found.append(Piece("embed", phase.outside, None, phase.outside_s))
+    order = {"embed": -1, "head": phase.layers_measured}
+    places = [*GROUPS, None]
+    return sorted(_joined(found), key=lambda one: (order.get(one.bar) or int(one.bar), places.index(one.group)))
+
+
+def _joined(found: list[Piece]) -> list[Piece]:
+    """Pieces of one name in one bar, added up."""
+    sums: dict[tuple[str, str, str | None], float] = {}
+    for bar, name, group, time_s in found:
+        sums[bar, name, group] = sums.get((bar, name, group), 0.0) + time_s
+    return [Piece(bar, name, group, time_s) for (bar, name, group), time_s in sums.items()]
+
+
+def _bars(axes: Axes, parts: list[Piece], key: str, tips: dict[str, str]) -> None:
+    bars = list(dict.fromkeys(part.bar for part in parts))
+    heights = dict.fromkeys(bars, 0.0)
+    for number, part in enumerate(parts):
+        x = bars.index(part.bar)
+        axes.bar(x, part.time_s, bottom=heights[part.bar], width=0.74, color=INK[part.group or "muted"],
+                 edgecolor=INK["card"], linewidth=0.5)  # fmt: skip
+        axes.patches[-1].set_gid(f"d{key}-{number}")
+        where = part.bar if not part.bar.isdigit() else f"block {part.bar}"
+        tips[f"d{key}-{number}"] = f"{where}, {part.name}: {format_si(part.time_s, 's')}"
+        heights[part.bar] += part.time_s
+    step = max(1, len(bars) // 12)
+    shown = [place for place, bar in enumerate(bars) if not bar.isdigit() or int(bar) % step == 0]
+    if len(bars) > 2 and step > 1 and shown[-1] - shown[-2] < 2:
+        del shown[-2]  # its number would run into "head"
+    axes.set_xticks(shown, [bars[place] for place in shown])
+    axes.set_xlim(-0.6, len(bars) - 0.4)
+    axes.set_ylim(0, 1.08 * max(heights.values()))
+    axes.grid(axis="x", visible=False)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))

@@ -1,0 +1,153 @@
+"""The verb `bench`: its forms, what a Ctrl-C leaves, and its refusals; times are not looked at."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from llamalab.cli import bench as verb
+from llamalab.cli import main
+from llamalab.cli.arguments import Parser
+from llamalab.measure import bench
+from tests.cli.calls import Capture, loaded, printed, refused
+from tests.report.sample import sample_record
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "bench.md"
+SMALL = ["bench", "--model", "stories260k", "--device", "cpu", "-r", "2", "--threads", "1"]
+TESTS = ["-p", "6,4", "-n", "3", "--pg", "5,2", "-d", "0,7", "-b", "1,2"]
+NAMES = ["pp6", "pp4", "tg3", "pp5+tg2"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "measure_reference", lambda *a, **k: sample_record())
+
+
+def test_json_has_a_row_for_every_combination_with_its_raw_times(capsys: Capture) -> None:
+    rows = loaded(capsys, *SMALL, *TESTS)["rows"]
+    assert [(row["test"], row["batch"]) for row in rows] == [
+        (name + depth, batch) for depth in ("", " @ d7") for batch in (1, 2) for name in NAMES
+    ]
+    assert all(len(row["passes_s"]) == row["repetitions"] == 2 and row["tokens_per_s"] > 0 for row in rows)
+    assert {(row["model"], row["threads"], row["dtype"], row["blocks"]) for row in rows} == {
+        ("stories260k", 1, "bf16", "5 blocks")
+    }
+
+
+def test_json_lines_csv_and_markdown_have_a_line_per_row(capsys: Capture) -> None:
+    lines = [json.loads(line) for line in printed(capsys, *SMALL, "-p", "6", "-n", "3", "-o", "jsonl").splitlines()]
+    assert [line["test"] for line in lines] == ["pp6", "tg3"]
+    table = list(csv.DictReader(io.StringIO(printed(capsys, *SMALL, "-p", "6", "-n", "3", "-o", "csv"))))
+    assert [row["test"] for row in table] == ["pp6", "tg3"]
+    assert set(table[0]) == set(lines[0]) - {"passes_s"}
+    head, rule, *rows = printed(capsys, *SMALL, "-p", "6", "-n", "3", "-o", "md").splitlines()
+    assert head.startswith("| model | size | params | backend | threads | ")
+    assert set(rule) <= set("|-: ")
+    assert [row.split(" | ")[10] for row in rows] == ["pp6", "tg3"]
+    assert len({line.count(" | ") for line in (head, *rows)}) == 1
+
+
+def test_table_says_once_what_all_rows_share(capsys: Capture) -> None:
+    text = printed(capsys, *SMALL, "-p", "6", "-n", "3", "--tie-blocks", "2")
+    assert text.startswith("stories260k: 507.88 KiB, 260.03 kparameters, bf16 on ")
+    assert text.count("predicted from roofs alone") == 1
+    assert text.count("tied 2 of 5 blocks") == 2
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "md", "json", "table"])
+@pytest.mark.parametrize("to_file", [False, True])
+def test_ctrl_c_keeps_what_is_done_whole(
+    form: str, to_file: bool, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, path = bench._measure, tmp_path / "rows"
+
+    def interrupted(one: bench.Bench, model: object, case: bench.Case, tell: object) -> bench.Timed:
+        if case.generate:
+            raise KeyboardInterrupt
+        return measure(one, model, case, tell)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bench, "_measure", interrupted)
+    out = ["--out", str(path)] if to_file else []
+    assert main([*SMALL, "-p", "6,4", "-n", "3", "-o", form, *out]) == 130
+    captured = capsys.readouterr()
+    assert captured.err.endswith("llamalab: interrupted\n")
+    text = path.read_text(encoding="utf-8") if to_file else captured.out
+    assert text.endswith("\n")
+    assert "pp6" in text
+    assert "pp4" in text
+    assert "tg3" not in text
+    if form == "json":
+        assert len(json.loads(text)["rows"]) == 2
+    assert not to_file or (captured.out == "" and [one.name for one in tmp_path.iterdir()] == ["rows"])
+
+
+def test_rows_are_printed_as_they_are_done(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure, seen = bench._measure, []
+
+    def looked(one: bench.Bench, model: object, case: bench.Case, tell: object) -> bench.Timed:
+        seen.append(capsys.readouterr().out.count("\n"))
+        return measure(one, model, case, tell)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bench, "_measure", looked)
+    assert main([*SMALL, "-p", "6,4", "-n", "3", "-o", "md"]) == 0
+    assert seen == [0, 3, 1]
+
+
+def test_what_cannot_run_is_a_row_and_nothing_that_ran_ends_with_3(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "available_bytes", lambda place: 1000)
+    assert main([*SMALL, "-o", "jsonl"]) == 3
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["tokens_per_s"] for row in rows] == [None, None]
+    assert all("must fit into 90% of the free memory, 1000 B" in row["reason"] for row in rows)
+    assert main(SMALL) == 3
+    assert "must fit into 90%" in capsys.readouterr().out
+
+
+def test_several_models_come_one_after_the_other(capsys: Capture) -> None:
+    rows = loaded(capsys, *SMALL, "-m", "stories260k,tiny", "-p", "0", "-n", "2")["rows"]
+    assert [(row["model"], row["test"]) for row in rows] == [("stories260k", "tg2"), ("tiny", "tg2")]
+
+
+def test_without_a_terminal_every_step_is_a_line_on_stderr(capsys: Capture) -> None:
+    assert main([*SMALL, "-p", "6", "-n", "0"]) == 0
+    assert "pp6, batch 1: repetition 2 of 2\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-p", "0", "-n", "0"], "a bench must have a test; -p and -n are 0 and there is no --pg"),
+        (["-p", "many"], "-p must be a whole number of at least 1; got 'many'"),
+        (["-b", "0"], "a test must have a prompt or tokens to generate, at depth 0 or more and batch 1 or more"),
+        (["--pg", "512"], "--pg must be a prompt and a generation, as 512,128; got '512'"),
+        (["--pg", "512,x"], "--pg must be a whole number of at least 1; got 'x'"),
+        (["-r", "0"], "-r must be between 1"),
+        (["-o", "sql"], "-o must be one of table, csv, jsonl, md, json; got 'sql'"),
+        (["--tie-blocks", "6"], "tie_blocks must be auto or 1 to the model's 5 blocks; got 6"),
+        (["--tie-blocks", "on"], "--tie-blocks must be a whole number of at least 1; got 'on'"),
+        (["--compile", "all"], "--compile must be one of none, block"),
+        (["--attention", "flesh"], "did you mean flash"),
+        (["--model", "stories260k,8b"], "model must be one of"),
+    ],
+)
+def test_a_mistake_is_one_sentence_before_any_work(options: list[str], said: str, capsys: Capture) -> None:
+    assert said in refused(capsys, *SMALL, *options)
+
+
+def test_a_file_that_cannot_be_written_is_said_before_any_work(capsys: Capture, tmp_path: Path) -> None:
+    assert "the output must be a file" in refused(capsys, *SMALL, "--out", str(tmp_path))
+
+
+def test_the_page_shows_a_command_that_can_be_given_and_the_columns_of_today(capsys: Capture) -> None:
+    (command,) = re.findall(r"^\$ llamalab (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    shown = next(line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("model "))
+    parser = Parser("llamalab bench", verb.SUMMARY, verb.EXAMPLES)
+    verb.configure(parser)
+    assert parser.parse_args(command.split()[1:]).tie_blocks == 3
+    heads = [line for line in printed(capsys, *SMALL, "-p", "6").splitlines() if line.startswith("model ")]
+    assert [line.split() for line in heads] == [shown.split()]
