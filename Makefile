@@ -10,17 +10,21 @@ FULL   ?=
 # Where to get torch from, if not the default index: PyTorch publishes smaller CPU-only builds on an index of its own.
 TORCH_INDEX ?=
 TRACES ?= traces
+BASE   ?= auto
+QUICK  ?=
+RUNS   ?=
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report test lint bench accuracy tensorboard clean
+.PHONY: help setup report test lint bench bench-compare bench-ab accuracy tensorboard clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: MODEL=7b|13b|70b|tiny|PATH.json  DEVICE=auto|cpu|cuda  OUT=path.html  FULL=1"
+	@echo "             BASE=revision of bench-ab  QUICK=1  RUNS='0003 0007' of bench-compare"
 
 setup: $(STAMP) ## make the virtual environment
 
@@ -46,8 +50,19 @@ lint: $(STAMP) ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Sets in one order, one thread, and a C library that keeps the memory it was given back.
+BENCH_ENV := PYTHONHASHSEED=0 OMP_NUM_THREADS=1 \
+  MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456
+
 bench: $(STAMP) ## run the benchmarks and keep their times
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-autosave
+	$(BENCH_ENV) $(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-disable-gc \
+	  --benchmark-columns=median,iqr,min,rounds --benchmark-sort=fullname --benchmark-autosave
+
+bench-compare: $(STAMP) ## show how the last two runs of make bench differ
+	@$(BIN)/python -m tests.benchmarks.gate.stored $(RUNS)
+
+bench-ab: $(STAMP) ## time this tree against BASE; fails where it is slower
+	@$(BIN)/python -m tests.benchmarks.gate.ab --base '$(BASE)' $(if $(QUICK),--quick)
 
 accuracy: $(STAMP) ## score the predictions and write docs/accuracy.md
 	$(BIN)/python -m experiments.accuracy

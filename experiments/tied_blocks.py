@@ -1,6 +1,6 @@
 """QUESTION: is a model that runs its full depth over a few distinct blocks as fast as one with blocks of its own?
 
-    python -m experiments.tied_blocks [--rounds N] [--threads N] [--out PATH.json]
+    python -m experiments.tied_blocks [--device cpu|cuda] [--rounds N] [--threads N] [--out PATH.json]
 
 Six blocks of 7B's size in bf16, with blocks of their own, over 2, and over as many as `--tie-blocks auto` takes
 on this machine. FLOPs and analytic bytes are the same; what could differ is how many of the bytes a cache
@@ -19,8 +19,8 @@ from llamalab.arch import LlamaArch
 from llamalab.measure.bench_passes import filled_cache
 from llamalab.measure.bench_rows import Case
 from llamalab.measure.blocks import TIED_ERROR, Depth, bytes_of_block, choose_tied
-from llamalab.measure.clock import CpuClock
-from llamalab.measure.machine import cache_bytes
+from llamalab.measure.clock import clock_for
+from llamalab.measure.machine import cache_bytes, resolve_device
 from llamalab.measure.subject import tokens_of
 from llamalab.measure.timer import Plan, Work, paired_ratio, time_variants
 from llamalab.model import build
@@ -35,42 +35,43 @@ CASES = {"prefill": Case(64, 0), "decode": Case(0, 1, depth=256)}
 UNTIED, AGAIN = "untied", "untied again"
 
 
-def depths(arch: LlamaArch) -> list[Depth]:
+def depths(arch: LlamaArch, place: torch.device = CPU) -> list[Depth]:
     """Over 2 blocks, and over those that are taken where one byte of memory is missing."""
-    chosen = choose_tied(arch, DTYPE, room_bytes=weight_bytes(arch, DTYPE) - 1, cache_bytes=cache_bytes(CPU))
+    chosen = choose_tied(arch, DTYPE, room_bytes=weight_bytes(arch, DTYPE) - 1, cache_bytes=cache_bytes(place))
     return [Depth(arch, distinct) for distinct in sorted({2, chosen.distinct})]
 
 
-def predict(arch: LlamaArch) -> list[dict[str, Any]]:
+def predict(arch: LlamaArch, place: torch.device = CPU) -> list[dict[str, Any]]:
     """Ratios lie between 1 and what a cache that knew the future would leave of the blocks' bytes."""
-    block_bytes, cached_bytes = bytes_of_block(arch, DTYPE), cache_bytes(CPU)
+    block_bytes, cached_bytes = bytes_of_block(arch, DTYPE), cache_bytes(place)
     return [
         {"blocks": depth.label, "least_ratio": round(1 - min(1.0, cached_bytes / (depth.distinct * block_bytes)), 4)}
-        for depth in depths(arch)
+        for depth in depths(arch, place)
     ]
 
 
-def measure(arch: LlamaArch, plans: dict[str, Plan]) -> list[dict[str, Any]]:
+def measure(arch: LlamaArch, plans: dict[str, Plan], place: torch.device = CPU) -> list[dict[str, Any]]:
     """Seconds of all variants in the same rounds, and their ratios to the untied model."""
-    models = {UNTIED: build(arch, dtype=DTYPE).eval()}
-    models |= {depth.label: build(arch, dtype=DTYPE, tie_blocks=depth.distinct).eval() for depth in depths(arch)}
+    models = {UNTIED: build(arch, dtype=DTYPE, device=place).eval()}
+    for depth in depths(arch, place):
+        models[depth.label] = build(arch, dtype=DTYPE, device=place, tie_blocks=depth.distinct).eval()
     models[AGAIN] = models[UNTIED]
     found = []
     with torch.inference_mode():
         for phase, case in CASES.items():
-            works = {name: _work(model, case) for name, model in models.items()}
-            samples = time_variants(works, CpuClock(), plans[phase])
+            works = {name: _work(model, case, place) for name, model in models.items()}
+            samples = time_variants(works, clock_for(place), plans[phase])
             ratios = {name: _ratio(samples[name], samples[UNTIED]) for name in models if name != UNTIED}
             rounds, seconds = len(samples[UNTIED]), median(samples[UNTIED])
             found.append({"phase": phase, **case._asdict(), "rounds": rounds, "untied_s": seconds, "ratios": ratios})
     return found
 
 
-def _work(model: Any, case: Case) -> Work:
+def _work(model: Any, case: Case, place: torch.device) -> Work:
     """The passes of a case; all models have a cache of their own."""
-    cache = filled_cache(model.arch, case, DTYPE, CPU)
+    cache = filled_cache(model.arch, case, DTYPE, place)
     new, _ = case.passes[0]
-    tokens_BT = tokens_of(model.arch, case.batch, new, CPU)
+    tokens_BT = tokens_of(model.arch, case.batch, new, place)
 
     def run() -> None:
         cache.rewind(case.depth)
@@ -101,16 +102,18 @@ def conclude(found: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--rounds", type=int, default=105, help="of decode; a fifth of them of prefill (default: 105)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    predicted = predict(ARCH)
+    place = resolve_device(args.device)
+    predicted = predict(ARCH, place)
     rounds = {"prefill": max(2, args.rounds // 5), "decode": max(2, args.rounds)}
-    measured = measure(ARCH, {phase: Plan(0.0, count, count) for phase, count in rounds.items()})
+    measured = measure(ARCH, {phase: Plan(0.0, count, count) for phase, count in rounds.items()}, place)
     answers.finish(
-        __doc__, "tied_blocks", args.out, conclude(measured), arch=ARCH._asdict(), dtype=DTYPE, threads=args.threads,
-        predicted=predicted, measured=measured,
+        __doc__, "tied_blocks", args.out, conclude(measured), device=args.device, arch=ARCH._asdict(), dtype=DTYPE,
+        threads=args.threads, predicted=predicted, measured=measured,
     )  # fmt: skip
 
 

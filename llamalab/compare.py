@@ -11,7 +11,7 @@ from functools import cached_property
 from statistics import median
 from typing import NamedTuple
 
-from llamalab.analytic.activations import Live, attention_bytes, peak_activation_bytes
+from llamalab.analytic.activations import Live, attention_bytes, memory_of, peak_activation_bytes
 from llamalab.analytic.attention import AttentionShape, flash_step, naive_steps
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.memory import room_in
@@ -185,7 +185,7 @@ class Phase:
             context_tokens=run.context_tokens,
             batch=run.batch,
             dtype=run.dtype,
-            attention=run.algorithm,
+            attention=memory_of(run.attention, run.algorithm),
         )
 
     def _row(self, op: Op, measurement: Measurement | None) -> Row:
@@ -270,7 +270,8 @@ class Comparison:
     @cached_property
     def attention(self) -> tuple[AttentionRow, ...]:
         """The attention backends beside their predictions."""
-        return tuple(_attention_row(self.basis, point) for point in self.record.attention)
+        backend = self.record.passes[0].attention if self.record.passes else ""
+        return tuple(_attention_row(self.basis, point, backend) for point in self.record.attention)
 
     def fits(self, seq: int) -> int:
         """The largest batch of `seq` tokens whose cache fits beside the weights; 0 where they do not fit."""
@@ -297,7 +298,8 @@ def part_of(name: str) -> str:
     return "embedding" if name == "tok_embeddings" else "head"
 
 
-def _attention_row(basis: Basis, point: AttentionPoint) -> AttentionRow:
+def _attention_row(basis: Basis, point: AttentionPoint, backend: str) -> AttentionRow:
+    """`backend` is the one whose rate the basis knows."""
     shape = AttentionShape(
         point.batch, point.new_tokens, point.context_tokens, point.n_heads, point.n_kv_heads, point.head_dim,
         point.dtype, point.dtype,
@@ -313,4 +315,7 @@ def _attention_row(basis: Basis, point: AttentionPoint) -> AttentionRow:
             reason = prediction
         else:
             total += prediction.time_s
-    return AttentionRow(point, None if reason else total, attention_bytes(shape, point.algorithm), reason)
+    if point.algorithm == "flash" and point.backend != backend:
+        reason = f"the roof of attention is that of {backend}, which the model runs"
+    held = attention_bytes(shape, memory_of(point.backend, point.algorithm))
+    return AttentionRow(point, None if reason else total, held, reason)

@@ -11,7 +11,7 @@ Scratch inside a fused kernel (tens of KiB per thread) is not counted.
 
 from typing import NamedTuple
 
-from llamalab.analytic.attention import AttentionShape
+from llamalab.analytic.attention import QUERY_CHUNK, AttentionShape
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
@@ -83,17 +83,35 @@ def peak_activation_bytes(
     return max(steps, key=lambda step: step.bytes)
 
 
-def attention_bytes(shape: AttentionShape, algorithm: str) -> int:
+def memory_of(backend: str, algorithm: str) -> str:
+    """By which way of attention_bytes a backend of that algorithm holds memory.
+
+    >>> memory_of("sdpa", "flash"), memory_of("chunked", "flash")
+    ('flash', 'chunked')
+    """
+    return backend if backend == "chunked" else algorithm
+
+
+def attention_bytes(shape: AttentionShape, way: str) -> int:
     """What one attention call holds above Q, K and V.
 
     Naive: the scores and the pattern, or the pattern and the output where that is more.
     Flash: the output, and one fp32 running sum per query and head.
+    Chunked: naive's for the last 128 queries beside the output of all others, or the output twice, while it is put
+    together.
 
     >>> attention_bytes(AttentionShape(1, 1024, 1024, 32, 32, 128), "naive") // 2**20
     128
     """
     output = storage_bytes(shape.query_elements, shape.dtype)
-    if algorithm == "naive":
+    if way == "chunked" and shape.new_tokens > QUERY_CHUNK:
+        rest = (shape.new_tokens - 1) % QUERY_CHUNK + 1
+        done = output - storage_bytes(shape._replace(new_tokens=rest).query_elements, shape.dtype)
+        full = shape._replace(new_tokens=QUERY_CHUNK, context_tokens=shape.context_tokens - rest)
+        before = done - storage_bytes(full.query_elements, shape.dtype)
+        last = shape._replace(new_tokens=rest)
+        return max(before + attention_bytes(full, "naive"), done + attention_bytes(last, "naive"), 2 * output)
+    if way in ("naive", "chunked"):
         scores = storage_bytes(shape.pairs_full, shape.dtype)
         return scores + max(scores, output)
     running_sums = shape.batch * shape.n_heads * shape.new_tokens

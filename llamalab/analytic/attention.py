@@ -15,6 +15,7 @@ from llamalab.errors import InputError
 from llamalab.units import storage_bytes
 
 QUERY_TILE = 128  # rows of Q that a flash kernel keeps on chip (FlashAttention-2, head dim 128)
+QUERY_CHUNK = 128  # queries whose scores exist at a time in chunked attention
 SOFTMAX_OPS = 3  # exponential, running sum, division: operations per score
 
 

@@ -1,11 +1,11 @@
 """Attention over chunks of queries: the scores of a few queries exist at a time, and no masked block is computed.
 
-    for each chunk of C = 128 queries: softmax(Q_chunk K[:end]^T * E**-0.5 + mask) V[:end]
+    for each chunk of C queries: softmax(Q_chunk K[:end]^T * E**-0.5 + mask) V[:end]
 
-Its matrix products are large enough to run at the rate of any other, and a chunk's scores stay in the
-caches. On CPUs whose fused kernel multiplies bf16 without the units made for it this is several
-times faster than that kernel (docs/decisions.md); one new token is a chunk of its own. The idea of chunking queries
-is Rabe & Staats 2021, arXiv 2112.05682, here without chunking the keys.
+C is 128, of 64, 128 and 256 the fastest. The matrix products are large enough to run at the rate of any other, and a
+chunk's scores stay in the caches. On CPUs whose fused kernel multiplies bf16 without the units made for it this is
+several times faster than that kernel (docs/decisions.md); one new token is a chunk of its own. The idea of chunking
+queries is Rabe & Staats 2021, arXiv 2112.05682, here without chunking the keys.
 
 B batch, T new tokens, S keys in view, H query heads, K KV heads, E head dim.
 """
@@ -13,10 +13,9 @@ B batch, T new tokens, S keys in view, H query heads, K KV heads, E head dim.
 import torch
 from torch import Tensor
 
+from llamalab.analytic.attention import QUERY_CHUNK
 from llamalab.attention import naive
 from llamalab.attention.shapes import check_shapes
-
-CHUNK = 128  # of 64, 128 and 256 the fastest from 512 to 2,048 tokens
 
 
 def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
@@ -25,7 +24,7 @@ def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int)
     if q_BHTE.shape[2] == 1 and torch.compiler.is_compiling():
         return _one_query(q_BHTE, k_BKSE, v_BKSE)
     z_chunks, start = [], query_offset
-    for chunk in torch.split(q_BHTE, CHUNK, dim=2):
+    for chunk in torch.split(q_BHTE, QUERY_CHUNK, dim=2):
         end = start + chunk.shape[2]
         z_chunks.append(naive.attend(chunk, k_BKSE[:, :, :end], v_BKSE[:, :, :end], query_offset=start))
         start = end

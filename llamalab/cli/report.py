@@ -23,7 +23,6 @@ SUMMARY = "measure this machine and write predicted against measured as HTML"
 EXAMPLES = (
     "llamalab report --model 7b",
     "llamalab report --model tiny --device cpu --out tiny.html",
-    "llamalab report --from reports/7b-cpu.json",
     "llamalab report --from profile.json --out profile.html",
 )
 FOLDER = "reports"
@@ -109,8 +108,10 @@ def write_report(record: "Record", page: Path) -> int:
     from llamalab.report import csv_files, render
     from llamalab.report.answers import recorded_answers
     from llamalab.report.recorded import committed
+    from llamalab.report.trend import stored_runs
 
-    html = render(record, [one for one in committed(device="cuda") if one != record], recorded_answers())
+    elsewhere = [one for one in committed(device="cuda") if one != record]
+    html = render(record, elsewhere, recorded_answers(), stored_runs())
     texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record).items()}
     _write(texts | {page.with_suffix(".json"): to_json(record)}, page, html)
     return len(html.encode())

@@ -16,7 +16,9 @@ MOST_PADDING = 256  # embeddings are padded to a multiple of this at most; a lar
 
 
 # The names of llamalab.attention.BACKENDS, which would import torch.
-ATTENTION_HELP = "naive, tiled, sdpa (as PyTorch picks), math, flash, efficient, cudnn, flex or triton (default: sdpa)"
+ATTENTION_HELP = (
+    "naive, chunked, tiled, sdpa (as PyTorch picks), math, flash, efficient, cudnn, flex or triton (default: sdpa)"
+)
 
 
 def add_text_model(parser: argparse.ArgumentParser) -> None:

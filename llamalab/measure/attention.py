@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from llamalab.analytic.activations import attention_bytes
+from llamalab.analytic.activations import attention_bytes, memory_of
 from llamalab.analytic.attention import AttentionShape
 from llamalab.attention import Backend
 from llamalab.errors import UnavailableError
@@ -71,7 +71,8 @@ def obstacle(machine: Machine, shape: AttentionShape, backend: Backend) -> str |
         backend.check(shape, machine.device)
     except UnavailableError as refusal:
         return str(refusal)
-    needed = attention_bytes(shape, backend.algorithm) + ring_size(machine, shape) * input_bytes(shape)
+    held = attention_bytes(shape, memory_of(backend.name, backend.algorithm))
+    needed = held + ring_size(machine, shape) * input_bytes(shape)
     free = available_bytes(machine.device)
     if needed <= free:
         return None

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from statistics import median
 from typing import NamedTuple
 
-from llamalab.analytic.activations import attention_bytes
+from llamalab.analytic.activations import attention_bytes, memory_of
 from llamalab.analytic.attention import AttentionShape, tile_pairs
 from llamalab.attention import Backend
 from llamalab.measure.attention import FEW_TOKENS, measure_attention, obstacle
@@ -78,8 +78,8 @@ def kernel_tiles(backend: str, device: str, new_tokens: int) -> tuple[int, int]:
     CPU: ATen/native/cpu/FlashAttentionKernel.cpp, 512 keys and 32, 64 or 256 queries by length.
     CUDA: FlashAttention-2 at head dim 128.
     """
-    if backend == "tiled":
-        return 128, 1  # it stops at the last visible key
+    if backend in ("tiled", "chunked"):
+        return 128, 1  # they stop at the last visible key
     if device == "cuda" or backend in ("flex", "triton"):
         return 128, 128
     return (256 if new_tokens >= 768 else 64 if new_tokens >= 192 else 32), 512
@@ -91,10 +91,10 @@ def kernel_peak_bytes(shape: AttentionShape, backend: Backend, device: str, thre
     The CPU's flash kernel adds per thread a tile of scores in fp32, in half precision a copy of it, the
     two running numbers per query, and the output in fp32.
     """
-    if backend.name not in ("naive", "sdpa", "flash", "cudnn", "efficient"):
+    if backend.name not in ("naive", "chunked", "sdpa", "flash", "cudnn", "efficient"):
         return None
-    held = attention_bytes(shape, backend.algorithm)
-    if device != "cpu" or backend.algorithm == "naive":
+    held = attention_bytes(shape, memory_of(backend.name, backend.algorithm))
+    if device != "cpu" or backend.name in ("naive", "chunked"):
         return held
     queries, keys = map(min, kernel_tiles(backend.name, device, shape.new_tokens), shape[1:3])
     copy = 0 if shape.dtype == "fp32" else storage_bytes(1, shape.dtype)

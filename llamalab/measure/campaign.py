@@ -16,7 +16,7 @@ import torch
 
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.arch import LlamaArch
-from llamalab.attention import get_backend
+from llamalab.attention import fastest_backend
 from llamalab.measure.blocks import BLOCK_LIMITS_BYTES, Share, check_fits, choose_share
 from llamalab.measure.clock import clock_for
 from llamalab.measure.environment import environment, telemetry
@@ -38,12 +38,13 @@ from llamalab.measure.roofs import (
 from llamalab.measure.sweep import Limits, sweep_attention
 from llamalab.measure.timer import Plan
 from llamalab.model import StaticKVCache, Transformer, build
+from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
+from llamalab.model.host_memory import keep_freed_memory
 from llamalab.phase_profile import PhaseProfile
 from llamalab.records import AttentionPoint, Pass, Record, Roof, unmeasured
 
 Progress = Callable[[str, float], None]
-ATTENTION = "sdpa"
 _MOST_PREFILL_S, _FEWEST_TOKENS = 3.0, 64
 _ROOFS_DONE, _PASSES_DONE = 0.3, 0.8  # shares of the whole run's time
 
@@ -91,6 +92,7 @@ def measure_report(
     model_name = PurePath(name).name
     command = f"llamalab report --model {model_name} --device {place.type} --dtype {dtype}{' --full' if full else ''}"
     surroundings = environment(place, command)
+    keep_freed_memory()  # as the model that is measured does
     with torch.inference_mode():
         roofs = _roofs(Machine(place, clock_for(place), dtype), arch, scale, progress)
         prompt_tokens = _prompt_tokens(share, scale, roofs)
@@ -117,7 +119,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) 
     """The ceilings in the run's dtype, and the product's and stream's in fp32 to hold it against."""
     shapes = weight_shapes(arch)
     heads, rows = [(arch.vocab_size, arch.dim)], affordable_rows(machine, max(shapes), scale.gemm_rows)
-    attend, lengths = get_backend(ATTENTION).attend, scale.attention_tokens[2:4]
+    attend, lengths = fastest_backend(machine.device).attend, scale.attention_tokens[2:4]
     steps: list[tuple[str, Callable[[], Roof]]] = [
         (f"GEMM roof, {machine.dtype}", lambda: gemm_roof(machine, shapes, rows)),
         (f"stream roof, {machine.dtype}", lambda: stream_roof(machine, [*shapes, *heads])),
@@ -161,7 +163,7 @@ def _passes(
     """Prefill of the prompt, then decode of the token after it."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
-    model: Transformer = build(share.arch, dtype=dtype, device=device, attention=ATTENTION)
+    model: Transformer = compile(build(share.arch, dtype=dtype, device=device), scope="none")
     cache = StaticKVCache(share.arch, batch=1, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
     bench = Bench(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from llamalab.analytic.activations import memory_of
 from llamalab.instrument.bind import tapped
 from llamalab.measure.environment import telemetry
 from llamalab.measure.kernel_times import Busy, busy_times, ranges_in
@@ -97,7 +98,7 @@ def _memory(work: Work) -> tuple[MemoryProfile, float]:
         spans = ranges_in(results.events(), (span.name for span in ranges.spans))
     predicted = predicted_steps(
         subject.arch, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
-        dtype=subject.dtype, algorithm=subject.algorithm,
+        dtype=subject.dtype, attention=memory_of(subject.attention, subject.algorithm),
     )  # fmt: skip
     del made
     spans = sorted(spans, key=lambda span: span.start_ns)

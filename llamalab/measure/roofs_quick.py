@@ -5,7 +5,7 @@ can be given instead.
 """
 
 from llamalab.arch import LlamaArch
-from llamalab.attention import get_backend
+from llamalab.attention import fastest_backend
 from llamalab.measure.roofs import (
     SQUARE,
     Machine,
@@ -17,6 +17,7 @@ from llamalab.measure.roofs import (
     launch_roof,
     stream_roof,
 )
+from llamalab.model.host_memory import keep_freed_memory
 from llamalab.records import Roof
 
 _ROWS, _ATTENTION_TOKENS = 256, (512,)
@@ -24,6 +25,7 @@ _ROWS, _ATTENTION_TOKENS = 256, (512,)
 
 def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
     """GEMM, stream, copy, cache, attention and launch in the machine's dtype."""
+    keep_freed_memory()  # as a model that is compiled does
     shapes = [(arch.ffn_dim, arch.dim), SQUARE]
     rows = affordable_rows(machine, max(shapes), _ROWS)
     return [
@@ -31,6 +33,6 @@ def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
         stream_roof(machine, shapes),
         copy_roof(machine),
         cache_roof(machine),
-        attention_roof(machine, arch, get_backend("sdpa").attend, _ATTENTION_TOKENS),
+        attention_roof(machine, arch, fastest_backend(machine.device).attend, _ATTENTION_TOKENS),
         launch_roof(machine),
     ]

@@ -9,16 +9,16 @@ from collections.abc import Iterable
 from statistics import median
 from typing import NamedTuple
 
+import torch
+
 from llamalab.analytic.attention import AttentionShape
 from llamalab.arch import LlamaArch
-from llamalab.attention import get_backend
+from llamalab.attention import Backend, fastest_backend, get_backend
 from llamalab.measure.attention import measure_attention
 from llamalab.measure.roofs import Machine
 from llamalab.measure.timer import Plan
 from llamalab.records import AttentionPoint
 from llamalab.units import format_bytes, format_si
-
-COMPARED = (get_backend("naive"), get_backend("sdpa"))  # the two algorithms, each as one would run it
 
 
 class Limits(NamedTuple):
@@ -33,14 +33,20 @@ def sweep_attention(
 ) -> list[AttentionPoint]:
     """Points of flash and naive attention at every length, shortest first, at the heads of `arch`."""
     points: list[AttentionPoint] = []
+    compared = backends_compared(machine.device)
     for tokens in sorted(lengths):
-        reasons = {backend.name: _too_much(_last(points, backend.name), tokens, limits) for backend in COMPARED}
+        reasons = {backend.name: _too_much(_last(points, backend.name), tokens, limits) for backend in compared}
         left_out = {name: reason for name, reason in reasons.items() if reason}
         shape = AttentionShape(
             1, tokens, tokens, arch.n_heads, arch.n_kv_heads, arch.head_dim, machine.dtype, machine.dtype
         )
-        points += measure_attention(machine, shape, COMPARED, plan, left_out=left_out)
+        points += measure_attention(machine, shape, compared, plan, left_out=left_out)
     return points
+
+
+def backends_compared(device: torch.device) -> tuple[Backend, ...]:
+    """Naive attention, torch's fused attention, and what is fastest on the device where that is neither."""
+    return tuple(dict.fromkeys((get_backend("naive"), fastest_backend(device), get_backend("sdpa"))))
 
 
 def _last(points: list[AttentionPoint], backend: str) -> AttentionPoint | None:

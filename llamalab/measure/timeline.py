@@ -107,11 +107,11 @@ def memory_profile(
 
 
 def predicted_steps(
-    arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens: int, dtype: str, algorithm: str
+    arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens: int, dtype: str, attention: str
 ) -> dict[str, int]:
-    """Bytes that should be alive in each step, by its name."""
+    """Bytes that should be alive in each step, by its name; `attention` as memory_of tells."""
     live = live_steps(
-        arch, new_tokens=new_tokens, context_tokens=context_tokens, batch=batch, dtype=dtype, attention=algorithm
+        arch, new_tokens=new_tokens, context_tokens=context_tokens, batch=batch, dtype=dtype, attention=attention
     )
     return {step.step: step.bytes for step in live}
 

@@ -17,6 +17,7 @@ from llamalab.report.page import page
 from llamalab.report.profile_tables import csv_tables
 from llamalab.report.profiled import profile_page
 from llamalab.report.tables import tables
+from llamalab.report.trend import StoredRun
 
 GENERATOR = "llamalab"
 OURS = f'<meta name="generator" content="{GENERATOR} '  # how a page of ours is told from another's
@@ -37,12 +38,15 @@ CSV_HEADS = {  # and a table of ours: what its first line has
 }
 
 
-def render(record: Record, recorded: Sequence[Record] = (), answers: Sequence[Answer] = ()) -> str:
-    """The report as HTML, with runs recorded on other devices and answers of experiments beside it.
+def render(
+    record: Record, recorded: Sequence[Record] = (), answers: Sequence[Answer] = (), stored: Sequence[StoredRun] = (),
+) -> str:  # fmt: skip
+    """The report as HTML; beside it runs recorded on other devices, answers of experiments and stored benchmarks.
 
-    The same records and answers give the same bytes.
+    The same arguments give the same bytes.
     """
-    return page(Comparison(record), embedded(record), f"{GENERATOR} {record.environment.llamalab}", recorded, answers)
+    generator = f"{GENERATOR} {record.environment.llamalab}"
+    return page(Comparison(record), embedded(record), generator, recorded, answers, stored)
 
 
 def render_profiles(profiles: Sequence[Profile]) -> str:

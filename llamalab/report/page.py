@@ -17,6 +17,7 @@ from llamalab.report.charts.base import draw
 from llamalab.report.frame import Card, Figure, Frame, Section, figure, fill
 from llamalab.report.profiled import profile_sections
 from llamalab.report.tables import Table, tables, worst
+from llamalab.report.trend import StoredRun, trend_sections
 from llamalab.units import format_bytes, format_si
 from llamalab.verdict import blocks as blocks_run
 from llamalab.verdict import error_sentence, machine, percent, title, tokens_per_s, verdict
@@ -29,7 +30,7 @@ _CLOSING = (
 
 def page(
     comparison: Comparison, record_json: str, generator: str, recorded: Sequence[Record] = (),
-    answers: Sequence[Answer] = (),
+    answers: Sequence[Answer] = (), stored: Sequence[StoredRun] = (),
 ) -> str:  # fmt: skip
     """The whole HTML page. `record_json` must be safe inside a script element; `recorded` are runs elsewhere."""
     made = tables(comparison)
@@ -43,7 +44,7 @@ def page(
         cards=cards(comparison),
         findings=verdict(comparison).findings,
         sections=[*sections(comparison, made), *in_depth(comparison.record), *experiments(answers),
-                  *prospects(comparison, recorded)],
+                  *prospects(comparison, recorded), *trend_sections(stored)],
         notes=comparison.record.notes,
         facts=provenance.facts(comparison),
         closing=_CLOSING.format(basis=comparison.basis.words),

@@ -43,7 +43,7 @@ def ran(phase: Phase) -> str:
     tokens = "1 new token" if run.new_tokens == 1 else f"{run.new_tokens:,} new tokens"
     words = (
         f"{tokens} in a context of {run.context_tokens:,}, batch {run.batch}, {run.dtype}, "
-        f"attention {run.attention} ({run.kernel or 'kernel unknown'}), {blocks(phase)}, {rounds} rounds"
+        f"attention {run.attention} ({run.kernel or 'in steps'}), {blocks(phase)}, {rounds} rounds"
     )
     if run.observer_ratio is None:
         return words

@@ -23,10 +23,10 @@ def by_key(points):
 
 def test_all_backends_at_all_lengths(machine):
     points = by_key(sweep_attention(machine, ARCH, [64, 16], NO_LIMIT, PLAN))
-    assert list(points) == [("naive", 16), ("sdpa", 16), ("naive", 64), ("sdpa", 64)]
+    assert list(points) == [(name, tokens) for tokens in (16, 64) for name in ("naive", "chunked", "sdpa")]
     point = points["naive", 64]
     assert (point.n_heads, point.n_kv_heads, point.head_dim, point.context_tokens) == (6, 2, 8, 64)
-    assert [len(one.samples_s) for one in points.values()] == [2] * 4
+    assert [len(one.samples_s) for one in points.values()] == [2] * 6
     assert points["sdpa", 64].kernel == "aten::_scaled_dot_product_flash_attention_for_cpu"
     assert "aten::_softmax" in point.kernel
     # Scores and pattern in fp32: naive attention cannot hold less.
@@ -46,5 +46,5 @@ def test_what_would_hold_too_much_is_left_out_with_the_reason(machine):
 
 def test_what_would_take_too_long_is_left_out_with_the_reason(machine):
     points = sweep_attention(machine, ARCH, [16, 32], Limits(1e-12, 10**15), PLAN)
-    assert [bool(point.samples_s) for point in points] == [True, True, False, False]
-    assert all("would take about" in point.reason for point in points[2:])
+    assert [bool(point.samples_s) for point in points] == [True] * 3 + [False] * 3
+    assert all("would take about" in point.reason for point in points[3:])

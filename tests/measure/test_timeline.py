@@ -93,7 +93,7 @@ def test_the_peak_is_the_one_that_the_running_sum_finds_and_is_what_is_predicted
     assert memory.peak_bytes == measure_peak(run, torch.device("cpu")).peak_bytes
     assert memory.peak_bytes == sum(one.bytes for one in memory.at_peak)
     assert memory.peak_bytes == max(moment.total_bytes for moment in memory.timeline)
-    expected = predicted_steps(arch, batch=1, new_tokens=37, context_tokens=37, dtype="fp32", algorithm="flash")
+    expected = predicted_steps(arch, batch=1, new_tokens=37, context_tokens=37, dtype="fp32", attention="flash")
     assert memory.peak_bytes == max(expected.values())
     assert memory.weight_bytes == sum(weight.nbytes for weight in model.parameters())
     assert memory.kv_bytes == cache.nbytes

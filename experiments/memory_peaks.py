@@ -1,0 +1,110 @@
+"""QUESTION: is the memory of a pass known before it runs? Weights, cache and the peak of activations, counted and held.
+
+    python -m experiments.memory_peaks [--device auto|cpu|cuda] [--models 7b] [--out PATH.json]
+
+Two blocks of real size with embedding and head, in bf16: activations do not depend on the depth. Predicted by
+llamalab.analytic, from the sizes alone. Measured: on a CPU the allocator's events of one pass, on CUDA what the
+caching allocator held above what was there before; the pass has run once before, so that libraries have theirs.
+"""
+
+import gc
+import sys
+from typing import Any
+
+import torch
+
+from experiments import answers
+from llamalab.analytic.activations import peak_activation_bytes
+from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.analytic.params import weight_bytes
+from llamalab.arch import LlamaArch
+from llamalab.measure.bench_passes import filled_cache
+from llamalab.measure.bench_rows import Case
+from llamalab.measure.machine import resolve_device
+from llamalab.measure.memory import measure_peak
+from llamalab.measure.subject import tokens_of
+from llamalab.model import Transformer, build
+from llamalab.presets import resolve_model
+from llamalab.units import format_bytes
+
+DTYPE, LAYERS, BAR = "bf16", 2, 0.03
+CASES = {
+    "cuda": (
+        Case(512, 0), Case(2048, 0), Case(512, 0, 0, 16), Case(512, 0, 3584), Case(0, 1, 4095), Case(0, 1, 4095, 64),
+    ),
+    "cpu": (Case(64, 0), Case(256, 0), Case(48, 0, 16, 2), Case(0, 1, 255), Case(0, 1, 255, 4)),
+}  # fmt: skip
+
+
+def predict(arch: LlamaArch, case: Case) -> dict[str, int]:
+    """Bytes that weights and cache take, and activations at their peak."""
+    new = max(1, case.prompt)
+    peak = peak_activation_bytes(arch, new_tokens=new, context_tokens=case.context, batch=case.batch, dtype=DTYPE)
+    held = weight_bytes(arch, DTYPE) + kv_bytes(arch, seq=case.context, batch=case.batch, dtype=DTYPE)
+    return {"predicted_resident_bytes": held, "predicted_peak_bytes": peak.bytes}
+
+
+def measure(model: Transformer, case: Case, place: torch.device) -> dict[str, Any]:
+    """The same of one pass; the allocator's own scratch and slack beside it."""
+    cache = filled_cache(model.arch, case, DTYPE, place)
+    tokens_BT = tokens_of(model.arch, case.batch, max(1, case.prompt), place)
+
+    def run() -> None:
+        cache.rewind(case.depth)
+        model(tokens_BT, cache=cache, logits="last")
+
+    run()
+    weights = sum(weight.nbytes for weight in model.parameters())
+    found = measure_peak(run, place, resident_bytes=weights + cache.nbytes)
+    return {
+        "resident_bytes": found.resident_bytes, "peak_bytes": found.peak_bytes, "method": found.method,
+        "process_peak_bytes": found.process_peak_bytes, "reason": found.reason,
+    }  # fmt: skip
+
+
+def conclude(rows: list[dict[str, Any]]) -> str:
+    """The worst errors and the bar."""
+    known = [row for row in rows if row["peak_bytes"] is not None]
+    exact = all(row["resident_bytes"] == row["predicted_resident_bytes"] for row in rows)
+    lead = f"Weights and cache are {'exactly' if exact else 'NOT'} as counted in {len(rows)} passes."
+    if not known:
+        return f"{lead} No peak was measured: {rows[0]['reason']}."
+    totals = {
+        key: [row[f"{key}resident_bytes"] + row[f"{key}peak_bytes"] for row in known] for key in ("", "predicted_")
+    }
+    errors = [abs(said / seen - 1) for said, seen in zip(totals["predicted_"], totals[""], strict=True)]
+    alone = max(known, key=lambda row: abs(row["predicted_peak_bytes"] / row["peak_bytes"] - 1))
+    off = alone["predicted_peak_bytes"] / alone["peak_bytes"] - 1
+    return (
+        f"{lead} With the peak of activations: worst error {max(errors):.2%}, "
+        f"{'meets' if max(errors) <= BAR else 'misses'} {BAR:.0%}. Of activations alone, {alone['model']} "
+        f"{alone['test']} x{alone['batch']} is off most: {off:+.1%} of {format_bytes(alone['peak_bytes'])}."
+    )
+
+
+def main() -> None:
+    """Predict, measure, conclude; the last line is all of it as JSON."""
+    parser = answers.parser(__doc__)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--models", default="7b", help="presets with commas (default: 7b)")
+    args = parser.parse_args()
+    place, rows = resolve_device(args.device), []
+    for name in args.models.split(","):
+        arch = resolve_model(name)[1].replace(n_layers=LAYERS)
+        with torch.inference_mode():
+            model = build(arch, dtype=DTYPE, device=place).eval()
+            for case in CASES[place.type]:
+                print(f"  {name}, {case.test}, batch {case.batch}", file=sys.stderr)
+                told = {"model": name, "test": case.test, **case._asdict()}
+                rows.append(told | predict(arch, case) | measure(model, case, place))
+        del model
+        gc.collect()
+    for row in rows:
+        sizes = f"predicted {row['predicted_peak_bytes']:14,} measured {row['peak_bytes'] or 0:14,}"
+        print(f"{row['model']:5}{row['test']:14} x{row['batch']:<3} {sizes}")
+    answers.finish(__doc__, "memory_peaks", args.out, conclude(rows), device=args.device, dtype=DTYPE, layers=LAYERS,
+                   measured=rows)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

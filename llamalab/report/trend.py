@@ -1,0 +1,129 @@
+"""How did the wall times of the benchmarks move? From the files that `make bench` leaves in .benchmarks.
+
+Wall times depend on the machine and on its neighbours: they are shown, and nothing is ever decided by them. Only runs
+on the machine of the last one stand beside each other.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+import llamalab
+from llamalab.report.charts.base import draw
+from llamalab.report.charts.trend import trend
+from llamalab.report.frame import Figure, Section
+from llamalab.report.tables import Column, Table
+from llamalab.units import format_seconds
+
+FOLDER = Path(llamalab.__file__).resolve().parents[1] / ".benchmarks"
+PATTERN = "*/[0-9][0-9][0-9][0-9]_*.json"  # as pytest-benchmark names what it saves
+SHOWN_RUNS = 30
+NOTEWORTHY = 0.1
+
+
+class StoredRun(NamedTuple):
+    """One run of all benchmarks: which revision, when and where, and the median of each in seconds."""
+
+    number: str
+    commit: str
+    made_on: str
+    machine: str
+    medians_s: dict[str, float]
+
+
+def stored_runs(folder: Path = FOLDER) -> list[StoredRun]:
+    """The runs under a folder, oldest first; none where it is absent. A file that is no run is passed over."""
+    found = [_read(path) for path in folder.glob(PATTERN)]
+    return sorted((run for run in found if run), key=lambda run: (run.made_on, run.number))
+
+
+def of_last_machine(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs that may stand beside the last one, the last few of them."""
+    return [run for run in runs if run.machine == runs[-1].machine][-SHOWN_RUNS:]
+
+
+def trend_sections(runs: Sequence[StoredRun]) -> list[Section]:
+    """The section of the report; none without a stored run."""
+    if not runs:
+        return []
+    shown = of_last_machine(runs)
+    figure = Figure(Markup(draw(trend, series(shown), prefix="trend")), "", changes(shown))
+    left_out = len(runs) - len(shown)
+    others = (f"{left_out} older runs, or runs on other machines, are left out.",) if left_out else ()
+    return [Section("trend", "Trend", "Wall times of the benchmarks", trend_finding(shown), (figure,), others)]
+
+
+def series(runs: Sequence[StoredRun]) -> dict[str, list[float | None]]:
+    """Medians of every benchmark of the last run, run by run; None where a run lacks it.
+
+    >>> series([StoredRun("0001", "a", "d1", "m", {"x": 1.0}), StoredRun("0002", "b", "d2", "m", {"x": 2.0, "y": 3.0})])
+    {'x': [1.0, 2.0], 'y': [None, 3.0]}
+    """
+    return {name: [run.medians_s.get(name) for run in runs] for name in sorted(runs[-1].medians_s)}
+
+
+def changes(runs: Sequence[StoredRun]) -> Table:
+    """Every benchmark's first and last median, the run before the last, and the changes between them."""
+    rows = []
+    for name, medians in series(runs).items():
+        known = [median for median in medians if median is not None]
+        before = known[-2] if len(known) > 1 else None
+        rows.append({
+            "benchmark": name, "runs": len(known), "first_s": known[0], "before_s": before, "last_s": known[-1],
+            "since_before": known[-1] / before - 1 if before else None, "since_first": known[-1] / known[0] - 1,
+        })  # fmt: skip
+    columns = (
+        Column("benchmark", "benchmark", numeric=False), Column("runs", "runs"),
+        Column("first_s", "first", format_seconds), Column("before_s", "one before", format_seconds),
+        Column("last_s", "last", format_seconds), Column("since_before", "since the one before", _signed),
+        Column("since_first", "since the first", _signed),
+    )  # fmt: skip
+    return Table("trend", "Median wall times of the benchmarks, first and last run", columns, rows)
+
+
+def trend_finding(runs: Sequence[StoredRun]) -> str:
+    """How many moved since the first run, the farthest by name."""
+    first, last = runs[0], runs[-1]
+    where = f"on {last.machine}"
+    if len(runs) == 1:
+        return f"One run is stored ({last.commit}, {last.made_on[:10]}), {where}; a trend begins with the second."
+    moved = [row for row in changes(runs).rows if abs(row["since_first"]) > NOTEWORTHY]
+    moved.sort(key=lambda row: -abs(row["since_first"]))
+    told = f"{len(moved)} of {len(last.medians_s)} medians moved by more than {NOTEWORTHY:.0%}"
+    farthest = f", {moved[0]['benchmark']} the farthest ({_signed(moved[0]['since_first'])})" if moved else ""
+    span = f"{len(runs)} runs, {first.made_on[:10]} to {last.made_on[:10]} ({first.commit} to {last.commit}), {where}"
+    return f"{told}{farthest}: {span}. Wall times show a trend and decide nothing."
+
+
+def _read(path: Path) -> StoredRun | None:
+    """A run that was cut short while it was written, or is another's file, is no run."""
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        commit, machine = data["commit_info"], data["machine_info"]
+        name = f"{machine['cpu'].get('brand_raw', machine['machine'])}, torch {machine.get('torch', 'unknown')}"
+        return StoredRun(
+            number=path.name[:4],
+            commit=str(commit.get("id", "unknown"))[:7] + ("+" if commit.get("dirty") else ""),
+            made_on=str(data["datetime"]),
+            machine=f"{name}, Python {machine['python_version']}",
+            medians_s={short_name(one["fullname"]): float(one["stats"]["median"]) for one in data["benchmarks"]},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def short_name(fullname: str) -> str:
+    """A benchmark's name without folders and what all of them share.
+
+    >>> short_name("tests/benchmarks/test_model.py::test_decode_step[1]")
+    'model: decode_step[1]'
+    """
+    path, _, name = fullname.partition("::")
+    return f"{Path(path).stem.removeprefix('test_')}: {name.removeprefix('test_')}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.0%}"
