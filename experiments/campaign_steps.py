@@ -94,7 +94,7 @@ def _cuda_steps(first: str) -> list[Step]:
     return [
         _experiment("decode_series", 50, *device, models=True),
         _bench(first, cuda=True),
-        _experiment("attention_backends", 50, *device, "--record", f"{first}.json"),
+        _experiment("attention_backends", 75, *device, "--record", f"{first}.json"),
         _experiment("memory_peaks", 15, *device, models=True),
         _experiment("flash_vs_naive", 20, *device, "--dtype", DTYPE, "--heads", "32", "--longest", "8192"),
         _experiment("tap_cost", 20, *device),
@@ -112,7 +112,7 @@ def _cpu_steps(first: str) -> list[Step]:
     steps = [
         _bench(first, cuda=False),
         _experiment("memory_peaks", 15, *device, models=True),
-        _experiment("attention_backends", 40, *device, "--record", f"{first}.json"),
+        _experiment("attention_backends", 20, *device, "--record", f"{first}.json"),
         _experiment("flash_vs_naive", 60, *device),
         _experiment("gqa_groups", 90, *device),
         _experiment("attention_arithmetic", 5),
@@ -126,7 +126,7 @@ def _cpu_steps(first: str) -> list[Step]:
 
 def _report(name: str, cuda: bool) -> Step:
     small = weight_bytes(resolve_model(name)[1], DTYPE) < _LARGE_BYTES
-    seconds = 40 if cuda else 40 if small else 100
+    seconds = 40 if cuda else 20 if small else 90
     return Step(f"report-{name}", f"{name}.json", seconds, "roofs, prefill, decode, attention, memory",
                 partial(make_report, name=name))  # fmt: skip
 
@@ -134,7 +134,8 @@ def _report(name: str, cuda: bool) -> Step:
 def _bench(name: str, cuda: bool, compiled: str = "none") -> Step:
     label = f"bench-{name}" + ("" if compiled == "none" else "-compiled")
     about = f"prompts and generation over depth and batch{'' if compiled == 'none' else ', blocks compiled'}"
-    seconds = (40 if compiled == "none" else 90) if cuda else 45
+    small = weight_bytes(resolve_model(name)[1], DTYPE) < _LARGE_BYTES
+    seconds = (40 if compiled == "none" else 90) if cuda else 15 if small else 45
     return Step(label, f"{label}.json", seconds, about, partial(make_bench, name=name, label=label, compiled=compiled))
 
 

@@ -33,7 +33,7 @@ def run_isolated(work: Callable[[], object], limit_s: float) -> Outcome:
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__, "torch"])
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(work, theirs), daemon=True)
+    process = context.Process(target=_answer, args=(work, theirs))  # no daemon: it may have processes of its own
     process.start()
     theirs.close()
     try:

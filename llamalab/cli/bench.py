@@ -22,7 +22,7 @@ EXAMPLES = (
     "llamalab bench --model 70b --tie-blocks 2 -p 0 -n 64 --pg 512,128 -o md",
     "llamalab bench --model tiny -r 10 -o jsonl --out tiny.jsonl",
 )
-COMPILED = ("none", "block")
+COMPILED = ("none", "block", "step")  # as llamalab.model.compiled.SCOPES, which imports torch
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-r", "--repetitions", type=count("-r"), default=5, metavar="N", help=about)
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", DTYPES, "bf16", "of weights, activations and cache")
-    parser.add_argument("--attention", default="sdpa", help="the attention backend (default: sdpa)")
+    parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
     add_choice(parser, "--compile", COMPILED, "none", "compile each block; the warm-up then holds the compilation")
     parser.add_argument(
         "--tie-blocks", type=tie, default="auto", metavar="auto|K|off",

@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_count(parser, "--batch", "sequences", default=1)
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", DTYPES, "bf16", "of weights, activations and cache")
-    parser.add_argument("--attention", default="sdpa", help="the attention backend (default: sdpa)")
+    parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
         "--roofs", metavar="RECORD.json", help="take the roofs of a report's record instead of measuring"

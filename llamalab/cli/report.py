@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llamalab.analytic.params import weight_bytes
 from llamalab.cli.arguments import add_choice, one_of
@@ -28,7 +28,6 @@ EXAMPLES = (
 FOLDER = "reports"
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("bf16", "fp16", "fp32")
-WORTH_CALIBRATING_BYTES = 2**30  # of weights; a smaller model is measured in less time than a calibration takes
 OUR_RECORD = '"environment": {\n  "llamalab":'  # how a record of ours is told from another JSON file
 
 
@@ -131,37 +130,25 @@ def _measure(args: argparse.Namespace) -> "Record":
     name = model_name(args.model)
     device = _resolved(args.device)
     _check_page(Path(args.out or _default(name, device)))
-    constants = _calibration(device, args.dtype)
-    calibrates = constants is None and weight_bytes(arch, args.dtype) >= WORTH_CALIBRATING_BYTES
-    share = 0.75 if calibrates else 1.0
-    from llamalab.measure.calibrate import quick_calibration
+    from llamalab.measure import constants_here
     from llamalab.measure.campaign import measure_report
+    from llamalab.measure.machine import resolve_device
+
+    place = resolve_device(device)
+    constants = constants_here.kept_constants(place, args.dtype)
+    share = 1.0 if constants else 0.75
 
     with Progress() as progress:
         record = measure_report(
             name, arch, device=device, dtype=args.dtype, full=args.full,
             progress=lambda label, done: progress(label, share * done),
         )  # fmt: skip
-        if calibrates:
-            constants = quick_calibration(
-                device=device, dtype=args.dtype,
+        if constants is None:
+            constants = constants_here.short_calibration(
+                place, args.dtype, weight_bytes=weight_bytes(arch, args.dtype),
                 progress=lambda label, done: progress(f"calibration, {label}", share + (1 - share) * done),
             )  # fmt: skip
     return replace(record, constants=constants)
-
-
-def _calibration(device: str, dtype: str) -> dict[str, Any] | None:
-    """What llamalab calibrate kept for this device and dtype, checked; None where it was not run on it."""
-    from llamalab.analytic.constants import constants_of, default_path, read_calibration
-    from llamalab.measure.machine import calibration_name, device_name, resolve_device
-
-    place = resolve_device(device)
-    path = default_path(calibration_name(place), dtype)
-    if not path.exists():
-        return None
-    data = read_calibration(path)
-    constants_of(data, str(path), dtype)
-    return data if data.get("title") == device_name(place) else None
 
 
 def _text(path: Path) -> str:

@@ -96,11 +96,16 @@ def measure_attention(
     if not running:
         return [_left_out(backend, shape, reasons[backend.name]) for backend in chosen]
     ring = [random_inputs(machine, shape) for _ in range(ring_size(machine, shape))]
-    calls = {backend.name: _round(machine, backend, ring) for backend in running}
-    samples = time_variants(calls, machine.clock, plan)
+    calls = {}
+    for backend in running:
+        try:
+            calls[backend.name] = _round(machine, backend, ring)
+        except RuntimeError as error:  # CUDA refused to record it: the others are none the worse for it
+            reasons[backend.name] = f"failed: {str(error).partition(chr(10))[0]}"
+    samples = time_variants(calls, machine.clock, plan) if calls else {}
     return [
         _measured(machine, shape, backend, ring[0], [time / len(ring) for time in samples[backend.name]])
-        if backend in running
+        if backend.name in calls
         else _left_out(backend, shape, reasons[backend.name])
         for backend in chosen
     ]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.arch import LlamaArch
-from llamalab.attention import Backend, get_backend
+from llamalab.attention import Backend, fastest_backend, get_backend
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench_passes import case_tokens, filled_cache, time_passes
 from llamalab.measure.bench_reference import Progress, Reference, measure_reference
@@ -33,11 +33,11 @@ from llamalab.measure.profile_rows import throttle_reasons
 from llamalab.measure.roofs import Machine
 from llamalab.measure.timer import collector_off
 from llamalab.model import Transformer, build
+from llamalab.model.compiled import SCOPES, compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.records import Record
 from llamalab.units import format_bytes
 
-COMPILED = ("none", "block")
 AUTO = "auto"
 _WARM_STEPS = 3  # of generation: the first is unlike the others
 _REFERENCE_DONE = 0.1  # share of the whole time, roughly
@@ -79,7 +79,7 @@ def measure_bench(
     *,
     device: str = AUTO,
     dtype: str = "bf16",
-    attention: str = "sdpa",
+    attention: str | None = None,
     compiled: str = "none",
     tie_blocks: int | str | None = AUTO,
     threads: int | None = None,
@@ -89,6 +89,7 @@ def measure_bench(
 ) -> Iterator[BenchRow]:
     """A row per case, each as it is done.
 
+    `attention` is a backend's name (default: the fastest of the device), `compiled` a scope of llamalab.compile.
     `tie_blocks` runs the full depth over so many distinct blocks, None over all, "auto" over all where they
     fit, else over as few as caches allow. `threads` are the CPU's (default: torch's). `reference` is a record of
     this machine, whose roofs and constants predictions rest on (default: a short measurement). What does not
@@ -96,9 +97,10 @@ def measure_bench(
     MissingError for what cannot be asked, before any work.
     """
     activation_dtype(dtype)
-    place, backend = resolve_device(device), get_backend(attention)
-    if compiled not in COMPILED:
-        raise UnknownNameError("compiled", compiled, COMPILED)
+    place = resolve_device(device)
+    backend = get_backend(attention) if attention else fastest_backend(place)
+    if compiled not in SCOPES:
+        raise UnknownNameError("compiled", compiled, SCOPES)
     if repetitions < 1 or (threads is not None and threads < 1):
         raise InputError(f"repetitions and threads must be at least 1; got {repetitions} and {threads}")
     if not cases:
@@ -222,15 +224,8 @@ def _too_large(bench: Bench, case: Case) -> str | None:
 
 def _built(bench: Bench) -> Transformer:
     tied = bench.depth.distinct if bench.depth.tied else None
-    model = build(
-        bench.arch, dtype=bench.dtype, device=bench.place, attention=bench.backend.name, tie_blocks=tied
-    ).eval()
-    if bench.compiled == "none":
-        return model
-    from llamalab.model.compiled import compile as compile_model
-
-    faster: Transformer = compile_model(model)
-    return faster
+    model = build(bench.arch, dtype=bench.dtype, device=bench.place, tie_blocks=tied).eval()
+    return compile(model, scope=bench.compiled, attention=bench.backend.name)
 
 
 def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, float], None]) -> Timed:

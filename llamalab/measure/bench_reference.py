@@ -1,30 +1,27 @@
 """What should a test of a bench take on this machine, and what is the most it could reach?
 
 Roofs are measured in the bench's own run, shortly. Predictions rest on the constants that llamalab calibrate
-kept for this device; where it kept none, on a short calibration if the model is large enough to be worth
-it, else on the roofs. Every pass of a test is predicted by itself, at its own context.
+kept for this device; where it kept none, on a short calibration. Every pass of a test is predicted by itself,
+at its own context.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.constants import constants_of, default_path, read_calibration
 from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.measure.bench_rows import Case
-from llamalab.measure.calibrate import quick_calibration
+from llamalab.measure.constants_here import kept_constants, short_calibration
 from llamalab.measure.environment import environment
-from llamalab.measure.machine import calibration_name, device_name
 from llamalab.measure.roofs import Machine
 from llamalab.measure.roofs_quick import quick_roofs
 from llamalab.rates import OWN_ROOFS, basis_of, roof_fault
 from llamalab.records import Record, unmeasured
 
-WORTH_CALIBRATING_BYTES = 2**30  # of weights; a smaller model is measured in less time than a calibration takes
 Progress = Callable[[str, float], None]
 
 
@@ -91,7 +88,7 @@ class Reference:
 
 
 def measure_reference(name: str, arch: LlamaArch, machine: Machine, *, weight_bytes: int, progress: Progress) -> Record:
-    """Measure the roofs, and calibrate where `weight_bytes` to run make that worth it.
+    """Measure the roofs, and calibrate shortly, the more so the fewer `weight_bytes` there are to run.
 
     Raises FormatError for a spoilt calibration.
     """
@@ -100,18 +97,9 @@ def measure_reference(name: str, arch: LlamaArch, machine: Machine, *, weight_by
     progress("roofs of this machine", 0.0)
     with torch.inference_mode():
         roofs = quick_roofs(machine, arch)
-    if constants is None and weight_bytes >= WORTH_CALIBRATING_BYTES:
-        constants = quick_calibration(
-            device=str(place), dtype=dtype, progress=lambda label, done: progress(f"calibration, {label}", done)
-        )
+    if constants is None:
+        constants = short_calibration(
+            place, dtype, weight_bytes=weight_bytes,
+            progress=lambda label, done: progress(f"calibration, {label}", done),
+        )  # fmt: skip
     return unmeasured(name, arch, dtype, environment(place, ""), roofs, constants)
-
-
-def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
-    """What llamalab calibrate kept for this very device and dtype, checked; None where it was not run on it."""
-    path = default_path(calibration_name(place), dtype)
-    if not path.exists():
-        return None
-    data = read_calibration(path)
-    constants_of(data, str(path), dtype)
-    return data if data.get("title") == device_name(place) else None

@@ -10,13 +10,12 @@ All of it runs in the same rounds, so that a machine that slows down slows both 
 the best round counts, because a disturbance only ever adds time.
 """
 
-import json
 import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -24,8 +23,8 @@ from llamalab.analytic.constants import to_json
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.roofline import Rates, predict_pass, total_s
-from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError
+from llamalab.measure.calibration_blocks import Block, Shape, blocks_for
 from llamalab.measure.clock import clock_for
 from llamalab.measure.fit import Fit, Kernel, best_rates, fit_class
 from llamalab.measure.machine import (
@@ -41,61 +40,13 @@ from llamalab.measure.roofs import Machine
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
-from llamalab.presets import PRESETS
 from llamalab.units import format_bytes
 
 Progress = Callable[[str, float], None]
 BUDGET_S = 42.0  # of rounds; with imports, weights and the fit it stays under a minute
-QUICK_BUDGET_S = 12.0
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 60
 _MARKS = 1 << 14
 _WEIGHT = 0.02  # values about as large as a trained model's
-
-
-class Shape(NamedTuple):
-    """A pass: `new` tokens of each of `batch` sequences, onto `past` that the cache holds."""
-
-    batch: int
-    new: int
-    past: int = 0
-
-    @property
-    def phase(self) -> str:
-        """Prefill or decode."""
-        return "decode" if self.new == 1 else "prefill"
-
-
-class Block(NamedTuple):
-    """One block of a model with its embedding and head, and the passes it is run with."""
-
-    name: str
-    arch: LlamaArch
-    shapes: tuple[Shape, ...]
-
-
-FITTED = (
-    Block(
-        "512 wide, GQA", LlamaArch(512, 1, 8, 4, 1376, 8192),
-        (Shape(1, 24), Shape(1, 104), Shape(1, 392), Shape(1, 1, 40), Shape(1, 1, 300), Shape(3, 1, 130)),
-    ),
-    Block(
-        "2048 wide, MHA", LlamaArch(2048, 1, 16, 16, 5504, 8192),
-        (Shape(1, 24), Shape(1, 56), Shape(1, 104), Shape(1, 200), Shape(1, 392),
-         Shape(1, 1, 130), Shape(1, 1, 900), Shape(3, 1, 250), Shape(7, 1, 600), Shape(12, 1, 1500)),
-    ),
-    Block(
-        "3072 wide, GQA", LlamaArch(3072, 1, 24, 8, 8192, 8192),
-        (Shape(1, 37), Shape(1, 80), Shape(1, 144), Shape(1, 288),
-         Shape(1, 1, 400), Shape(1, 1, 2500), Shape(2, 1, 90), Shape(5, 1, 1000), Shape(9, 1, 350)),
-    ),
-)  # fmt: skip
-CHECKED = (
-    Block(
-        "7b", PRESETS["7b"].arch,
-        (Shape(1, 128), Shape(1, 320), Shape(2, 96), Shape(1, 1, 512), Shape(4, 1, 700), Shape(8, 1, 256)),
-    ),
-    Block("13b", PRESETS["13b"].arch, (Shape(1, 160), Shape(1, 1, 1024), Shape(6, 1, 320))),
-)  # fmt: skip
 
 
 class Trial:
@@ -171,6 +122,7 @@ class Calibration(NamedTuple):
     dtype: str
     made_on: str
     fits: dict[str, Fit]
+    fitted_on: tuple[Block, ...]
     outcomes: tuple[Outcome, ...]
     rounds: int
     took_s: float
@@ -198,26 +150,28 @@ class Calibration(NamedTuple):
             self.device, self.dtype, self.made_on, self.rates, errors | {"points": points},
             title=self.title, memory_bytes=self.memory_bytes, rounds=self.rounds, load_average=self.load_average,
             fitted={name: {"kernels": fit.kernels, "error": fit.error} for name, fit in self.fits.items()},
-            fitted_on=[_described(block) for block in FITTED],
+            fitted_on=[_described(block) for block in self.fitted_on],
         )  # fmt: skip
 
 
 def calibrate(
-    *, device: str = "auto", dtype: str = "bf16", budget_s: float = BUDGET_S, check: Sequence[Block] = CHECKED,
-    progress: Progress = lambda label, done: None,
+    *, device: str = "auto", dtype: str = "bf16", budget_s: float = BUDGET_S, fit: Sequence[Block] | None = None,
+    check: Sequence[Block] | None = None, progress: Progress = lambda label, done: None,
 ) -> Calibration:  # fmt: skip
-    """Measure, fit and check on blocks of other sizes.
+    """Measure, fit and check on blocks of other sizes: those of the device, where none are named.
 
     Raises InputError, MissingError or DoesNotFitError before any work.
     """
     activation_dtype(dtype)
     place = resolve_device(device)
-    blocks = _checked_here(place, dtype, check)
+    usual = blocks_for(place.type)
+    fit, check = usual.fit if fit is None else fit, usual.check if check is None else check
+    blocks = _checked_here(place, dtype, fit, check)
     began, load = time.perf_counter(), _load()
     machine = Machine(place, clock_for(place), dtype)
     with torch.inference_mode():
         progress("building blocks", 0.0)
-        fitted = [trial for block in FITTED for trial in _trials(machine, block, clean=False)]
+        fitted = [trial for block in fit for trial in _trials(machine, block, clean=False)]
         checked = [trial for block in blocks for trial in _trials(machine, block, clean=True)]
         rounds = _rounds([*fitted, *checked], budget_s, progress)
     progress("fitting", 0.95)
@@ -231,21 +185,12 @@ def calibrate(
         dtype=dtype,
         made_on=datetime.now(UTC).date().isoformat(),
         fits=fits,
+        fitted_on=tuple(fit),
         outcomes=tuple(_outcome(trial, rates) for trial in checked),
         rounds=rounds,
         took_s=time.perf_counter() - began,
         load_average=None if load is None or after is None else (load, after),
     )
-
-
-def quick_calibration(*, device: str, dtype: str, progress: Progress) -> dict[str, Any] | None:
-    """The file that a short calibration would leave, for one report; None where the memory is too small for it."""
-    try:
-        made = calibrate(device=device, dtype=dtype, budget_s=QUICK_BUDGET_S, check=CHECKED[:1], progress=progress)
-    except DoesNotFitError:
-        return None
-    read: dict[str, Any] = json.loads(made.json)
-    return read
 
 
 def fit_classes(kernels: Iterable[Kernel]) -> dict[str, Fit]:
@@ -259,9 +204,9 @@ def fit_classes(kernels: Iterable[Kernel]) -> dict[str, Fit]:
     return {name: fit_class(rows, *roofs[rows[0].op.kind]) for name, rows in by_class.items()}
 
 
-def _checked_here(place: torch.device, dtype: str, check: Sequence[Block]) -> tuple[Block, ...]:
+def _checked_here(place: torch.device, dtype: str, fit: Sequence[Block], check: Sequence[Block]) -> tuple[Block, ...]:
     """The blocks to check that fit into half of the free memory beside those to fit."""
-    free, used, chosen = available_bytes(place) // 2, sum(_block_bytes(block, dtype) for block in FITTED), []
+    free, used, chosen = available_bytes(place) // 2, sum(_block_bytes(block, dtype) for block in fit), []
     for block in check:
         used += _block_bytes(block, dtype)
         if used <= free:

@@ -12,18 +12,20 @@ from llamalab.errors import MissingError
 from llamalab.measure.blocks import BLOCK_LIMITS_BYTES, check_fits, choose_share
 from llamalab.measure.machine import available_bytes
 from llamalab.model import Transformer, build
+from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
 
 
 def built_in(
-    name: str, arch: LlamaArch, *, device: torch.device, dtype: str, attention: str, full: bool, batch: int,
+    name: str, arch: LlamaArch, *, device: torch.device, dtype: str, attention: str | None, full: bool, batch: int,
     prompt_tokens: int,
 ) -> tuple[Transformer, int]:  # fmt: skip
-    """Blocks of the real size with random weights, and how many the whole model has. Raises DoesNotFitError."""
+    """Blocks of the real size, made ready for speed, and how many the whole model has. Raises DoesNotFitError."""
     share = choose_share(arch, dtype, limit_bytes=BLOCK_LIMITS_BYTES[device.type], full=full)
     need = share.need_bytes(batch=batch, new_tokens=prompt_tokens, max_tokens=prompt_tokens + 1, dtype=dtype)
     check_fits(share, name, need, available_bytes(device))
-    return build(share.arch, dtype=dtype, device=device, attention=attention).eval(), share.layers_total
+    model = build(share.arch, dtype=dtype, device=device).eval()
+    return compile(model, scope="none", attention=attention), share.layers_total
 
 
 def beside(model: Transformer) -> Any:

@@ -25,7 +25,7 @@ from llamalab.records import Roof
 
 _PATTERN = 1 << 20  # distinct random values; the rest repeats them, as making them all takes seconds
 _FLOOR_BYTES = 1 << 28
-_CACHES = 8  # a buffer this many times the last-level cache is not in it
+_CACHES = {"cpu": 8, "cuda": 32}  # a buffer this many times the last-level cache is not in it; a GPU writes back late
 _LAUNCHES = 1000
 SQUARE = (4096, 4096)
 
@@ -45,7 +45,7 @@ class Machine(NamedTuple):
     @property
     def stream_bytes(self) -> int:
         """Bytes that surely come from memory and not from a cache."""
-        return max(_FLOOR_BYTES, _CACHES * cache_bytes(self.device))
+        return max(_FLOOR_BYTES, _CACHES[self.device.type] * cache_bytes(self.device))
 
     def random(self, *shape: int) -> Tensor:
         """Values of about unit size; zeros would flatter a device that clocks by power."""

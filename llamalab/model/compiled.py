@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.attention import fastest_backend
+from llamalab.attention import fastest_backend, get_backend
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.model.kv_cache import StaticKVCache
@@ -29,15 +29,15 @@ class WarmUp(NamedTuple):
     decode_s: float
 
 
-def compile(model: Transformer, *, scope: str = "block") -> Transformer:
+def compile(model: Transformer, *, scope: str = "block", attention: str | None = None) -> Transformer:
     """The same model, made ready for speed: inference only.
 
     With scope "block" a block is compiled once for all layers, with "step" the forward pass as one graph, with "none"
     nothing, and no compiler is needed. Parameters keep names and values, and the state dict its contents. Taps and
-    hooks work as before; one that comes later fires after another compilation. On a CPU attention becomes "chunked"
-    where it was "sdpa", the default.
+    hooks work as before; one that comes later fires after another compilation. `attention` is a backend's name; without
+    one a model that has the default, "sdpa", gets the fastest of its device.
 
-    Raises InputError for another kind of model, UnknownNameError for another scope.
+    Raises InputError for another kind of model, UnknownNameError for another scope or backend.
 
     >>> import llamalab
     >>> model = llamalab.compile(llamalab.build("stories260k"), scope="none")
@@ -48,9 +48,12 @@ def compile(model: Transformer, *, scope: str = "block") -> Transformer:
         raise InputError(f"llamalab.compile must be given a llamalab.Transformer; got {type(model).__name__}")
     if scope not in SCOPES:
         raise UnknownNameError("scope", scope, SCOPES)
-    if model.backend.name == _DEFAULT:
-        model.use_attention(fastest_backend(model.norm.weight.device))
-    if model.norm.weight.device.type == "cpu":
+    place = model.norm.weight.device
+    if attention is not None:
+        model.use_attention(get_backend(attention))
+    elif model.backend.name == _DEFAULT:
+        model.use_attention(fastest_backend(place))
+    if place.type == "cpu":
         _ready_for_cpu(model)
     if scope == "block":
         for layer in model.layers:

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 from llamalab.errors import FormatError
 from llamalab.report.recorded import FOLDER
 
-ORDER = ("flash_vs_naive", "attention_arithmetic", "gqa_groups", "kv_cache_onoff")
+ORDER = (
+    "versus_transformers", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends",
+    "gqa_groups", "kv_cache_onoff", "memory_peaks", "tied_blocks", "tap_cost",
+)  # fmt: skip
 
 
 class Answer(NamedTuple):

@@ -120,13 +120,18 @@ def in_depth(record: Record) -> list[Section]:
 
 
 def experiments(answers: Sequence[Answer]) -> list[Section]:
-    """What experiments asked and found, with their plots; the navigation names the first of them."""
+    """What experiments asked and found, with the plots they have; the navigation names the first of them."""
     return [
         Section(f"answer-{place}", "" if place else "Experiments", answer.question, answer.conclusion,
-                (Figure(Markup(draw(CHARTS[answer.experiment], answer, prefix=f"answer{place}")), ""),),
-                (answer.origin,))
+                _plot_of(answer, place), (answer.origin,))
         for place, answer in enumerate(answers)
     ]  # fmt: skip
+
+
+def _plot_of(answer: Answer, place: int) -> tuple[Figure, ...]:
+    """The plot of an experiment; some say all in words."""
+    chart = CHARTS.get(answer.experiment)
+    return (Figure(Markup(draw(chart, answer, prefix=f"answer{place}")), ""),) if chart else ()
 
 
 def prospects(comparison: Comparison, recorded: Sequence[Record]) -> list[Section]:

@@ -9,13 +9,15 @@ from llamalab.analytic.constants import CLASSES, default_path
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main
 from llamalab.measure import calibrate as module
-from llamalab.measure.calibrate import Calibration, Outcome, Shape
+from llamalab.measure.calibrate import Calibration, Outcome
+from llamalab.measure.calibration_blocks import Shape
 from llamalab.measure.fit import Fit
 
 RATES = Rates(8e11, 3e10, 3e-5, 0.9, 0.8, 1.5)
 MADE = Calibration(
     "cpu", "A CPU", 24 * 2**30, "bf16", "2026-01-02",
     {name: Fit(RATES, 11, 0.03) for name in sorted(CLASSES)},
+    (),
     (Outcome("7b", Shape(1, 128), 2.2, 2.1), Outcome("7b", Shape(1, 1, 512), 0.53, 0.55)),
     24, 44.0, (0.2, 1.9),
 )  # fmt: skip

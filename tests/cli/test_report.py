@@ -13,7 +13,6 @@ from llamalab.analytic.constants import CLASSES, default_path
 from llamalab.analytic.constants import to_json as to_constants
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
-from llamalab.measure import machine
 from llamalab.profiles import to_json as profiles_to_json
 from llamalab.records import Record, from_json, to_json
 from llamalab.report import render_profiles
@@ -32,7 +31,7 @@ def record() -> Record:
 @pytest.fixture
 def measured(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
     """The calls of measure_report, which gives the sample; the working folder is empty."""
-    from llamalab.measure import calibrate, campaign
+    from llamalab.measure import campaign, constants_here
 
     calls: list[dict[str, Any]] = []
 
@@ -42,7 +41,7 @@ def measured(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         return dataclasses.replace(record, model=name)
 
     monkeypatch.setattr(campaign, "measure_report", measure_report)
-    monkeypatch.setattr(calibrate, "quick_calibration", lambda **_: None)
+    monkeypatch.setattr(constants_here, "short_calibration", lambda *_, **__: None)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / ".data"))
     monkeypatch.chdir(tmp_path)
     return calls
@@ -76,24 +75,20 @@ def keep_constants(title: str, dtype: str = "bf16") -> Path:
     return path
 
 
-@pytest.mark.parametrize(("model", "calibrates"), [("7b", True), ("tiny", False)])
 @pytest.mark.usefixtures("measured")
-def test_a_large_model_brings_a_short_calibration_where_none_is_kept(
-    monkeypatch: pytest.MonkeyPatch, model: str, calibrates: bool
-) -> None:
-    from llamalab.measure import calibrate
+def test_a_report_brings_a_short_calibration_where_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llamalab.measure import constants_here
 
     made = json.loads(keep_constants("this CPU").read_text())
     default_path("cpu", "bf16").unlink()
-    monkeypatch.setattr(calibrate, "quick_calibration", lambda **_: made)
-    assert main(["report", "--model", model, "--device", "cpu"]) == 0
-    constants = from_json(Path(f"reports/{model}-cpu.json").read_text()).constants
-    assert constants == (made if calibrates else None)
+    monkeypatch.setattr(constants_here, "short_calibration", lambda *_, **__: made)
+    assert main(["report", "--model", "tiny", "--device", "cpu"]) == 0
+    assert from_json(Path("reports/tiny-cpu.json").read_text()).constants == made
 
 
 @pytest.mark.usefixtures("measured")
 def test_a_calibration_of_this_machine_is_what_predictions_rest_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "device_name", lambda device: "this CPU")
+    monkeypatch.setattr("llamalab.measure.constants_here.device_name", lambda device: "this CPU")
     keep_constants("this CPU")
     assert main(["report", "--device", "cpu"]) == 0
     kept = from_json(Path("reports/7b-cpu.json").read_text())
@@ -104,7 +99,7 @@ def test_a_calibration_of_this_machine_is_what_predictions_rest_on(monkeypatch: 
 
 @pytest.mark.usefixtures("measured")
 def test_a_calibration_of_another_machine_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "device_name", lambda device: "this CPU")
+    monkeypatch.setattr("llamalab.measure.constants_here.device_name", lambda device: "this CPU")
     keep_constants("another CPU")
     assert main(["report", "--device", "cpu"]) == 0
     assert from_json(Path("reports/7b-cpu.json").read_text()).constants is None

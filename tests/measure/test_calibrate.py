@@ -10,7 +10,8 @@ from llamalab.analytic.ops import forward_ops
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.measure import calibrate as module
-from llamalab.measure.calibrate import CHECKED, FITTED, Block, Calibration, Outcome, Shape, calibrate, fit_classes
+from llamalab.measure.calibrate import Calibration, Outcome, calibrate, fit_classes
+from llamalab.measure.calibration_blocks import CHECKED, FITTED, Block, Shape
 from llamalab.measure.fit import Kernel
 from llamalab.presets import PRESETS
 
@@ -24,12 +25,16 @@ OTHERS = (Block("c", LlamaArch(64, 3, 4, 4, 96, 64), (Shape(1, 6), Shape(2, 3), 
 @pytest.fixture(scope="module")
 def made() -> Calibration:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(module, "FITTED", SMALL)
         monkeypatch.setattr(module, "cache_bytes", lambda device: module._block_bytes(SMALL[0], "fp32"))
         steps: list[float] = []
         calibration = calibrate(
-            device="cpu", dtype="fp32", budget_s=1e-9, check=OTHERS, progress=lambda _, done: steps.append(done)
-        )
+            device="cpu",
+            dtype="fp32",
+            budget_s=1e-9,
+            fit=SMALL,
+            check=OTHERS,
+            progress=lambda _, done: steps.append(done),
+        )  # fmt: skip
         assert steps == sorted(steps)
         assert calibration.rounds == module.FEWEST_ROUNDS
         return calibration
@@ -67,7 +72,7 @@ def test_what_is_kept_can_be_read_back(made: Calibration) -> None:
     assert constants.rates == made.rates
     assert constants.spread == pytest.approx(2 * max(made.error("prefill"), made.error("decode")))
     assert (data["device"], data["title"], data["memory_bytes"]) == ("cpu", made.title, made.memory_bytes)
-    assert [block["arch"]["dim"] for block in data["fitted_on"]] == [block.arch.dim for block in FITTED]
+    assert [block["arch"]["dim"] for block in data["fitted_on"]] == [block.arch.dim for block in SMALL]
     assert len(data["validation"]["points"]) == len(made.outcomes)
     assert "/" not in made.title
 
@@ -108,7 +113,7 @@ def test_what_does_not_fit_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatc
     place = torch.device("cpu")
     sizes = [module._block_bytes(block, "bf16") for block in (*FITTED, *CHECKED)]
     monkeypatch.setattr(module, "available_bytes", lambda _: 2 * (sum(sizes) - 1))
-    assert module._checked_here(place, "bf16", CHECKED) == CHECKED[:1]
+    assert module._checked_here(place, "bf16", FITTED, CHECKED) == CHECKED[:1]
     monkeypatch.setattr(module, "available_bytes", lambda _: 2 * sum(sizes[:2]))
     with pytest.raises(DoesNotFitError, match="half of the free memory"):
         calibrate(device="cpu")
@@ -117,21 +122,3 @@ def test_what_does_not_fit_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatc
 def test_a_dtype_without_activations_is_refused_before_work() -> None:
     with pytest.raises(InputError):
         calibrate(device="cpu", dtype="int8")
-
-
-def test_a_short_calibration_leaves_the_file_of_a_long_one(monkeypatch: pytest.MonkeyPatch, made: Calibration) -> None:
-    asked = {}
-
-    def short(**options: object) -> Calibration:
-        asked.update(options)
-        return made
-
-    monkeypatch.setattr(module, "calibrate", short)
-    assert module.quick_calibration(device="cpu", dtype="fp32", progress=lambda *_: None) == json.loads(made.json)
-    assert asked["budget_s"] == module.QUICK_BUDGET_S
-    assert asked["check"] == CHECKED[:1]
-
-
-def test_there_is_no_short_calibration_where_memory_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "available_bytes", lambda device: 2**20)
-    assert module.quick_calibration(device="cpu", dtype="bf16", progress=lambda *_: None) is None

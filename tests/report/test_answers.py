@@ -13,8 +13,8 @@ from llamalab.report.charts.base import draw
 RECORDED = recorded_answers()
 
 
-def test_every_experiment_of_the_report_is_recorded_and_has_a_chart() -> None:
-    assert {answer.experiment for answer in RECORDED} == set(ORDER) == set(CHARTS)
+def test_what_is_recorded_has_a_place_and_every_chart_has_a_record() -> None:
+    assert set(CHARTS) <= {answer.experiment for answer in RECORDED} <= set(ORDER)
 
 
 def test_answers_come_in_reading_order() -> None:
@@ -23,10 +23,12 @@ def test_answers_come_in_reading_order() -> None:
 
 
 @pytest.mark.parametrize("answer", RECORDED, ids=[f"{one.experiment} {one.device}" for one in RECORDED])
-def test_an_answer_says_its_question_and_is_drawn(answer: Answer) -> None:
+def test_an_answer_says_its_question_and_is_drawn_where_it_has_a_chart(answer: Answer) -> None:
     assert answer.question.endswith(("?", "."))
     assert len(answer.conclusion) > 40
     assert answer.device in answer.origin
+    if answer.experiment not in CHARTS:
+        return  # it says all in words
     svg = draw(CHARTS[answer.experiment], answer, prefix=answer.experiment)
     assert svg.startswith("<svg")
     assert svg == draw(CHARTS[answer.experiment], answer, prefix=answer.experiment)
