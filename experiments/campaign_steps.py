@@ -26,9 +26,9 @@ from llamalab.files import write_text
 from llamalab.measure.bench import measure_bench
 from llamalab.measure.bench_rows import BenchRow, Case
 from llamalab.measure.calibrate import calibrate
-from llamalab.measure.campaign import measure_report
 from llamalab.measure.environment import environment
 from llamalab.measure.machine import available_bytes, resolve_device
+from llamalab.measure.record import measure_report
 from llamalab.presets import resolve_model
 from llamalab.records import Record, from_json, to_json
 from llamalab.units import format_bytes, format_seconds, format_si

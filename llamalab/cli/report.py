@@ -131,8 +131,8 @@ def _measure(args: argparse.Namespace) -> "Record":
     device = _resolved(args.device)
     _check_page(Path(args.out or _default(name, device)))
     from llamalab.measure import constants_here
-    from llamalab.measure.campaign import measure_report
     from llamalab.measure.machine import resolve_device
+    from llamalab.measure.record import measure_report
 
     place = resolve_device(device)
     constants = constants_here.kept_constants(place, args.dtype)

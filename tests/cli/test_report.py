@@ -31,7 +31,8 @@ def record() -> Record:
 @pytest.fixture
 def measured(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
     """The calls of measure_report, which gives the sample; the working folder is empty."""
-    from llamalab.measure import campaign, constants_here
+    from llamalab.measure import constants_here
+    from llamalab.measure import record as recording
 
     calls: list[dict[str, Any]] = []
 
@@ -40,7 +41,7 @@ def measured(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         calls.append({"name": name, "arch": arch, **options})
         return dataclasses.replace(record, model=name)
 
-    monkeypatch.setattr(campaign, "measure_report", measure_report)
+    monkeypatch.setattr(recording, "measure_report", measure_report)
     monkeypatch.setattr(constants_here, "short_calibration", lambda *_, **__: None)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / ".data"))
     monkeypatch.chdir(tmp_path)
@@ -182,12 +183,12 @@ def test_folder_that_is_a_file_is_told_before_measuring(measured: list[dict[str,
 def test_interrupt_while_measuring_leaves_nothing(
     measured: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llamalab.measure import campaign
+    from llamalab.measure import record as recording
 
     def interrupted(*_: object, **__: object) -> Record:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(campaign, "measure_report", interrupted)
+    monkeypatch.setattr(recording, "measure_report", interrupted)
     assert main(["report", "--device", "cpu"]) == 130
     assert list(Path().rglob("*")) == []
 

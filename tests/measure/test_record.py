@@ -9,8 +9,9 @@ from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
 from llamalab.compare import Comparison
 from llamalab.errors import DoesNotFitError, InputError, MissingError
-from llamalab.measure import campaign, roofs
-from llamalab.measure.campaign import SCALES, measure_report
+from llamalab.measure import record as recording
+from llamalab.measure import roofs
+from llamalab.measure.record import SCALES, measure_report
 from llamalab.measure.timer import Plan
 from llamalab.records import Roof, from_json, to_json
 
@@ -25,12 +26,12 @@ SCALE = SCALES["cpu"]._replace(
 
 
 def make_small(monkeypatch):
-    """The whole campaign on little work: 2 of 7 blocks, 24 tokens."""
+    """The whole run on little work: 2 of 7 blocks, 24 tokens."""
     block_bytes = 2 * (2 * 48 * 48 + 2 * 16 * 48 + 3 * 80 * 48 + 2 * 48)
-    monkeypatch.setitem(campaign.SCALES, "cpu", SCALE)
-    monkeypatch.setitem(campaign.BLOCK_LIMITS_BYTES, "cpu", 2 * block_bytes)
-    monkeypatch.setattr(campaign, "_FEWEST_TOKENS", 24)
-    monkeypatch.setattr(campaign, "SQUARE", (64, 64))
+    monkeypatch.setitem(recording.SCALES, "cpu", SCALE)
+    monkeypatch.setitem(recording.BLOCK_LIMITS_BYTES, "cpu", 2 * block_bytes)
+    monkeypatch.setattr(recording, "_FEWEST_TOKENS", 24)
+    monkeypatch.setattr(recording, "SQUARE", (64, 64))
     monkeypatch.setattr(roofs, "SQUARE", (64, 64))
     monkeypatch.setattr(roofs, "_FLOOR_BYTES", 1 << 16)
     monkeypatch.setattr(roofs, "_LEAST_MATRIX_BYTES", 1 << 12)
@@ -49,7 +50,7 @@ def small(monkeypatch):
 def no_work(monkeypatch):
     """Everything that measures fails: what is refused must be refused before."""
     for name in ("environment", "_roofs", "_passes", "build"):
-        monkeypatch.setattr(campaign, name, lambda *a, **k: pytest.fail("work began"))
+        monkeypatch.setattr(recording, name, lambda *a, **k: pytest.fail("work began"))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_a_path_leaves_only_its_name(small):
 
 
 def test_what_does_not_fit_is_said_before_work(no_work, monkeypatch):
-    monkeypatch.setattr(campaign, "available_bytes", lambda device: 10_000)
+    monkeypatch.setattr(recording, "available_bytes", lambda device: 10_000)
     with pytest.raises(DoesNotFitError, match=r"the whole of toy .* leave out --full"):
         measure_report("toy", ARCH, device="cpu", full=True)
 
@@ -169,6 +170,6 @@ def test_ctrl_c_ends_it_and_keeps_nothing_switched_off(small):
 
 @pytest.mark.parametrize(("per_second", "tokens"), [(1e15, 512), (0.6e7, 256), (1.0, 64), (None, 512)])
 def test_a_slow_machine_gets_a_shorter_prompt(per_second, tokens):
-    share = campaign.choose_share(ARCH.replace(n_layers=1), "bf16", limit_bytes=2**30)
+    share = recording.choose_share(ARCH.replace(n_layers=1), "bf16", limit_bytes=2**30)
     gemm = Roof(kind="gemm", dtype="bf16", per_second=per_second)
-    assert campaign._prompt_tokens(share, SCALE._replace(prompt_tokens=512), [gemm]) == tokens
+    assert recording._prompt_tokens(share, SCALE._replace(prompt_tokens=512), [gemm]) == tokens
