@@ -1,128 +1,161 @@
 """QUESTION: what do taps cost, unused and used, against the same model without a single one?
 
-The untapped twin is made from the model's own source: every `if tap ...` and every `tap=` is cut out of
-it, so that it stays the same model whatever becomes of that. Variants run in the same rounds, in
-alternating order, on one thread; the figure is the median over rounds of the ratio to the twin.
+Each variant runs in rounds with the untapped twin (experiments.tap_twin) and nothing else, in alternating
+order, on one thread: either follows itself as often as the other, where among several variants the
+neighbours would decide (0.3 % at one token). The figure is the median over rounds of the ratio to the twin.
 
-    python -m experiments.tap_cost [--rounds N] [--seq 1,256] [--variants ...]      one JSON object on stdout
+Scores and pattern are no tensors of a pass with fused attention: what it costs to make them has no limit,
+but is told, in time and bytes, beside what the cost table and the machine's roofs predict.
+
+    python -m experiments.tap_cost [--device cpu|cuda] [--rounds N] [--seq 1,256] [--variants ...] [--out PATH.json]
+
+On CUDA the model is 4 blocks of 7B's size in bf16, so that there is device work behind the host's.
 """
 
-import argparse
-import ast
-import copy
-import inspect
 import json
+import math
 import sys
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from experiments import answers
+from experiments.tap_twin import twin_of
+from llamalab.analytic.attention import AttentionShape, naive_steps
 from llamalab.arch import LlamaArch
+from llamalab.instrument.points import POINTS
 from llamalab.instrument.reduce import Reduce
 from llamalab.instrument.taps import Capture
-from llamalab.measure.clock import CpuClock
-from llamalab.measure.timer import Plan, paired_ratio, time_variants
+from llamalab.measure.clock import clock_for
+from llamalab.measure.machine import resolve_device
+from llamalab.measure.memory import measure_peak
+from llamalab.measure.roofs import Machine, cache_roof, gemm_roof
+from llamalab.measure.timer import Plan, Work, paired_ratio, time_variants
 from llamalab.model import Transformer, build
+from llamalab.presets import PRESETS
+from llamalab.units import storage_bytes
 
 ARCH = LlamaArch(dim=512, n_layers=8, n_heads=8, n_kv_heads=8, ffn_dim=1376, vocab_size=4096)
+SUBJECTS = {"cpu": (ARCH, "fp32"), "cuda": (PRESETS["7b"].arch.replace(n_layers=4), "bf16")}
 LIMITS = {  # highest ratio to the twin, at one token and at 256
     "unused": {1: 1.005, 256: 1.005},
     "captured": {1: 1.03, 256: 1.15},
     "copied": {1: 1.03, 256: 1.15},
     "reduced": {1: 1.03, 256: 1.03},
 }
+RECOMPUTED = "recomputed"
+ALL = tuple(point.name for point in POINTS if not point.name.endswith((".scores", ".pattern")))
 FOUR = ("*.attn_out", "*.resid_mid", "*.ffn_out", "*.resid_post")
 
 
-class _Cut(ast.NodeTransformer):
-    """Decide every question about a tap as if there were none, and drop what can then not be reached."""
+class Subject(NamedTuple):
+    """The model with taps in its code, its twin, and what both are given."""
 
-    def visit_Compare(self, node: ast.Compare) -> ast.expr:
-        if isinstance(node.left, ast.Name) and node.left.id == "tap":
-            return ast.Constant(isinstance(node.ops[0], ast.Is))
-        return node
+    model: Transformer
+    twin: Transformer
+    tokens_BT: torch.Tensor
+    machine: Machine
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return ast.Constant(None) if node.id == "tap" and isinstance(node.ctx, ast.Load) else node
+    @classmethod
+    def of(cls, seq: int, device: str) -> "Subject":
+        """A pass of `seq` tokens on that device."""
+        place = resolve_device(device)
+        arch, dtype = SUBJECTS[place.type]
+        model = build(arch, dtype=dtype, device=place).eval()
+        return cls(
+            model, twin_of(model), torch.arange(seq, device=place)[None], Machine(place, clock_for(place), dtype)
+        )
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
-        self.generic_visit(node)
-        decides = isinstance(node.op, ast.Or)
-        if any(isinstance(value, ast.Constant) and value.value is decides for value in node.values):
-            return ast.Constant(decides)
-        return node
+    def run(self, tap: Any) -> object:
+        """A pass with that tap, or with none."""
+        return self.model(self.tokens_BT, tap=tap)
 
-    def visit_If(self, node: ast.If) -> Any:
-        self.generic_visit(node)
-        if ast.unparse(node.test) == "torch.compiler.is_compiling()":
-            return node.orelse
-        if isinstance(node.test, ast.Constant):
-            return node.body if node.test.value else node.orelse
-        return node
+    def run_twin(self) -> object:
+        """The same pass of the twin."""
+        return self.twin(self.tokens_BT)
 
-    def visit_Call(self, node: ast.Call) -> ast.Call:
-        self.generic_visit(node)
-        node.keywords = [keyword for keyword in node.keywords if keyword.arg != "tap"]
-        return node
-
-
-def untapped(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The function without a question about a tap in it."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
-    tree = ast.fix_missing_locations(_Cut().visit(tree))
-    scope: dict[str, Any] = {}
-    exec(compile(tree, inspect.getfile(method), "exec"), method.__globals__, scope)
-    return scope[method.__name__]  # type: ignore[no-any-return]
+    def beside_twin(self, work: Work, plan: Plan) -> tuple[list[float], list[float]]:
+        """Seconds of the work and of the twin, in the same rounds."""
+        with torch.inference_mode():
+            samples = time_variants({"twin": self.run_twin, "work": work}, self.machine.clock, plan)
+        return samples["work"], samples["twin"]
 
 
-def twin_of(model: Transformer) -> Transformer:
-    """The same weights in modules whose code knows no tap."""
-    twin = copy.copy(model)
-    twin.__dict__ = dict(model.__dict__)
-    twin._modules = {name: _twin_module(module) for name, module in model._modules.items()}
-    return _without_taps(twin)
-
-
-def _twin_module(module: Any) -> Any:
-    twin = copy.copy(module)
-    twin.__dict__ = dict(module.__dict__)
-    twin._modules = {name: _twin_module(child) for name, child in module._modules.items()}
-    return _without_taps(twin) if "tap" in inspect.signature(type(module).forward).parameters else twin
-
-
-def _without_taps(module: Any) -> Any:
-    kind = type(module)
-    own = {name: untapped(function) for name, function in vars(kind).items()
-           if name in ("forward", "_attend")}  # fmt: skip
-    # A class of its own: an attribute of the instance would be looked up at another price.
-    module.__class__ = type(kind.__name__, (kind,), own)
-    return module
-
-
-def measure(seq: int, plan: Plan, chosen: Sequence[str] = tuple(LIMITS)) -> dict[str, Any]:
-    """Seconds of the chosen variants in the same rounds, and the ratios to the twin."""
-    model = build(ARCH, dtype="fp32").eval()
-    twin, tokens = twin_of(model), torch.arange(seq)[None]
-    taps: dict[str, Any] = {
-        "captured": Capture("*", n_layers=ARCH.n_layers),
-        "copied": Capture("*", copy=True, n_layers=ARCH.n_layers),
-        "reduced": Reduce(*FOUR, kind="rms", model=model),
+def measure(seq: int, plan: Plan, chosen: Sequence[str] = tuple(LIMITS), device: str = "cpu") -> dict[str, Any]:
+    """The ratios of the chosen variants to the twin, and the twin's seconds."""
+    subject = Subject.of(seq, device)
+    depth = subject.model.arch.n_layers
+    works: dict[str, Work] = {
+        "twin again": subject.run_twin,
+        "unused": partial(subject.run, None),
+        "captured": partial(subject.run, Capture(*ALL, n_layers=depth)),
+        "copied": partial(subject.run, Capture(*ALL, copy=True, n_layers=depth)),
+        "reduced": partial(subject.run, Reduce(*FOUR, kind="rms", model=subject.model)),
     }
-    # Scores and pattern are no part of fused attention: what they cost is their recomputation, not the tap.
-    for tap in (taps["captured"], taps["copied"]):
-        tap.names = frozenset(name for name in tap.names if not name.endswith((".scores", ".pattern")))
-    variants: dict[str, Callable[[], Any]] = {
-        "twin": lambda: twin(tokens), "twin again": lambda: twin(tokens), "unused": lambda: model(tokens),
-    }  # fmt: skip
-    variants |= {name: lambda tap=tap: model(tokens, tap=tap) for name, tap in taps.items()}
-    variants = {name: variants[name] for name in variants if name in ("twin", "twin again", *chosen)}
+    ratios, all_twin_s = {}, []
+    for name in ("twin again", *chosen):
+        work_s, twin_s = subject.beside_twin(works[name], plan)
+        ratios[name] = _ratio(work_s, twin_s)
+        all_twin_s += twin_s
+    return {"seq": seq, "rounds": plan.most, "twin_s": median(all_twin_s), "ratios": ratios}
+
+
+def recompute(seqs: Sequence[int], plan: Plan, device: str = "cpu") -> list[dict[str, Any]]:
+    """What the pattern costs on top of fused attention: whole, and for one row of one head of every layer."""
+    found = []
+    roofs: tuple[float, float] | None = None
+    for seq in seqs:
+        subject = Subject.of(seq, device)
+        arch, dtype = subject.model.arch, subject.machine.dtype
+        roofs = roofs or _roofs(subject.machine, arch)
+        whole = AttentionShape(1, seq, seq, arch.n_heads, arch.n_kv_heads, arch.head_dim, dtype, dtype)
+        asked = {
+            "last row of one head": ({"tokens": -1, "heads": 0}, whole._replace(new_tokens=1, n_heads=1, n_kv_heads=1)),
+            "whole pattern": ({}, whole),
+        }
+        for name, (part, shape) in asked.items():
+            row = _recompute_one(subject, part, plan)
+            found.append({"asked": name, "seq": seq, **row, "predicted": predict(shape, arch.n_layers, *roofs)})
+    return found
+
+
+def _recompute_one(subject: Subject, part: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    def fresh() -> Capture:
+        return Capture("*.pattern", n_layers=subject.model.arch.n_layers, **part)
+
+    work_s, twin_s = subject.beside_twin(partial(subject.run, fresh()), plan)
     with torch.inference_mode():
-        samples = time_variants(variants, CpuClock(), plan)
-    ratios = {name: _ratio(samples[name], samples["twin"]) for name in variants if name != "twin"}
-    return {"seq": seq, "rounds": len(samples["twin"]), "twin_s": median(samples["twin"]), "ratios": ratios}
+        # Each pass with a tap of its own: the tensors of the pass before are no part of the peak.
+        peaks = [measure_peak(work, subject.machine.device).peak_bytes
+                 for work in (subject.run_twin, lambda: subject.run(fresh()))]  # fmt: skip
+    return {
+        "rounds": plan.most,
+        "ratio": _ratio(work_s, twin_s),
+        "added_s": median(over - under for over, under in zip(work_s, twin_s, strict=True)),
+        "added_peak_bytes": None if None in peaks else peaks[1] - peaks[0],  # type: ignore[operator]
+    }
+
+
+def predict(shape: AttentionShape, n_layers: int, flop_roof: float, byte_roof: float) -> dict[str, float]:
+    """Scores and softmax of all layers by the cost table; `least_s` at the roofs, where calls cost nothing."""
+    steps = naive_steps(shape)[:2]
+    moved = [step.read_bytes + step.written_bytes for step in steps]
+    least_s = sum(max(step.operations / flop_roof, size / byte_roof) for step, size in zip(steps, moved, strict=True))
+    return {
+        "flops": n_layers * sum(step.operations for step in steps),
+        "moved_bytes": n_layers * sum(moved),
+        "kept_bytes": n_layers * storage_bytes(shape.pairs_full, shape.dtype),
+        "least_s": n_layers * least_s,
+    }
+
+
+def _roofs(machine: Machine, arch: LlamaArch) -> tuple[float, float]:
+    """FLOP/s of a large product, and byte/s of the last-level cache."""
+    flops = gemm_roof(machine, [(arch.dim, arch.dim), (arch.ffn_dim, arch.dim)], 256).per_second
+    return flops or math.inf, cache_roof(machine).per_second or math.inf
 
 
 def _ratio(times_s: list[float], twin_s: list[float]) -> dict[str, float]:
@@ -141,24 +174,41 @@ def conclude(found: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description="the cost of taps against the same model without any")
-    parser.add_argument("--rounds", type=int, default=0, help="rounds (default: 400 at one token, 60 at more)")
+def told(found: list[dict[str, Any]]) -> str:
+    """All ratios, and what was missed, in words."""
+    parts = [
+        f"At {one['seq']} tokens, over {one['rounds']} rounds: "
+        + ", ".join(f"{name} {ratio['median']:.3f}" for name, ratio in one["ratios"].items())
+        for one in found
+    ]
+    return (
+        ". ".join(["Time over that of a twin without taps", *parts, "; ".join(conclude(found)) or "No limit is missed"])
+        + "."
+    )
+
+
+def main() -> None:
+    """Measure and conclude; the last line is all of it as JSON."""
+    parser = answers.parser(__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds (default: 300 at one token, 40 at more)")
     parser.add_argument("--seq", default="1,256")
-    parser.add_argument("--variants", default=",".join(LIMITS), help="fewer of them make a round shorter")
+    parser.add_argument("--variants", default=",".join([*LIMITS, RECOMPUTED]), help="fewer of them take less time")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    found = []
-    for seq in map(int, args.seq.split(",")):
-        rounds = args.rounds or (400 if seq == 1 else 60)
-        found.append(measure(seq, Plan(0.0, rounds, rounds, 3), args.variants.split(",")))
+    seqs, variants, found = [int(seq) for seq in args.seq.split(",")], args.variants.split(","), []
+    for seq in seqs:
+        rounds = args.rounds or (300 if seq == 1 else 40)
+        chosen = [name for name in variants if name != RECOMPUTED]
+        found.append(measure(seq, Plan(0.0, rounds, rounds, 3), chosen, args.device))
         print(json.dumps(found[-1]), file=sys.stderr)
-    missed = conclude(found)
-    print(json.dumps({"arch": ARCH._asdict(), "torch": torch.__version__, "threads": 1, "limits": LIMITS,
-                      "measured": found, "missed": missed}))  # fmt: skip
-    return 0
+    remade = recompute(seqs, Plan(0.0, 20, 20, 3), args.device) if RECOMPUTED in variants else []
+    arch, dtype = SUBJECTS[resolve_device(args.device).type]
+    answers.finish(
+        __doc__, "tap_cost", args.out, told(found), device=args.device, arch=arch._asdict(), dtype=dtype, threads=1,
+        limits=LIMITS, measured=found, recomputed=remade, missed=conclude(found),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -67,8 +67,10 @@ class Capture(Selection):
 
     def attended(self, prefix: str, q_BHTE: "Tensor", k_BKSE: "Tensor") -> None:
         """Make the asked rows and heads of scores and pattern, which fused attention does not have."""
-        scores, pattern = (prefix + "scores", prefix + "pattern")
-        if self._part.whole or not (scores in self.names or pattern in self.names):
+        if self._part.whole:
+            return  # before any name is made: this is asked in every layer
+        scores, pattern = prefix + "scores", prefix + "pattern"
+        if not (scores in self.names or pattern in self.names):
             return
         from llamalab.instrument.scores import partial_scores
 

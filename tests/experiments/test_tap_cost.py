@@ -4,9 +4,12 @@ import dis
 import types
 from typing import Any
 
+import pytest
 import torch
 
-from experiments.tap_cost import ARCH, LIMITS, conclude, measure, twin_of
+from experiments.tap_cost import ARCH, LIMITS, conclude, measure, predict, recompute, told
+from experiments.tap_twin import twin_of
+from llamalab.analytic.attention import AttentionShape
 from llamalab.measure.timer import Plan
 from llamalab.model import build
 
@@ -33,12 +36,40 @@ def names_read(module: torch.nn.Module) -> set[str]:
     return {str(step.argval) for code in codes for step in dis.get_instructions(code) if step.opname.startswith("LOAD")}
 
 
-def test_every_variant_is_measured_in_the_same_rounds() -> None:
+def test_all_modules_of_a_kind_share_one_class_as_in_the_model() -> None:
+    """A class apiece would run other code in each layer: such a twin is 1 % slower than it should be."""
+    twin = twin_of(build(ARCH.replace(n_layers=3), dtype="fp32"))
+    assert len({type(layer) for layer in twin.layers}) == 1
+    assert len({type(layer.attention) for layer in twin.layers}) == 1
+
+
+def test_every_variant_is_measured_beside_the_twin() -> None:
     found = measure(1, Plan(0.0, 3, 3, 1))
     assert (found["seq"], found["rounds"]) == (1, 3)
     assert set(found["ratios"]) == {"twin again", *LIMITS}
 
 
+def test_recomputing_is_counted_by_the_cost_table() -> None:
+    """One row of one head at 256 keys of 64: 2 * 64 * 256 of the product and 3 * 256 of the softmax a layer."""
+    row = predict(AttentionShape(1, 1, 256, 1, 1, 64, "fp32", "fp32"), 8, 1e9, 1e12)
+    assert (row["flops"], row["kept_bytes"]) == (8 * (2 * 64 * 256 + 3 * 256), 8 * 256 * 4)
+    assert row["least_s"] == pytest.approx(row["flops"] / 1e9)
+
+
+def test_what_is_recomputed_is_held_and_priced() -> None:
+    one, whole = recompute([48], Plan(0.0, 3, 3, 1))
+    assert (one["asked"], whole["asked"]) == ("last row of one head", "whole pattern")
+    assert whole["predicted"]["kept_bytes"] == 8 * 48 * one["predicted"]["kept_bytes"] == 8 * 8 * 48 * 48 * 4
+    # The last layer's pattern is held at the end, the others' from their layer on.
+    assert whole["predicted"]["kept_bytes"] * 7 // 8 <= whole["added_peak_bytes"] < 2 * whole["predicted"]["kept_bytes"]
+    assert one["added_peak_bytes"] < whole["added_peak_bytes"] // 8
+
+
 def test_what_is_above_its_limit_is_named() -> None:
     ratios = {name: {"median": 1.0} for name in LIMITS} | {"unused": {"median": 1.02}}
     assert conclude([{"seq": 256, "ratios": ratios}]) == ["unused at 256 tokens: 1.02 is above 1.005"]
+    said = told([{"seq": 256, "rounds": 9, "ratios": ratios}])
+    assert said.startswith(
+        "Time over that of a twin without taps. At 256 tokens, over 9 rounds: unused 1.020, captured"
+    )
+    assert said.endswith("unused at 256 tokens: 1.02 is above 1.005.")
