@@ -119,7 +119,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) 
     """The ceilings in the run's dtype, and the product's and stream's in fp32 to hold it against."""
     shapes = weight_shapes(arch)
     heads, rows = [(arch.vocab_size, arch.dim)], affordable_rows(machine, max(shapes), scale.gemm_rows)
-    attend, lengths = fastest_backend(machine.device).attend, scale.attention_tokens[2:4]
+    attend, lengths = fastest_backend(machine.device).attend, scale.attention_tokens[1:4]
     steps: list[tuple[str, Callable[[], Roof]]] = [
         (f"GEMM roof, {machine.dtype}", lambda: gemm_roof(machine, shapes, rows)),
         (f"stream roof, {machine.dtype}", lambda: stream_roof(machine, [*shapes, *heads])),
