@@ -2,7 +2,7 @@
 
 By default glibc returns large blocks to the system when they are freed and asks for them again at the next
 operation; each page is then cleared and mapped anew. The activations of a 512-token pass through three blocks of
-7B took 52,000 page faults, 6 % of its time. Told to keep what it has, it takes none from the second pass on.
+7B took 52,000 page faults, 6 % of its time. Told to keep what it has, it takes none after the first few.
 """
 
 import ctypes
