@@ -21,8 +21,9 @@ from llamalab.attention.shapes import check_shapes
 def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
     """z_BHTE, chunk by chunk; raises InputError for shapes that do not belong together."""
     check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
-    if q_BHTE.shape[2] == 1 and torch.compiler.is_compiling():
-        return _one_query(q_BHTE, k_BKSE, v_BKSE)
+    if q_BHTE.shape[2] == 1:
+        seen = slice(0, query_offset + 1)
+        return _one_query(q_BHTE, k_BKSE[:, :, seen], v_BKSE[:, :, seen])
     z_chunks, start = [], query_offset
     for chunk in torch.split(q_BHTE, QUERY_CHUNK, dim=2):
         end = start + chunk.shape[2]
@@ -32,9 +33,9 @@ def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int)
 
 
 def _one_query(q_BH1E: Tensor, k_BKSE: Tensor, v_BKSE: Tensor) -> Tensor:
-    """z_BH1E in elementwise steps, for a compiler to fuse: products of one row would copy keys that are a view."""
-    batch, kv_heads, _, head_dim = k_BKSE.shape
-    q_BKG1E = q_BH1E.reshape(batch, kv_heads, -1, 1, head_dim).float() * head_dim**-0.5
-    pattern_BKGS = (q_BKG1E * k_BKSE.unsqueeze(2).float()).sum(-1).softmax(-1)
-    z_BKGE: Tensor = (pattern_BKGS.unsqueeze(-1) * v_BKSE.unsqueeze(2).float()).sum(-2)
-    return z_BKGE.view_as(q_BH1E).type_as(q_BH1E)
+    """z_BH1E, with the keys on the left of their product: on the right oneDNN would copy those of a longer cache."""
+    batch, kv_heads, keys, head_dim = k_BKSE.shape
+    q_NEG = q_BH1E.reshape(batch * kv_heads, -1, head_dim).transpose(1, 2)
+    k_NSE, v_NSE = (x.reshape(batch * kv_heads, keys, head_dim) for x in (k_BKSE, v_BKSE))
+    scores_NSG = torch.baddbmm(q_NEG.new_empty(1), k_NSE, q_NEG, beta=0, alpha=head_dim**-0.5)
+    return torch.bmm(scores_NSG.transpose(1, 2).softmax(-1), v_NSE).view_as(q_BH1E)

@@ -20,8 +20,9 @@ SHAPES = [
     (2, 6, 2, 1, 131, 8),
     (3, 6, 1, 1, 17, 10),
     (1, 1, 1, 1, 1, 2),
+    (2, 6, 2, 300, 331, 8),  # more than one chunk of queries, the last one short
 ]
-NAMES = ["naive", "sdpa"]
+NAMES = ["naive", "sdpa", "chunked"]
 
 
 def tensors(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,6 +154,7 @@ def test_registry() -> None:
     assert {name: backend.algorithm for name, backend in BACKENDS.items() if name in NAMES} == {
         "naive": "naive",
         "sdpa": "flash",
+        "chunked": "flash",
     }
     assert all(name == backend.name for name, backend in BACKENDS.items())
     with pytest.raises(UnknownNameError, match="did you mean naive"):

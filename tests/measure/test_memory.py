@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from llamalab.attention import naive
+from llamalab.analytic.activations import attention_bytes
+from llamalab.analytic.attention import AttentionShape
+from llamalab.attention import chunked, naive
 from llamalab.measure.memory import measure_peak, process_peak_bytes, running_peak
 
 CPU = torch.device("cpu")
@@ -68,3 +70,12 @@ def test_process_peak_is_high_water_less_what_was_resident(tmp_path):
 def test_process_peak_is_unknown_where_a_field_lacks(tmp_path, status):
     (tmp_path / "status").write_text(status)
     assert process_peak_bytes(lambda: None, proc=tmp_path) is None
+
+
+@pytest.mark.parametrize("new_tokens", [1, 128, 200, 512])
+def test_chunked_attention_holds_what_its_formula_says(new_tokens: int) -> None:
+    shape = AttentionShape(1, new_tokens, 512, 8, 8, 64, "fp32", "fp32")
+    q = torch.randn(1, 8, new_tokens, 64)
+    k, v = torch.randn(2, 1, 8, 512, 64)
+    peak = measure_peak(lambda: chunked.attend(q, k, v, query_offset=512 - new_tokens), CPU).peak_bytes
+    assert peak == pytest.approx(attention_bytes(shape, "chunked"), rel=0.01)
