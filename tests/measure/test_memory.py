@@ -72,7 +72,7 @@ def test_process_peak_is_unknown_where_a_field_lacks(tmp_path, status):
     assert process_peak_bytes(lambda: None, proc=tmp_path) is None
 
 
-@pytest.mark.parametrize("new_tokens", [1, 128, 200, 512])
+@pytest.mark.parametrize("new_tokens", [2, 128, 200, 512])
 def test_chunked_attention_holds_what_its_formula_says(new_tokens: int) -> None:
     shape = AttentionShape(1, new_tokens, 512, 8, 8, 64, "fp32", "fp32")
     q = torch.randn(1, 8, new_tokens, 64)
