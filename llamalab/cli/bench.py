@@ -45,7 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
-    add_choice(parser, "--compile", COMPILED, "none", "compile each block; the warm-up then holds the compilation")
+    add_choice(
+        parser, "--compile", COMPILED, "none", "compile each block, or a step; the warm-up then holds the compilation"
+    )
     parser.add_argument(
         "--tie-blocks", type=tie, default="auto", metavar="auto|K|off",
         help="run all layers over K distinct blocks; auto does so if the model does not fit (default: auto)",

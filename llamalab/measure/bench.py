@@ -6,7 +6,6 @@ waited for once per repetition. The kernel is read from the profiler in a pass o
 warm-up and outside all times.
 """
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +27,7 @@ from llamalab.measure.clock import clock_for
 from llamalab.measure.energy import usage
 from llamalab.measure.environment import telemetry
 from llamalab.measure.kernels import fused_kernel
-from llamalab.measure.machine import available_bytes, cache_bytes, device_name, resolve_device
+from llamalab.measure.machine import available_bytes, cache_bytes, device_name, release_memory, resolve_device
 from llamalab.measure.profile_rows import throttle_reasons
 from llamalab.measure.roofs import Machine
 from llamalab.measure.timer import collector_off
@@ -166,7 +165,7 @@ def _rows(bench: Bench, cases: Sequence[Case], reference: Reference | None, prog
             yield replace(row, reason=" ".join(str(error).split()))
         else:
             yield _filled(row, bench, reference, case, timed)
-        _release(bench.place)
+        release_memory(bench.place)
     progress("done", 1.0)
 
 
@@ -290,9 +289,3 @@ def _threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _release(place: torch.device) -> None:
-    gc.collect()
-    if place.type == "cuda":
-        torch.cuda.empty_cache()

@@ -3,6 +3,7 @@
 Sizes are those this process may use: a container's limit counts, not the host's memory.
 """
 
+import gc
 import os
 import platform
 from pathlib import Path
@@ -107,3 +108,10 @@ def _text(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what is no longer held: cycles to the interpreter, a GPU's cached blocks to the GPU."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

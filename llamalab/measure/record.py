@@ -6,7 +6,6 @@ Where not every block fits, k of n run and the rest is extrapolated, and the rec
 """
 
 import dataclasses
-import gc
 import time
 from collections.abc import Callable
 from pathlib import PurePath
@@ -21,7 +20,7 @@ from llamalab.measure.blocks import BLOCK_LIMITS_BYTES, Share, check_fits, choos
 from llamalab.measure.clock import clock_for
 from llamalab.measure.environment import environment, telemetry
 from llamalab.measure.findings import findings
-from llamalab.measure.machine import available_bytes, resolve_device
+from llamalab.measure.machine import available_bytes, release_memory, resolve_device
 from llamalab.measure.passes import Bench, measure_pass
 from llamalab.measure.roofs import (
     SQUARE,
@@ -141,7 +140,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) 
     for done, (label, find) in enumerate(steps):
         progress(label, _ROOFS_DONE * done / len(steps))
         roofs.append(find())
-    _release(machine.device)
+    release_memory(machine.device)
     return roofs
 
 
@@ -174,7 +173,7 @@ def _passes(
 
 
 def _attention(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) -> list[AttentionPoint]:
-    _release(machine.device)  # the model is gone: its memory is free for the score matrices
+    release_memory(machine.device)  # the model is gone: its memory is free for the score matrices
     progress("flash against naive attention", _PASSES_DONE)
     limits = Limits(scale.call_s, min(scale.call_bytes, available_bytes(machine.device) // 2))
     return sweep_attention(machine, arch, scale.attention_tokens, limits, scale.attention_plan)
@@ -185,9 +184,3 @@ def _count(arch: LlamaArch, last: Pass) -> tuple[int, int]:
     model = Transformer(arch, dtype=last.dtype, device="meta")
     cache = StaticKVCache(arch, batch=last.batch, max_tokens=last.context_tokens, dtype=last.dtype, device="meta")
     return sum(weight.numel() for weight in model.parameters()), cache.nbytes
-
-
-def _release(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

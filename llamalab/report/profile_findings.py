@@ -92,12 +92,12 @@ def device_finding(profile: Profile) -> str:
     loads = [state.load_average for state in told if state.load_average is not None]
     if loads:
         sentences.append(f"The host's load was {min(loads):.1f} to {max(loads):.1f}.")
-    peaks = [(phase.usage.resident_bytes, phase.usage.peak_resident_bytes) for phase in profile.phases]
-    held = [(now, peak) for now, peak in peaks if now is not None and peak is not None]
-    if held:
-        now, peak = max(one for one, _ in held), max(one for _, one in held)
+    resident = [phase.usage.resident_bytes for phase in profile.phases if phase.usage.resident_bytes is not None]
+    peaks = [phase.usage.peak_resident_bytes for phase in profile.phases if phase.usage.peak_resident_bytes is not None]
+    if resident and peaks:
         sentences.append(
-            f"The process held up to {format_bytes(now)} after a phase and {format_bytes(peak)} at its peak."
+            f"The process held up to {format_bytes(max(resident))} after a phase and {format_bytes(max(peaks))} at its "
+            "peak."
         )
     return " ".join(sentences) or "The system tells nothing of the device's state."
 

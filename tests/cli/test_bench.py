@@ -151,3 +151,10 @@ def test_the_page_shows_a_command_that_can_be_given_and_the_columns_of_today(cap
     assert parser.parse_args(command.split()[1:]).tie_blocks == 3
     heads = [line for line in printed(capsys, *SMALL, "-p", "6").splitlines() if line.startswith("model ")]
     assert [line.split() for line in heads] == [shown.split()]
+
+
+def test_the_scopes_of_the_option_are_those_of_compile() -> None:
+    from llamalab.cli.bench import COMPILED
+    from llamalab.model.compiled import SCOPES
+
+    assert COMPILED == SCOPES
