@@ -59,10 +59,10 @@ bench: $(STAMP) ## run the benchmarks and keep their times
 	  --benchmark-columns=median,iqr,min,rounds --benchmark-sort=fullname --benchmark-autosave
 
 bench-compare: $(STAMP) ## show how the last two runs of make bench differ
-	@$(BIN)/python -m tests.benchmarks.gate.stored $(RUNS)
+	@$(BIN)/python -m tools.speedgate.stored $(RUNS)
 
 bench-ab: $(STAMP) ## time this tree against BASE; fails where it is slower
-	@$(BIN)/python -m tests.benchmarks.gate.ab --base '$(BASE)' $(if $(QUICK),--quick)
+	@$(BIN)/python -m tools.speedgate.ab --base '$(BASE)' $(if $(QUICK),--quick)
 
 accuracy: $(STAMP) ## score the predictions and write docs/accuracy.md
 	$(BIN)/python -m experiments.accuracy

@@ -3,7 +3,7 @@
     python -m experiments.attention_arithmetic
 
 Intensity: causal matrix FLOPs per byte moved. A ridge is peak FLOP/s over bandwidth: below it memory is the
-limit. Predicted by the IO formulas of llamalab.analytic.attention, over length, head dim and group size;
+limit. Predicted by the IO formulas of llamalab.analytic.attention_cost, over length, head dim and group size;
 measured by running the tiled algorithm, which counts every byte that it loads and stores.
 """
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from experiments import answers
-from llamalab.analytic.attention import AttentionShape, Step, flash_step, naive_steps, total
+from experiments.common import results as answers
+from llamalab.analytic.attention_cost import AttentionShape, Step, flash_step, naive_steps, total
 from llamalab.attention.tiled import tiled_attention
 from llamalab.hardware import find_hardware
 

@@ -18,16 +18,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from experiments import answers
-from llamalab.analytic.attention import AttentionShape
+from experiments.common import results as answers
+from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import Backend, get_backend
-from llamalab.compare import Comparison
-from llamalab.measure.attention import measure_attention, obstacle, random_inputs
-from llamalab.measure.attention_lab import lab_machine
-from llamalab.measure.roofs import Machine
-from llamalab.measure.timer import Plan
+from llamalab.comparison.comparison import Comparison
+from llamalab.measure.attention.calls import measure_attention, obstacle, random_inputs
+from llamalab.measure.attention.lab import lab_machine
+from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
-from llamalab.records import AttentionPoint, Record, from_json
+from llamalab.records.record import AttentionPoint, Record, from_json
 
 DTYPE = "bf16"
 HEADS = {"7b": (32, 32), "70b": (64, 8)}

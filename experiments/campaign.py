@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 import torch
 
 import llamalab
-from experiments.campaign_steps import Job, Made, Step, all_steps, default_models
-from experiments.isolated import Outcome, run_isolated
+from experiments.common.campaign_steps import Job, Made, Step, all_steps, default_models
+from experiments.common.isolated import Outcome, run_isolated
 from llamalab.errors import LlamaLabError, UnknownNameError
 from llamalab.files import check_target, write_text
-from llamalab.measure.machine import device_name, resolve_device
+from llamalab.measure.device.machine import device_name, resolve_device
 from llamalab.presets import resolve_model
-from llamalab.report.recorded import FOLDER
+from llamalab.report.recorded_runs import FOLDER
 
 MANIFEST = "campaign.json"
 _MARK = '"campaign"'

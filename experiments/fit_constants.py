@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llamalab.analytic.attention import AttentionShape, flash_step
+from llamalab.analytic.attention_cost import AttentionShape, flash_step
 from llamalab.analytic.parallel import all_reduce_bytes
 from llamalab.hardware import HardwareSpec, find_hardware
-from llamalab.measure.fit import minimum_within, predicted_s
+from llamalab.measure.calibration.fit import minimum_within, predicted_s
 from llamalab.presets import PRESETS
 
 DEVICES = ("a100-80gb-sxm", "h100-80gb-sxm", "h200-141gb-sxm")

@@ -20,7 +20,7 @@ import numpy as np
 from experiments.accuracy import Point, read_points
 from llamalab.analytic.constants import Host, choose
 from llamalab.analytic.forecast import run_times
-from llamalab.measure.fit import minimum_within
+from llamalab.measure.calibration.fit import minimum_within
 
 RELEASE = "(v0.5.0)"
 SHORT = 128

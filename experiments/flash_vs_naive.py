@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from experiments import answers
-from llamalab.analytic.attention import AttentionShape, flash_step, naive_steps, total
+from experiments.common import results as answers
+from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps, total
 from llamalab.attention import get_backend
-from llamalab.measure.attention_lab import LabRow, crossover, lab_machine, run_lab
-from llamalab.measure.timer import Plan
+from llamalab.measure.attention.lab import LabRow, crossover, lab_machine, run_lab
+from llamalab.measure.timing.timer import Plan
 from llamalab.units import format_bytes
 
 SHORTEST = 256

@@ -24,14 +24,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments import answers
+from experiments.common import results as answers
 from llamalab import LlamaArch, build, load
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.analytic.roofline import Rates, predict_pass, total_s
-from llamalab.measure.machine import cache_bytes
-from llamalab.measure.roofs import Machine, copy_roof, gemm_roof
-from llamalab.measure.timer import Plan, time_one
+from llamalab.measure.device.machine import cache_bytes
+from llamalab.measure.roofs.probes import Machine, copy_roof, gemm_roof
+from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model import DynamicKVCache, StaticKVCache, Transformer
 from llamalab.text import load_tokenizer
 from llamalab.units import format_bytes

@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-from experiments import answers
+from experiments.common import results as answers
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
-from llamalab.measure.bench_passes import filled_cache
-from llamalab.measure.bench_rows import Case
-from llamalab.measure.machine import resolve_device
-from llamalab.measure.memory import measure_peak
-from llamalab.measure.subject import tokens_of
+from llamalab.measure.bench.passes import filled_cache
+from llamalab.measure.bench.rows import Case
+from llamalab.measure.device.machine import resolve_device
+from llamalab.measure.profile.peak_memory import measure_peak
+from llamalab.measure.target.target import tokens_of
 from llamalab.model import Transformer, build
 from llamalab.presets import resolve_model
 from llamalab.units import format_bytes

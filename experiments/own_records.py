@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from llamalab.analytic.constants import read_calibration
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
-from llamalab.compare import Comparison, Phase
-from llamalab.report.recorded import CONSTANTS, FOLDER, records_of
+from llamalab.comparison.comparison import Comparison, Phase
+from llamalab.report.recorded_runs import CONSTANTS, FOLDER, records_of
 
 BARS = {
     "cpu": {"prefill": 0.15, "decode": 0.10, "memory": 0.02},

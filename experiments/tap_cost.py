@@ -1,6 +1,6 @@
 """QUESTION: what do taps cost, unused and used, against the same model without a single one?
 
-Each variant runs in rounds with the untapped twin (experiments.tap_twin) and nothing else, in alternating
+Each variant runs in rounds with the untapped twin (experiments.common.tap_twin) and nothing else, in alternating
 order, on one thread: either follows itself as often as the other, where among several variants the
 neighbours would decide (0.3 % at one token). The figure is the median over rounds of the ratio to the twin.
 
@@ -22,18 +22,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from experiments import answers
-from experiments.tap_twin import twin_of
-from llamalab.analytic.attention import AttentionShape, naive_steps
+from experiments.common import results as answers
+from experiments.common.tap_twin import twin_of
+from llamalab.analytic.attention_cost import AttentionShape, naive_steps
 from llamalab.arch import LlamaArch
 from llamalab.instrument.points import POINTS
 from llamalab.instrument.reduce import Reduce
 from llamalab.instrument.taps import Capture
-from llamalab.measure.clock import clock_for
-from llamalab.measure.machine import resolve_device
-from llamalab.measure.memory import measure_peak
-from llamalab.measure.roofs import Machine, cache_roof, gemm_roof
-from llamalab.measure.timer import Plan, Work, paired_ratio, time_variants
+from llamalab.measure.device.machine import resolve_device
+from llamalab.measure.profile.peak_memory import measure_peak
+from llamalab.measure.roofs.probes import Machine, cache_roof, gemm_roof
+from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.timing.timer import Plan, Work, paired_ratio, time_variants
 from llamalab.model import Transformer, build
 from llamalab.presets import PRESETS
 from llamalab.units import storage_bytes

@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-from experiments import answers
+from experiments.common import results as answers
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
-from llamalab.measure.bench_passes import filled_cache
-from llamalab.measure.bench_rows import Case
-from llamalab.measure.blocks import TIED_ERROR, Depth, bytes_of_block, choose_tied
-from llamalab.measure.clock import clock_for
-from llamalab.measure.machine import cache_bytes, resolve_device
-from llamalab.measure.subject import tokens_of
-from llamalab.measure.timer import Plan, Work, paired_ratio, time_variants
+from llamalab.measure.bench.passes import filled_cache
+from llamalab.measure.bench.rows import Case
+from llamalab.measure.device.machine import cache_bytes, resolve_device
+from llamalab.measure.target.blocks import TIED_ERROR, Depth, bytes_of_block, choose_tied
+from llamalab.measure.target.target import tokens_of
+from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.timing.timer import Plan, Work, paired_ratio, time_variants
 from llamalab.model import build
 from llamalab.presets import PRESETS
 

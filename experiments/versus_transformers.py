@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from experiments import answers
-from experiments.contestants import CONTESTANTS, PROMPT, READ_BYTES, STEPS
+from experiments.common import results as answers
+from experiments.common.contestants import CONTESTANTS, PROMPT, READ_BYTES, STEPS
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.arch import LlamaArch
-from llamalab.measure.timer import paired_ratio
+from llamalab.measure.timing.timer import paired_ratio
 from llamalab.presets import PRESETS
 
 OURS = "compiled blocks"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llamalab.arch import LlamaArch
     from llamalab.checkpoints import load
     from llamalab.instrument.taps import capture, edit
-    from llamalab.measure.profile import profile
+    from llamalab.measure.profile.run import profile
     from llamalab.model import StaticKVCache, Transformer, build
     from llamalab.model.compiled import compile
 
@@ -29,7 +29,7 @@ _HOMES = {
     "compile": "llamalab.model.compiled",
     "edit": "llamalab.instrument.taps",
     "load": "llamalab.checkpoints",
-    "profile": "llamalab.measure.profile",
+    "profile": "llamalab.measure.profile.run",
 }
 
 

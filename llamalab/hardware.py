@@ -1,4 +1,4 @@
-"""What do data sheets promise? Dense peaks, bandwidth, memory of known devices, a source per row.
+"""Data sheets of known devices: dense peaks, bandwidth, memory of known devices, a source per row.
 
 Peaks are dense (never 2:4 sparse) per second: floats accumulated in fp32, int8 in int32; `fp32` is
 the vector units', all others the matrix units'. GB = 10**9. None is unknown, or absent in the

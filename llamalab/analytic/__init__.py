@@ -1,1 +1,8 @@
-"""Costs by arithmetic: parameters, KV cache, attention, the op table, predicted time. No torch."""
+"""Costs by arithmetic: parameters, KV cache, attention, the op table, training memory, predicted time.
+
+Belongs here: formulas over a LlamaArch, counts that are exact, constants and forecasts, each formula once. `ops` is
+the one table that prefill, decode, chunks, naive and flash attention all come from.
+Does not belong here: torch or any other package (the torch-free zone), anything measured, printing, files other than
+constants. It never looks at the model, so that its numbers and the model's can be held against each other.
+May import: arch, presets, hardware, units, errors.
+"""

@@ -1,4 +1,4 @@
-"""How many bytes of activations are alive at once? The largest step of one forward pass.
+"""Peak bytes of activations: the largest step of one forward pass.
 
 Every step holds the residual stream, its own inputs, outputs and fp32 temporaries; a tensor dies
 with its last use, and nothing is kept for a backward pass, so the depth of the model does not count.
@@ -11,7 +11,7 @@ Scratch inside a fused kernel (tens of KiB per thread) is not counted.
 
 from typing import NamedTuple
 
-from llamalab.analytic.attention import QUERY_CHUNK, AttentionShape
+from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 

@@ -1,4 +1,4 @@
-"""Which sequences does a forward pass work on? A batch, a ragged batch, or one chunk of a prompt.
+"""The sequences that a forward pass works on: a batch, a ragged batch, or one chunk of a prompt.
 
 T new tokens end a context of S tokens: prefill is T = S, decode is T = 1, a later chunk is T < S.
 """
@@ -6,7 +6,7 @@ T new tokens end a context of S tokens: prefill is T = S, decode is T = 1, a lat
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from llamalab.analytic.attention import causal_pairs
+from llamalab.analytic.attention_cost import causal_pairs
 from llamalab.errors import InputError
 
 

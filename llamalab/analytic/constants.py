@@ -1,4 +1,4 @@
-"""What fraction of its data sheet does a device reach? Fitted constants, and where they came from.
+"""The fraction of its data sheet that a device reaches: fitted constants, and where they came from.
 
 Per class of operation: a fixed time t0, the efficiencies e_c and e_m against peak and bandwidth, and
 the exponent q of the soft maximum (llamalab.analytic.roofline). Three tiers, in rising trust:

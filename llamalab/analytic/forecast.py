@@ -1,4 +1,4 @@
-"""How long does a whole run take: a prompt, then token after token over a growing context?
+"""The time of a whole run: a prompt, then token after token over a growing context.
 
     total = prefill + (G - 1) * mean of decode(P + 1 .. P + G - 1)
 

@@ -1,4 +1,4 @@
-"""How large is the KV cache? 2 (K and V) x layers x KV heads x head dim x bytes, per token.
+"""The size of the KV cache: 2 (K and V) x layers x KV heads x head dim x bytes, per token.
 
 Convention: bytes are integers; the cache holds rotated keys and values of every token in context.
 """

@@ -1,4 +1,4 @@
-"""What does a LoRA adapter cost? r (in + out) parameters for each matrix it targets.
+"""The cost of a LoRA adapter: r (in + out) parameters for each matrix it targets.
 
 W (out, in) gets B A with A (r, in) and B (out, r). Merged, it costs nothing more to run; in training it, unlike the
 frozen weights, needs a gradient and two moments of AdamW, in fp32 beside its fp32 value: 16 bytes a parameter,

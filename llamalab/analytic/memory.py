@@ -1,4 +1,4 @@
-"""What fits into a memory? tokens = (memory - weights) // KV bytes per token.
+"""What fits into a memory: tokens = (memory - weights) // KV bytes per token.
 
 Batch and context are that many tokens, shared out. Activations, the runtime and fragmentation take
 memory too and are not counted here: `memory` is what weights and KV cache may use.

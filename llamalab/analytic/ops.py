@@ -17,7 +17,7 @@ Names are those of the model's modules and of the measured table; `layers.*.` st
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from llamalab.analytic.attention import AttentionShape, flash_step, naive_steps
+from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps
 from llamalab.analytic.batches import Sequences, ragged
 from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, is_one_shot, shard
 from llamalab.arch import LlamaArch

@@ -1,4 +1,4 @@
-"""What does one rank of a tensor-parallel model hold, compute and send?
+"""What one rank of a tensor-parallel model holds, computes and sends.
 
 Megatron sharding, as Meta's own code does it (fairscale nn/model_parallel/layers.py): wq, wk, wv, w1,
 w3 and the head by output rows, wo and w2 by input columns, the embedding by its columns; norms are

@@ -1,4 +1,4 @@
-"""How many parameters? P = 2VD + L(2 D**2 + 2 D K E + 3 D F + 2 D) + D, counted matrix by matrix.
+"""Parameters: P = 2VD + L(2 D**2 + 2 D K E + 3 D F + 2 D) + D, counted matrix by matrix.
 
 The same list of weights gives the parameter count, the bytes that decode streams, and the names
 and shapes that checkpoints are checked against.

@@ -1,4 +1,4 @@
-"""How long should an operation take? t0 + softmax_q(FLOPs / (e_c * peak), bytes / (e_m * bandwidth)).
+"""The predicted time of an operation: t0 + softmax_q(FLOPs / (e_c * peak), bytes / (e_m * bandwidth)).
 
 The soft maximum (x**q + y**q)**(1/q) is the classic roofline for q -> infinity; a finite q says
 that compute and memory overlap imperfectly, q = 1 that they do not overlap at all. The bound is the

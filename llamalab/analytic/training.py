@@ -1,4 +1,4 @@
-"""What does a training step need? Memory of weights, gradients, AdamW and activations; its FLOPs.
+"""The needs of a training step: memory of weights, gradients, AdamW and activations; its FLOPs.
 
 Activations kept for the backward pass, after Korthikanti et al. 2022 (arXiv 2205.05198), enumerated
 for this model (gated MLP, GQA, no dropout, no biases) because no published formula covers it: an

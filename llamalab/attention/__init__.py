@@ -1,4 +1,4 @@
-"""Which attention implementations are there? One signature, chosen by name.
+"""Attention implementations: one signature, chosen by name.
 
     attend(q_BHTE, k_BKSE, v_BKSE, *, query_offset) -> z_BHTE
 
@@ -7,6 +7,9 @@ h // (H / K). A backend knows tensors, not the model. Its `algorithm` is the row
 that it answers to; which kernel really ran is for a profiler to say.
 
 B batch, T new tokens, S keys in view, H query heads, K KV heads, G = H / K, E head dim.
+
+Belongs here: backends, one file each, and the table of their names. Does not belong here: the model, KV caches, costs
+(analytic.attention_cost), timing. A backend is added as a file and a row of the table.
 """
 
 from collections.abc import Callable
@@ -16,7 +19,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from llamalab.analytic.attention import AttentionShape
+from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import chunked, naive, sdpa, tiled
 from llamalab.attention.sdpa_kernels import KERNELS
 from llamalab.errors import UnknownNameError

@@ -13,7 +13,7 @@ B batch, T new tokens, S keys in view, H query heads, K KV heads, E head dim.
 import torch
 from torch import Tensor
 
-from llamalab.analytic.attention import QUERY_CHUNK
+from llamalab.analytic.attention_cost import QUERY_CHUNK
 from llamalab.attention import naive
 from llamalab.attention.shapes import check_shapes
 

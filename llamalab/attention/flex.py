@@ -1,4 +1,4 @@
-"""What does PyTorch's attention compiler make of the same mask? flex_attention, compiled for the causal rule.
+"""PyTorch's attention compiler: flex_attention, compiled for the causal rule.
 
 The mask is a Python function; the compiler fuses it into a flash kernel. Which tiles of the score
 matrix are empty, full or on the diagonal is known in advance from the rule, so it is written down
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from llamalab.analytic.attention import AttentionShape
+from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention.limits import shape_of
 from llamalab.attention.shapes import check_shapes
 from llamalab.errors import UnavailableError

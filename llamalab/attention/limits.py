@@ -1,8 +1,8 @@
-"""What is asked of a backend? The sizes and dtypes of a call, so that what it cannot do is said before it runs."""
+"""The sizes and dtypes of a call, so that what a backend cannot do is said before it runs."""
 
 from torch import Tensor
 
-from llamalab.analytic.attention import AttentionShape
+from llamalab.analytic.attention_cost import AttentionShape
 
 _DTYPE_NAMES = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32"}
 

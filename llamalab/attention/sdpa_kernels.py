@@ -1,4 +1,4 @@
-"""Which of PyTorch's attention kernels shall run? Each by its name, and an error instead of another one.
+"""PyTorch's attention kernels, each by its name, and an error instead of another one.
 
 The choice is made around the call itself. Around a compiled function it would be ignored: the kernel
 of the first trace stays, without a word (the compile trap). What ran is still for a profiler to say.
@@ -16,7 +16,7 @@ from torch.backends.cuda import (
 )
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from llamalab.analytic.attention import AttentionShape
+from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import sdpa
 from llamalab.errors import UnavailableError
 

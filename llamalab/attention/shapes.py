@@ -1,4 +1,4 @@
-"""Do these queries, keys and values belong together? Checked once for all backends.
+"""The check that queries, keys and values belong together, once for all backends.
 
 B batch, T new tokens, S keys in view, H query heads, K KV heads, E head dim.
 """

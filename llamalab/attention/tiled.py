@@ -1,4 +1,4 @@
-"""How does flash attention avoid the score matrix? Its algorithm, in PyTorch that can be read.
+"""Flash attention without a score matrix: its algorithm, in PyTorch that can be read.
 
 For a tile of queries, K and V are streamed past in tiles of keys. Of the softmax only three things
 are kept per query: the largest score so far m, the sum l of exp(score - m), and the output so far,
@@ -9,7 +9,7 @@ log-sum-exp m + log(l) is all that another pass needs to rebuild any row of the 
 
 The query heads of a group share the tile, so K and V are read once per group. Every tensor that a
 kernel would load from or store to memory passes through `Traffic`, which counts its bytes as they
-move: the IO formula of llamalab.analytic.attention is tested against this count.
+move: the IO formula of llamalab.analytic.attention_cost is tested against this count.
 """
 
 import math
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from llamalab.analytic.attention import QUERY_TILE
+from llamalab.analytic.attention_cost import QUERY_TILE
 from llamalab.attention.shapes import check_shapes
 
 KEY_TILE = 128

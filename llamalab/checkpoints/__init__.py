@@ -1,4 +1,9 @@
-"""Trained weights from files: a table of formats, each told by content and read by its own module."""
+"""Trained weights from files: a table of formats, each told by content and read by its own module.
+
+Belongs here: one module a format (reading, writing, names and permutations of its tensors), conversion between them,
+adapters, and checks that make a hostile file harmless. A format is added as a module and a row of the table.
+Does not belong here: tokenizing and generating (text), sizes by formula (analytic), the model's computation.
+"""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What is a checkpoint, whatever its format? A list of stored tensors, and a way to fetch each of the model's.
+"""A checkpoint, whatever its format: a list of stored tensors, and a way to fetch each of the model's.
 
 A format surveys a path from its headers alone (`Survey`), and completes the survey to a `Checkpoint`
 when the tensors make a Llama 2. Weights are fetched one by one under Meta's names, mapped from

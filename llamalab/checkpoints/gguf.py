@@ -1,4 +1,4 @@
-"""What is in a GGUF file? A Llama under llama.cpp's names, its settings and its vocabulary.
+"""GGUF files: a Llama under llama.cpp's names, its settings and its vocabulary.
 
 Weights are F32, F16 or BF16, mapped, or Q8_0, Q4_0, Q4_K or Q6_K, dequantised by the gguf package a few rows
 at a time. Rows of attn_q and attn_k are in Meta's order (see layout). Source: ggml-org/ggml docs/gguf.md;

@@ -1,4 +1,4 @@
-"""What does the head of a GGUF file say? Settings by key, then the name, shape, kind and place of each tensor.
+"""The head of a GGUF file: settings by key, then the name, shape, kind and place of each tensor.
 
 Little-endian, version 2 or 3: magic "GGUF", version, number of tensors, number of settings; a setting is a key,
 a kind and a value; a tensor is a name, its sizes from the fastest varying on, a kind and an offset from the

@@ -1,4 +1,4 @@
-"""How is a Llama written as GGUF? Through the gguf package's writer, one tensor at a time.
+"""Writing a Llama as GGUF, through the gguf package's writer, one tensor at a time.
 
 Norms are F32, as llama.cpp needs them; matrices are F32, F16, BF16, Q8_0 or Q4_0, where a matrix whose rows
 are no whole blocks is F16, as its converter has it. The vocabulary comes from a SentencePiece

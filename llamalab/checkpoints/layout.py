@@ -1,4 +1,4 @@
-"""What is each weight called elsewhere, and how do its rows lie there?
+"""The name of each weight in other formats, and the order of its rows there.
 
 Hugging Face rotates (x[j], x[j + E/2]), Meta (x[2j], x[2j+1]): per head, row i*(E/2) + j of wq and wk there
 is row 2j + i here (i = 0, 1). GGUF keeps Meta's order: llama.cpp's converter permutes a Hugging Face

@@ -1,4 +1,4 @@
-"""What is in a llama2.c checkpoint, and where? Versions 0 (legacy), 1, and 2 (int8 groups).
+"""llama2.c checkpoints: versions 0 (legacy), 1, and 2 (int8 groups).
 
 v0: 7 int32 (dim, ffn_dim, n_layers, n_heads, n_kv_heads, vocab_size, max_positions; a negative
 vocab_size says that the output matrix is not the embedding), then fp32 weights, each kind for all

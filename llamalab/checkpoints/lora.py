@@ -1,4 +1,4 @@
-"""What does a LoRA adapter change? W + (alpha / r) B A for each matrix it targets.
+"""LoRA adapters: W + (alpha / r) B A for each matrix it targets.
 
 Read in PEFT's layout: adapter_config.json and adapter_model.safetensors (or .bin), under Hugging Face's names
 with `lora_A` (r, in) and `lora_B` (out, r); rows of B for q_proj and k_proj are in halves (see layout).

@@ -1,4 +1,4 @@
-"""What is in a folder of Meta's? `params.json` and 1 to 8 shards `consolidated.NN.pth`, merged along the right axes.
+"""Folders of Meta's: `params.json` and 1 to 8 shards `consolidated.NN.pth`, merged along the right axes.
 
 Shards are those of fairscale's parallel layers: outputs are split for wq, wk, wv, w1, w3 and output (axis 0), inputs
 for wo and w2 (axis 1); the embedding is split along D (axis 1); norms are repeated. `rope.freqs` is ignored.

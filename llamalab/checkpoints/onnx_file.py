@@ -1,4 +1,4 @@
-"""How does the model run elsewhere? As an ONNX graph, exported by torch and checked with onnxruntime.
+"""The model as an ONNX graph, exported by torch and checked with onnxruntime.
 
 The graph takes token ids (batch, tokens), both sizes free, and gives fp32 logits (batch, tokens, V); it has no
 KV cache. Weights above 2 GB lie in a second file beside it, as protobuf allows no more.

@@ -1,4 +1,4 @@
-"""How is a model loaded without its file and its copy both in memory? Pages read are given back at once.
+"""Loading without a file and its copy both in memory: pages that were read are given back at once.
 
 A mapped tensor that was cast, permuted or moved leaves its pages behind in this process. They are dropped
 with madvise(MADV_DONTNEED), after which the file would be read again; what the operating system caches is

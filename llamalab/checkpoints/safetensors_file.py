@@ -1,4 +1,4 @@
-"""What is in a safetensors file, and where? The safetensors package says, and maps it; writing is here.
+"""safetensors files: the safetensors package reads and maps them; writing is here.
 
 The package checks the header against the file: shapes, dtypes, and spans that follow one another to its end.
 Its tensors are views of one private mapping, so nothing is read before it is touched, and the pages of what was copied

@@ -1,4 +1,4 @@
-"""What is in a file of torch.save, and is it safe to look? A zip archive of a pickle and raw storages.
+"""Files of torch.save, looked through before they are loaded: a zip archive of a pickle and raw storages.
 
 A pickle is a program. torch.load runs it with `weights_only`, which allows a short list of
 calls, and mapped, so that storages are not read. That alone is not enough (measured with torch 2.13): 407 bytes

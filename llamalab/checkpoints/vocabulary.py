@@ -1,4 +1,4 @@
-"""How does a model get more tokens? Rows are added to the embedding and the head, or cut off.
+"""A larger or smaller vocabulary: rows are added to the embedding and the head, or cut off.
 
 A new row is the mean of the old ones, so that a new token is at first as likely as an average one (Hewitt
 2021, "Initializing new word embeddings"). Checkpoints with an extended vocabulary, as those of Chinese derivatives

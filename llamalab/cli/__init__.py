@@ -2,6 +2,10 @@
 
 Exit codes: 0 done, 2 bad input, 3 something needed is missing or does not fit, 130 interrupted.
 Data goes to stdout, everything else to stderr.
+
+Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, `run`), and what several verbs share: `arguments`,
+`output`, `runs`, `devices`. A verb is added as a module and a row of VERBS.
+Does not belong here: figures that the library cannot give; a verb parses, calls and prints.
 """
 
 import os

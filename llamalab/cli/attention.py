@@ -5,7 +5,7 @@ import sys
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from llamalab.analytic.attention import AttentionShape
+from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.cli.arguments import add_choice, add_count, add_dtype, add_format
 from llamalab.cli.output import Answer, Column, Table, note, percent, show
 from llamalab.cli.runs import counts
@@ -13,7 +13,7 @@ from llamalab.errors import InputError, UnavailableError
 from llamalab.units import format_bytes, format_si
 
 if TYPE_CHECKING:
-    from llamalab.measure.attention_lab import LabRow
+    from llamalab.measure.attention.lab import LabRow
 
 SUMMARY = "attention backends measured against naive and against prediction, and where flash wins"
 EXAMPLES = (
@@ -100,8 +100,8 @@ def _measure(args: argparse.Namespace, shapes: list[AttentionShape]) -> "list[La
     import torch
 
     from llamalab.attention import get_backend
-    from llamalab.measure.attention_lab import lab_machine, run_lab
-    from llamalab.measure.timer import Plan
+    from llamalab.measure.attention.lab import lab_machine, run_lab
+    from llamalab.measure.timing.timer import Plan
 
     backends = [get_backend(name.strip()) for name in args.backend.split(",")]
     machine, remark = lab_machine(args.device, args.dtype, shapes)
@@ -135,7 +135,7 @@ def _answer(args: argparse.Namespace, rows: "list[LabRow]") -> Answer:
 
 def _crossings(rows: "list[LabRow]") -> list[dict[str, Any]]:
     """Per backend, KV heads and batch: from which context on it is faster than naive."""
-    from llamalab.measure.attention_lab import crossover
+    from llamalab.measure.attention.lab import crossover
 
     families: dict[tuple[str, int, int], list[LabRow]] = {}
     for row in rows:
@@ -194,6 +194,6 @@ def _row(row: "LabRow") -> dict[str, Any]:
 
 
 def _relative(predicted: float | None, measured: float | None) -> float | None:
-    from llamalab.compare import relative_error
+    from llamalab.comparison.comparison import relative_error
 
     return relative_error(predicted, measured)

@@ -1,4 +1,4 @@
-"""`llamalab bench`: how fast are prompts and generation here, over depth and batch, and should they be faster?"""
+"""`llamalab bench`: the speed of prompts and generation here, over depth and batch, beside what it should be."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from llamalab.files import check_target
 from llamalab.presets import resolve_model
 
 if TYPE_CHECKING:
-    from llamalab.measure.bench_rows import BenchRow, Case
+    from llamalab.measure.bench.rows import BenchRow, Case
 
 SUMMARY = "tokens per second of prompts and generation over depth and batch, as llama-bench measures them"
 EXAMPLES = (
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":
     models = [(model_name(name), resolve_model(name)[1]) for name in map(str.strip, args.model.split(","))]
     cases = _cases(args)
-    from llamalab.measure.bench import measure_bench
+    from llamalab.measure.bench.run import measure_bench
 
     # Every generator checks what it was asked when it is made: a mistake must not show after an hour.
     benches = [
@@ -98,7 +98,7 @@ def _part(progress: Progress, index: int, models: int) -> Callable[[str, float],
 
 
 def _cases(args: argparse.Namespace) -> "list[Case]":
-    from llamalab.measure.bench_rows import grid
+    from llamalab.measure.bench.rows import grid
 
     prompts, generates = ([size for size in given if size] for given in (args.prompt, args.generate))
     cases = grid(prompts, generates, args.pg, depths=args.depth, batches=args.batch)

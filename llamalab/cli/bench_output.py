@@ -1,4 +1,4 @@
-"""How are the rows of a bench shown? As a table, in llama-bench's Markdown, as CSV or as JSON.
+"""The rows of a bench as text: as a table, in llama-bench's Markdown, as CSV or as JSON.
 
 CSV, JSON lines and Markdown grow by a line per row and are printed as they grow; table and JSON are one
 piece and come at the end, after a Ctrl-C too. A file is written anew, in one piece, after every row.
@@ -14,7 +14,7 @@ from llamalab.files import write_text
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:
-    from llamalab.measure.bench_rows import BenchRow, Percentiles
+    from llamalab.measure.bench.rows import BenchRow, Percentiles
 
 STREAMED = ("csv", "jsonl", "md")
 FORMS = ("table", *STREAMED, "json")

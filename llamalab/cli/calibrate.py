@@ -1,4 +1,4 @@
-"""`llamalab calibrate`: which constants does this machine have, and how well do they predict?"""
+"""`llamalab calibrate`: the constants of this machine, and how well they predict."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ from llamalab.files import check_target, write_text
 from llamalab.units import format_seconds, format_si
 
 if TYPE_CHECKING:
-    from llamalab.measure.calibrate import Calibration
+    from llamalab.measure.calibration.run import Calibration
 
 SUMMARY = "this machine's own constants, fitted in under a minute and checked on other shapes"
 EXAMPLES = (
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, keep the constants, print them with their errors."""
     if args.out:
         check_target(args.out, ours=OURS)
-    from llamalab.measure.calibrate import calibrate
+    from llamalab.measure.calibration.run import calibrate
 
     with Progress() as progress:
         made = calibrate(device=args.device, dtype=args.dtype, progress=progress)

@@ -1,4 +1,4 @@
-"""`llamalab compare-hardware`: which devices, and how many of them, serve a run best?"""
+"""`llamalab compare-hardware`: the devices, and numbers of them, that serve a run best."""
 
 import argparse
 from typing import Any

@@ -1,4 +1,4 @@
-"""`llamalab doctor`: what is installed here, what is missing, and which command mends it?
+"""`llamalab doctor`: what is installed here, what is missing, and the command that mends it.
 
 Exit code 3 where something that the model, the measurements or the report need is missing. A GPU is
 never needed.

@@ -1,4 +1,4 @@
-"""`llamalab fit`: what is the largest batch, or context, or count of cached tokens that fits?"""
+"""`llamalab fit`: the largest batch, context or count of cached tokens that fits."""
 
 import argparse
 from typing import Any

@@ -1,9 +1,9 @@
-"""`llamalab flops`: what does a forward pass compute and move, operation by operation?"""
+"""`llamalab flops`: what a forward pass computes and moves, operation by operation."""
 
 import argparse
 from typing import Any
 
-from llamalab.analytic.attention import AttentionShape, Step, flash_step, naive_steps, total
+from llamalab.analytic.attention_cost import AttentionShape, Step, flash_step, naive_steps, total
 from llamalab.analytic.ops import ALGORITHMS, LOGITS, Op, Totals, add_up, forward_ops
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import (

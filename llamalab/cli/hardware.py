@@ -1,4 +1,4 @@
-"""`llamalab hardware [NAME]`: what do the data sheets of known devices say?"""
+"""`llamalab hardware [NAME]`: the data sheets of known devices."""
 
 import argparse
 from typing import Any

@@ -1,4 +1,4 @@
-"""`llamalab inspect`: what is this checkpoint, and is it a Llama 2? Headers are read, weights are not."""
+"""`llamalab inspect`: what a checkpoint is, and whether it is a Llama. Headers are read, weights are not."""
 
 import argparse
 import re

@@ -1,4 +1,4 @@
-"""`llamalab kv`: how large is the KV cache, and what would fewer KV heads save?"""
+"""`llamalab kv`: the size of the KV cache, and what fewer KV heads would save."""
 
 import argparse
 from typing import Any

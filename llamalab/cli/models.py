@@ -1,4 +1,4 @@
-"""`llamalab models`: which models are known by name?"""
+"""`llamalab models`: the models that are known by name."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`llamalab params`: how many parameters, in which part of the model?"""
+"""`llamalab params`: the number of parameters in each part of the model."""
 
 import argparse
 from typing import Any

@@ -1,4 +1,4 @@
-"""`llamalab predict`: how long should a run take on a device, and what does that rest on?"""
+"""`llamalab predict`: the time that a run should take on a device, and what that rests on."""
 
 import argparse
 import sys

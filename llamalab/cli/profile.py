@@ -1,4 +1,4 @@
-"""`llamalab profile`: where do the time and the memory of a pass go, operation by operation?"""
+"""`llamalab profile`: where the time and the memory of a pass go, operation by operation."""
 
 import argparse
 from dataclasses import asdict
@@ -15,9 +15,9 @@ from llamalab.presets import resolve_model
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:
-    from llamalab.phase_profile import PhaseProfile
-    from llamalab.profiles import Profile
-    from llamalab.records import Record
+    from llamalab.records.phase_profile import PhaseProfile
+    from llamalab.records.profile import Profile
+    from llamalab.records.record import Record
 
 SUMMARY = "where the time and the memory of a pass go, operation by operation"
 EXAMPLES = (
@@ -83,10 +83,10 @@ def run(args: argparse.Namespace) -> int:
 def _measure(
     args: argparse.Namespace, arch: LlamaArch, phases: tuple[str, ...], reference: "Record | None"
 ) -> "tuple[list[Profile], list[Path]]":
-    from llamalab.measure.machine import resolve_device
-    from llamalab.measure.profile import profile, reference_of
-    from llamalab.measure.profile_share import beside, built_in
-    from llamalab.measure.trace import trace_writer
+    from llamalab.measure.device.machine import resolve_device
+    from llamalab.measure.profile.run import profile, reference_of
+    from llamalab.measure.profile.trace import trace_writer
+    from llamalab.measure.target.profiled_share import beside, built_in
 
     device, label = resolve_device(args.device), model_name(args.model)
     model, total = built_in(label, arch, device=device, dtype=args.dtype, attention=args.attention, full=args.full,
@@ -106,7 +106,7 @@ def _measure(
 
 
 def _record(path: Path) -> "Record":
-    from llamalab.records import from_json
+    from llamalab.records.record import from_json
 
     try:
         return from_json(path.read_text(encoding="utf-8"), source=str(path))

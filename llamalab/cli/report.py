@@ -17,7 +17,7 @@ from llamalab.presets import resolve_model
 from llamalab.units import format_bytes
 
 if TYPE_CHECKING:
-    from llamalab.records import Record
+    from llamalab.records.record import Record
 
 SUMMARY = "measure this machine and write predicted against measured as HTML"
 EXAMPLES = (
@@ -54,14 +54,14 @@ def run(args: argparse.Namespace) -> int:
     if args.record is None:
         return _show(args, _measure(args))
     text = _text(Path(args.record))
-    from llamalab.profiles import are_profiles
+    from llamalab.records.profile import are_profiles
 
     return _show_profiles(args, text) if are_profiles(text) else _show(args, _read(args, text))
 
 
 def _show(args: argparse.Namespace, record: "Record") -> int:
-    from llamalab.compare import Comparison
-    from llamalab.verdict import verdict
+    from llamalab.comparison.comparison import Comparison
+    from llamalab.comparison.sentences import verdict
 
     page = Path(args.out or _default(record.model, record.environment.device))
     size = write_report(record, page)
@@ -73,9 +73,9 @@ def _show(args: argparse.Namespace, record: "Record") -> int:
 
 def _show_profiles(args: argparse.Namespace, text: str) -> int:
     """The page and the CSVs of profiles; their JSON is what they were read from, and stays as it is."""
-    from llamalab.profiles import from_json
+    from llamalab.records.profile import from_json
     from llamalab.report import profile_csv_files, render_profiles
-    from llamalab.report.profile_findings import largest_parts
+    from llamalab.report.profile_captions import largest_parts
 
     profiles = from_json(text, source=args.record)
     page = Path(args.out or _default(f"{profiles[0].model}-profile", profiles[0].environment.device))
@@ -103,10 +103,10 @@ def write_report(record: "Record", page: Path) -> int:
 
     Returns the bytes of the page.
     """
-    from llamalab.records import to_json
+    from llamalab.records.record import to_json
     from llamalab.report import csv_files, render
-    from llamalab.report.answers import recorded_answers
-    from llamalab.report.recorded import committed
+    from llamalab.report.experiment_results import recorded_answers
+    from llamalab.report.recorded_runs import committed
     from llamalab.report.trend import stored_runs
 
     elsewhere = [one for one in committed(device="cuda") if one != record]
@@ -130,9 +130,9 @@ def _measure(args: argparse.Namespace) -> "Record":
     name = model_name(args.model)
     device = _resolved(args.device)
     _check_page(Path(args.out or _default(name, device)))
-    from llamalab.measure import constants_here
-    from llamalab.measure.machine import resolve_device
-    from llamalab.measure.record import measure_report
+    from llamalab.measure.calibration import constants_here
+    from llamalab.measure.device.machine import resolve_device
+    from llamalab.measure.report.run import measure_report
 
     place = resolve_device(device)
     constants = constants_here.kept_constants(place, args.dtype)
@@ -161,7 +161,7 @@ def _text(path: Path) -> str:
 
 
 def _read(args: argparse.Namespace, text: str) -> "Record":
-    from llamalab.records import from_json
+    from llamalab.records.record import from_json
 
     record = from_json(text, source=args.record)
     _check_page(Path(args.out or _default(record.model, record.environment.device)))

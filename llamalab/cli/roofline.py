@@ -1,4 +1,4 @@
-"""`llamalab roofline`: what limits each operation on a device, and what would move it?"""
+"""`llamalab roofline`: what limits each operation on a device, and what would move it."""
 
 import argparse
 from pathlib import Path

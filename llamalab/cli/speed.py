@@ -1,7 +1,7 @@
-"""How fast was a text made, and how fast could this machine have been?
+"""The speed at which a text was made, beside what this machine could have reached.
 
 TTFT is the time to the first token. A bound is the sum over all operations of the longer of
-FLOPs / matrix roof and bytes / streaming roof, both measured here (llamalab.measure.roofs); a share
+FLOPs / matrix roof and bytes / streaming roof, both measured here (llamalab.measure.roofs.probes); a share
 is bound / measured time. Decode is counted from when every row has its first token.
 """
 
@@ -100,8 +100,8 @@ def bound(generations: Sequence["Generation"], attention: str, rates: Rates, *, 
 
 def measured_rates(generation: "Generation") -> Rates:
     """The matrix and the streaming roof of the machine that a text was made on."""
-    from llamalab.measure.clock import clock_for
-    from llamalab.measure.roofs import SQUARE, Machine, gemm_roof, stream_roof
+    from llamalab.measure.roofs.probes import SQUARE, Machine, gemm_roof, stream_roof
+    from llamalab.measure.timing.clock import clock_for
 
     device = generation.model.tok_embeddings.weight.device
     machine = Machine(device, clock_for(device), _dtypes(generation)[0])

@@ -1,4 +1,4 @@
-"""`llamalab taps`: where can one look inside the model, and how large is what is there?"""
+"""`llamalab taps`: the places where one can look inside the model, and the size of what is there."""
 
 import argparse
 from math import prod

@@ -1,4 +1,4 @@
-"""`llamalab train-memory`: what does a training step need, and what does recomputation save?"""
+"""`llamalab train-memory`: what a training step needs, and what recomputation saves."""
 
 import argparse
 from typing import Any

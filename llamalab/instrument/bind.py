@@ -1,4 +1,4 @@
-"""How does a tap reach the forward passes of a model? It becomes an argument of each, for a while.
+"""How a tap reaches the forward passes of a model: it becomes an argument of each, for a while.
 
 The model's `forward` is wrapped on the instance, and unwrapped when the block ends: a model without
 a tap runs its own code and nothing else. torch.compile guards on that attribute and on the argument,

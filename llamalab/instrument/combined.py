@@ -1,4 +1,4 @@
-"""How do several taps share one forward pass? Each gets what the one before it returned."""
+"""Several taps in one forward pass: each gets what the one before it returned."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What is usually done to an activation? Functions for `edit`: ablate heads, patch, scale.
+"""Functions for `edit`: ablate heads, patch, scale.
 
 Each returns a new tensor, through which gradients flow. Heads are axis 1 of the tensors that have
 heads, tokens the last axis but one.

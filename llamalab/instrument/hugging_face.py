@@ -1,4 +1,4 @@
-"""What are our points in a Hugging Face LlamaForCausalLM? The same tensors, reached by ordinary hooks.
+"""Our points in a Hugging Face LlamaForCausalLM: the same tensors, reached by ordinary hooks.
 
 The model is left as it is; hooks are taken off when the block ends. Heads of q and k are turned from
 halves (x[j], x[j + E/2]) to our neighbouring pairs, and back where a tap replaced them. Rotated queries

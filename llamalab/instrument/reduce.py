@@ -1,4 +1,4 @@
-"""What are the activations like, without keeping them? Statistics of every pass in constant memory.
+"""Statistics of activations over every pass, in constant memory.
 
     mean        sum(x) / n                      rms   sqrt(sum(x**2) / n)
     absmax      max(abs(x))                     norm  mean over tokens of the length of their vectors

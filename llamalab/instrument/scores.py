@@ -1,4 +1,4 @@
-"""What are the scores and the pattern of a few heads and rows? Recomputed from queries and keys.
+"""The scores and the pattern of a few heads and rows, recomputed from queries and keys.
 
 Fused attention never has them in memory. What is asked for is computed beside it, and only that:
 one row of one head costs S products, not H x T x S of them.

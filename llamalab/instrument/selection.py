@@ -1,4 +1,4 @@
-"""Which points, and which part of each tensor? Patterns of names, sets of layers, slices of tokens and heads.
+"""The choice of points and of a part of each tensor: patterns of names, sets of layers, slices of tokens and heads.
 
 A pattern is a shell pattern over the names of llamalab.instrument.points with a layer's number, in
 which `*` stands for anything: "layers.3.attention.*", "*.resid_post", "logits".

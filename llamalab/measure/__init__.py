@@ -1,5 +1,7 @@
-"""What did it cost on this machine? Clocks, memory, kernels, roofs, and the record that joins them.
+"""What a model costs on this machine: rooms for clocks, devices, roofs, targets and each kind of run.
 
-Clean timing, the op-by-op pass, memory and the profiler are separate passes, never mixed: each
-instrument costs something, and the cost of the op-by-op one is part of the record.
+From the bottom: `timing`, `device`, `roofs`, `target`, `calibration`, `profile`, `attention`, `bench`, `report`; a room
+imports only rooms named before it. Clean timing, the op-by-op pass, memory and the profiler are separate passes, never
+mixed: each instrument costs something, and the cost of the op-by-op one is part of the record.
+Does not belong here: rendering, wording, derived figures, command-line options.
 """

@@ -8,13 +8,16 @@ Dimension letters, as suffixes of tensors (`k_BKSE`):
     D model dim          E head dim
 
 Read in this order: transformer, attention, feed_forward, norm, rope, kv_cache, build; compiled makes it fast.
+
+Belongs here: the forward pass and what makes it fast. Does not belong here: costs, clocks, files, a branch on a model's
+name: what models differ in are fields of LlamaArch.
 """
 
 from llamalab.model.build import build
 from llamalab.model.dtypes import torch_dtype
-from llamalab.model.dynamic_kv_cache import DynamicKVCache
-from llamalab.model.kv_cache import StaticKVCache
-from llamalab.model.ragged_kv_cache import RaggedKVCache
+from llamalab.model.kv_cache.dynamic import DynamicKVCache
+from llamalab.model.kv_cache.ragged import RaggedKVCache
+from llamalab.model.kv_cache.static import StaticKVCache
 from llamalab.model.transformer import Transformer
 
 __all__ = ["DynamicKVCache", "RaggedKVCache", "StaticKVCache", "Transformer", "build", "torch_dtype"]

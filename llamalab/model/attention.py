@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, naive
 from llamalab.attention.shapes import check_shapes
-from llamalab.model.kv_cache import LayerCache
-from llamalab.model.ragged_kv_cache import RaggedLayerCache
+from llamalab.model.kv_cache.ragged import RaggedLayerCache
+from llamalab.model.kv_cache.static import LayerCache
 from llamalab.model.rope import rotate
 from llamalab.model.tap import Tap, wants
 

@@ -6,7 +6,7 @@ them 2 s; since no row length divides a prime, neighbouring rows see the pool at
 
 A model larger than memory can be run at its full depth over k distinct blocks: block i computes with the
 parameters of block i % k. Time and traffic are those of the whole model as long as no cache holds k blocks
-(llamalab.measure.blocks.choose_tied); what it computes is not that of any trained model.
+(llamalab.measure.target.blocks.choose_tied); what it computes is not that of any trained model.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""How does the built-in model run at the limit of the machine? One call makes it ready, in place.
+"""The built-in model at the limit of the machine: one call makes it ready, in place.
 
     CPU: weights packed for the products of oneDNN, attention over chunks of queries, freed memory kept; then inductor
     CUDA: inductor; a step of decode as one graph to replay is llamalab.text.decode_loop's
@@ -14,7 +14,7 @@ import torch
 from llamalab.attention import fastest_backend, get_backend
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.model.host_memory import keep_freed_memory
-from llamalab.model.kv_cache import StaticKVCache
+from llamalab.model.kv_cache.static import StaticKVCache
 from llamalab.model.transformer import Transformer
 
 SCOPES = ("none", "block", "step")

@@ -1,4 +1,4 @@
-"""Which torch dtype, and which torch device, does a name stand for?
+"""The torch dtype, and the torch device, that a name stands for.
 
 The names are those of llamalab.units, as far as torch has a type that stores them value by value.
 """

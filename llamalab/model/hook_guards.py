@@ -1,4 +1,4 @@
-"""Does a hook that is added to a compiled model fire? torch's default drops it without a word.
+"""Guards that let a hook fire which is added to a compiled model; torch's default drops it without a word.
 
 torch.compile leaves out the guards on empty hook tables of modules (`skip_nnmodule_hook_guards`), so
 that a hook registered after the first call is never seen. While one of our blocks is traced that

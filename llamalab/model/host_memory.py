@@ -1,4 +1,4 @@
-"""What does a fresh tensor cost on the host? The page faults of memory that the C library just gave back.
+"""The cost of a fresh tensor on the host: page faults of memory that the C library just gave back.
 
 By default glibc returns large blocks to the system when they are freed and asks for them again at the next
 operation; each page is then cleared and mapped anew. The activations of a 512-token pass through three blocks of

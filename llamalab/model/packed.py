@@ -1,4 +1,4 @@
-"""Why copy a weight into another order? So that a CPU streams it at the speed of its memory.
+"""Weights copied into another order, so that a CPU streams them at the speed of its memory.
 
 oneDNN keeps the weight of a product in blocks that fit the registers. Given a plain matrix it multiplies one
 row at about two thirds of the rate (docs/decisions.md has the figures); packed once, it need not look for them

@@ -1,4 +1,4 @@
-"""How is a position written into queries and keys? RoPE, as Meta's llama/model.py computes it.
+"""Rotary position embedding (RoPE) of queries and keys, as Meta's llama/model.py computes it.
 
 Pairs are neighbours (x[2j], x[2j+1]), turned by the angle pos * theta**(-2j/E). As complex numbers
 this is one product, in fp32, cast back (Su et al. 2021, arXiv 2104.09864). Hugging Face pairs

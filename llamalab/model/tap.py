@@ -1,4 +1,4 @@
-"""What may be handed to a forward pass to look inside it, or to change what it computes?
+"""What may be handed to a forward pass to look inside it, or to change what it computes.
 
 A tap is called as `tap(name, tensor)` at every point of llamalab.instrument.points, directly after
 the operation that made the tensor; what it returns takes the tensor's place. A tap may have a method

@@ -19,9 +19,9 @@ from llamalab.model.attention import Attention
 from llamalab.model.dtypes import activation_dtype, torch_device
 from llamalab.model.feed_forward import FeedForward
 from llamalab.model.hook_guards import keep_hook_guards
-from llamalab.model.kv_cache import KVCache, LayerCache
+from llamalab.model.kv_cache.ragged import RaggedKVCache, RaggedLayerCache
+from llamalab.model.kv_cache.static import KVCache, LayerCache
 from llamalab.model.norm import RMSNorm
-from llamalab.model.ragged_kv_cache import RaggedKVCache, RaggedLayerCache
 from llamalab.model.rope import rotations
 from llamalab.model.tap import Tap
 

@@ -1,21 +1,24 @@
-"""How is a record shown? As one self-contained HTML page with inline SVG, and as CSV files.
+"""How records are shown: as one self-contained HTML page with inline SVG, and as CSV files.
 
 The page loads nothing and runs nothing: no network, no script. The record itself is embedded, so
 that a page can be rendered again from what it shows.
+
+Belongs here: pages, tables, captions, charts, themes. Does not belong here: measuring, figures that the comparison
+should compute, anything loaded from outside the page.
 """
 
 import dataclasses
 import json
 from collections.abc import Sequence
 
-from llamalab.compare import Comparison
-from llamalab.profiles import KEY, Profile, of_record
-from llamalab.records import Record
-from llamalab.report import outlook
-from llamalab.report.answers import Answer
+from llamalab.comparison.comparison import Comparison
+from llamalab.records.profile import KEY, Profile, of_record
+from llamalab.records.record import Record
+from llamalab.report import prospects as outlook
+from llamalab.report.experiment_results import Answer
 from llamalab.report.page import page
+from llamalab.report.profile_page import profile_page
 from llamalab.report.profile_tables import csv_tables
-from llamalab.report.profiled import profile_page
 from llamalab.report.tables import tables
 from llamalab.report.trend import StoredRun
 

@@ -6,21 +6,24 @@ from markupsafe import Markup
 
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
 from llamalab.analytic.params import weight_bytes
-from llamalab.compare import Comparison, Phase
-from llamalab.profiles import of_record
-from llamalab.records import Record
-from llamalab.report import findings, outlook, provenance
-from llamalab.report.answers import Answer
-from llamalab.report.charts import attention, blocks, devices, heatmap, memory, roofline, scatter
-from llamalab.report.charts.answers import CHARTS
+from llamalab.comparison.comparison import Comparison, Phase
+from llamalab.comparison.sentences import blocks as blocks_run
+from llamalab.comparison.sentences import error_sentence, machine, percent, title, tokens_per_s, verdict
+from llamalab.records.profile import of_record
+from llamalab.records.record import Record
+from llamalab.report import captions as findings
+from llamalab.report import prospects as outlook
+from llamalab.report import provenance
+from llamalab.report.charts import attention_sweep as attention
+from llamalab.report.charts import blocks, devices, heatmap, memory, roofline, scatter
 from llamalab.report.charts.base import draw
-from llamalab.report.frame import Card, Figure, Frame, Section, figure, fill
-from llamalab.report.profiled import profile_sections
+from llamalab.report.charts.experiment_results import CHARTS
+from llamalab.report.experiment_results import Answer
+from llamalab.report.layout import Card, Figure, Frame, Section, figure, fill
+from llamalab.report.profile_page import profile_sections
 from llamalab.report.tables import Table, tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
 from llamalab.units import format_bytes, format_si
-from llamalab.verdict import blocks as blocks_run
-from llamalab.verdict import error_sentence, machine, percent, title, tokens_per_s, verdict
 
 _CLOSING = (
     "An error is predicted / measured − 1: positive where the prediction was too slow. Predictions rest on {basis}. "

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from llamalab.phase_profile import OpProfile, PhaseProfile
-from llamalab.profiles import Profile
+from llamalab.comparison.sentences import percent, short
+from llamalab.records.phase_profile import OpProfile, PhaseProfile
+from llamalab.records.profile import Profile
 from llamalab.report.tables import Column, Table
 from llamalab.units import format_bytes, format_seconds, format_si
-from llamalab.verdict import percent, short
 
 MERGED = "layers.*.attention.rope+kv_append+"  # how a model that shows nothing in between names its steps
 _STATE = ("clock_hz", "memory_clock_hz", "power_w", "temperature_c", "load_average")

@@ -1,12 +1,12 @@
-"""What do the numbers rest on? Versions, settings, the command, and the formulas with numbers put in."""
+"""What the numbers rest on: versions, settings, the command, and the formulas with numbers put in."""
 
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.roofline import moved_bytes, rates_of_op
-from llamalab.compare import Comparison, Phase, Row
-from llamalab.rates import rates_of
-from llamalab.records import Environment, Telemetry
+from llamalab.comparison.basis import rates_of
+from llamalab.comparison.comparison import Comparison, Phase, Row
+from llamalab.comparison.sentences import blocks, short
+from llamalab.records.record import Environment, Telemetry
 from llamalab.units import dtype_bits, format_bytes, format_si
-from llamalab.verdict import blocks, short
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""How does a matplotlib figure become a small, themed, accessible inline SVG?
+"""From a matplotlib figure to a small, themed, accessible inline SVG.
 
 Sentinel colours become CSS variables; ids get a prefix per figure or go; matplotlib's global style,
 metadata and fonts go; numbers are rounded to two decimals; named artists get a native tooltip. The

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import attention_kind
-from llamalab.compare import Comparison, Row, relative_error
+from llamalab.comparison.comparison import Comparison, Row, relative_error
+from llamalab.comparison.sentences import blocks, percent, short
 from llamalab.hardware import HardwareSpec, of_device
-from llamalab.records import Roof
+from llamalab.records.record import Roof
 from llamalab.report.charts.heatmap import BATCHES, kv_head_choices, sequence_lengths
 from llamalab.units import format_bytes, format_si
-from llamalab.verdict import blocks, percent, short
 
 WORST = 8
 

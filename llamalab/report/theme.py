@@ -1,4 +1,4 @@
-"""Which colours does the page use? One table: name -> (light, dark), for CSS and for the plots.
+"""The colours of the page. One table: name -> (light, dark), for CSS and for the plots.
 
 Plots are drawn in sentinel colours that svg.py turns into `var(--name)`, so that one SVG serves
 both themes. Text keeps 4.5:1 and marks 3:1 against `page` and `card` (WCAG 1.4.3, 1.4.11).

@@ -1,4 +1,4 @@
-"""How did the wall times of the benchmarks move? From the files that `make bench` leaves in .benchmarks.
+"""How the wall times of the benchmarks moved, from the files that `make bench` leaves in .benchmarks.
 
 Wall times depend on the machine and on its neighbours: they are shown, and nothing is ever decided by them. Only runs
 on the machine of the last one stand beside each other.
@@ -14,7 +14,7 @@ from markupsafe import Markup
 import llamalab
 from llamalab.report.charts.base import draw
 from llamalab.report.charts.trend import trend
-from llamalab.report.frame import Figure, Section
+from llamalab.report.layout import Figure, Section
 from llamalab.report.tables import Column, Table
 from llamalab.units import format_seconds
 

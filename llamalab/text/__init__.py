@@ -2,6 +2,9 @@
 
 Read in this order: tokenizer, bpe, pieces, stream; sampling, generate, batch, chat. What is named
 here starts without torch; the last four need it.
+
+Belongs here: tokenizers (one file a kind), sampling, generation, dialogues. Does not belong here: weights and their
+files (checkpoints), the forward pass (model), terminals (cli).
 """
 
 from llamalab.text.load import load_tokenizer, tokenizer_of

@@ -1,4 +1,4 @@
-"""How do several prompts become texts that grow side by side?"""
+"""Several prompts that become texts side by side."""
 
 from collections.abc import Iterator, Sequence
 

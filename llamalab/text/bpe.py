@@ -1,4 +1,4 @@
-"""Which parts does byte-pair encoding leave of a text? Of all neighbours that join into a piece,
+"""Byte-pair encoding by score: of all neighbours that join into a piece,
 the pair with the highest score is joined first, and among equals the leftmost.
 
 A heap holds the candidates, so that n characters take O(n log n); a linked list holds the parts.

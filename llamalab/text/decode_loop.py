@@ -1,4 +1,4 @@
-"""How does decode run without the host in its way? The step and the choice of the token stay on the device.
+"""Decode without the host in its way: the step and the choice of the token stay on the device.
 
     prompt -> cache, first token;  then steps: token -> logits -> token, none of them waited for
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from llamalab.errors import CacheOverflowError, InputError
 from llamalab.model import StaticKVCache, Transformer
-from llamalab.model.window_kv_cache import WindowKVCache
+from llamalab.model.kv_cache.window import WindowKVCache
 from llamalab.text.generate import dtype_name
 
 LEAST_WINDOW = 256

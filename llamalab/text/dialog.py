@@ -1,4 +1,4 @@
-r"""How does Llama 2 Chat want a dialog written? Turn by turn, each between BOS and EOS:
+r"""A dialog as Llama 2 Chat wants it written: turn by turn, each between BOS and EOS:
 
     BOS "[INST] {user} [/INST] {assistant} " EOS    a turn that is over
     BOS "[INST] {user} [/INST]"                     the last one, to be answered

@@ -1,10 +1,10 @@
-"""How does a model continue a prompt? The prompt in one pass, then token by token from the cache.
+"""Continuing a prompt: the prompt in one pass, then token by token from the cache.
 
 A token of the prompt or of the text takes one place of the context when it is fed to the model; the
 last token is not fed, so a prompt of n tokens leaves room for max_positions - n + 1 new ones.
 
 Several prompts run together: each fills its cache alone, with no padding, and from then on all of
-them share every pass over the weights (llamalab.model.ragged_kv_cache). A row that ends leaves.
+them share every pass over the weights (llamalab.model.kv_cache.ragged). A row that ends leaves.
 
 Log-probabilities are those of the raw logits, log_softmax(logits) at temperature 1 and before any
 cut, so that they do not depend on how tokens are chosen.

@@ -1,4 +1,4 @@
-"""Which kind of tokenizer is this file? Told by content, not by name."""
+"""Tokenizers from files: the kind is told by content, not by name."""
 
 import os
 from pathlib import Path

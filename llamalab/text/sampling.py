@@ -1,4 +1,4 @@
-"""Which token comes next? Greedy, or drawn from softmax(logits / temperature) cut by top-k, top-p and min-p.
+"""The choice of the next token: greedy, or drawn from softmax(logits / temperature) cut by top-k, top-p and min-p.
 
 Top-p keeps the tokens whose more probable rivals together weigh at most p, so always one
 (Holtzman et al. 2020, arXiv 1904.09751; the cut as in meta-llama/llama generation.py, sample_top_p).

@@ -1,4 +1,4 @@
-"""Which text do ids make, as they arrive? Whole characters only, and nothing of a stop string.
+"""Text from ids as they arrive: whole characters only, and nothing of a stop string.
 
 A stop string may begin in one token and end in another: text that could become one is held back
 until it has, or can no longer. The first stop string that is complete ends the text before it, the

@@ -1,4 +1,4 @@
-"""What is a tokenizer? Text to ids and back; and which bytes does one id stand for?
+"""The interface of a tokenizer: text to ids and back, and the bytes that one id stands for.
 
 Encoding is sentencepiece's byte-pair encoding (bpe_model.cc) without normalisation: a space is
 put before a text that is not empty (unless the vocabulary says not to), U+2581 counts as a space, then of

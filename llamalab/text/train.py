@@ -1,4 +1,4 @@
-"""How is a vocabulary like Llama's made from a text? sentencepiece's BPE, with the settings Llama's file names.
+"""Training a vocabulary like Llama's from a text: sentencepiece's BPE, with the settings Llama's file names.
 
 Read from the trainer_spec of Llama 2's tokenizer.model: BPE, character coverage 0.99995, digits split,
 pieces of white space alone allowed, bytes for what is no piece, no normalisation, no white space

@@ -9,7 +9,7 @@ import torch
 from llamalab.attention import BACKENDS, Backend, get_backend, triton_flash
 from llamalab.attention.limits import shape_of
 from llamalab.errors import UnavailableError
-from llamalab.measure.kernels import attention_kernel
+from llamalab.measure.profile.attention_kernel import attention_kernel
 from tests.attention.grid import DTYPES, GRID, assert_close, tensors
 
 pytestmark = [

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llamalab.analytic.attention import AttentionShape
+from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import get_backend
 from llamalab.attention.flex import TILE, causal_block_mask
 from llamalab.errors import UnavailableError

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from llamalab.analytic.attention import AttentionShape
+from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import get_backend, sdpa
 from llamalab.errors import UnavailableError
-from llamalab.measure.kernels import attention_kernel
+from llamalab.measure.profile.attention_kernel import attention_kernel
 from tests.attention.grid import DTYPES, GRID, assert_close, tensors
 
 FLASH = "aten::_scaled_dot_product_flash_attention_for_cpu"

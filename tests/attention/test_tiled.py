@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llamalab.analytic.attention import AttentionShape, flash_step, tile_pairs
+from llamalab.analytic.attention_cost import AttentionShape, flash_step, tile_pairs
 from llamalab.attention.limits import shape_of
 from llamalab.attention.tiled import tiled_attention
 from llamalab.errors import InputError

@@ -14,7 +14,7 @@ import sys
 import pytest
 import torch
 
-from llamalab.analytic.attention import AttentionShape
+from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import get_backend, triton_flash
 from llamalab.errors import MissingError, UnavailableError
 from tests.attention import triton_grid

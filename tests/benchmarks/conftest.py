@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llamalab import LlamaArch, Transformer, build
-from llamalab.measure.timer import collector_off
+from llamalab.measure.timing.timer import collector_off
 
 ARCH = LlamaArch(dim=512, n_layers=4, n_heads=8, n_kv_heads=4, ffn_dim=1376, vocab_size=4096)
 PRIVATE = ("node", "release")  # of the machine

@@ -1,4 +1,4 @@
-"""How fast is attention by itself? Every backend that this machine can run, grouped heads, prefill and decode."""
+"""The speed of attention by itself: every backend that this machine can run, grouped heads, prefill and decode."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""How fast are the calculators?"""
+"""The speed of the calculators."""
 
 import subprocess
 import sys

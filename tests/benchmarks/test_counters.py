@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from llamalab.files import write_text
-from tests.benchmarks.gate.counters import ROOT, Counters
-from tests.benchmarks.gate.differences import differences, flat, text_table, unknown_scopes
+from tools.speedgate.counters import ROOT, Counters
+from tools.speedgate.differences import differences, flat, text_table, unknown_scopes
 
 REVIEWED = Path(__file__).with_name("counters.json")
 ACCEPT = "LLAMALAB_OVERWRITE=1 pytest tests/benchmarks/test_counters.py"
@@ -28,7 +28,7 @@ def counted() -> list[Counters]:
     """The counters of two fresh processes whose sets have other orders."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.gate.counters"], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "tools.speedgate.counters"], cwd=ROOT, text=True, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": seed},
         )
         for seed in SEEDS

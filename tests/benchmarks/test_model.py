@@ -1,4 +1,4 @@
-"""How fast is the built-in model? A block, a prefill, a decode step, and a generation with sampling."""
+"""The speed of the built-in model: a block, a prefill, a decode step, and a generation with sampling."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""How fast is a report made from its record?"""
+"""The speed of a report made from its record."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What do taps cost? The same pass without one, with tensors kept, copied, and reduced: see experiments.tap_cost."""
+"""The cost of taps: the same pass without one, with tensors kept, copied, and reduced: see experiments.tap_cost."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""How much memory do loading and one look at all weights take at their peak? The weights and a part of 1 GB."""
+"""Peak memory of loading and of one look at all weights: the weights and a part of 1 GB."""
 
 import subprocess
 import sys

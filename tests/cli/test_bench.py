@@ -11,7 +11,7 @@ import pytest
 from llamalab.cli import bench as verb
 from llamalab.cli import main
 from llamalab.cli.arguments import Parser
-from llamalab.measure import bench
+from llamalab.measure.bench import run as bench
 from tests.cli.calls import Capture, loaded, printed, refused
 from tests.report.sample import sample_record
 

@@ -8,10 +8,10 @@ import pytest
 from llamalab.analytic.constants import CLASSES, default_path
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main
-from llamalab.measure import calibrate as module
-from llamalab.measure.calibrate import Calibration, Outcome
-from llamalab.measure.calibration_blocks import Shape
-from llamalab.measure.fit import Fit
+from llamalab.measure.calibration import run as module
+from llamalab.measure.calibration.blocks import Shape
+from llamalab.measure.calibration.fit import Fit
+from llamalab.measure.calibration.run import Calibration, Outcome
 
 RATES = Rates(8e11, 3e10, 3e-5, 0.9, 0.8, 1.5)
 MADE = Calibration(

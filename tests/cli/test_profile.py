@@ -9,8 +9,8 @@ import pytest
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.presets import PRESETS
-from llamalab.profiles import from_json
-from llamalab.records import to_json
+from llamalab.records.profile import from_json
+from llamalab.records.record import to_json
 from tests.cli.calls import Capture, printed, refused
 from tests.report.sample import sample_record
 

@@ -13,8 +13,8 @@ from llamalab.analytic.constants import CLASSES, default_path
 from llamalab.analytic.constants import to_json as to_constants
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
-from llamalab.profiles import to_json as profiles_to_json
-from llamalab.records import Record, from_json, to_json
+from llamalab.records.profile import to_json as profiles_to_json
+from llamalab.records.record import Record, from_json, to_json
 from llamalab.report import render_profiles
 from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile
@@ -31,8 +31,8 @@ def record() -> Record:
 @pytest.fixture
 def measured(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
     """The calls of measure_report, which gives the sample; the working folder is empty."""
-    from llamalab.measure import constants_here
-    from llamalab.measure import record as recording
+    from llamalab.measure.calibration import constants_here
+    from llamalab.measure.report import run as recording
 
     calls: list[dict[str, Any]] = []
 
@@ -78,7 +78,7 @@ def keep_constants(title: str, dtype: str = "bf16") -> Path:
 
 @pytest.mark.usefixtures("measured")
 def test_a_report_brings_a_short_calibration_where_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llamalab.measure import constants_here
+    from llamalab.measure.calibration import constants_here
 
     made = json.loads(keep_constants("this CPU").read_text())
     default_path("cpu", "bf16").unlink()
@@ -89,7 +89,7 @@ def test_a_report_brings_a_short_calibration_where_none_is_kept(monkeypatch: pyt
 
 @pytest.mark.usefixtures("measured")
 def test_a_calibration_of_this_machine_is_what_predictions_rest_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llamalab.measure.constants_here.device_name", lambda device: "this CPU")
+    monkeypatch.setattr("llamalab.measure.calibration.constants_here.device_name", lambda device: "this CPU")
     keep_constants("this CPU")
     assert main(["report", "--device", "cpu"]) == 0
     kept = from_json(Path("reports/7b-cpu.json").read_text())
@@ -100,7 +100,7 @@ def test_a_calibration_of_this_machine_is_what_predictions_rest_on(monkeypatch: 
 
 @pytest.mark.usefixtures("measured")
 def test_a_calibration_of_another_machine_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llamalab.measure.constants_here.device_name", lambda device: "this CPU")
+    monkeypatch.setattr("llamalab.measure.calibration.constants_here.device_name", lambda device: "this CPU")
     keep_constants("another CPU")
     assert main(["report", "--device", "cpu"]) == 0
     assert from_json(Path("reports/7b-cpu.json").read_text()).constants is None
@@ -183,7 +183,7 @@ def test_folder_that_is_a_file_is_told_before_measuring(measured: list[dict[str,
 def test_interrupt_while_measuring_leaves_nothing(
     measured: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llamalab.measure import record as recording
+    from llamalab.measure.report import run as recording
 
     def interrupted(*_: object, **__: object) -> Record:
         raise KeyboardInterrupt

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from experiments import attention_arithmetic, flash_vs_naive, gqa_groups
-from llamalab.analytic.attention import AttentionShape
-from llamalab.measure.attention_lab import LabRow
-from llamalab.records import AttentionPoint
+from llamalab.analytic.attention_cost import AttentionShape
+from llamalab.measure.attention.lab import LabRow
+from llamalab.records.record import AttentionPoint
 
 
 def test_arithmetic_ends_in_one_json_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from experiments import campaign
-from experiments.campaign_steps import Job, Made, Step, all_steps, cases, make_bench, make_experiment
-from experiments.isolated import Outcome, run_isolated
+from experiments.common.campaign_steps import Job, Made, Step, all_steps, cases, make_bench, make_experiment
+from experiments.common.isolated import Outcome, run_isolated
 from llamalab.errors import UnknownNameError
 from llamalab.files import write_text
 from llamalab.presets import PRESETS
-from llamalab.report.answers import recorded_answers
-from llamalab.report.recorded import committed
+from llamalab.report.experiment_results import recorded_answers
+from llamalab.report.recorded_runs import committed
 
 STAMP = {"source": "1", "device": "a"}
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import torch
 
 from experiments import kv_cache_onoff as lab
 from llamalab.analytic.roofline import Rates
-from llamalab.measure.timer import Plan
+from llamalab.measure.timing.timer import Plan
 
 RATES = dict.fromkeys(("gather", "gemm", "elementwise", "attention"), Rates(1e11, 1e10, 1e-6))
 

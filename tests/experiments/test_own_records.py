@@ -10,10 +10,10 @@ import pytest
 from experiments import own_records
 from llamalab.analytic.constants import CLASSES, to_json
 from llamalab.analytic.roofline import Rates
-from llamalab.compare import Comparison
-from llamalab.records import Record
-from llamalab.records import to_json as record_json
-from llamalab.report.recorded import FOLDER, records_of
+from llamalab.comparison.comparison import Comparison
+from llamalab.records.record import Record
+from llamalab.records.record import to_json as record_json
+from llamalab.report.recorded_runs import FOLDER, records_of
 from tests.report.sample import GEMM, STREAM, sample_record
 
 MACHINES = sorted(path.parent for path in FOLDER.glob("*/constants-*.json"))

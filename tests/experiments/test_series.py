@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from experiments import attention_backends, decode_series, memory_peaks
-from llamalab.analytic.attention import AttentionShape
+from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
-from llamalab.measure.bench_rows import Case
-from llamalab.measure.clock import CpuClock
-from llamalab.measure.roofs import Machine
-from llamalab.measure.timer import Plan
-from llamalab.records import AttentionPoint
+from llamalab.measure.bench.rows import Case
+from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.timing.clock import CpuClock
+from llamalab.measure.timing.timer import Plan
+from llamalab.records.record import AttentionPoint
 from tests.report.sample import ATTENTION, LAUNCH, sample_record
 
 CPU = torch.device("cpu")

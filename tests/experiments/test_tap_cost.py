@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.common.tap_twin import twin_of
 from experiments.tap_cost import ARCH, LIMITS, conclude, measure, predict, recompute, told
-from experiments.tap_twin import twin_of
-from llamalab.analytic.attention import AttentionShape
-from llamalab.measure.timer import Plan
+from llamalab.analytic.attention_cost import AttentionShape
+from llamalab.measure.timing.timer import Plan
 from llamalab.model import build
 
 

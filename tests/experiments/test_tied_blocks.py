@@ -7,7 +7,7 @@ import pytest
 
 from experiments import tied_blocks as lab
 from llamalab.arch import LlamaArch
-from llamalab.measure.timer import Plan
+from llamalab.measure.timing.timer import Plan
 
 ARCH = LlamaArch(48, 7, 6, 2, 80, 96)
 RECORD = Path(lab.__file__).parent / "records" / "cpu-amd-epyc-2-threads" / "tied_blocks.json"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import contestants
 from experiments import versus_transformers as lab
+from experiments.common import contestants
 from llamalab.arch import LlamaArch
 
 RECORD = Path(lab.__file__).parent / "records" / "cpu-amd-epyc-2-threads" / "versus_transformers.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llamalab.records import Record
+from llamalab.records.record import Record
 from llamalab.report import render
 from tests.report.sample import sample_record
 

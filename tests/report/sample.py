@@ -4,13 +4,13 @@ import random
 from typing import Any
 
 from llamalab.analytic.activations import attention_bytes, peak_activation_bytes
-from llamalab.analytic.attention import AttentionShape, flash_step, naive_steps, total
+from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps, total
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.params import parameter_count
-from llamalab.compare import part_of
+from llamalab.comparison.comparison import part_of
 from llamalab.presets import resolve_model
-from llamalab.records import AttentionPoint, Environment, Measurement, Memory, Pass, Record, Roof, Telemetry
+from llamalab.records.record import AttentionPoint, Environment, Measurement, Memory, Pass, Record, Roof, Telemetry
 from tests.report.sample_profile import sample_phase
 
 GEMM, STREAM, COPY, ATTENTION, LAUNCH = 1.62e12, 25.1e9, 18.4e9, 0.41e12, 4.2e-6

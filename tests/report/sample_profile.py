@@ -7,7 +7,7 @@ from typing import Any
 from llamalab.analytic.activations import live_steps
 from llamalab.analytic.ops import forward_ops
 from llamalab.arch import LlamaArch
-from llamalab.phase_profile import (
+from llamalab.records.phase_profile import (
     Energy,
     Holding,
     Instrument,
@@ -18,8 +18,8 @@ from llamalab.phase_profile import (
     StepMemory,
     Usage,
 )
-from llamalab.profiles import Profile, of_record
-from llamalab.records import Pass, Record, Telemetry
+from llamalab.records.profile import Profile, of_record
+from llamalab.records.record import Pass, Record, Telemetry
 
 REASON = "not readable on a CPU without privileges"
 MISSING = dict.fromkeys(("memory_clock_hz", "power_w", "temperature_c", "throttle_reasons"), REASON)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llamalab.records import Record
+from llamalab.records.record import Record
 from llamalab.report import render_profiles
 from tests.report.conftest import AXE, DARK, LIGHT, Browser, console
 from tests.report.sample_profile import sample_profile

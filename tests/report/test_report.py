@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from llamalab.compare import Comparison
-from llamalab.records import Memory, Record, Roof, from_json, to_json
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.sentences import verdict
+from llamalab.records.record import Memory, Record, Roof, from_json, to_json
 from llamalab.report import CSV_HEADS, OURS, csv_files, render
-from llamalab.verdict import verdict
 from tests.report.sample import GEMM, environment, roofs, sample_record
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u2028</style>{{ 7 * 7 }}'

@@ -5,9 +5,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from llamalab.compare import Comparison
-from llamalab.records import Record
-from llamalab.report.charts import attention, blocks, heatmap, memory, roofline, scatter
+from llamalab.comparison.comparison import Comparison
+from llamalab.records.record import Record
+from llamalab.report.charts import attention_sweep as attention
+from llamalab.report.charts import blocks, heatmap, memory, roofline, scatter
 from llamalab.report.charts.base import INK, Plot, canvas, draw
 from llamalab.report.theme import variables
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from llamalab.analytic.attention import AttentionShape
+from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention.limits import shape_of
 from llamalab.attention.shapes import check_shapes
 from llamalab.errors import MissingError, UnavailableError

@@ -1,4 +1,4 @@
-"""How fast can many queries attend? One program per tile of queries and head, keys streamed past it.
+"""Attention of many queries: one program per tile of queries and head, keys streamed past it.
 
 Tiles of keys that every query of the tile sees need no mask; only those on the diagonal do. The
 programs with the most keys start first, so that none is left alone at the end. The tile's own

@@ -1,1 +1,5 @@
-"""The plots of the report: one small function each, from compared data to a matplotlib figure."""
+"""The plots of the report: one file a plot, from compared data to a matplotlib figure.
+
+Belongs here: functions that draw figures which are handed to them, with what all share in `base`.
+Does not belong here: computing a figure that is shown, captions (report.captions), reading files.
+"""

@@ -3,11 +3,11 @@
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from llamalab.compare import Comparison, Phase, Row, part_of
+from llamalab.comparison.comparison import Comparison, Phase, Row, part_of
+from llamalab.comparison.sentences import percent, short
 from llamalab.report.charts.base import INK, Plot, bar_axes, canvas, heading, legend, mark, time_axis
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_si
-from llamalab.verdict import percent, short
 
 SHORTEST_NAMED = 0.09  # a segment narrower than this share of its bar carries no number
 

@@ -8,12 +8,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.arch import LlamaArch
-from llamalab.phase_profile import PhaseProfile
-from llamalab.profiles import Profile
+from llamalab.comparison.sentences import short
+from llamalab.records.phase_profile import PhaseProfile
+from llamalab.records.profile import Profile
 from llamalab.report.charts.base import INK, Plot, canvas, heading, legend, seconds
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_si
-from llamalab.verdict import short
 
 MOST_BY_OP = 8  # blocks; with more of them a bar is split by group of operations alone
 BETWEEN = "between operations"

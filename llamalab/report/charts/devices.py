@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from llamalab.outlook import Elsewhere
+from llamalab.comparison.what_if import Elsewhere
 from llamalab.report.charts.base import INK, Plot, bar_axes, canvas, legend, mark, seconds
 from llamalab.units import format_si
 

@@ -1,4 +1,4 @@
-"""How large is the KV cache at each length and batch, under MHA, GQA and MQA?"""
+"""The size of the KV cache at each length and batch, under MHA, GQA and MQA."""
 
 import math
 
@@ -8,7 +8,7 @@ from matplotlib.patches import Patch, Rectangle
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch, attention_kind, valid_kv_heads
-from llamalab.compare import Comparison
+from llamalab.comparison.comparison import Comparison
 from llamalab.report.charts.base import INK, Plot, canvas, heading, legend
 from llamalab.report.theme import HEAT_STEPS, heat_variable
 from llamalab.units import format_bytes

@@ -5,10 +5,10 @@ from matplotlib.patches import Patch
 
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
-from llamalab.compare import Comparison, relative_error
+from llamalab.comparison.comparison import Comparison, relative_error
+from llamalab.comparison.sentences import percent
 from llamalab.report.charts.base import INK, Plot, bar_axes, byte_axis, canvas, heading, legend, mark
 from llamalab.units import format_bytes
-from llamalab.verdict import percent
 
 PARTS = (("weights", "projections"), ("KV cache", "feed_forward"), ("activations", "attention"))
 

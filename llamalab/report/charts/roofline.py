@@ -1,18 +1,18 @@
-"""The roofline: how far below the machine's measured ceilings does each matrix operation run?"""
+"""The roofline: how far below the machine's measured ceilings each matrix operation runs."""
 
 import math
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from llamalab.compare import Comparison, Row
+from llamalab.comparison.basis import roof_fault
+from llamalab.comparison.comparison import Comparison, Row
+from llamalab.comparison.sentences import short
 from llamalab.hardware import of_device
-from llamalab.rates import roof_fault
-from llamalab.records import Roof
+from llamalab.records.record import Roof
 from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, legend, mark
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_si
-from llamalab.verdict import short
 
 AREA = 900.0  # square points of a mark that takes all of a phase's time
 

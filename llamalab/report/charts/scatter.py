@@ -1,15 +1,15 @@
-"""Predicted against measured: does every operation lie on the diagonal?"""
+"""Predicted against measured, one point an operation, beside the diagonal."""
 
 import math
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from llamalab.compare import Comparison, Row
+from llamalab.comparison.comparison import Comparison, Row
+from llamalab.comparison.sentences import percent, short
 from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, legend, mark, seconds
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_si
-from llamalab.verdict import percent, short
 
 BAND = 0.2
 LABELLED = 5  # rows named in the plot: those furthest off

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from llamalab.phase_profile import Telemetry
-from llamalab.profiles import Profile
+from llamalab.records.phase_profile import Telemetry
+from llamalab.records.profile import Profile
 from llamalab.report.charts.base import INK, Plot, canvas, heading, legend, mark
 from llamalab.units import format_si
 

@@ -1,0 +1,288 @@
+"""The records that a campaign makes, and their order: the most valuable first.
+
+A step makes one file in the folder of a machine from machinery that is there anyway: llamalab calibrate, report
+and bench, and the experiments beside this file. Estimates of seconds are of an H200 and of a CPU with two cores.
+"""
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.kv_cache_onoff import SHARED
+from llamalab.analytic.constants import constants_of, read_calibration
+from llamalab.analytic.params import weight_bytes
+from llamalab.arch import LlamaArch
+from llamalab.cli.calibrate import OURS
+from llamalab.cli.report import OUR_RECORD
+from llamalab.comparison.comparison import Comparison
+from llamalab.files import write_text
+from llamalab.measure.bench.rows import BenchRow, Case
+from llamalab.measure.bench.run import measure_bench
+from llamalab.measure.calibration.run import calibrate
+from llamalab.measure.device.environment import environment
+from llamalab.measure.device.machine import available_bytes, resolve_device
+from llamalab.measure.report.run import measure_report
+from llamalab.presets import resolve_model
+from llamalab.records.record import Record, from_json, to_json
+from llamalab.units import format_bytes, format_seconds, format_si
+
+DTYPE = "bf16"
+CONSTANTS_FILE = f"constants-{DTYPE}.json"
+_BENCH_SCHEMA, _BENCH_OURS = 1, '"bench"'
+_WHOLE = 0.5  # of the free memory: a model whose weights take less runs every block in its report
+_LARGE_BYTES = 2**31  # of weights: on a CPU such a model is benched over tied blocks
+
+
+class Job(NamedTuple):
+    """What all steps of a campaign share: the machine's folder, the device by torch's name, the models."""
+
+    folder: Path
+    device: str
+    models: tuple[str, ...]
+
+
+class Made(NamedTuple):
+    """What a step tells of the file that it left: key figures in a line, and a table."""
+
+    figures: str
+    lines: tuple[str, ...] = ()
+
+
+class Step(NamedTuple):
+    """One file of a campaign; `make` writes it whole, and is a function of this or another module."""
+
+    name: str
+    file: str
+    estimate_s: float
+    about: str
+    make: Callable[[Job], Made]
+
+
+def default_models(kind: str) -> tuple[str, ...]:
+    """The models of a kind of device."""
+    return ("7b", "13b", "70b") if kind == "cuda" else ("tiny", "7b")
+
+
+def all_steps(kind: str, models: Sequence[str]) -> list[Step]:
+    """The steps on "cpu" or "cuda", most valuable first.
+
+    >>> [step.name for step in all_steps("cuda", ["7b"])][:4]
+    ['calibration', 'report-7b', 'decode_series', 'bench-7b']
+    """
+    first, *others = models
+    cuda = kind == "cuda"
+    calibration = Step(
+        "calibration", CONSTANTS_FILE, 35 if cuda else 55, "constants, checked on unseen shapes", make_calibration
+    )
+    steps = [calibration, _report(first, cuda), *(_cuda_steps(first) if cuda else _cpu_steps(first))]
+    reports = [_report(name, cuda) for name in others]
+    benches = [_bench(name, cuda) for name in others]
+    # After the first model's: what it takes to answer for the others, largest first.
+    rest = [step for pair in zip(reports[::-1], benches[::-1], strict=True) for step in pair]
+    return [*steps[:5], *rest, *steps[5:]]
+
+
+def _cuda_steps(first: str) -> list[Step]:
+    device = ("--device", "cuda")
+    return [
+        _experiment("decode_series", 50, *device, models=True),
+        _bench(first, cuda=True),
+        _experiment("attention_backends", 75, *device, "--record", f"{first}.json"),
+        _experiment("memory_peaks", 15, *device, models=True),
+        _experiment("flash_vs_naive", 20, *device, "--dtype", DTYPE, "--heads", "32", "--longest", "8192"),
+        _experiment("tap_cost", 20, *device),
+        _experiment("tied_blocks", 15, *device),
+        _experiment("gqa_groups", 15, *device, "--dtype", DTYPE, "--memory", "8GiB", "--context", "4096",
+                    "--attention", "sdpa"),
+        _experiment("attention_arithmetic", 5),
+        _experiment("decode_series", 60, *device, "--compiled", models=True, label="decode_compiled"),
+        _bench(first, cuda=True, compiled="block"),
+    ]  # fmt: skip
+
+
+def _cpu_steps(first: str) -> list[Step]:
+    device = ("--device", "cpu")
+    steps = [
+        _bench(first, cuda=False),
+        _experiment("memory_peaks", 15, *device, models=True),
+        _experiment("attention_backends", 20, *device, "--record", f"{first}.json"),
+        _experiment("flash_vs_naive", 60, *device),
+        _experiment("gqa_groups", 90, *device),
+        _experiment("attention_arithmetic", 5),
+        _experiment("tap_cost", 150, *device),
+        _experiment("tied_blocks", 150, *device),
+        _experiment("decode_series", 60, *device, models=True),
+    ]
+    texts = [_experiment("kv_cache_onoff", 60)] if SHARED.is_dir() else []
+    return [*steps, *texts, _experiment("versus_transformers", 400)]
+
+
+def _report(name: str, cuda: bool) -> Step:
+    small = weight_bytes(resolve_model(name)[1], DTYPE) < _LARGE_BYTES
+    seconds = 40 if cuda else 20 if small else 90
+    return Step(f"report-{name}", f"{name}.json", seconds, "roofs, prefill, decode, attention, memory",
+                partial(make_report, name=name))  # fmt: skip
+
+
+def _bench(name: str, cuda: bool, compiled: str = "none") -> Step:
+    label = f"bench-{name}" + ("" if compiled == "none" else "-compiled")
+    about = f"prompts and generation over depth and batch{'' if compiled == 'none' else ', blocks compiled'}"
+    small = weight_bytes(resolve_model(name)[1], DTYPE) < _LARGE_BYTES
+    seconds = (40 if compiled == "none" else 90) if cuda else 15 if small else 45
+    return Step(label, f"{label}.json", seconds, about, partial(make_bench, name=name, label=label, compiled=compiled))
+
+
+def _experiment(module: str, seconds: float, *arguments: str, models: bool = False, label: str | None = None) -> Step:
+    doc = (import_module(f"experiments.{module}").__doc__ or "").partition("\n")[0].removeprefix("QUESTION: ")
+    file = f"{label or module}.json"
+    make = partial(make_experiment, module=module, arguments=arguments, models=models, file=file)
+    return Step(label or module, file, seconds, doc, make)
+
+
+def make_calibration(job: Job) -> Made:
+    """Constants of this machine."""
+    made = calibrate(device=job.device, dtype=DTYPE, progress=tell)
+    write_text(job.folder / CONSTANTS_FILE, made.json, ours=OURS)
+    lines = [
+        f"{one.model:4} {one.shape.phase:8}batch {one.shape.batch:3}, {one.shape.new:4} new, {one.shape.past:5} past  "
+        f"predicted {format_seconds(one.predicted_s):>10} measured {format_seconds(one.measured_s):>10} "
+        f"{one.error:+7.1%}"
+        for one in made.outcomes
+    ]
+    gemm = made.rates["gemm"]
+    figures = (
+        f"prefill {made.error('prefill'):.1%}, decode {made.error('decode'):.1%} mean error on unseen passes; products "
+        f"{format_si(gemm.peak_flops_per_s or 0.0, 'FLOP/s')}, {format_si(gemm.bandwidth_bytes_per_s, 'B/s')}"
+    )
+    return Made(f"{figures}; {made.rounds} rounds", tuple(lines))
+
+
+def make_report(job: Job, name: str) -> Made:
+    """What `llamalab report` records, with the constants of the machine's folder."""
+    arch, place = resolve_model(name)[1], resolve_device(job.device)
+    full = place.type == "cuda" and weight_bytes(arch, DTYPE) < _WHOLE * available_bytes(place)
+    record = measure_report(name, arch, device=job.device, dtype=DTYPE, full=full, progress=tell)
+    record = replace(record, constants=_constants(job.folder))
+    write_text(job.folder / f"{name}.json", to_json(record), ours=OUR_RECORD)
+    return Made(_passes_told(record), (*(_roof_told(roof) for roof in record.roofs), *record.notes))
+
+
+def make_bench(job: Job, name: str, label: str, compiled: str) -> Made:
+    """What `llamalab bench` measures; the file is written anew after every test."""
+    arch, place = resolve_model(name)[1], resolve_device(job.device)
+    tied = 2 if place.type == "cpu" and weight_bytes(arch, DTYPE) > _LARGE_BYTES else "auto"
+    told = {
+        "schema_version": _BENCH_SCHEMA, "bench": label, "model": name, "dtype": DTYPE,
+        "environment": asdict(environment(place, f"python -m experiments.campaign --only {label}")),
+    }  # fmt: skip
+    rows: list[BenchRow] = []
+    bench = measure_bench(
+        name, arch, cases(place.type, arch, short=compiled != "none"), device=job.device, dtype=DTYPE,
+        compiled=compiled, tie_blocks=tied, repetitions=3, reference=_record(job.folder, name), progress=tell,
+    )  # fmt: skip
+    for row in bench:
+        rows.append(row)
+        text = json.dumps(told | {"rows": [one.to_dict() for one in rows]}, indent=1, allow_nan=False)
+        write_text(job.folder / f"{label}.json", text + "\n", ours=_BENCH_OURS)
+    return Made(_rates_told(rows), tuple(map(_row_told, rows)))
+
+
+def make_experiment(job: Job, module: str, arguments: tuple[str, ...], models: bool, file: str) -> Made:
+    """One of the experiments, with the file that it leaves; a name of a record means that of the machine's folder."""
+    given = [str(job.folder / one) if one.endswith(".json") else one for one in arguments]
+    path = job.folder / file
+    options = ["--models", ",".join(job.models)] if models else []
+    before, sys.argv = sys.argv, [module, *given, *options, "--out", str(path)]
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            import_module(f"experiments.{module}").main()
+    finally:
+        sys.argv = before
+    conclusion = str(json.loads(path.read_text(encoding="utf-8"))["conclusion"])
+    *table, _ = printed.getvalue().splitlines()  # the last line is all of it as JSON
+    told = [line for line in table if line.strip() and line not in conclusion.splitlines()]
+    return Made(" ".join(conclusion.split()), tuple(told))
+
+
+def cases(kind: str, arch: LlamaArch, *, short: bool = False) -> list[Case]:
+    """The tests of a bench: two prompts and a batch of them, and generation over depth to 4096 and batch to 64."""
+    if kind == "cuda" and not short:
+        prompts = [Case(512, 0), Case(2048, 0), Case(512, 0, 0, 16)]
+        return [*prompts, *(Case(0, 32, depth, batch) for depth in (480, 4064) for batch in (1, 4, 16, 64))]
+    if kind == "cuda":
+        return [Case(2048, 0), Case(0, 16, 480)]
+    if weight_bytes(arch, DTYPE) > _LARGE_BYTES:
+        return [Case(64, 0), Case(0, 4, 60), Case(0, 4, 60, 4)]
+    return [Case(512, 0), Case(0, 32), Case(0, 32, 224, 16)]
+
+
+def tell(label: str, done: float) -> None:
+    """Progress on stderr."""
+    print(f"  {done:4.0%} {label}", file=sys.stderr, flush=True)
+
+
+def _constants(folder: Path) -> dict[str, Any] | None:
+    """The machine's calibration, checked; None where there is none."""
+    path = folder / CONSTANTS_FILE
+    if not path.is_file():
+        return None
+    data = read_calibration(path)
+    constants_of(data, path.name, DTYPE)
+    return data
+
+
+def _record(folder: Path, name: str) -> Record | None:
+    path = folder / f"{name}.json"
+    return from_json(path.read_text(encoding="utf-8"), source=path.name) if path.is_file() else None
+
+
+def _roof_told(roof: Any) -> str:
+    unit = "FLOP/s" if roof.kind in ("gemm", "attention") else "B/s"
+    reached = format_seconds(roof.seconds) if roof.per_second is None else format_si(roof.per_second, unit)
+    fault = "" if roof.trusted else f"  NOT trusted: {roof.reason}"
+    return f"{roof.kind:9} {roof.dtype:4} {reached:>16}  {roof.shape}{fault}"
+
+
+def _passes_told(record: Record) -> str:
+    parts = []
+    for phase in Comparison(record).phases:
+        run = phase.run
+        error = "" if phase.predicted_s is None else f", predicted {phase.predicted_s / run.total_s - 1:+.1%}"
+        peak = "?" if run.memory.peak_bytes is None else format_bytes(run.memory.peak_bytes)
+        parts.append(
+            f"{run.phase} of {run.new_tokens} at {run.context_tokens}: {format_seconds(run.total_s)}{error}, peak "
+            f"{peak} ({run.layers_measured} of {run.layers_total} blocks, kernel {run.kernel})"
+        )
+    return "; ".join(parts)
+
+
+def _rates_told(rows: Sequence[BenchRow]) -> str:
+    """The best prompt and generation: tokens/s and share of the roof."""
+    parts = []
+    for what, own in (("prompts", [row for row in rows if not row.generated_tokens]),
+                      ("generation", [row for row in rows if row.generated_tokens])):  # fmt: skip
+        known = [row for row in own if row.tokens_per_s]
+        if known:
+            best = max(known, key=lambda row: row.gemm_fraction or row.stream_fraction or 0.0)
+            parts.append(f"{what}, at best: {_row_told(best)}")
+    return "; ".join(parts) or "nothing could be run: " + "; ".join(sorted({row.reason or "" for row in rows}))
+
+
+def _row_told(row: BenchRow) -> str:
+    head = f"{row.test} x{row.batch}"
+    if row.tokens_per_s is None:
+        return f"{head}: {row.reason}"
+    share = row.gemm_fraction or row.stream_fraction
+    reached = "" if share is None else f", {share:.0%} of roof"
+    error = "" if row.predicted_error is None else f", predicted {row.predicted_error:+.1%}"
+    return (
+        f"{head}: {row.tokens_per_s:,.1f} tokens/s{reached}{error} ({row.blocks}, warm-up {row.warmup_s or 0.0:.1f} s)"
+    )

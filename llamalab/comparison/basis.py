@@ -1,0 +1,115 @@
+"""The rates that each class of operations may reach on this machine, from the roofs of a record.
+
+time = t0 + max(FLOPs / peak, bytes / bandwidth), with
+  gemm                      GEMM roof and stream roof (weights are read once and not written)
+  elementwise, gather       copy roof (as many bytes read as written)
+  attention, flash          attention roof and stream roof
+  attention, naive          like gemm, its softmax like elementwise
+  t0                        launch roof
+Bytes that stay in the last-level cache move at the cache roof instead: activations that fit in it
+(the operation before has just written them), and weights where the whole model fits in it.
+An absent or untrusted roof gives no rates but the reason; it is never guessed.
+
+Where the machine was calibrated, its constants give the time, and the bound is at the better of both roofs.
+"""
+
+from typing import NamedTuple
+
+from llamalab.analytic.constants import Constants, constants_of
+from llamalab.analytic.ops import Op
+from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.roofline import Prediction, Rates, predict, rates_of_op
+from llamalab.records.record import Record, Roof
+
+OWN_ROOFS = "this record's own roofs"
+
+
+class Basis(NamedTuple):
+    """What the predictions of a record rest on: constants calibrated on its machine, else its own roofs."""
+
+    record: Record
+    constants: Constants | None
+
+    @property
+    def words(self) -> str:
+        """In a few words."""
+        return f"constants {self.constants.basis}" if self.constants else OWN_ROOFS
+
+    def predict(self, op: Op, dtype: str) -> Prediction | str:
+        """The time of one occurrence of an op, or why it is not known."""
+        rates = rates_of(self.record, op, dtype)
+        bound = rates if isinstance(rates, str) else predict(op, rates)
+        if self.constants is None or dtype != self.record.dtype or op.name.rpartition(".")[2] in _NAIVE_STEPS:
+            return bound
+        calibrated = predict(op, rates_of_op(op, self.constants.rates))
+        if isinstance(bound, str):  # an untrusted roof does not spoil constants
+            return calibrated
+        # The faster of two ceilings is the better known one: the record's own may have been found on a busy machine.
+        return calibrated._replace(bound_s=min(calibrated.bound_s, bound.bound_s))
+
+    def interval(self, prediction: Prediction) -> tuple[float, float] | None:
+        """Low and high end of a predicted time; None where the basis knows none."""
+        if self.constants is None:
+            return None
+        low, high = self.constants.interval(prediction.time_s, prediction.bound_s)
+        return None if high is None else (low, high)
+
+
+def basis_of(record: Record) -> Basis:
+    """The basis of a record. Raises FormatError for constants that are none."""
+    if record.constants is None:
+        return Basis(record, None)
+    return Basis(record, constants_of(record.constants, "the record's constants", record.dtype))
+
+
+def rates_of(record: Record, op: Op, dtype: str) -> Rates | str:
+    """What the record's roofs let an op reach, or why that is not known."""
+    peak_kind, bandwidth_kind = _roof_kinds(op)
+    if _stays_in_cache(record, op, dtype):
+        bandwidth_kind = "cache"
+    bandwidth, launch = record.roof(bandwidth_kind, dtype), launch_roof(record)
+    peak = record.roof(peak_kind, dtype) if peak_kind else None
+    wanted = [(peak_kind, peak)] if peak_kind else []
+    for kind, roof in (*wanted, (bandwidth_kind, bandwidth), ("launch", launch)):
+        if fault := roof_fault(kind, dtype, roof):
+            return fault
+    assert bandwidth is not None
+    assert launch is not None
+    return Rates(peak.per_second if peak else None, bandwidth.per_second or 0.0, launch.seconds or 0.0)
+
+
+def launch_roof(record: Record) -> Roof | None:
+    """The fixed time of a call; it hardly depends on the element type, so any dtype's will do."""
+    return next((roof for roof in record.roofs if roof.kind == "launch"), None)
+
+
+def roof_fault(kind: str, dtype: str, roof: Roof | None) -> str | None:
+    """Why a roof cannot carry a prediction; None where it can."""
+    if roof is None:
+        return f"not predicted: there is no {kind} roof for {dtype}"
+    if not roof.trusted:
+        return f"not predicted: the {kind} roof for {dtype} is not trusted ({roof.reason or 'no reason recorded'})"
+    known = roof.seconds if kind == "launch" else roof.per_second
+    return None if known else f"not predicted: the {kind} roof for {dtype} has no value ({roof.reason or 'no reason'})"
+
+
+_NAIVE_STEPS = ("scores", "softmax", "values")  # calibrated is the fused kernel
+
+
+def _roof_kinds(op: Op) -> tuple[str | None, str]:
+    step = op.name.rpartition(".")[2]
+    if step == "flash":
+        return "attention", "stream"
+    if op.kind == "gemm" or step in ("scores", "values"):
+        return "gemm", "stream"
+    return None, "copy"
+
+
+def _stays_in_cache(record: Record, op: Op, dtype: str) -> bool:
+    cache = record.roof("cache", dtype)
+    if cache is None or cache.capacity_bytes is None or roof_fault("cache", dtype, cache):
+        return False
+    # Weights and cached keys come round once per pass; activations were written a moment ago.
+    once_per_pass = op.kind in ("gemm", "attention")
+    needed = weight_bytes(record.llama_arch, dtype) if once_per_pass else op.bytes
+    return needed <= cache.capacity_bytes

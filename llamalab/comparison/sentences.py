@@ -1,0 +1,238 @@
+"""What a record says, in words. The numbers are those of llamalab.comparison.comparison, only worded here."""
+
+from typing import NamedTuple
+
+from llamalab.comparison.comparison import AttentionRow, Comparison, Phase
+from llamalab.presets import PRESETS
+from llamalab.records.record import Environment
+from llamalab.units import format_bytes, format_si
+
+_VERBS = {"prefill": "reads a {tokens:,}-token prompt at", "decode": "writes at"}
+_ROOFS = {"compute": ("GEMM", "FLOP/s"), "memory": ("memory", "B/s")}
+
+
+class Verdict(NamedTuple):
+    """One headline, and the findings that carry it."""
+
+    headline: str
+    findings: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """All of it, one sentence per line."""
+        return "\n".join((self.headline, *self.findings))
+
+
+class Crossover(NamedTuple):
+    """From which length a flash backend stays faster than naive; None where it never does."""
+
+    backend: str
+    tokens: int | None
+    longest: int
+    speedup: float
+
+
+def verdict(comparison: Comparison) -> Verdict:
+    """The verdict of a record in words."""
+    findings = [
+        *(phase_sentence(phase) for phase in comparison.phases),
+        error_sentence(comparison),
+        checks_sentence(comparison),
+        crossover_sentence(comparison),
+        fit_sentence(comparison),
+        extrapolation_sentence(comparison),
+        above_roof_sentence(comparison),
+    ]
+    return Verdict(headline(comparison), tuple(sentence for sentence in findings if sentence))
+
+
+def headline(comparison: Comparison) -> str:
+    """What the model does on this machine."""
+    deeds = [
+        f"{_VERBS.get(phase.run.phase, phase.run.phase + ' runs at').format(tokens=phase.run.new_tokens)} "
+        f"{tokens_per_s(phase.measured_tokens_per_s)}"
+        for phase in comparison.phases
+    ]
+    place = machine(comparison.record.environment)
+    return f"{title(comparison)} in {comparison.record.dtype} on {place} {' and '.join(deeds)}."
+
+
+def title(comparison: Comparison) -> str:
+    """The full name of the record's model."""
+    return full_name(comparison.record.model)
+
+
+def full_name(model: str) -> str:
+    """What a preset is called; another model is called what it is."""
+    preset = PRESETS.get(model)
+    return preset.title if preset else model
+
+
+def machine(environment: Environment) -> str:
+    """The device in a few words."""
+    if environment.device == "cpu":
+        return f"{environment.threads} CPU thread{'s' if environment.threads != 1 else ''}"
+    return environment.device_name
+
+
+def phase_sentence(phase: Phase) -> str:
+    """Predicted and measured speed of a phase, and what holds it back."""
+    name, measured = phase.run.phase.capitalize(), tokens_per_s(phase.measured_tokens_per_s)
+    if phase.run.basis == "extrapolated":
+        measured += f" (extrapolated from {blocks(phase)})"
+    if phase.predicted_tokens_per_s is None or phase.error is None:
+        return f"{name}: measured {measured}; {phase.reason}."
+    predicted = tokens_per_s(phase.predicted_tokens_per_s)
+    error = percent(phase.error)
+    return f"{name} is {limit_words(phase)}: predicted {predicted}, measured {measured}, error in time {error}."
+
+
+def limit_words(phase: Phase) -> str:
+    """What limits a phase and how much of that roof it reaches."""
+    limit = phase.limit
+    if limit is None:
+        return "of unknown bound"
+    if limit.rate is None or limit.roof is None or limit.fraction is None:
+        return f"{limit.name}-bound"
+    roof, unit = _ROOFS[limit.name]
+    return (
+        f"{limit.name}-bound at {limit.fraction:.0%} of the measured {roof} roof "
+        f"({format_si(limit.rate, unit)} of {format_si(limit.roof, unit)})"
+    )
+
+
+def error_sentence(comparison: Comparison) -> str:
+    """How far the predictions are off, op by op."""
+    errors = comparison.errors
+    if errors is None:
+        return "No operation has both a prediction and a measurement."
+    worst, error = errors.worst, errors.worst.error
+    assert error is not None
+    return (
+        f"Over {errors.rows} operations the median error of a prediction is {errors.median:.0%} and nine in ten "
+        f"are within {errors.p90:.0%}; the worst is {short(worst.op.name)} in {worst.phase} at {percent(error)}."
+    )
+
+
+def checks_sentence(comparison: Comparison) -> str:
+    """The two counts that must be exact."""
+    sentences = []
+    for what, check in (("parameters", comparison.parameters), ("bytes of KV cache", comparison.kv)):
+        same = "exactly as counted" if check.exact else f"but {check.expected:,} were counted: an error to explain"
+        sentences.append(f"{check.measured:,} {what}, {same}")
+    return f"The model has {sentences[0]}; {sentences[1]}."
+
+
+def crossover(comparison: Comparison) -> Crossover | None:
+    """Where the fastest flash backend overtakes naive attention; None where either was not measured."""
+    naive = _by_length(comparison, "naive")
+    flash = _by_length(comparison, "flash")
+    lengths = sorted(naive.keys() & flash.keys())
+    if not lengths:
+        return None
+    ahead = None
+    for tokens in reversed(lengths):
+        if _seconds(flash[tokens]) >= _seconds(naive[tokens]):
+            break
+        ahead = tokens
+    longest = lengths[-1]
+    return Crossover(flash[longest].point.backend, ahead, longest, _seconds(naive[longest]) / _seconds(flash[longest]))
+
+
+def crossover_sentence(comparison: Comparison) -> str:
+    """Flash against naive, in words."""
+    found = crossover(comparison)
+    if found is None:
+        return "Flash and naive attention were not both measured at any length."
+    if found.tokens is None:
+        return (
+            f"Flash attention ({found.backend}) does not overtake naive attention up to {found.longest:,} tokens: "
+            f"there it takes {1 / found.speedup:.2f}x its time."
+        )
+    return (
+        f"Flash attention ({found.backend}) is faster than naive from {found.tokens:,} tokens on, "
+        f"{found.speedup:.1f}x at {found.longest:,}."
+    )
+
+
+def fit_sentence(comparison: Comparison) -> str:
+    """The largest batch that fits."""
+    seq = comparison.arch.max_positions
+    memory, batch = format_bytes(comparison.record.environment.memory_bytes), comparison.fits(seq)
+    if not batch:
+        return f"Weights and the cache of one {seq:,}-token sequence do not fit in this device's {memory}."
+    sequences = "one sequence" if batch == 1 else f"up to {batch:,} sequences"
+    return f"Beside the weights, {sequences} of {seq:,} tokens fit in this device's {memory}."
+
+
+def extrapolation_sentence(comparison: Comparison) -> str:
+    """What was not run but multiplied; empty where everything ran."""
+    partial = [phase for phase in comparison.phases if phase.run.basis == "extrapolated"]
+    if not partial:
+        return ""
+    return f"Whole-model times are extrapolated from {blocks(partial[0])}; embedding and head ran as they are."
+
+
+def above_roof_sentence(comparison: Comparison) -> str:
+    """Names the measurements that beat their roof; empty without any."""
+    rows = comparison.above_roof
+    if not rows:
+        return ""
+    names = ", ".join(f"{short(row.op.name)} in {row.phase} ({row.roof_fraction:.0%})" for row in rows[:4])
+    more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+    return (
+        f"Faster than their measured roof, an error to explain and not a win: {names}{more}; "
+        "their data stay in cache, which no memory roof sees, or the roof was found too low."
+    )
+
+
+def blocks(phase: Phase) -> str:
+    """K of n blocks."""
+    return f"{phase.run.layers_measured} of {phase.run.layers_total} blocks"
+
+
+def short(name: str) -> str:
+    """An op's name without the layer prefix.
+
+    >>> short("layers.*.attention.wq")
+    'attention.wq'
+    """
+    return name.removeprefix("layers.*.")
+
+
+def percent(error: float) -> str:
+    """A signed share of a whole.
+
+    >>> percent(0.123), percent(-0.04), percent(-0.996), percent(-0.001)
+    ('+12%', '−4%', '−99.6%', '0%')
+    """
+    # Below -95 % the whole percents no longer tell a factor of 20 from one of 200.
+    text = f"{error:+.{1 if error < -0.95 else 0}%}".replace("-", "−")
+    return "0%" if text in ("+0%", "−0%") else text
+
+
+def tokens_per_s(value: float) -> str:
+    """Tokens per second with three figures.
+
+    >>> tokens_per_s(1234.5), tokens_per_s(1.8649)
+    ('1,234 tok/s', '1.86 tok/s')
+    """
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} tok/s"
+
+
+def _by_length(comparison: Comparison, algorithm: str) -> dict[int, AttentionRow]:
+    """The fastest measured backend of an algorithm at each prompt length."""
+    best: dict[int, AttentionRow] = {}
+    for row in comparison.attention:
+        point = row.point
+        if point.algorithm != algorithm or not point.samples_s or point.new_tokens != point.context_tokens:
+            continue
+        if point.new_tokens not in best or _seconds(row) < _seconds(best[point.new_tokens]):
+            best[point.new_tokens] = row
+    return best
+
+
+def _seconds(row: AttentionRow) -> float:
+    assert row.measured_s is not None
+    return row.measured_s

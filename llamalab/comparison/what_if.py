@@ -1,0 +1,136 @@
+"""What would change the time of this model: another device, or another way to run it here.
+
+Both tell one run apart: a prompt as long as the measured one, and GENERATED tokens after it. On other
+devices it is predicted with shipped constants (llamalab.analytic.constants). Here each change is one
+edit of the cost table, predicted with the basis of the record: what it saves is predicted, not measured.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from llamalab.analytic.constants import choose
+from llamalab.analytic.forecast import Times, Workload, decode_contexts, forecast
+from llamalab.analytic.ops import forward_ops
+from llamalab.arch import LlamaArch, attention_kind
+from llamalab.comparison.basis import Basis
+from llamalab.comparison.comparison import Comparison
+from llamalab.errors import DoesNotFitError, InputError, UnavailableError
+from llamalab.hardware import HARDWARE, HardwareSpec
+
+GENERATED = 128
+RANKS = (1, 2, 4, 8)
+BATCH = 8
+GROUP = 4  # query heads that share a KV head in the GQA that is tried
+LEAST_SAVING = 0.005  # of the run: what saves less is not worth a line
+
+Run = dict[str, Any]  # the options of forward_ops that are not a pass's own
+
+
+class Elsewhere(NamedTuple):
+    """The run on a device of the table: on as few of them as hold it, or the reason why it cannot be told."""
+
+    spec: HardwareSpec
+    ranks: int | None
+    times: Times | None
+    interval_s: tuple[float, float] | None
+    basis: str
+    reason: str | None = None
+
+
+class Change(NamedTuple):
+    """One thing to try: seconds of the run per sequence with it, and what it asks for."""
+
+    what: str
+    needs: str
+    saved_s: float
+    total_s: float
+
+    @property
+    def share(self) -> float:
+        """Of the run's time as it is."""
+        return self.saved_s / (self.saved_s + self.total_s)
+
+
+def workload(comparison: Comparison) -> Workload:
+    """The run that is told: the longest measured prompt, GENERATED tokens, one sequence."""
+    prompts = [phase.run.new_tokens for phase in comparison.phases if phase.run.new_tokens > 1]
+    return Workload(max(prompts, default=1), GENERATED, dtype=comparison.record.dtype)
+
+
+def elsewhere(arch: LlamaArch, work: Workload) -> list[Elsewhere]:
+    """The run on every device of the table, the fastest first, then what cannot be told."""
+    rows = [_on(arch, work, spec) for spec in HARDWARE.values()]
+    return sorted(rows, key=lambda row: row.times.total_s if row.times else float("inf"))
+
+
+def _on(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Elsewhere:
+    reason, dtype = "", work.dtype
+    if dtype == "bf16" and spec.peak_flops_per_s.get(dtype) is None:
+        dtype = "fp16"  # the 16 bits that older devices compute in
+    for ranks in RANKS:
+        try:
+            constants = choose(spec, "shipped", dtype)
+            found = forecast(arch, work._replace(tensor_parallel=ranks, dtype=dtype), spec, constants)
+        except DoesNotFitError:
+            reason = f"does not fit on {ranks}"
+            continue
+        except (UnavailableError, InputError) as error:
+            return Elsewhere(spec, None, None, None, "", reason or str(error))
+        low, high = found.interval
+        basis = found.basis if dtype == work.dtype else f"{found.basis}, in {dtype}"
+        return Elsewhere(spec, ranks, found.times, (low, high or low), basis)
+    return Elsewhere(spec, None, None, None, "", reason)
+
+
+def changes(comparison: Comparison) -> list[Change]:
+    """What is predicted to save time here, the most first; empty where the run itself cannot be predicted."""
+    work, run = workload(comparison), as_measured(comparison)
+    now_s = run_s(comparison.basis, comparison.arch, work, run)
+    if now_s is None:
+        return []
+    found = []
+    for what, needs, arch, changed, batch in _candidates(comparison.arch, work, run):
+        total_s = run_s(comparison.basis, arch, work._replace(batch=batch), changed)
+        if total_s is not None and now_s - total_s / batch > LEAST_SAVING * now_s:
+            found.append(Change(what, needs, now_s - total_s / batch, total_s / batch))
+    return sorted(found, key=lambda change: -change.saved_s)
+
+
+def run_s(basis: Basis, arch: LlamaArch, work: Workload, run: Mapping[str, Any]) -> float | None:
+    """Seconds of the run on the record's machine; None where an operation has no prediction."""
+    passes = [(1.0, work.prompt, work.prompt)]
+    passes += [(weight * (work.generate - 1), 1, context) for weight, context in decode_contexts(work)]
+    total_s = 0.0
+    for times, new, context in passes:
+        for op in forward_ops(arch, new_tokens=new, context_tokens=context, batch=work.batch, **run):
+            prediction = basis.predict(op, work.dtype)
+            if isinstance(prediction, str):
+                return None
+            total_s += times * op.count * prediction.time_s
+    return total_s
+
+
+def as_measured(comparison: Comparison) -> Run:
+    """The options that the last measured pass was run with."""
+    run = comparison.record.passes[-1]
+    return {"dtype": run.dtype, "attention": run.algorithm}
+
+
+def _candidates(arch: LlamaArch, work: Workload, run: Run) -> list[tuple[str, str, LlamaArch, Run, int]]:
+    found: list[tuple[str, str, LlamaArch, Run, int]] = [
+        ("int4 weights", "a product that widens them as it reads", arch,
+         run | {"weight_dtype": "int4"}, 1),
+        ("int8 weights", "a product that widens them as it reads", arch,
+         run | {"weight_dtype": "int8"}, 1),
+        ("fp8 KV cache", "an attention kernel that reads it", arch, run | {"kv_dtype": "fp8"}, 1),
+        (f"batch of {BATCH}", "as many sequences; saving per sequence", arch, run, BATCH),
+        ("fused operations", "one product for Q, K, V, one for gate and up", arch,
+         run | {"fused": True}, 1),
+    ]  # fmt: skip
+    if run["attention"] == "naive":
+        found.append(("flash in place of naive attention", "--attention sdpa", arch, run | {"attention": "flash"}, 1))
+    if arch.n_kv_heads == arch.n_heads and arch.n_heads % GROUP == 0:
+        heads = arch.n_heads // GROUP
+        kind = attention_kind(arch.n_heads, heads)
+        found.append((f"{kind}, {heads} KV heads", "a model trained with it", arch.replace(n_kv_heads=heads), run, 1))
+    return found

@@ -1,0 +1,140 @@
+"""The time that an attention call should take here: counted work times what a unit of it costs on this machine.
+
+The work is counted, not fitted:
+  prefill   query-key pairs: all of them for naive, those of whole tiles for a flash kernel
+  decode    bytes of K and V
+What a unit costs is measured at a few lengths of the same heads and batch, other than those asked
+for, and read between them on a line over the logarithm of the length.
+"""
+
+import math
+from bisect import bisect_right
+from statistics import median
+from typing import NamedTuple
+
+from llamalab.analytic.activations import attention_bytes, memory_of
+from llamalab.analytic.attention_cost import AttentionShape, tile_pairs
+from llamalab.attention import Backend
+from llamalab.measure.attention.calls import FEW_TOKENS, measure_attention, obstacle
+from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.timing.timer import Plan, paired_ratio
+from llamalab.records.record import AttentionPoint
+from llamalab.units import storage_bytes
+
+PROBE_PREFILL, PROBE_DECODE = (96, 384, 1536), (192, 1536, 12288)
+_SLOW_S = 5.0  # a backend that spends so long on one probe is not probed again
+_PLAN, _VISITS = Plan(0.3, 3, 40), 3  # what slows one visit down, the others may escape
+
+
+class UnitCost(NamedTuple):
+    """Seconds per unit of work at probed lengths, shortest first."""
+
+    lengths: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    def at(self, length: int) -> float:
+        """Between two probes on a line over log(length); beyond them as at the last.
+
+        >>> UnitCost((100, 400), (4.0, 2.0)).at(200)
+        3.0
+        """
+        i = bisect_right(self.lengths, length)
+        if i == 0 or i == len(self.lengths):
+            return self.seconds[max(0, i - 1)]
+        low, high = self.lengths[i - 1 : i + 1]
+        share = math.log(length / low) / math.log(high / low)
+        return self.seconds[i - 1] + share * (self.seconds[i] - self.seconds[i - 1])
+
+
+class Forecast(NamedTuple):
+    """Unit costs by backend name, for one kind of device."""
+
+    device: str
+    costs: dict[str, UnitCost]
+
+    def seconds(self, shape: AttentionShape, backend: Backend) -> float | None:
+        """Predicted time of a call; None where the backend could not be probed."""
+        cost = self.costs.get(backend.name)
+        return cost.at(shape.context_tokens) * work(shape, backend, self.device) if cost else None
+
+
+def work(shape: AttentionShape, backend: Backend, device: str) -> int:
+    """The units of work of a call: pairs, or bytes of K and V.
+
+    >>> from llamalab.attention import get_backend
+    >>> work(AttentionShape(1, 1, 100, 8, 2, 64), get_backend("naive"), "cpu") == 2 * 2 * 100 * 64 * 2
+    True
+    """
+    if shape.new_tokens <= FEW_TOKENS:
+        return 2 * storage_bytes(shape.key_elements, shape.kv_dtype)
+    if backend.algorithm == "naive":
+        return shape.pairs_full
+    return tile_pairs(shape, *kernel_tiles(backend.name, device, shape.new_tokens))
+
+
+def kernel_tiles(backend: str, device: str, new_tokens: int) -> tuple[int, int]:
+    """Queries and keys per tile of a kernel.
+
+    CPU: ATen/native/cpu/FlashAttentionKernel.cpp, 512 keys and 32, 64 or 256 queries by length.
+    CUDA: FlashAttention-2 at head dim 128.
+    """
+    if backend in ("tiled", "chunked"):
+        return 128, 1  # they stop at the last visible key
+    if device == "cuda" or backend in ("flex", "triton"):
+        return 128, 128
+    return (256 if new_tokens >= 768 else 64 if new_tokens >= 192 else 32), 512
+
+
+def kernel_peak_bytes(shape: AttentionShape, backend: Backend, device: str, threads: int) -> int | None:
+    """What a call holds at its peak above q, k and v; None for a backend whose temporaries are not counted.
+
+    The CPU's flash kernel adds per thread a tile of scores in fp32, in half precision a copy of it, the
+    two running numbers per query, and the output in fp32.
+    """
+    if backend.name not in ("naive", "chunked", "sdpa", "flash", "cudnn", "efficient"):
+        return None
+    held = attention_bytes(shape, memory_of(backend.name, backend.algorithm))
+    if device != "cpu" or backend.name in ("naive", "chunked"):
+        return held
+    queries, keys = map(min, kernel_tiles(backend.name, device, shape.new_tokens), shape[1:3])
+    copy = 0 if shape.dtype == "fp32" else storage_bytes(1, shape.dtype)
+    return held + threads * queries * (keys * (4 + copy) + 2 * 4 + shape.head_dim * 4)
+
+
+def forecast(machine: Machine, like: AttentionShape, backends: list[Backend]) -> Forecast:
+    """Probe the backends at the heads, batch and dtype of `like`."""
+    lengths, few = (PROBE_DECODE, like.new_tokens) if like.new_tokens <= FEW_TOKENS else (PROBE_PREFILL, None)
+    probes = {length: like._replace(context_tokens=length, new_tokens=few or length) for length in lengths}
+    visits: dict[int, list[list[AttentionPoint]]] = {length: [] for length in lengths}
+    slow: set[str] = set()
+    for length in [length for _ in range(_VISITS) for length in lengths]:
+        running = [b for b in backends if b.name not in slow and not obstacle(machine, probes[length], b)]
+        points = [point for point in measure_attention(machine, probes[length], running, _PLAN) if point.samples_s]
+        slow |= {point.backend for point in points if sum(point.samples_s) > _SLOW_S}
+        visits[length].append(points)
+    seconds = {length: probed_seconds(found) for length, found in visits.items()}
+    costs = {}
+    for backend in backends:
+        known = [length for length in lengths if backend.name in seconds[length]]
+        units = [work(probes[length], backend, machine.device.type) for length in known]
+        per_unit = [seconds[length][backend.name] / unit for length, unit in zip(known, units, strict=True)]
+        if known:
+            costs[backend.name] = UnitCost(tuple(known), tuple(per_unit))
+    return Forecast(machine.device.type, costs)
+
+
+def probed_seconds(visits: list[list[AttentionPoint]]) -> dict[str, float]:
+    """Seconds by backend, from several visits to one length.
+
+    The first backend's are those of its quietest visit. The others stand to it as in the rounds that they
+    shared, which a slow moment of the machine slows alike: the median over all visits.
+    """
+    first = [points[0] for points in visits if points]
+    if not first:
+        return {}
+    base_s = min(median(point.samples_s) for point in first)
+    ratios: dict[str, list[float]] = {}
+    for points in filter(None, visits):
+        for point in points:
+            ratios.setdefault(point.backend, []).append(paired_ratio(point.samples_s, points[0].samples_s))
+    return {name: base_s * median(found) for name, found in ratios.items()}

@@ -1,0 +1,116 @@
+"""Flash against naive, honestly: every backend at every shape, beside what was predicted before it ran."""
+
+from collections.abc import Callable, Iterable
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from llamalab.analytic.activations import attention_bytes
+from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps, total
+from llamalab.attention import Backend
+from llamalab.measure.attention.calls import input_bytes, measure_attention
+from llamalab.measure.attention.forecast import Forecast, forecast, kernel_peak_bytes
+from llamalab.measure.device.allocator import keep_freed_memory
+from llamalab.measure.device.machine import available_bytes, resolve_device
+from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.timing.timer import Plan, paired_ratio
+from llamalab.records.record import AttentionPoint
+
+Progress = Callable[[str], None]
+_SETTLED = 3  # times the largest call: what the heap needs so that calls of all sizes find room in it
+
+
+class LabRow(NamedTuple):
+    """One backend at one shape; ratios are naive's time over this backend's, in the same rounds."""
+
+    shape: AttentionShape
+    point: AttentionPoint
+    predicted_s: float | None
+    predicted_peak_bytes: int | None
+    ratio: float | None
+    predicted_ratio: float | None
+
+    @property
+    def time_s(self) -> float | None:
+        """Median seconds; None where it did not run."""
+        return median(self.point.samples_s) if self.point.samples_s else None
+
+    @property
+    def flops_per_s(self) -> float | None:
+        """Causal matrix FLOPs per second reached."""
+        return flash_step(self.shape).flops_causal / self.time_s if self.time_s else None
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """Bytes that the algorithm must move, per second reached."""
+        naive = self.point.algorithm == "naive"
+        step = total(naive_steps(self.shape)) if naive else flash_step(self.shape)
+        return (step.read_bytes + step.written_bytes) / self.time_s if self.time_s else None
+
+
+def run_lab(
+    machine: Machine,
+    shapes: Iterable[AttentionShape],
+    backends: list[Backend],
+    plan: Plan,
+    progress: Progress = lambda label: None,
+) -> list[LabRow]:
+    """Rows by shape and backend. Predictions are made before the shapes are measured."""
+    rows: list[LabRow] = []
+    costs: dict[AttentionShape, Forecast] = {}
+    for shape in shapes:
+        family = shape._replace(context_tokens=0, new_tokens=min(shape.new_tokens, 2))
+        if family not in costs:
+            progress(f"unit costs at {shape.n_heads} heads over {shape.n_kv_heads}, batch {shape.batch}")
+            costs[family] = forecast(machine, shape, backends)
+        progress(f"{shape.new_tokens} new of {shape.context_tokens} tokens, batch {shape.batch}, KV {shape.n_kv_heads}")
+        points = measure_attention(machine, shape, backends, plan)
+        rows += _rows(shape, points, costs[family], backends)
+    return rows
+
+
+def lab_machine(device: str, dtype: str, shapes: list[AttentionShape]) -> tuple[Machine, str | None]:
+    """The machine to measure on, prepared so that times repeat, and a remark where it could not be."""
+    place = resolve_device(device)
+    machine = Machine(place, clock_for(place), dtype)
+    if place.type != "cpu":
+        return machine, None
+    largest = max(attention_bytes(shape, "naive") + input_bytes(shape) for shape in shapes)
+    if keep_freed_memory(min(_SETTLED * largest, available_bytes(place) // 2)):
+        return machine, None
+    return machine, "this C library cannot be told to keep freed memory: naive times will scatter"
+
+
+def crossover(rows: Iterable[LabRow], *, predicted: bool = False) -> int | None:
+    """The shortest context from which on the backend of `rows` is faster than naive; None where there is none."""
+    ratios = sorted((row.shape.context_tokens, row.predicted_ratio if predicted else row.ratio) for row in rows)
+    found = None
+    for length, ratio in ratios:
+        if ratio is not None:
+            found = (found or length) if ratio > 1 else None
+    return found
+
+
+def _rows(
+    shape: AttentionShape, points: list[AttentionPoint], costs: Forecast, backends: list[Backend]
+) -> list[LabRow]:
+    predicted = {backend.name: costs.seconds(shape, backend) for backend in backends}
+    naive = next((point for point in points if point.backend == "naive"), None)
+    naive_s = predicted.get("naive")
+    rows = []
+    for backend, point in zip(backends, points, strict=True):
+        mine_s = predicted[backend.name]
+        paired = naive is not None and naive.samples_s and point.samples_s
+        rows.append(
+            LabRow(
+                shape=shape,
+                point=point,
+                predicted_s=mine_s,
+                predicted_peak_bytes=kernel_peak_bytes(shape, backend, costs.device, torch.get_num_threads()),
+                ratio=paired_ratio(naive.samples_s, point.samples_s) if naive is not None and paired else None,
+                predicted_ratio=naive_s / mine_s if naive_s and mine_s else None,
+            )
+        )
+    return rows

@@ -1,0 +1,74 @@
+"""Flash or naive attention, by itself, as the sequence grows: time, peak memory, kernel.
+
+All backends run in the same rounds at a length. Work and score matrix grow with the square of the
+length: what a length took says what its double will, and what would take too long or too much
+memory is left out with that reason instead of a time.
+"""
+
+from collections.abc import Iterable
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from llamalab.analytic.attention_cost import AttentionShape
+from llamalab.arch import LlamaArch
+from llamalab.attention import Backend, fastest_backend, get_backend
+from llamalab.measure.attention.calls import measure_attention
+from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.timing.timer import Plan
+from llamalab.records.record import AttentionPoint
+from llamalab.units import format_bytes, format_si
+
+
+class Limits(NamedTuple):
+    """What one call may take."""
+
+    call_s: float
+    peak_bytes: int
+
+
+def sweep_attention(
+    machine: Machine, arch: LlamaArch, lengths: Iterable[int], limits: Limits, plan: Plan
+) -> list[AttentionPoint]:
+    """Points of flash and naive attention at every length, shortest first, at the heads of `arch`."""
+    points: list[AttentionPoint] = []
+    compared = backends_compared(machine.device)
+    for tokens in sorted(lengths):
+        reasons = {backend.name: _too_much(_last(points, backend.name), tokens, limits) for backend in compared}
+        left_out = {name: reason for name, reason in reasons.items() if reason}
+        shape = AttentionShape(
+            1, tokens, tokens, arch.n_heads, arch.n_kv_heads, arch.head_dim, machine.dtype, machine.dtype
+        )
+        points += measure_attention(machine, shape, compared, plan, left_out=left_out)
+    return points
+
+
+def backends_compared(device: torch.device) -> tuple[Backend, ...]:
+    """Naive attention, torch's fused attention, and what is fastest on the device where that is neither."""
+    return tuple(dict.fromkeys((get_backend("naive"), fastest_backend(device), get_backend("sdpa"))))
+
+
+def _last(points: list[AttentionPoint], backend: str) -> AttentionPoint | None:
+    return next((point for point in reversed(points) if point.backend == backend), None)
+
+
+def _too_much(last: AttentionPoint | None, tokens: int, limits: Limits) -> str | None:
+    """Why this length is left out, judged from the last one; None where it is not."""
+    if last is None:
+        return None
+    if not last.samples_s:
+        return last.reason
+    growth = (tokens / last.new_tokens) ** 2
+    call_s = median(last.samples_s) * growth
+    if call_s > limits.call_s:
+        return (
+            f"one call would take about {format_si(call_s, 's')}, more than the {format_si(limits.call_s, 's')} allowed"
+        )
+    peak_bytes = (last.peak_bytes or 0) * growth
+    if peak_bytes > limits.peak_bytes:
+        return (
+            f"one call would hold about {format_bytes(peak_bytes)}, more than the "
+            f"{format_bytes(limits.peak_bytes)} allowed"
+        )
+    return None

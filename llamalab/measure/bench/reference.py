@@ -1,0 +1,105 @@
+"""The time that a test of a bench should take on this machine, and the most that it could reach.
+
+Roofs are measured in the bench's own run, shortly. Predictions rest on the constants that llamalab calibrate
+kept for this device; where it kept none, on a short calibration. Every pass of a test is predicted by itself,
+at its own context.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from llamalab.analytic.ops import Op, add_up, forward_ops
+from llamalab.arch import LlamaArch
+from llamalab.comparison.basis import OWN_ROOFS, basis_of, roof_fault
+from llamalab.errors import InputError
+from llamalab.measure.bench.rows import Case
+from llamalab.measure.calibration.constants_here import kept_constants, short_calibration
+from llamalab.measure.device.environment import environment
+from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.quick import quick_roofs
+from llamalab.records.record import Record, unmeasured
+
+Progress = Callable[[str, float], None]
+
+
+class Work(NamedTuple):
+    """What a repetition must do: causal matrix FLOPs and bytes moved, of all its passes."""
+
+    flops: int
+    bytes: int
+
+
+class Reference:
+    """The machine that a model is benched on: its roofs, and what predictions rest on, both of a record.
+
+    Raises InputError for a record of another dtype.
+    """
+
+    def __init__(self, record: Record, arch: LlamaArch, dtype: str, algorithm: str) -> None:
+        if record.dtype != dtype:
+            raise InputError(f"a bench in {dtype} must have a reference in {dtype}; got one in {record.dtype}")
+        self.record = replace(record, arch=arch._asdict())
+        self.basis, self._algorithm = basis_of(self.record), algorithm
+
+    def for_algorithm(self, algorithm: str) -> "Reference":
+        """The same machine, for a model whose attention follows another cost model."""
+        return Reference(self.record, self.record.llama_arch, self.record.dtype, algorithm)
+
+    @property
+    def words(self) -> str:
+        """What predictions rest on."""
+        return "roofs alone" if self.basis.words == OWN_ROOFS else self.basis.words
+
+    def roof(self, kind: str) -> float | None:
+        """The ceiling of a kind per second; None where it is not trusted."""
+        roof, dtype = self.record.roof(kind, self.record.dtype), self.record.dtype
+        return roof.per_second if roof and roof_fault(kind, dtype, roof) is None else None
+
+    def work(self, case: Case) -> Work:
+        """What one repetition of a test must do."""
+        totals = [add_up(ops) for ops in self._tables(case)]
+        return Work(sum(one.flops_causal for one in totals), sum(one.bytes for one in totals))
+
+    def predicted_s(self, case: Case) -> float | str:
+        """Seconds of one repetition, or why they are not known."""
+        known: dict[Op, float] = {}  # only attention differs from step to step
+        total_s = 0.0
+        for ops in self._tables(case):
+            for op in ops:
+                if op not in known:
+                    prediction = self.basis.predict(op, self.record.dtype)
+                    if isinstance(prediction, str):
+                        return prediction
+                    known[op] = prediction.time_s
+                total_s += op.count * known[op]
+        return total_s
+
+    def _tables(self, case: Case) -> list[tuple[Op, ...]]:
+        return [
+            forward_ops(
+                self.record.llama_arch, new_tokens=new, context_tokens=context, batch=case.batch,
+                dtype=self.record.dtype, attention=self._algorithm,
+            )
+            for new, context in case.passes
+        ]  # fmt: skip
+
+
+def measure_reference(name: str, arch: LlamaArch, machine: Machine, *, weight_bytes: int, progress: Progress) -> Record:
+    """Measure the roofs, and calibrate shortly, the more so the fewer `weight_bytes` there are to run.
+
+    Raises FormatError for a spoilt calibration.
+    """
+    place, dtype = machine.device, machine.dtype
+    constants = kept_constants(place, dtype)
+    progress("roofs of this machine", 0.0)
+    with torch.inference_mode():
+        roofs = quick_roofs(machine, arch)
+    if constants is None:
+        constants = short_calibration(
+            place, dtype, weight_bytes=weight_bytes,
+            progress=lambda label, done: progress(f"calibration, {label}", done),
+        )  # fmt: skip
+    return unmeasured(name, arch, dtype, environment(place, ""), roofs, constants)

@@ -1,0 +1,112 @@
+"""The few constants that explain measured kernel times best: t0, e_c, e_m and q within bounds, by Nelder-Mead.
+
+    time = t0 + ((FLOPs / (e_c peak))**q + (bytes / (e_m bandwidth))**q)**(1/q)     (llamalab.analytic.roofline)
+
+What is minimised is the mean |log(predicted / measured)|, a factor too slow weighing as one too fast,
+and every kernel as much as its share of the pass it ran in: 20 us matter in a small model and not in a
+large one. The start is fixed, so the same times give the same constants.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from llamalab.analytic.ops import Op
+from llamalab.analytic.roofline import Rates, moved_bytes
+
+Loss = Callable[[np.ndarray], float]
+_EFFICIENCY, _SHARPEST = 0.02, 8.0
+
+
+class Kernel(NamedTuple):
+    """A row of the cost table, the best time seen for one occurrence, and its share of its pass as weight."""
+
+    op: Op
+    time_s: float
+    share: float = 1.0
+
+
+class Fit(NamedTuple):
+    """Constants of a class, how many kernels are behind them, and their mean relative error, weighed by share."""
+
+    rates: Rates
+    kernels: int
+    error: float
+
+
+def best_rates(kernels: Sequence[Kernel]) -> tuple[float | None, float]:
+    """The highest FLOP/s and byte/s among kernels: what no prediction may beat; None where nothing computes."""
+    peak = max(kernel.op.flops_causal / kernel.time_s for kernel in kernels)
+    return peak or None, max(moved_bytes(kernel.op) / kernel.time_s for kernel in kernels)
+
+
+def fit_class(kernels: Sequence[Kernel], peak: float | None, bandwidth: float) -> Fit:
+    """The constants of one class at a given peak and bandwidth.
+
+    t0 lies between 0 and the shortest time, efficiencies between 0.02 and 1, q between 1 and 8.
+    """
+    time_s = np.array([kernel.time_s for kernel in kernels])
+    compute_s = np.array([kernel.op.flops_causal / peak if peak else 0.0 for kernel in kernels])
+    share = np.array([kernel.share for kernel in kernels])
+    memory_s = np.array([moved_bytes(kernel.op) / bandwidth for kernel in kernels])
+
+    def predicted(constants: np.ndarray) -> np.ndarray:
+        return predicted_s(compute_s, memory_s, constants)
+
+    shortest = float(time_s.min())
+    low = np.array([0.0, _EFFICIENCY, _EFFICIENCY, 1.0])
+    high, start = np.array([shortest, 1.0, 1.0, _SHARPEST]), np.array([shortest / 4, 0.7, 0.7, 2.0])
+    best = minimum_within(
+        lambda inside: float(np.average(np.abs(np.log(predicted(inside) / time_s)), weights=share)),
+        start, low=low, high=high,
+    )  # fmt: skip
+    if peak is None:
+        best[[1, 3]] = 1.0  # nothing is computed: these two have no effect
+    t0, compute, memory, q = (float(value) for value in best)
+    error = float(np.average(np.abs(predicted(best) / time_s - 1), weights=share))
+    return Fit(Rates(peak, bandwidth, t0, compute, memory, q), len(kernels), error)
+
+
+def predicted_s(compute_s: np.ndarray, memory_s: np.ndarray, constants: np.ndarray) -> np.ndarray:
+    """Seconds of kernels from their times at peak and at full bandwidth, less t0."""
+    t0, compute, memory, q = constants
+    x, y = compute_s / compute, memory_s / memory
+    largest = np.maximum(x, y)
+    predicted: np.ndarray = t0 + largest * ((x / largest) ** q + (y / largest) ** q) ** (1 / q)
+    return predicted
+
+
+def minimum_within(loss: Loss, start: np.ndarray, *, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Where `loss` is least between `low` and `high`, as found from `start`."""
+
+    def fenced(raw: np.ndarray) -> float:
+        inside = np.clip(raw, low, high)
+        return loss(inside) + float(np.sum(np.abs(raw - inside) / high))
+
+    found: np.ndarray = np.clip(nelder_mead(fenced, start, step=start / 5), low, high)
+    return found
+
+
+def nelder_mead(loss: Loss, start: np.ndarray, *, step: np.ndarray) -> np.ndarray:
+    """The minimum of `loss` near `start`; restarted twice because a simplex can collapse."""
+    for _ in range(3):
+        start = _simplex(loss, [start, *(start + np.eye(len(start))[i] * step[i] for i in range(len(start)))])
+    return start
+
+
+def _simplex(loss: Loss, points: list[np.ndarray], iterations: int = 400) -> np.ndarray:
+    ranked = sorted(((loss(point), i, point) for i, point in enumerate(points)), key=lambda entry: entry[:2])
+    for tie in range(len(points), len(points) + iterations):
+        worst = ranked[-1]
+        centre = np.mean([point for _, _, point in ranked[:-1]], axis=0)
+        moves = [centre + scale * (centre - worst[2]) for scale in (1.0, 2.0, -0.5)]
+        tried = min(((loss(move), tie, move) for move in moves), key=lambda entry: entry[0])
+        if tried[0] < worst[0]:
+            ranked[-1] = tried
+        else:
+            best = ranked[0][2]
+            shrunk = [best + 0.5 * (point - best) for _, _, point in ranked]
+            ranked = [(loss(point), i, point) for i, point in enumerate(shrunk)]
+        ranked.sort(key=lambda entry: entry[:2])
+    return ranked[0][2]

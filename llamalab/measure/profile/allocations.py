@@ -1,0 +1,201 @@
+"""What is alive when, and what made it: the allocator's events of one pass, laid over its operations.
+
+Categories of what a pass allocates, above the weights and the cache that were there before it:
+    logits       made by the head
+    workspace    made and released inside one operation
+    KV           made by attention and still alive when the pass is over: a cache that grows
+    activations  all else
+On a CPU the events are the profiler's, with addresses; on CUDA those of the allocator's own history.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+
+from llamalab.analytic.activations import live_steps
+from llamalab.arch import LlamaArch
+from llamalab.instrument.selection import layer_of
+from llamalab.measure.timing.profiler_ranges import SETUP, Span, starred
+from llamalab.records.phase_profile import Holding, MemoryMoment, MemoryProfile, StepMemory
+
+CATEGORIES = ("kv", "activation", "logits", "workspace")
+_STEPS = {
+    "projections": ("attention_norm", "wq", "wk", "wv"),
+    "rope": ("rope", "kv_append"),
+    "attention": ("flash", "scores", "softmax", "values"),
+    "feed-forward": ("w1", "w3", "swiglu", "w2"),
+    "logits": ("output",),
+}
+
+
+class Event(NamedTuple):
+    """Bytes taken (+) or given back (-) at an address, at a moment in ns."""
+
+    at_ns: int
+    address: int
+    bytes: int
+
+
+class _Block(NamedTuple):
+    taken: int  # index of the event that took it
+    given: int | None  # and of that which gave it back
+    bytes: int
+    op: str
+    category: str
+
+
+def profiler_events(tree: Iterable[Any]) -> list[Event]:
+    """The allocations in a profiler's event tree, in order."""
+    found, waiting = [], list(tree)
+    while waiting:
+        node = waiting.pop()
+        waiting.extend(node.children)
+        if node.tag == torch._C._profiler._EventType.Allocation:
+            fields = node.typed[1]
+            found.append(Event(node.start_time_ns, int(fields.ptr), int(fields.alloc_size)))
+    return sorted(found)
+
+
+def history_events(trace: Iterable[dict[str, Any]]) -> list[Event]:
+    """The allocations of one device in the history of CUDA's caching allocator."""
+    signs = {"alloc": 1, "free_completed": -1}
+    return [
+        Event(int(entry["time_us"]) * 1000, int(entry["addr"]), signs[entry["action"]] * int(entry["size"]))
+        for entry in trace
+        if entry["action"] in signs
+    ]
+
+
+def memory_profile(
+    events: Sequence[Event], spans: Sequence[Span], *, method: str, weight_bytes: int, kv_bytes: int,
+    predicted: dict[str, int],
+) -> MemoryProfile:  # fmt: skip
+    """Lay the events over the operations. What was there before the pass began is not followed."""
+    blocks = _blocks(events, spans)
+    if not blocks or not spans:
+        reason = "the allocator reported no event of this pass"
+        return MemoryProfile(
+            method=method, weight_bytes=weight_bytes, kv_bytes=kv_bytes, peak_bytes=None, peak_op=None,
+            timeline=[], at_peak=[], steps=[], reason=reason,
+        )  # fmt: skip
+    changes: dict[int, _Block] = {}
+    for block in blocks:
+        changes[block.taken] = block
+        if block.given is not None:
+            changes[block.given] = block
+    timeline, peak_at = _follow(changes, events, spans)
+    held: dict[tuple[str, str], int] = {}
+    for block in blocks:
+        if block.taken <= peak_at and (block.given is None or block.given > peak_at):
+            held[block.op, block.category] = held.get((block.op, block.category), 0) + block.bytes
+    at_peak = [Holding(op=op, category=kind, bytes=size) for (op, kind), size in held.items()]
+    at_peak.sort(key=lambda one: -one.bytes)
+    return MemoryProfile(
+        method=method,
+        weight_bytes=weight_bytes,
+        kv_bytes=kv_bytes,
+        peak_bytes=sum(one.bytes for one in at_peak),
+        peak_op=_op_at(events[peak_at].at_ns, spans),
+        timeline=_unlike(timeline),
+        at_peak=at_peak,
+        steps=_steps(timeline, predicted),
+    )
+
+
+def predicted_steps(
+    arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens: int, dtype: str, attention: str
+) -> dict[str, int]:
+    """Bytes that should be alive in each step, by its name; `attention` as memory_of tells."""
+    live = live_steps(
+        arch, new_tokens=new_tokens, context_tokens=context_tokens, batch=batch, dtype=dtype, attention=attention
+    )
+    return {step.step: step.bytes for step in live}
+
+
+def _blocks(events: Sequence[Event], spans: Sequence[Span]) -> list[_Block]:
+    """Pair what was taken with what was given back; releases of older memory have no partner and are left out."""
+    open_at: dict[int, int] = {}
+    pairs: dict[int, int | None] = {}
+    for index, event in enumerate(events):
+        if event.bytes > 0:
+            open_at[event.address] = index
+            pairs[index] = None
+        elif event.bytes < 0 and event.address in open_at:
+            pairs[open_at.pop(event.address)] = index
+    blocks = []
+    for taken, given in pairs.items():
+        op = _op_at(events[taken].at_ns, spans)
+        last = None if given is None else _op_at(events[given].at_ns, spans)
+        blocks.append(_Block(taken, given, events[taken].bytes, op, _category(op, last)))
+    return blocks
+
+
+def _category(op: str, released_in: str | None) -> str:
+    if op == "output":
+        return "logits"
+    if released_in == op:
+        return "workspace"
+    return "kv" if released_in is None and "kv_append" in op else "activation"
+
+
+def _follow(
+    changes: dict[int, _Block], events: Sequence[Event], spans: Sequence[Span]
+) -> tuple[list[MemoryMoment], int]:
+    """The largest moment of every operation, in order, and the event after which most of all was alive."""
+    alive, peak, peak_at = dict.fromkeys(CATEGORIES, 0), -1, 0
+    largest: dict[str, tuple[int, dict[str, int]]] = {}
+    order = {span.name: None for span in spans}
+    for index in sorted(changes):
+        block = changes[index]
+        alive[block.category] += block.bytes if index == block.taken else -block.bytes
+        op, total = _op_at(events[index].at_ns, spans), sum(alive.values())
+        if op in order and total > largest.get(op, (-1, alive))[0]:
+            largest[op] = (total, dict(alive))
+        if total > peak:
+            peak, peak_at = total, index
+    timeline = [
+        MemoryMoment(op=op, **{f"{kind}_bytes": size for kind, size in largest[op][1].items()})
+        for op in order
+        if op in largest
+    ]
+    return timeline, peak_at
+
+
+def _unlike(timeline: Sequence[MemoryMoment]) -> list[MemoryMoment]:
+    """The timeline without blocks that hold, operation by operation, what the block before them held."""
+    blocks: dict[int | None, list[MemoryMoment]] = {}
+    for moment in timeline:
+        blocks.setdefault(layer_of(moment.op), []).append(moment)
+    alike = {
+        layer for layer, own in blocks.items()
+        if layer and [replace(one, op=starred(one.op)) for one in own]
+        == [replace(one, op=starred(one.op)) for one in blocks.get(layer - 1, [])]
+    }  # fmt: skip
+    return [moment for moment in timeline if layer_of(moment.op) not in alike]
+
+
+def _op_at(at_ns: int, spans: Sequence[Span]) -> str:
+    """The operation that ran at that moment: one begins where the last one ends."""
+    index = bisect_right(spans, at_ns, key=lambda span: span.start_ns) - 1
+    return spans[max(0, index)].name
+
+
+def _steps(timeline: Sequence[MemoryMoment], predicted: dict[str, int]) -> list[StepMemory]:
+    """The most alive in each step, of all blocks, beside a cache that grows in the pass."""
+    found = []
+    for step, ops in _STEPS.items():
+        sizes = [moment.total_bytes - moment.kv_bytes for moment in timeline if _in_step(moment.op, ops)]
+        if sizes:
+            measured, expected = max(sizes), predicted.get(step)
+            error = expected / measured - 1 if expected is not None and measured else None
+            found.append(StepMemory(step=step, measured_bytes=measured, predicted_bytes=expected, error=error))
+    return found
+
+
+def _in_step(op: str, ops: tuple[str, ...]) -> bool:
+    last = starred(op).rpartition(".")[2]
+    return op != SETUP and any(part in ops for part in chain([last], last.split("+")[-1:]))

@@ -1,0 +1,148 @@
+"""What one closely observed pass shows: kernels by operation, memory over time, the device's state.
+
+Each instrument has a pass of its own, timed only to say what looking costs.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+
+from llamalab.analytic.activations import memory_of
+from llamalab.instrument.bind import tapped
+from llamalab.measure.device.environment import telemetry
+from llamalab.measure.profile.allocations import history_events, memory_profile, predicted_steps, profiler_events
+from llamalab.measure.profile.attention_kernel import kernel_of_pass
+from llamalab.measure.profile.kernel_times import Busy, busy_times, ranges_in
+from llamalab.measure.profile.profiler import profiling
+from llamalab.measure.target.target import Job, Subject
+from llamalab.measure.timing.profiler_ranges import Ranges
+from llamalab.records.phase_profile import MemoryProfile
+from llamalab.records.record import Telemetry
+
+Trace = Callable[[str, Any], None]
+
+
+class Work(NamedTuple):
+    """A phase of a model, ready to be run: `new_tokens` of `batch` sequences onto `past_tokens`."""
+
+    subject: Subject
+    job: Job
+    phase: str
+    batch: int
+    new_tokens: int
+    past_tokens: int
+    layers_total: int
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens in view of the last new one."""
+        return self.past_tokens + self.new_tokens
+
+    @property
+    def layers(self) -> int:
+        """Blocks that are run."""
+        return self.subject.arch.n_layers
+
+
+class Looks(NamedTuple):
+    """What the passes that look have seen, and the seconds of the two that are timed."""
+
+    busy: dict[str, Busy]
+    kernel: str | None
+    ranged_s: float
+    memory: MemoryProfile
+    memory_s: float
+    during: Telemetry
+
+
+def look(work: Work, trace: Trace | None = None) -> Looks:
+    """Run the three passes. `trace(phase, profiler)` is given the profiled one."""
+    busy, kernel, ranged_s = _ranged(work, trace)
+    memory, memory_s = _memory(work)
+    return Looks(busy, kernel, ranged_s, memory, memory_s, _during(work))
+
+
+def _ranged(work: Work, trace: Trace | None) -> tuple[dict[str, Busy], str | None, float]:
+    """One pass under the profiler with ranges: what ran in each, the attention kernel, and the wall time."""
+    subject = work.subject
+    ranges, cuda = Ranges(work.layers, subject.label), subject.device.type == "cuda"
+    work.job.before()
+    with profiling() as profiler:
+        seconds, _ = _timed(work, ranges)
+    if trace is not None:
+        trace(work.phase, profiler)
+    events = list(profiler.kineto_results.events())
+    spans = ranges_in(events, (span.name for span in ranges.spans))
+    return busy_times(events, spans, cuda=cuda), kernel_of_pass(event.name() for event in events), seconds
+
+
+def _memory(work: Work) -> tuple[MemoryProfile, float]:
+    """One pass with the allocator's events."""
+    subject = work.subject
+    ranges, device = Ranges(work.layers, subject.label), subject.device
+    work.job.before()
+    # What the pass made is held until its events are read: a cache of its own is no waste to be released in it.
+    if device.type == "cuda":
+        with _cuda_history(device) as history:
+            seconds, made = _timed(work, ranges)
+        events, method, spans = history_events(history), "cuda: allocator history", ranges.spans
+    else:
+        with profiling(memory=True) as profiler:
+            seconds, made = _timed(work, ranges)
+        results = profiler.kineto_results
+        events, method = profiler_events(results.experimental_event_tree()), "profiler: allocator events"
+        spans = ranges_in(results.events(), (span.name for span in ranges.spans))
+    predicted = predicted_steps(
+        subject.arch, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
+        dtype=subject.dtype, attention=memory_of(subject.attention, subject.algorithm),
+    )  # fmt: skip
+    del made
+    spans = sorted(spans, key=lambda span: span.start_ns)
+    inside = [event for event in events if spans and event.at_ns >= spans[0].start_ns]
+    found = memory_profile(
+        inside, spans, method=method, weight_bytes=subject.weight_bytes, kv_bytes=work.job.kv_bytes,
+        predicted=predicted,
+    )  # fmt: skip
+    return found, seconds
+
+
+def _during(work: Work) -> Telemetry:
+    """The device's state, read by another thread while a pass runs."""
+    work.job.before()
+    with ThreadPoolExecutor(1) as pool:
+        state = pool.submit(telemetry, work.subject.device)
+        work.job.run()
+        return state.result()
+
+
+def _timed(work: Work, ranges: Ranges) -> tuple[float, object]:
+    device = work.subject.device
+    with tapped(work.subject.model, ranges):
+        began = time.perf_counter()
+        ranges.start()
+        try:
+            made = work.job.run()
+        finally:
+            ranges.stop()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - began, made
+
+
+@contextmanager
+def _cuda_history(device: torch.device) -> Iterator[list[dict[str, Any]]]:
+    """The allocator's history of what happens inside; filled when it ends."""
+    entries: list[dict[str, Any]] = []
+    torch.cuda.synchronize(device)
+    torch.cuda.memory._record_memory_history(context=None, max_entries=1 << 17)
+    try:
+        yield entries
+        torch.cuda.synchronize(device)
+        traces = torch.cuda.memory._snapshot(device)["device_traces"]
+        entries += traces[device.index or 0]
+    finally:
+        torch.cuda.memory._record_memory_history(enabled=None)

@@ -1,0 +1,66 @@
+"""What a reader of a record should know that its numbers alone do not say: notes, one sentence each."""
+
+import torch
+
+from llamalab.analytic.params import weight_bytes
+from llamalab.measure.device.machine import cache_bytes
+from llamalab.records.record import Record
+from llamalab.units import format_bytes, format_si
+
+
+def findings(record: Record, device: torch.device) -> list[str]:
+    """The notes of a finished record, empty when there is nothing odd."""
+    notes = [
+        *_untrusted(record),
+        _slow_dtype(record, "gemm", "FLOP/s"),
+        _slow_dtype(record, "stream", "B/s"),
+        _cached_weights(record, cache_bytes(device)),
+        _busy(record),
+        _throttled(record),
+    ]
+    return [note for note in notes if note]
+
+
+def _untrusted(record: Record) -> list[str]:
+    return [
+        f"The {one.kind} roof for {one.dtype} is not trusted: {one.reason}." for one in record.roofs if not one.trusted
+    ]
+
+
+def _slow_dtype(record: Record, kind: str, unit: str) -> str | None:
+    """A narrow type that runs slower than fp32 is emulated, or lacks a kernel."""
+    ours, wide = record.roof(kind, record.dtype), record.roof(kind, "fp32")
+    if record.dtype == "fp32" or ours is None or wide is None or not ours.per_second or not wide.per_second:
+        return None
+    # Half the bytes: a stream that is only as fast per byte in a 2-byte type is still a gain in time.
+    if ours.per_second >= wide.per_second * (0.5 if kind == "stream" else 1.0):
+        return None
+    return (
+        f"{record.dtype} is slow on this machine: its {kind} roof is {format_si(ours.per_second, unit)}, "
+        f"that of fp32 {format_si(wide.per_second, unit)}."
+    )
+
+
+def _cached_weights(record: Record, last_level_bytes: int) -> str | None:
+    weights = weight_bytes(record.llama_arch.replace(n_layers=record.passes[0].layers_measured), record.dtype)
+    if weights > 2 * last_level_bytes:
+        return None
+    return (
+        f"The weights that ran, {format_bytes(weights)}, largely stay in the last-level cache of "
+        f"{format_bytes(last_level_bytes)}: decode may run above the roof of main memory."
+    )
+
+
+def _busy(record: Record) -> str | None:
+    before, threads = record.environment.before, record.environment.threads
+    if record.environment.device != "cpu" or before is None or before.load_average is None:
+        return None
+    if before.load_average < 0.5 * threads:
+        return None
+    return f"The host was busy: its load was {before.load_average:.1f} on {threads} threads before the run began."
+
+
+def _throttled(record: Record) -> str | None:
+    states = [state for state in (record.environment.before, record.environment.after) if state is not None]
+    reasons = sorted({reason for state in states for reason in state.throttle_reasons or ()})
+    return f"The device was throttled: {', '.join(reasons)}." if reasons else None

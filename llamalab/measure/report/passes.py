@@ -1,0 +1,140 @@
+"""The cost of one forward pass: clean times by part, times by op, memory and kernels: a Pass and its profile.
+
+Clean timing and the op-by-op pass run in the same rounds, beside a pass without any tap, so that
+the cost of looking is itself measured. Memory and kernels are looked at apart from all timing.
+B batch, T new tokens.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from llamalab.measure.device.environment import telemetry
+from llamalab.measure.profile.observations import Looks, Work, look
+from llamalab.measure.profile.peak_memory import measure_peak, process_peak_bytes
+from llamalab.measure.profile.rows import OP_CLOCK, numbered, over_blocks, phase_profile
+from llamalab.measure.target.blocks import Share
+from llamalab.measure.target.target import Job, Subject, subject_of, tokens_of
+from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.timing.op_clock import OpClock, part_of
+from llamalab.measure.timing.profiler_ranges import SETUP
+from llamalab.measure.timing.timer import Plan, paired_ratio, time_variants
+from llamalab.model import StaticKVCache, Transformer
+from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
+from llamalab.records.record import Basis, Measurement, Memory, Pass, Record
+
+_MARKS = 1 << 14
+_NO_ENERGY = "not measured in a report; llamalab profile measures it over 2 s and more"
+
+
+class Bench(NamedTuple):
+    """A model of the share's blocks with its cache, and the element type's name."""
+
+    model: Transformer
+    cache: StaticKVCache
+    share: Share
+    dtype: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.norm.weight.device
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of weights and cache."""
+        return sum(weight.nbytes for weight in self.model.parameters()) + self.cache.nbytes
+
+
+def measure_pass(
+    bench: Bench, phase: str, plan: Plan, base: Record, *, new_tokens: int, past_tokens: int = 0
+) -> tuple[Pass, PhaseProfile]:
+    """Measure passes of `new_tokens` onto `past_tokens` that the cache already holds; `base` holds the roofs."""
+    before, subject = telemetry(bench.device), subject_of(bench.model)
+    work, parts_s, ops_s, samples = _timed(bench, subject, phase, plan, new_tokens, past_tokens)
+    looks = look(work)
+    ratios = {name: paired_ratio(samples[name], samples["whole"]) for name in ("parts", "ops")}
+    profile = phase_profile(
+        work, base, looks, samples["whole"], ops_s, keep_samples=False, before=before, after=telemetry(bench.device),
+        energy=Energy(joules_per_token=None, reason=_NO_ENERGY),
+        instruments=[
+            Instrument(name="part clock", ratio=ratios["parts"], about="a timestamp after every block"),
+            Instrument(name=OP_CLOCK, ratio=ratios["ops"], about="a timestamp at every point"),
+        ],
+    )  # fmt: skip
+    by_op = [{name: seconds for name, seconds in one.items() if name != SETUP} for one in over_blocks(ops_s)]
+    measured = Pass(
+        phase=phase,
+        batch=work.batch,
+        new_tokens=new_tokens,
+        context_tokens=work.context_tokens,
+        dtype=bench.dtype,
+        attention=bench.model.backend.name,
+        algorithm=bench.model.backend.algorithm,
+        kernel=looks.kernel,
+        layers_measured=bench.share.layers,
+        layers_total=bench.share.layers_total,
+        parts=_rows(parts_s, bench.share),
+        ops=_rows(by_op, bench.share),
+        memory=_memory(work, looks, bench),
+        observer_ratio=ratios["ops"],
+        whole_s=samples["whole"],
+    )
+    return measured, profile
+
+
+def _timed(
+    bench: Bench, subject: Subject, phase: str, plan: Plan, new_tokens: int, past_tokens: int
+) -> tuple[Work, list[dict[str, float]], list[dict[str, float]], dict[str, list[float]]]:
+    """The pass; seconds of its parts and of its operations in every round; and samples of the three variants."""
+    cache = bench.cache
+    tokens_BT = tokens_of(subject.arch, cache.batch, new_tokens, bench.device)
+    parts, ops = (OpClock(clock_for(bench.device, marks=_MARKS), rows) for rows in (part_of, numbered(subject.label)))
+
+    def run(tap: OpClock | None = None) -> object:
+        if tap is not None:
+            tap.start()
+        return bench.model(tokens_BT, cache=cache, tap=tap, logits="last")
+
+    def rewind() -> None:
+        cache.rewind(past_tokens)
+
+    variants = {"whole": run, "parts": lambda: run(parts), "ops": lambda: run(ops)}
+    samples = time_variants(variants, clock_for(bench.device), plan, before=rewind)
+    rounds = len(samples["whole"])
+    work = Work(
+        subject, Job(rewind, run, cache.nbytes), phase, cache.batch, new_tokens, past_tokens, bench.share.layers_total
+    )
+    return work, parts.read()[-rounds:], ops.read()[-rounds:], samples  # the warm-up's passes came first
+
+
+def _memory(work: Work, looks: Looks, bench: Bench) -> Memory:
+    """The peak as the allocator's events have it, which were looked at on a CPU; CUDA's allocator keeps its own."""
+
+    def run() -> None:
+        work.job.before()
+        work.job.run()
+
+    if bench.device.type == "cuda":
+        return measure_peak(run, bench.device, resident_bytes=bench.resident_bytes)
+    return Memory(
+        peak_bytes=looks.memory.peak_bytes,
+        method=looks.memory.method,
+        resident_bytes=bench.resident_bytes,
+        process_peak_bytes=process_peak_bytes(run),
+        reason=looks.memory.reason,
+    )
+
+
+def _rows(passes: list[dict[str, float]], share: Share) -> list[Measurement]:
+    """One row per name; a block's sample is the mean over the blocks of its pass."""
+    whole = share.layers == share.layers_total
+    rows = []
+    for name in passes[0]:
+        per_block = name == "block" or name.startswith("layers.")
+        basis: Basis = "extrapolated" if per_block and not whole else "measured"
+        samples = [one[name] / (share.layers if per_block else 1) for one in passes]
+        rows.append(
+            Measurement(name=name, samples_s=samples, count=share.layers_total if per_block else 1, basis=basis)
+        )
+    return rows

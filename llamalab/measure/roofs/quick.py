@@ -1,0 +1,38 @@
+"""Roofs in seconds: the same probes as a report's, fewer shapes of each.
+
+Good enough to say what share of the machine an operation reached; a report's record is better, and
+can be given instead.
+"""
+
+from llamalab.arch import LlamaArch
+from llamalab.attention import fastest_backend
+from llamalab.measure.roofs.probes import (
+    SQUARE,
+    Machine,
+    affordable_rows,
+    attention_roof,
+    cache_roof,
+    copy_roof,
+    gemm_roof,
+    launch_roof,
+    stream_roof,
+)
+from llamalab.model.host_memory import keep_freed_memory
+from llamalab.records.record import Roof
+
+_ROWS, _ATTENTION_TOKENS = 256, (512,)
+
+
+def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
+    """GEMM, stream, copy, cache, attention and launch in the machine's dtype."""
+    keep_freed_memory()  # as a model that is compiled does
+    shapes = [(arch.ffn_dim, arch.dim), SQUARE]
+    rows = affordable_rows(machine, max(shapes), _ROWS)
+    return [
+        gemm_roof(machine, shapes, rows),
+        stream_roof(machine, shapes),
+        copy_roof(machine),
+        cache_roof(machine),
+        attention_roof(machine, arch, fastest_backend(machine.device).attend, _ATTENTION_TOKENS),
+        launch_roof(machine),
+    ]

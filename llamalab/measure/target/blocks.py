@@ -1,0 +1,127 @@
+"""The part of a model that can be run here: embedding, k real-size blocks and the head.
+
+All blocks of a Llama do the same work on the same sizes, so the time of one stands for all; k is as
+many as a memory limit lets in. Two accounts of the rest are kept apart: what ran is measured, what
+is multiplied is extrapolated. Weights are random: their values do not change the work.
+
+Or at its full depth, over k distinct blocks that the layers share in turn (llamalab.model.build): all
+that is timed then ran. k is as small as caches allow: of k blocks that come round in turn, even a cache that
+chose what to keep with foresight could hold no more than its own size, 3 % of them.
+"""
+
+import math
+from typing import NamedTuple
+
+from llamalab.analytic.activations import peak_activation_bytes
+from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.analytic.params import weight_bytes
+from llamalab.arch import LlamaArch
+from llamalab.errors import DoesNotFitError
+from llamalab.units import format_bytes
+
+BLOCK_LIMITS_BYTES = {"cpu": 2**30, "cuda": 2**33}
+SPARE = 0.9  # of the free memory; libraries and the allocator need some
+TIED_ERROR = 0.03  # of the weights' bytes: what the last-level cache may save at most where blocks are tied
+
+
+class Share(NamedTuple):
+    """The part of a model to run: the architecture cut to its first blocks, of `layers_total`."""
+
+    arch: LlamaArch
+    layers_total: int
+
+    @property
+    def layers(self) -> int:
+        """Blocks that are run."""
+        return self.arch.n_layers
+
+    def need_bytes(self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str) -> int:
+        """Weights, cache and the activations of the larger pass."""
+        activations = peak_activation_bytes(self.arch, new_tokens=new_tokens, batch=batch, dtype=dtype).bytes
+        return (
+            weight_bytes(self.arch, dtype) + kv_bytes(self.arch, seq=max_tokens, batch=batch, dtype=dtype) + activations
+        )
+
+
+class Depth(NamedTuple):
+    """A model run at its full depth over `distinct` blocks, which its layers share in turn."""
+
+    arch: LlamaArch
+    distinct: int
+
+    @property
+    def tied(self) -> bool:
+        """Whether layers share blocks."""
+        return self.distinct < self.arch.n_layers
+
+    @property
+    def label(self) -> str:
+        """What was run, for every row that is shown.
+
+        >>> from llamalab.presets import PRESETS
+        >>> Depth(PRESETS["7b"].arch, 2).label, Depth(PRESETS["7b"].arch, 32).label
+        ('tied 2 of 32 blocks', '32 blocks')
+        """
+        layers = self.arch.n_layers
+        return f"tied {self.distinct} of {layers} blocks" if self.tied else f"{layers} blocks"
+
+    def held_weight_bytes(self, dtype: str) -> int:
+        """Bytes of the parameters in memory."""
+        return weight_bytes(self.arch.replace(n_layers=self.distinct), dtype)
+
+    def need_bytes(self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str, attention: str) -> int:
+        """Weights in memory, the cache of every layer, and the activations of a pass at the end of the context."""
+        activations = peak_activation_bytes(
+            self.arch, new_tokens=new_tokens, context_tokens=max_tokens, batch=batch, dtype=dtype, attention=attention
+        )
+        cache = kv_bytes(self.arch, seq=max_tokens, batch=batch, dtype=dtype)
+        return self.held_weight_bytes(dtype) + cache + activations.bytes
+
+
+def choose_tied(arch: LlamaArch, dtype: str, *, room_bytes: int, cache_bytes: int) -> Depth:
+    """Every block where all weights fit into the room, else the fewest of which caches hold no more than TIED_ERROR.
+
+    Fewer where these do not fit either, but at least 2.
+
+    >>> from llamalab.presets import PRESETS
+    >>> arch = PRESETS["7b"].arch
+    >>> [choose_tied(arch, "bf16", room_bytes=2**33, cache_bytes=size).distinct for size in (2**20, 2**25, 2**28)]
+    [2, 3, 19]
+    """
+    weights = weight_bytes(arch, dtype)
+    if weights <= room_bytes:
+        return Depth(arch, arch.n_layers)
+    block_bytes = bytes_of_block(arch, dtype)
+    wanted = math.ceil(cache_bytes / TIED_ERROR / block_bytes)
+    around_bytes = weights - arch.n_layers * block_bytes
+    return Depth(arch, min(arch.n_layers, max(2, min(wanted, (room_bytes - around_bytes) // block_bytes))))
+
+
+def bytes_of_block(arch: LlamaArch, dtype: str) -> int:
+    """Bytes of the weights of one block."""
+    return weight_bytes(arch.replace(n_layers=2), dtype) - weight_bytes(arch.replace(n_layers=1), dtype)
+
+
+def choose_share(arch: LlamaArch, dtype: str, *, limit_bytes: int, full: bool = False) -> Share:
+    """All blocks when `full`, else as many as fit into the limit, at least one.
+
+    >>> from llamalab.presets import PRESETS
+    >>> choose_share(PRESETS["7b"].arch, "bf16", limit_bytes=2**30).layers
+    2
+    """
+    layers = arch.n_layers if full else min(arch.n_layers, max(1, limit_bytes // bytes_of_block(arch, dtype)))
+    return Share(arch.replace(n_layers=layers), arch.n_layers)
+
+
+def check_fits(share: Share, name: str, need_bytes: int, free_bytes: int) -> None:
+    """Raise DoesNotFitError, with the numbers and what helps, before anything is allocated."""
+    if need_bytes <= SPARE * free_bytes:
+        return
+    what = f"{share.layers} of {share.layers_total} blocks" if share.layers < share.layers_total else "the whole"
+    remedy = (
+        "leave out --full to measure some of its blocks" if share.layers > 1 else "free memory, or take a smaller model"
+    )
+    raise DoesNotFitError(
+        f"{what} of {name} with embedding, head and cache must fit into {SPARE:.0%} of the free memory, "
+        f"{format_bytes(free_bytes)}; it needs {format_bytes(need_bytes)}; {remedy}"
+    )

@@ -1,0 +1,51 @@
+"""The model that is profiled where a preset is named: as many of its real-size blocks as fit.
+
+Or the same shape in transformers, to stand beside it.
+"""
+
+from typing import Any
+
+import torch
+
+from llamalab.arch import LlamaArch
+from llamalab.errors import MissingError
+from llamalab.measure.device.machine import available_bytes
+from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, check_fits, choose_share
+from llamalab.model import Transformer, build
+from llamalab.model.compiled import compile
+from llamalab.model.dtypes import activation_dtype
+
+
+def built_in(
+    name: str, arch: LlamaArch, *, device: torch.device, dtype: str, attention: str | None, full: bool, batch: int,
+    prompt_tokens: int,
+) -> tuple[Transformer, int]:  # fmt: skip
+    """Blocks of the real size, made ready for speed, and how many the whole model has. Raises DoesNotFitError."""
+    share = choose_share(arch, dtype, limit_bytes=BLOCK_LIMITS_BYTES[device.type], full=full)
+    need = share.need_bytes(batch=batch, new_tokens=prompt_tokens, max_tokens=prompt_tokens + 1, dtype=dtype)
+    check_fits(share, name, need, available_bytes(device))
+    model = build(share.arch, dtype=dtype, device=device).eval()
+    return compile(model, scope="none", attention=attention), share.layers_total
+
+
+def beside(model: Transformer) -> Any:
+    """A LlamaForCausalLM of the same shape, dtype and device; its weights are random. Raises MissingError."""
+    try:
+        from transformers import LlamaConfig, LlamaForCausalLM
+    except ImportError as error:
+        raise MissingError(
+            "--beside transformers needs that package; it is not installed; pip install transformers"
+        ) from error
+    from llamalab.checkpoints.huggingface import hf_config
+
+    weight = model.norm.weight
+    config = LlamaConfig(**hf_config(model.arch, weight.dtype) | {"attn_implementation": _attention(model)})
+    with torch.device("meta"):
+        made: Any = LlamaForCausalLM(config)
+    made = made.to(activation_dtype({torch.bfloat16: "bf16", torch.float16: "fp16"}.get(weight.dtype, "fp32")))
+    made.to_empty(device=weight.device)
+    return made
+
+
+def _attention(model: Transformer) -> str:
+    return "eager" if model.backend.algorithm == "naive" else "sdpa"

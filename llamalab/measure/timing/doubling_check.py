@@ -1,0 +1,45 @@
+"""The check of a probe: doubled work must take doubled time, or the rate is no roof.
+
+A clock that does not wait for the device, a product that was optimised away, or data that stayed in
+a cache all show as a ratio far from 2.
+"""
+
+from typing import NamedTuple
+
+from llamalab.measure.timing.clock import Clock
+from llamalab.measure.timing.timer import Plan, Work, time_variants
+
+SOUND_RATIOS = (1.8, 2.2)
+TRIES = 4
+
+
+class Checked(NamedTuple):
+    """Times of the work and of doubled work, round by round, and whether the two agree."""
+
+    once_s: list[float]
+    twice_s: list[float]
+    trusted: bool
+    reason: str | None = None
+
+    @property
+    def ratio(self) -> float:
+        """Best time of doubled work over best time of the work: a disturbance only ever adds time."""
+        return min(self.twice_s) / min(self.once_s)
+
+    @property
+    def unit_s(self) -> float:
+        """The best time seen for the work, be it half of the doubled one's."""
+        return min(*self.once_s, min(self.twice_s) / 2)
+
+
+def check_doubling(once: Work, twice: Work, clock: Clock, plan: Plan) -> Checked:
+    """Time work and doubled work in the same rounds, and on while the ratio is not about 2."""
+    least, most = SOUND_RATIOS
+    checked = Checked([], [], trusted=False)
+    for _ in range(TRIES):
+        times = time_variants({"once": once, "twice": twice}, clock, plan)
+        checked = Checked(checked.once_s + times["once"], checked.twice_s + times["twice"], trusted=False)
+        if least <= checked.ratio <= most:
+            return checked._replace(trusted=True)
+    reason = f"doubled work took {checked.ratio:.2f} times the time in {TRIES} tries, not {least} to {most}"
+    return checked._replace(reason=reason)

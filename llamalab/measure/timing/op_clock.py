@@ -1,0 +1,93 @@
+"""The time of every operation: a tap that notes when the model passes each of its points.
+
+Every operation of the cost table is followed at once by its point, so the time between two points
+is the time of the operation of the second. No profiler, no synchronisation: a mark per point.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import torch
+
+from llamalab.instrument.points import op_of
+from llamalab.measure.timing.clock import Clock
+
+IGNORED = ""  # the row of an interval that belongs to no operation
+
+
+class OpClock:
+    """A tap that times what `row_of` maps a point to; points mapped to None are passed over.
+
+    The time of points passed over goes to the next point that is not, and the time of `IGNORED` to
+    none. Passes add up until they are read.
+    """
+
+    looks = False
+
+    def __init__(self, clock: Clock, row_of: Callable[[str], str | None]) -> None:
+        self._clock, self._row_of = clock, row_of
+        self._rows: list[str | None] = []  # what each interval was spent on; None between two passes
+        self._started = False
+        self._known: dict[str, str | None] = {}
+
+    def start(self) -> None:
+        """Begin a pass: what follows until the first point is that point's time."""
+        if self._started:
+            self._rows.append(None)
+        self._started = True
+        self._clock.mark()
+
+    def wants(self, name: str) -> bool:
+        """Whether this point ends something that is timed."""
+        return self._row(name) is not None
+
+    def __call__(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        row = self._row(name)
+        if row is not None:
+            self._clock.mark()
+            self._rows.append(row)
+        return tensor
+
+    def read(self) -> list[dict[str, float]]:
+        """Seconds of each row, summed over the blocks, for every pass since the last reading."""
+        passes: list[dict[str, float]] = [defaultdict(float)]
+        for row, interval_s in zip(self._rows, self._clock.read(), strict=True):
+            if row is None:
+                passes.append(defaultdict(float))
+            elif row != IGNORED:
+                passes[-1][row] += interval_s
+        self._rows, self._started = [], False
+        return [dict(rows) for rows in passes]
+
+    def _row(self, name: str) -> str | None:
+        if name not in self._known:
+            self._known[name] = self._row_of(name)
+        return self._known[name]
+
+
+def cost_rows(algorithm: str) -> Callable[[str], str | None]:
+    """Points to rows of the cost table, as flash or naive attention names them.
+
+    The turns of RoPE, made once per pass before the first block, are in no row.
+
+    >>> cost_rows("flash")("layers.3.attention.z"), cost_rows("flash")("layers.0.resid_pre")
+    ('layers.*.attention.flash', '')
+    """
+
+    def row_of(point: str) -> str | None:
+        return IGNORED if point.endswith(".resid_pre") else op_of(point, algorithm=algorithm)
+
+    return row_of
+
+
+def part_of(point: str) -> str | None:
+    """Points to the three parts of the model: few marks, so the pass stays clean.
+
+    What is done once before the first block counts with the embedding.
+
+    >>> part_of("layers.0.resid_pre"), part_of("layers.3.resid_post"), part_of("logits"), part_of("embed")
+    ('embedding', 'block', 'head', None)
+    """
+    if point.endswith(".resid_post"):
+        return "block"
+    return {"layers.0.resid_pre": "embedding", "logits": "head"}.get(point)

@@ -1,0 +1,141 @@
+"""Operations under their own names in the profiler: a tap that opens and closes ranges.
+
+A point follows its operation, so the name of what comes next is known from the order of the points.
+Ranges are named as rows of the cost table with the layer's number. `SETUP` is what is done once between
+the embedding and the first block: the turns of RoPE, and masks where there are any.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from llamalab.instrument.points import POINTS, op_of
+from llamalab.instrument.selection import layer_of
+
+SETUP = "setup"
+MERGED = "layers.*.attention.rope+kv_append+"
+Label = Callable[[str], str | None]
+
+
+class Span(NamedTuple):
+    """An operation in one layer and when it ran, in ns of the system's clock."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+
+
+def own_labels(algorithm: str) -> Label:
+    """What a point of the built-in model ends: a row of the cost table, or SETUP.
+
+    >>> label = own_labels("flash")
+    >>> label("layers.0.resid_pre"), label("layers.1.resid_pre"), label("layers.1.attention.z")
+    ('setup', None, 'layers.*.attention.flash')
+    """
+    return lambda point: SETUP if point == "layers.0.resid_pre" else op_of(point, algorithm=algorithm)
+
+
+def merged_labels(algorithm: str) -> Label:
+    """The same for a model that shows nothing between its projections and their output: one row for all of it.
+
+    >>> merged_labels("flash")("layers.1.attention.z"), merged_labels("flash")("layers.1.attention.rot_q")
+    ('layers.*.attention.rope+kv_append+flash', None)
+    """
+    own, inner = own_labels(algorithm), ("rot_q", "rot_k", "k_cache", "v_cache", "scores", "pattern")
+    steps = "flash" if algorithm == "flash" else "scores+softmax+values"
+
+    def label(point: str) -> str | None:
+        last = point.rpartition(".")[2]
+        if ".attention." in point and last in inner:
+            return None
+        return MERGED + steps if point.endswith(".attention.z") else own(point)
+
+    return label
+
+
+def op_ends(n_layers: int, label: Label) -> list[tuple[str, str]]:
+    """(point, name of the operation that it ends), in the order of a pass; an operation ends at its last point.
+
+    >>> op_ends(1, own_labels("flash"))[5:8]  # doctest: +NORMALIZE_WHITESPACE
+    [('layers.0.attention.v', 'layers.0.attention.wv'), ('layers.0.attention.rot_k', 'layers.0.attention.rope'),
+     ('layers.0.attention.v_cache', 'layers.0.attention.kv_append')]
+    """
+    first, *last = (point.name for point in POINTS if "*" not in point.name)
+    inner = [point.name for point in POINTS if "*" in point.name]
+    in_layers = [name.replace("*", str(layer)) for layer in range(n_layers) for name in inner]
+    ends: list[tuple[str, str]] = []
+    for point in (first, *in_layers, *last):
+        starred = label(point)
+        if starred is None:
+            continue
+        layer = layer_of(point)
+        name = starred if layer is None else starred.replace("*", str(layer))
+        if ends and ends[-1][1] == name:
+            ends.pop()
+        ends.append((point, name))
+    return ends
+
+
+class Ranges:
+    """A tap that puts each operation of a pass into a range of the profiler, and notes when it ran.
+
+    `start` comes before the pass and `stop` after it; a range costs about a microsecond.
+    """
+
+    looks = False
+
+    def __init__(self, n_layers: int, label: Label) -> None:
+        self._ends = op_ends(n_layers, label)
+        self._points = frozenset(point for point, _ in self._ends)
+        self.spans: list[Span] = []
+        self._open: tuple[str, int, torch.autograd.profiler.record_function] | None = None
+        self._at = 0
+
+    def wants(self, name: str) -> bool:
+        """Whether an operation ends at this point."""
+        return name in self._points
+
+    def start(self) -> None:
+        """Begin a pass, and its first operation."""
+        self._at, self.spans = 0, []
+        self._begin()
+
+    def stop(self) -> None:
+        """End what is still open: a pass that failed on its way."""
+        if self._open is not None:
+            self._end()
+
+    def __call__(self, name: str, tensor: Tensor, /) -> Tensor:
+        if self._open is not None and name == self._ends[self._at][0]:
+            self._end()
+            self._at += 1
+            if self._at < len(self._ends):
+                self._begin()
+        return tensor
+
+    def _begin(self) -> None:
+        name = self._ends[self._at][1]
+        mark = torch.autograd.profiler.record_function(name)
+        began = time.time_ns()
+        mark.__enter__()  # type: ignore[no-untyped-call]
+        self._open = (name, began, mark)
+
+    def _end(self) -> None:
+        assert self._open is not None
+        name, began, mark = self._open
+        mark.__exit__(None, None, None)
+        self.spans.append(Span(name, began, time.time_ns()))
+        self._open = None
+
+
+def starred(name: str) -> str:
+    """The row of the cost table that an operation of one layer belongs to.
+
+    >>> starred("layers.3.attention.wq"), starred("output")
+    ('layers.*.attention.wq', 'output')
+    """
+    layer = layer_of(name)
+    return name if layer is None else name.replace(f"layers.{layer}.", "layers.*.", 1)

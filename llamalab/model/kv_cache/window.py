@@ -1,0 +1,75 @@
+"""A step for positions that are not known yet: the position is in a tensor.
+
+A CUDA graph repeats the same operations on the same addresses. So the new keys go to where the position says, and
+attention reads a window of W places, of which those behind the position are masked.
+
+B batch, K KV heads, S keys in view, W window, E head dim.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from llamalab.arch import LlamaArch
+from llamalab.attention import Backend, naive
+from llamalab.errors import InputError
+from llamalab.model.kv_cache.static import StaticKVCache
+from llamalab.model.transformer import Transformer
+
+
+class WindowKVCache:
+    """The first `window` places of a static cache, for one new token at `position_1`, which the caller sets.
+
+    Room is not checked: the position is known to the device only.
+    """
+
+    def __init__(self, cache: StaticKVCache, window: int) -> None:
+        self.position_1 = torch.zeros(1, dtype=torch.int64, device=cache.keys[0].device)
+        self._cache, self._window = cache, window
+
+    @property
+    def length(self) -> Tensor:
+        """The position of the next token."""
+        return self.position_1
+
+    def check_room(self, arch: LlamaArch, batch: int, new_tokens: int) -> None:
+        """Raise InputError for more than one new token."""
+        if new_tokens != 1:
+            raise InputError(f"a window of a KV cache takes one new token at a time; got {new_tokens}")
+
+    def at(self, layer: int) -> "WindowLayerCache":
+        """One layer's part."""
+        return WindowLayerCache(self._cache.keys[layer], self._cache.values[layer], self.position_1, self._window)
+
+    def advance(self, new_tokens: int) -> None:
+        """Nothing happens: the caller sets the position."""
+
+    @contextmanager
+    def attended_by(self, model: Transformer) -> Iterator[None]:
+        """Inside the block the model's attention heeds the mask of this window."""
+        before = model.backend
+        model.use_attention(Backend("window", "naive", self._attend))
+        try:
+            yield
+        finally:
+            model.use_attention(before)
+
+    def _attend(self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
+        scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset)
+        unfilled_S = torch.arange(k_BKSE.shape[2], device=q_BHTE.device) > self.position_1
+        return naive.values(naive.pattern(scores_BHTS.masked_fill(unfilled_S, float("-inf"))), v_BKSE)
+
+
+class WindowLayerCache:
+    """One layer's keys_BKSE and values_BKSE, written to where a tensor says."""
+
+    def __init__(self, keys: Tensor, values: Tensor, position_1: Tensor, window: int) -> None:
+        self.keys, self.values, self.position_1, self.window = keys, values, position_1, window
+
+    def append(self, k_BK1E: Tensor, v_BK1E: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the new token's keys and values at the position; return the window."""
+        self.keys.index_copy_(2, self.position_1, k_BK1E.to(self.keys.dtype))
+        self.values.index_copy_(2, self.position_1, v_BK1E.to(self.values.dtype))
+        return self.keys[:, :, : self.window].to(k_BK1E.dtype), self.values[:, :, : self.window].to(v_BK1E.dtype)

@@ -1,0 +1,87 @@
+"""What a profile of a model leaves behind: its phases, beside what they rest on. To JSON and back.
+
+The page and the command show it; a record of llamalab report has the phases of its own.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llamalab.errors import FormatError
+from llamalab.records.codec import build, parse
+from llamalab.records.phase_profile import PhaseProfile
+from llamalab.records.record import Environment, Record, Roof
+
+SCHEMA_VERSION = 1
+KEY = "profiles"  # of the JSON of one or more profiles; no record has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A profiled model. `kind` is llamalab or transformers."""
+
+    kind: str
+    model: str
+    arch: dict[str, Any]
+    dtype: str
+    attention: str
+    algorithm: str
+    environment: Environment
+    roofs: list[Roof]
+    phases: list[PhaseProfile]
+    notes: list[str] = field(default_factory=list)
+    schema_version: int = SCHEMA_VERSION
+
+    def phase(self, name: str) -> PhaseProfile:
+        """The phase of that name."""
+        return next(one for one in self.phases if one.phase == name)
+
+
+def of_record(record: Record) -> Profile | None:
+    """The profile that llamalab report took of the built-in model; None in a record without one."""
+    if not record.profile:
+        return None
+    run = record.passes[0]
+    return Profile(
+        kind="llamalab", model=record.model, arch=record.arch, dtype=record.dtype, attention=run.attention,
+        algorithm=run.algorithm, environment=record.environment, roofs=record.roofs, phases=record.profile,
+    )  # fmt: skip
+
+
+def to_json(profiles: Sequence[Profile]) -> str:
+    """One or more profiles as indented JSON, as `llamalab profile --format json` writes them."""
+    return json.dumps({KEY: [dataclasses.asdict(one) for one in profiles]}, indent=1, allow_nan=False) + "\n"
+
+
+def are_profiles(text: str) -> bool:
+    """Whether a text is meant to be profiles, sound or not, and no record.
+
+    >>> are_profiles('{"profiles": []}'), are_profiles('{"schema_version": 1}'), are_profiles("no JSON")
+    (True, False, False)
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and KEY in data
+
+
+def from_json(text: str, *, source: str = "the profile") -> list[Profile]:
+    """Read profiles back. Raises FormatError where there is none, or one of another schema."""
+    data = parse(text, source)
+    found = data.get(KEY) if isinstance(data, dict) else None
+    if not isinstance(found, list) or not found:
+        raise FormatError(f"{source} must hold profiles that llamalab profile --format json wrote; it has none")
+    profiles = []
+    for place, one in enumerate(found):
+        version = one.get("schema_version") if isinstance(one, dict) else None
+        if version != SCHEMA_VERSION:
+            raise FormatError(f"{source} must have schema_version {SCHEMA_VERSION}; got {version!r}; measure anew")
+        profile: Profile = build(Profile, one, f"{source}.{KEY}[{place}]")
+        faults = [f"{phase.phase} {phase.fault}" for phase in profile.phases if phase.fault]
+        if faults or not profile.phases:
+            raise FormatError(f"{source} must hold a sound measurement; {faults[0] if faults else 'there is no phase'}")
+        profiles.append(profile)
+    return profiles

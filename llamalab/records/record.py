@@ -1,0 +1,272 @@
+"""What a measuring run leaves behind: plain data, to JSON and back. The only bridge between the
+torch zone, which measures, and the report, which renders.
+
+Raw samples are kept. Predictions are not: they are made anew from the record when it is read.
+What could not be measured is null with a reason, never 0.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from statistics import median, quantiles
+from typing import Any, Literal
+
+from llamalab.arch import LlamaArch
+from llamalab.errors import FormatError
+from llamalab.records.codec import build, parse
+from llamalab.records.phase_profile import PhaseProfile
+from llamalab.records.phase_profile import Telemetry as Telemetry
+
+SCHEMA_VERSION = 1
+Basis = Literal["measured", "extrapolated"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Where and how a run was made. Holds no host, user or path.
+
+    `device` is cpu or cuda; `memory_bytes` is that device's memory.
+    """
+
+    llamalab: str
+    python: str
+    torch: str
+    device: str
+    device_name: str
+    memory_bytes: int
+    threads: int
+    interop_threads: int
+    os: str
+    command: str
+    started_at: str
+    cuda: str | None = None
+    driver: str | None = None
+    git_revision: str | None = None
+    git_dirty: bool | None = None
+    before: Telemetry | None = None
+    after: Telemetry | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roof:
+    """A ceiling of the machine, found by a probe that checks itself.
+
+    `kind`: gemm (matrix product, FLOP/s), stream (weights read by a one-token product, byte/s),
+    copy (bytes read plus written by a copy or sum larger than the caches, byte/s), cache (the same
+    on buffers that stay in the last-level cache, byte/s: the ceiling of small activations),
+    attention (fused attention, causal FLOP/s), launch (fixed time of the smallest operation, in
+    `seconds`).
+    `capacity_bytes` of a cache roof is the size of that cache: what is larger does not stay in it.
+    `doubling_ratio` is the time of doubled work over the time of the work: trusted from 1.8 to 2.2.
+    """
+
+    kind: str
+    dtype: str
+    per_second: float | None
+    seconds: float | None = None
+    shape: str = ""
+    samples_s: list[float] = field(default_factory=list)
+    doubling_ratio: float | None = None
+    trusted: bool = True
+    reason: str | None = None
+    capacity_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Times of one thing. `count` is how often the whole model does it.
+
+    `name` is a row of the cost table, or embedding, block, head, step for clean passes.
+    """
+
+    name: str
+    samples_s: list[float]
+    count: int = 1
+    basis: Basis = "measured"
+    kernel: str | None = None
+
+    @property
+    def median_s(self) -> float:
+        """Median of the samples, in seconds, for one occurrence."""
+        return median(self.samples_s)
+
+    @property
+    def quartiles_s(self) -> tuple[float, float]:
+        """First and third quartile of the samples, in seconds."""
+        if len(self.samples_s) < 2:
+            return self.samples_s[0], self.samples_s[0]
+        first, _, third = quantiles(self.samples_s, n=4, method="inclusive")
+        return first, third
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Peak bytes of one pass above what was held before it, by the named method.
+
+    `resident_bytes` is what weights and cache held. `process_peak_bytes` is the same peak as the
+    operating system or the device's allocator sees it, library scratch and slack included.
+    """
+
+    peak_bytes: int | None
+    method: str
+    resident_bytes: int | None = None
+    process_peak_bytes: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One phase of the model, measured: clean wall times by part, then an op-by-op pass.
+
+    `attention` is the backend's name, `algorithm` the cost model it follows (flash or naive),
+    `kernel` what the profiler saw run. `layers_measured` of `layers_total` blocks were run.
+    `whole_s` are the times of the measured part of the model (embedding, `layers_measured` blocks,
+    head) run without any tap; `observer_ratio` is the time of the op-by-op pass over that.
+    """
+
+    phase: str
+    batch: int
+    new_tokens: int
+    context_tokens: int
+    dtype: str
+    attention: str
+    algorithm: str
+    kernel: str | None
+    layers_measured: int
+    layers_total: int
+    parts: list[Measurement]
+    ops: list[Measurement]
+    memory: Memory
+    observer_ratio: float | None = None
+    whole_s: list[float] = field(default_factory=list)
+
+    def part(self, name: str) -> Measurement:
+        """The clean measurement of one part of the model."""
+        return next(part for part in self.parts if part.name == name)
+
+    @property
+    def total_s(self) -> float:
+        """Median seconds of the whole model's pass: the parts times their counts."""
+        return sum(part.median_s * part.count for part in self.parts)
+
+    @property
+    def basis(self) -> Basis:
+        """Extrapolated where not every block was run."""
+        return "measured" if self.layers_measured == self.layers_total else "extrapolated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionPoint:
+    """One attention backend at one sequence length, by itself; null samples carry a reason."""
+
+    backend: str
+    algorithm: str
+    batch: int
+    new_tokens: int
+    context_tokens: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    dtype: str
+    kernel: str | None
+    samples_s: list[float]
+    peak_bytes: int | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Everything one `llamalab report` run measured.
+
+    `parameters_measured` counts the whole model's tensors; `kv_bytes_measured` is the size of a
+    cache, as allocated, of the whole model for batch and context of the last pass. `constants` is
+    what llamalab calibrate had written for that machine and dtype, where it had. `profile` has the
+    same passes op by op, in depth; null in records of older versions.
+    """
+
+    model: str
+    arch: dict[str, Any]
+    dtype: str
+    environment: Environment
+    roofs: list[Roof]
+    passes: list[Pass]
+    attention: list[AttentionPoint]
+    parameters_measured: int
+    kv_bytes_measured: int
+    elapsed_s: float
+    notes: list[str] = field(default_factory=list)
+    constants: dict[str, Any] | None = None
+    profile: list[PhaseProfile] | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def llama_arch(self) -> LlamaArch:
+        """The architecture, validated."""
+        return LlamaArch(**self.arch)
+
+    def phase(self, name: str) -> Pass:
+        """The first pass of a phase."""
+        return next(one for one in self.passes if one.phase == name)
+
+    def roof(self, kind: str, dtype: str) -> Roof | None:
+        """The roof of a kind, or None where it was not found."""
+        return next((roof for roof in self.roofs if (roof.kind, roof.dtype) == (kind, dtype)), None)
+
+
+def unmeasured(
+    model: str, arch: LlamaArch, dtype: str, environment: Environment, roofs: list[Roof],
+    constants: dict[str, Any] | None = None,
+) -> Record:  # fmt: skip
+    """A record that knows its model and what predictions rest on, and nothing of what has still to be measured."""
+    return Record(
+        model=model, arch=arch._asdict(), dtype=dtype, environment=environment, roofs=roofs, passes=[], attention=[],
+        parameters_measured=0, kv_bytes_measured=0, elapsed_s=0.0, constants=constants,
+    )  # fmt: skip
+
+
+def to_json(record: Record) -> str:
+    """The record as indented JSON."""
+    return json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n"
+
+
+def from_json(text: str, *, source: str = "the record") -> Record:
+    """Read a record back. Raises FormatError where it is not one, or of another schema."""
+    data = parse(text, source)
+    if not isinstance(data, dict) or "schema_version" not in data:
+        raise FormatError(f"{source} must be a record that llamalab wrote; it has no schema_version")
+    if data["schema_version"] != SCHEMA_VERSION:
+        raise FormatError(
+            f"{source} must have schema_version {SCHEMA_VERSION}; got {data['schema_version']!r}; measure anew"
+        )
+    record = build(Record, data, source)
+    assert isinstance(record, Record)
+    try:
+        fault = _fault(record)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{source} must hold a Llama's sizes; {error}") from None
+    if fault is not None:
+        raise FormatError(f"{source} must hold a sound measurement; {fault}")
+    return record
+
+
+def _fault(record: Record) -> str | None:
+    """What types cannot say: the first thing in a record that nothing could be computed from.
+
+    Raises TypeError or InputError where `arch` is no architecture.
+    """
+    if type(record.llama_arch.tied_embeddings) is not bool:
+        return "tied_embeddings is not true or false"
+    for one in record.passes:
+        if not 1 <= one.new_tokens <= one.context_tokens or one.batch < 1:
+            return f"{one.phase} has {one.new_tokens} new tokens in a context of {one.context_tokens}"
+        if not 1 <= one.layers_measured <= one.layers_total:
+            return f"{one.phase} measured {one.layers_measured} of {one.layers_total} blocks"
+        for row in (*one.parts, *one.ops):
+            if not row.samples_s or row.count < 1:
+                return f"{row.name} in {one.phase} has no sample or no occurrence"
+    for profiled in record.profile or ():
+        if profiled.fault is not None:
+            return f"the profile of {profiled.phase} {profiled.fault}"
+    times = [row.samples_s for one in record.passes for row in (*one.parts, *one.ops)]
+    times += [one.samples_s for one in record.roofs] + [one.samples_s for one in record.attention]
+    return "a time is negative" if any(sample < 0 for samples in times for sample in samples) else None

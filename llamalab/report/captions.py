@@ -1,0 +1,109 @@
+"""Captions: what each plot shows, in one or two sentences; findings, not titles."""
+
+from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.analytic.params import weight_bytes
+from llamalab.arch import attention_kind
+from llamalab.comparison.comparison import Comparison, Phase, part_of
+from llamalab.comparison.sentences import crossover_sentence, fit_sentence, percent, short
+from llamalab.report.charts.attention_sweep import prompts
+from llamalab.report.charts.heatmap import kv_head_choices
+from llamalab.report.charts.roofline import plotted
+from llamalab.report.theme import GROUPS, group_of
+from llamalab.units import format_bytes, format_si
+
+
+def roofline_finding(comparison: Comparison) -> str:
+    """Where each phase sits, and who is furthest below its roof."""
+    sentences = []
+    for phase in comparison.phases:
+        rows = [row for row in plotted(comparison) if row.phase == phase.run.phase and row.roof_fraction]
+        if not rows:
+            continue
+        limits = [row.prediction.limit for row in rows if row.prediction]
+        common = max(set(limits), key=lambda limit: (limits.count(limit), limit))
+        lowest = min(rows, key=lambda row: row.roof_fraction or 0.0)
+        sentences.append(
+            f"In {phase.run.phase} {limits.count(common)} of {len(rows)} matrix operations are {common}-bound; "
+            f"furthest below its roof is {short(lowest.op.name)} at {lowest.roof_fraction:.0%}."
+        )
+    return " ".join(sentences) or "Without trusted roofs the measured points stand alone."
+
+
+def blocks_finding(phase: Phase) -> str:
+    """Which group takes most of a block, and how far its prediction is off."""
+    rows = [row for row in phase.rows if part_of(row.op.name) == "block" and row.measured_s]
+    if not rows:
+        return f"{phase.run.phase.capitalize()}: not measured: the op-by-op pass has no rows."
+    spent = dict.fromkeys(GROUPS, 0.0)
+    for row in rows:
+        spent[group_of(row.op.name, row.op.kind)] += row.measured_s or 0.0
+    group = max(spent, key=lambda key: spent[key])
+    share = spent[group] / sum(spent.values())
+    _, predicted, measured = next(part for part in phase.parts if part[0] == "block")
+    sentence = f"In {phase.run.phase}, {GROUPS[group]} take {share:.0%} of a block"
+    if measured is None:
+        return sentence + "."
+    sentence += f"; a block takes {format_si(measured, 's')}"
+    if predicted is not None:
+        sentence += f" where {format_si(predicted, 's')} was predicted ({percent(predicted / measured - 1)})"
+    return sentence + "."
+
+
+def memory_finding(comparison: Comparison) -> str:
+    """Weights, cache per sequence, what fits, and the peak of activations."""
+    record, arch, seq = comparison.record, comparison.arch, comparison.arch.max_positions
+    weights, cache = weight_bytes(arch, record.dtype), kv_bytes(arch, seq=seq, dtype=record.dtype)
+    sentences = [
+        f"Weights take {format_bytes(weights)} and each sequence of {seq:,} tokens {format_bytes(cache)}.",
+        fit_sentence(comparison),
+    ]
+    for phase in comparison.phases:
+        measured, predicted = phase.run.memory.peak_bytes, phase.predicted_memory.bytes
+        if measured is None:
+            why = phase.run.memory.reason or "no reason recorded"
+            sentences.append(f"Activations of {phase.run.phase}: not measured: {why}.")
+        else:
+            error = f" ({percent(predicted / measured - 1)})" if measured else ""
+            sentences.append(
+                f"Activations of {phase.run.phase} peak at {format_bytes(measured)}, "
+                f"{format_bytes(predicted)} predicted{error}."
+            )
+    return " ".join(sentences)
+
+
+def kv_finding(comparison: Comparison) -> str:
+    """How many full-length sequences fit under each kind of attention."""
+    arch, dtype, seq = comparison.arch, comparison.record.dtype, comparison.arch.max_positions
+    free = comparison.record.environment.memory_bytes - weight_bytes(arch, dtype)
+    if free <= 0:
+        return "The weights alone do not fit in this device's memory, so no cache does."
+    counts = []
+    for heads in kv_head_choices(arch):
+        size = kv_bytes(arch.replace(n_kv_heads=heads), seq=seq, dtype=dtype)
+        counts.append(f"{free // size:,} with {attention_kind(arch.n_heads, heads)} ({format_bytes(size)} each)")
+    return f"Sequences of {seq:,} tokens that fit beside the weights: {', '.join(counts)}. Cells are GiB; M is MiB."
+
+
+def attention_finding(comparison: Comparison) -> str:
+    """Where flash overtakes naive, and what it saves in memory."""
+    peaks: dict[int, dict[str, int]] = {}
+    for row in prompts(comparison):
+        if row.point.peak_bytes:
+            by_kind = peaks.setdefault(row.point.new_tokens, {})
+            by_kind[row.point.algorithm] = min(row.point.peak_bytes, by_kind.get(row.point.algorithm, 1 << 62))
+    both = {tokens: kinds for tokens, kinds in peaks.items() if {"naive", "flash"} <= kinds.keys()}
+    sentence = crossover_sentence(comparison)
+    if both:
+        longest = max(both)
+        ratio = both[longest]["naive"] / both[longest]["flash"]
+        sentence += f" At {longest:,} tokens it needs {ratio:,.0f}x less memory." if ratio >= 2 else ""
+    return sentence
+
+
+def attention_gaps(comparison: Comparison) -> list[str]:
+    """What was not measured, and why."""
+    return [
+        f"{row.point.backend} at {row.point.new_tokens:,} tokens was not measured: {row.point.reason or 'no reason'}."
+        for row in comparison.attention
+        if not row.point.samples_s
+    ]

@@ -1,0 +1,48 @@
+"""What experiments have answered: their questions and conclusions in words, from the files that they leave.
+
+An experiment (experiments/*.py, --out) writes one JSON file; those of the checkout are shown in every report,
+each with the device and the day it was made on. A file that is no answer is a FormatError.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llamalab.errors import FormatError
+from llamalab.report.recorded_runs import FOLDER
+
+ORDER = (
+    "versus_transformers", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends",
+    "gqa_groups", "kv_cache_onoff", "memory_peaks", "tied_blocks", "tap_cost",
+)  # fmt: skip
+
+
+class Answer(NamedTuple):
+    """One experiment's question and answer; `data` is all of its file."""
+
+    experiment: str
+    question: str
+    conclusion: str
+    device: str
+    made_on: str
+    data: dict[str, Any]
+
+    @property
+    def origin(self) -> str:
+        """Where and when it was measured."""
+        return f"Recorded on {self.device}, {self.made_on}: python -m experiments.{self.experiment}"
+
+
+def recorded_answers(folder: Path = FOLDER) -> list[Answer]:
+    """The answers under a folder, in reading order; none where the folder is not there."""
+    found = [read_answer(path) for path in sorted(folder.glob("*/*.json")) if path.stem in ORDER]
+    return sorted(found, key=lambda answer: (ORDER.index(answer.experiment), answer.device))
+
+
+def read_answer(path: Path) -> Answer:
+    """Read one file. Raises FormatError where it is not an experiment's answer."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Answer(**{key: str(data[key]) for key in Answer._fields[:-1]}, data=data)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path.name} must be the answer of an experiment; {error!r}; run it again") from None

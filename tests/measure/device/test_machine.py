@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from llamalab.errors import InputError, MissingError
+from llamalab.measure.device.machine import available_bytes, cache_bytes, device_name, memory_bytes, resolve_device
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A Linux of 1000 kB with 600 kB free, 32 MiB of cache, no limits."""
+    files = {
+        "proc/meminfo": "MemTotal:  1000 kB\nMemFree:  10 kB\nMemAvailable:   600 kB\n",
+        "proc/cpuinfo": "processor : 0\nmodel name\t: Fast CPU\n\nprocessor : 1\nmodel name : other\n",
+        "sys/devices/system/cpu/cpu0/cache/index0/size": "48K\n",
+        "sys/devices/system/cpu/cpu0/cache/index3/size": "32M\n",
+    }
+    for name, text in files.items():
+        put(tmp_path, name, text)
+    return tmp_path
+
+
+def put(root, name, text):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text)
+
+
+def test_the_host(root):
+    assert memory_bytes(CPU, root=root) == 1_024_000
+    assert available_bytes(CPU, root=root) == 614_400
+    assert cache_bytes(CPU, root=root) == 32 * 2**20
+    assert device_name(CPU, root=root) == "Fast CPU"
+
+
+@pytest.mark.parametrize(
+    ("limit", "used"),
+    [
+        ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"),
+        ("sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ],
+)
+def test_a_container_has_less(root, limit, used):
+    put(root, limit, "500000\n")
+    put(root, used, "120000\n")
+    assert memory_bytes(CPU, root=root) == 500_000
+    assert available_bytes(CPU, root=root) == 380_000
+
+
+def test_a_container_without_limit_has_the_host(root):
+    put(root, "sys/fs/cgroup/memory.max", "max\n")
+    put(root, "sys/fs/cgroup/memory.current", "120000\n")
+    assert memory_bytes(CPU, root=root) == 1_024_000
+
+
+def test_an_unknown_system_has_memory_and_no_known_cache(tmp_path):
+    assert memory_bytes(CPU, root=tmp_path) > 0
+    assert available_bytes(CPU, root=tmp_path) == memory_bytes(CPU, root=tmp_path)
+    assert cache_bytes(CPU, root=tmp_path) == 0
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:-1", "cpu:0", "", "CPU"])
+def test_other_devices_are_refused(name):
+    with pytest.raises(InputError, match="device must be auto, cpu, cuda or cuda:N"):
+        resolve_device(name)
+
+
+def test_auto_and_missing_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == CPU == resolve_device("cpu")
+    with pytest.raises(MissingError, match="torch sees 0 CUDA devices"):
+        resolve_device("cuda")
+
+
+def test_cuda_by_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == torch.device("cuda", 0)
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(MissingError):
+        resolve_device("cuda:2")

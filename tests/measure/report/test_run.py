@@ -1,0 +1,175 @@
+import gc
+
+import pytest
+import torch
+
+from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.params import parameter_count
+from llamalab.arch import LlamaArch
+from llamalab.comparison.comparison import Comparison
+from llamalab.errors import DoesNotFitError, InputError, MissingError
+from llamalab.measure.report import run as recording
+from llamalab.measure.report.run import SCALES, measure_report
+from llamalab.measure.roofs import probes as roofs
+from llamalab.measure.timing.timer import Plan
+from llamalab.records.record import Roof, from_json, to_json
+
+ARCH = LlamaArch(48, 7, 6, 2, 80, 96)
+SCALE = SCALES["cpu"]._replace(
+    prompt_tokens=24,
+    gemm_rows=8,
+    attention_tokens=(8, 16, 32, 64),
+    pass_plan=Plan(0.1, 3, 3),
+    attention_plan=Plan(0.1, 2, 2),
+)
+
+
+def make_small(monkeypatch):
+    """The whole run on little work: 2 of 7 blocks, 24 tokens."""
+    block_bytes = 2 * (2 * 48 * 48 + 2 * 16 * 48 + 3 * 80 * 48 + 2 * 48)
+    monkeypatch.setitem(recording.SCALES, "cpu", SCALE)
+    monkeypatch.setitem(recording.BLOCK_LIMITS_BYTES, "cpu", 2 * block_bytes)
+    monkeypatch.setattr(recording, "_FEWEST_TOKENS", 24)
+    monkeypatch.setattr(recording, "SQUARE", (64, 64))
+    monkeypatch.setattr(roofs, "SQUARE", (64, 64))
+    monkeypatch.setattr(roofs, "_FLOOR_BYTES", 1 << 16)
+    monkeypatch.setattr(roofs, "_LEAST_MATRIX_BYTES", 1 << 12)
+    monkeypatch.setattr(roofs, "_LAUNCHES", 10)
+    monkeypatch.setattr(roofs, "cache_bytes", lambda device: 1 << 13)
+    monkeypatch.setattr(roofs, "_SURVEY", Plan(0.0, 1, 1, 1, 0.0))
+    monkeypatch.setattr(roofs, "_FINAL", Plan(0.0, 2, 2, 1, 0.0))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    make_small(monkeypatch)
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Everything that measures fails: what is refused must be refused before."""
+    for name in ("environment", "_roofs", "_passes", "build"):
+        monkeypatch.setattr(recording, name, lambda *a, **k: pytest.fail("work began"))
+
+
+@pytest.fixture(scope="module")
+def record():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_small(monkeypatch)
+        return measure_report("toy", ARCH, device="cpu")
+
+
+def test_everything_is_there(record):
+    assert (record.model, record.dtype, record.llama_arch) == ("toy", "bf16", ARCH)
+    assert {(roof.kind, roof.dtype) for roof in record.roofs} == {
+        *((kind, "bf16") for kind in ("gemm", "stream", "copy", "cache", "attention", "launch")),
+        ("gemm", "fp32"),
+        ("stream", "fp32"),
+    }
+    assert [(run.phase, run.new_tokens, run.context_tokens) for run in record.passes] == [
+        ("prefill", 24, 24),
+        ("decode", 1, 25),
+    ]
+    assert record.environment.command == "llamalab report --model toy --device cpu --dtype bf16"
+    assert record.environment.before is not None
+    assert record.environment.after is not None
+    assert len(record.attention) == 12
+    assert record.elapsed_s > 0
+
+
+def test_counts_are_exact(record):
+    assert record.parameters_measured == parameter_count(ARCH)
+    assert record.kv_bytes_measured == kv_bytes(ARCH, seq=25, dtype="bf16")
+
+
+def test_parts_and_ops_of_every_pass(record):
+    for run in record.passes:
+        assert (run.layers_measured, run.layers_total, run.basis) == (2, 7, "extrapolated")
+        assert (run.attention, run.kernel) == ("chunked", None)  # in steps, whose names are the profile's to tell
+        assert [(part.name, part.count, part.basis) for part in run.parts] == [
+            ("embedding", 1, "measured"),
+            ("block", 7, "extrapolated"),
+            ("head", 1, "measured"),
+        ]
+        table = forward_ops(ARCH, new_tokens=run.new_tokens, context_tokens=run.context_tokens)
+        assert {(op.name, op.count) for op in run.ops} == {(op.name, op.count) for op in table}
+        assert all(op.basis == ("extrapolated" if op.count > 1 else "measured") for op in run.ops)
+        assert {len(row.samples_s) for row in (*run.parts, *run.ops)} == {len(run.whole_s)} == {3}
+        assert all(sample > 0 for row in (*run.parts, *run.ops) for sample in row.samples_s)
+
+
+def test_memory_of_a_pass(record):
+    prefill, decode = record.passes
+    weights = 2 * parameter_count(ARCH.replace(n_layers=2))
+    cache = kv_bytes(ARCH.replace(n_layers=2), seq=25, dtype="bf16")
+    assert prefill.memory.resident_bytes == decode.memory.resident_bytes == weights + cache
+    # gate, up and act of all tokens live together.
+    assert prefill.memory.peak_bytes > 3 * 24 * 80 * 2
+    assert 0 < decode.memory.peak_bytes < prefill.memory.peak_bytes
+
+
+def test_it_survives_json_and_can_be_compared(record):
+    assert from_json(to_json(record)) == record
+    comparison = Comparison(record)
+    assert comparison.parameters.exact
+    assert comparison.kv.exact
+
+
+def test_full_measures_every_block(small):
+    record = measure_report("toy", ARCH, device="cpu", dtype="fp32", full=True)
+    assert {run.basis for run in record.passes} == {"measured"}
+    assert record.environment.command.endswith("--dtype fp32 --full")
+    assert {roof.dtype for roof in record.roofs} == {"fp32"}
+
+
+def test_progress_grows_to_the_end(small):
+    seen = []
+    measure_report("toy", ARCH, device="cpu", progress=lambda label, done: seen.append((label, done)))
+    shares = [done for _, done in seen]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert "prefill, 2 of 7 blocks" in dict(seen)
+    assert len(set(shares)) == len(shares)
+
+
+def test_a_path_leaves_only_its_name(small):
+    record = measure_report("some/where/params.json", ARCH, device="cpu")
+    assert record.model == "params.json"
+    assert "where" not in to_json(record)
+
+
+def test_what_does_not_fit_is_said_before_work(no_work, monkeypatch):
+    monkeypatch.setattr(recording, "available_bytes", lambda device: 10_000)
+    with pytest.raises(DoesNotFitError, match=r"the whole of toy .* leave out --full"):
+        measure_report("toy", ARCH, device="cpu", full=True)
+
+
+def test_bad_requests_are_refused_before_work(no_work, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for changes, error in (
+        ({"dtype": "int8"}, InputError),
+        ({"dtype": "bf8"}, InputError),
+        ({"device": "gpu"}, InputError),
+        ({"device": "cuda"}, MissingError),
+    ):
+        with pytest.raises(error):
+            measure_report("toy", ARCH, **({"device": "cpu"} | changes))
+
+
+def test_ctrl_c_ends_it_and_keeps_nothing_switched_off(small):
+    def interrupt(label, done):
+        if label.startswith("decode"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_report("toy", ARCH, device="cpu", progress=interrupt)
+    assert gc.isenabled()
+    assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize(("per_second", "tokens"), [(1e15, 512), (0.6e7, 256), (1.0, 64), (None, 512)])
+def test_a_slow_machine_gets_a_shorter_prompt(per_second, tokens):
+    share = recording.choose_share(ARCH.replace(n_layers=1), "bf16", limit_bytes=2**30)
+    gemm = Roof(kind="gemm", dtype="bf16", per_second=per_second)
+    assert recording._prompt_tokens(share, SCALE._replace(prompt_tokens=512), [gemm]) == tokens

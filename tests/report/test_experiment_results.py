@@ -1,0 +1,51 @@
+"""Answers of experiments: read, ordered, refused where they are none, and drawn."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llamalab.errors import FormatError
+from llamalab.report.charts.base import draw
+from llamalab.report.charts.experiment_results import CHARTS
+from llamalab.report.experiment_results import ORDER, Answer, read_answer, recorded_answers
+
+RECORDED = recorded_answers()
+
+
+def test_what_is_recorded_has_a_place_and_every_chart_has_a_record() -> None:
+    assert set(CHARTS) <= {answer.experiment for answer in RECORDED} <= set(ORDER)
+
+
+def test_answers_come_in_reading_order() -> None:
+    places = [ORDER.index(answer.experiment) for answer in RECORDED]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("answer", RECORDED, ids=[f"{one.experiment} {one.device}" for one in RECORDED])
+def test_an_answer_says_its_question_and_is_drawn_where_it_has_a_chart(answer: Answer) -> None:
+    assert answer.question.endswith(("?", "."))
+    assert len(answer.conclusion) > 40
+    assert answer.device in answer.origin
+    if answer.experiment not in CHARTS:
+        return  # it says all in words
+    svg = draw(CHARTS[answer.experiment], answer, prefix=answer.experiment)
+    assert svg.startswith("<svg")
+    assert svg == draw(CHARTS[answer.experiment], answer, prefix=answer.experiment)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"experiment": "x"}', "\x00"])
+def test_what_is_no_answer_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "gqa_groups.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(FormatError, match=r"gqa_groups\.json must be the answer of an experiment"):
+        read_answer(path)
+
+
+def test_other_files_and_absent_folders_are_passed_over(tmp_path: Path) -> None:
+    assert recorded_answers(tmp_path / "absent") == []
+    (tmp_path / "device").mkdir()
+    (tmp_path / "device" / "7b-cpu.json").write_text("{}", encoding="utf-8")
+    answer = {"experiment": "gqa_groups", "question": "?", "conclusion": "c", "device": "d", "made_on": "day"}
+    (tmp_path / "device" / "gqa_groups.json").write_text(json.dumps(answer), encoding="utf-8")
+    assert [one.experiment for one in recorded_answers(tmp_path)] == ["gqa_groups"]
