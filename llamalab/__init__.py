@@ -1,4 +1,4 @@
-"""llamalab: what should this Llama cost on that machine, what did it cost, and why the difference?
+"""llamalab: what a Llama should cost on a machine, what it did cost, and why the two differ.
 
 Public names are resolved when they are first used, so that `import llamalab`, and every part that
 only calculates, starts without torch.

@@ -1,4 +1,4 @@
-"""The device that an option names: one of the table, `all` of them, the reader's own as a JSON file, or this machine.
+"""The device that an option names: one of the table, `all` of them, the reader's own JSON file, or this machine.
 
 `cpu` is this machine's CPU and `this` what was calibrated last: both rest on llamalab calibrate.
 

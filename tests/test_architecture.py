@@ -1,0 +1,119 @@
+"""The map in docs/architecture.md against the tree: every package named, imports downwards only, no circle."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAP = (ROOT / "docs" / "architecture.md").read_text()
+# From the bottom up; packages of one floor do not import each other.
+FLOORS = (
+    {"errors"},
+    {"choices", "files", "units", "hardware", "formatting"},
+    {"arch"},
+    {"presets", "records"},
+    {"analytic"},
+    {"attention", "comparison"},
+    {"model"},
+    {"instrument", "text"},
+    {"checkpoints"},
+    {"measure"},
+    {"report"},
+    {"cli"},
+)
+MEASURE = ("timing", "device", "roofs", "target", "calibration", "profile", "attention", "bench", "report")
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted((ROOT / "llamalab").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """The modules of the package that a file imports at any level, types included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("llamalab"):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in known else str(node.module)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("llamalab"))
+
+
+def arrows() -> list[tuple[str, str]]:
+    """All imports between different modules of the package."""
+    known = modules()
+    return [(name, other) for name, path in known.items() for other in imports(name, path, known) if other != name]
+
+
+def packages() -> set[str]:
+    """Folders with an __init__ inside the package, as paths from the top."""
+    return {str(path.parent.relative_to(ROOT)) for path in (ROOT / "llamalab").rglob("__init__.py")}
+
+
+def floor_of(module: str) -> int | None:
+    """The floor of a module's room; None for the package's own front door."""
+    parts = module.split(".")
+    if len(parts) < 2 or parts[1] == "__main__":
+        return None
+    return next(number for number, rooms in enumerate(FLOORS) if parts[1] in rooms)
+
+
+def test_the_map_names_every_package_and_no_other() -> None:
+    named = {name.rstrip("/") for name in re.findall(r"`(llamalab/[a-z_/]*)`", MAP)}
+    assert named - {"llamalab"} == packages() - {"llamalab"}
+
+
+def test_every_module_at_the_root_is_on_the_map() -> None:
+    loose = {path.stem for path in (ROOT / "llamalab").glob("*.py")} - {"__init__", "__main__"}
+    assert {name for name in loose if f"`{name}.py`" not in MAP} == set()
+
+
+@pytest.mark.parametrize("package", sorted(packages() - {"llamalab"}))
+def test_a_package_says_what_belongs_inside(package: str) -> None:
+    doc = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())) or ""
+    assert len(doc.splitlines()) >= 3, f"{package}/__init__.py must say what belongs inside and what may not"
+
+
+def test_imports_run_downwards() -> None:
+    upward = []
+    for name, other in arrows():
+        here, there = floor_of(name), floor_of(other)
+        if here is not None and there is not None and name.split(".")[1] != other.split(".")[1] and there >= here:
+            upward.append(f"{name} -> {other}")
+    assert upward == []
+
+
+def test_rooms_of_measuring_import_only_earlier_ones() -> None:
+    upward = []
+    for name, other in arrows():
+        here, there = (one.removeprefix("llamalab.measure.").split(".")[0] for one in (name, other))
+        both = name.startswith("llamalab.measure.") and other.startswith("llamalab.measure.")
+        if both and MEASURE.index(there) > MEASURE.index(here):
+            upward.append(f"{name} -> {other}")
+    assert upward == []
+
+
+def test_there_is_no_circle_of_modules() -> None:
+    below: dict[str, set[str]] = {}
+    for name, other in arrows():
+        below.setdefault(name, set()).add(other)
+    below = {name: {one for one in others if one != "llamalab"} for name, others in below.items()}
+    done: set[str] = set()
+
+    def walk(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        if name not in done:
+            for other in sorted(below.get(name, ())):
+                walk(other, (*trail, name))
+            done.add(name)
+
+    for name in list(below):
+        walk(name, ())
