@@ -4,7 +4,6 @@ Unknown and missing fields, wrong types and numbers that are none are a FormatEr
 """
 
 import dataclasses
-import json
 import math
 import types
 import typing
@@ -13,14 +12,6 @@ from typing import Any, Literal
 from llamalab.errors import FormatError
 
 _LARGEST = 1e30  # no rate, time or power is larger; keeps sums and products of them finite
-
-
-def parse(text: str, source: str) -> Any:
-    """JSON as Python data. Raises FormatError where it is none, NaN and infinity included."""
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{source} must be JSON; {error}") from None
 
 
 def build(kind: Any, data: Any, where: str) -> Any:
@@ -52,7 +43,3 @@ def build(kind: Any, data: Any, where: str) -> Any:
 def _required(kind: Any) -> set[str]:
     missing = dataclasses.MISSING
     return {one.name for one in dataclasses.fields(kind) if one.default is missing and one.default_factory is missing}
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON number")

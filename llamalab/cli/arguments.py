@@ -12,14 +12,13 @@ from typing import NoReturn, TypeVar
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.presets import resolve_model
-from llamalab.units import DTYPES, parse_count, parse_memory
+from llamalab.units import DTYPES, PLAIN_DTYPES, parse_count, parse_memory
 
 # argparse asks gettext for translations that Python does not ship, which takes 2 ms of the 20 that
 # a calculator may cost. Names of its own are never translated.
 setattr(argparse, "_", str)  # noqa: B010
 
 FORMATS = ("table", "json", "csv", "md")
-PLAIN_DTYPES = tuple(name for name, dtype in DTYPES.items() if not dtype.group)
 T = TypeVar("T")
 
 

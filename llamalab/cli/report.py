@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llamalab.analytic.params import weight_bytes
 from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
-from llamalab.errors import InputError, MissingError
+from llamalab.errors import InputError
 from llamalab.files import check_target, write_text
 from llamalab.presets import resolve_model
 from llamalab.units import format_bytes
@@ -44,8 +44,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
-        "--from", dest="record", metavar="FILE.json",
-        help="render a record, or what llamalab profile --format json wrote, instead of measuring",
+        "--from", dest="record", metavar="FILE",
+        help="render a record, what llamalab profile --format json wrote, or a page's own, instead of measuring",
     )  # fmt: skip
 
 
@@ -53,9 +53,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure or read, render, write; print the verdict, and beside it what to know and where the page is."""
     if args.record is None:
         return _show(args, _measure(args))
-    text = _text(Path(args.record))
     from llamalab.profiles import are_profiles
+    from llamalab.records import shown_text
 
+    text = shown_text(args.record, "record of --from")
     return _show_profiles(args, text) if are_profiles(text) else _show(args, _read(args, text))
 
 
@@ -149,15 +150,6 @@ def _measure(args: argparse.Namespace) -> "Record":
                 progress=lambda label, done: progress(f"calibration, {label}", share + (1 - share) * done),
             )  # fmt: skip
     return replace(record, constants=constants)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise MissingError(f"--from must name a record; there is no file at {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--from must name a readable record; {error}") from None
 
 
 def _read(args: argparse.Namespace, text: str) -> "Record":

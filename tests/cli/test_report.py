@@ -145,14 +145,14 @@ def test_leaves_foreign_files_alone_and_says_so_before_measuring(
 
 @pytest.mark.parametrize(("arguments", "code", "words"), [
     (["--model", "8b"], 2, "did you mean"),
-    (["--model", "none.json"], 3, "there is none at"),
+    (["--model", "none.json"], 3, "there is no file"),
     (["--device", "tpu"], 2, "--device must be one of"),
     (["--dtype", "int8"], 2, "--dtype must be one of"),
     (["--out", "page.txt"], 2, "must end in .html"),
     (["--out", "folder.html"], 2, "is a folder"),
     (["--from", "none.json"], 3, "there is no file"),
     (["--from", "foreign.json"], 2, "it has no schema_version"),
-    (["--from", "folder.html"], 2, "readable record"),
+    (["--from", "folder.html"], 2, "regular file"),
 ])  # fmt: skip
 def test_bad_input_is_one_sentence_before_any_work(
     measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
