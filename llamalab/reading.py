@@ -1,4 +1,4 @@
-"""How does JSON become a dataclass again? By its annotations, refusing what they do not allow.
+"""How does JSON become a dataclass or a named tuple again? By its annotations, refusing what they do not allow.
 
 Unknown and missing fields, wrong types and numbers that are none are a FormatError that names the place.
 """
@@ -15,8 +15,8 @@ _LARGEST = 1e30  # no rate, time or power is larger; keeps sums and products of 
 
 
 def build(kind: Any, data: Any, where: str) -> Any:
-    """Fill a dataclass, list, dict or scalar from JSON data, checking names and types."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    """Fill a dataclass, named tuple, list, dict or scalar from JSON data, checking names and types."""
+    if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")):
         if not isinstance(data, dict):
             raise FormatError(f"{where} must be an object; got {type(data).__name__}")
         hints = typing.get_type_hints(kind)
@@ -27,6 +27,8 @@ def build(kind: Any, data: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return None if data is None else build(next(a for a in arguments if a is not type(None)), data, where)
+    if origin is tuple and isinstance(data, list):  # of any length and one kind
+        return tuple(build(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(data))
     if origin is list and isinstance(data, list):
         return [build(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(data)]
     if origin is dict and isinstance(data, dict):
@@ -41,5 +43,7 @@ def build(kind: Any, data: Any, where: str) -> Any:
 
 
 def _required(kind: Any) -> set[str]:
+    if hasattr(kind, "_fields"):
+        return set(kind._fields) - set(kind._field_defaults)
     missing = dataclasses.MISSING
     return {one.name for one in dataclasses.fields(kind) if one.default is missing and one.default_factory is missing}

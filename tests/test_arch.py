@@ -177,7 +177,7 @@ def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
         (json.dumps(META_7B | {"dim": None}), "dim must be a whole number; got None"),
         (json.dumps(META_7B | {"dim": "4096"}), "must"),
         (json.dumps(META_7B | {"multiple_of": 0}), "multiple_of must be at least 1; got 0"),
-        (json.dumps(META_7B | {"ffn_dim_multiplier": "wide"}), "ffn_dim_multiplier must be a positive number; got 'wide'"),
+        (json.dumps(META_7B | {"ffn_dim_multiplier": "wide"}), "ffn_dim_multiplier must be a positive number"),
         (json.dumps(META_7B | {"ffn_dim_multiplier": float("nan")}), "NaN is not a JSON number"),
         (json.dumps(META_7B | {"ffn_dim_multiplier": float("inf")}), "Infinity is not a JSON number"),
         (json.dumps(META_7B | {"n_kv_heads": 0}), "n_kv_heads .* got 0"),
@@ -195,5 +195,5 @@ def test_a_file_that_cannot_be_a_model_is_refused_by_its_name(tmp_path: Path, co
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="must be a regular file; .* is a folder"):
+    with pytest.raises(FormatError, match=r"must be a regular file; .* is a folder"):
         read_arch(str(tmp_path))

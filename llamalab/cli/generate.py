@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamalab.cli.arguments import add_count
-from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.output import Answer, Column, Table, note, show, tolerate_terminal
 from llamalab.cli.text_options import (
     add_sampling,
     add_text_model,
     open_model,
     open_tokenizer,
     sampler_of,
-    tolerate_terminal,
     write_text,
 )
 from llamalab.errors import InputError

@@ -9,7 +9,7 @@ from llamalab.analytic.forecast import Forecast, check_link, forecast, memory_ne
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
 from llamalab.cli.arguments import add_format
-from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.cli.output import Answer, Column, Table, show, tolerate_terminal
 from llamalab.cli.runs import (
     Case,
     add_basis,
@@ -22,6 +22,7 @@ from llamalab.cli.runs import (
     constants_of,
 )
 from llamalab.errors import InputError, UnavailableError
+from llamalab.plain_text import csv_text
 from llamalab.units import format_bytes, format_seconds, format_si
 
 SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
@@ -114,12 +115,10 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
 
 
 def _stream(rows: Iterable[dict[str, Any]]) -> None:
-    import csv
-
-    writer = csv.DictWriter(sys.stdout, SWEEP_KEYS, lineterminator="\n")
-    writer.writeheader()
+    tolerate_terminal()
+    sys.stdout.write(csv_text(SWEEP_KEYS, ()))
     for row in rows:
-        writer.writerow(row)
+        sys.stdout.write(csv_text(SWEEP_KEYS, [row], header=False))
 
 
 _SWEEP_COLUMNS = (

@@ -13,6 +13,7 @@ from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
 from llamalab.errors import InputError
 from llamalab.files import check_target, write_text
+from llamalab.plain_text import printable
 from llamalab.presets import resolve_model
 from llamalab.units import format_bytes
 
@@ -66,7 +67,7 @@ def _show(args: argparse.Namespace, record: "Record") -> int:
 
     page = Path(args.out or _default(record.model, record.environment.device))
     size = write_report(record, page)
-    print(verdict(Comparison(record)).text, flush=True)
+    print(printable(verdict(Comparison(record)).text), flush=True)
     for remark in (*record.notes, *_uncalibrated(record), f"the page is {page} ({format_bytes(size)})"):
         note(remark)
     return 0
@@ -86,7 +87,8 @@ def _show_profiles(args: argparse.Namespace, text: str) -> int:
     _write(texts, page, html)
     for profile in profiles:
         for phase in profile.phases:
-            print(f"{profile.model}, {profile.kind}, {phase.phase}: {largest_parts(phase)}", flush=True)
+            told = f"{profile.model}, {profile.kind}, {phase.phase}: {largest_parts(phase)}"
+            print(printable(told), flush=True)
         for remark in profile.notes:
             note(remark)
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
@@ -189,9 +191,9 @@ def model_name(model: str) -> str:
     ('7b', 'Llama-2-7b')
     """
     path = Path(model)
-    if path.suffix != ".json":
+    if path.suffix.lower() != ".json":
         return model
-    return path.resolve().parent.name if path.stem in ("config", "params") else path.stem
+    return path.resolve().parent.name if path.stem.lower() in ("config", "params") else path.stem
 
 
 def _resolved(device: str) -> str:
