@@ -4,6 +4,7 @@ Unknown and missing fields, wrong types and numbers that are none are a FormatEr
 """
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -19,7 +20,7 @@ def build(kind: Any, data: Any, where: str) -> Any:
     if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")):
         if not isinstance(data, dict):
             raise FormatError(f"{where} must be an object; got {type(data).__name__}")
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         odd = sorted(data.keys() - hints.keys()) or sorted(_required(kind) - data.keys())
         if odd:
             raise FormatError(f"{where} must have the fields of {kind.__name__}; odd or missing: {', '.join(odd)}")
@@ -42,6 +43,12 @@ def build(kind: Any, data: Any, where: str) -> Any:
     raise FormatError(f"{where} must be {getattr(kind, '__name__', kind)}; got {data!r}")
 
 
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+@functools.cache
 def _required(kind: Any) -> set[str]:
     if hasattr(kind, "_fields"):
         return set(kind._fields) - set(kind._field_defaults)

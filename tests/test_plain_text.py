@@ -7,7 +7,10 @@ import pytest
 from llamalab.cli.output import Answer, Column, Table, render
 from llamalab.plain_text import csv_text, sentence
 
-HOSTILE = ["=cmd|' /C calc'!A0", "+1+2", "-1+2", "@SUM(A1)", "\t=1", "\r=1", "  =1", "＝1", "\x1b[31mred\x9b0m", "a|b\\|c\nd"]
+HOSTILE = [
+    "=cmd|' /C calc'!A0", "+1+2", "-1+2", "@SUM(A1)", "\t=1", "\r=1", "  =1", "＝1",
+    "\x1b[31mred\x9b0m", "a|b\\|c\nd",
+]  # fmt: skip
 COLUMNS = (Column("name", "name"), Column("error", "error"))
 
 
