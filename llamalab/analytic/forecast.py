@@ -56,9 +56,14 @@ class Workload(_WorkloadFields):
 
     def __new__(cls, prompt: int, *others: Any, **named: Any) -> "Workload":
         self = super().__new__(cls, prompt, *others, **named)
-        sizes = {name: whole(getattr(self, name), name) for name in ("prompt", "generate", "batch", "tensor_parallel")}
-        chunk = None if self.chunk is None else whole(self.chunk, "chunk")
-        return super()._replace(self, **sizes, chunk=chunk)
+        return super()._replace(
+            self,
+            prompt=whole(self.prompt, "prompt"),
+            generate=whole(self.generate, "generate"),
+            batch=whole(self.batch, "batch"),
+            tensor_parallel=whole(self.tensor_parallel, "tensor_parallel"),
+            chunk=None if self.chunk is None else whole(self.chunk, "chunk"),
+        )
 
     def _replace(self, **changes: Any) -> "Workload":
         return Workload(**(self._asdict() | changes))

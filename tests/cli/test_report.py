@@ -14,7 +14,7 @@ from llamalab.analytic.constants import to_json as to_constants
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
 from llamalab.profiles import to_json as profiles_to_json
-from llamalab.records import Record, from_json, to_json
+from llamalab.records import Record, from_json, shown_text, to_json
 from llamalab.report import render_profiles
 from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile
@@ -129,6 +129,7 @@ def test_rerenders_a_record_to_the_same_page(measured: list[dict[str, Any]]) -> 
     assert len(measured) == 1
     assert Path("again.html").read_bytes() == page
     assert Path("again.json").read_text() == Path("reports/7b-cpu.json").read_text()
+    assert to_json(from_json(shown_text("again.html", "page"))) == Path("again.json").read_text()
 
 
 @pytest.mark.parametrize("foreign", ["page.html", "page.json", "page.ops.csv"])
