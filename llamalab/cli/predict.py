@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from llamalab.analytic.forecast import Forecast, check_link, forecast, memory_needed, run_times
@@ -51,9 +52,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one prediction with its op table, or a row for every combination."""
-    spans = (args.prompt, args.generate, args.batch, args.tensor_parallel, args.model.split(","))
-    if all(len(span) == 1 for span in spans) and "," not in args.hardware and args.hardware.lower() != "all":
-        case = next(cases(args))
+    case, *others = islice(cases(args), 2)
+    if not others:
         result = forecast(case.arch, case.work, case.spec, constants_of(args, case.spec))
         show(_answer(case, result), args.format)
         return 0
