@@ -6,7 +6,9 @@ to `multiple_of`. Batch, cache length and dtype belong to a run, not to the arch
 
 from typing import Any, NamedTuple
 
-from llamalab.errors import FormatError, InputError, MissingError
+from llamalab.checks import whole
+from llamalab.errors import FormatError, InputError
+from llamalab.input_files import read_object
 
 MAX_LAYERS = 1_000
 MAX_SIZE = 10_000_000  # no width or vocabulary is larger; a typo must not allocate terabytes
@@ -125,8 +127,11 @@ def meta_ffn_dim(dim: int, multiple_of: int, multiplier: float | None = None) ->
     >>> meta_ffn_dim(4096, 256), meta_ffn_dim(8192, 4096, 1.3)
     (11008, 28672)
     """
+    dim, multiple_of = whole(dim, "dim", most=MAX_SIZE), whole(multiple_of, "multiple_of", most=MAX_SIZE)
     hidden = int(2 * (4 * dim) / 3)
     if multiplier is not None:
+        if isinstance(multiplier, bool) or not isinstance(multiplier, int | float) or not 0 < multiplier < MAX_SIZE:
+            raise InputError(f"ffn_dim_multiplier must be a positive number; got {multiplier!r}")
         hidden = int(multiplier * hidden)
     return -(-hidden // multiple_of) * multiple_of
 
@@ -157,6 +162,13 @@ def _given(data: dict[str, Any], key: str, default: Any) -> Any:
     return default if value is None else value
 
 
+def _flag(data: dict[str, Any], key: str) -> bool:
+    value = _given(data, key, False)
+    if not isinstance(value, bool):
+        raise FormatError(f"{key} of config.json must be true or false; got {value!r}")
+    return value
+
+
 def from_hf_config(config: dict[str, Any]) -> LlamaArch:
     """Read a Hugging Face `config.json`, with the RoPE settings of transformers 4 or 5.
 
@@ -173,9 +185,10 @@ def from_hf_config(config: dict[str, Any]) -> LlamaArch:
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     if rope_type != "default":
         raise FormatError(f"rope_type of config.json must be 'default', as in Llama 2; got {rope_type!r}")
-    n_heads, dim = config["num_attention_heads"], config["hidden_size"]
-    head_dim = config.get("head_dim") or dim // n_heads
-    if head_dim * n_heads != dim:
+    n_heads = whole(config["num_attention_heads"], "num_attention_heads of config.json", most=MAX_SIZE)
+    dim = whole(config["hidden_size"], "hidden_size of config.json", most=MAX_SIZE)
+    head_dim = config.get("head_dim")
+    if head_dim is not None and (type(head_dim) is not int or head_dim * n_heads != dim):
         raise FormatError(f"head_dim of config.json must be hidden_size / num_attention_heads; got {head_dim}")
     return LlamaArch(
         dim=dim,
@@ -186,7 +199,7 @@ def from_hf_config(config: dict[str, Any]) -> LlamaArch:
         vocab_size=config["vocab_size"],
         norm_eps=config["rms_norm_eps"],
         rope_theta=rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
-        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+        tied_embeddings=_flag(config, "tie_word_embeddings"),
         max_positions=config.get("max_position_embeddings", 4096),
     )
 
@@ -196,17 +209,7 @@ def read_arch(path: str) -> LlamaArch:
 
     Raises MissingError where there is no file, FormatError where it is neither.
     """
-    import json  # here: most calculations read no file, and start-up counts milliseconds
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
-    except FileNotFoundError:
-        raise MissingError(f"a model file must exist; there is none at {path!r}") from None
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path} must be a readable JSON file; got {error}") from None
-    if not isinstance(data, dict):
-        raise FormatError(f"{path} must hold a JSON object; got {type(data).__name__}")
+    data = read_object(path, "model file")
     read = from_hf_config if "hidden_size" in data else from_meta_params
     try:
         return read(data)
@@ -218,5 +221,3 @@ def read_arch(path: str) -> LlamaArch:
         raise FormatError(f"{path} must hold numbers where a Llama has sizes; {error}") from None
     except InputError as error:
         raise FormatError(f"{path} must describe a Llama; {error}") from None
-    except (ValueError, ArithmeticError) as error:
-        raise FormatError(f"{path} must hold sizes that can be divided and rounded; {error}") from None

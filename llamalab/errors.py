@@ -33,7 +33,7 @@ class UnknownNameError(InputError):
     llamalab.errors.UnknownNameError: model must be one of 7b, 13b, 70b; got '13B'; did you mean 13b?
     """
 
-    def __init__(self, what: str, given: str, known: Iterable[str], *, hint: str = "") -> None:
+    def __init__(self, what: str, given: object, known: Iterable[str], *, hint: str = "") -> None:
         names = list(known)
         message = f"{what} must be one of {', '.join(names)}{hint}; got {given!r}"
         nearest = _nearest(given, names)
@@ -62,7 +62,9 @@ class DoesNotFitError(UnavailableError):
     """More memory is needed than there is."""
 
 
-def _nearest(given: str, names: list[str]) -> list[str]:
+def _nearest(given: object, names: list[str]) -> list[str]:
+    if not isinstance(given, str):
+        return []
     # difflib costs start-up time that only a mistaken user should pay.
     from difflib import get_close_matches
 

@@ -73,6 +73,12 @@ def find_hardware(name: str) -> HardwareSpec:
     raise UnknownNameError("hardware", name, HARDWARE)
 
 
+def is_listed(spec: HardwareSpec) -> bool:
+    """Whether a device is a row of the table, and not merely named like one."""
+    row = HARDWARE.get(spec.name)
+    return row is not None and spec._replace(device_names=row.device_names) == row
+
+
 def of_device(device_name: str, memory_bytes: int) -> HardwareSpec | None:
     """The row for what a driver reports, matched by exact name and by memory to 10 %; None for any other.
 

@@ -56,6 +56,6 @@ def resolve_model(name: str) -> tuple[str, LlamaArch]:
     """
     if name in PRESETS:
         return name, PRESETS[name].arch
-    if name.endswith(".json"):
+    if name.lower().endswith(".json"):
         return name, read_arch(name)
     raise UnknownNameError("model", name, PRESETS, hint=" or a path to params.json or config.json")

@@ -7,6 +7,7 @@ GiB = 2**30 and GB = 10**9 are never mixed: "16G" is refused rather than guessed
 import re
 from typing import NamedTuple
 
+from llamalab.checks import MOST_COUNT, MOST_MEMORY_BYTES, whole
 from llamalab.errors import InputError, UnknownNameError
 
 
@@ -34,6 +35,8 @@ DTYPES = {
     )
 }
 
+PLAIN_DTYPES = tuple(name for name, dtype in DTYPES.items() if not dtype.group)
+
 MEMORY_UNITS = {
     "B": 1,
     "kB": 10**3,
@@ -46,7 +49,6 @@ MEMORY_UNITS = {
     "TiB": 2**40,
 }
 _TOKEN_SUFFIXES = {"": 1, "k": 2**10, "m": 2**20}
-_MAX_COUNT = 10**9  # above this a count is a slip of the keyboard, not a workload
 
 
 def dtype_bits(name: str) -> int:
@@ -65,6 +67,8 @@ def storage_bytes(elements: int, dtype: str) -> int:
     (6, 132)
     """
     kind = _dtype(dtype)
+    if type(elements) is not int or elements < 0:  # the op table asks some thousand times for one prediction
+        elements = whole(elements, "elements", least=0)
     scales = -(-elements // kind.group) * kind.scale_bits if kind.group else 0
     return -(-(elements * kind.bits + scales) // 8)
 
@@ -72,8 +76,14 @@ def storage_bytes(elements: int, dtype: str) -> int:
 def _dtype(name: str) -> Dtype:
     try:
         return DTYPES[name]
-    except KeyError:
+    except (KeyError, TypeError):  # a TypeError where it is a list
         raise UnknownNameError("dtype", name, DTYPES) from None
+
+
+def check_plain(name: str, what: str = "dtype") -> None:
+    """Raise UnknownNameError for a type with scales, which only weights have."""
+    if _dtype(name).group:
+        raise UnknownNameError(what, name, PLAIN_DTYPES)
 
 
 def parse_count(text: str, what: str = "count") -> int:
@@ -86,8 +96,8 @@ def parse_count(text: str, what: str = "count") -> int:
     if not match:
         raise InputError(f"{what} must be a whole number of at least 1; got {text!r}; try 4096, 4_096 or 4k")
     value = int(re.sub("[_,]", "", match[1])) * _TOKEN_SUFFIXES[match[2]]
-    if not 1 <= value <= _MAX_COUNT:
-        raise InputError(f"{what} must be between 1 and {_MAX_COUNT:,}; got {text!r}; try 4096, 4_096 or 4k")
+    if not 1 <= value <= MOST_COUNT:
+        raise InputError(f"{what} must be between 1 and {MOST_COUNT:,}; got {text!r}; try 4096, 4_096 or 4k")
     return value
 
 
@@ -109,7 +119,7 @@ def parse_memory(text: str, what: str = "memory") -> int:
     whole, _, fraction = number.partition(".")
     scale = by_lower[unit.lower()]
     value = int(whole) * scale + (int(fraction) * scale // 10 ** len(fraction) if fraction else 0)
-    if not 1 <= value <= 10**18:
+    if not 1 <= value <= MOST_MEMORY_BYTES:
         raise InputError(f"{what} must be between 1 B and 1,000,000 TB; got {text!r}; try 24GiB or 24GB")
     return value
 

@@ -154,7 +154,7 @@ def test_a_file_is_told_apart_by_its_content(tmp_path: Path, data: dict[str, Any
 
 
 def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="there is none at"):
+    with pytest.raises(MissingError, match="there is no file"):
         read_arch(str(tmp_path / "absent.json"))
 
 
@@ -164,17 +164,25 @@ def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
         ("", "must be a readable JSON file"),
         ('{"dim": 4096', "must be a readable JSON file"),
         ("\x00\xff", "must be a readable JSON file"),
+        ('{"dim": 1, "dim": 1}', "an object has a key twice"),
+        ("[" * 5000, "must be a readable JSON file"),
+        ("[" * 99 + "]" * 99, "nested deeper than 64 levels"),
+        (json.dumps(META_7B | {"dim": 10**400}), "larger than any double"),
+        (json.dumps(META_7B).replace("4096", "1e999"), "1e999 is larger than any double"),
+        (json.dumps(META_7B | {"note": "\ud800"}), "half of a surrogate pair"),
+        (json.dumps(HF_7B | {"head_dim": [8], "num_attention_heads": 10**7}), "head_dim of config.json must be"),
+        (json.dumps(HF_7B | {"tie_word_embeddings": "no"}), "tie_word_embeddings .* true or false; got 'no'"),
         ("[1, 2]", "must hold a JSON object; got list"),
         ("{}", "it lacks 'dim'"),
-        (json.dumps(META_7B | {"dim": None}), "must hold"),
+        (json.dumps(META_7B | {"dim": None}), "dim must be a whole number; got None"),
         (json.dumps(META_7B | {"dim": "4096"}), "must"),
-        (json.dumps(META_7B | {"multiple_of": 0}), "can be divided"),
-        (json.dumps(META_7B | {"ffn_dim_multiplier": "wide"}), "must hold"),
-        (json.dumps(META_7B | {"ffn_dim_multiplier": float("nan")}), "must hold"),
-        (json.dumps(META_7B | {"ffn_dim_multiplier": float("inf")}), "must hold"),
+        (json.dumps(META_7B | {"multiple_of": 0}), "multiple_of must be at least 1; got 0"),
+        (json.dumps(META_7B | {"ffn_dim_multiplier": "wide"}), "ffn_dim_multiplier must be a positive number"),
+        (json.dumps(META_7B | {"ffn_dim_multiplier": float("nan")}), "NaN is not a JSON number"),
+        (json.dumps(META_7B | {"ffn_dim_multiplier": float("inf")}), "Infinity is not a JSON number"),
         (json.dumps(META_7B | {"n_kv_heads": 0}), "n_kv_heads .* got 0"),
         (json.dumps(META_7B | {"n_kv_heads": 3}), "must divide n_heads=32; got 3"),
-        (json.dumps(HF_7B | {"num_attention_heads": 0}), "can be divided"),
+        (json.dumps(HF_7B | {"num_attention_heads": 0}), "num_attention_heads .* at least 1; got 0"),
         (json.dumps(HF_7B | {"rope_scaling": [1]}), "must hold"),
         (json.dumps(HF_7B | {"num_key_value_heads": 0}), "n_kv_heads .* got 0"),
     ],
@@ -187,5 +195,5 @@ def test_a_file_that_cannot_be_a_model_is_refused_by_its_name(tmp_path: Path, co
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="must be a readable JSON file"):
+    with pytest.raises(FormatError, match=r"must be a regular file; .* is a folder"):
         read_arch(str(tmp_path))

@@ -54,5 +54,5 @@ def test_an_unknown_name_gets_the_nearest(given: str, nearest: str) -> None:
 
 
 def test_a_path_is_read_and_not_looked_up() -> None:
-    with pytest.raises(MissingError, match=r"there is none at 'nowhere/params.json'"):
+    with pytest.raises(MissingError, match=r"there is no file nowhere/params\.json"):
         resolve_model("nowhere/params.json")

@@ -11,9 +11,14 @@ Scratch inside a fused kernel (tens of KiB per thread) is not counted.
 
 from typing import NamedTuple
 
-from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape
+from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, check_shape
 from llamalab.arch import LlamaArch
-from llamalab.units import storage_bytes
+from llamalab.checks import whole
+from llamalab.errors import UnknownNameError
+from llamalab.units import check_plain, storage_bytes
+
+WAYS = ("flash", "naive", "chunked")  # of holding what attention makes
+LOGITS = ("last", "all")
 
 
 class Live(NamedTuple):
@@ -34,8 +39,12 @@ def live_steps(
     logits: str = "last",
 ) -> tuple[Live, ...]:
     """What is alive in each step of one block, and in the head."""
+    batch, new_tokens = whole(batch, "batch"), whole(new_tokens, "new_tokens")
+    check_plain(dtype)
+    if logits not in LOGITS:
+        raise UnknownNameError("logits", logits, LOGITS)
     rows, dim, kv_dim, ffn_dim = batch * new_tokens, arch.dim, arch.kv_dim, arch.ffn_dim
-    context = new_tokens if context_tokens is None else context_tokens
+    context = new_tokens if context_tokens is None else whole(context_tokens, "context_tokens")
     shape = AttentionShape(batch, new_tokens, context, arch.n_heads, arch.n_kv_heads, arch.head_dim, dtype, dtype)
     head_rows = rows if logits == "all" else batch
 
@@ -103,6 +112,9 @@ def attention_bytes(shape: AttentionShape, way: str) -> int:
     >>> attention_bytes(AttentionShape(1, 1024, 1024, 32, 32, 128), "naive") // 2**20
     128
     """
+    check_shape(shape)
+    if way not in WAYS:
+        raise UnknownNameError("attention", way, WAYS)
     output = storage_bytes(shape.query_elements, shape.dtype)
     if way == "chunked" and shape.new_tokens > QUERY_CHUNK:
         rest = (shape.new_tokens - 1) % QUERY_CHUNK + 1

@@ -11,6 +11,7 @@ E head dim. Causal counts are exact: query t of T sees S - T + t + 1 keys.
 
 from typing import NamedTuple
 
+from llamalab.checks import whole
 from llamalab.errors import InputError
 from llamalab.units import storage_bytes
 
@@ -73,13 +74,21 @@ class Step(NamedTuple):
         return self.operations / (self.read_bytes + self.written_bytes)
 
 
+def check_shape(shape: AttentionShape) -> None:
+    """Raise InputError for a size that is no count, or a context shorter than its new tokens."""
+    for name, size in zip(shape._fields[:6], shape[:6], strict=True):
+        whole(size, name)
+    causal_pairs(shape.new_tokens, shape.context_tokens)
+
+
 def causal_pairs(new_tokens: int, context_tokens: int) -> int:
     """Query-key pairs under the causal mask when T queries end a context of S keys.
 
     >>> causal_pairs(4, 4), causal_pairs(1, 4096)
     (10, 4096)
     """
-    if new_tokens > context_tokens:
+    new_tokens = whole(new_tokens, "new_tokens")
+    if new_tokens > whole(context_tokens, "context_tokens"):
         raise InputError(
             f"context must count the new tokens too; got {new_tokens} new tokens in a context of {context_tokens}"
         )
@@ -93,6 +102,7 @@ def naive_steps(shape: AttentionShape) -> tuple[Step, Step, Step]:
     >>> round(total(steps).intensity)
     62
     """
+    check_shape(shape)
     scores = storage_bytes(shape.pairs_full, shape.dtype)
     query = storage_bytes(shape.query_elements, shape.dtype)
     keys = storage_bytes(shape.key_elements, shape.kv_dtype)
@@ -112,8 +122,9 @@ def flash_step(shape: AttentionShape, *, query_tile: int = QUERY_TILE) -> Step:
     >>> flash_step(AttentionShape(1, 1, 4096, 32, 8, 128)).read_bytes  # one query: K and V once
     16785408
     """
+    check_shape(shape)
     query = storage_bytes(shape.query_elements, shape.dtype)
-    keys_read = _keys_read(shape.new_tokens, shape.context_tokens, query_tile)
+    keys_read = _keys_read(shape.new_tokens, shape.context_tokens, whole(query_tile, "query_tile"))
     kv_elements = 2 * shape.batch * shape.n_kv_heads * shape.head_dim * keys_read
     return Step(
         "flash",
@@ -134,6 +145,8 @@ def tile_pairs(shape: AttentionShape, query_tile: int, key_tile: int) -> int:
     >>> tile_pairs(shape, 1, 1) == shape.pairs_causal, tile_pairs(shape, 64, 512) == shape.pairs_full
     (True, True)
     """
+    check_shape(shape)
+    query_tile, key_tile = whole(query_tile, "query_tile"), whole(key_tile, "key_tile")
     past, pairs = shape.context_tokens - shape.new_tokens, 0
     for start in range(0, shape.new_tokens, query_tile):
         stop = min(start + query_tile, shape.new_tokens)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from llamalab.analytic.attention_cost import causal_pairs
+from llamalab.checks import whole
 from llamalab.errors import InputError
 
 
@@ -24,12 +25,11 @@ def ragged(new_tokens: int, context_tokens: int | Sequence[int] | None, batch: i
     >>> ragged(1, [100, 7, 100], 1)
     (Sequences(number=2, new_tokens=1, context_tokens=100), Sequences(number=1, new_tokens=1, context_tokens=7))
     """
-    for what, size in (("batch", batch), ("new_tokens", new_tokens)):
-        if size < 1:
-            raise InputError(f"{what} must be at least 1; got {size}")
-    if context_tokens is None or isinstance(context_tokens, int):
-        counts = {new_tokens if context_tokens is None else context_tokens: batch}
+    batch, new_tokens = whole(batch, "batch"), whole(new_tokens, "new_tokens")
+    if context_tokens is None or not isinstance(context_tokens, Sequence) or isinstance(context_tokens, str):
+        counts = {new_tokens if context_tokens is None else whole(context_tokens, "context_tokens"): batch}
     else:
+        context_tokens = [whole(context, "context_tokens") for context in context_tokens]
         if not context_tokens or batch not in (1, len(context_tokens)):
             raise InputError(
                 f"context_tokens must be one length per sequence; got {len(context_tokens)} for a batch of {batch}"
@@ -48,6 +48,5 @@ def chunks(prompt: int, chunk: int) -> tuple[tuple[int, int], ...]:
     >>> chunks(5, 2)
     ((2, 2), (2, 4), (1, 5))
     """
-    if prompt < 1 or chunk < 1:
-        raise InputError(f"prompt and chunk must be at least 1; got {prompt} and {chunk}")
+    prompt, chunk = whole(prompt, "prompt"), whole(chunk, "chunk")
     return tuple((min(chunk, prompt - start), min(start + chunk, prompt)) for start in range(0, prompt, chunk))

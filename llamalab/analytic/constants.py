@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llamalab.analytic.roofline import Rates
+from llamalab.checks import MOST_MEMORY_BYTES
 from llamalab.errors import FormatError, InputError, MissingError, UnavailableError
-from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
+from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware, is_listed
+from llamalab.input_files import read_object
 
 TIERS = ("bound", "shipped", "calibrated")
 SCHEMA_VERSION = 1
@@ -127,6 +129,8 @@ def choose(
     Raises MissingError where there is no calibration, UnavailableError where the device has no such peak.
     """
     if tier == "calibrated":
+        if file is None and not (spec.measured or is_listed(spec)):
+            raise MissingError(f"{spec.name} must be a device of this machine to be calibrated; it is your own file's")
         return read_constants(file or default_path(spec.name, dtype), dtype)
     if spec.measured and tier in TIERS:
         if tier == "shipped":
@@ -142,9 +146,10 @@ def choose(
     rates = {name: _with_losses(rates, SHIPPED[fitted][name]) for name, rates in bounds.items()}
     if product_dtype(spec, dtype, weight_dtype or dtype) == "fp8":
         rates["gemm"] = rates["gemm"]._replace(compute_efficiency=_FP8_SHARE * rates["gemm"].compute_efficiency)
-    if fitted == spec.name:
+    listed = is_listed(spec)  # a reader's own device may be named like any chip
+    if listed and fitted == spec.name:
         return Constants(rates, "shipped", SPREAD, SHIPPED_HOST)
-    sibling = fitted.partition("-")[0] == spec.name.partition("-")[0]  # the same chip with other memory
+    sibling = listed and fitted.partition("-")[0] == spec.name.partition("-")[0]  # the same chip with other memory
     spread = SPREAD if sibling else TRANSFERRED_SPREAD
     return Constants(rates, f"shipped (transferred from {fitted})", spread, SHIPPED_HOST)
 
@@ -188,7 +193,7 @@ def nearest_fitted(spec: HardwareSpec) -> str:
         peak = _matrix_peak(spec) / _matrix_peak(other)
         return math.hypot(math.log(peak), math.log(spec.bandwidth_bytes_per_s / other.bandwidth_bytes_per_s))
 
-    return spec.name if spec.name in SHIPPED else min(SHIPPED, key=distance)
+    return spec.name if spec.name in SHIPPED and is_listed(spec) else min(SHIPPED, key=distance)
 
 
 def folder() -> Path:
@@ -228,17 +233,7 @@ def to_json(
 
 def read_calibration(path: Path) -> dict[str, Any]:
     """The JSON of a file that to_json wrote, unchecked. Raises MissingError where there is none, FormatError."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingError(
-            f"calibrated constants must exist; there are none at {path}; run llamalab calibrate first"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path} must be a readable JSON file; got {error}") from None
-    if not isinstance(data, dict):
-        raise FormatError(f"{path} must be written by llamalab calibrate; it holds no JSON object")
-    return data
+    return read_object(path, "file of calibrated constants", hint="run llamalab calibrate first")
 
 
 def read_constants(path: Path, dtype: str) -> Constants:
@@ -246,20 +241,30 @@ def read_constants(path: Path, dtype: str) -> Constants:
     return constants_of(read_calibration(path), str(path), dtype)
 
 
+_PHASES = ("prefill", "decode")
+
+
 def constants_of(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
     """Constants from what read_calibration gives. Raises FormatError, or InputError for another dtype."""
+    from llamalab.records.codec import build  # here: it imports dataclasses, which a tier without a file does not need
+
     try:
         if (data["kind"], data["schema_version"]) != ("llamalab-constants", SCHEMA_VERSION):
             raise FormatError(f"{source} must hold llamalab-constants of schema {SCHEMA_VERSION}; got {data['kind']!r}")
-        rates = {name: Rates(**fields) for name, fields in data["classes"].items()}
+        rates = build(dict[str, Rates], data["classes"], f"classes of {source}")
         made_for, validation = data["dtype"], data["validation"]
-        spread = 2.0 * max(validation["prefill_error"], validation["decode_error"])
+        errors = [build(float, validation[f"{phase}_error"], f"{phase}_error of {source}") for phase in _PHASES]
+        for key in ("device", "dtype", "made_on"):
+            build(str, data[key], f"{key} of {source}")
+        spread = 2.0 * max(errors)
         basis = f"calibrated on {data['device']} {data['made_on']}"
         for name, rate in rates.items():
             _check(source, name, rate)
         if lacking := CLASSES - rates.keys():
             raise FormatError(f"{source} must hold all classes; {', '.join(sorted(lacking))} are missing")
-    except (KeyError, TypeError, AttributeError) as error:
+        if min(errors) < 0:
+            raise FormatError(f"{source} must hold errors of at least 0; got {min(errors)}")
+    except (KeyError, TypeError) as error:
         raise FormatError(f"{source} must be written by llamalab calibrate; {error} is wrong") from None
     if made_for != dtype:
         raise InputError(f"constants of {source} must be for {dtype}; they are for {made_for}; calibrate with {dtype}")
@@ -275,10 +280,12 @@ def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
     if device is None:
         path = max(folder().glob(f"*-{dtype}.json"), key=lambda one: one.stat().st_mtime, default=path)
     data = read_calibration(path)
-    gemm = constants_of(data, str(path), dtype).rates.get("gemm")
+    gemm = constants_of(data, str(path), dtype).rates["gemm"]
     title, memory = data.get("title"), data.get("memory_bytes")
-    if gemm is None or not isinstance(title, str) or not isinstance(memory, int):
-        raise FormatError(f"{path} must be written by llamalab calibrate; title, memory_bytes or gemm is missing")
+    if not isinstance(title, str) or type(memory) is not int or not 0 < memory <= MOST_MEMORY_BYTES:
+        raise FormatError(f"{path} must be written by llamalab calibrate; title or memory_bytes is missing or wrong")
+    if gemm.peak_flops_per_s is None:
+        raise FormatError(f"{path} must be written by llamalab calibrate; its products have no peak")
     if data["device"] in HARDWARE:
         return HARDWARE[data["device"]]
     peaks = dict.fromkeys(PEAK_DTYPES) | {dtype: gemm.peak_flops_per_s}
@@ -288,10 +295,15 @@ def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
     )  # fmt: skip
 
 
+_LEAST_EFFICIENCY = 1e-9  # a division by less could be infinite
+
+
 def _check(path: str, name: str, rate: Rates) -> None:
     # An efficiency above 1 would put a prediction below its bound.
-    sound = 0 < rate.compute_efficiency <= 1 and 0 < rate.memory_efficiency <= 1 and rate.q >= 1 and rate.t0_s >= 0
-    if not (sound and rate.bandwidth_bytes_per_s > 0 and (rate.peak_flops_per_s is None or rate.peak_flops_per_s > 0)):
+    sound = all(_LEAST_EFFICIENCY <= one <= 1 for one in (rate.compute_efficiency, rate.memory_efficiency))
+    sound &= rate.q >= 1 and rate.t0_s >= 0
+    sound &= min(rate.bandwidth_bytes_per_s, rate.peak_flops_per_s or 1.0) >= 1 and rate.peak_flops_per_s != 0
+    if not sound:
         raise FormatError(f"{path} must hold efficiencies in (0, 1], q >= 1 and positive rates; {name} has {rate}")
 
 

@@ -13,7 +13,7 @@ activations of a pass, per rank, must fit into the memory of the device.
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.batches import chunks
@@ -23,7 +23,8 @@ from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weights
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
 from llamalab.arch import LlamaArch
-from llamalab.errors import DoesNotFitError, InputError, UnavailableError
+from llamalab.checks import whole
+from llamalab.errors import DoesNotFitError, UnavailableError
 from llamalab.hardware import HardwareSpec
 from llamalab.units import format_bytes, storage_bytes
 
@@ -31,9 +32,7 @@ NO_HOST = Host()
 CACHED_PASSES = 4096  # a sweep meets the same pass once per device
 
 
-class Workload(NamedTuple):
-    """What is run: B prompts of P tokens, G tokens generated after each, in which number formats."""
-
+class _WorkloadFields(NamedTuple):
     prompt: int
     generate: int = 1
     batch: int = 1
@@ -45,6 +44,29 @@ class Workload(NamedTuple):
     tensor_parallel: int = 1
     chunk: int | None = None
     logits: str = "last"
+
+
+class Workload(_WorkloadFields):
+    """What is run: B prompts of P tokens, G tokens generated after each, in which number formats.
+
+    Raises InputError for a size that is no count.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, prompt: int, *others: Any, **named: Any) -> "Workload":
+        self = super().__new__(cls, prompt, *others, **named)
+        return super()._replace(
+            self,
+            prompt=whole(self.prompt, "prompt"),
+            generate=whole(self.generate, "generate"),
+            batch=whole(self.batch, "batch"),
+            tensor_parallel=whole(self.tensor_parallel, "tensor_parallel"),
+            chunk=None if self.chunk is None else whole(self.chunk, "chunk"),
+        )
+
+    def _replace(self, **changes: Any) -> "Workload":
+        return Workload(**(self._asdict() | changes))
 
 
 class Memory(NamedTuple):
@@ -130,8 +152,6 @@ def decode_contexts(work: Workload) -> list[tuple[float, int]]:
     >>> decode_contexts(Workload(prompt=100, generate=4))
     [(0.16666666666666666, 101), (0.6666666666666666, 102), (0.16666666666666666, 103)]
     """
-    if work.prompt < 1 or work.generate < 1:
-        raise InputError(f"prompt and generate must be at least 1; got {work.prompt} and {work.generate}")
     first, last = work.prompt + 1, work.prompt + work.generate - 1
     if last < first:
         return []

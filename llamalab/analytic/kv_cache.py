@@ -6,7 +6,8 @@ Convention: bytes are integers; the cache holds rotated keys and values of every
 from typing import NamedTuple
 
 from llamalab.arch import LlamaArch, attention_kind, valid_kv_heads
-from llamalab.units import storage_bytes
+from llamalab.checks import whole
+from llamalab.units import check_plain, storage_bytes
 
 
 class Variant(NamedTuple):
@@ -24,6 +25,7 @@ def kv_bytes_per_token(arch: LlamaArch, dtype: str = "bf16") -> int:
     >>> kv_bytes_per_token(PRESETS["7b"].arch)
     524288
     """
+    check_plain(dtype)
     return storage_bytes(2 * arch.n_layers * arch.kv_dim, dtype)
 
 
@@ -34,7 +36,7 @@ def kv_bytes(arch: LlamaArch, *, seq: int, batch: int = 1, dtype: str = "bf16") 
     >>> kv_bytes(PRESETS["7b"].arch, seq=4096, batch=16)
     34359738368
     """
-    return kv_bytes_per_token(arch, dtype) * seq * batch
+    return kv_bytes_per_token(arch, dtype) * whole(seq, "seq", least=0) * whole(batch, "batch", least=0)
 
 
 def kv_variants(arch: LlamaArch, *, seq: int, batch: int = 1, dtype: str = "bf16") -> list[Variant]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.params import Weight, weights
 from llamalab.arch import LlamaArch
+from llamalab.checks import whole
 from llamalab.errors import InputError, UnknownNameError
 
 TRAINING_BYTES_PER_PARAMETER = 16
@@ -95,6 +96,6 @@ def _pair(rank: int, target: str, by_name: dict[str, Weight]) -> LoraPair:
         raise UnknownNameError("a target of an adapter", target, TARGETS)
     weight = by_name[f"layers.*.{TARGETS[target]}.weight"]
     rows, columns = weight.shape
-    if not 1 <= rank < min(rows, columns):
+    if not 1 <= whole(rank, "the rank of an adapter", least=0) < min(rows, columns):
         raise InputError(f"the rank of an adapter must be from 1 to below {min(rows, columns)}, {target}; got {rank}")
     return LoraPair(target, weight.name, (rank, columns), (rows, rank), weight.count)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
-from llamalab.errors import DoesNotFitError, InputError
+from llamalab.checks import MOST_MEMORY_BYTES, whole
+from llamalab.errors import DoesNotFitError
 from llamalab.units import format_bytes
 
 
@@ -30,11 +31,11 @@ class Room(NamedTuple):
 
     def largest_batch(self, seq: int) -> int:
         """Sequences of `seq` tokens that fit."""
-        return self.tokens // seq
+        return self.tokens // whole(seq, "seq")
 
     def largest_context(self, batch: int) -> int:
         """Tokens that each of `batch` sequences can have."""
-        return self.tokens // batch
+        return self.tokens // whole(batch, "batch")
 
 
 def room_in(arch: LlamaArch, memory_bytes: int, *, dtype: str = "bf16", kv_dtype: str | None = None) -> Room:
@@ -44,6 +45,7 @@ def room_in(arch: LlamaArch, memory_bytes: int, *, dtype: str = "bf16", kv_dtype
     >>> room_in(PRESETS["7b"].arch, 24 * 2**30).tokens
     23446
     """
+    memory_bytes = whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
     weights = weight_bytes(arch, dtype)
     if weights > memory_bytes:
         raise DoesNotFitError(
@@ -61,13 +63,13 @@ def room_free(arch: LlamaArch, free_bytes: int, *, kv_dtype: str = "bf16") -> Ro
     >>> room_free(PRESETS["7b"].arch, 10 * 10**9, kv_dtype="fp16").tokens
     19073
     """
+    free_bytes = whole(free_bytes, "free_bytes", least=0, most=MOST_MEMORY_BYTES)
     return Room(free_bytes, kv_bytes_per_token(arch, kv_dtype))
 
 
 def check_fits(arch: LlamaArch, room: Room, *, seq: int, batch: int, kv_dtype: str) -> int:
     """Bytes left beside a cache of `batch` sequences of `seq` tokens; DoesNotFitError where there are none."""
-    if seq < 1 or batch < 1:
-        raise InputError(f"seq and batch must be at least 1; got {seq} and {batch}")
+    seq, batch = whole(seq, "seq"), whole(batch, "batch")
     needed = kv_bytes(arch, seq=seq, batch=batch, dtype=kv_dtype)
     if needed > room.free_bytes:
         raise DoesNotFitError(

@@ -11,6 +11,7 @@ for an all-gather; the first and last byte of a step are in flight at once in bo
 from typing import NamedTuple
 
 from llamalab.arch import LlamaArch
+from llamalab.checks import whole
 from llamalab.errors import InputError
 
 # Below these sizes servers send to all ranks at once instead of round a ring (vLLM csrc/custom_all_reduce.cuh).
@@ -46,6 +47,7 @@ def shard(arch: LlamaArch, ranks: int = 1) -> Shard:
     >>> shard(PRESETS["70b"].arch, 8)[1:3], shard(PRESETS["70b"].arch, 8).ffn_dim
     ((8, 1), 3584)
     """
+    ranks = whole(ranks, "tensor-parallel ranks", least=0)
     sizes = {"n_heads": arch.n_heads, "dim": arch.dim, "ffn_dim": arch.ffn_dim, "vocab_size": arch.vocab_size}
     for name, size in sizes.items():
         if ranks < 1 or size % ranks:
@@ -71,6 +73,7 @@ def all_reduce_bytes(buffer_bytes: int, ranks: int) -> int:
     >>> all_reduce_bytes(1000, 4)
     1500
     """
+    ranks = whole(ranks, "ranks")
     return -(-2 * (ranks - 1) * buffer_bytes // ranks)
 
 
@@ -80,6 +83,7 @@ def all_gather_bytes(whole_bytes: int, ranks: int) -> int:
     >>> all_gather_bytes(1000, 4)
     750
     """
+    ranks = whole(ranks, "ranks")
     return -(-(ranks - 1) * whole_bytes // ranks)
 
 

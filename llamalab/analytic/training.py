@@ -20,7 +20,8 @@ from llamalab.analytic.ops import ALGORITHMS, Op, forward_ops
 from llamalab.analytic.parallel import Shard, shard
 from llamalab.analytic.params import weights
 from llamalab.arch import LlamaArch
-from llamalab.errors import InputError, UnknownNameError
+from llamalab.checks import whole
+from llamalab.errors import UnknownNameError
 from llamalab.units import storage_bytes
 
 RECOMPUTE = ("none", "selective", "full")
@@ -220,9 +221,8 @@ def _head_bytes(arch: LlamaArch, rows: int, dtype: str, ranks: int) -> int:
 
 
 def _check(seq: int, batch: int, dtype: str, attention: str) -> None:
-    for what, size in (("seq", seq), ("batch", batch)):
-        if size < 1:
-            raise InputError(f"{what} must be at least 1; got {size}")
+    whole(seq, "seq")
+    whole(batch, "batch")
     if dtype not in DTYPES_TRAINED:
         raise UnknownNameError("dtype of training", dtype, DTYPES_TRAINED)
     if attention not in ALGORITHMS:

@@ -115,7 +115,7 @@ def _to_onnx(source: Path, target: Path, weights: Weights, wishes: Wishes) -> st
     state = {name: weights.fetch(name, dtype=kind) for name in model_shapes(weights.arch)}
     model.load_state_dict(state, assign=True)
     difference = write_onnx(target, model)
-    return f"{target} is an ONNX graph; its logits differ from the model's by {difference:.2g} at most"
+    return f"{target} is an ONNX graph; its logits differ from the model's by {difference:.2g} of the largest at most"
 
 
 def _words(source: Path, wishes: Wishes) -> Vocabulary | None:

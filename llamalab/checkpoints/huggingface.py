@@ -26,12 +26,12 @@ from llamalab.checkpoints.checkpoint import (
     leftover_remarks,
     model_shapes,
 )
-from llamalab.checkpoints.json_file import read_object
 from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated, pairs_to_halves, rotated_heads
 from llamalab.checkpoints.pages import settled
 from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors, stored_as, write_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError
+from llamalab.input_files import MOST_BYTES, read_object
 
 KIND = "Hugging Face"
 SHARD_BYTES = 5 * 10**9  # as save_pretrained's
@@ -57,7 +57,7 @@ def survey(path: Path) -> Survey:
             if name in where:
                 raise FormatError(f"a tensor must be in one file of a checkpoint; {name} is in two")
             where[name] = file
-    config = read_object(path / "config.json")
+    config = read_object(path / "config.json", "config.json of the checkpoint")
     tensors = {name: file.stored[name] for name, file in where.items() if not name.endswith("rotary_emb.inv_freq")}
     kind = f"{KIND}, {len(files)} file{'s' if len(files) > 1 else ''} of weights"
     return Survey(kind, tuple(tensors.values()), lambda: _complete(path, config, where, tensors), _remarks(config))
@@ -129,7 +129,7 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def _indexed(path: Path, index: Path) -> list[Path]:
-    weight_map = read_object(index).get("weight_map")
+    weight_map = read_object(index, "index of the checkpoint", most=MOST_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise FormatError(f"{index.name} must have a weight_map from tensors to files; it has none")
     names = set(map(str, weight_map.values()))

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Stored, Survey, Weights, check_floats, model_shapes
-from llamalab.checkpoints.json_file import read_object
 from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated, rotated_heads
 from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError, MissingError
+from llamalab.input_files import read_object
 
 KIND = "LoRA adapter, adapter_config.json and adapter_model"
 CONFIG = "adapter_config.json"
@@ -53,7 +53,7 @@ def recognises(path: Path) -> bool:
 
 def survey(path: Path) -> Survey:
     """What an adapter holds; it completes to no model."""
-    read_object(path / CONFIG)
+    read_object(path / CONFIG, "adapter's config")
     stored, _ = _tensors(path)
 
     def complete() -> Weights:
@@ -71,7 +71,7 @@ def read_adapter(path: str | os.PathLike[str], arch: LlamaArch) -> Adapter:
     if not folder.is_dir():
         raise MissingError(f"the LoRA adapter must be a folder; there is none at {folder}; check the path")
     try:
-        scale = _scale(read_object(folder / CONFIG))
+        scale = _scale(read_object(folder / CONFIG, "adapter's config"))
         stored, tensor = _tensors(folder)
         check_floats(stored)
         return _sorted_out(stored, tensor, arch, scale)

@@ -24,10 +24,10 @@ from llamalab.checkpoints.checkpoint import (
     leftover_remarks,
     model_shapes,
 )
-from llamalab.checkpoints.json_file import read_object
 from llamalab.checkpoints.pages import drop_pages, settled
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError
+from llamalab.input_files import read_object
 
 KIND = "Meta, params.json and consolidated.NN.pth"
 MAX_SHARDS = 64
@@ -52,7 +52,7 @@ def survey(path: Path) -> Survey:
             raise FormatError(f"{file.name} must be a zip archive of torch.save; it is not")
     shards = [read_torch_file(file) for file in files]
     stored = tuple(entry for shard in shards for entry in stored_in(shard) if entry.name != IGNORED)
-    read_object(path / "params.json")
+    read_object(path / "params.json", "params.json of the checkpoint")
     return Survey(f"{KIND}, {_shards(len(files))}", stored, lambda: _complete(path, shards, stored), _remarks(stored))
 
 
@@ -146,7 +146,8 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored,
     check_floats(stored)
     merged = _merged_shapes(shards)
     arch = read_arch(str(path / "params.json"))
-    if read_object(path / "params.json").get("vocab_size", -1) == -1 and "tok_embeddings.weight" in merged:
+    params = read_object(path / "params.json", "params.json of the checkpoint")
+    if params.get("vocab_size", -1) == -1 and "tok_embeddings.weight" in merged:
         # The tokenizer's vocabulary, which Meta's code asks for: the embedding has as many rows.
         arch = arch.replace(vocab_size=merged["tok_embeddings.weight"][0])
     extra = set(merged) - set(model_shapes(arch)) - {IGNORED}

@@ -5,6 +5,7 @@ KV cache. Weights above 2 GB lie in a second file beside it, as protobuf allows 
 """
 
 import logging
+import math
 import os
 import tempfile
 import warnings
@@ -19,13 +20,14 @@ from llamalab.errors import FormatError, InputError, MissingError
 from llamalab.files import check_target
 from llamalab.model import Transformer
 
-# Above what rounding does to logits of a few units in fp32; a wrong graph is off by their own size.
+# Of the largest logit. Above what rounding in fp32 does to sums over a model's depth and width; a wrong graph
+# is off by the logits' own size.
 TOLERANCE = 1e-3
 _SHAPES = ((1, 1), (2, 7))  # checked: one token, and a ragged batch of more than was exported
 
 
 def write_onnx(path: str | os.PathLike[str], model: Transformer) -> float:
-    """Write a graph that gives the model's logits; how far its logits are from them at most.
+    """Write a graph that gives the model's logits; how far its logits are from them at most, over the largest of them.
 
     Raises InputError where a file is in the way, MissingError where onnxscript or onnxruntime is absent, and
     FormatError where logits differ; then there is no new file.
@@ -42,7 +44,10 @@ def write_onnx(path: str | os.PathLike[str], model: Transformer) -> float:
             _exported(model).save(aside)
         difference = largest_difference(aside, model)
         if not difference <= TOLERANCE:
-            raise FormatError(f"the logits of the ONNX graph must be the model's; they differ by {difference:.3g}")
+            raise FormatError(
+                f"the logits of the ONNX graph must be the model's to {TOLERANCE:g} of the largest; "
+                f"they differ by {difference:.3g} of it"
+            )
         # The graph last: until it is there, nobody reads the weights beside it.
         for made in sorted(Path(folder).iterdir(), key=lambda file: file.name == target.name):
             os.replace(made, target.parent / made.name)
@@ -51,17 +56,26 @@ def write_onnx(path: str | os.PathLike[str], model: Transformer) -> float:
 
 @torch.no_grad()
 def largest_difference(path: Path, model: Transformer) -> float:
-    """The largest difference between the logits of a graph in onnxruntime and those of a model.
+    """The largest difference between the logits of a graph in onnxruntime and those of a model, over the largest logit.
+
+    NaN where either has a logit that is no number; 0 where all of both are 0.
 
     Raises MissingError where onnxruntime is absent.
     """
     session, draw = _session(path), torch.Generator().manual_seed(0)
-    worst = 0.0
+    worst, largest = 0.0, 0.0
     for shape in _SHAPES:
         tokens_BT = torch.randint(model.arch.vocab_size, shape, generator=draw)
         theirs = torch.from_numpy(session.run(None, {"tokens": tokens_BT.numpy()})[0])
-        worst = max(worst, float((theirs - model(tokens_BT)).abs().max()))
-    return worst
+        ours = model(tokens_BT)
+        # As double, and NaN first: max(0.0, nan) is 0.0.
+        worst = max(float((theirs.double() - ours.double()).abs().max()), worst)
+        largest = max(float(ours.abs().max()), largest)
+        if not math.isfinite(worst) or not math.isfinite(largest):
+            return math.nan
+    if not worst:
+        return 0.0
+    return worst / largest if largest else math.inf
 
 
 def _exported(model: Transformer) -> Any:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from llamalab.errors import InputError, LlamaLabError, MissingError, UnknownNameError
+from llamalab.plain_text import sentence
 
 # Static, so that the overview and an unknown verb cost no import of all their modules.
 VERBS = {
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except LlamaLabError as error:
-        print(f"llamalab: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"llamalab: {sentence(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("llamalab: interrupted", file=sys.stderr)

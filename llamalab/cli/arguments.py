@@ -5,6 +5,7 @@ usage dump and its abbreviations are off.
 """
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Iterable
 from typing import NoReturn, TypeVar
@@ -12,14 +13,13 @@ from typing import NoReturn, TypeVar
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.presets import resolve_model
-from llamalab.units import DTYPES, parse_count, parse_memory
+from llamalab.units import DTYPES, PLAIN_DTYPES, parse_count, parse_memory
 
 # argparse asks gettext for translations that Python does not ship, which takes 2 ms of the 20 that
 # a calculator may cost. Names of its own are never translated.
 setattr(argparse, "_", str)  # noqa: B010
 
 FORMATS = ("table", "json", "csv", "md")
-PLAIN_DTYPES = tuple(name for name, dtype in DTYPES.items() if not dtype.group)
 T = TypeVar("T")
 
 
@@ -147,6 +147,25 @@ def add_part_dtypes(parser: argparse.ArgumentParser) -> None:
 def add_format(parser: argparse.ArgumentParser) -> None:
     """--format."""
     add_choice(parser, "--format", FORMATS, "table", "how the answer is printed")
+
+
+def split_paths(text: str) -> list[str]:
+    """Names with commas between them, where the path of a JSON file that exists may have commas itself.
+
+    >>> split_paths("7b, 13b,config.json")
+    ['7b', '13b', 'config.json']
+    """
+    parts, names = text.split(","), []
+    while parts:
+        ends = [end for end in range(len(parts), 1, -1) if _is_json_file(",".join(parts[:end]))]
+        end = ends[0] if ends else 1
+        names.append(",".join(parts[:end]).strip())
+        parts = parts[end:]
+    return [name for name in names if name]
+
+
+def _is_json_file(path: str) -> bool:
+    return path.strip().lower().endswith(".json") and "\0" not in path and os.path.lexists(path.strip())
 
 
 def chosen_model(args: argparse.Namespace) -> tuple[str, LlamaArch]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamalab.cli.arguments import add_choice, add_count, count, one_of
+from llamalab.cli.arguments import add_choice, add_count, count, one_of, split_paths
 from llamalab.cli.bench_output import FORMS, Rows
 from llamalab.cli.report import DEVICES, DTYPES, Progress, model_name
 from llamalab.cli.runs import parse_counts
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":
-    models = [(model_name(name), resolve_model(name)[1]) for name in map(str.strip, args.model.split(","))]
+    models = [(model_name(name), resolve_model(name)[1]) for name in split_paths(args.model) or [args.model]]
     cases = _cases(args)
     from llamalab.measure.bench.run import measure_bench
 

@@ -10,14 +10,13 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from llamalab.cli.arguments import add_count
-from llamalab.cli.output import note
+from llamalab.cli.output import note, tolerate_terminal
 from llamalab.cli.text_options import (
     add_sampling,
     add_text_model,
     open_model,
     open_tokenizer,
     sampler_of,
-    tolerate_terminal,
     write_text,
 )
 from llamalab.errors import InputError, UnknownNameError

@@ -3,6 +3,7 @@
 import argparse
 
 from llamalab.cli.arguments import add_count, one_of
+from llamalab.plain_text import printable
 
 SUMMARY = "write a checkpoint in another format"
 EXAMPLES = (
@@ -42,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
     from llamalab.checkpoints.convert import Wishes, convert
 
     wishes = Wishes(args.dtype, args.shards, args.lora, args.vocab_size, args.tokenizer)
-    print(convert(args.source, args.target, args.to, wishes))
+    print(printable(convert(args.source, args.target, args.to, wishes)))
     return 0

@@ -3,17 +3,22 @@
 `cpu` is this machine's CPU and `this` what was calibrated last: both rest on llamalab calibrate.
 
 The file has the keys of a row: name, peak_flops_per_s (by dtype), bandwidth_bytes_per_s, memory_bytes,
-and where they are known title, l2_bytes, interconnect_bytes_per_s, source.
+and where they are known title, l2_bytes, interconnect_bytes_per_s, source. What `llamalab hardware
+--format json` prints, of one device or of many, is such a file too.
 """
 
-import json
+import os
+from typing import Any
 
 from llamalab.analytic.constants import measured_spec
-from llamalab.errors import FormatError, InputError, MissingError
+from llamalab.checks import MOST_MEMORY_BYTES
+from llamalab.cli.arguments import split_paths
+from llamalab.errors import FormatError, InputError
 from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
+from llamalab.input_files import read_object
 
 THIS = "this"
-OWN_KEYS = {"name", "peak_flops_per_s", "bandwidth_bytes_per_s", "memory_bytes"}
+OWN_KEYS = ("bandwidth_bytes_per_s", "memory_bytes", "name", "peak_flops_per_s")
 
 
 def chosen_devices(text: str, dtype: str = "bf16") -> list[HardwareSpec]:
@@ -23,43 +28,78 @@ def chosen_devices(text: str, dtype: str = "bf16") -> list[HardwareSpec]:
     """
     if text.strip().lower() == "all":
         return list(HARDWARE.values())
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = split_paths(text)
     if not names:
         raise InputError(f"--hardware must name a device; got {text!r}; see llamalab hardware")
-    return [_device(name, dtype) for name in names]
+    return [spec for name in names for spec in _devices(name, dtype)]
 
 
-def _device(name: str, dtype: str) -> HardwareSpec:
+def _devices(name: str, dtype: str) -> list[HardwareSpec]:
     if name.lower() in (CPU, THIS):
-        return measured_spec(dtype, device=CPU if name.lower() == CPU else None)
-    return read_device(name) if name.endswith(".json") else find_hardware(name)
+        return [measured_spec(dtype, device=CPU if name.lower() == CPU else None)]
+    return read_devices(name) if name.lower().endswith(".json") else [find_hardware(name)]
 
 
-def read_device(path: str) -> HardwareSpec:
-    """A device from its JSON file. Raises MissingError where there is none, FormatError where it is none."""
+def read_devices(path: str | os.PathLike[str]) -> list[HardwareSpec]:
+    """The device of a JSON file, or all devices of what `llamalab hardware --format json` printed.
+
+    Raises MissingError where there is no file, FormatError where it holds no device.
+    """
+    source, data = os.fspath(path), read_object(path, "hardware file")
+    if "devices" not in data:
+        return [_device(data, source, source)]
+    rows = data["devices"]
+    if not isinstance(rows, list) or not rows:
+        raise FormatError(f"devices of {source} must be a list with a device in it; got {type(rows).__name__}")
+    return [_device(_row(row, f"{source}[{place}]"), f"{source}[{place}]", source) for place, row in enumerate(rows)]
+
+
+def _row(printed: Any, where: str) -> dict[str, Any]:
+    """The keys of a row from a printed device, whose peaks are a list that says what they accumulate in."""
+    if not isinstance(printed, dict):
+        raise FormatError(f"{where} must be an object; got {type(printed).__name__}")
+    peaks = printed.get("peaks")
+    if not isinstance(peaks, list):
+        return printed
     try:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
-    except FileNotFoundError:
-        raise MissingError(f"a hardware file must exist; there is none at {path!r}") from None
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path} must be a readable JSON file; got {error}") from None
-    if not isinstance(data, dict) or not data.keys() >= OWN_KEYS:
-        raise FormatError(f"{path} must be a JSON object with the keys {', '.join(sorted(OWN_KEYS))}")
-    if unknown := data.keys() - (set(HardwareSpec._fields) - {"measured"}):
-        raise FormatError(f"{path} must have the keys of a hardware row only; got {', '.join(sorted(unknown))}")
+        by_dtype = {one["dtype"]: one["flops_per_s"] for one in peaks}
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"peaks of {where} must have a dtype and flops_per_s each; {error} is wrong") from None
+    return {key: value for key, value in printed.items() if key != "peaks"} | {"peak_flops_per_s": by_dtype}
+
+
+def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:
+    from llamalab.records.codec import build  # here: it imports dataclasses, which a name of the table does not need
+
+    if not data.keys() >= set(OWN_KEYS):
+        raise FormatError(f"{where} must be a JSON object with the keys {', '.join(OWN_KEYS)}")
+    if unknown := data.keys() - set(HardwareSpec._fields):
+        raise FormatError(f"{where} must have the keys of a hardware row only; got {', '.join(sorted(unknown))}")
     peaks = data["peak_flops_per_s"]
-    if not isinstance(peaks, dict) or not peaks or not peaks.keys() <= set(PEAK_DTYPES):
-        raise FormatError(f"peak_flops_per_s of {path} must map some of {', '.join(PEAK_DTYPES)} to FLOP/s")
-    link = data.get("interconnect_bytes_per_s")
-    for key, value in (*peaks.items(), *((k, data[k]) for k in ("bandwidth_bytes_per_s", "memory_bytes"))):
-        _positive(path, key, value)
-    if link is not None:
-        _positive(path, "interconnect_bytes_per_s", link)
-    empty = dict.fromkeys(("l2_bytes", "interconnect", "interconnect_bytes_per_s", "tdp_w", "clocking"))
-    return HardwareSpec(**({"title": data["name"], "source": path} | empty | data))
+    if not isinstance(peaks, dict) or not any(peaks.values()) or not peaks.keys() <= set(PEAK_DTYPES):
+        raise FormatError(f"peak_flops_per_s of {where} must map some of {', '.join(PEAK_DTYPES)} to FLOP/s")
+    memory = data["memory_bytes"]
+    given = {
+        "name": data["name"], "title": data["name"], "source": source, **dict.fromkeys(_UNKNOWN), **data,
+        "peak_flops_per_s": dict.fromkeys(PEAK_DTYPES) | peaks,
+        "memory_bytes": int(memory) if isinstance(memory, float) and memory.is_integer() else memory,
+    }  # fmt: skip
+    # What was measured elsewhere is a data sheet here: no calibration of this machine belongs to it.
+    spec: HardwareSpec = build(HardwareSpec, given, where)._replace(measured=False)
+    _check(spec, where)
+    return spec
 
 
-def _positive(path: str, key: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise FormatError(f"{key} of {path} must be a positive number; got {value!r}")
+_UNKNOWN = ("l2_bytes", "interconnect", "interconnect_bytes_per_s", "tdp_w", "clocking")
+
+
+def _check(spec: HardwareSpec, where: str) -> None:
+    """What types cannot say: nothing is less than one a second, or one byte."""
+    if not spec.name.strip():
+        raise FormatError(f"name of {where} must not be empty")
+    numbers = spec._asdict() | spec.peak_flops_per_s | (spec.clocking._asdict() if spec.clocking else {})
+    for name, value in numbers.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and value < 1:
+            raise FormatError(f"{name} of {where} must be a positive number of at least 1; got {value!r}")
+    if spec.memory_bytes > MOST_MEMORY_BYTES:
+        raise FormatError(f"memory_bytes of {where} must be at most {MOST_MEMORY_BYTES:,}; got {spec.memory_bytes:,}")

@@ -17,6 +17,7 @@ from llamalab import __version__
 from llamalab.cli.arguments import add_format
 from llamalab.cli.output import Answer, Column, Table, note, show
 from llamalab.hardware import of_device
+from llamalab.plain_text import in_one_line
 from llamalab.units import format_bytes
 
 SUMMARY = "what is installed, what is missing and the command that mends it"
@@ -35,6 +36,7 @@ NEEDED = {
     "safetensors": "0.5",
     "gguf": "0.17",
 }
+IMPORTED_AS = {"nvidia-ml-py": "pynvml"}  # where the module has another name than its distribution
 OLDEST_PYTHON = (3, 11)
 _PIP = "python -m pip install"
 _TORCH_FOR_CPU = f"{_PIP} torch --index-url https://download.pytorch.org/whl/cpu"
@@ -81,14 +83,28 @@ def _packages() -> Iterator[Check]:
             yield Check(name, "missing", "not installed", _mend(name, oldest))
         elif _release(found) < _release(oldest):
             yield Check(name, "missing", f"{found}, older than {oldest}", _mend(name, oldest))
+        elif fault := _import_fault(name):
+            yield Check(name, "missing", f"{found}, which cannot be imported: {fault}", _mend(name, oldest, again=True))
         else:
             yield Check(name, "ok", found)
 
 
-def _mend(name: str, oldest: str) -> str:
+def _import_fault(name: str) -> str | None:
+    """What importing a package raises; None where it is sound. Half an install has its version all the same."""
+    from importlib import import_module
+
+    try:
+        import_module(IMPORTED_AS.get(name, name))
+    except Exception as error:  # a package can raise whatever it likes while it is imported
+        return in_one_line(f"{type(error).__name__}: {error}")[:200]
+    return None
+
+
+def _mend(name: str, oldest: str, *, again: bool = False) -> str:
     if name == "torch" and not _nvidia_driver():
-        return _TORCH_FOR_CPU  # the default build brings gigabytes of CUDA libraries
-    return f'{_PIP} --upgrade "{name}>={oldest}"'
+        # The default build brings gigabytes of CUDA libraries.
+        return _TORCH_FOR_CPU.replace(" torch", " --force-reinstall torch") if again else _TORCH_FOR_CPU
+    return f'{_PIP} {"--force-reinstall" if again else "--upgrade"} "{name}>={oldest}"'
 
 
 def _tensorboard() -> Check | None:
@@ -103,10 +119,8 @@ def _torch_devices() -> Iterable[Check]:
     """What torch can compute on. Nothing where torch is absent, which has its own line."""
     try:
         import torch
-    except ModuleNotFoundError:
+    except Exception:  # the packages have the line that says why
         return []
-    except (ImportError, OSError) as error:
-        return [Check("torch import", "missing", " ".join(str(error).split())[:200], _TORCH_FOR_CPU)]
     if torch.cuda.is_available():
         return [_cuda(torch, index) for index in range(torch.cuda.device_count())]
     if _nvidia_driver():

@@ -6,21 +6,20 @@ Of several prompts the first that is not over streams; the others run beside it 
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamalab.cli.arguments import add_count
-from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.output import Answer, Column, Table, note, show, tolerate_terminal
 from llamalab.cli.text_options import (
     add_sampling,
     add_text_model,
     open_model,
     open_tokenizer,
     sampler_of,
-    tolerate_terminal,
     write_text,
 )
-from llamalab.errors import InputError, MissingError
+from llamalab.errors import InputError
+from llamalab.input_files import read_bounded_text
 
 if TYPE_CHECKING:
     from llamalab.cli.speed import Stopwatch
@@ -96,12 +95,7 @@ def run(args: argparse.Namespace) -> int:
 def _prompts(args: argparse.Namespace) -> list[str]:
     prompts: list[str] = args.prompt or []
     if args.prompts_file is not None:
-        try:
-            text = Path(args.prompts_file).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{args.prompts_file} must be UTF-8; it is not, at byte {error.start}") from None
-        except OSError as error:
-            raise MissingError(f"--prompts-file must be a readable file; {args.prompts_file}: {error}") from None
+        text = read_bounded_text(args.prompts_file, "file of --prompts-file")
         prompts = prompts + [line for line in text.splitlines() if line.strip()]
         if not prompts:
             raise InputError(f"--prompts-file must have a line that is not empty; {args.prompts_file} has none")

@@ -134,7 +134,7 @@ def _by_dtype(stored: "tuple[Stored, ...]") -> list[dict[str, Any]]:
 def _tables(data: dict[str, Any]) -> tuple[Table, ...]:
     size = Column("nbytes", "bytes", thousands)
     tensors = (
-        Column("name", "tensor", _printable),
+        Column("name", "tensor"),
         Column("shape", "shape", lambda shape: " × ".join(map(str, shape))),
         Column("dtype", "stored as"),
         Column("count", "count"),
@@ -156,8 +156,3 @@ def _by_layer(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row["count"] += 1
         row["nbytes"] += tensor["nbytes"]
     return list(rows.values())
-
-
-def _printable(name: str) -> str:
-    """A name that a file makes up must not steer the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in name)

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from llamalab.plain_text import csv_text, in_one_line, markdown_cell, printable, sentence
+
 SCHEMA_VERSION = 1
 UNKNOWN = "–"
 
@@ -42,19 +44,19 @@ class Answer(NamedTuple):
 
 def show(answer: Answer, form: str) -> None:
     """Print an answer to stdout as table, json, csv or md."""
-    _keep_printable()
+    tolerate_terminal()
     print(render(answer, form))
 
 
 def render(answer: Answer, form: str) -> str:
     """An answer as table, json, csv or md, without the last line's end."""
     writers = {"table": _text, "json": _json, "csv": _csv, "md": _markdown}
-    return writers[form](answer)
+    return printable(writers[form](answer))
 
 
-def note(sentence: str) -> None:
+def note(remark: str) -> None:
     """A remark beside the answer, to stderr so that data stay data."""
-    print(f"note: {sentence}", file=sys.stderr)
+    print(f"note: {sentence(remark)}", file=sys.stderr)
 
 
 def thousands(value: int) -> str:
@@ -78,7 +80,7 @@ def percent(share: float) -> str:
 def _text(answer: Answer) -> str:
     blocks = ["\n".join(answer.lead)] if answer.lead else []
     for table in answer.tables:
-        rows = _shown(table)
+        rows = [list(map(in_one_line, cells)) for cells in _shown(table)]
         widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
         right = _right(table)
         lines = ["  ".join(map(_align, cells, widths, right)).rstrip() for cells in rows]
@@ -89,7 +91,7 @@ def _text(answer: Answer) -> str:
 def _markdown(answer: Answer) -> str:
     blocks = [line.strip() for line in answer.lead if line.strip()]
     for table in answer.tables:
-        title, *rows = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in _shown(table)]
+        title, *rows = [f"| {' | '.join(markdown_cell(cell) for cell in row)} |" for row in _shown(table)]
         rule = f"| {' | '.join('---:' if right else '---' for right in _right(table))} |"
         blocks += [table.caption] if table.caption else []
         blocks.append("\n".join([title, rule, *rows]))
@@ -99,18 +101,17 @@ def _markdown(answer: Answer) -> str:
 def _json(answer: Answer) -> str:
     import json
 
-    return json.dumps({"schema_version": SCHEMA_VERSION, **answer.data}, indent=2, ensure_ascii=False, allow_nan=False)
+    data = {"schema_version": SCHEMA_VERSION, **answer.data}
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False).translate(_CONTROLS)
+
+
+# JSON escapes the control characters below a space itself.
+_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 def _csv(answer: Answer) -> str:
-    import csv
-    import io
-
-    text, rows = io.StringIO(), answer.tables[0].rows
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().rstrip("\n")
+    rows = answer.tables[0].rows
+    return csv_text(list(rows[0]), rows).rstrip("\n")
 
 
 def _shown(table: Table) -> list[list[str]]:
@@ -132,7 +133,7 @@ def _align(cell: str, width: int, right: bool) -> str:
     return cell.rjust(width) if right else cell.ljust(width)
 
 
-def _keep_printable() -> None:
+def tolerate_terminal() -> None:
     """A terminal that cannot show × gets a question mark, not a traceback."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")

@@ -3,13 +3,14 @@
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from llamalab.analytic.forecast import Forecast, check_link, forecast, memory_needed, run_times
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
 from llamalab.cli.arguments import add_format
-from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.cli.output import Answer, Column, Table, show, tolerate_terminal
 from llamalab.cli.runs import (
     Case,
     add_basis,
@@ -22,6 +23,7 @@ from llamalab.cli.runs import (
     constants_of,
 )
 from llamalab.errors import InputError, UnavailableError
+from llamalab.plain_text import csv_text
 from llamalab.units import format_bytes, format_seconds, format_si
 
 SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
@@ -50,9 +52,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one prediction with its op table, or a row for every combination."""
-    spans = (args.prompt, args.generate, args.batch, args.tensor_parallel, args.model.split(","))
-    if all(len(span) == 1 for span in spans) and "," not in args.hardware and args.hardware.lower() != "all":
-        case = next(cases(args))
+    case, *others = islice(cases(args), 2)
+    if not others:
         result = forecast(case.arch, case.work, case.spec, constants_of(args, case.spec))
         show(_answer(case, result), args.format)
         return 0
@@ -114,12 +115,10 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
 
 
 def _stream(rows: Iterable[dict[str, Any]]) -> None:
-    import csv
-
-    writer = csv.DictWriter(sys.stdout, SWEEP_KEYS, lineterminator="\n")
-    writer.writeheader()
+    tolerate_terminal()
+    sys.stdout.write(csv_text(SWEEP_KEYS, ()))
     for row in rows:
-        writer.writerow(row)
+        sys.stdout.write(csv_text(SWEEP_KEYS, [row], header=False))
 
 
 _SWEEP_COLUMNS = (

@@ -9,7 +9,7 @@ from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import FORMATS, add_choice, add_count, one_of
 from llamalab.cli.output import Answer, Column, Table, note, percent, render, show
 from llamalab.cli.report import DEVICES, DTYPES, Progress, model_name
-from llamalab.errors import InputError, MissingError, UnknownNameError
+from llamalab.errors import UnknownNameError
 from llamalab.files import check_target, write_text
 from llamalab.presets import resolve_model
 from llamalab.units import format_bytes, format_seconds, format_si
@@ -106,14 +106,9 @@ def _measure(
 
 
 def _record(path: Path) -> "Record":
-    from llamalab.records.record import from_json
+    from llamalab.records.record import from_json, shown_text
 
-    try:
-        return from_json(path.read_text(encoding="utf-8"), source=str(path))
-    except FileNotFoundError:
-        raise MissingError(f"--roofs must name a record of llamalab report; there is no file at {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--roofs must name a record of llamalab report; {error}") from None
+    return from_json(shown_text(path, "record of --roofs"), source=str(path))
 
 
 def answer(profiles: "list[Profile]") -> Answer:

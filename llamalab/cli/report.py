@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from llamalab.analytic.params import weight_bytes
 from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
-from llamalab.errors import InputError, MissingError
+from llamalab.errors import InputError
 from llamalab.files import check_target, write_text
+from llamalab.plain_text import printable
 from llamalab.presets import resolve_model
 from llamalab.units import format_bytes
 
@@ -44,8 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
-        "--from", dest="record", metavar="FILE.json",
-        help="render a record, or what llamalab profile --format json wrote, instead of measuring",
+        "--from", dest="record", metavar="FILE",
+        help="render a record, what llamalab profile --format json wrote, or a page's own, instead of measuring",
     )  # fmt: skip
 
 
@@ -53,9 +54,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure or read, render, write; print the verdict, and beside it what to know and where the page is."""
     if args.record is None:
         return _show(args, _measure(args))
-    text = _text(Path(args.record))
     from llamalab.records.profile import are_profiles
+    from llamalab.records.record import shown_text
 
+    text = shown_text(args.record, "record of --from")
     return _show_profiles(args, text) if are_profiles(text) else _show(args, _read(args, text))
 
 
@@ -65,7 +67,7 @@ def _show(args: argparse.Namespace, record: "Record") -> int:
 
     page = Path(args.out or _default(record.model, record.environment.device))
     size = write_report(record, page)
-    print(verdict(Comparison(record)).text, flush=True)
+    print(printable(verdict(Comparison(record)).text), flush=True)
     for remark in (*record.notes, *_uncalibrated(record), f"the page is {page} ({format_bytes(size)})"):
         note(remark)
     return 0
@@ -85,7 +87,8 @@ def _show_profiles(args: argparse.Namespace, text: str) -> int:
     _write(texts, page, html)
     for profile in profiles:
         for phase in profile.phases:
-            print(f"{profile.model}, {profile.kind}, {phase.phase}: {largest_parts(phase)}", flush=True)
+            told = f"{profile.model}, {profile.kind}, {phase.phase}: {largest_parts(phase)}"
+            print(printable(told), flush=True)
         for remark in profile.notes:
             note(remark)
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
@@ -151,15 +154,6 @@ def _measure(args: argparse.Namespace) -> "Record":
     return replace(record, constants=constants)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise MissingError(f"--from must name a record; there is no file at {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--from must name a readable record; {error}") from None
-
-
 def _read(args: argparse.Namespace, text: str) -> "Record":
     from llamalab.records.record import from_json
 
@@ -197,9 +191,9 @@ def model_name(model: str) -> str:
     ('7b', 'Llama-2-7b')
     """
     path = Path(model)
-    if path.suffix != ".json":
+    if path.suffix.lower() != ".json":
         return model
-    return path.resolve().parent.name if path.stem in ("config", "params") else path.stem
+    return path.resolve().parent.name if path.stem.lower() in ("config", "params") else path.stem
 
 
 def _resolved(device: str) -> str:

@@ -13,7 +13,7 @@ from llamalab.analytic.constants import TIERS, Constants, choose
 from llamalab.analytic.forecast import Workload
 from llamalab.analytic.ops import ALGORITHMS, LOGITS
 from llamalab.arch import LlamaArch
-from llamalab.cli.arguments import add_choice, add_count, one_of
+from llamalab.cli.arguments import add_choice, add_count, one_of, split_paths
 from llamalab.cli.devices import chosen_devices
 from llamalab.errors import InputError
 from llamalab.hardware import HardwareSpec
@@ -139,7 +139,7 @@ def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, r
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Every combination of the options, devices innermost: passes that differ in nothing else are shared."""
-    models = [resolve_model(name.strip()) for name in args.model.split(",")]
+    models = [resolve_model(name) for name in split_paths(args.model) or [args.model]]
     devices = chosen_devices(args.hardware, args.dtype)
     if args.basis is None and all(spec.measured for spec in devices):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llamalab.cli.arguments import PLAIN_DTYPES, add_count, one_of
 from llamalab.errors import InputError
+from llamalab.plain_text import printable
 
 if TYPE_CHECKING:
     from llamalab.model import Transformer
@@ -104,15 +105,5 @@ def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer
 
 def write_text(text: str) -> None:
     """To stdout at once. Control characters that a model makes up must not steer the terminal; white space may."""
-    sys.stdout.write("".join(filter(_printable, text)))
+    sys.stdout.write(printable(text))
     sys.stdout.flush()
-
-
-def tolerate_terminal() -> None:
-    """A terminal that is not UTF-8 gets question marks, not a traceback."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-
-
-def _printable(character: str) -> bool:
-    return character in "\t\n\r" or not (character < " " or "\x7f" <= character <= "\x9f")

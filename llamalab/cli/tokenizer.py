@@ -4,9 +4,9 @@ import argparse
 import sys
 
 from llamalab.cli.arguments import add_count, one_of
-from llamalab.cli.output import note
-from llamalab.cli.text_options import tolerate_terminal
+from llamalab.cli.output import note, tolerate_terminal
 from llamalab.errors import InputError
+from llamalab.plain_text import printable
 
 SUMMARY = "train a tokenizer, or encode and decode with one"
 EXAMPLES = (
@@ -73,5 +73,5 @@ def _decode(args: argparse.Namespace) -> int:
     except ValueError:
         raise InputError(f"ids to decode must be whole numbers; got {' '.join(words)[:40]!r}") from None
     tolerate_terminal()
-    print(decode(tokenizer, ids))
+    print(printable(decode(tokenizer, ids)))
     return 0

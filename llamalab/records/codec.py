@@ -1,10 +1,10 @@
-"""From JSON to dataclasses, by their annotations, refusing what they do not allow.
+"""How does JSON become a dataclass or a named tuple again? By its annotations, refusing what they do not allow.
 
 Unknown and missing fields, wrong types and numbers that are none are a FormatError that names the place.
 """
 
 import dataclasses
-import json
+import functools
 import math
 import types
 import typing
@@ -15,20 +15,12 @@ from llamalab.errors import FormatError
 _LARGEST = 1e30  # no rate, time or power is larger; keeps sums and products of them finite
 
 
-def parse(text: str, source: str) -> Any:
-    """JSON as Python data. Raises FormatError where it is none, NaN and infinity included."""
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{source} must be JSON; {error}") from None
-
-
 def build(kind: Any, data: Any, where: str) -> Any:
-    """Fill a dataclass, list, dict or scalar from JSON data, checking names and types."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    """Fill a dataclass, named tuple, list, dict or scalar from JSON data, checking names and types."""
+    if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")):
         if not isinstance(data, dict):
             raise FormatError(f"{where} must be an object; got {type(data).__name__}")
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         odd = sorted(data.keys() - hints.keys()) or sorted(_required(kind) - data.keys())
         if odd:
             raise FormatError(f"{where} must have the fields of {kind.__name__}; odd or missing: {', '.join(odd)}")
@@ -36,6 +28,8 @@ def build(kind: Any, data: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return None if data is None else build(next(a for a in arguments if a is not type(None)), data, where)
+    if origin is tuple and isinstance(data, list):  # of any length and one kind
+        return tuple(build(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(data))
     if origin is list and isinstance(data, list):
         return [build(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(data)]
     if origin is dict and isinstance(data, dict):
@@ -49,10 +43,14 @@ def build(kind: Any, data: Any, where: str) -> Any:
     raise FormatError(f"{where} must be {getattr(kind, '__name__', kind)}; got {data!r}")
 
 
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+@functools.cache
 def _required(kind: Any) -> set[str]:
+    if hasattr(kind, "_fields"):
+        return set(kind._fields) - set(kind._field_defaults)
     missing = dataclasses.MISSING
     return {one.name for one in dataclasses.fields(kind) if one.default is missing and one.default_factory is missing}
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON number")

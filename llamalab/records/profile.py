@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llamalab.errors import FormatError
-from llamalab.records.codec import build, parse
+from llamalab.input_files import parse_json
+from llamalab.records.codec import build
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.record import Environment, Record, Roof
 
@@ -62,15 +63,15 @@ def are_profiles(text: str) -> bool:
     (True, False, False)
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        data = parse_json(text, "it")
+    except FormatError:
         return False
     return isinstance(data, dict) and KEY in data
 
 
 def from_json(text: str, *, source: str = "the profile") -> list[Profile]:
     """Read profiles back. Raises FormatError where there is none, or one of another schema."""
-    data = parse(text, source)
+    data = parse_json(text, source)
     found = data.get(KEY) if isinstance(data, dict) else None
     if not isinstance(found, list) or not found:
         raise FormatError(f"{source} must hold profiles that llamalab profile --format json wrote; it has none")

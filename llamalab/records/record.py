@@ -7,17 +7,20 @@ What could not be measured is null with a reason, never 0.
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import Any, Literal
 
 from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError
-from llamalab.records.codec import build, parse
+from llamalab.input_files import parse_json, read_bounded_text
+from llamalab.records.codec import build
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.phase_profile import Telemetry as Telemetry
 
 SCHEMA_VERSION = 1
+EMBEDDED = '<script type="application/json" id="record">'  # before the JSON in a page (report/templates/page.html)
 Basis = Literal["measured", "extrapolated"]
 
 
@@ -229,9 +232,24 @@ def to_json(record: Record) -> str:
     return json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n"
 
 
+def shown_text(path: str | os.PathLike[str], what: str) -> str:
+    """The JSON of a record or of profiles, from their own file or from the page that embeds it.
+
+    Errors as for read_bounded_text, and FormatError for a page without either; `what` names the file in them.
+    """
+    text = read_bounded_text(path, what)
+    if not text.lstrip().startswith("<"):
+        return text
+    _, _, after = text.partition(EMBEDDED)
+    data, end, _ = after.partition("</script>")
+    if not end:
+        raise FormatError(f"the {what} must be JSON, or a page that embeds it; {os.fspath(path)} embeds none")
+    return data
+
+
 def from_json(text: str, *, source: str = "the record") -> Record:
     """Read a record back. Raises FormatError where it is not one, or of another schema."""
-    data = parse(text, source)
+    data = parse_json(text, source)
     if not isinstance(data, dict) or "schema_version" not in data:
         raise FormatError(f"{source} must be a record that llamalab wrote; it has no schema_version")
     if data["schema_version"] != SCHEMA_VERSION:

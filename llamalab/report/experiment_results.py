@@ -4,11 +4,11 @@ An experiment (experiments/*.py, --out) writes one JSON file; those of the check
 each with the device and the day it was made on. A file that is no answer is a FormatError.
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llamalab.errors import FormatError
+from llamalab.errors import FormatError, LlamaLabError
+from llamalab.input_files import MOST_BYTES, read_object
 from llamalab.report.recorded_runs import FOLDER
 
 ORDER = (
@@ -42,7 +42,7 @@ def recorded_answers(folder: Path = FOLDER) -> list[Answer]:
 def read_answer(path: Path) -> Answer:
     """Read one file. Raises FormatError where it is not an experiment's answer."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_object(path, "answer of an experiment", most=MOST_BYTES)
         return Answer(**{key: str(data[key]) for key in Answer._fields[:-1]}, data=data)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (LlamaLabError, KeyError) as error:
         raise FormatError(f"{path.name} must be the answer of an experiment; {error!r}; run it again") from None

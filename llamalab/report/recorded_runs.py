@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import llamalab
+from llamalab.input_files import read_bounded_text
 from llamalab.records.record import Record, from_json
 
 FOLDER = Path(llamalab.__file__).resolve().parents[1] / "experiments" / "records"
@@ -21,5 +22,5 @@ def committed(folder: Path = FOLDER, *, device: str | None = None) -> list[Recor
 
 def records_of(machine: Path) -> list[Record]:
     """The records of one machine's folder, where calibrations and answers of experiments lie too."""
-    texts = [(path, path.read_text(encoding="utf-8")) for path in sorted(machine.glob("*.json"))]
+    texts = [(path, read_bounded_text(path, "record")) for path in sorted(machine.glob("*.json"))]
     return [from_json(text, source=path.name) for path, text in texts if _MARK in text]

@@ -3,8 +3,6 @@
 Keys carry their unit. What is not known is empty in CSV and a dash in HTML.
 """
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +12,7 @@ from llamalab.arch import attention_kind
 from llamalab.comparison.comparison import Comparison, Row, relative_error
 from llamalab.comparison.sentences import blocks, percent, short
 from llamalab.hardware import HardwareSpec, of_device
+from llamalab.plain_text import csv_text
 from llamalab.records.record import Roof
 from llamalab.report.charts.heatmap import BATCHES, kv_head_choices, sequence_lengths
 from llamalab.units import format_bytes, format_si
@@ -46,12 +45,7 @@ class Table(NamedTuple):
     @property
     def csv(self) -> str:
         """The table as CSV, raw."""
-        buffer = io.StringIO()
-        keys = [column.key for column in self.columns]
-        writer = csv.DictWriter(buffer, keys, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in self.rows)
-        return buffer.getvalue()
+        return csv_text([column.key for column in self.columns], self.rows)
 
 
 def tables(comparison: Comparison) -> dict[str, Table]:

@@ -4,14 +4,15 @@ Wall times depend on the machine and on its neighbours: they are shown, and noth
 on the machine of the last one stand beside each other.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 import llamalab
+from llamalab.errors import LlamaLabError
+from llamalab.input_files import MOST_BYTES, read_object
 from llamalab.report.charts.base import draw
 from llamalab.report.charts.trend import trend
 from llamalab.report.layout import Figure, Section
@@ -101,7 +102,7 @@ def trend_finding(runs: Sequence[StoredRun]) -> str:
 def _read(path: Path) -> StoredRun | None:
     """A run that was cut short while it was written, or is another's file, is no run."""
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data = read_object(path, "stored run", most=MOST_BYTES)
         commit, machine = data["commit_info"], data["machine_info"]
         name = f"{machine['cpu'].get('brand_raw', machine['machine'])}, torch {machine.get('torch', 'unknown')}"
         return StoredRun(
@@ -111,7 +112,7 @@ def _read(path: Path) -> StoredRun | None:
             machine=f"{name}, Python {machine['python_version']}",
             medians_s={short_name(one["fullname"]): float(one["stats"]["median"]) for one in data["benchmarks"]},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (LlamaLabError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

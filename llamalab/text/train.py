@@ -8,15 +8,16 @@ removed, ids 0 to 2 for unknown, BOS and EOS, no padding.
 import io
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import sentencepiece
 
-from llamalab.errors import InputError, MissingError
+from llamalab.errors import InputError
 from llamalab.files import check_target, replacing
+from llamalab.input_files import read_bounded_text
 from llamalab.text.tokenizer import check_text
 
 LEAST_VOCABULARY = 3 + 256 + 1  # the fixed ids, the bytes, and the space
+MOST_TEXT_BYTES = 2**30  # it is held in memory twice
 _LONGEST_LINE = 4096  # characters of a sentence; longer lines are cut, where sentencepiece would leave them out
 
 
@@ -34,7 +35,7 @@ def train_tokenizer(
             f"vocab_size must be at least {LEAST_VOCABULARY}, for 3 fixed ids, 256 bytes and a space; got {vocab_size}"
         )
     check_target(target)
-    lines = list(_sentences(_read(source)))
+    lines = list(_sentences(read_bounded_text(source, "text", most=MOST_TEXT_BYTES)))
     if not lines:
         raise InputError(f"the text must have at least one line that is not empty; {os.fspath(source)} has none")
     model = io.BytesIO()
@@ -61,17 +62,6 @@ def train_tokenizer(
         ) from None
     with replacing(target) as file:
         file.write(model.getvalue())
-
-
-def _read(source: str | os.PathLike[str]) -> str:
-    try:
-        return Path(source).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise MissingError(f"the text must exist; there is no file {os.fspath(source)}; check the path") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"the text must be UTF-8; {os.fspath(source)} is not, at byte {error.start}") from None
-    except OSError as error:
-        raise MissingError(f"the text must be readable; {os.fspath(source)}: {error}") from None
 
 
 def _sentences(text: str) -> Iterator[str]:

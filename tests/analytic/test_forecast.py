@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,10 +109,15 @@ def test_ranks_without_a_known_link_are_refused() -> None:
         forecast(ARCH, Workload(8, tensor_parallel=2), spec, choose(spec, "shipped", "fp16"))
 
 
-@pytest.mark.parametrize("work", [Workload(0), Workload(5, 0), Workload(5, batch=0), Workload(5, chunk=0)])
-def test_a_run_must_have_tokens(work: Workload) -> None:
-    with pytest.raises(InputError):
-        run_times(ARCH, work, SHIPPED.rates)
+@pytest.mark.parametrize(
+    "sizes", [{"prompt": 0}, {"generate": 0}, {"batch": 0}, {"chunk": 0}, {"tensor_parallel": 0}, {"batch": "2"},
+              {"prompt": 1.5}, {"generate": True}],
+)  # fmt: skip
+def test_sizes_that_are_no_counts_are_refused(sizes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(sizes))} must be"):
+        Workload(**({"prompt": 5} | sizes))
+    with pytest.raises(InputError, match=f"{next(iter(sizes))} must be"):
+        Workload(5)._replace(**sizes)
 
 
 def test_the_interval_holds_the_prediction_and_not_less_than_the_bound() -> None:

@@ -84,3 +84,26 @@ def test_a_graph_that_is_wrong_is_not_left(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(FormatError, match="differ by nan"):
         write_onnx(tmp_path / "model.onnx", random_model(ARCH))
     assert not list(tmp_path.iterdir())
+
+
+class Scaled:
+    """A session that gives a model's logits times one number plus another."""
+
+    def __init__(self, model: Transformer, times: float, plus: float = 0.0) -> None:
+        self.model, self.times, self.plus = model, times, plus
+
+    def run(self, _: object, feeds: dict[str, Any]) -> list[Any]:
+        with torch.no_grad():
+            return [(self.model(torch.from_numpy(feeds["tokens"])) * self.times + self.plus).numpy()]
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_the_difference_is_relative_to_the_logits(size: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(ARCH)
+    with torch.no_grad():
+        model.output.weight.mul_(size)
+    for times, least, most in ((1.0, 0.0, 0.0), (1 + 1e-5, 0.9e-5, 1.1e-5), (1.5, 0.49, 0.51)):
+        monkeypatch.setattr(onnx_file, "_session", lambda _, times=times: Scaled(model, times))
+        assert least <= largest_difference(Path("x.onnx"), model) <= most
+    monkeypatch.setattr(onnx_file, "_session", lambda _: Scaled(model, 1.0, float("nan")))
+    assert not largest_difference(Path("x.onnx"), model) <= TOLERANCE

@@ -121,3 +121,25 @@ def test_a_driver_that_torch_cannot_use_is_a_warning(capsys: Capture, monkeypatc
 )
 def test_release_numbers(text: str, release: tuple[int, ...]) -> None:
     assert doctor._release(text) == release
+
+
+@pytest.mark.parametrize("error", [ImportError("libgomp.so.1: no such file"), ValueError("numpy.dtype size changed")])
+def test_a_package_that_cannot_be_imported_is_not_ok(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    import importlib
+
+    real = importlib.import_module
+
+    def broken(name: str, package: str | None = None) -> object:
+        if name in ("sentencepiece", "pynvml"):
+            raise error
+        return real(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    found = checks(capsys, code=3)
+    for name in ("sentencepiece", "nvidia-ml-py"):
+        assert found[name].status == "missing"
+        assert str(error) in found[name].found
+        assert "--force-reinstall" in (found[name].mend or "")
+    assert found["numpy"].status == "ok"

@@ -210,7 +210,7 @@ def test_the_end_of_the_context_is_said(options: list[str], capsys: pytest.Captu
         (["--repetition-penalty", "0"], "repetition_penalty must be a positive number"),
         (["--stop", ""], "--stop must have at least one character"),
         (["--kv-dtype", "int4"], "--kv-dtype must be one of"),
-        (["--prompts-file", os.devnull], "--prompts-file must have a line that is not empty"),
+        (["--prompts-file", os.devnull], "must be a regular file; /dev/null is a device"),
         (["--prompts-file", sys.executable], "must be UTF-8"),
         (["--prompt", "\udcff"], "a text must be Unicode"),
         (["--attention", "flush"], "attention must be one of"),

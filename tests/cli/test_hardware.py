@@ -2,12 +2,16 @@
 
 import csv
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llamalab.analytic.constants import CLASSES, default_path, to_json
+from llamalab.analytic.constants import CLASSES, TRANSFERRED_SPREAD, choose, default_path, to_json
 from llamalab.analytic.roofline import Rates
+from llamalab.cli.devices import chosen_devices
+from llamalab.errors import FormatError, MissingError
 from llamalab.hardware import HARDWARE
 from tests.cli.calls import Capture, loaded, printed, refused
 
@@ -74,3 +78,53 @@ def test_csv_of_one_and_of_all_have_the_same_columns(capsys: Capture) -> None:
 
 def test_an_unknown_name_gets_the_nearest(capsys: Capture) -> None:
     assert refused(capsys, "hardware", "h200-140gb-sxm").endswith("did you mean h200-141gb-sxm or h100-80gb-sxm?")
+
+
+@pytest.mark.parametrize("name", ["h200.json", "Two, three.JSON"])
+def test_what_is_printed_is_a_hardware_file(capsys: Capture, tmp_path: Path, name: str) -> None:
+    """The printed row gives the row's own predictions, fitted constants included."""
+    file = tmp_path / name
+    file.write_text(printed(capsys, "hardware", "h200", "--format", "json"), encoding="utf-8-sig")
+    asked = ("predict", "--format", "csv", "--hardware")
+    assert printed(capsys, *asked, str(file)) == printed(capsys, *asked, "h200")
+    assert len(printed(capsys, *asked, f"l4,{file},h200").splitlines()) == 4
+
+
+def test_the_whole_table_is_a_hardware_file(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "all.json"
+    file.write_text(printed(capsys, "hardware", "--format", "json"))
+    assert chosen_devices(str(file)) == [spec._replace(device_names=()) for spec in HARDWARE.values()]
+
+
+def test_a_file_named_like_a_shipped_device_gets_none_of_its_constants(tmp_path: Path, capsys: Capture) -> None:
+    own = {"name": "h100-80gb-sxm", "peak_flops_per_s": {"bf16": 1e14}, "bandwidth_bytes_per_s": 1e12,
+           "memory_bytes": 80 * 10**9}  # fmt: skip
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps(own))
+    (spec,) = chosen_devices(str(file))
+    assert choose(spec, "shipped", "bf16").basis == "shipped (transferred from a100-80gb-sxm)"
+    assert choose(spec, "shipped", "bf16").spread == TRANSFERRED_SPREAD
+    with pytest.raises(MissingError, match="own file"):
+        choose(spec, "calibrated", "bf16")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"name": 5}, "name must be str; got 5"),
+        ({"name": " "}, "name of .* must not be empty"),
+        ({"title": ["x"]}, "title must be str"),
+        ({"memory_bytes": 1.5}, "memory_bytes must be int"),
+        ({"memory_bytes": 10**20}, "memory_bytes of .* at most"),
+        ({"peak_flops_per_s": {"bf16": True}}, "must be float"),
+        ({"bandwidth_bytes_per_s": 1e-300}, "at least 1"),
+        ({"clocking": {"matrix_units": 1}}, "odd or missing"),
+        ({"clocking": 7}, "must be an object"),
+    ],
+)
+def test_a_hardware_file_that_is_wrong_is_a_sentence(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
+    own = {"name": "mine", "peak_flops_per_s": {"bf16": 1e14}, "bandwidth_bytes_per_s": 1e12, "memory_bytes": 10**10}
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps(own | change))
+    with pytest.raises(FormatError, match=sentence):
+        chosen_devices(str(file))

@@ -89,7 +89,7 @@ def test_bad_input_gets_one_sentence_and_2(capsys: Capture, argv: tuple[str, ...
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (("kv", "--model", "absent/config.json"), "there is none at 'absent/config.json'"),
+        (("kv", "--model", "absent/config.json"), "there is no file absent/config.json"),
         (("fit", "--memory", "10GiB"), "2.55 GiB too little"),
         (("fit", "--memory", "24GiB", "--seq", "1m"), "at most 23,446 tokens fit"),
     ],

@@ -81,5 +81,5 @@ def test_traces_are_written(capsys: Capture, roofs: str, tmp_path: Path) -> None
 def test_mistakes_are_refused_before_any_work(capsys: Capture, tmp_path: Path) -> None:
     assert refused(capsys, *PASS, "--phase", "decode,train").startswith("--phase must be one of prefill, decode")
     message = refused(capsys, *PASS, "--roofs", str(tmp_path / "none.json"), code=3)
-    assert message.startswith("--roofs must name a record of llamalab report; there is no file at")
+    assert message.startswith("the record of --roofs must exist; there is no file ")
     assert refused(capsys, *PASS, "--out", str(tmp_path)).startswith("the output must be a file")

@@ -14,7 +14,7 @@ from llamalab.analytic.constants import to_json as to_constants
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
 from llamalab.records.profile import to_json as profiles_to_json
-from llamalab.records.record import Record, from_json, to_json
+from llamalab.records.record import Record, from_json, shown_text, to_json
 from llamalab.report import render_profiles
 from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile
@@ -129,6 +129,7 @@ def test_rerenders_a_record_to_the_same_page(measured: list[dict[str, Any]]) -> 
     assert len(measured) == 1
     assert Path("again.html").read_bytes() == page
     assert Path("again.json").read_text() == Path("reports/7b-cpu.json").read_text()
+    assert to_json(from_json(shown_text("again.html", "page"))) == Path("again.json").read_text()
 
 
 @pytest.mark.parametrize("foreign", ["page.html", "page.json", "page.ops.csv"])
@@ -145,14 +146,14 @@ def test_leaves_foreign_files_alone_and_says_so_before_measuring(
 
 @pytest.mark.parametrize(("arguments", "code", "words"), [
     (["--model", "8b"], 2, "did you mean"),
-    (["--model", "none.json"], 3, "there is none at"),
+    (["--model", "none.json"], 3, "there is no file"),
     (["--device", "tpu"], 2, "--device must be one of"),
     (["--dtype", "int8"], 2, "--dtype must be one of"),
     (["--out", "page.txt"], 2, "must end in .html"),
     (["--out", "folder.html"], 2, "is a folder"),
     (["--from", "none.json"], 3, "there is no file"),
     (["--from", "foreign.json"], 2, "it has no schema_version"),
-    (["--from", "folder.html"], 2, "readable record"),
+    (["--from", "folder.html"], 2, "regular file"),
 ])  # fmt: skip
 def test_bad_input_is_one_sentence_before_any_work(
     measured: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str

@@ -1,0 +1,43 @@
+"""What every public function accepts as a count: the same as the command line, said in one sentence.
+
+Whole numbers of any kind that has `__index__` (numpy's too) pass, and are returned as int. A bool, a
+float and a text do not: `batch="2"` would repeat what it should multiply.
+"""
+
+from operator import index
+from typing import Any
+
+from llamalab.errors import InputError
+
+MOST_COUNT = 10**9  # above this a count is a slip of the keyboard, not a workload
+MOST_MEMORY_BYTES = 10**18
+
+
+def whole(value: Any, what: str, *, least: int = 1, most: int = MOST_COUNT) -> int:
+    """`value` as an int from `least` to `most`. Raises InputError, in which `what` names it.
+
+    >>> whole(-1, "seq")
+    Traceback (most recent call last):
+    llamalab.errors.InputError: seq must be at least 1; got -1
+    """
+    if type(value) is not int:
+        value = _index(value, what)
+    if value < least:
+        raise InputError(f"{what} must be at least {least}; got {_shown(value)}")
+    if value > most:
+        raise InputError(f"{what} must be at most {most:,}; got {_shown(value)}")
+    return int(value)
+
+
+def _index(value: Any, what: str) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return index(value)
+    except TypeError:
+        raise InputError(f"{what} must be a whole number; got {value!r}") from None
+
+
+def _shown(value: int) -> str:
+    """Python refuses to spell numbers of thousands of digits."""
+    return str(value) if abs(value) < 10**30 else f"a number of {value.bit_length():,} bits"

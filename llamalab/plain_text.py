@@ -1,0 +1,84 @@
+"""Text that a file or a model made up, on its way to a terminal, a table or a spreadsheet: it must steer none."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+MOST_CHARACTERS = 2_000  # of a sentence: a file can hold a name of megabytes
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the wide ones are read alike
+
+
+def printable(text: str) -> str:
+    r"""A text without control characters; white space stays.
+
+    >>> printable("red: \x1b[31m, one\ttwo")
+    'red: [31m, one\ttwo'
+    """
+    return text if text.isprintable() else "".join(filter(_is_harmless, text))
+
+
+def in_one_line(text: str) -> str:
+    r"""A text for a cell: what cannot be seen is a question mark, and white space of any kind a space.
+
+    >>> in_one_line("one\ntwo \x1b[2J")
+    'one two ?[2J'
+    """
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def sentence(text: str) -> str:
+    """A text as one line with single spaces, its middle left out where it is very long."""
+    line, half = printable(" ".join(text.split())), MOST_CHARACTERS // 2
+    return line if len(line) <= MOST_CHARACTERS else f"{line[:half]} ... {line[-half:]}"
+
+
+def markdown_cell(text: str) -> str:
+    r"""A text as a cell of a Markdown table, which ends at a bar or at the end of a line.
+
+    >>> print(markdown_cell("a|b"))
+    a\|b
+    """
+    return in_one_line(text).replace("\\", "\\\\").replace("|", "\\|")
+
+
+def csv_text(keys: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: bool = True) -> str:
+    """Rows as CSV under these keys; what is None or not there is empty."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if header:
+        writer.writerow(keys)
+    writer.writerows([csv_cell(row.get(key)) for key in keys] for row in rows)
+    return text.getvalue()
+
+
+def csv_cell(value: object) -> object:
+    """A cell of a CSV file: a text that a spreadsheet would take for a formula begins with an apostrophe.
+
+    Numbers stay numbers, negative ones too, and so do texts that spell one.
+
+    >>> csv_cell("=1+2"), csv_cell(-3), csv_cell("-3.5e-6")
+    ("'=1+2", -3, '-3.5e-6')
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    is_formula = text.lstrip(" ").startswith(_FORMULAS) and not _is_number(text)
+    return ("'" if is_formula else "") + text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isascii() and text.strip() == text
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else " " if character.isspace() else "?"
+
+
+def _is_harmless(character: str) -> bool:
+    return character in "\t\n\r" or not (character < " " or "\x7f" <= character <= "\x9f")
