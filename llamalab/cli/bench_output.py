@@ -45,7 +45,7 @@ class Rows:
 
         text = rendered(self.rows, self._form) + "\n"
         # Around the progress bar, if there is one.
-        tqdm.write(_printable(text.removeprefix(self._printed)), file=sys.stdout, end="")
+        tqdm.write(text.removeprefix(self._printed), file=sys.stdout, end="")
         sys.stdout.flush()
         self._printed = text
 
@@ -132,12 +132,6 @@ def _if_known(value: Any, show: Callable[[Any], str]) -> str | None:
 
 def _number(value: float) -> str:
     return f"{value:,.2f}"
-
-
-def _printable(text: str) -> str:
-    """A terminal that cannot show ± gets a question mark, not a traceback."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
 
 
 _RESULT = (

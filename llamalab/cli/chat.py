@@ -17,7 +17,6 @@ from llamalab.cli.text_options import (
     open_model,
     open_tokenizer,
     sampler_of,
-    tolerate_terminal,
     write_text,
 )
 from llamalab.errors import InputError, UnknownNameError
@@ -65,7 +64,6 @@ def run(args: argparse.Namespace) -> int:
         max_new_tokens=args.max_new_tokens,
         kv_dtype=args.kv_dtype,
     )
-    tolerate_terminal()
     with suppress(ImportError):
         import readline  # noqa: F401  # gives input() line editing and the lines before
     write_text("Type a question, or /help.\n")

@@ -17,7 +17,6 @@ from llamalab.cli.text_options import (
     open_model,
     open_tokenizer,
     sampler_of,
-    tolerate_terminal,
     write_text,
 )
 from llamalab.errors import InputError, MissingError
@@ -112,7 +111,6 @@ def _print_texts(args: argparse.Namespace, tokenizer: "Tokenizer", generations: 
     from llamalab.cli.speed import Stopwatch
     from llamalab.text.batch import stream_texts
 
-    tolerate_terminal()
     watch, waiting, front = Stopwatch(len(generations)), [""] * len(generations), 0
     _print_title(0, len(generations))
     for row, text in stream_texts(tokenizer, generations, stops=args.stop, echo=not args.no_echo):

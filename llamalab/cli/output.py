@@ -42,7 +42,6 @@ class Answer(NamedTuple):
 
 def show(answer: Answer, form: str) -> None:
     """Print an answer to stdout as table, json, csv or md."""
-    _keep_printable()
     print(render(answer, form))
 
 
@@ -130,9 +129,3 @@ def _right(table: Table) -> list[bool]:
 
 def _align(cell: str, width: int, right: bool) -> str:
     return cell.rjust(width) if right else cell.ljust(width)
-
-
-def _keep_printable() -> None:
-    """A terminal that cannot show × gets a question mark, not a traceback."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")

@@ -108,11 +108,5 @@ def write_text(text: str) -> None:
     sys.stdout.flush()
 
 
-def tolerate_terminal() -> None:
-    """A terminal that is not UTF-8 gets question marks, not a traceback."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-
-
 def _printable(character: str) -> bool:
     return character in "\t\n\r" or not (character < " " or "\x7f" <= character <= "\x9f")
