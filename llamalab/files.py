@@ -95,6 +95,12 @@ def keep_text(path: str | os.PathLike[str], text: str, *, ours: str | None = Non
         return place / f"kept{Path(path).suffix}"
 
 
+def check_exists(path: str | os.PathLike[str], what: str) -> None:
+    """Raise MissingError where there is neither a file nor a folder of this name."""
+    if not os.path.exists(path):
+        raise MissingError(f"the {what} must exist; there is no {os.fspath(path)}; check the path")
+
+
 def map_file(path: str | os.PathLike[str], what: str) -> mmap.mmap:
     """The bytes of a regular file, mapped copy-on-write: nothing is read before it is touched.
 

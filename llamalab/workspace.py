@@ -5,6 +5,7 @@ missing lock, and goes with the next write into the same folder. Processes that 
 lock on that folder, which needs no file.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -133,7 +134,9 @@ def _try_lock(folder: Path) -> int | None:
 
 
 def _set_aside(target: Path, kept: Path) -> None:
-    """Keep what stands at the target, as a second name where the file system has such."""
+    """Keep the file that stands at the target, as a second name where the file system has such."""
+    if target.is_dir() and not target.is_symlink():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     try:
         os.link(target, kept, follow_symlinks=False)
     except FileNotFoundError:

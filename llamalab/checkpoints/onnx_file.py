@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from llamalab.errors import FormatError, InputError, MissingError
+from llamalab.errors import FormatError, MissingError
 from llamalab.files import check_new, new_outputs
 from llamalab.model import Transformer
 

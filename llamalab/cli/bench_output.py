@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamalab.cli.output import Answer, Column, Table, percent, render
-from llamalab.files import write_text
+from llamalab.cli.output import Answer, Column, Table, keep, percent, render
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class Rows:
         """Write the row, or keep it for the end."""
         self.rows.append(row)
         if self._out is not None:
-            write_text(self._out, rendered(self.rows, self._form) + "\n")
+            self._out = keep(self._out, rendered(self.rows, self._form) + "\n")
         elif self._form in STREAMED:
             self._print()
 

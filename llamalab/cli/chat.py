@@ -14,6 +14,7 @@ from llamalab.cli.output import note
 from llamalab.cli.text_options import (
     add_sampling,
     add_text_model,
+    check_paths,
     open_model,
     open_tokenizer,
     sampler_of,
@@ -48,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Talk until the end of input."""
+    check_paths(args)
     sampler_of(args)  # what can be wrong with it is said before a checkpoint is opened
     from llamalab.text.dialog import check_content
 

@@ -14,6 +14,7 @@ from llamalab.cli.output import Answer, Column, Table, note, show
 from llamalab.cli.text_options import (
     add_sampling,
     add_text_model,
+    check_paths,
     open_model,
     open_tokenizer,
     sampler_of,
@@ -59,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the prompts and their continuations."""
+    check_paths(args)
     prompts = _prompts(args)
     # Everything that can be wrong with the options is said before a checkpoint is opened.
     sampler_of(args)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from llamalab.compare import Comparison
 from llamalab.profiles import KEY, Profile, of_record
 from llamalab.records import Record
+from llamalab.report import backend as backend  # first: it imports matplotlib
 from llamalab.report import outlook
 from llamalab.report.answers import Answer
 from llamalab.report.page import page
