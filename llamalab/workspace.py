@@ -33,7 +33,8 @@ def workspace(folder: Path) -> Iterator[Path]:
                 _sweep(folder)
             place = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=SUFFIX, dir=folder))
             held.callback(_remove, place)
-            held.callback(os.close, _try_lock(place))
+            if (lock := _try_lock(place)) is not None:
+                held.callback(os.close, lock)
         yield place
 
 

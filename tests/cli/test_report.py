@@ -226,7 +226,7 @@ def test_interrupt_while_renaming_leaves_the_former_report_and_the_new_record(
         ("llamalab.report.trend.stored_runs", 0),
     ],
 )
-@pytest.mark.parametrize("error", [KeyError("gemm"), MemoryError(), RecursionError("deep"), OSError(28, "No space")])
+@pytest.mark.parametrize("error", [KeyError("gemm"), OSError(28, "No space")])
 def test_what_fails_after_measuring_does_not_cost_the_record(
     record: Record, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str, code: int,
     error: Exception,
@@ -234,15 +234,15 @@ def test_what_fails_after_measuring_does_not_cost_the_record(
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(what, broken)
-    assert main(["report", "--model", "7b", "--device", "cpu"]) == code
+    with monkeypatch.context() as patched:
+        patched.setattr(what, broken)
+        assert main(["report", "--model", "7b", "--device", "cpu"]) == code
     assert from_json(Path("reports/7b-cpu.json").read_text()) == record
     said = capsys.readouterr().err
     assert "Traceback" not in said
     if code:
         assert "render again with llamalab report --from reports/7b-cpu.json" in said
-        monkeypatch.undo()
-        assert main(["report", "--from", str(Path("reports/7b-cpu.json"))]) == 0
+        assert main(["report", "--from", "reports/7b-cpu.json"]) == 0
     else:
         assert Path("reports/7b-cpu.html").exists()
 

@@ -30,27 +30,39 @@ def shell(line: str, *arguments: str, **environment: str) -> "subprocess.Complet
 @pytest.mark.parametrize("verb", [*VERBS, "--help", "--version"])
 def test_an_answer_that_nobody_takes_is_told_and_counts(verb: str) -> None:
     arguments = (verb,) if verb.startswith("-") else (verb, "--help")
-    for lost in (">&-", ">/dev/full", "<&- >&-"):
-        for unbuffered in ("", "1"):
-            ended = shell(f'"$@" {lost}', *arguments, PYTHONUNBUFFERED=unbuffered)
-            assert ended.returncode == 3, ended.stderr
-            assert ended.stderr.count(b"\n") == 1
-            assert ended.stderr.startswith(b"llamalab: ")
+    for lost, unbuffered in ((">&-", ""), (">/dev/full", "1")):
+        check_lost(shell(f'"$@" {lost}', *arguments, PYTHONUNBUFFERED=unbuffered))
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("lost", [">&-", ">/dev/full", "<&- >&-"])
+def test_a_lost_answer_is_told_however_it_was_lost(lost: str, unbuffered: str) -> None:
+    check_lost(shell(f'"$@" {lost}', "kv", PYTHONUNBUFFERED=unbuffered))
+
+
+def check_lost(ended: "subprocess.CompletedProcess[bytes]") -> None:
+    assert ended.returncode == 3, ended.stderr
+    assert ended.stderr.count(b"\n") == 1
+    assert ended.stderr.startswith(b"llamalab: ")
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_notes_that_nobody_takes_change_nothing(verb: str) -> None:
-    whole = shell('"$@"', verb, "--help")
-    for lost in ("2>&-", "2>/dev/full", "<&- 2>&-"):
-        assert (shell(f'"$@" {lost}', verb, "--help").returncode, whole.returncode) == (0, 0)
-        refusal = shell(f'"$@" {lost}', verb, "--no-such-option")
-        assert (refusal.returncode, refusal.stdout, refusal.stderr) == (2, b"", b"")
+    refusal = shell('"$@" 2>&-', verb, "--no-such-option")
+    assert (refusal.returncode, refusal.stdout, refusal.stderr) == (2, b"", b"")
 
 
-@pytest.mark.parametrize("arguments", [("kv",), ("models",), ("hardware",), ("predict",), ("roofline",)])
-@pytest.mark.parametrize("environment", [ASCII, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1:strict"}])
-def test_a_terminal_without_utf_8_gets_question_marks(arguments: tuple[str, ...], environment: dict[str, str]) -> None:
-    ended = shell('"$@"', *arguments, **environment)
+@pytest.mark.parametrize("lost", ["2>&-", "2>/dev/full", "<&- 2>&-"])
+def test_an_answer_stays_though_its_notes_are_lost(lost: str) -> None:
+    ended = shell(f'"$@" {lost}', "kv", "--seq", "8k")  # which has a note
+    assert ended.returncode == 0
+    assert ended.stdout == shell('"$@"', "kv", "--seq", "8k").stdout
+
+
+@pytest.mark.parametrize("verb", ["kv", "predict"])
+@pytest.mark.parametrize("environment", [ASCII, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "ascii:strict"}])
+def test_a_terminal_without_utf_8_gets_question_marks(verb: str, environment: dict[str, str]) -> None:
+    ended = shell('"$@"', verb, **environment)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert b"?" in ended.stdout
 
@@ -126,7 +138,7 @@ def ended_by(folder: Path, *numbers: int, **options: Any) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["INT", "TERM", "HUP"]
 )
-@pytest.mark.parametrize("times", [1, 2, 5])
+@pytest.mark.parametrize("times", [1, 3])
 def test_a_signal_cleans_up_though_it_comes_again(tmp_path: Path, number: int, code: int, times: int) -> None:
     ended, said = ended_by(tmp_path, *[number] * times)
     assert (ended, list(tmp_path.iterdir())) == (code, []), said
@@ -145,7 +157,7 @@ def test_handlers_are_as_they_were_after_a_command(capsys: Capture) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
-@pytest.mark.parametrize("after_s", [0.2, 0.6, 1.2])
+@pytest.mark.parametrize("after_s", [0.3, 0.8])
 def test_ctrl_c_while_torch_is_imported(after_s: float) -> None:
     code = "import sys; from llamalab.cli import kv, main\ndef run(_):\n print(1, flush=True); import torch; "
     code += "import time; time.sleep(60)\nkv.run = run\nsys.exit(main(['kv']))"
@@ -158,8 +170,10 @@ def test_ctrl_c_while_torch_is_imported(after_s: float) -> None:
     assert (process.returncode, said) == (130, "llamalab: interrupted\n")
 
 
-@pytest.mark.parametrize("form", ["hf", "meta", "llama2c", "gguf", "onnx"])
-@pytest.mark.parametrize("limit", [2_000, 300_000])
+@pytest.mark.parametrize(
+    ("form", "limit"),
+    [("hf", 300), ("hf", 300_000), ("meta", 300_000), ("llama2c", 300_000), ("gguf", 300_000), ("onnx", 2_000)],
+)
 def test_a_full_disk_ends_a_conversion_in_one_sentence_and_leaves_nothing(
     capsys: Capture, shared_real: Path, tmp_path: Path, form: str, limit: int
 ) -> None:
