@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llamalab.cli.arguments import PLAIN_DTYPES, add_count, one_of
 from llamalab.errors import InputError
+from llamalab.files import check_exists
 
 if TYPE_CHECKING:
     from llamalab.model import Transformer
@@ -81,6 +82,14 @@ def sampler_of(args: argparse.Namespace) -> "Sampler":
     )
 
 
+def check_paths(args: argparse.Namespace) -> None:
+    """Raise MissingError for a path that is not there, before torch is imported for it."""
+    check_exists(args.checkpoint, "checkpoint")
+    for path, what in ((args.lora, "adapter"), (args.tokenizer, "tokenizer")):
+        if path is not None:
+            check_exists(path, what)
+
+
 def open_tokenizer(args: argparse.Namespace) -> "Tokenizer":
     """The tokenizer that is named, or the checkpoint's own."""
     from llamalab.text import load_tokenizer, tokenizer_of
@@ -106,12 +115,6 @@ def write_text(text: str) -> None:
     """To stdout at once. Control characters that a model makes up must not steer the terminal; white space may."""
     sys.stdout.write("".join(filter(_printable, text)))
     sys.stdout.flush()
-
-
-def tolerate_terminal() -> None:
-    """A terminal that is not UTF-8 gets question marks, not a traceback."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
 
 
 def _printable(character: str) -> bool:

@@ -5,7 +5,6 @@ import sys
 
 from llamalab.cli.arguments import add_count, one_of
 from llamalab.cli.output import note
-from llamalab.cli.text_options import tolerate_terminal
 from llamalab.errors import InputError
 
 SUMMARY = "train a tokenizer, or encode and decode with one"
@@ -72,6 +71,5 @@ def _decode(args: argparse.Namespace) -> int:
         ids = [int(word) for word in words]
     except ValueError:
         raise InputError(f"ids to decode must be whole numbers; got {' '.join(words)[:40]!r}") from None
-    tolerate_terminal()
     print(decode(tokenizer, ids))
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llamalab.errors import FormatError
-from llamalab.report.recorded_runs import FOLDER
+from llamalab.report.recorded_runs import FOLDER, OnBroken, each_read
 
 ORDER = (
     "versus_transformers", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends",
@@ -33,16 +33,19 @@ class Answer(NamedTuple):
         return f"Recorded on {self.device}, {self.made_on}: python -m experiments.{self.experiment}"
 
 
-def recorded_answers(folder: Path = FOLDER) -> list[Answer]:
-    """The answers under a folder, in reading order; none where the folder is not there."""
-    found = [read_answer(path) for path in sorted(folder.glob("*/*.json")) if path.stem in ORDER]
+def recorded_answers(folder: Path = FOLDER, *, on_broken: OnBroken = None) -> list[Answer]:
+    """The answers under a folder, in reading order; none where the folder is not there; `on_broken` as for records."""
+    paths = (path for path in sorted(folder.glob("*/*.json")) if path.stem in ORDER)
+    found = each_read(paths, read_answer, on_broken)
     return sorted(found, key=lambda answer: (ORDER.index(answer.experiment), answer.device))
 
 
 def read_answer(path: Path) -> Answer:
     """Read one file. Raises FormatError where it is not an experiment's answer."""
+    if not path.is_file():
+        raise FormatError(f"{path.name} must be a regular file; it is none; remove it")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         return Answer(**{key: str(data[key]) for key in Answer._fields[:-1]}, data=data)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(f"{path.name} must be the answer of an experiment; {error!r}; run it again") from None
