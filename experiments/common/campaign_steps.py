@@ -20,7 +20,7 @@ from llamalab.analytic.constants import constants_of, read_calibration
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.cli.calibrate import OURS
-from llamalab.cli.report import OUR_RECORD
+from llamalab.cli.report_files import OUR_RECORD
 from llamalab.comparison.comparison import Comparison
 from llamalab.files import write_text
 from llamalab.measure.bench.rows import BenchRow, Case

@@ -23,6 +23,7 @@ from llamalab.checkpoints.safetensors_file import is_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file
 from llamalab.checkpoints.vocabulary import resize_vocabulary
 from llamalab.errors import DoesNotFitError, FormatError, InputError, MissingError
+from llamalab.files import check_exists
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype, torch_device
 from llamalab.units import format_bytes
@@ -56,8 +57,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
     Raises MissingError where there is nothing, FormatError where it is no sound file of a known format.
     """
     target = Path(path)
-    if not os.path.exists(target):  # Path.exists raises where a folder may not be searched
-        raise MissingError(f"the checkpoint must exist; there is no {target}; check the path")
+    check_exists(target, "checkpoint")
     try:
         for form in FORMATS:
             if form.recognises(target):

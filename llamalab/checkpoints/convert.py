@@ -6,7 +6,6 @@ fp32, norms in GGUF are F32. A target appears only when it is whole.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from llamalab.checkpoints.meta import check_shards, write_meta
 from llamalab.checkpoints.onnx_file import write_onnx
 from llamalab.checkpoints.vocabulary import resized
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.files import check_new, new_outputs
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype
 
@@ -46,14 +46,13 @@ AS_IT_IS = Wishes()
 def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: str, wishes: Wishes = AS_IT_IS) -> str:
     """Write the checkpoint `source` as format `to`; a sentence on what was written.
 
-    Raises UnknownNameError for a format, InputError where the target exists or cannot hold the model, and
-    whatever load raises.
+    Raises UnknownNameError for a format, InputError where the target exists or cannot hold the model, MissingError
+    where it cannot be written or the disk is full, and whatever load raises.
     """
     if to not in FORMATS:
         raise UnknownNameError("format", to, FORMATS)
     place = Path(target)
-    if os.path.lexists(place):
-        raise InputError(f"the output must be new; {place} exists; remove it or choose another path")
+    check_new([place])
     _check(to, wishes)
     weights = open_weights(source)
     if wishes.lora is not None:
@@ -93,7 +92,8 @@ def _to_meta(source: Path, target: Path, weights: Weights, wishes: Wishes) -> st
 
 
 def _to_llama2c(source: Path, target: Path, weights: Weights, wishes: Wishes) -> str:
-    write_weights(target, weights)
+    with new_outputs([target]) as place:
+        write_weights(place / target.name, weights)
     return f"{target} is a llama2.c checkpoint, v0"
 
 
@@ -101,11 +101,8 @@ def _to_gguf(source: Path, target: Path, weights: Weights, wishes: Wishes) -> st
     quantised = wishes.dtype if wishes.dtype in QUANTISERS else None
     kind = None if wishes.dtype is None or quantised else activation_dtype(wishes.dtype)
     words = _words(source, wishes)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        aside = Path(folder) / target.name
-        write_gguf(aside, weights, dtype=kind, quantised=quantised, words=words)
-        os.replace(aside, target)
+    with new_outputs([target]) as place:
+        write_gguf(place / target.name, weights, dtype=kind, quantised=quantised, words=words)
     return f"{target} is a GGUF file {'with' if words else 'without'} a vocabulary"
 
 
@@ -135,12 +132,10 @@ def _words(source: Path, wishes: Wishes) -> Vocabulary | None:
 
 def _new_folder(source: Path, target: Path, fill: Callable[[Path], None]) -> None:
     """A folder that takes its name when it is whole, with the tokenizer's files of the source."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as outer:
-        aside = Path(outer) / target.name
+    with new_outputs([target]) as place:
+        aside = place / target.name
         aside.mkdir()
         fill(aside)
         for name in _BESIDE:
             if source.is_dir() and (source / name).is_file():
                 shutil.copyfile(source / name, aside / name)
-        aside.rename(target)

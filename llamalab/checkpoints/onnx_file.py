@@ -7,7 +7,6 @@ KV cache. Weights above 2 GB lie in a second file beside it, as protobuf allows 
 import logging
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +15,8 @@ from typing import Any
 
 import torch
 
-from llamalab.errors import FormatError, InputError, MissingError
-from llamalab.files import check_target
+from llamalab.errors import FormatError, MissingError
+from llamalab.files import check_new, new_outputs
 from llamalab.model import Transformer
 
 # Of the largest logit. Above what rounding in fp32 does to sums over a model's depth and width; a wrong graph
@@ -33,13 +32,10 @@ def write_onnx(path: str | os.PathLike[str], model: Transformer) -> float:
     FormatError where logits differ; then there is no new file.
     """
     target = Path(path)
-    for file in (target, target.with_name(f"{target.name}.data")):
-        check_target(file)
-        if os.path.lexists(file):
-            raise InputError(f"the output must be new; {file} exists; remove it or choose another path")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        aside = Path(folder) / target.name
+    files = [target.with_name(f"{target.name}.data"), target]  # the graph last: before it nobody reads the weights
+    check_new(files)
+    with new_outputs(files) as place:
+        aside = place / target.name
         with _quiet(), torch.no_grad():
             _exported(model).save(aside)
         difference = largest_difference(aside, model)
@@ -48,9 +44,6 @@ def write_onnx(path: str | os.PathLike[str], model: Transformer) -> float:
                 f"the logits of the ONNX graph must be the model's to {TOLERANCE:g} of the largest; "
                 f"they differ by {difference:.3g} of it"
             )
-        # The graph last: until it is there, nobody reads the weights beside it.
-        for made in sorted(Path(folder).iterdir(), key=lambda file: file.name == target.name):
-            os.replace(made, target.parent / made.name)
     return difference
 
 

@@ -1,6 +1,7 @@
 """The command `llamalab VERB`: finds the verb, imports its module only, turns errors into exit codes.
 
-Exit codes: 0 done, 2 bad input, 3 something needed is missing or does not fit, 130 interrupted.
+Exit codes: 0 done, 2 bad input, 3 something needed is missing or does not fit, 130 interrupted, 129 hung up,
+143 terminated, 141 nobody reads.
 Data goes to stdout, everything else to stderr.
 
 Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, `run`), and what several verbs share: `arguments`,
@@ -8,11 +9,12 @@ Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, `run`), and
 Does not belong here: figures that the library cannot give; a verb parses, calls and prints.
 """
 
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from llamalab.errors import InputError, LlamaLabError, MissingError, UnknownNameError
+from llamalab.cli import streams
+from llamalab.cli.signals import ended_as_by_signal
+from llamalab.errors import InputError, LlamaLabError, MissingError, UnavailableError, UnknownNameError
 from llamalab.plain_text import sentence
 
 # Static, so that the overview and an unknown verb cost no import of all their modules.
@@ -44,20 +46,49 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `llamalab` with `argv` (default: the process's arguments) and return its exit code."""
+    streams.prepare()
+    with ended_as_by_signal():
+        code = _ended(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
+        # Also where the command failed: what it has printed may be lost only now.
+        return _ended(_flush) or code
+
+
+def _ended(run: Callable[[], int]) -> int:
+    """The exit code of `run`, whatever it raises; only what is a defect of ours passes as it is."""
     try:
-        code = _run(sys.argv[1:] if argv is None else list(argv))
-        sys.stdout.flush()
-        return code
+        return run()
     except LlamaLabError as error:
-        print(f"llamalab: {sentence(str(error))}", file=sys.stderr)
-        return error.exit_code
+        return _say(str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("llamalab: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader has gone. What Python still flushes at exit must go nowhere, not to a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _say("interrupted", 130)
+    except SystemExit as stop:  # --help has been printed, or a signal has come
+        return int(stop.code or 0)
+    except BrokenPipeError:  # the reader has gone
+        streams.discard()
         return 141
+    except Exception as error:
+        # Looked for only now: a calculator that works must not wait for it.
+        from llamalab.cli.system import sentence_of
+
+        if (said := sentence_of(error)) is None:
+            raise
+        return _say(said, UnavailableError.exit_code)
+
+
+def _flush() -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        streams.discard()
+        raise MissingError(f"standard output must take the answer; {error.strerror}; write it elsewhere") from None
+    return 0
+
+
+def _say(said: str, code: int) -> int:
+    print(f"llamalab: {sentence(said)}", file=sys.stderr)
+    return code
 
 
 def _run(argv: list[str]) -> int:
@@ -86,8 +117,6 @@ def _run_verb(verb: str, argv: list[str]) -> int:
     module.configure(parser)
     try:
         return int(module.run(parser.parse_args(argv)))
-    except SystemExit as stop:  # --help has been printed
-        return int(stop.code or 0)
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] == "llamalab":
             raise

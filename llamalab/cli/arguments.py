@@ -8,12 +8,15 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Iterable
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.presets import resolve_model
 from llamalab.units import DTYPES, PLAIN_DTYPES, parse_count, parse_memory
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 # argparse asks gettext for translations that Python does not ship, which takes 2 ms of the 20 that
 # a calculator may cost. Names of its own are never translated.
@@ -45,6 +48,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise InputError with argparse's complaint as a sentence."""
         raise InputError(self._sentence(message))
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        """To stdout, as --help is the only message; argparse's own hides that it could not be written."""
+        print(message, end="", file=file)
 
     def _sentence(self, message: str) -> str:
         see = f"see {self.prog} --help"

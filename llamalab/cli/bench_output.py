@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamalab.cli.output import Answer, Column, Table, percent, render
-from llamalab.files import write_text
+from llamalab.cli.output import Answer, Column, Table, keep, percent, render
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class Rows:
         """Write the row, or keep it for the end."""
         self.rows.append(row)
         if self._out is not None:
-            write_text(self._out, rendered(self.rows, self._form) + "\n")
+            self._out = keep(self._out, rendered(self.rows, self._form) + "\n")
         elif self._form in STREAMED:
             self._print()
 
@@ -45,7 +44,7 @@ class Rows:
 
         text = rendered(self.rows, self._form) + "\n"
         # Around the progress bar, if there is one.
-        tqdm.write(_printable(text.removeprefix(self._printed)), file=sys.stdout, end="")
+        tqdm.write(text.removeprefix(self._printed), file=sys.stdout, end="")
         sys.stdout.flush()
         self._printed = text
 
@@ -132,12 +131,6 @@ def _if_known(value: Any, show: Callable[[Any], str]) -> str | None:
 
 def _number(value: float) -> str:
     return f"{value:,.2f}"
-
-
-def _printable(text: str) -> str:
-    """A terminal that cannot show ± gets a question mark, not a traceback."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
 
 
 _RESULT = (

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from llamalab.analytic.constants import default_path
 from llamalab.cli.arguments import add_choice, add_format
-from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.output import Answer, Column, Table, keep, note, show
 from llamalab.cli.report import DEVICES, DTYPES, Progress
-from llamalab.files import check_target, write_text
+from llamalab.files import check_target
 from llamalab.units import format_seconds, format_si
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     with Progress() as progress:
         made = calibrate(device=args.device, dtype=args.dtype, progress=progress)
     path = args.out or default_path(made.device, made.dtype)
-    write_text(path, made.json, ours=OURS)
-    note(f"wrote {path}")
+    if keep(path, made.json, ours=OURS) == path:
+        note(f"wrote {path}")
     show(_answer(made), args.format)
     return 0
 

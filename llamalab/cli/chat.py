@@ -10,10 +10,11 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from llamalab.cli.arguments import add_count
-from llamalab.cli.output import note, tolerate_terminal
+from llamalab.cli.output import note
 from llamalab.cli.text_options import (
     add_sampling,
     add_text_model,
+    check_paths,
     open_model,
     open_tokenizer,
     sampler_of,
@@ -48,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Talk until the end of input."""
+    check_paths(args)
     sampler_of(args)  # what can be wrong with it is said before a checkpoint is opened
     from llamalab.text.dialog import check_content
 
@@ -64,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
         max_new_tokens=args.max_new_tokens,
         kv_dtype=args.kv_dtype,
     )
-    tolerate_terminal()
     with suppress(ImportError):
         import readline  # noqa: F401  # gives input() line editing and the lines before
     write_text("Type a question, or /help.\n")

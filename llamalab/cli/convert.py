@@ -3,6 +3,7 @@
 import argparse
 
 from llamalab.cli.arguments import add_count, one_of
+from llamalab.files import check_exists
 from llamalab.plain_text import printable
 
 SUMMARY = "write a checkpoint in another format"
@@ -40,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the checkpoint and say what was written."""
+    check_exists(args.source, "checkpoint")
     from llamalab.checkpoints.convert import Wishes, convert
 
     wishes = Wishes(args.dtype, args.shards, args.lora, args.vocab_size, args.tokenizer)

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamalab.cli.arguments import add_count
-from llamalab.cli.output import Answer, Column, Table, note, show, tolerate_terminal
+from llamalab.cli.output import Answer, Column, Table, note, show
 from llamalab.cli.text_options import (
     add_sampling,
     add_text_model,
+    check_paths,
     open_model,
     open_tokenizer,
     sampler_of,
@@ -59,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the prompts and their continuations."""
+    check_paths(args)
     prompts = _prompts(args)
     # Everything that can be wrong with the options is said before a checkpoint is opened.
     sampler_of(args)
@@ -106,7 +108,6 @@ def _print_texts(args: argparse.Namespace, tokenizer: "Tokenizer", generations: 
     from llamalab.cli.speed import Stopwatch
     from llamalab.text.batch import stream_texts
 
-    tolerate_terminal()
     watch, waiting, front = Stopwatch(len(generations)), [""] * len(generations), 0
     _print_title(0, len(generations))
     for row, text in stream_texts(tokenizer, generations, stops=args.stop, echo=not args.no_echo):

@@ -9,6 +9,7 @@ from llamalab.arch import LlamaArch, attention_kind
 from llamalab.cli.arguments import add_format
 from llamalab.cli.output import Answer, Column, Table, show, thousands
 from llamalab.errors import InputError
+from llamalab.files import check_exists
 from llamalab.presets import PRESETS
 from llamalab.units import format_bytes
 
@@ -32,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what the headers say; 0 also for a sound file that is no Llama 2."""
+    check_exists(args.path, "checkpoint")
     from llamalab.checkpoints import survey
 
     show(_answer(args.path, survey(args.path)), args.format)

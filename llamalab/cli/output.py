@@ -6,7 +6,10 @@ are null in JSON, empty in CSV and a dash elsewhere.
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 from llamalab.plain_text import csv_text, in_one_line, markdown_cell, printable, sentence
 
@@ -44,7 +47,6 @@ class Answer(NamedTuple):
 
 def show(answer: Answer, form: str) -> None:
     """Print an answer to stdout as table, json, csv or md."""
-    tolerate_terminal()
     print(render(answer, form))
 
 
@@ -57,6 +59,22 @@ def render(answer: Answer, form: str) -> str:
 def note(remark: str) -> None:
     """A remark beside the answer, to stderr so that data stay data."""
     print(f"note: {sentence(remark)}", file=sys.stderr)
+
+
+def keep(path: "Path", text: str, *, ours: str | None = None) -> "Path | None":
+    """Write what could not be measured again, elsewhere if need be, and say where; None where only stdout took it."""
+    from llamalab.errors import LlamaLabError
+    from llamalab.files import keep_text
+
+    try:
+        place = keep_text(path, text, ours=ours)
+    except (LlamaLabError, OSError) as error:
+        note(f"{path} could not be written, nor a temporary file ({error}); it is printed instead")
+        print(text, flush=True)
+        return None
+    if place != path:
+        note(f"{path} could not be written; it is kept as {place}")
+    return place
 
 
 def thousands(value: int) -> str:
@@ -131,9 +149,3 @@ def _right(table: Table) -> list[bool]:
 
 def _align(cell: str, width: int, right: bool) -> str:
     return cell.rjust(width) if right else cell.ljust(width)
-
-
-def tolerate_terminal() -> None:
-    """A terminal that cannot show × gets a question mark, not a traceback."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")

@@ -10,7 +10,7 @@ from llamalab.analytic.forecast import Forecast, check_link, forecast, memory_ne
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
 from llamalab.cli.arguments import add_format
-from llamalab.cli.output import Answer, Column, Table, show, tolerate_terminal
+from llamalab.cli.output import Answer, Column, Table, show
 from llamalab.cli.runs import (
     Case,
     add_basis,
@@ -115,7 +115,6 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
 
 
 def _stream(rows: Iterable[dict[str, Any]]) -> None:
-    tolerate_terminal()
     sys.stdout.write(csv_text(SWEEP_KEYS, ()))
     for row in rows:
         sys.stdout.write(csv_text(SWEEP_KEYS, [row], header=False))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import FORMATS, add_choice, add_count, one_of
-from llamalab.cli.output import Answer, Column, Table, note, percent, render, show
+from llamalab.cli.output import Answer, Column, Table, keep, note, percent, render, show
 from llamalab.cli.report import DEVICES, DTYPES, Progress, model_name
 from llamalab.errors import UnknownNameError
-from llamalab.files import check_target, write_text
+from llamalab.files import check_target
 from llamalab.presets import resolve_model
 from llamalab.units import format_bytes, format_seconds, format_si
 
@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         show(answer(profiles), args.format)
     else:
-        write_text(args.out, render(answer(profiles), args.format) + "\n")
-        note(f"wrote {args.out}")
+        if keep(args.out, render(answer(profiles), args.format) + "\n") == args.out:
+            note(f"wrote {args.out}")
     for path in traces:
         note(f"wrote {path}")
     return 0

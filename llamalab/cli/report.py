@@ -1,7 +1,6 @@
 """`llamalab report`: measure this machine and write predicted against measured as HTML, JSON and CSV."""
 
 import argparse
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 from llamalab.analytic.params import weight_bytes
 from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
-from llamalab.errors import InputError
-from llamalab.files import check_target, write_text
+from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
+from llamalab.errors import LlamaLabError, UnavailableError
 from llamalab.plain_text import printable
 from llamalab.presets import resolve_model
 from llamalab.units import format_bytes
@@ -26,10 +25,8 @@ EXAMPLES = (
     "llamalab report --model tiny --device cpu --out tiny.html",
     "llamalab report --from profile.json --out profile.html",
 )
-FOLDER = "reports"
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("bf16", "fp16", "fp32")
-OUR_RECORD = '"environment": {\n  "llamalab":'  # how a record of ours is told from another JSON file
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,24 +50,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure or read, render, write; print the verdict, and beside it what to know and where the page is."""
     if args.record is None:
-        return _show(args, _measure(args))
+        return _measure(args)
     from llamalab.records.profile import are_profiles
     from llamalab.records.record import shown_text
 
     text = shown_text(args.record, "record of --from")
-    return _show_profiles(args, text) if are_profiles(text) else _show(args, _read(args, text))
+    return _show_profiles(args, text) if are_profiles(text) else _show(_read(args, text), args.out)
 
 
-def _show(args: argparse.Namespace, record: "Record") -> int:
+def _show(record: "Record", out: str | None) -> int:
     from llamalab.comparison.comparison import Comparison
     from llamalab.comparison.sentences import verdict
 
-    page = Path(args.out or _default(record.model, record.environment.device))
-    size = write_report(record, page)
+    page = Path(out or default_page(record.model, record.environment.device))
+    size, remarks = write_report(record, page)
     print(printable(verdict(Comparison(record)).text), flush=True)
-    for remark in (*record.notes, *_uncalibrated(record), f"the page is {page} ({format_bytes(size)})"):
+    for remark in (*record.notes, *_uncalibrated(record), *remarks, f"the page is {page} ({format_bytes(size)})"):
         note(remark)
     return 0
+
+
+def _show_kept(record: "Record", out: str | None, kept: Path | None) -> int:
+    """As _show; whatever goes wrong, the record is there, and it is said how to go on from it."""
+    try:
+        return _show(record, out)
+    except Exception as error:
+        again = f"the record is kept: render again with llamalab report --from {kept}" if kept else "see the record"
+        told = str(error) if isinstance(error, LlamaLabError | OSError) else f"{type(error).__name__}: {error}"
+        raise UnavailableError(f"the page must be drawn from what was measured; {told}; {again}") from error
 
 
 def _show_profiles(args: argparse.Namespace, text: str) -> int:
@@ -80,11 +87,11 @@ def _show_profiles(args: argparse.Namespace, text: str) -> int:
     from llamalab.report.profile_captions import largest_parts
 
     profiles = from_json(text, source=args.record)
-    page = Path(args.out or _default(f"{profiles[0].model}-profile", profiles[0].environment.device))
+    page = Path(args.out or default_page(f"{profiles[0].model}-profile", profiles[0].environment.device))
     texts = {page.with_suffix(f".{name}.csv"): csv for name, csv in profile_csv_files(profiles).items()}
-    _check_page(page, tuple(texts))
+    check_page(page, tuple(texts))
     html = render_profiles(profiles)
-    _write(texts, page, html)
+    write_files(texts, page, html)
     for profile in profiles:
         for phase in profile.phases:
             told = f"{profile.model}, {profile.kind}, {phase.phase}: {largest_parts(phase)}"
@@ -101,38 +108,13 @@ def _uncalibrated(record: "Record") -> tuple[str, ...]:
     return ("predictions rest on roofs alone, which leave out the time of a call; llamalab calibrate adds it",)
 
 
-def write_report(record: "Record", page: Path) -> int:
-    """Write the page, and the record and the CSVs beside it; nothing where one of them is not ours.
-
-    Returns the bytes of the page.
-    """
-    from llamalab.records.record import to_json
-    from llamalab.report import csv_files, render
-    from llamalab.report.experiment_results import recorded_answers
-    from llamalab.report.recorded_runs import committed
-    from llamalab.report.trend import stored_runs
-
-    elsewhere = [one for one in committed(device="cuda") if one != record]
-    html = render(record, elsewhere, recorded_answers(), stored_runs())
-    texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record).items()}
-    _write(texts | {page.with_suffix(".json"): to_json(record)}, page, html)
-    return len(html.encode())
-
-
-def _write(texts: dict[Path, str], page: Path, html: str) -> None:
-    """All files or none: the page comes last, so that where it stands what belongs to it stands too."""
-    marks = _targets(page)
-    for path in (*texts, page):
-        check_target(path, ours=marks[path])
-    for path, text in (*texts.items(), (page, html)):
-        write_text(path, text, ours=marks[path])
-
-
-def _measure(args: argparse.Namespace) -> "Record":
+def _measure(args: argparse.Namespace) -> int:
+    """Measure and write the record; only then calibrate, draw and judge, none of which can cost the measurement."""
     _, arch = resolve_model(args.model)
     name = model_name(args.model)
     device = _resolved(args.device)
-    _check_page(Path(args.out or _default(name, device)))
+    page = Path(args.out or default_page(name, device))
+    check_page(page)
     from llamalab.measure.calibration import constants_here
     from llamalab.measure.device.machine import resolve_device
     from llamalab.measure.report.run import measure_report
@@ -142,46 +124,35 @@ def _measure(args: argparse.Namespace) -> "Record":
     share = 1.0 if constants else 0.75
 
     with Progress() as progress:
-        record = measure_report(
+        measured = measure_report(
             name, arch, device=device, dtype=args.dtype, full=args.full,
             progress=lambda label, done: progress(label, share * done),
         )  # fmt: skip
+        record = replace(measured, constants=constants)
+        kept = keep_record(record, page)
         if constants is None:
-            constants = constants_here.short_calibration(
-                place, args.dtype, weight_bytes=weight_bytes(arch, args.dtype),
-                progress=lambda label, done: progress(f"calibration, {label}", share + (1 - share) * done),
-            )  # fmt: skip
-    return replace(record, constants=constants)
+            try:
+                constants = constants_here.short_calibration(
+                    place, args.dtype, weight_bytes=weight_bytes(arch, args.dtype),
+                    progress=lambda label, done: progress(f"calibration, {label}", share + (1 - share) * done),
+                )  # fmt: skip
+            except Exception as error:
+                note(f"the calibration failed ({type(error).__name__}: {error})")
+            except BaseException:
+                note(f"the record is kept as {kept}")
+                raise
+            if constants is not None:
+                record = replace(measured, constants=constants)
+                kept = keep_record(record, page)
+    return _show_kept(record, args.out, kept)
 
 
 def _read(args: argparse.Namespace, text: str) -> "Record":
     from llamalab.records.record import from_json
 
     record = from_json(text, source=args.record)
-    _check_page(Path(args.out or _default(record.model, record.environment.device)))
+    check_page(Path(args.out or default_page(record.model, record.environment.device)))
     return record
-
-
-def _check_page(page: Path, beside: tuple[Path, ...] | None = None) -> None:
-    """Refuse before any work what could not be written after it: the page and what goes beside it, or all of that."""
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"--out must end in .html; got {str(page)!r}; the record and the CSVs are named after it")
-    for path, mark in _targets(page).items():
-        if beside is None or path in (page, *beside):
-            check_target(path, ours=mark)
-
-
-def _targets(page: Path) -> dict[Path, str]:
-    """Every file of a report, and what tells that one which stands there already is ours."""
-    from llamalab.report import CSV_HEADS, OURS
-
-    tables = {page.with_suffix(f".{name}.csv"): head for name, head in CSV_HEADS.items()}
-    return tables | {page.with_suffix(".json"): OUR_RECORD, page: OURS}
-
-
-def _default(model: str, device: str) -> Path:
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.") or "model"
-    return Path(FOLDER) / f"{stem}-{device}.html"
 
 
 def model_name(model: str) -> str:

@@ -150,12 +150,13 @@ def _text_chart(rows: list[dict[str, Any]], peak: float, bandwidth: float) -> li
 def _svg(case: Case, rows: list[dict[str, Any]], peak: float, bandwidth: float) -> str:
     import io
 
-    import matplotlib
+    from llamalab.plotting import import_matplotlib
 
-    matplotlib.use("svg")
-    from matplotlib import pyplot
+    import_matplotlib()
+    from matplotlib.figure import Figure
 
-    figure, axes = pyplot.subplots(figsize=(8, 5))
+    figure = Figure(figsize=(8, 5))
+    axes = figure.subplots()
     ridge = peak / bandwidth
     axes.loglog([0.1, ridge, 1e5], [0.1 * bandwidth, peak, peak], color="black", label="data sheet")
     for phase, colour in (("prefill", "tab:blue"), ("decode", "tab:orange")):
@@ -171,5 +172,4 @@ def _svg(case: Case, rows: list[dict[str, Any]], peak: float, bandwidth: float) 
     axes.legend()
     text = io.StringIO()
     figure.savefig(text, format="svg", bbox_inches="tight")
-    pyplot.close(figure)
     return text.getvalue()

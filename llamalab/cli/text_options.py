@@ -4,9 +4,11 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from llamalab.cli.arguments import PLAIN_DTYPES, add_count, one_of
+from llamalab.cli.arguments import add_count, one_of
 from llamalab.errors import InputError
+from llamalab.files import check_exists
 from llamalab.plain_text import printable
+from llamalab.units import PLAIN_DTYPES
 
 if TYPE_CHECKING:
     from llamalab.model import Transformer
@@ -80,6 +82,14 @@ def sampler_of(args: argparse.Namespace) -> "Sampler":
         repetition_penalty=args.repetition_penalty,
         seed=args.seed,
     )
+
+
+def check_paths(args: argparse.Namespace) -> None:
+    """Raise MissingError for a path that is not there, before torch is imported for it."""
+    check_exists(args.checkpoint, "checkpoint")
+    for path, what in ((args.lora, "adapter"), (args.tokenizer, "tokenizer")):
+        if path is not None:
+            check_exists(path, what)
 
 
 def open_tokenizer(args: argparse.Namespace) -> "Tokenizer":

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from llamalab.cli.arguments import add_count, one_of
-from llamalab.cli.output import note, tolerate_terminal
+from llamalab.cli.output import note
 from llamalab.errors import InputError
 from llamalab.plain_text import printable
 
@@ -72,6 +72,5 @@ def _decode(args: argparse.Namespace) -> int:
         ids = [int(word) for word in words]
     except ValueError:
         raise InputError(f"ids to decode must be whole numbers; got {' '.join(words)[:40]!r}") from None
-    tolerate_terminal()
     print(printable(decode(tokenizer, ids)))
     return 0

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.profile import KEY, Profile, of_record
 from llamalab.records.record import Record
+from llamalab.report import backend as backend  # first: it imports matplotlib
 from llamalab.report import prospects as outlook
 from llamalab.report.experiment_results import Answer
 from llamalab.report.page import page

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from llamalab.errors import FormatError, LlamaLabError
 from llamalab.input_files import MOST_BYTES, read_object
-from llamalab.report.recorded_runs import FOLDER
+from llamalab.report.recorded_runs import FOLDER, OnBroken, each_read
 
 ORDER = (
     "versus_transformers", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends",
@@ -33,9 +33,10 @@ class Answer(NamedTuple):
         return f"Recorded on {self.device}, {self.made_on}: python -m experiments.{self.experiment}"
 
 
-def recorded_answers(folder: Path = FOLDER) -> list[Answer]:
-    """The answers under a folder, in reading order; none where the folder is not there."""
-    found = [read_answer(path) for path in sorted(folder.glob("*/*.json")) if path.stem in ORDER]
+def recorded_answers(folder: Path = FOLDER, *, on_broken: OnBroken = None) -> list[Answer]:
+    """The answers under a folder, in reading order; none where the folder is not there; `on_broken` as for records."""
+    paths = (path for path in sorted(folder.glob("*/*.json")) if path.stem in ORDER)
+    found = each_read(paths, read_answer, on_broken)
     return sorted(found, key=lambda answer: (ORDER.index(answer.experiment), answer.device))
 
 

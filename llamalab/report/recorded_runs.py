@@ -1,26 +1,50 @@
 """Runs on other devices that are kept with the source, for readers who have no such device."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import llamalab
+from llamalab.errors import LlamaLabError
 from llamalab.input_files import read_bounded_text
 from llamalab.records.record import Record, from_json
 
 FOLDER = Path(llamalab.__file__).resolve().parents[1] / "experiments" / "records"
 _MARK = '"parameters_measured"'  # a key that only records have
 CONSTANTS = "constants-"  # files beside the records that hold a calibration
+T = TypeVar("T")
+OnBroken = Callable[[str], None] | None
 
 
-def committed(folder: Path = FOLDER, *, device: str | None = None) -> list[Record]:
+def committed(folder: Path = FOLDER, *, device: str | None = None, on_broken: OnBroken = None) -> list[Record]:
     """The records under a folder, in the order of their paths, of one kind of device where it is named.
 
-    Empty where the folder is not there, as in an installed package. Raises FormatError for a broken record.
+    Empty where the folder is not there, as in an installed package. Raises FormatError for a broken record, or tells
+    `on_broken` of it and passes it over.
     """
-    records = [record for machine in sorted(folder.glob("*/")) for record in records_of(machine)]
+    records = [record for machine in sorted(folder.glob("*/")) for record in records_of(machine, on_broken=on_broken)]
     return [record for record in records if device in (None, record.environment.device)]
 
 
-def records_of(machine: Path) -> list[Record]:
+def records_of(machine: Path, *, on_broken: OnBroken = None) -> list[Record]:
     """The records of one machine's folder, where calibrations and answers of experiments lie too."""
-    texts = [(path, read_bounded_text(path, "record")) for path in sorted(machine.glob("*.json"))]
-    return [from_json(text, source=path.name) for path, text in texts if _MARK in text]
+    found = each_read(sorted(machine.glob("*.json")), _record, on_broken)
+    return [record for record in found if record is not None]
+
+
+def each_read(paths: Iterable[Path], read: Callable[[Path], T], on_broken: OnBroken) -> list[T]:
+    """What `read` makes of each file; one that it refuses is told to `on_broken`, or raises where that is None."""
+    found = []
+    for path in paths:
+        try:
+            found.append(read(path))
+        except (LlamaLabError, OSError) as error:
+            if on_broken is None:
+                raise
+            on_broken(f"{path.parent.name}/{path.name} is left out of the page ({error})")
+    return found
+
+
+def _record(path: Path) -> Record | None:
+    text = read_bounded_text(path, "record")
+    return from_json(text, source=path.name) if _MARK in text else None

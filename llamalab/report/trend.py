@@ -37,7 +37,7 @@ class StoredRun(NamedTuple):
 
 def stored_runs(folder: Path = FOLDER) -> list[StoredRun]:
     """The runs under a folder, oldest first; none where it is absent. A file that is no run is passed over."""
-    found = [_read(path) for path in folder.glob(PATTERN)]
+    found = [_read(path) for path in folder.glob(PATTERN) if path.is_file()]
     return sorted((run for run in found if run), key=lambda run: (run.made_on, run.number))
 
 
@@ -105,12 +105,15 @@ def _read(path: Path) -> StoredRun | None:
         data = read_object(path, "stored run", most=MOST_BYTES)
         commit, machine = data["commit_info"], data["machine_info"]
         name = f"{machine['cpu'].get('brand_raw', machine['machine'])}, torch {machine.get('torch', 'unknown')}"
+        medians_s = {short_name(one["fullname"]): float(one["stats"]["median"]) for one in data["benchmarks"]}
+        if not all(0 < median < float("inf") for median in medians_s.values()):
+            return None  # a chart and a ratio need times
         return StoredRun(
             number=path.name[:4],
             commit=str(commit.get("id", "unknown"))[:7] + ("+" if commit.get("dirty") else ""),
             made_on=str(data["datetime"]),
             machine=f"{name}, Python {machine['python_version']}",
-            medians_s={short_name(one["fullname"]): float(one["stats"]["median"]) for one in data["benchmarks"]},
+            medians_s=medians_s,
         )
     except (LlamaLabError, ValueError, KeyError, TypeError, AttributeError):
         return None

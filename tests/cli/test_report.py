@@ -1,6 +1,7 @@
 """`llamalab report`: what it writes, prints and refuses; measuring is replaced by a sample record."""
 
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
@@ -8,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from llamalab import files
+from llamalab import workspace
 from llamalab.analytic.constants import CLASSES, default_path
 from llamalab.analytic.constants import to_json as to_constants
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
 from llamalab.records.profile import to_json as profiles_to_json
 from llamalab.records.record import Record, from_json, shown_text, to_json
-from llamalab.report import render_profiles
+from llamalab.report import CSV_HEADS, OURS, render_profiles
+from llamalab.report import recorded_runs as recorded
 from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile
 
@@ -194,21 +196,149 @@ def test_interrupt_while_measuring_leaves_nothing(
     assert list(Path().rglob("*")) == []
 
 
-def test_interrupt_while_writing_leaves_whole_files_only(
+@pytest.fixture
+def quick_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that is drawn at once."""
+    monkeypatch.setattr("llamalab.report.render", lambda *_: OURS)
+    monkeypatch.setattr("llamalab.report.csv_files", lambda _: CSV_HEADS)
+
+
+@pytest.mark.usefixtures("quick_page")
+def test_interrupt_while_renaming_leaves_the_former_report_and_the_new_record(
     measured: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace, done = os.replace, []
+    assert main(["report", "--device", "cpu"]) == 0
+    before = {path.name: path.read_bytes() for path in Path("reports").iterdir()}
+    replace, seen = os.replace, []
 
-    def third_time_interrupted(aside: str, target: Path) -> None:
-        if len(done) == 2:
+    def fifth_time_interrupted(aside: Path, target: Path) -> None:
+        seen.append(target)
+        if len(seen) == 5:
             raise KeyboardInterrupt
-        done.append(target.name)
         replace(aside, target)
 
-    monkeypatch.setattr(files.os, "replace", third_time_interrupted)
+    monkeypatch.setattr(workspace.os, "replace", fifth_time_interrupted)
     assert main(["report", "--device", "cpu"]) == 130
-    assert sorted(path.name for path in Path("reports").iterdir()) == sorted(done)
-    assert "7b-cpu.html" not in done
+    assert {path.name: path.read_bytes() for path in Path("reports").iterdir()} == before
+
+
+@pytest.mark.usefixtures("measured", "quick_page")
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        ("llamalab.report.render", 3),
+        ("llamalab.report.csv_files", 3),
+        ("llamalab.cli.report.write_report", 3),
+        ("llamalab.comparison.sentences.verdict", 3),
+        ("llamalab.measure.calibration.constants_here.short_calibration", 0),
+        ("llamalab.report.recorded_runs.committed", 0),
+        ("llamalab.report.experiment_results.recorded_answers", 0),
+        ("llamalab.report.trend.stored_runs", 0),
+    ],
+)
+@pytest.mark.parametrize("error", [KeyError("gemm"), OSError(28, "No space")])
+def test_what_fails_after_measuring_does_not_cost_the_record(
+    record: Record, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str, code: int,
+    error: Exception,
+) -> None:  # fmt: skip
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(what, broken)
+        assert main(["report", "--model", "7b", "--device", "cpu"]) == code
+    assert from_json(Path("reports/7b-cpu.json").read_text()) == record
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    if code:
+        assert "render again with llamalab report --from reports/7b-cpu.json" in said
+    else:
+        assert Path("reports/7b-cpu.html").exists()
+
+
+@pytest.mark.usefixtures("measured", "quick_page")
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_end_while_calibrating_keeps_the_record(
+    record: Record, monkeypatch: pytest.MonkeyPatch, ending: BaseException
+) -> None:
+    def ended(*_: object, **__: object) -> None:
+        raise ending
+
+    monkeypatch.setattr("llamalab.measure.calibration.constants_here.short_calibration", ended)
+    assert main(["report", "--model", "7b", "--device", "cpu"]) in (130, 143)
+    assert [path.name for path in Path("reports").iterdir()] == ["7b-cpu.json"]
+
+
+@pytest.mark.usefixtures("measured", "quick_page")
+@pytest.mark.parametrize("text", ['{"parameters_measured"', '{"parameters_measured": 1}', "\udc80parameters_measured"])
+def test_a_broken_record_of_another_run_costs_a_note_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "records" / "x").mkdir(parents=True)
+    (tmp_path / "records/x/broken.json").write_bytes(text.encode(errors="surrogateescape"))
+    os.mkfifo(tmp_path / "records/x/pipe.json")
+    monkeypatch.setattr(
+        "llamalab.report.recorded_runs.committed", functools.partial(recorded.committed, tmp_path / "records")
+    )
+    assert main(["report", "--device", "cpu"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("is left out of the page") == 2
+    assert "note: x/broken.json is left out" in said
+    assert Path("reports/7b-cpu.html").exists()
+
+
+@pytest.mark.usefixtures("measured", "quick_page")
+def test_a_folder_that_fills_up_while_measuring_does_not_cost_the_record(
+    record: Record, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write, place = Path.write_bytes, tmp_path / "temporary"
+    place.mkdir()
+
+    def full(path: Path, data: bytes) -> int:
+        if "reports" in path.parts and len(data) > 4096:
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    assert main(["report", "--device", "cpu"]) == 3
+    said = capsys.readouterr().err
+    (kept,) = place.glob("*/*.json")
+    assert from_json(kept.read_text()) == record
+    assert f"it is kept as {kept}" in said
+    assert f"--from {kept}" in said
+    assert list(Path("reports").iterdir()) == []
+
+
+@pytest.mark.usefixtures("measured", "quick_page")
+def test_where_no_file_can_be_written_the_record_is_printed(
+    record: Record, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device", str(path))
+
+    from llamalab.measure.report import run as recording
+
+    measure = recording.measure_report
+
+    def filled(*given: Any, **options: Any) -> Record:
+        made = measure(*given, **options)
+        monkeypatch.setattr(Path, "write_bytes", full)
+        return made
+
+    monkeypatch.setattr(recording, "measure_report", filled)
+    assert main(["report", "--device", "cpu"]) == 3
+    assert from_json(capsys.readouterr().out) == record
+
+
+@pytest.mark.usefixtures("measured", "quick_page")
+@pytest.mark.parametrize(("length", "code"), [(240, 0), (247, 2), (255, 2), (300, 2)])
+def test_a_name_is_too_long_before_measuring_or_not_at_all(
+    measured: list[dict[str, Any]], length: int, code: int
+) -> None:
+    assert main(["report", "--device", "cpu", "--out", "n" * (length - 5) + ".html"]) == code
+    assert len(measured) == (code == 0)
+    assert len(list(Path().iterdir())) == (2 + len(CSVS) if code == 0 else 0)
 
 
 @pytest.mark.usefixtures("measured")

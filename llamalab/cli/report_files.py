@@ -1,0 +1,102 @@
+"""The files of a report: the page, the record and the CSVs beside it, written all or none.
+
+The record alone is written first, as soon as there is one.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from llamalab.cli.output import keep
+from llamalab.errors import InputError
+from llamalab.files import check_targets, write_texts
+
+if TYPE_CHECKING:
+    from llamalab.records.record import Record
+
+FOLDER = "reports"
+OUR_RECORD = '"environment": {\n  "llamalab":'  # how a record of ours is told from another JSON file
+T = TypeVar("T")
+
+
+def keep_record(record: "Record", page: Path) -> Path | None:
+    """Write a record where it will lie beside its page, or wherever it can be; None where only stdout took it."""
+    from llamalab.records.record import to_json
+
+    return keep(page.with_suffix(".json"), to_json(record), ours=OUR_RECORD)
+
+
+def write_report(record: "Record", page: Path) -> tuple[int, list[str]]:
+    """Write the page, and the record and the CSVs beside it; nothing where one of them is not ours.
+
+    Returns the bytes of the page, and what of other runs could not be shown on it.
+    """
+    from llamalab.records.record import to_json
+    from llamalab.report import csv_files
+
+    html, remarks = _drawn(record)
+    texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record).items()}
+    write_files(texts | {page.with_suffix(".json"): to_json(record)}, page, html)
+    return len(html.encode()), remarks
+
+
+def _drawn(record: "Record") -> tuple[str, list[str]]:
+    """The page, with what others measured as far as it can be read and drawn."""
+    from llamalab.report import render
+    from llamalab.report.experiment_results import recorded_answers
+    from llamalab.report.recorded_runs import committed
+    from llamalab.report.trend import stored_runs
+
+    remarks: list[str] = []
+
+    def found(what: str, read: Callable[[], list[T]]) -> list[T]:
+        try:
+            return read()
+        except Exception as error:
+            remarks.append(f"{what} are left out of the page ({type(error).__name__}: {error})")
+            return []
+
+    recorded = found("recorded runs", lambda: committed(device="cuda", on_broken=remarks.append))
+    beside = (
+        [one for one in recorded if one != record],
+        found("answers of experiments", lambda: recorded_answers(on_broken=remarks.append)),
+        found("stored benchmarks", stored_runs),
+    )
+    try:
+        return render(record, *beside), remarks
+    except Exception as error:
+        # What others measured, drawn beside this run, must not cost its page.
+        if not any(beside):
+            raise
+        html = render(record)
+        return html, [*remarks, f"other runs are left out of the page ({type(error).__name__}: {error})"]
+
+
+def write_files(texts: dict[Path, str], page: Path, html: str) -> None:
+    """All files or none."""
+    marks = _targets(page)
+    files = texts | {page: html}
+    write_texts(files, ours={path: marks[path] for path in files})
+
+
+def check_page(page: Path, beside: tuple[Path, ...] | None = None) -> None:
+    """Refuse before any work what could not be written after it: the page and what goes beside it, or all of that."""
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out must end in .html; got {str(page)!r}; the record and the CSVs are named after it")
+    marks = _targets(page)
+    check_targets({path: mark for path, mark in marks.items() if beside is None or path in (page, *beside)})
+
+
+def default_page(model: str, device: str) -> Path:
+    """Where the page of a model goes when nobody says: a plain name, whatever the model is called."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")[:100] or "model"
+    return Path(FOLDER) / f"{stem}-{device}.html"
+
+
+def _targets(page: Path) -> dict[Path, str]:
+    """Every file of a report, and what tells that one which stands there already is ours."""
+    from llamalab.report import CSV_HEADS, OURS
+
+    tables = {page.with_suffix(f".{name}.csv"): head for name, head in CSV_HEADS.items()}
+    return tables | {page.with_suffix(".json"): OUR_RECORD, page: OURS}
