@@ -41,7 +41,8 @@ class Check(NamedTuple):
 class Row(NamedTuple):
     """One name in one phase: prediction and measurement of one occurrence; `reason` says what lacks.
 
-    About 9 of 10 measurements should lie in `interval_s`, None where the basis has no such figure.
+    About 9 of 10 measurements should lie in `interval_s`, None where the basis has no such figure. `outside` says
+    that its constants were fitted on nothing like it, for which the interval is wide.
     """
 
     phase: str
@@ -50,6 +51,7 @@ class Row(NamedTuple):
     measurement: Measurement | None
     reason: str | None = None
     interval_s: tuple[float, float] | None = None
+    outside: bool = False
 
     @property
     def predicted_s(self) -> float | None:
@@ -193,7 +195,7 @@ class Phase:
         if isinstance(prediction, str):
             return Row(self.run.phase, op, None, measurement, prediction)
         reason = None if measurement else "not measured: the op-by-op pass has no such row"
-        return Row(self.run.phase, op, prediction, measurement, reason, self.basis.interval(prediction))
+        return Row(self.run.phase, op, prediction, measurement, reason, self.basis.interval(op, prediction), self.basis.outside(op))
 
     def _part_s(self, part: str) -> float | None:
         rows = [row for row in self.rows if part_of(row.op.name) == part]
@@ -221,12 +223,13 @@ class AttentionRow(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """How good the predictions are over all rows that have both accounts."""
+    """How good the predictions are over all rows that have both accounts, less `outside` rows of the fitted range."""
 
     median: float
     p90: float
     worst: Row
     rows: int
+    outside: int = 0
 
 
 class Comparison:
@@ -255,12 +258,13 @@ class Comparison:
 
     @cached_property
     def errors(self) -> Errors | None:
-        """Median, 90th percentile and worst |error| of the rows; None without any."""
-        known = sorted((abs(row.error), i) for i, row in enumerate(self.rows) if row.error is not None)
+        """Median, 90th percentile and worst |error| of the rows within the fitted range; None without any."""
+        both = [(abs(row.error), i) for i, row in enumerate(self.rows) if row.error is not None]
+        known = sorted((error, i) for error, i in both if not self.rows[i].outside)
         if not known:
             return None
         p90 = known[min(len(known) - 1, -(-9 * len(known) // 10) - 1)][0]
-        return Errors(median(error for error, _ in known), p90, self.rows[known[-1][1]], len(known))
+        return Errors(median(error for error, _ in known), p90, self.rows[known[-1][1]], len(known), len(both) - len(known))
 
     @property
     def above_roof(self) -> tuple[Row, ...]:

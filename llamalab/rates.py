@@ -18,7 +18,7 @@ from typing import NamedTuple
 from llamalab.analytic.constants import Constants, constants_of
 from llamalab.analytic.ops import Op
 from llamalab.analytic.params import weight_bytes
-from llamalab.analytic.roofline import Prediction, Rates, predict, rates_of_op
+from llamalab.analytic.roofline import Prediction, Rates, known_rates, predict
 from llamalab.records import Record, Roof
 
 OWN_ROOFS = "this record's own roofs"
@@ -33,26 +33,41 @@ class Basis(NamedTuple):
     @property
     def words(self) -> str:
         """In a few words."""
-        return f"constants {self.constants.basis}" if self.constants else OWN_ROOFS
+        if self.constants is None:
+            return OWN_ROOFS
+        lacking = self.constants.lacking
+        beside = f"; {', '.join(lacking)} from roofs alone, as the calibration has no kernel of it" if lacking else ""
+        return f"constants {self.constants.basis}{beside}"
+
+    def calibrated(self, op: Op) -> Rates | None:
+        """The constants that an op is predicted with; None where its roofs are all there is."""
+        if self.constants is None or op.name.rpartition(".")[2] in _NAIVE_STEPS:
+            return None
+        return known_rates(op, self.constants.rates)
 
     def predict(self, op: Op, dtype: str) -> Prediction | str:
         """The time of one occurrence of an op, or why it is not known."""
         rates = rates_of(self.record, op, dtype)
         bound = rates if isinstance(rates, str) else predict(op, rates)
-        if self.constants is None or dtype != self.record.dtype or op.name.rpartition(".")[2] in _NAIVE_STEPS:
+        own = self.calibrated(op) if dtype == self.record.dtype else None
+        if own is None:
             return bound
-        calibrated = predict(op, rates_of_op(op, self.constants.rates))
+        calibrated = predict(op, own)
         if isinstance(bound, str):  # an untrusted roof does not spoil constants
             return calibrated
         # The faster of two ceilings is the better known one: the record's own may have been found on a busy machine.
         return calibrated._replace(bound_s=min(calibrated.bound_s, bound.bound_s))
 
-    def interval(self, prediction: Prediction) -> tuple[float, float] | None:
-        """Low and high end of a predicted time; None where the basis knows none."""
-        if self.constants is None:
+    def interval(self, op: Op, prediction: Prediction) -> tuple[float, float] | None:
+        """Low and high end of an op's predicted time; None where the basis knows none."""
+        if self.constants is None or self.calibrated(op) is None:
             return None
-        low, high = self.constants.interval(prediction.time_s, prediction.bound_s)
+        low, high = self.constants.interval_of(op, prediction.time_s, prediction.bound_s)
         return None if high is None else (low, high)
+
+    def outside(self, op: Op) -> bool:
+        """Whether an op is smaller or larger by far than all that its constants were fitted on."""
+        return self.calibrated(op) is not None and self.constants is not None and self.constants.distance(op) > 1
 
 
 def basis_of(record: Record) -> Basis:

@@ -111,6 +111,7 @@ def error_sentence(comparison: Comparison) -> str:
     return (
         f"Over {errors.rows} operations the median error of a prediction is {errors.median:.0%} and nine in ten "
         f"are within {errors.p90:.0%}; the worst is {short(worst.op.name)} in {worst.phase} at {percent(error)}."
+        + (f" {errors.outside} more lie outside what was calibrated." if errors.outside else "")
     )
 
 

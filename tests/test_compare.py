@@ -195,7 +195,7 @@ def test_naive_attention_keeps_the_roofs_as_only_the_fused_kernel_is_calibrated(
 
 
 @pytest.mark.parametrize(
-    "change", [{"classes": {}}, {"classes": 3}, {"kind": "x"}, {"dtype": "fp16"}, {"validation": 1}]
+    "change", [{"classes": []}, {"classes": 3}, {"kind": "x"}, {"dtype": "fp16"}, {"validation": 1}]
 )
 def test_constants_that_are_none_are_refused(record: Record, change: dict[str, object]) -> None:
     with pytest.raises(InputError):
