@@ -42,6 +42,10 @@ class Deadline:
         """A deadline for a step that may take so much of what is left."""
         return Deadline(share * self.left_s, now=self._now)
 
+    def renewed(self) -> "Deadline":
+        """As many seconds, from now."""
+        return Deadline(self.seconds, now=self._now)
+
     def fits(self, seconds: float) -> bool:
         """Whether a step of so many seconds would be done in time."""
         return seconds <= self.left_s

@@ -121,7 +121,8 @@ class Pass:
     `attention` is the backend's name, `algorithm` the cost model it follows (flash or naive),
     `kernel` what the profiler saw run. `layers_measured` of `layers_total` blocks were run.
     `whole_s` are the times of the measured part of the model (embedding, `layers_measured` blocks,
-    head) run without any tap; `observer_ratio` is the time of the op-by-op pass over that.
+    head) run without any tap; `observer_ratio` is the time of the op-by-op pass over that. `interval_s`
+    is where the median of `total_s` lies with about 95 %: wider with fewer rounds.
     """
 
     phase: str
@@ -139,6 +140,7 @@ class Pass:
     memory: Memory
     observer_ratio: float | None = None
     whole_s: list[float] = field(default_factory=list)
+    interval_s: list[float] | None = None
 
     def part(self, name: str) -> Measurement:
         """The clean measurement of one part of the model."""
@@ -181,7 +183,8 @@ class Record:
     `parameters_measured` counts the whole model's tensors; `kv_bytes_measured` is the size of a
     cache, as allocated, of the whole model for batch and context of the last pass. `constants` is
     what llamalab calibrate had written for that machine and dtype, where it had. `profile` has the
-    same passes op by op, in depth; null in records of older versions.
+    same passes op by op, in depth; null in records of older versions, and where there was no time to look.
+    `budget_s` is the time that the run was given, null where it had all that it wanted.
     """
 
     model: str
@@ -197,6 +200,7 @@ class Record:
     notes: list[str] = field(default_factory=list)
     constants: dict[str, Any] | None = None
     profile: list[PhaseProfile] | None = None
+    budget_s: float | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -80,7 +80,7 @@ def _shown(row: "BenchRow") -> dict[str, Any]:
         "latency": _latency(row.token_latency),
         "reached": _reached(row),
         "fraction": _if_known(row.gemm_fraction or row.stream_fraction, percent),
-        "predicted": _if_known(row.predicted_tokens_per_s, _number),
+        "predicted": "-" if row.predicted_tokens_per_s is None else _number(row.predicted_tokens_per_s),
         "error": _if_known(row.predicted_error, lambda error: f"{100 * error:+.1f} %"),
         "kernel": _if_known(row.kernel, lambda name: name.replace("aten::", "").lstrip("_")),
         "warmup": _if_known(row.warmup_s, format_seconds),
@@ -108,8 +108,8 @@ def _reached(row: "BenchRow") -> str | None:
 
 
 def _remark(row: "BenchRow") -> str:
-    throttled = f"THROTTLED: {', '.join(row.throttle_reasons)}" if row.throttle_reasons else None
-    return "; ".join(one for one in (row.reason, throttled) if one)
+    disturbed = f"DISTURBED: {'; '.join(row.disturbances)}" if row.disturbances else None
+    return "; ".join(one for one in (row.reason, disturbed) if one)
 
 
 def _lead(rows: "list[BenchRow]") -> tuple[str, ...]:

@@ -30,6 +30,9 @@ EXAMPLES = (
 FOLDER = "reports"
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("bf16", "fp16", "fp32")
+SMALL_BYTES = 2**30  # of weights
+SECONDS = {"small": 14.0, "large": 100.0}  # of measuring and calibrating; loading torch and rendering come on top
+MEASURED_SHARE = 0.8  # of the time, where a calibration follows
 _TICK_S = 1.6  # between two signs of life
 OUR_RECORD = '"environment": {\n  "llamalab":'  # how a record of ours is told from another JSON file
 
@@ -137,18 +140,19 @@ def _measure(args: argparse.Namespace) -> "Record":
     from llamalab.measure.machine import resolve_device
     from llamalab.measure.record import measure_report
 
+    deadline = Deadline(SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_BYTES else "large"])
     place = resolve_device(device)
     constants = constants_here.kept_constants(place, args.dtype)
-    share = 1.0 if constants else 0.75
+    share = 1.0 if constants else MEASURED_SHARE
 
-    with Progress() as progress:
+    with Progress(deadline) as progress:
         record = measure_report(
-            name, arch, device=device, dtype=args.dtype, full=args.full,
+            name, arch, device=device, dtype=args.dtype, full=args.full, deadline=deadline.part(share),
             progress=lambda label, done: progress(label, share * done),
         )  # fmt: skip
         if constants is None:
             constants = constants_here.short_calibration(
-                place, args.dtype, weight_bytes=weight_bytes(arch, args.dtype),
+                place, args.dtype, weight_bytes=weight_bytes(arch, args.dtype), deadline=deadline,
                 progress=lambda label, done: progress(f"calibration, {label}", share + (1 - share) * done),
             )  # fmt: skip
     return replace(record, constants=constants)

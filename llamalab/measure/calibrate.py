@@ -24,15 +24,16 @@ from llamalab.analytic.grades import Grade, Signs, grade
 from llamalab.analytic.roofline import Rates, known_rates, predict_pass, total_s
 from llamalab.deadline import Deadline, Progress
 from llamalab.errors import DoesNotFitError
+from llamalab.measure.cache_size import effective_cache_bytes
 from llamalab.measure.calibration_blocks import Block, Shape, blocks_for
 from llamalab.measure.clock import clock_for
 from llamalab.measure.fit import Fit, Kernel, best_rates, fit_class
 from llamalab.measure.machine import (
     available_bytes,
-    cache_bytes,
     calibration_name,
     device_name,
     memory_bytes,
+    probe_budget_bytes,
     resolve_device,
 )
 from llamalab.measure.roofs import Machine
@@ -43,7 +44,6 @@ from llamalab.units import format_bytes
 BUDGET_S = 48.0  # of building and rounds; with imports and the fit it stays under a minute
 MOST_ROUNDS = 60
 _MEASURING = 0.93  # share of the time for building and rounds; the rest is for the fit
-_MOST_COPIES_BYTES = 1 << 29  # of memory for copies of small blocks
 
 
 class Outcome(NamedTuple):
@@ -107,11 +107,13 @@ class Calibration(NamedTuple):
 
 def calibrate(
     *, device: str = "auto", dtype: str = "bf16", deadline: Deadline | None = None, fit: Sequence[Block] | None = None,
-    check: Sequence[Block] | None = None, progress: Progress = lambda label, done: None,
+    check: Sequence[Block] | None = None, copies_bytes: int | None = None,
+    progress: Progress = lambda label, done: None,
 ) -> Calibration:  # fmt: skip
     """Measure, fit and check on blocks of other sizes: those of the device, where none are named.
 
-    It is done by the deadline (default: BUDGET_S from now), on a slow machine with fewer passes and rounds.
+    It is done by the deadline (default: BUDGET_S from now), on a slow machine with fewer passes and rounds. Copies of
+    blocks that a cache would hold take at most `copies_bytes` (default: what a probe may take).
     Raises InputError, MissingError or DoesNotFitError before any work.
     """
     activation_dtype(dtype)
@@ -122,7 +124,10 @@ def calibrate(
     load, machine = _load(), Machine(place, clock_for(place), dtype)
     with torch.inference_mode():
         measuring = deadline.part(_MEASURING)
-        trials = first_round(machine, chosen.fit, chosen.check, chosen.room, measuring, progress)
+        progress("size of the cache", 0.0)
+        spare = min(probe_budget_bytes(place) if copies_bytes is None else copies_bytes, chosen.free_bytes)
+        room = Room(effective_cache_bytes(place), spare)
+        trials = first_round(machine, chosen.fit, chosen.check, room, measuring, progress)
         rounds = _rounds(trials, measuring, progress)
     progress("fitting", 0.95)
     fits = fit_classes(kernel for trial in trials.fitted for kernel in trial.kernels())
@@ -162,11 +167,11 @@ def fit_classes(kernels: Iterable[Kernel]) -> dict[str, Fit]:
 
 
 class _Fitting(NamedTuple):
-    """The blocks that fit into memory, the room for copies of them, and what was left out."""
+    """The blocks that fit into memory, what is free beside them, and what was left out."""
 
     fit: tuple[Block, ...]
     check: tuple[Block, ...]
-    room: Room
+    free_bytes: int
     left_out: tuple[str, ...]
 
 
@@ -183,12 +188,12 @@ def _fitting(place: torch.device, dtype: str, fit: Sequence[Block], check: Seque
             f"a calibration needs {format_bytes(needed)} in half of the free memory; that is {format_bytes(free)}; "
             "free some, or take a narrower --dtype"
         )
-    room = Room(cache_bytes(place), min(_MOST_COPIES_BYTES, free - used) // len(kept))
     left_out = tuple(f"{block.name}: half of the free memory does not hold it" for block in (*fit, *check)
                      if block not in kept)  # fmt: skip
     return _Fitting(
-        tuple(block for block in fit if block in kept), tuple(block for block in check if block in kept), room, left_out
-    )
+        tuple(block for block in fit if block in kept), tuple(block for block in check if block in kept), free - used,
+        left_out,
+    )  # fmt: skip
 
 
 def _rounds(trials: Trials, deadline: Deadline, progress: Progress) -> int:

@@ -23,6 +23,7 @@ SMALL_BYTES = 2**30  # of weights that run
 
 
 _BUDGET_S, _SMALL_BUDGET_S = 16.0, 3.0  # of building and rounds
+_SMALL_COPIES_BYTES = 2**28  # all of a small model's report is to stay below 1 GiB
 _SMALL_CHECK = (Block("tiny", PRESETS["tiny"].arch, (Shape(1, 64), Shape(1, 1, 64))),)
 
 
@@ -52,7 +53,7 @@ def short_calibration(
         made = calibrate(
             device=str(place), dtype=dtype, deadline=Deadline(min(wanted_s, deadline.left_s if deadline else wanted_s)),
             fit=blocks.fit[:2] if small else blocks.fit, check=_SMALL_CHECK if small else blocks.check[:1],
-            progress=progress,
+            copies_bytes=_SMALL_COPIES_BYTES if small else None, progress=progress,
         )  # fmt: skip
     except DoesNotFitError:
         return None

@@ -17,6 +17,7 @@ from llamalab.analytic.roofline import Rates, moved_bytes
 
 Loss = Callable[[np.ndarray], float]
 _EFFICIENCY, _SHARPEST = 0.02, 8.0
+_FLAT = 1e-6  # a simplex whose corners differ less in their loss has collapsed or found its minimum
 
 
 class Kernel(NamedTuple):
@@ -125,4 +126,6 @@ def _simplex(loss: Loss, points: list[np.ndarray], iterations: int = 400) -> np.
             shrunk = [best + 0.5 * (point - best) for _, _, point in ranked]
             ranked = [(loss(point), i, point) for i, point in enumerate(shrunk)]
         ranked.sort(key=lambda entry: entry[:2])
+        if ranked[-1][0] - ranked[0][0] < _FLAT:
+            break
     return ranked[0][2]

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
+from llamalab.deadline import Deadline
 from llamalab.measure.clock import Clock
 from llamalab.measure.machine import cache_bytes
 from llamalab.measure.self_check import Checked, check_doubling
@@ -36,6 +37,16 @@ class Machine(NamedTuple):
     device: torch.device
     clock: Clock
     dtype: str
+    deadline: Deadline | None = None
+
+    def within(self, plan: Plan, share: float = 1.0) -> Plan:
+        """The plan as far as so much of the time that is left lets it."""
+        return plan if self.deadline is None else plan.within(self.deadline.part(share))
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return self.deadline is not None and not self.deadline.left_s
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -69,7 +80,8 @@ class Probe(NamedTuple):
 
 _SURVEY, _FINAL = Plan(0.05, 2, 8), Plan(0.3, 3, 40)
 _UNKNOWN_CACHE_BYTES = 1 << 25
-_MOST_CALL_S = 1.0
+_MOST_CALL_S, _FEWEST_ROWS = 1.0, 16
+_SURVEY_SHARE, _CALL_SHARE = 0.5, 0.02  # of the time for a roof; for all of them, of one product
 _LEAST_MATRIX_BYTES = 1 << 20
 
 
@@ -77,15 +89,23 @@ def best_roof(kind: str, machine: Machine, probes: Iterator[Probe]) -> Roof:
     """Try all probes shortly, check the fastest by doubling, and keep the best rate of them all."""
     surveyed: list[tuple[float, str]] = []
     best: Probe | None = None
+    survey = machine._replace(deadline=machine.deadline and machine.deadline.part(_SURVEY_SHARE))
     for probe in probes:
-        rate = probe.amount / min(time_one(probe.once, machine.clock, _SURVEY))
+        rate = probe.amount / min(time_one(probe.once, machine.clock, survey.within(_SURVEY)))
         if not surveyed or rate > max(surveyed)[0]:
             best = probe
         surveyed.append((rate, probe.shape))
+        if survey.late:
+            break  # on a slow machine the first shapes must do
     assert best is not None
-    checked = check_doubling(best.once, best.twice, machine.clock, _FINAL)
+    checked = check_doubling(best.once, best.twice, machine.clock, _FINAL, machine.deadline)
     rate, shape = max(*surveyed, (best.amount / checked.unit_s, best.shape))
     return _roof(kind, machine.dtype, checked, per_second=rate, shape=shape)
+
+
+def absent_roof(kind: str, dtype: str, reason: str) -> Roof:
+    """A roof that was not looked for, which carries no prediction."""
+    return Roof(kind=kind, dtype=dtype, per_second=None, trusted=False, reason=reason)
 
 
 def weight_shapes(arch: LlamaArch) -> list[tuple[int, int]]:
@@ -95,11 +115,12 @@ def weight_shapes(arch: LlamaArch) -> list[tuple[int, int]]:
 
 
 def affordable_rows(machine: Machine, shape: tuple[int, int], rows: int) -> int:
-    """`rows`, halved until a product of that weight shape takes a second at most on a slow machine."""
+    """`rows`, halved until a product of that weight shape takes a second at most, less where time is short."""
     out, inner = shape
     x, weight = machine.random(64, inner), machine.random(out, inner)
-    row_s = min(time_one(_call(F.linear, x, weight), machine.clock, _SURVEY)) / 64
-    while rows > 64 and rows * row_s > _MOST_CALL_S:
+    row_s = min(time_one(_call(F.linear, x, weight), machine.clock, machine.within(_SURVEY))) / 64
+    most_s = _MOST_CALL_S if machine.deadline is None else min(_MOST_CALL_S, _CALL_SHARE * machine.deadline.left_s)
+    while rows > _FEWEST_ROWS and rows * row_s > most_s:
         rows //= 2
     return rows
 
@@ -181,7 +202,7 @@ def launch_roof(machine: Machine) -> Roof:
 
         return run
 
-    checked = check_doubling(repeat(_LAUNCHES), repeat(2 * _LAUNCHES), machine.clock, _FINAL)
+    checked = check_doubling(repeat(_LAUNCHES), repeat(2 * _LAUNCHES), machine.clock, _FINAL, machine.deadline)
     return _roof("launch", machine.dtype, checked, seconds=checked.unit_s / _LAUNCHES, shape="add to 1 element")
 
 

@@ -24,17 +24,38 @@ from llamalab.model.compiled import compile
 
 _MARKS = 1 << 14
 _WEIGHT = 0.02  # values about as large as a trained model's
-_BEYOND = 1.25  # times the cache that copies must read in between: a cache does not evict the oldest alone
+_BEYOND = 2  # times the cache that weights in turn must be: a cache does not evict the oldest alone
 _MOST_COPIES = 64  # building more of a block so small is no way to fill a cache
 ENOUGH_ROUNDS = 3  # a pass is kept only where it can be run so often in time
 _FIT_SHARE = 0.6  # of the time, for what is fitted; the rest is for what is checked
 
 
-class Room(NamedTuple):
-    """Bytes of the cache that weights must exceed, and of memory that copies may take."""
+class Turns(NamedTuple):
+    """How many copies of a block are run in turn, the first included, and whether a cache may hold them all."""
 
-    cache_bytes: int
-    copies_bytes: int
+    copies: int
+    in_cache: bool
+
+
+class Room:
+    """What weights must exceed to come from memory, and the bytes of memory that are left for copies of them."""
+
+    def __init__(self, cache_bytes: int, copies_bytes: int) -> None:
+        self._needed_bytes, self._left_bytes = _BEYOND * cache_bytes, copies_bytes
+
+    def copies(self, size_bytes: int) -> Turns:
+        """Copies of a block of so many bytes; one where there is no memory for as many as it takes.
+
+        >>> room = Room(cache_bytes=16, copies_bytes=40)
+        >>> [tuple(room.copies(size)) for size in (12, 12, 50)]
+        [(3, False), (1, True), (1, False)]
+        """
+        wanted = max(1, -(-self._needed_bytes // size_bytes))
+        more_bytes = (wanted - 1) * size_bytes
+        if wanted > _MOST_COPIES or more_bytes > self._left_bytes:
+            return Turns(1, in_cache=True)
+        self._left_bytes -= more_bytes
+        return Turns(wanted, in_cache=False)
 
 
 class Ring(NamedTuple):
@@ -136,16 +157,19 @@ def first_round(
     """
     found, pace = Trials([], [], [], 0.0), _Pace()
     fit_by = deadline.part(_FIT_SHARE)
+    sizes = {block: block_bytes(block, machine.dtype) for block in (*fit, *check)}
+    # The largest first: their copies are the fewest, and products matter most in them.
+    turns = {block: room.copies(sizes[block]) for block in sorted(sizes, key=lambda block: -sizes[block])}
     for block, clean in (*((block, False) for block in fit), *((block, True) for block in check)):
         progress(f"building {block.name}", 0.0)
         kept = found.checked if clean else found.fitted
         until = deadline if clean else fit_by
-        size = block_bytes(block, machine.dtype)
+        size = turns[block].copies * sizes[block]
         if found.all and not until.fits(pace.build_s * size + ENOUGH_ROUNDS * pace.round_s):
             found.left_out.append(f"{block.name}: there was no time to build it")
             continue
         began = now_s()
-        ring = _ring(machine, block, room)
+        ring = _ring(machine, block, turns[block])
         pace.built(size, now_s() - began)
         kept += _trials(machine, block, ring, until, pace, found, clean=clean)
     return found._replace(round_s=pace.round_s)
@@ -154,18 +178,6 @@ def first_round(
 def block_bytes(block: Block, dtype: str) -> int:
     """Bytes of the weights of a block with embedding and head."""
     return weight_bytes(block.arch.replace(n_layers=1), dtype)
-
-
-def copies(size_bytes: int, room: Room) -> int:
-    """How many copies of so many bytes are read in turn so that no cache holds them, as far as memory lets them.
-
-    >>> copies(12, Room(cache_bytes=32, copies_bytes=100)), copies(12, Room(32, 30)), copies(50, Room(32, 0))
-    (4, 3, 1)
-    """
-    if size_bytes > room.cache_bytes:
-        return 1
-    wanted = -(-int(_BEYOND * room.cache_bytes) // size_bytes)
-    return max(1, min(wanted, _MOST_COPIES, 1 + room.copies_bytes // size_bytes))
 
 
 def _trials(
@@ -195,10 +207,9 @@ def _ops(block: Block, shape: Shape, layers: int, dtype: str, algorithm: str) ->
     )  # fmt: skip
 
 
-def _ring(machine: Machine, block: Block, room: Room) -> Ring:
-    size = block_bytes(block, machine.dtype)
-    models = [_model(machine, block) for _ in range(copies(size, room))]
-    return Ring(cycle(models), models[0], in_cache=len(models) * size <= room.cache_bytes)
+def _ring(machine: Machine, block: Block, turns: Turns) -> Ring:
+    models = [_model(machine, block) for _ in range(turns.copies)]
+    return Ring(cycle(models), models[0], turns.in_cache)
 
 
 def _model(machine: Machine, block: Block) -> Transformer:

@@ -1,4 +1,5 @@
 import gc
+import time
 
 import pytest
 import torch
@@ -8,11 +9,14 @@ from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
 from llamalab.compare import Comparison
+from llamalab.deadline import Deadline, unlimited
 from llamalab.errors import DoesNotFitError, InputError, MissingError
 from llamalab.measure import record as recording
 from llamalab.measure import roofs
+from llamalab.measure.blocks import choose_share
 from llamalab.measure.record import SCALES, measure_report
 from llamalab.measure.timer import Plan
+from llamalab.presets import PRESETS
 from llamalab.records import Roof, from_json, to_json
 
 ARCH = LlamaArch(48, 7, 6, 2, 80, 96)
@@ -168,8 +172,54 @@ def test_ctrl_c_ends_it_and_keeps_nothing_switched_off(small):
     assert not torch.is_inference_mode_enabled()
 
 
-@pytest.mark.parametrize(("per_second", "tokens"), [(1e15, 512), (0.6e7, 256), (1.0, 64), (None, 512)])
+@pytest.mark.parametrize(("per_second", "tokens"), [(1e15, 512), (0.6e7, 256), (1.0, 16), (None, 512)])
 def test_a_slow_machine_gets_a_shorter_prompt(per_second, tokens):
     share = recording.choose_share(ARCH.replace(n_layers=1), "bf16", limit_bytes=2**30)
     gemm = Roof(kind="gemm", dtype="bf16", per_second=per_second)
-    assert recording._prompt_tokens(share, SCALE._replace(prompt_tokens=512), [gemm]) == tokens
+    assert recording._prompt_tokens(share, SCALE._replace(prompt_tokens=512), [gemm], unlimited()) == tokens
+
+
+def slow_report(monkeypatch, factor, seconds):
+    """A report under a clock that runs so many times too fast: everything seems to take as much longer."""
+    fast_ns, fast = time.perf_counter_ns, time.perf_counter
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: factor * fast_ns())
+    monkeypatch.setattr(time, "perf_counter", lambda: factor * fast())
+    return measure_report("toy", ARCH, device="cpu", deadline=Deadline(seconds))
+
+
+def test_a_machine_20_times_slower_is_done_in_time_with_fewer_rounds_and_wider_intervals(small, monkeypatch, record):
+    slow = slow_report(monkeypatch, 20, 15.0)
+    assert slow.budget_s == 15.0
+    assert slow.elapsed_s < 60.0  # what cannot be done in less than one pass comes on top
+    wide, narrow = ([one.interval_s for one in run.passes] for run in (slow, record))
+    for one, run, few, many in zip(wide, narrow, slow.passes, record.passes, strict=True):
+        assert one[0] <= few.total_s <= one[1]
+        assert len(few.whole_s) <= len(many.whole_s)
+        assert run[0] <= many.total_s <= run[1]
+    assert from_json(to_json(slow)) == slow
+
+
+def test_without_time_each_pass_runs_once_and_what_is_left_out_says_so(small, monkeypatch, record):
+    none = slow_report(monkeypatch, 1, 0.0)
+    assert [len(run.whole_s) for run in none.passes] == [1, 1]
+    assert none.profile is None
+    assert {roof.reason for roof in none.roofs} == {"there was no time left for it"}
+    assert {point.reason for point in none.attention} == {"there was no time left for it"}
+    assert {run.memory.peak_bytes for run in none.passes} == {None}
+    for few, many in zip(none.passes, record.passes, strict=True):
+        assert few.interval_s[1] - few.interval_s[0] == pytest.approx(0.5 * few.total_s)
+        assert few.interval_s[1] / few.total_s > 1.0 <= many.interval_s[1] / many.total_s
+    assert any("few rounds: prefill in 1, decode in 1" in note for note in none.notes)
+    assert any("no time to look at kernels and memory of prefill and decode" in note for note in none.notes)
+    comparison = Comparison(none)
+    assert comparison.errors is None
+    assert [phase.measured_s for phase in comparison.phases] == [run.total_s for run in none.passes]
+
+
+def test_less_memory_means_fewer_blocks(monkeypatch):
+    seven = PRESETS["7b"].arch
+    place = torch.device("cpu")
+    for free_gib, layers in ((24.0, 2), (3.0, 2), (1.5, 1), (0.5, 1)):
+        monkeypatch.setattr(recording, "available_bytes", lambda _, free=free_gib: int(free * 2**30))
+        share = choose_share(seven, "bf16", limit_bytes=recording._limit_bytes(seven, "bf16", place))
+        assert share.layers == layers
