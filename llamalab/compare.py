@@ -195,7 +195,15 @@ class Phase:
         if isinstance(prediction, str):
             return Row(self.run.phase, op, None, measurement, prediction)
         reason = None if measurement else "not measured: the op-by-op pass has no such row"
-        return Row(self.run.phase, op, prediction, measurement, reason, self.basis.interval(op, prediction), self.basis.outside(op))
+        return Row(
+            self.run.phase,
+            op,
+            prediction,
+            measurement,
+            reason,
+            self.basis.interval(op, prediction),
+            self.basis.outside(op),
+        )
 
     def _part_s(self, part: str) -> float | None:
         rows = [row for row in self.rows if part_of(row.op.name) == part]
@@ -264,7 +272,9 @@ class Comparison:
         if not known:
             return None
         p90 = known[min(len(known) - 1, -(-9 * len(known) // 10) - 1)][0]
-        return Errors(median(error for error, _ in known), p90, self.rows[known[-1][1]], len(known), len(both) - len(known))
+        return Errors(
+            median(error for error, _ in known), p90, self.rows[known[-1][1]], len(known), len(both) - len(known)
+        )
 
     @property
     def above_roof(self) -> tuple[Row, ...]:

@@ -253,8 +253,8 @@ def to_json(
     """Calibrated constants as text for default_path.
 
     `validation` holds `prefill_error` and `decode_error`, mean absolute relative errors on shapes that the
-    calibration did not see, None where there were none, and `points`, those shapes. `more` is kept as it is: `title` and `memory_bytes`
-    of the machine among it.
+    calibration did not see, None where there were none, and `points`, those shapes. `more` is kept as it is: `title`
+    and `memory_bytes` of the machine among it, `grade`, and `fitted`, by class what it was fitted on.
     """
     return json.dumps(
         {
@@ -348,7 +348,7 @@ def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
         raise UnavailableError(f"{path} must hold constants of some class; it holds none; calibrate again")
     # Products show the machine best; where they have no constants, whatever reached most.
     shown = [rates["gemm"]] if "gemm" in rates else list(rates.values())
-    peaks = dict.fromkeys(PEAK_DTYPES) | {dtype: max((one.peak_flops_per_s or 0.0 for one in shown)) or None}
+    peaks = dict.fromkeys(PEAK_DTYPES) | {dtype: max(one.peak_flops_per_s or 0.0 for one in shown) or None}
     return HardwareSpec(
         data["device"], title, peaks, max(one.bandwidth_bytes_per_s for one in shown), memory, None, None, None, None,
         None, f"measured by llamalab calibrate on {data['made_on']}", measured=True,

@@ -1,9 +1,9 @@
 """How fast is the built-in model, test by test? Prompt processing and generation over depth and batch.
 
 The manner is llama-bench's: a warm-up, then repetitions of each test on a cache that holds `depth`
-tokens and is rewound to them. A test whose repetitions disagree is repeated within a budget, and says so. Every forward pass is timed by itself; on CUDA by events, and the device is
-waited for once per repetition. The kernel is read from the profiler in a pass of its own, after the
-warm-up and outside all times.
+tokens and is rewound to them. A test whose repetitions disagree is repeated within a budget, and says so.
+Every forward pass is timed by itself; on CUDA by events, and the device is waited for once per repetition.
+The kernel is read from the profiler in a pass of its own, after the warm-up and outside all times.
 """
 
 import os
@@ -98,10 +98,11 @@ def measure_bench(
 
     `attention` is a backend's name (default: the fastest of the device), `compiled` a scope of llamalab.compile.
     `tie_blocks` runs the full depth over so many distinct blocks, None over all, "auto" over all where they
-    fit, else over as few as caches allow. A disturbed test is repeated for up to `repeat_s` seconds. `threads` are the CPU's (default: torch's). `reference` is a record of
-    this machine, whose roofs and constants predictions rest on (default: a short measurement). What does not
-    fit into memory or cannot be run is a row with the reason. Raises InputError, UnknownNameError or
-    MissingError for what cannot be asked, before any work.
+    fit, else over as few as caches allow. `threads` are the CPU's (default: torch's). A disturbed test is repeated
+    for up to `repeat_s` seconds. `reference` is a record of this machine, whose roofs and constants predictions rest
+    on (default: a short measurement; where that fails, rows have no prediction but the reason). What does not fit
+    into memory or cannot be run is a row with the reason. Raises InputError, UnknownNameError or MissingError for
+    what cannot be asked, before any work.
     """
     activation_dtype(dtype)
     place = resolve_device(device)

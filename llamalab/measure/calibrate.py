@@ -8,7 +8,8 @@ to the whole model: nothing that is checked was fitted.
 
 All of it runs in the same rounds, so that a machine that slows down slows both sides; of each time
 the best round counts, because a disturbance only ever adds time. Time is a budget: every pass is tried once, what
-would not fit is left out and named, and rounds follow while there is time. The result is graded (llamalab.analytic.grades).
+would not fit is left out and named, and rounds follow while there is time. The result is graded
+(llamalab.analytic.grades).
 """
 
 import os

@@ -33,9 +33,7 @@ class Checked(NamedTuple):
         return min(*self.once_s, min(self.twice_s) / 2)
 
 
-def check_doubling(
-    once: Work, twice: Work, clock: Clock, plan: Plan, deadline: Deadline | None = None
-) -> Checked:
+def check_doubling(once: Work, twice: Work, clock: Clock, plan: Plan, deadline: Deadline | None = None) -> Checked:
     """Time work and doubled work in the same rounds, and on while the ratio is not about 2 and there is time."""
     least, most = SOUND_RATIOS
     checked, tries = Checked([], [], trusted=False), 0

@@ -20,7 +20,6 @@ from llamalab.measure.timer import Plan
 from llamalab.records import AttentionPoint
 from llamalab.units import format_bytes, format_si
 
-
 _NO_TIME = "there was no time left for it"
 _LENGTH_SHARE, _CALL_SHARE = 0.4, 0.03  # of the time that is left: of one length, and of one call
 

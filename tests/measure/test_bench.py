@@ -224,7 +224,9 @@ def test_a_compiled_model_is_what_is_run(monkeypatch):
 
 def test_throttling_and_load_are_marked(monkeypatch):
     monkeypatch.setattr(bench.os, "cpu_count", lambda: 2)
-    states = iter([Telemetry(throttle_reasons=[], load_average=2.5), Telemetry(throttle_reasons=["software power cap"])])
+    states = iter(
+        [Telemetry(throttle_reasons=[], load_average=2.5), Telemetry(throttle_reasons=["software power cap"])]
+    )
     monkeypatch.setattr(bench, "telemetry", lambda place: next(states))
     (row,) = measured([Case(5, 0)])
     assert (row.throttle_reasons, row.load_average) == (["software power cap"], 2.5)

@@ -1,7 +1,5 @@
 """Repetitions that disagree are repeated within a budget, on a clock that only they move."""
 
-from collections.abc import Callable
-
 import pytest
 
 from llamalab.deadline import Deadline
@@ -47,5 +45,7 @@ def test_one_repetition_agrees_with_itself() -> None:
 
 
 def test_the_budget_begins_after_the_repetitions_that_were_asked_for() -> None:
-    grown: Callable[[int], list[float]] = lambda n: [100.0, 300.0, 100.0, 100.0][n : n + 1]
+    def grown(number: int) -> list[float]:
+        return [100.0, 300.0, 100.0][number : number + 1]
+
     assert repeat_steadily(grown, 2, Deadline(300.0, now=lambda: 0.0)).passes_s == [[100.0], [100.0]]
