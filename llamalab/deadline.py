@@ -38,9 +38,9 @@ class Deadline:
         """Seconds until it is reached, 0 after that."""
         return max(0.0, self.seconds - self.spent_s)
 
-    def part(self, share: float) -> "Deadline":
-        """A deadline for a step that may take so much of what is left."""
-        return Deadline(share * self.left_s, now=self._now)
+    def part(self, share: float, *, least_s: float = 0.0) -> "Deadline":
+        """A deadline for a step that may take so much of what is left, and `least_s` in any case."""
+        return Deadline(max(least_s, share * self.left_s), now=self._now)
 
     def renewed(self) -> "Deadline":
         """As many seconds, from now."""

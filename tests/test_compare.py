@@ -9,8 +9,11 @@ from llamalab.analytic.constants import to_json
 from llamalab.analytic.roofline import Rates, predict, predict_pass, rates_of_op, total_s
 from llamalab.compare import Check, Comparison, Phase
 from llamalab.errors import InputError
+from llamalab.outlook import changes
 from llamalab.rates import OWN_ROOFS, rates_of
 from llamalab.records import Measurement, Record, Roof
+from llamalab.report import render
+from llamalab.verdict import verdict
 from tests.report.sample import ATTENTION, COPY, GEMM, LAUNCH, STREAM, environment, roofs, sample_record
 
 
@@ -209,3 +212,47 @@ def test_attention_without_its_roof_is_not_predicted(record: Record) -> None:
     assert {row.reason for row in rows if row.point.algorithm == "naive"} == {None}
     (reason,) = {row.reason for row in rows if row.point.backend == "sdpa"}
     assert reason == "not predicted: the attention roof for bf16 has no value (no fused kernel)"
+
+
+@pytest.mark.parametrize("lacking", [*([name] for name in sorted(CALIBRATED)), sorted(CALIBRATED)])
+def test_a_class_without_constants_falls_back_to_its_roof(record: Record, lacking: list[str]) -> None:
+    plain = {(row.phase, row.op.name): row.prediction for row in Comparison(record).rows}
+    text = to_json(
+        "cpu", "bf16", "2026-01-02", {name: rate for name, rate in CALIBRATED.items() if name not in lacking},
+        {"prefill_error": 0.04, "decode_error": 0.02},
+    )  # fmt: skip
+    bare = dataclasses.replace(record, constants=json.loads(text))
+    comparison = Comparison(bare)
+    for row in comparison.rows:
+        if {row.op.rate_class, row.op.kind} & set(lacking):
+            assert row.prediction == plain[row.phase, row.op.name]
+            assert row.interval_s is None
+        else:
+            assert row.interval_s is not None
+    assert "from roofs alone" in comparison.basis.words
+    for where in (bare, dataclasses.replace(bare, roofs=[])):
+        assert verdict(Comparison(where)).text
+        assert changes(Comparison(where)) is not None
+    if len(lacking) > 1:
+        assert "</html>" in render(dataclasses.replace(bare, roofs=[]))
+
+
+def test_what_lies_outside_the_fitted_range_has_a_wide_interval_and_is_no_error(record: Record) -> None:
+    few = {"kernels": 3, "error": 0.1, "flops": [0, 0], "bytes": [1, 64]}
+    wide, known = (Comparison(calibrated(record, fitted=one)) for one in ({"elementwise": few}, {}))
+    far = [row for row in wide.rows if row.op.rate_class.startswith("elementwise")]
+    assert far
+    assert {row.phase for row in far} == {"prefill", "decode"}
+    for row, before in zip(wide.rows, known.rows, strict=True):
+        assert row.predicted_s == before.predicted_s
+        assert row.outside == (row in far)
+        assert row.interval_s is not None
+        assert row.prediction is not None
+        if row.outside:
+            assert row.interval_s[0] <= row.prediction.bound_s
+            assert row.interval_s[1] > 10 * row.prediction.time_s
+    assert wide.errors is not None
+    assert known.errors is not None
+    assert (wide.errors.outside, known.errors.outside) == (sum(row.error is not None for row in far), 0)
+    assert wide.errors.worst not in far
+    assert f"{wide.errors.outside} more lie outside what was calibrated." in verdict(wide).text

@@ -23,6 +23,7 @@ SMALL_BYTES = 2**30  # of weights that run
 
 
 _BUDGET_S, _SMALL_BUDGET_S = 16.0, 3.0  # of building and rounds
+_LEAST_S = 1.0
 _SMALL_COPIES_BYTES = 2**28  # all of a small model's report is to stay below 1 GiB
 _SMALL_CHECK = (Block("tiny", PRESETS["tiny"].arch, (Shape(1, 64), Shape(1, 1, 64))),)
 
@@ -45,13 +46,14 @@ def short_calibration(
 ) -> dict[str, Any] | None:
     """What a calibration short enough for `weight_bytes` would leave; None where memory is too small for it.
 
-    Shorter still where the deadline is nearer.
+    Shorter still where the deadline is nearer, down to a second.
     """
     small, blocks = weight_bytes < SMALL_BYTES, blocks_for(place.type)
     wanted_s = _SMALL_BUDGET_S if small else _BUDGET_S
+    left_s = wanted_s if deadline is None else deadline.left_s
     try:
         made = calibrate(
-            device=str(place), dtype=dtype, deadline=Deadline(min(wanted_s, deadline.left_s if deadline else wanted_s)),
+            device=str(place), dtype=dtype, deadline=Deadline(max(_LEAST_S, min(wanted_s, left_s))),
             fit=blocks.fit[:2] if small else blocks.fit, check=_SMALL_CHECK if small else blocks.check[:1],
             copies_bytes=_SMALL_COPIES_BYTES if small else None, progress=progress,
         )  # fmt: skip

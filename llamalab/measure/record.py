@@ -50,6 +50,7 @@ from llamalab.records import AttentionPoint, Pass, Record, Roof, unmeasured
 _MOST_PREFILL_S, _FEWEST_TOKENS = 3.0, 16
 _ROOFS_DONE, _PASSES_DONE = 0.3, 0.8  # shares of the whole run's time
 _ROOFS_SHARE, _PREFILL_SHARE, _DECODE_SHARE = 0.35, 0.45, 0.4  # of the time that is left when each begins
+_LEAST_S = 1.5  # for the passes of a phase, which the report is about, however long all else took
 _PASS_SHARE = 1 / 20  # of the time for a prefill's measurement that one pass may take
 _ROOM_SHARE = 0.7  # of the free memory for the blocks that run; the rest is for what stands beside them
 SMALL_BYTES = 2**30  # of weights; a report of fewer is to be there in seconds
@@ -181,7 +182,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) 
 def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Deadline) -> int:
     """Tokens of the prefill: fewer where a slow machine would spend the whole run on it."""
     tokens = scale.prompt_tokens
-    most_s = min(_MOST_PREFILL_S, _PASS_SHARE * _PREFILL_SHARE * deadline.left_s)
+    most_s = min(_MOST_PREFILL_S, _PASS_SHARE * deadline.part(_PREFILL_SHARE, least_s=_LEAST_S).left_s)
     rate = next(roof.per_second for roof in roofs if roof.kind == "gemm")
     while rate and tokens > _FEWEST_TOKENS:
         flops = add_up(forward_ops(share.arch, new_tokens=tokens)).flops_causal
@@ -202,10 +203,10 @@ def _passes(
     cache = StaticKVCache(share.arch, batch=1, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
     bench = Bench(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)
-    part = deadline.part(_PREFILL_SHARE)
+    part = deadline.part(_PREFILL_SHARE, least_s=_LEAST_S)
     prefill = measure_pass(bench, "prefill", scale.pass_plan, base, new_tokens=prompt_tokens, deadline=part)
     progress(f"decode, {blocks}", _PASSES_DONE - 0.1)
-    part = deadline.part(_DECODE_SHARE)
+    part = deadline.part(_DECODE_SHARE, least_s=_LEAST_S)
     decode = measure_pass(
         bench, "decode", scale.pass_plan, base, new_tokens=1, past_tokens=prompt_tokens, deadline=part
     )

@@ -40,9 +40,9 @@ def test_a_small_model_is_calibrated_for_in_less_time(
     assert made == {"made": 1}
     assert (asked["fit"], asked["check"], asked["dtype"], asked["device"]) == (fitted, checked, "fp32", "cpu")
     assert (asked["deadline"].seconds == 16.0) == (weight_bytes == 2**30)
-    near = Deadline(1.0, now=lambda: 0.0)
+    near = Deadline(1.2, now=lambda: 0.0)
     module.short_calibration(CPU, "fp32", weight_bytes=weight_bytes, progress=lambda *_: None, deadline=near)
-    assert asked["deadline"].seconds == 1.0
+    assert asked["deadline"].seconds == 1.2
 
 
 def test_there_is_none_where_memory_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:

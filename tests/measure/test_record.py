@@ -183,6 +183,7 @@ def test_a_slow_machine_gets_a_shorter_prompt(per_second, tokens):
 def paced_report(monkeypatch, tick_s, seconds):
     """A report under a clock that moves only when it is looked at: each look stands for work of `tick_s` seconds."""
     looks = itertools.count(1)
+    monkeypatch.setattr(recording, "_LEAST_S", 0.0)
     monkeypatch.setitem(recording.SCALES, "cpu", SCALE._replace(pass_plan=Plan(1.0, 4, 14)))
     monkeypatch.setattr(time, "perf_counter_ns", lambda: round(next(looks) * tick_s * 1e9))
     monkeypatch.setattr(time, "perf_counter", lambda: next(looks) * tick_s)
