@@ -5,7 +5,9 @@ import pytest
 from llamalab.analytic.grades import GRADES, Grade, Signs, grade, read
 from llamalab.analytic.roofline import Rates
 
-SOUND = Signs(20, 0.05, 0.2, (0.03, -0.06), {"gemm": Rates(1e12, 1e10, 1e-6, 0.8, 0.9, 2.0), "gather": Rates(None, 1e10)})
+SOUND = Signs(
+    20, 0.05, 0.2, (0.03, -0.06), {"gemm": Rates(1e12, 1e10, 1e-6, 0.8, 0.9, 2.0), "gather": Rates(None, 1e10)}
+)
 
 
 def test_a_quiet_one_is_good() -> None:

@@ -179,4 +179,4 @@ def test_a_disturbed_row_says_so(capsys: Capture, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bench, "time_passes", lambda *_: next(times))
     monkeypatch.setattr(bench, "fused_kernel", lambda work: None)
     text = printed(capsys, *SMALL, "-p", "6", "-n", "0", "-o", "md")
-    assert "DISTURBED: repetitions up to 100 % apart; steady after" in text or "100 % apart after" in text
+    assert "DISTURBED: repetitions up to 100 % apart after 6 more" in text
