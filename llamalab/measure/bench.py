@@ -23,17 +23,19 @@ from llamalab.measure.bench_passes import case_tokens, filled_cache, time_passes
 from llamalab.measure.bench_reference import Progress, Reference, measure_reference
 from llamalab.measure.bench_rows import MEASURED, MEASURED_TIED, BenchRow, Case
 from llamalab.measure.blocks import SPARE, Depth, choose_tied
+from llamalab.measure.cache_size import effective_cache_bytes
 from llamalab.measure.clock import clock_for
 from llamalab.measure.energy import usage
 from llamalab.measure.environment import telemetry
 from llamalab.measure.kernels import fused_kernel
-from llamalab.measure.machine import available_bytes, cache_bytes, device_name, release_memory, resolve_device
+from llamalab.measure.machine import available_bytes, device_name, release_memory, resolve_device
 from llamalab.measure.profile_rows import throttle_reasons
 from llamalab.measure.roofs import Machine
 from llamalab.measure.timer import collector_off
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import SCOPES, compile
 from llamalab.model.dtypes import activation_dtype
+from llamalab.model.packed import product_of
 from llamalab.records import Record
 from llamalab.units import format_bytes
 
@@ -69,6 +71,7 @@ class Timed(NamedTuple):
     kernel: str | None
     memory_bytes: int | None
     throttle_reasons: list[str] | None
+    product: str
 
 
 def measure_bench(
@@ -126,7 +129,7 @@ def _depth(
         return whole
     if tie_blocks == AUTO:
         beside = _need_bytes(whole, least, dtype, algorithm) - whole.held_weight_bytes(dtype)
-        return choose_tied(arch, dtype, room_bytes=room_bytes - beside, cache_bytes=cache_bytes(place))
+        return choose_tied(arch, dtype, room_bytes=room_bytes - beside, cache_bytes=effective_cache_bytes(place))
     if type(tie_blocks) is not int or not 1 <= tie_blocks <= arch.n_layers:
         raise InputError(f"tie_blocks must be auto or 1 to the model's {arch.n_layers} blocks; got {tie_blocks!r}")
     return Depth(arch, tie_blocks)
@@ -250,7 +253,7 @@ def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, 
         tell(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * number / bench.repetitions)
         passes_s.append(repeat(steps))
     throttled = throttle_reasons(before, telemetry(bench.place))
-    return Timed(warmup_s, passes_s, kernel, _memory_bytes(bench.place), throttled)
+    return Timed(warmup_s, passes_s, kernel, _memory_bytes(bench.place), throttled, product_of(model))
 
 
 def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed: Timed) -> BenchRow:
@@ -258,6 +261,7 @@ def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed
         row,
         basis=MEASURED_TIED if bench.depth.tied else MEASURED,
         kernel=timed.kernel,
+        product=timed.product,
         warmup_s=timed.warmup_s,
         passes_s=timed.passes_s,
         memory_bytes=timed.memory_bytes,

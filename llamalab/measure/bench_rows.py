@@ -118,7 +118,8 @@ class BenchRow:
     model's weights, `blocks_distinct` of `blocks_total` are in memory. `warmup_s` is what came before the
     first repetition, compilation included. `basis` is that of the times, `prediction_basis` what the predicted
     rate rests on; where one of them is null, its reason is not. `kernel` is the fused attention kernel that the
-    profiler saw, null where it saw none. `memory_bytes` is what was held, by `memory_method`.
+    profiler saw, null where it saw none; `product` is how weights were multiplied, packed or plain. `memory_bytes` is
+    what was held, by `memory_method`.
     """
 
     model: str
@@ -153,6 +154,7 @@ class BenchRow:
     memory_bytes: int | None = None
     memory_method: str | None = None
     throttle_reasons: list[str] | None = None
+    product: str | None = None
 
     @property
     def case(self) -> Case:

@@ -20,6 +20,7 @@ from llamalab.measure.ranges import SETUP
 from llamalab.measure.subject import Job, Subject, subject_of, tokens_of
 from llamalab.measure.timer import Plan, paired_ratio, time_variants
 from llamalab.model import StaticKVCache, Transformer
+from llamalab.model.packed import product_of
 from llamalab.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records import Basis, Measurement, Memory, Pass, Record
 
@@ -79,6 +80,7 @@ def measure_pass(
         memory=_memory(work, looks, bench),
         observer_ratio=ratios["ops"],
         whole_s=samples["whole"],
+        product=product_of(bench.model),
     )
     return measured, profile
 
