@@ -57,7 +57,8 @@ class Roof:
     attention (fused attention, causal FLOP/s), launch (fixed time of the smallest operation, in
     `seconds`).
     `capacity_bytes` of a cache roof is the size of that cache: what is larger does not stay in it.
-    `raised_by` says which operation or pass of the run was faster than every probe: the roof is then its rate.
+    `raised_by` says which operation or pass of the run was faster than every probe: the roof is then its rate, and
+    `probed_per_second` the best of the probes.
     `doubling_ratio` is the time of doubled work over the time of the work: trusted from 1.8 to 2.2.
     """
 
@@ -72,6 +73,7 @@ class Roof:
     reason: str | None = None
     capacity_bytes: int | None = None
     raised_by: str | None = None
+    probed_per_second: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -273,11 +273,16 @@ def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed
     per_s = rate / case.tokens  # repetitions
     if not case.generate:
         flops_per_s, roof = work.flops * per_s, reference.roof("gemm")
-        return replace(row, flops_per_s=flops_per_s, gemm_fraction=flops_per_s / roof if roof else None)
+        return replace(row, flops_per_s=flops_per_s, gemm_fraction=_share(flops_per_s, roof))
     if not case.prompt:
         bytes_per_s, roof = work.bytes * per_s, reference.roof("stream")
-        return replace(row, bytes_per_s=bytes_per_s, stream_fraction=bytes_per_s / roof if roof else None)
+        return replace(row, bytes_per_s=bytes_per_s, stream_fraction=_share(bytes_per_s, roof))
     return row
+
+
+def _share(rate: float, roof: float | None) -> float | None:
+    """The share of a roof; a rate above it is the best that was seen, and so all of the roof."""
+    return min(1.0, rate / roof) if roof else None
 
 
 def _memory_bytes(place: torch.device) -> int | None:
