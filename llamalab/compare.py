@@ -3,8 +3,8 @@
 Predictions rest on the constants that were calibrated on the record's machine, or else on its own roofs
 (llamalab.rates); null where a roof is absent or untrusted.
 
-error = predicted / measured - 1: positive where the prediction was too slow. A measurement faster
-than its bound, beyond the roofs' own noise, is an error to explain, not a win.
+error = predicted / measured - 1: positive where the prediction was too slow. A measurement faster than its roof is the
+roof (llamalab.held_roofs), and is explained by name.
 """
 
 from functools import cached_property
@@ -19,10 +19,10 @@ from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.roofline import Prediction
 from llamalab.errors import DoesNotFitError
-from llamalab.rates import Basis, basis_of
+from llamalab.held_roofs import hold_roofs, raised_sentence
+from llamalab.rates import Basis, basis_of, weight_roof_kind
 from llamalab.records import AttentionPoint, Measurement, Pass, Record
 
-ROOF_TOLERANCE = 0.10  # a roof is a median of noisy runs: beyond this a measurement above it is an error
 PARTS = ("embedding", "block", "head")
 
 
@@ -70,15 +70,10 @@ class Row(NamedTuple):
 
     @property
     def roof_fraction(self) -> float | None:
-        """The bound over the measured time: the share of its roof that was reached."""
-        if self.prediction is None or self.measured_s is None:
+        """The bound over the measured time: the share of its roof that was reached, at most 1."""
+        if self.prediction is None or not self.measured_s:
             return None
-        return self.prediction.bound_s / self.measured_s
-
-    @property
-    def above_roof(self) -> bool:
-        """Whether it ran faster than the roofs allow, beyond their noise."""
-        return self.roof_fraction is not None and self.roof_fraction > 1 + ROOF_TOLERANCE
+        return min(1.0, self.prediction.bound_s / self.measured_s)  # roofs are held: only rounding is cut off
 
 
 class Limit(NamedTuple):
@@ -90,8 +85,8 @@ class Limit(NamedTuple):
 
     @property
     def fraction(self) -> float | None:
-        """Reached rate over the roof."""
-        return self.rate / self.roof if self.rate and self.roof else None
+        """Reached rate over the roof, at most 1."""
+        return min(1.0, self.rate / self.roof) if self.rate and self.roof else None
 
 
 class Phase:
@@ -173,7 +168,10 @@ class Phase:
                 name = row.prediction.limit
                 spent[name] = spent.get(name, 0.0) + row.op.count * row.prediction.time_s
         name, totals = max(spent, key=lambda key: spent[key]), add_up(self.ops)
-        work, kind = {"compute": (totals.flops_causal, "gemm"), "memory": (totals.bytes, "stream")}.get(name, (0, ""))
+        work, kind = {
+            "compute": (totals.flops_causal, "gemm"),
+            "memory": (totals.bytes, weight_roof_kind(self.record, self.run.dtype)),
+        }.get(name, (0, ""))
         roof = self.record.roof(kind, self.run.dtype)
         return Limit(name, work / self.measured_s if work else None, roof.per_second if roof else None)
 
@@ -244,8 +242,9 @@ class Comparison:
     """A record and everything that can be said by holding prediction and measurement together."""
 
     def __init__(self, record: Record) -> None:
-        self.record, self.arch, self.basis = record, record.llama_arch, basis_of(record)
-        self.phases = tuple(Phase(record, run, self.basis) for run in record.passes)
+        self.record, self.arch = hold_roofs(record), record.llama_arch
+        self.basis = basis_of(self.record)
+        self.phases = tuple(Phase(self.record, run, self.basis) for run in record.passes)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -277,9 +276,10 @@ class Comparison:
         )
 
     @property
-    def above_roof(self) -> tuple[Row, ...]:
-        """Rows measured faster than their roof allows."""
-        return tuple(row for row in self.rows if row.above_roof)
+    def raised(self) -> tuple[str, ...]:
+        """What was faster than every probe of a roof, by name and with a reason: one sentence per roof."""
+        sentences = (raised_sentence(self.record, roof) for roof in self.record.roofs)
+        return tuple(sentence for sentence in sentences if sentence)
 
     @cached_property
     def attention(self) -> tuple[AttentionRow, ...]:

@@ -79,9 +79,7 @@ def basis_of(record: Record) -> Basis:
 
 def rates_of(record: Record, op: Op, dtype: str) -> Rates | str:
     """What the record's roofs let an op reach, or why that is not known."""
-    peak_kind, bandwidth_kind = _roof_kinds(op)
-    if _stays_in_cache(record, op, dtype):
-        bandwidth_kind = "cache"
+    peak_kind, bandwidth_kind = roof_kinds(record, op, dtype)
     bandwidth, launch = record.roof(bandwidth_kind, dtype), launch_roof(record)
     peak = record.roof(peak_kind, dtype) if peak_kind else None
     wanted = [(peak_kind, peak)] if peak_kind else []
@@ -111,7 +109,26 @@ def roof_fault(kind: str, dtype: str, roof: Roof | None) -> str | None:
 _NAIVE_STEPS = ("scores", "softmax", "values")  # calibrated is the fused kernel
 
 
-def _roof_kinds(op: Op) -> tuple[str | None, str]:
+def roof_kinds(record: Record, op: Op, dtype: str) -> tuple[str | None, str]:
+    """The roofs that hold for an op: of its arithmetic, None where that never limits it, and of its bytes."""
+    peak, bandwidth = _usual_kinds(op)
+    if op.kind in ("gemm", "attention"):  # weights and cached keys come round once per pass
+        return peak, "cache" if _held(record, weights_that_ran(record), dtype) else bandwidth
+    return peak, "cache" if _held(record, op.bytes, dtype) else bandwidth
+
+
+def weight_roof_kind(record: Record, dtype: str) -> str:
+    """The roof of a pass that reads all weights: memory's, or the cache's where they stay in it."""
+    return "cache" if _held(record, weights_that_ran(record), dtype) else "stream"
+
+
+def weights_that_ran(record: Record) -> int:
+    """Bytes of the weights that the passes of a record went through: those of the blocks that were run."""
+    layers = max((run.layers_measured for run in record.passes), default=record.llama_arch.n_layers)
+    return weight_bytes(record.llama_arch.replace(n_layers=layers), record.dtype)
+
+
+def _usual_kinds(op: Op) -> tuple[str | None, str]:
     step = op.name.rpartition(".")[2]
     if step == "flash":
         return "attention", "stream"
@@ -120,11 +137,9 @@ def _roof_kinds(op: Op) -> tuple[str | None, str]:
     return None, "copy"
 
 
-def _stays_in_cache(record: Record, op: Op, dtype: str) -> bool:
+def _held(record: Record, needed_bytes: int, dtype: str) -> bool:
+    """Whether so many bytes, written or read a moment ago, are still in the cache."""
     cache = record.roof("cache", dtype)
     if cache is None or cache.capacity_bytes is None or roof_fault("cache", dtype, cache):
         return False
-    # Weights and cached keys come round once per pass; activations were written a moment ago.
-    once_per_pass = op.kind in ("gemm", "attention")
-    needed = weight_bytes(record.llama_arch, dtype) if once_per_pass else op.bytes
-    return needed <= cache.capacity_bytes
+    return needed_bytes <= cache.capacity_bytes

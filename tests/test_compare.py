@@ -9,6 +9,7 @@ from llamalab.analytic.constants import to_json
 from llamalab.analytic.roofline import Rates, predict, predict_pass, rates_of_op, total_s
 from llamalab.compare import Check, Comparison, Phase
 from llamalab.errors import InputError
+from llamalab.held_roofs import hold_roofs
 from llamalab.outlook import changes
 from llamalab.rates import OWN_ROOFS, rates_of
 from llamalab.records import Measurement, Record, Roof
@@ -53,12 +54,13 @@ def test_error_is_of_the_median_and_signed(record: Record) -> None:
     slow = with_op(record, row.op.name, 2 * row.predicted_s)
     (changed,) = [one for one in phase(slow).rows if one.op.name == row.op.name]
     assert changed.error == pytest.approx(-0.5)
-    assert not changed.above_roof
+    assert changed.roof_fraction is not None
+    assert changed.roof_fraction < 1
 
 
 def test_pass_is_predicted_from_its_ops_and_measured_from_its_clean_parts(record: Record) -> None:
     one = phase(record, "decode")
-    rates = {op.name: rates_of(record, op, "bf16") for op in one.ops}
+    rates = {op.name: rates_of(hold_roofs(record), op, "bf16") for op in one.ops}
     predictions = {op.name: predict_pass((op,), {op.kind: rates[op.name]})[op.name] for op in one.ops}  # type: ignore[dict-item]
     assert one.predicted_s == pytest.approx(total_s(one.ops, predictions), rel=1e-12)
     parts = {part.name: part.median_s for part in record.passes[1].parts}
@@ -89,18 +91,21 @@ def test_a_slow_launch_is_a_bound_of_its_own(record: Record) -> None:
     assert (limit.name, limit.fraction) == ("latency", None)
 
 
-def test_faster_than_its_roof_is_flagged(record: Record) -> None:
+def test_faster_than_its_roof_is_the_roof_and_named(record: Record) -> None:
+    high = [dataclasses.replace(roof, per_second=2 * roof.per_second) for roof in record.roofs if roof.per_second]
+    record = dataclasses.replace(record, roofs=[*high, *(roof for roof in record.roofs if not roof.per_second)])
     row = phase(record).rows[2]
     assert row.prediction
-    for share, flagged in ((0.95, False), (0.8, True)):
+    for share, raised in ((1.05, False), (0.8, True), (0.01, True)):
         fast = Comparison(with_op(record, row.op.name, share * row.prediction.bound_s))
-        assert (row.op.name in [one.op.name for one in fast.above_roof if one.phase == "prefill"]) is flagged
+        assert all((one.roof_fraction or 0.0) <= 1.0 for one in fast.rows)
+        assert any(sentence.startswith("attention.wq in") for sentence in fast.raised) is raised
 
 
 def test_missing_measurement_is_null_with_a_reason(record: Record) -> None:
     gone = phase(with_op(record, "layers.*.attention.wq", None))
     (row,) = [one for one in gone.rows if one.op.name == "layers.*.attention.wq"]
-    assert (row.measured_s, row.error, row.roof_fraction, row.above_roof) == (None, None, None, False)
+    assert (row.measured_s, row.error, row.roof_fraction) == (None, None, None)
     assert row.reason == "not measured: the op-by-op pass has no such row"
     assert gone.predicted_s == phase(record).predicted_s
 

@@ -109,7 +109,8 @@ def _reached(row: "BenchRow") -> str | None:
 
 def _remark(row: "BenchRow") -> str:
     disturbed = f"DISTURBED: {'; '.join(row.disturbances)}" if row.disturbances else None
-    return "; ".join(one for one in (row.reason, disturbed) if one)
+    above = "faster than the probes of its roof" if (row.gemm_fraction or row.stream_fraction) == 1.0 else None
+    return "; ".join(one for one in (row.reason, disturbed, above) if one)
 
 
 def _lead(rows: "list[BenchRow]") -> tuple[str, ...]:
@@ -120,6 +121,7 @@ def _lead(rows: "list[BenchRow]") -> tuple[str, ...]:
 def _shared(row: "BenchRow") -> str:
     basis = f"predicted from {row.prediction_basis}" if row.prediction_basis else row.prediction_reason
     threads = f"{row.threads} thread{'s' if row.threads > 1 else ''}"
+    threads += f", {row.product} products" if row.product else ""
     return (
         f"{row.model}: {format_bytes(row.size_bytes)}, {format_si(row.parameters, 'parameters')}, {row.dtype} on "
         f"{row.device} ({row.backend}, {threads}), attention {row.attention}, compiled: {row.compiled}; {basis}"

@@ -26,17 +26,19 @@ from llamalab.measure.bench_reference import Progress, Reference, measure_refere
 from llamalab.measure.bench_repeats import repeat_steadily
 from llamalab.measure.bench_rows import MEASURED, MEASURED_TIED, BenchRow, Case
 from llamalab.measure.blocks import SPARE, Depth, choose_tied
+from llamalab.measure.cache_size import effective_cache_bytes
 from llamalab.measure.clock import clock_for
 from llamalab.measure.energy import usage
 from llamalab.measure.environment import environment, telemetry
 from llamalab.measure.kernels import fused_kernel
-from llamalab.measure.machine import available_bytes, cache_bytes, device_name, release_memory, resolve_device
+from llamalab.measure.machine import available_bytes, device_name, release_memory, resolve_device
 from llamalab.measure.profile_rows import throttle_reasons
 from llamalab.measure.roofs import Machine
 from llamalab.measure.timer import collector_off
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import SCOPES, compile
 from llamalab.model.dtypes import activation_dtype
+from llamalab.model.packed import product_of
 from llamalab.records import Record, Telemetry, unmeasured
 from llamalab.units import format_bytes
 
@@ -76,6 +78,7 @@ class Timed(NamedTuple):
     throttle_reasons: list[str] | None
     load_average: float | None
     disturbances: list[str]
+    product: str
 
 
 def measure_bench(
@@ -138,7 +141,7 @@ def _depth(
         return whole
     if tie_blocks == AUTO:
         beside = _need_bytes(whole, least, dtype, algorithm) - whole.held_weight_bytes(dtype)
-        return choose_tied(arch, dtype, room_bytes=room_bytes - beside, cache_bytes=cache_bytes(place))
+        return choose_tied(arch, dtype, room_bytes=room_bytes - beside, cache_bytes=effective_cache_bytes(place))
     if type(tie_blocks) is not int or not 1 <= tie_blocks <= arch.n_layers:
         raise InputError(f"tie_blocks must be auto or 1 to the model's {arch.n_layers} blocks; got {tie_blocks!r}")
     return Depth(arch, tie_blocks)
@@ -274,8 +277,9 @@ def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, 
     throttled = throttle_reasons(before, after)
     disturbances = [*steady.reasons, *_busy(bench, before), *(f"throttled: {reason}" for reason in throttled or ())]
     return Timed(
-        warmup_s, steady.passes_s, kernel, _memory_bytes(bench.place), throttled, before.load_average, disturbances
-    )
+        warmup_s, steady.passes_s, kernel, _memory_bytes(bench.place), throttled, before.load_average, disturbances,
+        product_of(model),
+    )  # fmt: skip
 
 
 def _busy(bench: Bench, before: Telemetry) -> list[str]:
@@ -291,6 +295,7 @@ def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed
         row,
         basis=MEASURED_TIED if bench.depth.tied else MEASURED,
         kernel=timed.kernel,
+        product=timed.product,
         warmup_s=timed.warmup_s,
         passes_s=timed.passes_s,
         memory_bytes=timed.memory_bytes,
@@ -304,11 +309,16 @@ def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed
     per_s = rate / case.tokens  # repetitions
     if not case.generate:
         flops_per_s, roof = work.flops * per_s, reference.roof("gemm")
-        return replace(row, flops_per_s=flops_per_s, gemm_fraction=flops_per_s / roof if roof else None)
+        return replace(row, flops_per_s=flops_per_s, gemm_fraction=_share(flops_per_s, roof))
     if not case.prompt:
         bytes_per_s, roof = work.bytes * per_s, reference.roof("stream")
-        return replace(row, bytes_per_s=bytes_per_s, stream_fraction=bytes_per_s / roof if roof else None)
+        return replace(row, bytes_per_s=bytes_per_s, stream_fraction=_share(bytes_per_s, roof))
     return row
+
+
+def _share(rate: float, roof: float | None) -> float | None:
+    """The share of a roof; a rate above it is the best that was seen, and so all of the roof."""
+    return min(1.0, rate / roof) if roof else None
 
 
 def _memory_bytes(place: torch.device) -> int | None:

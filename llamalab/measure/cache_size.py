@@ -1,9 +1,9 @@
 """How large is the cache that this process really has? As large a working set as is read faster than memory.
 
 What the system reports is not to be believed: a virtual machine of two cores may report the 480 MiB of its host and
-have 30 of them, or report nothing. So a buffer is summed up over longer and longer stretches of it. Short ones come from
-a cache; from some length on all take as long per byte as the longest does. The longest that is still a quarter faster
-is the cache's size, as far as it makes a difference.
+have 30 of them, or report nothing. So a buffer is summed up over longer and longer stretches of it. Short ones come
+from a cache; from some length on all take as long per byte as the longest does. The longest that is still a quarter
+faster is the cache's size, as far as it makes a difference.
 """
 
 from collections.abc import Callable, Sequence

@@ -2,7 +2,8 @@
 
 A container, a service of systemd or a job of a batch system is a control group, and its limit binds whoever is inside
 or further down. Version 1 (a hierarchy for memory alone), version 2 and both at once are read; what cannot be read
-binds nobody. Formats: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst, proc_pid_mountinfo(5).
+binds nobody. Formats: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst, and
+proc_pid_mountinfo(5).
 """
 
 from collections.abc import Iterator

@@ -14,6 +14,7 @@ from llamalab.errors import InputError, MissingError
 from llamalab.hardware import CPU, of_device
 from llamalab.measure.control_groups import rooms
 from llamalab.measure.kernel_files import field_of, number_of, text_of
+from llamalab.model.host_memory import give_freed_memory_back
 from llamalab.units import MEMORY_UNITS
 
 ROOT = Path("/")
@@ -101,7 +102,8 @@ def _meminfo_bytes(root: Path, name: str) -> int | None:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what is no longer held: cycles to the interpreter, a GPU's cached blocks to the GPU."""
+    """Give back what is no longer held: cycles to the interpreter, a GPU's cached blocks, freed memory of the host."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    give_freed_memory_back()

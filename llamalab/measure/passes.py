@@ -23,6 +23,7 @@ from llamalab.measure.ranges import SETUP
 from llamalab.measure.subject import Job, Subject, subject_of, tokens_of
 from llamalab.measure.timer import Plan, median_error, paired_ratio, time_variants
 from llamalab.model import StaticKVCache, Transformer
+from llamalab.model.packed import product_of
 from llamalab.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records import Basis, Measurement, Memory, Pass, Record
 
@@ -90,6 +91,7 @@ def measure_pass(
         memory=_memory(work, looks, bench),
         observer_ratio=ratios["ops"],
         whole_s=samples["whole"],
+        product=product_of(bench.model),
     )
     error = median_error(samples["whole"])
     interval_s = [measured.total_s * (1 - min(error, 1.0)), measured.total_s * (1 + error)]

@@ -41,9 +41,10 @@ def ran(phase: Phase) -> str:
     run = phase.run
     rounds = max((len(part.samples_s) for part in run.parts), default=0)
     tokens = "1 new token" if run.new_tokens == 1 else f"{run.new_tokens:,} new tokens"
+    products = f"{run.product} products, " if run.product else ""
     words = (
         f"{tokens} in a context of {run.context_tokens:,}, batch {run.batch}, {run.dtype}, "
-        f"attention {run.attention} ({run.kernel or 'in steps'}), {blocks(phase)}, {rounds} rounds"
+        f"attention {run.attention} ({run.kernel or 'in steps'}), {products}{blocks(phase)}, {rounds} rounds"
     )
     if run.observer_ratio is None:
         return words

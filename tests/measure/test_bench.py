@@ -134,7 +134,7 @@ def test_tied_blocks_are_said_in_every_row():
 
 def test_auto_ties_what_does_not_fit(monkeypatch):
     need = bench._need_bytes(bench.Depth(ARCH, 7), Case(0, 4), "bf16", "flash")
-    monkeypatch.setattr(bench, "cache_bytes", lambda place: 0)
+    monkeypatch.setattr(bench, "effective_cache_bytes", lambda place: 0)
     for free, label in ((2 * need, "7 blocks"), (0.9 * need, "tied 2 of 7 blocks")):
         monkeypatch.setattr(bench, "available_bytes", lambda place, free=free: int(free))
         assert [row.blocks for row in measured([Case(0, 4)])] == [label]
@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_a_row_with_the_reason(monkeypatch):
     large = Case(0, 2, 400, 9)
     need = kv_bytes(ARCH, seq=402, batch=9, dtype="bf16")
     monkeypatch.setattr(bench, "available_bytes", lambda place: need)
-    monkeypatch.setattr(bench, "cache_bytes", lambda place: 0)
+    monkeypatch.setattr(bench, "effective_cache_bytes", lambda place: 0)
     small, missing = measured([Case(0, 2), large])
     assert small.basis == "measured"
     assert (missing.basis, missing.tokens_per_s, missing.passes_s, missing.token_latency) == (None, None, [], None)

@@ -41,7 +41,7 @@ def make_small(monkeypatch):
     monkeypatch.setattr(roofs, "_FLOOR_BYTES", 1 << 16)
     monkeypatch.setattr(roofs, "_LEAST_MATRIX_BYTES", 1 << 12)
     monkeypatch.setattr(roofs, "_LAUNCHES", 10)
-    monkeypatch.setattr(roofs, "cache_bytes", lambda device: 1 << 13)
+    monkeypatch.setattr(roofs, "effective_cache_bytes", lambda device: 1 << 13)
     monkeypatch.setattr(roofs, "_SURVEY", Plan(0.0, 1, 1, 1, 0.0))
     monkeypatch.setattr(roofs, "_FINAL", Plan(0.0, 2, 2, 1, 0.0))
 
