@@ -82,8 +82,8 @@ def test_the_verdict_names_it_and_says_why() -> None:
 
 def test_weights_from_a_cache_are_said_to_come_from_it() -> None:
     record = slower_roofs(sample_record("7b"), 0.1, "stream")
-    cache = Roof(kind="cache", dtype="bf16", per_second=1e12, capacity_bytes=2**28)
+    cache = Roof(kind="cache", dtype="bf16", per_second=1e12, capacity_bytes=2**29)
     sentences = Comparison(dataclasses.replace(record, roofs=[*record.roofs, cache])).raised
     sentence = next(one for one in sentences if "stream roof" in one)
     assert "of its weights" in sentence
-    assert "come from the cache of 256.00 MiB" in sentence
+    assert "come from the cache of 512.00 MiB" in sentence

@@ -26,6 +26,11 @@ class ProductRate(NamedTuple):
     flops_per_s: float
 
 
+def cpu_product_rates() -> dict[str, ProductRate]:
+    """The rates of this CPU by element type."""
+    return {dtype: product_rate(torch.device("cpu"), dtype) for dtype in ("fp32", "bf16", "fp16")}
+
+
 def product_rate(device: torch.device, dtype: str, *, clock: Clock | None = None) -> ProductRate:
     """The rate of a product of 128 rows with a 1024 x 1024 weight, in the order that the model gives it; in 0.1 s."""
     kind = torch_dtype(dtype)
