@@ -57,7 +57,7 @@ def time_variants(
         share = plan._replace(limit_s=plan.limit_s / len(variants))
         warm = {name: _warm_up(work, clock, share, before) for name, work in variants.items()}
         left_s = plan.limit_s - sum(map(sum, warm.values()))
-        rounds = _rounds(sum(map(min, warm.values())), plan, left_s)
+        rounds = _rounds(sum(min(runs, default=0.0) for runs in warm.values()), plan, left_s)
         if not rounds:
             return {name: runs[-1:] for name, runs in warm.items()}
         names = [name for turn in range(rounds) for name in _order(list(variants), turn)]
@@ -132,7 +132,7 @@ def _warm_up(work: Work, clock: Clock, plan: Plan, before: Work | None) -> list[
 
 def _rounds(estimate_s: float, plan: Plan, left_s: float) -> int:
     """How many rounds of so many seconds, at most as fit into what is left; 0 where none does."""
-    if estimate_s <= 0:
+    if estimate_s <= 0:  # too short for the clock, or not warmed up
         return plan.most
     wanted = max(plan.least, min(plan.most, int(plan.budget_s / estimate_s)))
     return wanted if wanted * estimate_s <= left_s else int(max(0.0, left_s) / estimate_s)
