@@ -7,11 +7,11 @@
 Clocks that move only when told are in tests/measure/fakes.py.
 """
 
+import contextlib
 import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -113,7 +113,7 @@ class Asked(TorchDispatchMode):
         self.live_bytes -= size
 
 
-@contextmanager
+@contextlib.contextmanager
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
     """Tensors that know their shape and device and hold nothing; yields what was asked for."""
     monkeypatch.setattr(nn.Module, "to_empty", _to_empty)
@@ -139,7 +139,5 @@ def _to_empty(module: nn.Module, *, device: Any, recurse: bool = True) -> nn.Mod
 
 def _fake_packing() -> None:
     """torch does not say which shape a reordered weight has: that of the weight."""
-    try:
+    with contextlib.suppress(RuntimeError, AttributeError):  # said before, or a torch without oneDNN
         torch.library.register_fake("mkldnn::_reorder_linear_weight", lambda weight, *_: torch.empty_like(weight))
-    except (RuntimeError, AttributeError):
-        pass  # said before, or a torch without oneDNN

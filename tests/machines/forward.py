@@ -47,7 +47,8 @@ def found(dtype: str) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "error": error, "within": error <= TOLERANCE[dtype],
-        "benched": [row.test for row in rows if row.tokens_per_s], "product": type(model.layers[0].attention.wq).__name__,
+        "benched": [row.test for row in rows if row.tokens_per_s],
+        "product": type(model.layers[0].attention.wq).__name__,
     }  # fmt: skip
 
 
