@@ -17,7 +17,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 CALL = "import sys; sys.path.insert(0, {folder!r}); from llamalab.cli import main; sys.exit(main({arguments!r}))"
 CALCULATORS = (
     ["kv", "--seq", "4096", "--batch", "16"], ["params", "--model", "70b"], ["flops"], ["models"], ["hardware"],
-    ["predict", "--hardware", "h200", "--model", "7b"], ["roofline", "--hardware", "h100"],
+    ["predict", "--hardware", "h200", "--model", "7b"], ["roofline", "--hardware", "h200"],
     ["fit", "--memory", "24GiB"], ["train-memory", "--model", "7b"], ["doctor", "--help"],
 )  # fmt: skip
 
@@ -99,7 +99,7 @@ def test_a_page_is_rendered_where_only_the_wheel_is(empty: Path, tmp_path: Path)
     (tmp_path / "record.json").write_text(to_json(sample_record("tiny")), encoding="utf-8")
     code = "import sys, llamalab; print(llamalab.__file__, llamalab.__version__); from llamalab.cli import main; "
     code += "sys.exit(main(['report', '--from', 'record.json', '--out', 'page.html']))"
-    done = subprocess.run([empty, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([empty, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     where, version = done.stdout.splitlines()[0].rsplit(" ", 1)
     assert Path(where).is_relative_to(empty.parents[2] / "site")
@@ -110,5 +110,5 @@ def test_a_page_is_rendered_where_only_the_wheel_is(empty: Path, tmp_path: Path)
 def test_a_model_runs_where_only_the_wheel_is(empty: Path, tmp_path: Path) -> None:
     code = "import torch, llamalab; model = llamalab.build('stories260k').eval(); "
     code += "print(llamalab.compile(model, scope='none')(torch.ones(1, 3, dtype=torch.int64)).isfinite().all())"
-    done = subprocess.run([empty, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([empty, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.stdout == "tensor(True)\n", done.stderr

@@ -2,8 +2,8 @@
 
     a run        r_median = median over rounds of subject / reference
                  r_low    = tenth percentile of subject / tenth percentile of reference
-    slower by    the lower quarter over runs of (r of the candidate / r of the base that took turns with it) - 1:
-                 the least of three, the second of six, the third of nine
+    slower by    the lower two fifths over runs of (r of the candidate / r of the base that took turns with it) - 1:
+                 the least of three, the third of six, the fourth of nine
     it fails     where both r_median and r_low are slower by more than THRESHOLD
     unclear      where it does not fail, and half of the runs or more are slow by one of the two: more runs decide
 
@@ -61,7 +61,7 @@ def decide(base: Sequence[Ratios], candidate: Sequence[Ratios], *, threshold: fl
         [new.median / old.median - 1 for new, old in pairs],
         [new.low / old.low - 1 for new, old in pairs],
     ]
-    by_median, by_low = map(_lower_quarter, slower)
+    by_median, by_low = map(_lower, slower)
     fails = min(by_median, by_low) > threshold
     return Decision(by_median, by_low, fails, not fails and max(map(median, slower)) > threshold)
 
@@ -70,5 +70,5 @@ def _low(times_ns: Sequence[int]) -> int:
     return sorted(times_ns)[len(times_ns) * _LOW // 100]
 
 
-def _lower_quarter(values: Sequence[float]) -> float:
-    return sorted(values)[(len(values) - 1) // 4]
+def _lower(values: Sequence[float]) -> float:
+    return sorted(values)[(len(values) - 1) * 2 // 5]

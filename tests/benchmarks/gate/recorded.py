@@ -43,14 +43,14 @@ def machines() -> dict[str, dict[str, list[Pair]]]:
 def draws(pairs: Sequence[Pair], count: int, *, slowed: float, lucky: float = 1.0, seed: int = 0) -> Iterator[Draw]:
     """(base, candidate) of as many runs as may be asked for, `count` times.
 
-    Every time of the candidate's subject is `slowed`; both ratios of one of the base's first runs come out as `lucky`
-    times what they are.
+    Every time of the candidate's subject is `slowed`; the low ratio of one of the base's first runs comes out as `lucky`
+    times what it is.
     """
     chance = random.Random(seed)
     for _ in range(count):
         drawn = [pair if chance.random() < 0.5 else pair[::-1] for pair in chance.sample(pairs, RUNS * MOST_SETS)]
         base, spoilt = [old for old, _ in drawn], chance.randrange(RUNS)
-        base[spoilt] = _times(base[spoilt], lucky)
+        base[spoilt] = base[spoilt]._replace(low=base[spoilt].low * lucky)
         yield base, [_times(new, slowed) for _, new in drawn]
 
 

@@ -17,10 +17,10 @@ runs = st.lists(st.tuples(st.builds(Ratios, positive, positive), st.builds(Ratio
 
 
 def test_every_subject_is_recorded_in_enough_processes_of_several_machines() -> None:
-    assert len(MACHINES) >= 1
+    assert len(MACHINES) >= 2
     for recorded in MACHINES.values():
         assert set(recorded) == set(SUBJECTS)
-        assert all(len(pairs) >= 20 for pairs in recorded.values())
+        assert all(len(pairs) >= 11 for pairs in recorded.values())
 
 
 @pytest.mark.parametrize(("machine", "subject"), CASES)
