@@ -2,7 +2,7 @@
 
     monkeypatch -> FakeMachine(cache_bytes=260 * MiB, free_bytes=GiB // 2).install(monkeypatch)
     with no_memory() as asked: ...            # every tensor is a shape; asked.peak_bytes of them lived at once
-    SlowClock(20.0)                           # a machine that takes twenty times as long
+    FakeMachine(slower=20).install(monkeypatch)                 # whose clock runs ahead twenty times as fast
 
 Clocks that move only when told are in tests/measure/fakes.py.
 """
@@ -12,7 +12,6 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
@@ -28,11 +27,15 @@ MiB, GiB = 2**20, 2**30
 
 
 class FakeMachine(NamedTuple):
-    """What a system says of a machine: its last-level cache, and the memory that is there and free."""
+    """What a system says of a machine: its last-level cache, the memory that is there and free, and how slow it is.
+
+    `slower` is a factor of the clock that llamalab times everything by: nobody waits for it.
+    """
 
     cache_bytes: int = 32 * MiB
     free_bytes: int = 8 * GiB
     total_bytes: int | None = None
+    slower: float = 1.0
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let every module of llamalab that asks about the CPU be told this."""
@@ -40,6 +43,10 @@ class FakeMachine(NamedTuple):
         everywhere(monkeypatch, machine_module.cache_bytes, lambda *_, **__: self.cache_bytes)
         everywhere(monkeypatch, machine_module.available_bytes, lambda *_, **__: self.free_bytes)
         everywhere(monkeypatch, machine_module.memory_bytes, lambda *_, **__: total)
+        if self.slower != 1.0:
+            seconds, nanoseconds = time.perf_counter, time.perf_counter_ns
+            monkeypatch.setattr(time, "perf_counter", lambda: self.slower * seconds())
+            monkeypatch.setattr(time, "perf_counter_ns", lambda: int(self.slower * nanoseconds()))
         forget_what_was_measured()
         measured = sys.modules.get("llamalab.measure.cache_size")
         if measured is not None:  # what a sweep of working sets would find of what is reported
@@ -63,24 +70,6 @@ def forget_what_was_measured() -> None:
             for value in vars(module).values():
                 if hasattr(value, "cache_clear") and getattr(value, "__module__", "") == name:
                     value.cache_clear()
-
-
-class SlowClock:
-    """The CPU's clock on a machine that takes `factor` times as long; nobody waits for it."""
-
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-        self._marks: list[float] = []
-
-    def now(self) -> float:
-        return self.factor * time.perf_counter()
-
-    def mark(self) -> None:
-        self._marks.append(self.now())
-
-    def read(self) -> list[float]:
-        marks, self._marks = self._marks, []
-        return [end - start for start, end in pairwise(marks)]
 
 
 class Asked(TorchDispatchMode):

@@ -66,7 +66,7 @@ def test_a_full_device_is_one_sentence(record: Path, tmp_path: Path, arguments: 
 @pytest.mark.parametrize(
     "arguments",
     [("kv", "--model", "{fifo}.json"), ("params", "--model", "{fifo}.json"), ("report", "--from", "{fifo}"),
-     ("predict", "--constants", "{fifo}"), ("inspect", "{fifo}"), ("tokenizer", "train", "{fifo}", "--out", "t.model"),
+     ("predict", "--hardware", "h200", "--basis", "calibrated", "--constants", "{fifo}"), ("inspect", "{fifo}"), ("tokenizer", "train", "{fifo}", "--out", "t.model"),
      ("generate", "--checkpoint", "{fifo}"), ("convert", "{fifo}", "out", "--to", "gguf")],
     ids=" ".join,
 )  # fmt: skip

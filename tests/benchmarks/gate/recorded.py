@@ -43,8 +43,8 @@ def machines() -> dict[str, dict[str, list[Pair]]]:
 def draws(pairs: Sequence[Pair], count: int, *, slowed: float, lucky: float = 1.0, seed: int = 0) -> Iterator[Draw]:
     """(base, candidate) of as many runs as may be asked for, `count` times.
 
-    Every time of the candidate's subject is `slowed`; the low ratio of one of the base's first runs comes out as `lucky`
-    times what it is.
+    Every time of the candidate's subject is `slowed`; the low ratio of one of the base's first runs comes out
+    as `lucky` times what it is.
     """
     chance = random.Random(seed)
     for _ in range(count):
