@@ -65,9 +65,12 @@ def test_a_full_device_is_one_sentence(record: Path, tmp_path: Path, arguments: 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("kv", "--model", "{fifo}.json"), ("params", "--model", "{fifo}.json"), ("report", "--from", "{fifo}"),
-     ("predict", "--hardware", "h200", "--basis", "calibrated", "--constants", "{fifo}"), ("inspect", "{fifo}"), ("tokenizer", "train", "{fifo}", "--out", "t.model"),
-     ("generate", "--checkpoint", "{fifo}"), ("convert", "{fifo}", "out", "--to", "gguf")],
+    [
+        ("kv", "--model", "{fifo}.json"), ("params", "--model", "{fifo}.json"), ("report", "--from", "{fifo}"),
+        ("predict", "--hardware", "h200", "--basis", "calibrated", "--constants", "{fifo}"), ("inspect", "{fifo}"),
+        ("tokenizer", "train", "{fifo}", "--out", "t.model"), ("generate", "--checkpoint", "{fifo}"),
+        ("convert", "{fifo}", "out", "--to", "gguf"),
+    ],
     ids=" ".join,
 )  # fmt: skip
 def test_a_fifo_that_nobody_writes_to_blocks_no_reader(tmp_path: Path, arguments: tuple[str, ...]) -> None:
