@@ -19,7 +19,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report test lint bench bench-compare bench-ab accuracy tensorboard clean
+.PHONY: help setup report test machines lint bench bench-compare bench-ab accuracy tensorboard clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ report: $(STAMP) ## measure MODEL on DEVICE and write one HTML page
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest
+
+machines: $(STAMP) ## run what a machine unlike this one would: other caches, memory, processors, disks, Pythons
+	$(BIN)/python -m pytest -o addopts='--strict-markers --strict-config --showlocals --tb=short --benchmark-disable' tests/machines
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .

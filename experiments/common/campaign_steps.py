@@ -156,12 +156,16 @@ def make_calibration(job: Job) -> Made:
         f"{one.error:+7.1%}"
         for one in made.outcomes
     ]
-    gemm = made.rates["gemm"]
-    figures = (
-        f"prefill {made.error('prefill'):.1%}, decode {made.error('decode'):.1%} mean error on unseen passes; products "
+    errors = [(phase, made.error(phase)) for phase in ("prefill", "decode")]
+    told = ", ".join(f"{phase} {'not checked' if error is None else f'{error:.1%}'}" for phase, error in errors)
+    gemm = made.rates.get("gemm")
+    products = (
         f"{format_si(gemm.peak_flops_per_s or 0.0, 'FLOP/s')}, {format_si(gemm.bandwidth_bytes_per_s, 'B/s')}"
+        if gemm
+        else "not seen"
     )
-    return Made(f"{figures}; {made.rounds} rounds", tuple(lines))
+    figures = f"{told} mean error on unseen passes; products {products}"
+    return Made(f"{figures}; {made.rounds} rounds, grade {made.grade.words}", tuple(lines))
 
 
 def make_report(job: Job, name: str) -> Made:

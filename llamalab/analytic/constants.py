@@ -15,11 +15,15 @@ whose peak and bandwidth are nearest, and its prediction says so. Kernel data: m
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from llamalab.analytic.roofline import Rates
+from llamalab.analytic import grades
+from llamalab.analytic.grades import Grade
+from llamalab.analytic.ops import Op
+from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.checks import MOST_MEMORY_BYTES
 from llamalab.errors import FormatError, InputError, MissingError, UnavailableError
 from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware, is_listed
@@ -30,7 +34,7 @@ SCHEMA_VERSION = 1
 WEIGHT_ONLY = ("int8", "int4")  # stored small, multiplied in the dtype of the activations
 
 
-CLASSES = {"gather", "gemm", "elementwise", "attention_prefill", "attention_decode"}  # at least
+CLASSES = {"gather", "gemm", "elementwise", "attention_prefill", "attention_decode"}  # a pass has all of them
 
 
 class ClassFit(NamedTuple):
@@ -98,16 +102,54 @@ class Host(NamedTuple):
 SHIPPED_HOST = Host(2.2e-3, 13e-6)
 
 
+class Range(NamedTuple):
+    """The smallest and largest work of the kernels that a class was fitted on."""
+
+    flops: tuple[int, int]
+    bytes: tuple[int, int]
+
+    def distance(self, op: Op) -> float:
+        """How many times smaller or larger than all of them an op is, beyond STRETCH; 1 where it is among them.
+
+        >>> Range((0, 0), (1000, 8000)).distance(Op("x", "gather", 1, read_bytes=64_000 * STRETCH))
+        8.0
+        """
+        factors = [1.0]
+        for amount, (low, high) in ((op.flops_causal, self.flops), (moved_bytes(op), self.bytes)):
+            if amount and high:
+                factors += [amount / high / STRETCH, max(1, low) / amount / STRETCH]
+        return max(factors)
+
+
 class Constants(NamedTuple):
     """Rates by class for one device and dtype, the basis of a prediction with them, and its usual error.
 
-    `spread` is the relative half-width within which about 9 of 10 scored points lie; None for a bound.
+    `spread` is the relative half-width within which about 9 of 10 scored points lie; None for a bound. `ranges`
+    tell what calibrated classes were fitted on, where that is known.
     """
 
     rates: Mapping[str, Rates]
     basis: str
     spread: float | None
     host: Host = Host()
+    grade: Grade | None = None
+    ranges: Mapping[str, Range] = MappingProxyType({})
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Classes of every pass that have no constants."""
+        return tuple(sorted(CLASSES - self.rates.keys()))
+
+    def distance(self, op: Op) -> float:
+        """How far an op is outside of what its class was fitted on; 1 where it is not, or that is not known."""
+        found = self.ranges.get(op.rate_class) or self.ranges.get(op.kind)
+        return found.distance(op) if found else 1.0
+
+    def interval_of(self, op: Op, time_s: float, bound_s: float) -> tuple[float, float | None]:
+        """As `interval`; down to the bound, and as much wider upwards as the op is outside of what was fitted."""
+        far = self.distance(op)
+        low, high = self.interval(time_s, bound_s)
+        return (low, high) if far <= 1 or high is None else (min(bound_s, low), high * far)
 
     def interval(self, time_s: float, bound_s: float) -> tuple[float, float | None]:
         """Low and high end of a predicted time, never below its bound; a bound has no high end."""
@@ -119,6 +161,9 @@ class Constants(NamedTuple):
 # Half-widths: 9 of 10 published points of fitted devices lie within the first (docs/accuracy.md); twice
 # that where constants were transferred to another chip.
 SPREAD, TRANSFERRED_SPREAD = 0.15, 0.30
+UNCHECKED_SPREAD = 1.0  # of a calibration that was checked on no pass of a phase
+POOR_SPREAD = 0.5  # at least, where the calibration is graded poor
+STRETCH = 4.0  # constants hold this far beyond the work they were fitted on: 7B's products lie up to 3 times beyond
 
 
 def choose(
@@ -213,8 +258,8 @@ def to_json(
     """Calibrated constants as text for default_path.
 
     `validation` holds `prefill_error` and `decode_error`, mean absolute relative errors on shapes that the
-    calibration did not see, and `points`, those shapes. `more` is kept as it is: `title` and `memory_bytes`
-    of the machine among it.
+    calibration did not see, None where there were none, and `points`, those shapes. `more` is kept as it is: `title`
+    and `memory_bytes` of the machine among it, `grade`, and `fitted`, by class what it was fitted on.
     """
     return json.dumps(
         {
@@ -252,23 +297,44 @@ def constants_of(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
         if (data["kind"], data["schema_version"]) != ("llamalab-constants", SCHEMA_VERSION):
             raise FormatError(f"{source} must hold llamalab-constants of schema {SCHEMA_VERSION}; got {data['kind']!r}")
         rates = build(dict[str, Rates], data["classes"], f"classes of {source}")
-        made_for, validation = data["dtype"], data["validation"]
-        errors = [build(float, validation[f"{phase}_error"], f"{phase}_error of {source}") for phase in _PHASES]
+        errors = [build(float | None, data["validation"][f"{phase}_error"], f"{phase}_error") for phase in _PHASES]
         for key in ("device", "dtype", "made_on"):
             build(str, data[key], f"{key} of {source}")
-        spread = 2.0 * max(errors)
-        basis = f"calibrated on {data['device']} {data['made_on']}"
+        made_for, grade = data["dtype"], grades.read(data.get("grade"))
+        poor = grade.name == "poor"
+        spread = max(_spread(errors), POOR_SPREAD if poor else 0.0)
+        basis = f"calibrated on {data['device']} {data['made_on']}{f' ({grade.words})' if poor else ''}"
         for name, rate in rates.items():
             _check(source, name, rate)
-        if lacking := CLASSES - rates.keys():
-            raise FormatError(f"{source} must hold all classes; {', '.join(sorted(lacking))} are missing")
-        if min(errors) < 0:
-            raise FormatError(f"{source} must hold errors of at least 0; got {min(errors)}")
+        if odd := rates.keys() - CLASSES:
+            raise FormatError(
+                f"{source} must hold classes of {', '.join(sorted(CLASSES))}; got {', '.join(sorted(odd))}"
+            )
+        if any(error is not None and error < 0 for error in errors):
+            raise FormatError(f"{source} must hold errors of at least 0; got {errors}")
+        ranges = _ranges(build(dict[str, dict[str, Any]], data.get("fitted") or {}, f"fitted of {source}"))
     except (KeyError, TypeError) as error:
         raise FormatError(f"{source} must be written by llamalab calibrate; {error} is wrong") from None
     if made_for != dtype:
         raise InputError(f"constants of {source} must be for {dtype}; they are for {made_for}; calibrate with {dtype}")
-    return Constants(rates, basis, spread)
+    return Constants(rates, basis, spread, grade=grade, ranges=ranges)
+
+
+def _spread(errors: Sequence[float | None]) -> float:
+    """Twice the larger error of the checked passes; more where a phase was not checked."""
+    return max(UNCHECKED_SPREAD if error is None else 2.0 * error for error in errors)
+
+
+def _ranges(fitted: Mapping[str, Any]) -> dict[str, Range]:
+    """What each class was fitted on; older files do not tell."""
+    told = {name: one for name, one in fitted.items() if "bytes" in one}
+    return {name: Range(_pair(one["flops"]), _pair(one["bytes"])) for name, one in told.items()}
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    if not isinstance(values, list) or [type(value) for value in values] != [int, int]:
+        raise TypeError(f"a range of {values!r}")
+    return values[0], values[1]
 
 
 def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
@@ -280,18 +346,20 @@ def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
     if device is None:
         path = max(folder().glob(f"*-{dtype}.json"), key=lambda one: one.stat().st_mtime, default=path)
     data = read_calibration(path)
-    gemm = constants_of(data, str(path), dtype).rates["gemm"]
+    rates = constants_of(data, str(path), dtype).rates
     title, memory = data.get("title"), data.get("memory_bytes")
     if not isinstance(title, str) or type(memory) is not int or not 0 < memory <= MOST_MEMORY_BYTES:
         raise FormatError(f"{path} must be written by llamalab calibrate; title or memory_bytes is missing or wrong")
-    if gemm.peak_flops_per_s is None:
-        raise FormatError(f"{path} must be written by llamalab calibrate; its products have no peak")
     if data["device"] in HARDWARE:
         return HARDWARE[data["device"]]
-    peaks = dict.fromkeys(PEAK_DTYPES) | {dtype: gemm.peak_flops_per_s}
+    if not rates:
+        raise UnavailableError(f"{path} must hold constants of some class; it holds none; calibrate again")
+    # Products show the machine best; where they have no constants, whatever reached most.
+    shown = [rates["gemm"]] if "gemm" in rates else list(rates.values())
+    peaks = dict.fromkeys(PEAK_DTYPES) | {dtype: max(one.peak_flops_per_s or 0.0 for one in shown) or None}
     return HardwareSpec(
-        data["device"], title, peaks, gemm.bandwidth_bytes_per_s, memory, None, None, None, None, None,
-        f"measured by llamalab calibrate on {data['made_on']}", measured=True,
+        data["device"], title, peaks, max(one.bandwidth_bytes_per_s for one in shown), memory, None, None, None, None,
+        None, f"measured by llamalab calibrate on {data['made_on']}", measured=True,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from llamalab.analytic.ops import Op
+from llamalab.errors import UnavailableError
 
 SHARP = 64.0  # an exponent at which the soft maximum is the maximum to within 1.1 %
 
@@ -55,10 +56,21 @@ def predict(op: Op, rates: Rates) -> Prediction:
     return Prediction(rates.t0_s + work_s, max(compute_s, memory_s), limit)
 
 
-def rates_of_op(op: Op, rates: Mapping[str, Rates]) -> Rates:
-    """The constants an op is timed with: those of its rate class, or of its kind where there are none."""
+def known_rates(op: Op, rates: Mapping[str, Rates]) -> Rates | None:
+    """The constants an op is timed with: those of its rate class, else of its kind; None where there are neither."""
     own = rates.get(op.rate_class)
-    return rates[op.kind] if own is None else own
+    return rates.get(op.kind) if own is None else own
+
+
+def rates_of_op(op: Op, rates: Mapping[str, Rates]) -> Rates:
+    """As known_rates. Raises UnavailableError where there are none."""
+    found = known_rates(op, rates)
+    if found is None:
+        raise UnavailableError(
+            f"a prediction of {op.name} must have constants of the class {op.rate_class}; the calibration found no "
+            "kernel of it; calibrate again, or predict on another basis"
+        )
+    return found
 
 
 def predict_pass(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> dict[str, Prediction]:

@@ -79,7 +79,7 @@ def _shown(row: "BenchRow") -> dict[str, Any]:
         "latency": _latency(row.token_latency),
         "reached": _reached(row),
         "fraction": _if_known(row.gemm_fraction or row.stream_fraction, percent),
-        "predicted": _if_known(row.predicted_tokens_per_s, _number),
+        "predicted": "-" if row.predicted_tokens_per_s is None else _number(row.predicted_tokens_per_s),
         "error": _if_known(row.predicted_error, lambda error: f"{100 * error:+.1f} %"),
         "kernel": _if_known(row.kernel, lambda name: name.replace("aten::", "").lstrip("_")),
         "warmup": _if_known(row.warmup_s, format_seconds),
@@ -107,8 +107,9 @@ def _reached(row: "BenchRow") -> str | None:
 
 
 def _remark(row: "BenchRow") -> str:
-    throttled = f"THROTTLED: {', '.join(row.throttle_reasons)}" if row.throttle_reasons else None
-    return "; ".join(one for one in (row.reason, throttled) if one)
+    disturbed = f"DISTURBED: {'; '.join(row.disturbances)}" if row.disturbances else None
+    above = "faster than the probes of its roof" if (row.gemm_fraction or row.stream_fraction) == 1.0 else None
+    return "; ".join(one for one in (row.reason, disturbed, above) if one)
 
 
 def _lead(rows: "list[BenchRow]") -> tuple[str, ...]:
@@ -119,6 +120,7 @@ def _lead(rows: "list[BenchRow]") -> tuple[str, ...]:
 def _shared(row: "BenchRow") -> str:
     basis = f"predicted from {row.prediction_basis}" if row.prediction_basis else row.prediction_reason
     threads = f"{row.threads} thread{'s' if row.threads > 1 else ''}"
+    threads += f", {row.product} products" if row.product else ""
     return (
         f"{row.model}: {format_bytes(row.size_bytes)}, {format_si(row.parameters, 'parameters')}, {row.dtype} on "
         f"{row.device} ({row.backend}, {threads}), attention {row.attention}, compiled: {row.compiled}; {basis}"

@@ -9,6 +9,7 @@ from llamalab.cli.arguments import add_choice, add_format
 from llamalab.cli.output import Answer, Column, Table, keep, note, show
 from llamalab.cli.report import DEVICES, DTYPES, Progress
 from llamalab.files import check_target
+from llamalab.measure.timing.deadline import Deadline
 from llamalab.units import format_seconds, format_si
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ EXAMPLES = (
     "llamalab calibrate --device cpu --dtype fp32",
     "llamalab predict --model 7b --hardware this --prompt 512 --generate 64",
 )
+LONGEST_S = 57.0  # with torch's import; what is printed comes after
 OURS = '"kind": "llamalab-constants"'
 
 
@@ -28,26 +30,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_choice(parser, "--device", DEVICES, "auto", "what to calibrate; auto is cuda where there is one")
     add_choice(parser, "--dtype", DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--out", type=Path, metavar="PATH", help="the constants file (default: kept for this machine)")
+    parser.add_argument("--replace", action="store_true", help="take the place of constants with a better grade too")
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Calibrate, keep the constants, print them with their errors."""
+    deadline = Deadline(LONGEST_S)  # set before torch is loaded, which counts
     if args.out:
         check_target(args.out, ours=OURS)
-    from llamalab.measure.calibration.run import calibrate
+    from llamalab.measure.calibration.constants_here import kept_better
+    from llamalab.measure.calibration.run import BUDGET_S, calibrate
 
-    with Progress() as progress:
-        made = calibrate(device=args.device, dtype=args.dtype, progress=progress)
+    with Progress(deadline) as progress:
+        within = Deadline(min(BUDGET_S, deadline.left_s))
+        made = calibrate(device=args.device, dtype=args.dtype, deadline=within, progress=progress)
     path = args.out or default_path(made.device, made.dtype)
-    if keep(path, made.json, ours=OURS) == path:
+    better = None if args.replace else kept_better(path, made)
+    if better:
+        note(f"{better}; --replace takes the new ones all the same")
+    elif keep(path, made.json, ours=OURS) == path:
         note(f"wrote {path}")
     show(_answer(made), args.format)
     return 0
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
+def _share(value: float | None) -> str:
+    return "not checked" if value is None else f"{100 * value:.1f} %"
 
 
 _CONSTANTS = (
@@ -88,10 +97,13 @@ def _answer(made: "Calibration") -> Answer:
     lead = (
         f"{made.title} ({made.device}), {made.dtype}: {made.rounds} rounds in {made.took_s:.0f} s{load}",
         f"  on passes it was not fitted on: prefill {_share(prefill)}, decode {_share(decode)} mean error",
+        f"  grade {made.grade.words}",
+        *(f"  left out: {one}" for one in made.left_out),
     )
     data = {
         "device": made.device, "title": made.title, "dtype": made.dtype, "made_on": made.made_on,
         "rounds": made.rounds, "took_s": made.took_s, "load_average": made.load_average,
+        "grade": made.grade.json, "spread_between_rounds": made.spread, "left_out": made.left_out,
         "prefill_error": prefill, "decode_error": decode, "classes": constants, "checked": checked,
     }  # fmt: skip
     return Answer(data, lead, (Table(_CONSTANTS, constants), Table(_CHECKED, checked)))

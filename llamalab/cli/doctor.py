@@ -11,14 +11,17 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llamalab import __version__
 from llamalab.cli.arguments import add_format
 from llamalab.cli.output import Answer, Column, Table, note, show
 from llamalab.hardware import of_device
 from llamalab.plain_text import in_one_line
-from llamalab.units import format_bytes
+from llamalab.units import format_bytes, format_si
+
+if TYPE_CHECKING:
+    from llamalab.measure.roofs.dtype_rates import ProductRate
 
 SUMMARY = "what is installed, what is missing and the command that mends it"
 EXAMPLES = ("llamalab doctor", "llamalab doctor --format json")
@@ -58,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every check; exit code 3 where something needed is missing."""
-    checks = [_python(), *_packages(), _tensorboard(), *_torch_devices(), _nvml(), _cpu()]
+    checks = [_python(), *_packages(), _tensorboard(), *_torch_devices(), *_products(), _nvml(), _cpu()]
     rows = [check._asdict() for check in checks if check is not None]
     missing = [row["what"] for row in rows if row["status"] == "missing"]
     columns = tuple(Column(key, key) for key in ("status", "what", "found", "mend"))
@@ -128,6 +131,29 @@ def _torch_devices() -> Iterable[Check]:
         mend = f"{_PIP} --upgrade --force-reinstall torch"
         return [Check("cuda", "warn", f"an NVIDIA driver, but torch (built for {built}) sees no device", mend)]
     return [Check("cuda", "ok", "no NVIDIA device; reports measure the CPU")]
+
+
+def _products() -> Iterator[Check]:
+    """How weights are multiplied on the CPU in each element type, and whether fp32 would be faster."""
+    if _installed("torch") is None:  # which has its own line
+        return
+    try:
+        from llamalab.measure.roofs.dtype_rates import cpu_product_rates
+
+        rates = cpu_product_rates()
+    except Exception as error:  # whatever a broken torch raises
+        yield Check("products", "warn", f"not tried: {' '.join(str(error).split())[:200]}")
+        return
+    for dtype, rate in rates.items():
+        if rate.flops_per_s >= rates["fp32"].flops_per_s:
+            yield Check(f"product {dtype}", "ok", _product(rate))
+        else:
+            mend = "--dtype fp32 reads prompts faster, of twice the bytes"
+            yield Check(f"product {dtype}", "warn", f"{_product(rate)}, slower than fp32", mend)
+
+
+def _product(rate: "ProductRate") -> str:
+    return f"{rate.product} weights, {format_si(rate.flops_per_s, 'FLOP/s')}"
 
 
 def _cuda(torch: Any, index: int) -> Check:

@@ -5,7 +5,7 @@ from typing import Any
 
 from llamalab.cli.arguments import add_format
 from llamalab.cli.output import UNKNOWN, Answer, Column, Table, show
-from llamalab.errors import MissingError
+from llamalab.errors import UnavailableError
 from llamalab.hardware import ACCUMULATE, CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
 from llamalab.units import format_bytes
 
@@ -46,7 +46,7 @@ def _this_cpu() -> list[HardwareSpec]:
     """This machine's CPU, where it was calibrated."""
     try:
         return [_find(CPU)]
-    except MissingError:
+    except UnavailableError:  # none was made, or it found nothing
         return []
 
 

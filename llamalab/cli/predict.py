@@ -104,12 +104,10 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
     constants, bounds = known
     try:
         check_link(work, case.spec, constants)
-    except UnavailableError as error:
+        times = run_times(case.arch, work, constants.rates, constants.host)
+    except UnavailableError as error:  # no link, or no constants of a class
         return row | {"reason": str(error)}
-    times, bound_s = (
-        run_times(case.arch, work, constants.rates, constants.host),
-        run_times(case.arch, work, bounds).total_s,
-    )
+    bound_s = run_times(case.arch, work, bounds).total_s
     low, high = constants.interval(times.total_s, bound_s)
     return row | times._asdict() | {"bound_s": bound_s, "basis": constants.basis, "low_s": low, "high_s": high}
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import LlamaLabError, UnavailableError
+from llamalab.measure.timing.deadline import Deadline, now_s
 from llamalab.plain_text import printable
 from llamalab.presets import resolve_model
 from llamalab.units import format_bytes
@@ -27,6 +29,10 @@ EXAMPLES = (
 )
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("bf16", "fp16", "fp32")
+SMALL_BYTES = 2**30  # of weights
+SECONDS = {"small": 14.0, "large": 100.0}  # of measuring and calibrating; loading torch and rendering come on top
+MEASURED_SHARE = 0.8  # of the time, where a calibration follows
+_TICK_S = 1.6  # between two signs of life
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -119,13 +125,14 @@ def _measure(args: argparse.Namespace) -> int:
     from llamalab.measure.device.machine import resolve_device
     from llamalab.measure.report.run import measure_report
 
+    deadline = Deadline(SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_BYTES else "large"])
     place = resolve_device(device)
     constants = constants_here.kept_constants(place, args.dtype)
-    share = 1.0 if constants else 0.75
+    share = 1.0 if constants else MEASURED_SHARE
 
-    with Progress() as progress:
+    with Progress(deadline) as progress:
         measured = measure_report(
-            name, arch, device=device, dtype=args.dtype, full=args.full,
+            name, arch, device=device, dtype=args.dtype, full=args.full, deadline=deadline.part(share),
             progress=lambda label, done: progress(label, share * done),
         )  # fmt: skip
         record = replace(measured, constants=constants)
@@ -133,7 +140,7 @@ def _measure(args: argparse.Namespace) -> int:
         if constants is None:
             try:
                 constants = constants_here.short_calibration(
-                    place, args.dtype, weight_bytes=weight_bytes(arch, args.dtype),
+                    place, args.dtype, weight_bytes=weight_bytes(arch, args.dtype), deadline=deadline,
                     progress=lambda label, done: progress(f"calibration, {label}", share + (1 - share) * done),
                 )  # fmt: skip
             except Exception as error:
@@ -176,22 +183,50 @@ def _resolved(device: str) -> str:
 
 
 class Progress:
-    """A bar on stderr that follows `progress(label, share done)`; a line per step where it is no terminal."""
+    """A bar on stderr that follows `progress(label, share done)`; a line per step where it is no terminal.
+
+    It ticks while a step is long, and tells how many seconds are left at most where there is a deadline.
+    """
+
+    def __init__(self, deadline: Deadline | None = None) -> None:
+        self._deadline, self._label, self._done = deadline, "", 0.0
+        self._over, self._told_s = threading.Event(), now_s()
 
     def __enter__(self) -> "Progress":
         from tqdm import tqdm
 
-        self._bar = tqdm(total=1.0, bar_format="{desc:<28.28} {bar} {percentage:3.0f}% {elapsed}", file=sys.stderr,
+        self._bar = tqdm(total=1.0, bar_format="{desc:<44.44} {bar} {percentage:3.0f}% {elapsed}", file=sys.stderr,
                          leave=False, disable=not sys.stderr.isatty())  # fmt: skip
+        self._ticks = threading.Thread(target=self._tick, daemon=True)
+        self._ticks.start()
         return self
 
     def __call__(self, label: str, done: float) -> None:
-        if self._bar.disable:
-            print(f"{done:4.0%} {label}", file=sys.stderr, flush=True)
-        self._bar.set_description_str(label, refresh=False)
-        self._bar.update(max(0.0, done - self._bar.n))
+        self._label, self._done = label, done
+        self._tell()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
+        self._ticks.join()
         self._bar.close()
+
+    def _tell(self) -> None:
+        self._told_s, left = now_s(), self._left()
+        if self._bar.disable:
+            print(f"{self._done:4.0%} {self._label}{left}", file=sys.stderr, flush=True)
+            return
+        self._bar.set_description_str(f"{self._label[: 44 - len(left)]}{left}", refresh=False)
+        self._bar.update(max(0.0, self._done - self._bar.n))
+        self._bar.refresh()
+
+    def _left(self) -> str:
+        """How long it may still take, after the label."""
+        return "" if self._deadline is None else f", at most {self._deadline.left_s:.0f} s left"
+
+    def _tick(self) -> None:
+        """Tell again what is going on where a step takes long."""
+        while not self._over.wait(_TICK_S / 4):
+            if self._label and now_s() - self._told_s > _TICK_S:
+                self._tell()

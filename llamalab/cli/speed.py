@@ -60,7 +60,7 @@ def summary(watch: Stopwatch, generations: Sequence["Generation"], attention: st
         return ["no new token: TTFT and tokens/s are not measured"]
     rates = measured_rates(generations[0])
     prompt_s, _ = bound(generations[:1], attention, rates, decode=False)
-    ttft = f"TTFT {format_si(watch.first_s, 's')}, {percent(prompt_s / watch.first_s)} of the roof"
+    ttft = f"TTFT {format_si(watch.first_s, 's')}, {_share(prompt_s, watch.first_s)}"
     roofs = (
         f"roofs measured here: {format_si(rates.peak_flops_per_s or 0.0, 'FLOP/s')}, "
         f"{format_si(rates.bandwidth_bytes_per_s, 'B/s')}"
@@ -69,8 +69,15 @@ def summary(watch: Stopwatch, generations: Sequence["Generation"], attention: st
         return [f"{ttft}; {watch.tokens} new token: tokens/s of decode is not measured", roofs]
     decode_bound_s, moved = bound(generations, attention, rates, decode=True)
     speed = f"decode {watch.decoded / watch.decode_s:.1f} tokens/s ({watch.tokens} new tokens)"
-    share = f"{format_si(moved / watch.decode_s, 'B/s')}, {percent(decode_bound_s / watch.decode_s)} of the roof"
+    share = f"{format_si(moved / watch.decode_s, 'B/s')}, {_share(decode_bound_s, watch.decode_s)}"
     return [f"{ttft}; {speed}, {share}", roofs]
+
+
+def _share(bound_s: float, seconds: float) -> str:
+    """The share of the roof that was reached. What is faster than every probe was seen, and so is the roof."""
+    if bound_s > seconds:
+        return "100.0 % of the roof (faster than its probes: weights from a cache, or a machine that was slower then)"
+    return f"{percent(bound_s / seconds)} of the roof"
 
 
 def bound(generations: Sequence["Generation"], attention: str, rates: Rates, *, decode: bool) -> tuple[float, int]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from llamalab.analytic.constants import Constants, constants_of
 from llamalab.analytic.ops import Op
 from llamalab.analytic.params import weight_bytes
-from llamalab.analytic.roofline import Prediction, Rates, predict, rates_of_op
+from llamalab.analytic.roofline import Prediction, Rates, known_rates, predict
 from llamalab.records.record import Record, Roof
 
 OWN_ROOFS = "this record's own roofs"
@@ -33,26 +33,41 @@ class Basis(NamedTuple):
     @property
     def words(self) -> str:
         """In a few words."""
-        return f"constants {self.constants.basis}" if self.constants else OWN_ROOFS
+        if self.constants is None:
+            return OWN_ROOFS
+        lacking = self.constants.lacking
+        beside = f"; {', '.join(lacking)} from roofs alone, as the calibration has no kernel of it" if lacking else ""
+        return f"constants {self.constants.basis}{beside}"
+
+    def calibrated(self, op: Op) -> Rates | None:
+        """The constants that an op is predicted with; None where its roofs are all there is."""
+        if self.constants is None or op.name.rpartition(".")[2] in _NAIVE_STEPS:
+            return None
+        return known_rates(op, self.constants.rates)
 
     def predict(self, op: Op, dtype: str) -> Prediction | str:
         """The time of one occurrence of an op, or why it is not known."""
         rates = rates_of(self.record, op, dtype)
         bound = rates if isinstance(rates, str) else predict(op, rates)
-        if self.constants is None or dtype != self.record.dtype or op.name.rpartition(".")[2] in _NAIVE_STEPS:
+        own = self.calibrated(op) if dtype == self.record.dtype else None
+        if own is None:
             return bound
-        calibrated = predict(op, rates_of_op(op, self.constants.rates))
+        calibrated = predict(op, own)
         if isinstance(bound, str):  # an untrusted roof does not spoil constants
             return calibrated
         # The faster of two ceilings is the better known one: the record's own may have been found on a busy machine.
         return calibrated._replace(bound_s=min(calibrated.bound_s, bound.bound_s))
 
-    def interval(self, prediction: Prediction) -> tuple[float, float] | None:
-        """Low and high end of a predicted time; None where the basis knows none."""
-        if self.constants is None:
+    def interval(self, op: Op, prediction: Prediction) -> tuple[float, float] | None:
+        """Low and high end of an op's predicted time; None where the basis knows none."""
+        if self.constants is None or self.calibrated(op) is None:
             return None
-        low, high = self.constants.interval(prediction.time_s, prediction.bound_s)
+        low, high = self.constants.interval_of(op, prediction.time_s, prediction.bound_s)
         return None if high is None else (low, high)
+
+    def outside(self, op: Op) -> bool:
+        """Whether an op is smaller or larger by far than all that its constants were fitted on."""
+        return self.calibrated(op) is not None and self.constants is not None and self.constants.distance(op) > 1
 
 
 def basis_of(record: Record) -> Basis:
@@ -64,9 +79,7 @@ def basis_of(record: Record) -> Basis:
 
 def rates_of(record: Record, op: Op, dtype: str) -> Rates | str:
     """What the record's roofs let an op reach, or why that is not known."""
-    peak_kind, bandwidth_kind = _roof_kinds(op)
-    if _stays_in_cache(record, op, dtype):
-        bandwidth_kind = "cache"
+    peak_kind, bandwidth_kind = roof_kinds(record, op, dtype)
     bandwidth, launch = record.roof(bandwidth_kind, dtype), launch_roof(record)
     peak = record.roof(peak_kind, dtype) if peak_kind else None
     wanted = [(peak_kind, peak)] if peak_kind else []
@@ -96,7 +109,26 @@ def roof_fault(kind: str, dtype: str, roof: Roof | None) -> str | None:
 _NAIVE_STEPS = ("scores", "softmax", "values")  # calibrated is the fused kernel
 
 
-def _roof_kinds(op: Op) -> tuple[str | None, str]:
+def roof_kinds(record: Record, op: Op, dtype: str) -> tuple[str | None, str]:
+    """The roofs that hold for an op: of its arithmetic, None where that never limits it, and of its bytes."""
+    peak, bandwidth = _usual_kinds(op)
+    if op.kind in ("gemm", "attention"):  # weights and cached keys come round once per pass
+        return peak, "cache" if _held(record, weights_that_ran(record), dtype) else bandwidth
+    return peak, "cache" if _held(record, op.bytes, dtype) else bandwidth
+
+
+def weight_roof_kind(record: Record, dtype: str) -> str:
+    """The roof of a pass that reads all weights: memory's, or the cache's where they stay in it."""
+    return "cache" if _held(record, weights_that_ran(record), dtype) else "stream"
+
+
+def weights_that_ran(record: Record) -> int:
+    """Bytes of the weights that the passes of a record went through: those of the blocks that were run."""
+    layers = max((run.layers_measured for run in record.passes), default=record.llama_arch.n_layers)
+    return weight_bytes(record.llama_arch.replace(n_layers=layers), record.dtype)
+
+
+def _usual_kinds(op: Op) -> tuple[str | None, str]:
     step = op.name.rpartition(".")[2]
     if step == "flash":
         return "attention", "stream"
@@ -105,11 +137,9 @@ def _roof_kinds(op: Op) -> tuple[str | None, str]:
     return None, "copy"
 
 
-def _stays_in_cache(record: Record, op: Op, dtype: str) -> bool:
+def _held(record: Record, needed_bytes: int, dtype: str) -> bool:
+    """Whether so many bytes, written or read a moment ago, are still in the cache."""
     cache = record.roof("cache", dtype)
     if cache is None or cache.capacity_bytes is None or roof_fault("cache", dtype, cache):
         return False
-    # Weights and cached keys come round once per pass; activations were written a moment ago.
-    once_per_pass = op.kind in ("gemm", "attention")
-    needed = weight_bytes(record.llama_arch, dtype) if once_per_pass else op.bytes
-    return needed <= cache.capacity_bytes
+    return needed_bytes <= cache.capacity_bytes

@@ -3,8 +3,8 @@
 Predictions rest on the constants that were calibrated on the record's machine, or else on its own roofs
 (llamalab.comparison.basis); null where a roof is absent or untrusted.
 
-error = predicted / measured - 1: positive where the prediction was too slow. A measurement faster
-than its bound, beyond the roofs' own noise, is an error to explain, not a win.
+error = predicted / measured - 1: positive where the prediction was too slow. A measurement faster than its roof is the
+roof (llamalab.comparison.held_roofs), and is explained by name.
 """
 
 from functools import cached_property
@@ -18,11 +18,11 @@ from llamalab.analytic.memory import room_in
 from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.roofline import Prediction
-from llamalab.comparison.basis import Basis, basis_of
+from llamalab.comparison.basis import Basis, basis_of, weight_roof_kind
+from llamalab.comparison.held_roofs import hold_roofs, raised_sentence
 from llamalab.errors import DoesNotFitError
 from llamalab.records.record import AttentionPoint, Measurement, Pass, Record
 
-ROOF_TOLERANCE = 0.10  # a roof is a median of noisy runs: beyond this a measurement above it is an error
 PARTS = ("embedding", "block", "head")
 
 
@@ -41,7 +41,8 @@ class Check(NamedTuple):
 class Row(NamedTuple):
     """One name in one phase: prediction and measurement of one occurrence; `reason` says what lacks.
 
-    About 9 of 10 measurements should lie in `interval_s`, None where the basis has no such figure.
+    About 9 of 10 measurements should lie in `interval_s`, None where the basis has no such figure. `outside` says
+    that its constants were fitted on nothing like it, for which the interval is wide.
     """
 
     phase: str
@@ -50,6 +51,7 @@ class Row(NamedTuple):
     measurement: Measurement | None
     reason: str | None = None
     interval_s: tuple[float, float] | None = None
+    outside: bool = False
 
     @property
     def predicted_s(self) -> float | None:
@@ -68,15 +70,10 @@ class Row(NamedTuple):
 
     @property
     def roof_fraction(self) -> float | None:
-        """The bound over the measured time: the share of its roof that was reached."""
-        if self.prediction is None or self.measured_s is None:
+        """The bound over the measured time: the share of its roof that was reached, at most 1."""
+        if self.prediction is None or not self.measured_s:
             return None
-        return self.prediction.bound_s / self.measured_s
-
-    @property
-    def above_roof(self) -> bool:
-        """Whether it ran faster than the roofs allow, beyond their noise."""
-        return self.roof_fraction is not None and self.roof_fraction > 1 + ROOF_TOLERANCE
+        return min(1.0, self.prediction.bound_s / self.measured_s)  # roofs are held: only rounding is cut off
 
 
 class Limit(NamedTuple):
@@ -88,8 +85,8 @@ class Limit(NamedTuple):
 
     @property
     def fraction(self) -> float | None:
-        """Reached rate over the roof."""
-        return self.rate / self.roof if self.rate and self.roof else None
+        """Reached rate over the roof, at most 1."""
+        return min(1.0, self.rate / self.roof) if self.rate and self.roof else None
 
 
 class Phase:
@@ -171,7 +168,10 @@ class Phase:
                 name = row.prediction.limit
                 spent[name] = spent.get(name, 0.0) + row.op.count * row.prediction.time_s
         name, totals = max(spent, key=lambda key: spent[key]), add_up(self.ops)
-        work, kind = {"compute": (totals.flops_causal, "gemm"), "memory": (totals.bytes, "stream")}.get(name, (0, ""))
+        work, kind = {
+            "compute": (totals.flops_causal, "gemm"),
+            "memory": (totals.bytes, weight_roof_kind(self.record, self.run.dtype)),
+        }.get(name, (0, ""))
         roof = self.record.roof(kind, self.run.dtype)
         return Limit(name, work / self.measured_s if work else None, roof.per_second if roof else None)
 
@@ -193,7 +193,15 @@ class Phase:
         if isinstance(prediction, str):
             return Row(self.run.phase, op, None, measurement, prediction)
         reason = None if measurement else "not measured: the op-by-op pass has no such row"
-        return Row(self.run.phase, op, prediction, measurement, reason, self.basis.interval(prediction))
+        return Row(
+            self.run.phase,
+            op,
+            prediction,
+            measurement,
+            reason,
+            self.basis.interval(op, prediction),
+            self.basis.outside(op),
+        )
 
     def _part_s(self, part: str) -> float | None:
         rows = [row for row in self.rows if part_of(row.op.name) == part]
@@ -221,20 +229,22 @@ class AttentionRow(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """How good the predictions are over all rows that have both accounts."""
+    """How good the predictions are over all rows that have both accounts, less `outside` rows of the fitted range."""
 
     median: float
     p90: float
     worst: Row
     rows: int
+    outside: int = 0
 
 
 class Comparison:
     """A record and everything that can be said by holding prediction and measurement together."""
 
     def __init__(self, record: Record) -> None:
-        self.record, self.arch, self.basis = record, record.llama_arch, basis_of(record)
-        self.phases = tuple(Phase(record, run, self.basis) for run in record.passes)
+        self.record, self.arch = hold_roofs(record), record.llama_arch
+        self.basis = basis_of(self.record)
+        self.phases = tuple(Phase(self.record, run, self.basis) for run in record.passes)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -255,17 +265,21 @@ class Comparison:
 
     @cached_property
     def errors(self) -> Errors | None:
-        """Median, 90th percentile and worst |error| of the rows; None without any."""
-        known = sorted((abs(row.error), i) for i, row in enumerate(self.rows) if row.error is not None)
+        """Median, 90th percentile and worst |error| of the rows within the fitted range; None without any."""
+        both = [(abs(row.error), i) for i, row in enumerate(self.rows) if row.error is not None]
+        known = sorted((error, i) for error, i in both if not self.rows[i].outside)
         if not known:
             return None
         p90 = known[min(len(known) - 1, -(-9 * len(known) // 10) - 1)][0]
-        return Errors(median(error for error, _ in known), p90, self.rows[known[-1][1]], len(known))
+        return Errors(
+            median(error for error, _ in known), p90, self.rows[known[-1][1]], len(known), len(both) - len(known)
+        )
 
     @property
-    def above_roof(self) -> tuple[Row, ...]:
-        """Rows measured faster than their roof allows."""
-        return tuple(row for row in self.rows if row.above_roof)
+    def raised(self) -> tuple[str, ...]:
+        """What was faster than every probe of a roof, by name and with a reason: one sentence per roof."""
+        sentences = (raised_sentence(self.record, roof) for roof in self.record.roofs)
+        return tuple(sentence for sentence in sentences if sentence)
 
     @cached_property
     def attention(self) -> tuple[AttentionRow, ...]:

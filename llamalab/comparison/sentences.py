@@ -41,7 +41,7 @@ def verdict(comparison: Comparison) -> Verdict:
         crossover_sentence(comparison),
         fit_sentence(comparison),
         extrapolation_sentence(comparison),
-        above_roof_sentence(comparison),
+        raised_roofs_sentence(comparison),
     ]
     return Verdict(headline(comparison), tuple(sentence for sentence in findings if sentence))
 
@@ -111,6 +111,7 @@ def error_sentence(comparison: Comparison) -> str:
     return (
         f"Over {errors.rows} operations the median error of a prediction is {errors.median:.0%} and nine in ten "
         f"are within {errors.p90:.0%}; the worst is {short(worst.op.name)} in {worst.phase} at {percent(error)}."
+        + (f" {errors.outside} more lie outside what was calibrated." if errors.outside else "")
     )
 
 
@@ -173,17 +174,10 @@ def extrapolation_sentence(comparison: Comparison) -> str:
     return f"Whole-model times are extrapolated from {blocks(partial[0])}; embedding and head ran as they are."
 
 
-def above_roof_sentence(comparison: Comparison) -> str:
-    """Names the measurements that beat their roof; empty without any."""
-    rows = comparison.above_roof
-    if not rows:
-        return ""
-    names = ", ".join(f"{short(row.op.name)} in {row.phase} ({row.roof_fraction:.0%})" for row in rows[:4])
-    more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
-    return (
-        f"Faster than their measured roof, an error to explain and not a win: {names}{more}; "
-        "their data stay in cache, which no memory roof sees, or the roof was found too low."
-    )
+def raised_roofs_sentence(comparison: Comparison) -> str:
+    """Names the measurements that were faster than every probe of their roof; empty without any."""
+    raised = comparison.raised
+    return f"Faster than the probes of their roof: {'; '.join(raised)}." if raised else ""
 
 
 def blocks(phase: Phase) -> str:

@@ -24,3 +24,12 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK_BYTES)) and bool(
         mallopt(_M_TRIM_THRESHOLD, _LARGEST_REST_BYTES)
     )
+
+
+def give_freed_memory_back() -> bool:
+    """Return what is kept and not in use to the system, once; False where the C library cannot.
+
+    Between two stages of a run: the second needs other sizes, and what the first kept would add to its peak.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim is not None and bool(trim(0))

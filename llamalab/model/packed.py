@@ -4,18 +4,76 @@ oneDNN keeps the weight of a product in blocks that fit the registers. Given a p
 row at about two thirds of the rate (docs/decisions.md has the figures); packed once, it need not look for them
 again. The packed weight takes the place of the plain one, of the same size: no second copy stays.
 
+Not every CPU and every build of torch has these products for every element type: whether this one does is tried
+(`can_pack`), and `product_for` chooses for all who multiply with weights.
+
 O out features, I in features.
 """
 
 from collections import defaultdict
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from llamalab.errors import UnavailableError
 
 _ROWS = 512  # of the product that the packing is for; one row runs as fast on it
+_TRIED_OI, _TRIED_ROWS = (48, 80), (1, 3, 40)
+PACKED, PLAIN = "packed", "plain"
+
+
+class Product(NamedTuple):
+    """A way to compute x W^T: its name, what brings a plain weight_OI into its order, and the product itself."""
+
+    name: str
+    arrange: Callable[[Tensor], Tensor]
+    multiply: Callable[[Tensor, Tensor], Tensor]
+
+
+def product_for(device: torch.device, dtype: torch.dtype) -> Product:
+    """The product with weights of this element type on this device: packed on a CPU that can, plain elsewhere."""
+    if device.type == "cpu" and can_pack(dtype):
+        return Product(PACKED, pack, multiply_packed)
+    return Product(PLAIN, lambda weight_OI: weight_OI, F.linear)
+
+
+def product_of(model: nn.Module) -> str:
+    """The name of the product that a model's weights are multiplied with: packed where any weight is."""
+    return PACKED if any(isinstance(module, PackedLinear) for module in model.modules()) else PLAIN
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there and switched on, and multiplies packed weights of this type here, with right results.
+
+    A tiny product is tried once per process and type.
+    """
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available and torch.backends.mkldnn.enabled and _packs(dtype))
+
+
+@cache
+def _packs(dtype: torch.dtype) -> bool:
+    """Packed products of one row and of several, held against plain ones in double precision."""
+    if not dtype.is_floating_point:
+        return False
+    out, inner = _TRIED_OI
+    with torch.inference_mode(), torch.device("cpu"):
+        weight_OI = torch.linspace(-1, 1, out * inner).view(out, inner).sin().to(dtype)
+        try:
+            packed_OI = pack(weight_OI)
+            return all(_close(weight_OI, packed_OI, rows) for rows in _TRIED_ROWS)
+        except (RuntimeError, AttributeError):  # the CPU lacks instructions, or torch lacks the operation
+            return False
+
+
+def _close(weight_OI: Tensor, packed_OI: Tensor, rows: int) -> bool:
+    x = torch.linspace(-2, 2, rows * weight_OI.shape[1]).view(rows, -1).cos().to(weight_OI.dtype)
+    made, exact = multiply_packed(x, packed_OI).double(), x.double() @ weight_OI.double().T
+    return bool((made - exact).abs().max() <= 8 * exact.abs().max() * torch.finfo(weight_OI.dtype).eps)
 
 
 def multiply_packed(x: Tensor, packed_OI: Tensor) -> Tensor:
@@ -55,11 +113,14 @@ class PackedLinear(nn.Module):
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *_: Any) -> None:
         if prefix + "weight" in state:
-            self.weight = pack(state[prefix + "weight"])
+            self.weight = pack(state[prefix + "weight"].to(self.weight.dtype))
 
 
 def pack(weight_OI: Tensor) -> nn.Parameter:
-    """The weight in the order that one row and many are multiplied fastest in; no gradient flows to it."""
+    """The weight in the order that one row and many are multiplied fastest in; no gradient flows to it.
+
+    Raises UnavailableError where the weight is not on a CPU; `can_pack` says whether this CPU can.
+    """
     if weight_OI.device.type != "cpu":
         raise UnavailableError(f"weights can be packed on a CPU only; these are on {weight_OI.device}")
     return nn.Parameter(torch.ops.mkldnn._reorder_linear_weight(weight_OI.detach(), _ROWS), requires_grad=False)
@@ -68,17 +129,18 @@ def pack(weight_OI: Tensor) -> nn.Parameter:
 def pack_weights(model: nn.Module) -> None:
     """Put a PackedLinear in the place of every nn.Linear inside `model`, one by one; plain weights are let go.
 
-    A weight that several products share is packed once. Raises UnavailableError where the model is not on a CPU, or
-    torch was built without oneDNN.
+    A weight that several products share is packed once. One that this CPU cannot multiply packed stays plain, and so
+    does its layer. Raises UnavailableError where the model is not on a CPU.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        raise UnavailableError("packed weights need a torch that was built with oneDNN; this one was not")
     homes: dict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
     for module in model.modules():
         for name, child in module.named_children():
             if type(child) is nn.Linear:
                 homes[id(child.weight)].append((module, name))
     for places in homes.values():
-        packed_OI = pack(getattr(*places[0]).weight)
+        weight_OI = getattr(*places[0]).weight
+        if weight_OI.device.type == "cpu" and not can_pack(weight_OI.dtype):
+            continue
+        packed_OI = pack(weight_OI)
         for module, name in places:
             setattr(module, name, PackedLinear(packed_OI))

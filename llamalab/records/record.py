@@ -60,6 +60,8 @@ class Roof:
     attention (fused attention, causal FLOP/s), launch (fixed time of the smallest operation, in
     `seconds`).
     `capacity_bytes` of a cache roof is the size of that cache: what is larger does not stay in it.
+    `raised_by` says which operation or pass of the run was faster than every probe: the roof is then its rate, and
+    `probed_per_second` the best of the probes.
     `doubling_ratio` is the time of doubled work over the time of the work: trusted from 1.8 to 2.2.
     """
 
@@ -73,6 +75,8 @@ class Roof:
     trusted: bool = True
     reason: str | None = None
     capacity_bytes: int | None = None
+    raised_by: str | None = None
+    probed_per_second: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +126,11 @@ class Pass:
     """One phase of the model, measured: clean wall times by part, then an op-by-op pass.
 
     `attention` is the backend's name, `algorithm` the cost model it follows (flash or naive),
-    `kernel` what the profiler saw run. `layers_measured` of `layers_total` blocks were run.
+    `kernel` what the profiler saw run. `product` is how weights were multiplied: packed (oneDNN, on a CPU) or plain;
+    null in records of older versions. `layers_measured` of `layers_total` blocks were run.
     `whole_s` are the times of the measured part of the model (embedding, `layers_measured` blocks,
-    head) run without any tap; `observer_ratio` is the time of the op-by-op pass over that.
+    head) run without any tap; `observer_ratio` is the time of the op-by-op pass over that. `interval_s`
+    is where the median of `total_s` lies with about 95 %: wider with fewer rounds.
     """
 
     phase: str
@@ -142,6 +148,8 @@ class Pass:
     memory: Memory
     observer_ratio: float | None = None
     whole_s: list[float] = field(default_factory=list)
+    interval_s: list[float] | None = None
+    product: str | None = None
 
     def part(self, name: str) -> Measurement:
         """The clean measurement of one part of the model."""
@@ -184,7 +192,8 @@ class Record:
     `parameters_measured` counts the whole model's tensors; `kv_bytes_measured` is the size of a
     cache, as allocated, of the whole model for batch and context of the last pass. `constants` is
     what llamalab calibrate had written for that machine and dtype, where it had. `profile` has the
-    same passes op by op, in depth; null in records of older versions.
+    same passes op by op, in depth; null in records of older versions, and where there was no time to look.
+    `budget_s` is the time that the run was given, null where it had all that it wanted.
     """
 
     model: str
@@ -200,6 +209,7 @@ class Record:
     notes: list[str] = field(default_factory=list)
     constants: dict[str, Any] | None = None
     profile: list[PhaseProfile] | None = None
+    budget_s: float | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -1,7 +1,7 @@
 """What the numbers rest on: versions, settings, the command, and the formulas with numbers put in."""
 
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.roofline import moved_bytes, rates_of_op
+from llamalab.analytic.roofline import moved_bytes
 from llamalab.comparison.basis import rates_of
 from llamalab.comparison.comparison import Comparison, Phase, Row
 from llamalab.comparison.sentences import blocks, short
@@ -41,9 +41,10 @@ def ran(phase: Phase) -> str:
     run = phase.run
     rounds = max((len(part.samples_s) for part in run.parts), default=0)
     tokens = "1 new token" if run.new_tokens == 1 else f"{run.new_tokens:,} new tokens"
+    products = f"{run.product} products, " if run.product else ""
     words = (
         f"{tokens} in a context of {run.context_tokens:,}, batch {run.batch}, {run.dtype}, "
-        f"attention {run.attention} ({run.kernel or 'in steps'}), {blocks(phase)}, {rounds} rounds"
+        f"attention {run.attention} ({run.kernel or 'in steps'}), {products}{blocks(phase)}, {rounds} rounds"
     )
     if run.observer_ratio is None:
         return words
@@ -111,8 +112,8 @@ def _phase_formulas(comparison: Comparison, phase: Phase) -> list[tuple[str, str
 
 def _prediction(comparison: Comparison, row: Row) -> str:
     """The formula of one predicted time with its numbers: the rates of the constants, or else of the roofs."""
-    constants, record = comparison.basis.constants, comparison.record
-    rates = rates_of_op(row.op, constants.rates) if constants else rates_of(record, row.op, record.dtype)
+    constants, record = comparison.basis.calibrated(row.op), comparison.record
+    rates = constants or rates_of(record, row.op, record.dtype)
     assert not isinstance(rates, str)  # there is a prediction
     compute, memory = (f"{share:.2f} · " if constants else "" for share in rates[3:5])
     work = [f"{format_si(moved_bytes(row.op), 'B')} / {_of(memory, format_si(rates.bandwidth_bytes_per_s, 'B/s'))}"]

@@ -192,7 +192,7 @@ def _roof(roof: Roof, sheet: float | None) -> dict[str, Any]:
         "doubling_ratio": roof.doubling_ratio, "trusted": "yes" if roof.trusted else "no",
         "data_sheet_per_second": sheet,
         "data_sheet_share": roof.per_second / sheet if sheet and roof.per_second else None,
-        "shape": roof.shape, "remark": roof.reason,
+        "shape": roof.shape, "remark": f"reached by {short(roof.raised_by)}" if roof.raised_by else roof.reason,
     }  # fmt: skip
 
 
@@ -221,7 +221,7 @@ def _op(row: Row, basis: str) -> dict[str, Any]:
     op, prediction, measurement = row.op, row.prediction, row.measurement
     first, third = measurement.quartiles_s if measurement else (None, None)
     low, high = row.interval_s or (None, None)
-    remark = "faster than its roof: an error to explain" if row.above_roof else row.reason
+    remark = "faster than every probe: its rate is the roof" if row.roof_fraction == 1.0 else row.reason
     return {
         "name": op.name, "phase": row.phase, "kind": op.kind, "count": op.count, "flops_causal": op.flops_causal,
         "bytes": op.bytes, "predicted_s": row.predicted_s, "low_s": low, "high_s": high,

@@ -191,7 +191,7 @@ def test_only_shipped_constants_have_a_host() -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda data: data["classes"].pop("gather"),
+        lambda data: data["validation"].update(decode_error="0.1"),
         lambda data: data.pop("classes"),
         lambda data: data.update(schema_version=2),
         lambda data: data.update(classes=[]),

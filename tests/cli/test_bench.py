@@ -158,3 +158,23 @@ def test_the_scopes_of_the_option_are_those_of_compile() -> None:
     from llamalab.model.compiled import SCOPES
 
     assert COMPILED == SCOPES
+
+
+def test_rows_without_a_prediction_have_a_dash_and_the_reason(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(*_: object, **__: object) -> None:
+        raise KeyError("gemm")
+
+    monkeypatch.setattr(bench, "measure_reference", measure)
+    text = printed(capsys, *SMALL, "-p", "6", "-n", "3", "-o", "md")
+    for row in text.splitlines()[2:]:
+        assert " | - | " in row
+        assert "not predicted: 'gemm'" in row
+    assert "not predicted: 'gemm'" in printed(capsys, *SMALL, "-p", "6", "-n", "3").splitlines()[0]
+
+
+def test_a_disturbed_row_says_so(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([[1.0], [1.0], [2.0], [2.0], [2.0], [2.0], [2.0], [2.0], [2.0]])
+    monkeypatch.setattr(bench, "time_passes", lambda *_: next(times))
+    monkeypatch.setattr(bench, "fused_kernel", lambda work: None)
+    text = printed(capsys, *SMALL, "-p", "6", "-n", "0", "-o", "md")
+    assert "DISTURBED: repetitions up to 100 % apart after 6 more" in text

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from llamalab.analytic.constants import CLASSES, default_path
+from llamalab.analytic.grades import Grade
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main
 from llamalab.measure.calibration import run as module
@@ -16,10 +17,10 @@ from llamalab.measure.calibration.run import Calibration, Outcome
 RATES = Rates(8e11, 3e10, 3e-5, 0.9, 0.8, 1.5)
 MADE = Calibration(
     "cpu", "A CPU", 24 * 2**30, "bf16", "2026-01-02",
-    {name: Fit(RATES, 11, 0.03) for name in sorted(CLASSES)},
+    {name: Fit(RATES, 11, 0.03, (0, 2**40), (1, 2**36)) for name in sorted(CLASSES)},
     (),
     (Outcome("7b", Shape(1, 128), 2.2, 2.1), Outcome("7b", Shape(1, 1, 512), 0.53, 0.55)),
-    24, 44.0, (0.2, 1.9),
+    24, 44.0, (0.2, 1.9), Grade("good"), 0.04,
 )  # fmt: skip
 
 
@@ -100,3 +101,53 @@ def test_a_foreign_file_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     path.write_text("mine")
     assert main(["calibrate", "--out", str(path)]) == 2
     assert path.read_text() == "mine"
+
+
+POOR = MADE._replace(grade=Grade("poor", ("3 rounds", "a checked pass +114 % off")), left_out=("13b: no time",))
+
+
+def test_a_poor_one_is_kept_beside_nothing_better_and_every_answer_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "calibrate", lambda **_: POOR)
+    assert main(["calibrate"]) == 0
+    out = capsys.readouterr().out
+    assert "grade poor: 3 rounds; a checked pass +114 % off" in out
+    assert "left out: 13b: no time" in out
+    assert main(["predict", "--hardware", "this", "--prompt", "300", "--format", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["basis"] == "calibrated on cpu 2026-01-02 (poor: 3 rounds; a checked pass +114 % off)"
+    assert answer["interval"]["high_s"] >= 1.5 * answer["total_s"] > 0
+
+
+def test_a_worse_one_replaces_a_better_one_only_where_it_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate"]) == 0
+    before = default_path("cpu", "bf16").read_text()
+    capsys.readouterr()
+    monkeypatch.setattr(module, "calibrate", lambda **_: POOR)
+    assert main(["calibrate"]) == 0
+    assert "graded good, are kept: the new ones are graded poor" in capsys.readouterr().err
+    assert default_path("cpu", "bf16").read_text() == before
+    assert main(["calibrate", "--replace"]) == 0
+    assert json.loads(default_path("cpu", "bf16").read_text())["grade"] == POOR.grade.json
+
+
+@pytest.mark.parametrize("lacking", [*([one] for one in sorted(CLASSES)), sorted(CLASSES)])
+def test_a_class_that_lacks_costs_the_prediction_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lacking: list[str]
+) -> None:
+    left = {name: fit for name, fit in MADE.fits.items() if name not in lacking}
+    monkeypatch.setattr(module, "calibrate", lambda **_: MADE._replace(fits=left, outcomes=()))
+    assert main(["calibrate"]) == 0
+    assert "prefill not checked" in capsys.readouterr().out
+    for verb in ("predict", "roofline"):
+        assert main([verb, "--hardware", "this", "--prompt", "300"]) == 3
+        assert "calibrat" in capsys.readouterr().err
+    if left:
+        assert main(["predict", "--hardware", "this,h200", "--prompt", "300", "--format", "csv"]) == 0
+        here, there = capsys.readouterr().out.splitlines()[1:]
+        assert "must have constants of the class" in here
+        assert "must have constants" not in there
+    assert main(["hardware"]) == 0

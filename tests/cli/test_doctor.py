@@ -143,3 +143,27 @@ def test_a_package_that_cannot_be_imported_is_not_ok(
         assert str(error) in found[name].found
         assert "--force-reinstall" in (found[name].mend or "")
     assert found["numpy"].status == "ok"
+
+
+def test_products_slower_than_fp32_are_named_with_both_rates(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llamalab.measure.roofs import dtype_rates
+    from llamalab.measure.roofs.dtype_rates import ProductRate
+
+    rates = {"fp32": ("packed", 249e9), "bf16": ("plain", 171e9), "fp16": ("packed", 300e9)}
+    made = {dtype: ProductRate(dtype, *rate) for dtype, rate in rates.items()}
+    monkeypatch.setattr(dtype_rates, "cpu_product_rates", lambda: made)
+    found = checks(capsys)
+    assert found["product fp32"] == doctor.Check("product fp32", "ok", "packed weights, 249.00 GFLOP/s")
+    assert found["product bf16"][1:3] == ("warn", "plain weights, 171.00 GFLOP/s, slower than fp32")
+    assert "--dtype fp32" in (found["product bf16"].mend or "")
+    assert found["product fp16"].status == "ok"
+
+
+def test_a_torch_that_cannot_multiply_is_a_warning(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llamalab.measure.roofs import dtype_rates
+
+    def broken() -> None:
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(dtype_rates, "cpu_product_rates", broken)
+    assert checks(capsys)["products"][1:3] == ("warn", "not tried: no such instruction")

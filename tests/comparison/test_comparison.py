@@ -9,8 +9,12 @@ from llamalab.analytic.constants import to_json
 from llamalab.analytic.roofline import Rates, predict, predict_pass, rates_of_op, total_s
 from llamalab.comparison.basis import OWN_ROOFS, rates_of
 from llamalab.comparison.comparison import Check, Comparison, Phase
+from llamalab.comparison.held_roofs import hold_roofs
+from llamalab.comparison.sentences import verdict
+from llamalab.comparison.what_if import changes
 from llamalab.errors import InputError
 from llamalab.records.record import Measurement, Record, Roof
+from llamalab.report import render
 from tests.report.sample import ATTENTION, COPY, GEMM, LAUNCH, STREAM, environment, roofs, sample_record
 
 
@@ -50,12 +54,13 @@ def test_error_is_of_the_median_and_signed(record: Record) -> None:
     slow = with_op(record, row.op.name, 2 * row.predicted_s)
     (changed,) = [one for one in phase(slow).rows if one.op.name == row.op.name]
     assert changed.error == pytest.approx(-0.5)
-    assert not changed.above_roof
+    assert changed.roof_fraction is not None
+    assert changed.roof_fraction < 1
 
 
 def test_pass_is_predicted_from_its_ops_and_measured_from_its_clean_parts(record: Record) -> None:
     one = phase(record, "decode")
-    rates = {op.name: rates_of(record, op, "bf16") for op in one.ops}
+    rates = {op.name: rates_of(hold_roofs(record), op, "bf16") for op in one.ops}
     predictions = {op.name: predict_pass((op,), {op.kind: rates[op.name]})[op.name] for op in one.ops}  # type: ignore[dict-item]
     assert one.predicted_s == pytest.approx(total_s(one.ops, predictions), rel=1e-12)
     parts = {part.name: part.median_s for part in record.passes[1].parts}
@@ -86,18 +91,21 @@ def test_a_slow_launch_is_a_bound_of_its_own(record: Record) -> None:
     assert (limit.name, limit.fraction) == ("latency", None)
 
 
-def test_faster_than_its_roof_is_flagged(record: Record) -> None:
+def test_faster_than_its_roof_is_the_roof_and_named(record: Record) -> None:
+    high = [dataclasses.replace(roof, per_second=2 * roof.per_second) for roof in record.roofs if roof.per_second]
+    record = dataclasses.replace(record, roofs=[*high, *(roof for roof in record.roofs if not roof.per_second)])
     row = phase(record).rows[2]
     assert row.prediction
-    for share, flagged in ((0.95, False), (0.8, True)):
+    for share, raised in ((1.05, False), (0.8, True), (0.01, True)):
         fast = Comparison(with_op(record, row.op.name, share * row.prediction.bound_s))
-        assert (row.op.name in [one.op.name for one in fast.above_roof if one.phase == "prefill"]) is flagged
+        assert all((one.roof_fraction or 0.0) <= 1.0 for one in fast.rows)
+        assert any(sentence.startswith("attention.wq in") for sentence in fast.raised) is raised
 
 
 def test_missing_measurement_is_null_with_a_reason(record: Record) -> None:
     gone = phase(with_op(record, "layers.*.attention.wq", None))
     (row,) = [one for one in gone.rows if one.op.name == "layers.*.attention.wq"]
-    assert (row.measured_s, row.error, row.roof_fraction, row.above_roof) == (None, None, None, False)
+    assert (row.measured_s, row.error, row.roof_fraction) == (None, None, None)
     assert row.reason == "not measured: the op-by-op pass has no such row"
     assert gone.predicted_s == phase(record).predicted_s
 
@@ -195,7 +203,7 @@ def test_naive_attention_keeps_the_roofs_as_only_the_fused_kernel_is_calibrated(
 
 
 @pytest.mark.parametrize(
-    "change", [{"classes": {}}, {"classes": 3}, {"kind": "x"}, {"dtype": "fp16"}, {"validation": 1}]
+    "change", [{"classes": []}, {"classes": 3}, {"kind": "x"}, {"dtype": "fp16"}, {"validation": 1}]
 )
 def test_constants_that_are_none_are_refused(record: Record, change: dict[str, object]) -> None:
     with pytest.raises(InputError):
@@ -209,3 +217,47 @@ def test_attention_without_its_roof_is_not_predicted(record: Record) -> None:
     assert {row.reason for row in rows if row.point.algorithm == "naive"} == {None}
     (reason,) = {row.reason for row in rows if row.point.backend == "sdpa"}
     assert reason == "not predicted: the attention roof for bf16 has no value (no fused kernel)"
+
+
+@pytest.mark.parametrize("lacking", [*([name] for name in sorted(CALIBRATED)), sorted(CALIBRATED)])
+def test_a_class_without_constants_falls_back_to_its_roof(record: Record, lacking: list[str]) -> None:
+    plain = {(row.phase, row.op.name): row.prediction for row in Comparison(record).rows}
+    text = to_json(
+        "cpu", "bf16", "2026-01-02", {name: rate for name, rate in CALIBRATED.items() if name not in lacking},
+        {"prefill_error": 0.04, "decode_error": 0.02},
+    )  # fmt: skip
+    bare = dataclasses.replace(record, constants=json.loads(text))
+    comparison = Comparison(bare)
+    for row in comparison.rows:
+        if {row.op.rate_class, row.op.kind} & set(lacking):
+            assert row.prediction == plain[row.phase, row.op.name]
+            assert row.interval_s is None
+        else:
+            assert row.interval_s is not None
+    assert "from roofs alone" in comparison.basis.words
+    for where in (bare, dataclasses.replace(bare, roofs=[])):
+        assert verdict(Comparison(where)).text
+        assert changes(Comparison(where)) is not None
+    if len(lacking) > 1:
+        assert "</html>" in render(dataclasses.replace(bare, roofs=[]))
+
+
+def test_what_lies_outside_the_fitted_range_has_a_wide_interval_and_is_no_error(record: Record) -> None:
+    few = {"kernels": 3, "error": 0.1, "flops": [0, 0], "bytes": [1, 64]}
+    wide, known = (Comparison(calibrated(record, fitted=one)) for one in ({"elementwise": few}, {}))
+    far = [row for row in wide.rows if row.op.rate_class.startswith("elementwise")]
+    assert far
+    assert {row.phase for row in far} == {"prefill", "decode"}
+    for row, before in zip(wide.rows, known.rows, strict=True):
+        assert row.predicted_s == before.predicted_s
+        assert row.outside == (row in far)
+        assert row.interval_s is not None
+        assert row.prediction is not None
+        if row.outside:
+            assert row.interval_s[0] <= row.prediction.bound_s
+            assert row.interval_s[1] > 10 * row.prediction.time_s
+    assert wide.errors is not None
+    assert known.errors is not None
+    assert (wide.errors.outside, known.errors.outside) == (sum(row.error is not None for row in far), 0)
+    assert wide.errors.worst not in far
+    assert f"{wide.errors.outside} more lie outside what was calibrated." in verdict(wide).text

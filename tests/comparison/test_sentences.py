@@ -82,4 +82,4 @@ def test_no_prediction_is_said_with_its_reason(record: Record) -> None:
 def test_above_the_roof_is_no_win(record: Record) -> None:
     slow = [dataclasses.replace(roof, per_second=roof.per_second and roof.per_second / 4) for roof in record.roofs]
     text = verdict(Comparison(dataclasses.replace(record, roofs=slow))).text
-    assert "Faster than their measured roof, an error to explain and not a win" in text
+    assert "Faster than the probes of their roof: " in text

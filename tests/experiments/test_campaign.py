@@ -21,6 +21,7 @@ from llamalab.files import write_text
 from llamalab.presets import PRESETS
 from llamalab.report.experiment_results import recorded_answers
 from llamalab.report.recorded_runs import committed
+from tests.report.sample import sample_record
 
 STAMP = {"source": "1", "device": "a"}
 CPU = torch.device("cpu")
@@ -193,7 +194,10 @@ def test_the_stamp_is_that_of_the_code() -> None:
     assert set(campaign.stamp_of(CPU)) == {"llamalab", "source", "torch", "device"}
 
 
-def test_an_experiment_and_a_bench_leave_what_a_report_can_read(tmp_path: Path) -> None:
+def test_an_experiment_and_a_bench_leave_what_a_report_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llamalab.measure.bench.run.measure_reference", lambda *a, **k: sample_record())
     machine = tmp_path / "cpu-here"
     job, before = Job(machine, "cpu", ("stories260k",)), sys.argv
     made = make_experiment(job, "attention_arithmetic", (), models=False, file="attention_arithmetic.json")

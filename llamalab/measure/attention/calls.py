@@ -19,7 +19,8 @@ from llamalab.analytic.activations import attention_bytes, memory_of
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import Backend
 from llamalab.errors import UnavailableError
-from llamalab.measure.device.machine import available_bytes, cache_bytes
+from llamalab.measure.device.cache_size import effective_cache_bytes
+from llamalab.measure.device.machine import available_bytes, probe_budget_bytes
 from llamalab.measure.profile.attention_kernel import attention_kernel
 from llamalab.measure.profile.peak_memory import measure_peak
 from llamalab.measure.roofs.probes import Machine
@@ -29,7 +30,6 @@ from llamalab.units import format_bytes, storage_bytes
 
 FEW_TOKENS = 16  # up to so many new tokens, reading keys and values is what takes the time
 _RING_CACHES, _LARGEST_RING = 4, 32
-_FALLBACK_CACHE_BYTES = 1 << 25
 
 
 class Inputs(NamedTuple):
@@ -61,8 +61,8 @@ def ring_size(machine: Machine, shape: AttentionShape) -> int:
     """How many different inputs a timed call goes through: more than caches hold for a decode step, else one."""
     if shape.new_tokens > FEW_TOKENS:
         return 1
-    cache = cache_bytes(machine.device) or _FALLBACK_CACHE_BYTES
-    return max(1, min(_LARGEST_RING, -(-_RING_CACHES * cache // input_bytes(shape))))
+    wanted, one = _RING_CACHES * effective_cache_bytes(machine.device), input_bytes(shape)
+    return max(1, min(_LARGEST_RING, -(-wanted // one), probe_budget_bytes(machine.device) // one))
 
 
 def obstacle(machine: Machine, shape: AttentionShape, backend: Backend) -> str | None:

@@ -20,6 +20,9 @@ from llamalab.measure.timing.timer import Plan
 from llamalab.records.record import AttentionPoint
 from llamalab.units import format_bytes, format_si
 
+_NO_TIME = "there was no time left for it"
+_LENGTH_SHARE, _CALL_SHARE = 0.4, 0.03  # of the time that is left: of one length, and of one call
+
 
 class Limits(NamedTuple):
     """What one call may take."""
@@ -31,16 +34,24 @@ class Limits(NamedTuple):
 def sweep_attention(
     machine: Machine, arch: LlamaArch, lengths: Iterable[int], limits: Limits, plan: Plan
 ) -> list[AttentionPoint]:
-    """Points of flash and naive attention at every length, shortest first, at the heads of `arch`."""
+    """Points of flash and naive attention at every length, shortest first, at the heads of `arch`.
+
+    What the machine's deadline leaves no time for is left out with that reason.
+    """
     points: list[AttentionPoint] = []
     compared = backends_compared(machine.device)
     for tokens in sorted(lengths):
-        reasons = {backend.name: _too_much(_last(points, backend.name), tokens, limits) for backend in compared}
+        if machine.deadline is not None:
+            limits = limits._replace(call_s=min(limits.call_s, _CALL_SHARE * machine.deadline.left_s))
+        reasons = {
+            backend.name: _NO_TIME if machine.late else _too_much(_last(points, backend.name), tokens, limits)
+            for backend in compared
+        }
         left_out = {name: reason for name, reason in reasons.items() if reason}
         shape = AttentionShape(
             1, tokens, tokens, arch.n_heads, arch.n_kv_heads, arch.head_dim, machine.dtype, machine.dtype
         )
-        points += measure_attention(machine, shape, compared, plan, left_out=left_out)
+        points += measure_attention(machine, shape, compared, machine.within(plan, _LENGTH_SHARE), left_out=left_out)
     return points
 
 

@@ -35,18 +35,20 @@ class Work(NamedTuple):
 class Reference:
     """The machine that a model is benched on: its roofs, and what predictions rest on, both of a record.
 
-    Raises InputError for a record of another dtype.
+    `fault` says why nothing can be predicted, where that is known. Raises InputError for a record of another dtype.
     """
 
-    def __init__(self, record: Record, arch: LlamaArch, dtype: str, algorithm: str) -> None:
+    def __init__(
+        self, record: Record, arch: LlamaArch, dtype: str, algorithm: str, *, fault: str | None = None
+    ) -> None:
         if record.dtype != dtype:
             raise InputError(f"a bench in {dtype} must have a reference in {dtype}; got one in {record.dtype}")
         self.record = replace(record, arch=arch._asdict())
-        self.basis, self._algorithm = basis_of(self.record), algorithm
+        self.basis, self._algorithm, self._fault = basis_of(self.record), algorithm, fault
 
     def for_algorithm(self, algorithm: str) -> "Reference":
         """The same machine, for a model whose attention follows another cost model."""
-        return Reference(self.record, self.record.llama_arch, self.record.dtype, algorithm)
+        return Reference(self.record, self.record.llama_arch, self.record.dtype, algorithm, fault=self._fault)
 
     @property
     def words(self) -> str:
@@ -65,6 +67,8 @@ class Reference:
 
     def predicted_s(self, case: Case) -> float | str:
         """Seconds of one repetition, or why they are not known."""
+        if self._fault is not None:
+            return self._fault
         known: dict[Op, float] = {}  # only attention differs from step to step
         total_s = 0.0
         for ops in self._tables(case):

@@ -118,7 +118,9 @@ class BenchRow:
     model's weights, `blocks_distinct` of `blocks_total` are in memory. `warmup_s` is what came before the
     first repetition, compilation included. `basis` is that of the times, `prediction_basis` what the predicted
     rate rests on; where one of them is null, its reason is not. `kernel` is the fused attention kernel that the
-    profiler saw, null where it saw none. `memory_bytes` is what was held, by `memory_method`.
+    profiler saw, null where it saw none; `product` is how weights were multiplied, packed or plain. `memory_bytes` is
+    what was held, by `memory_method`. `load_average` is the host's before the first repetition; `disturbances` say why
+    the times are not to be trusted.
     """
 
     model: str
@@ -153,6 +155,9 @@ class BenchRow:
     memory_bytes: int | None = None
     memory_method: str | None = None
     throttle_reasons: list[str] | None = None
+    load_average: float | None = None
+    disturbances: list[str] = field(default_factory=list)
+    product: str | None = None
 
     @property
     def case(self) -> Case:

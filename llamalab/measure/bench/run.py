@@ -1,11 +1,12 @@
 """The speed of the built-in model, test by test: prompt processing and generation over depth and batch.
 
 The manner is llama-bench's: a warm-up, then repetitions of each test on a cache that holds `depth`
-tokens and is rewound to them. Every forward pass is timed by itself; on CUDA by events, and the device is
-waited for once per repetition. The kernel is read from the profiler in a pass of its own, after the
-warm-up and outside all times.
+tokens and is rewound to them. A test whose repetitions disagree is repeated within a budget, and says so.
+Every forward pass is timed by itself; on CUDA by events, and the device is waited for once per repetition.
+The kernel is read from the profiler in a pass of its own, after the warm-up and outside all times.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,23 +22,28 @@ from llamalab.attention import Backend, fastest_backend, get_backend
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
 from llamalab.measure.bench.reference import Progress, Reference, measure_reference
+from llamalab.measure.bench.repeats import repeat_steadily
 from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchRow, Case
+from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.energy import usage
-from llamalab.measure.device.environment import telemetry
-from llamalab.measure.device.machine import available_bytes, cache_bytes, device_name, release_memory, resolve_device
+from llamalab.measure.device.environment import environment, telemetry
+from llamalab.measure.device.machine import available_bytes, device_name, release_memory, resolve_device
 from llamalab.measure.profile.attention_kernel import fused_kernel
 from llamalab.measure.profile.rows import throttle_reasons
 from llamalab.measure.roofs.probes import Machine
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
 from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.timing.deadline import Deadline
 from llamalab.measure.timing.timer import collector_off
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import SCOPES, compile
 from llamalab.model.dtypes import activation_dtype
-from llamalab.records.record import Record
+from llamalab.model.packed import product_of
+from llamalab.records.record import Record, Telemetry, unmeasured
 from llamalab.units import format_bytes
 
 AUTO = "auto"
+REPEAT_S = 10.0  # of repetitions more for a disturbed test
 _WARM_STEPS = 3  # of generation: the first is unlike the others
 _REFERENCE_DONE = 0.1  # share of the whole time, roughly
 
@@ -55,6 +61,7 @@ class Bench(NamedTuple):
     repetitions: int
     depth: Depth
     free_bytes: int
+    repeat_s: float = 0.0
 
     def need_bytes(self, case: Case) -> int:
         """Weights, cache and activations of a test."""
@@ -69,6 +76,9 @@ class Timed(NamedTuple):
     kernel: str | None
     memory_bytes: int | None
     throttle_reasons: list[str] | None
+    load_average: float | None
+    disturbances: list[str]
+    product: str
 
 
 def measure_bench(
@@ -83,6 +93,7 @@ def measure_bench(
     tie_blocks: int | str | None = AUTO,
     threads: int | None = None,
     repetitions: int = 5,
+    repeat_s: float = REPEAT_S,
     reference: Record | None = None,
     progress: Progress = lambda label, done: None,
 ) -> Iterator[BenchRow]:
@@ -90,16 +101,19 @@ def measure_bench(
 
     `attention` is a backend's name (default: the fastest of the device), `compiled` a scope of llamalab.compile.
     `tie_blocks` runs the full depth over so many distinct blocks, None over all, "auto" over all where they
-    fit, else over as few as caches allow. `threads` are the CPU's (default: torch's). `reference` is a record of
-    this machine, whose roofs and constants predictions rest on (default: a short measurement). What does not
-    fit into memory or cannot be run is a row with the reason. Raises InputError, UnknownNameError or
-    MissingError for what cannot be asked, before any work.
+    fit, else over as few as caches allow. `threads` are the CPU's (default: torch's). A disturbed test is repeated
+    for up to `repeat_s` seconds. `reference` is a record of this machine, whose roofs and constants predictions rest
+    on (default: a short measurement; where that fails, rows have no prediction but the reason). What does not fit
+    into memory or cannot be run is a row with the reason. Raises InputError, UnknownNameError or MissingError for
+    what cannot be asked, before any work.
     """
     activation_dtype(dtype)
     place = resolve_device(device)
     backend = get_backend(attention) if attention else fastest_backend(place)
     if compiled not in SCOPES:
         raise UnknownNameError("compiled", compiled, SCOPES)
+    if not repeat_s >= 0:
+        raise InputError(f"repeat_s must be 0 or more seconds; got {repeat_s}")
     if repetitions < 1 or (threads is not None and threads < 1):
         raise InputError(f"repetitions and threads must be at least 1; got {repetitions} and {threads}")
     if not cases:
@@ -110,8 +124,9 @@ def measure_bench(
     least = min(cases, key=lambda case: (case.batch * case.context, case.batch * case.prompt))
     depth = _depth(arch, tie_blocks, least, dtype, place, backend.algorithm, int(SPARE * free_bytes))
     bench = Bench(
-        name, arch, place, dtype, backend, compiled, threads or torch.get_num_threads(), repetitions, depth, free_bytes
-    )
+        name, arch, place, dtype, backend, compiled, threads or torch.get_num_threads(), repetitions, depth, free_bytes,
+        repeat_s,
+    )  # fmt: skip
     known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm)
     return _rows(bench, cases, known, progress)
 
@@ -126,7 +141,7 @@ def _depth(
         return whole
     if tie_blocks == AUTO:
         beside = _need_bytes(whole, least, dtype, algorithm) - whole.held_weight_bytes(dtype)
-        return choose_tied(arch, dtype, room_bytes=room_bytes - beside, cache_bytes=cache_bytes(place))
+        return choose_tied(arch, dtype, room_bytes=room_bytes - beside, cache_bytes=effective_cache_bytes(place))
     if type(tie_blocks) is not int or not 1 <= tie_blocks <= arch.n_layers:
         raise InputError(f"tie_blocks must be auto or 1 to the model's {arch.n_layers} blocks; got {tie_blocks!r}")
     return Depth(arch, tie_blocks)
@@ -170,13 +185,20 @@ def _rows(bench: Bench, cases: Sequence[Case], reference: Reference | None, prog
 
 
 def _measured_reference(bench: Bench, progress: Progress) -> Reference:
+    """Roofs and constants of this machine; where they cannot be had, the reason in the place of every prediction."""
     machine = Machine(bench.place, clock_for(bench.place), bench.dtype)
-    with _threads(bench.threads):
-        record = measure_reference(
-            bench.name, bench.arch, machine, weight_bytes=bench.depth.held_weight_bytes(bench.dtype),
-            progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
-        )  # fmt: skip
-    return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm)
+    try:
+        with _threads(bench.threads):
+            record = measure_reference(
+                bench.name, bench.arch, machine, weight_bytes=bench.depth.held_weight_bytes(bench.dtype),
+                progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
+            )  # fmt: skip
+        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm)
+    except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # it costs a prediction
+        release_memory(bench.place)
+        record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, fault=f"not predicted: {reason}")
 
 
 def _blank(bench: Bench, case: Case, reference: Reference) -> BenchRow:
@@ -245,12 +267,27 @@ def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, 
     warmup_s = perf_counter() - began
     kernel = fused_kernel(lambda: repeat(steps[:1]))
     before = telemetry(bench.place)
-    passes_s = []
-    for number in range(bench.repetitions):
-        tell(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * number / bench.repetitions)
-        passes_s.append(repeat(steps))
-    throttled = throttle_reasons(before, telemetry(bench.place))
-    return Timed(warmup_s, passes_s, kernel, _memory_bytes(bench.place), throttled)
+
+    def repetition(number: int) -> list[float]:
+        tell(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * min(1.0, number / bench.repetitions))
+        return repeat(steps)
+
+    steady = repeat_steadily(repetition, bench.repetitions, Deadline(bench.repeat_s))
+    after = telemetry(bench.place)
+    throttled = throttle_reasons(before, after)
+    disturbances = [*steady.reasons, *_busy(bench, before), *(f"throttled: {reason}" for reason in throttled or ())]
+    return Timed(
+        warmup_s, steady.passes_s, kernel, _memory_bytes(bench.place), throttled, before.load_average, disturbances,
+        product_of(model),
+    )  # fmt: skip
+
+
+def _busy(bench: Bench, before: Telemetry) -> list[str]:
+    """Whether others used the host's processors before the test; its own repetitions are in the figure after."""
+    load, cores = before.load_average, os.cpu_count() or 1
+    if bench.place.type != "cpu" or load is None or load <= cores:
+        return []
+    return [f"load average {load:.1f} on {cores} processors"]
 
 
 def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed: Timed) -> BenchRow:
@@ -258,22 +295,30 @@ def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed
         row,
         basis=MEASURED_TIED if bench.depth.tied else MEASURED,
         kernel=timed.kernel,
+        product=timed.product,
         warmup_s=timed.warmup_s,
         passes_s=timed.passes_s,
         memory_bytes=timed.memory_bytes,
         memory_method="cuda: max_memory_allocated" if bench.place.type == "cuda" else "VmRSS of the process",
         throttle_reasons=timed.throttle_reasons,
+        load_average=timed.load_average,
+        disturbances=timed.disturbances,
     )
     work, rate = reference.work(case), row.tokens_per_s
     assert rate is not None
     per_s = rate / case.tokens  # repetitions
     if not case.generate:
         flops_per_s, roof = work.flops * per_s, reference.roof("gemm")
-        return replace(row, flops_per_s=flops_per_s, gemm_fraction=flops_per_s / roof if roof else None)
+        return replace(row, flops_per_s=flops_per_s, gemm_fraction=_share(flops_per_s, roof))
     if not case.prompt:
         bytes_per_s, roof = work.bytes * per_s, reference.roof("stream")
-        return replace(row, bytes_per_s=bytes_per_s, stream_fraction=bytes_per_s / roof if roof else None)
+        return replace(row, bytes_per_s=bytes_per_s, stream_fraction=_share(bytes_per_s, roof))
     return row
+
+
+def _share(rate: float, roof: float | None) -> float | None:
+    """The share of a roof; a rate above it is the best that was seen, and so all of the roof."""
+    return min(1.0, rate / roof) if roof else None
 
 
 def _memory_bytes(place: torch.device) -> int | None:

@@ -5,21 +5,26 @@ report of it is to be there in seconds. How short it was stands in its file: rou
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from llamalab.analytic import grades
 from llamalab.analytic.constants import constants_of, default_path, read_calibration
-from llamalab.errors import DoesNotFitError
+from llamalab.errors import DoesNotFitError, LlamaLabError
 from llamalab.measure.calibration.blocks import Block, Shape, blocks_for
-from llamalab.measure.calibration.run import Progress, calibrate
+from llamalab.measure.calibration.run import Calibration, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
+from llamalab.measure.timing.deadline import Deadline, Progress
 from llamalab.presets import PRESETS
 
 SMALL_BYTES = 2**30  # of weights that run
 
 
-_BUDGET_S, _SMALL_BUDGET_S = 12.0, 1.5
+_BUDGET_S, _SMALL_BUDGET_S = 16.0, 3.0  # of building and rounds
+_LEAST_S = 1.0
+_SMALL_COPIES_BYTES = 2**28  # all of a small model's report is to stay below 1 GiB
 _SMALL_CHECK = (Block("tiny", PRESETS["tiny"].arch, (Shape(1, 64), Shape(1, 1, 64))),)
 
 
@@ -37,17 +42,38 @@ def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
 
 
 def short_calibration(
-    place: torch.device, dtype: str, *, weight_bytes: int, progress: Progress
+    place: torch.device, dtype: str, *, weight_bytes: int, progress: Progress, deadline: Deadline | None = None
 ) -> dict[str, Any] | None:
-    """What a calibration short enough for `weight_bytes` would leave; None where memory is too small for it."""
+    """What a calibration short enough for `weight_bytes` would leave; None where memory is too small for it.
+
+    Shorter still where the deadline is nearer, down to a second.
+    """
     small, blocks = weight_bytes < SMALL_BYTES, blocks_for(place.type)
+    wanted_s = _SMALL_BUDGET_S if small else _BUDGET_S
+    left_s = wanted_s if deadline is None else deadline.left_s
     try:
         made = calibrate(
-            device=str(place), dtype=dtype, budget_s=_SMALL_BUDGET_S if small else _BUDGET_S,
+            device=str(place), dtype=dtype, deadline=Deadline(max(_LEAST_S, min(wanted_s, left_s))),
             fit=blocks.fit[:2] if small else blocks.fit, check=_SMALL_CHECK if small else blocks.check[:1],
-            progress=progress,
+            copies_bytes=_SMALL_COPIES_BYTES if small else None, progress=progress,
         )  # fmt: skip
     except DoesNotFitError:
         return None
     read: dict[str, Any] = json.loads(made.json)
     return read
+
+
+def kept_better(path: Path, made: Calibration) -> str | None:
+    """Why a calibration must not replace the one at `path`, of the same machine and dtype; None where it may."""
+    try:
+        kept = read_calibration(path)
+        constants_of(kept, str(path), made.dtype)
+    except LlamaLabError:  # there is none, or none of this kind
+        return None
+    grade = grades.read(kept.get("grade"))
+    if kept.get("title") != made.title or not grade.better_than(made.grade):
+        return None
+    return (
+        f"the constants of {kept['made_on']} at {path}, graded {grade.name}, are kept: the new ones are graded "
+        f"{made.grade.words}"
+    )

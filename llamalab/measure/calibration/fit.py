@@ -8,7 +8,7 @@ large one. The start is fixed, so the same times give the same constants.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from llamalab.analytic.roofline import Rates, moved_bytes
 
 Loss = Callable[[np.ndarray], float]
 _EFFICIENCY, _SHARPEST = 0.02, 8.0
+_FLAT = 1e-6  # a simplex whose corners differ less in their loss has collapsed or found its minimum
 
 
 class Kernel(NamedTuple):
@@ -28,11 +29,21 @@ class Kernel(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """Constants of a class, how many kernels are behind them, and their mean relative error, weighed by share."""
+    """Constants of a class, how many kernels are behind them, and their mean relative error, weighed by share.
+
+    `flops` and `bytes` are the smallest and largest work among the kernels.
+    """
 
     rates: Rates
     kernels: int
     error: float
+    flops: tuple[int, int]
+    bytes: tuple[int, int]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a file of constants keeps beside the rates."""
+        return {name: value for name, value in self._asdict().items() if name != "rates"}
 
 
 def best_rates(kernels: Sequence[Kernel]) -> tuple[float | None, float]:
@@ -65,7 +76,13 @@ def fit_class(kernels: Sequence[Kernel], peak: float | None, bandwidth: float) -
         best[[1, 3]] = 1.0  # nothing is computed: these two have no effect
     t0, compute, memory, q = (float(value) for value in best)
     error = float(np.average(np.abs(predicted(best) / time_s - 1), weights=share))
-    return Fit(Rates(peak, bandwidth, t0, compute, memory, q), len(kernels), error)
+    flops, moved = ([amount(kernel.op) for kernel in kernels] for amount in (_flops, moved_bytes))
+    rates = Rates(peak, bandwidth, t0, compute, memory, q)
+    return Fit(rates, len(kernels), error, (min(flops), max(flops)), (min(moved), max(moved)))
+
+
+def _flops(op: Op) -> int:
+    return op.flops_causal
 
 
 def predicted_s(compute_s: np.ndarray, memory_s: np.ndarray, constants: np.ndarray) -> np.ndarray:
@@ -109,4 +126,6 @@ def _simplex(loss: Loss, points: list[np.ndarray], iterations: int = 400) -> np.
             shrunk = [best + 0.5 * (point - best) for _, _, point in ranked]
             ranked = [(loss(point), i, point) for i, point in enumerate(shrunk)]
         ranked.sort(key=lambda entry: entry[:2])
+        if ranked[-1][0] - ranked[0][0] < _FLAT:
+            break
     return ranked[0][2]

@@ -7,96 +7,44 @@ the weights. They are checked on blocks of other sizes at other token counts (CH
 to the whole model: nothing that is checked was fitted.
 
 All of it runs in the same rounds, so that a machine that slows down slows both sides; of each time
-the best round counts, because a disturbance only ever adds time.
+the best round counts, because a disturbance only ever adds time. Time is a budget: every pass is tried once, what
+would not fit is left out and named, and rounds follow while there is time. The result is graded
+(llamalab.analytic.grades).
 """
 
 import os
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.constants import to_json
-from llamalab.analytic.ops import Op, forward_ops
-from llamalab.analytic.params import weight_bytes
-from llamalab.analytic.roofline import Rates, predict_pass, total_s
+from llamalab.analytic.constants import CLASSES, to_json
+from llamalab.analytic.grades import Grade, Signs, grade
+from llamalab.analytic.roofline import Rates, known_rates, predict_pass, total_s
 from llamalab.errors import DoesNotFitError
 from llamalab.measure.calibration.blocks import Block, Shape, blocks_for
 from llamalab.measure.calibration.fit import Fit, Kernel, best_rates, fit_class
+from llamalab.measure.calibration.trials import Room, Trial, Trials, block_bytes, first_round
+from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import (
     available_bytes,
-    cache_bytes,
     calibration_name,
     device_name,
     memory_bytes,
+    probe_budget_bytes,
     resolve_device,
 )
 from llamalab.measure.roofs.probes import Machine
 from llamalab.measure.timing.clock import clock_for
-from llamalab.measure.timing.op_clock import OpClock, cost_rows, part_of
-from llamalab.model import StaticKVCache, Transformer
-from llamalab.model.compiled import compile
+from llamalab.measure.timing.deadline import Deadline, Progress
 from llamalab.model.dtypes import activation_dtype
 from llamalab.units import format_bytes
 
-Progress = Callable[[str, float], None]
-BUDGET_S = 42.0  # of rounds; with imports, weights and the fit it stays under a minute
-FEWEST_ROUNDS, MOST_ROUNDS = 3, 60
-_MARKS = 1 << 14
-_WEIGHT = 0.02  # values about as large as a trained model's
-
-
-class Trial:
-    """A pass of a block that can be run again and again; `best` keeps the least seconds of each row."""
-
-    def __init__(self, machine: Machine, block: Block, model: Transformer, shape: Shape, *, clean: bool) -> None:
-        self.block, self.shape, self._model = block, shape, model
-        self._in_cache = _block_bytes(block, machine.dtype) <= cache_bytes(machine.device)
-        kept = {"batch": shape.batch, "max_tokens": shape.past + shape.new}
-        self._cache = StaticKVCache(model.arch, **kept, dtype=machine.dtype, device=machine.device)
-        # Pages that nobody has written are one page of zeros, which every cache holds.
-        for store in (*self._cache.keys, *self._cache.values):
-            store.copy_(machine.random(*store.shape))
-        self._cache.advance(shape.past)
-        size = (shape.batch, shape.new)
-        self._tokens_BT = torch.randint(model.arch.vocab_size, size, generator=torch.Generator().manual_seed(shape.new))
-        self._tokens_BT = self._tokens_BT.to(machine.device)
-        rows = part_of if clean else cost_rows(model.backend.algorithm)
-        self._clock = OpClock(clock_for(machine.device, marks=_MARKS), rows)
-        self._passes = 1 if machine.device.type == "cpu" else 4  # a device that is ahead of the host needs a few
-        self.best: dict[str, float] = {}
-
-    def run(self) -> None:
-        """Run the pass once more, and keep what was faster than before."""
-        for _ in range(self._passes):
-            self._cache.rewind(self.shape.past)
-            self._clock.start()
-            self._model(self._tokens_BT, cache=self._cache, tap=self._clock, logits="last")
-        for rows in self._clock.read():
-            for name, seconds in rows.items():
-                self.best[name] = min(seconds, self.best.get(name, seconds))
-
-    def ops(self, layers: int) -> tuple[Op, ...]:
-        """The cost table of the pass on a model of so many blocks."""
-        arch = self.block.arch.replace(n_layers=layers)
-        new, past = self.shape.new, self.shape.past
-        dtype, algorithm = self._cache.dtype, self._model.backend.algorithm
-        return forward_ops(
-            arch, new_tokens=new, context_tokens=past + new, batch=self.shape.batch, dtype=dtype, attention=algorithm
-        )
-
-    def kernels(self) -> list[Kernel]:
-        """Every row of the pass with its best time, products only where their weights come from memory."""
-        ops, pass_s = self.ops(1), sum(self.best.values())
-        times = [(op, self.best[op.name]) for op in ops if op.kind != "gemm" or not self._in_cache]
-        return [Kernel(op, seconds, seconds / pass_s) for op, seconds in times]
-
-    def whole_s(self) -> float:
-        """Seconds of the whole model: embedding, as many blocks as it has, head."""
-        return self.best["embedding"] + self.block.arch.n_layers * self.best["block"] + self.best["head"]
+BUDGET_S = 48.0  # of building and rounds; with imports and the fit it stays under a minute
+MOST_ROUNDS = 60
+_MEASURING = 0.93  # share of the time for building and rounds; the rest is for the fit
 
 
 class Outcome(NamedTuple):
@@ -127,16 +75,19 @@ class Calibration(NamedTuple):
     rounds: int
     took_s: float
     load_average: tuple[float, float] | None
+    grade: Grade
+    spread: float
+    left_out: tuple[str, ...] = ()
 
     @property
     def rates(self) -> dict[str, Rates]:
         """Rates by class."""
         return {name: fit.rates for name, fit in self.fits.items()}
 
-    def error(self, phase: str) -> float:
-        """Mean absolute relative error of a phase's checked passes."""
+    def error(self, phase: str) -> float | None:
+        """Mean absolute relative error of a phase's checked passes; None where none was checked."""
         errors = [abs(outcome.error) for outcome in self.outcomes if outcome.shape.phase == phase]
-        return sum(errors) / len(errors)
+        return sum(errors) / len(errors) if errors else None
 
     @property
     def json(self) -> str:
@@ -149,35 +100,44 @@ class Calibration(NamedTuple):
         return to_json(
             self.device, self.dtype, self.made_on, self.rates, errors | {"points": points},
             title=self.title, memory_bytes=self.memory_bytes, rounds=self.rounds, load_average=self.load_average,
-            fitted={name: {"kernels": fit.kernels, "error": fit.error} for name, fit in self.fits.items()},
+            grade=self.grade.json, spread_between_rounds=self.spread, left_out=self.left_out,
+            fitted={name: fit.told for name, fit in self.fits.items()},
             fitted_on=[_described(block) for block in self.fitted_on],
         )  # fmt: skip
 
 
 def calibrate(
-    *, device: str = "auto", dtype: str = "bf16", budget_s: float = BUDGET_S, fit: Sequence[Block] | None = None,
-    check: Sequence[Block] | None = None, progress: Progress = lambda label, done: None,
+    *, device: str = "auto", dtype: str = "bf16", deadline: Deadline | None = None, fit: Sequence[Block] | None = None,
+    check: Sequence[Block] | None = None, copies_bytes: int | None = None,
+    progress: Progress = lambda label, done: None,
 ) -> Calibration:  # fmt: skip
     """Measure, fit and check on blocks of other sizes: those of the device, where none are named.
 
+    It is done by the deadline (default: BUDGET_S from now), on a slow machine with fewer passes and rounds. Copies of
+    blocks that a cache would hold take at most `copies_bytes` (default: what a probe may take).
     Raises InputError, MissingError or DoesNotFitError before any work.
     """
     activation_dtype(dtype)
+    deadline = deadline or Deadline(BUDGET_S)
     place = resolve_device(device)
     usual = blocks_for(place.type)
-    fit, check = usual.fit if fit is None else fit, usual.check if check is None else check
-    blocks = _checked_here(place, dtype, fit, check)
-    began, load = time.perf_counter(), _load()
-    machine = Machine(place, clock_for(place), dtype)
+    chosen = _fitting(place, dtype, usual.fit if fit is None else fit, usual.check if check is None else check)
+    load, machine = _load(), Machine(place, clock_for(place), dtype)
     with torch.inference_mode():
-        progress("building blocks", 0.0)
-        fitted = [trial for block in fit for trial in _trials(machine, block, clean=False)]
-        checked = [trial for block in blocks for trial in _trials(machine, block, clean=True)]
-        rounds = _rounds([*fitted, *checked], budget_s, progress)
+        measuring = deadline.part(_MEASURING)
+        progress("size of the cache", 0.0)
+        spare = min(probe_budget_bytes(place) if copies_bytes is None else copies_bytes, chosen.free_bytes)
+        room = Room(effective_cache_bytes(place), spare)
+        trials = first_round(machine, chosen.fit, chosen.check, room, measuring, progress)
+        rounds = _rounds(trials, measuring, progress)
     progress("fitting", 0.95)
-    fits = fit_classes(kernel for trial in fitted for kernel in trial.kernels())
+    fits = fit_classes(kernel for trial in trials.fitted for kernel in trial.kernels())
     rates = {name: fit.rates for name, fit in fits.items()}
-    after = _load()
+    outcomes, after = tuple(_outcomes(trials.checked, rates)), _load()
+    signs = Signs(
+        rounds, trials.spread, None if load is None else load / (os.cpu_count() or 1),
+        tuple(one.error for one in outcomes), rates, tuple(sorted(CLASSES - rates.keys())),
+    )  # fmt: skip
     return Calibration(
         device=calibration_name(place),
         title=device_name(place),
@@ -185,11 +145,14 @@ def calibrate(
         dtype=dtype,
         made_on=datetime.now(UTC).date().isoformat(),
         fits=fits,
-        fitted_on=tuple(fit),
-        outcomes=tuple(_outcome(trial, rates) for trial in checked),
+        fitted_on=tuple(_run(trials.fitted)),
+        outcomes=outcomes,
         rounds=rounds,
-        took_s=time.perf_counter() - began,
+        took_s=deadline.spent_s,
         load_average=None if load is None or after is None else (load, after),
+        grade=grade(signs),
+        spread=trials.spread,
+        left_out=(*chosen.left_out, *trials.left_out),
     )
 
 
@@ -204,51 +167,62 @@ def fit_classes(kernels: Iterable[Kernel]) -> dict[str, Fit]:
     return {name: fit_class(rows, *roofs[rows[0].op.kind]) for name, rows in by_class.items()}
 
 
-def _checked_here(place: torch.device, dtype: str, fit: Sequence[Block], check: Sequence[Block]) -> tuple[Block, ...]:
-    """The blocks to check that fit into half of the free memory beside those to fit."""
-    free, used, chosen = available_bytes(place) // 2, sum(_block_bytes(block, dtype) for block in fit), []
-    for block in check:
-        used += _block_bytes(block, dtype)
-        if used <= free:
-            chosen.append(block)
-    if not chosen:
+class _Fitting(NamedTuple):
+    """The blocks that fit into memory, what is free beside them, and what was left out."""
+
+    fit: tuple[Block, ...]
+    check: tuple[Block, ...]
+    free_bytes: int
+    left_out: tuple[str, ...]
+
+
+def _fitting(place: torch.device, dtype: str, fit: Sequence[Block], check: Sequence[Block]) -> _Fitting:
+    """As many blocks as fit into half of the free memory, in their order. Raises DoesNotFitError where none does."""
+    free, used, kept = available_bytes(place) // 2, 0, set()
+    for block in dict.fromkeys((*fit, *check)):
+        if used + (size := block_bytes(block, dtype)) <= free:
+            used += size
+            kept.add(block)
+    if not kept.intersection(fit):
+        needed = min(block_bytes(block, dtype) for block in fit)
         raise DoesNotFitError(
-            f"a calibration needs {format_bytes(used)} in half of the free memory; that is {format_bytes(free)}; "
+            f"a calibration needs {format_bytes(needed)} in half of the free memory; that is {format_bytes(free)}; "
             "free some, or take a narrower --dtype"
         )
-    return tuple(chosen)
+    left_out = tuple(f"{block.name}: half of the free memory does not hold it" for block in (*fit, *check)
+                     if block not in kept)  # fmt: skip
+    return _Fitting(
+        tuple(block for block in fit if block in kept), tuple(block for block in check if block in kept), free - used,
+        left_out,
+    )  # fmt: skip
 
 
-def _block_bytes(block: Block, dtype: str) -> int:
-    return weight_bytes(block.arch.replace(n_layers=1), dtype)
-
-
-def _trials(machine: Machine, block: Block, *, clean: bool) -> list[Trial]:
-    model = Transformer(block.arch.replace(n_layers=1), dtype=machine.dtype, device="meta")
-    model = model.to_empty(device=machine.device).eval()
-    for weight in model.parameters():
-        weight.copy_(machine.random(*weight.shape).mul_(_WEIGHT))
-    compile(model, scope="none")
-    return [Trial(machine, block, model, shape, clean=clean) for shape in block.shapes]
-
-
-def _rounds(trials: list[Trial], budget_s: float, progress: Progress) -> int:
-    """Run all trials in turn until the budget is spent; the number of rounds."""
-    began, done = time.perf_counter(), 0
-    while done < MOST_ROUNDS:
-        for trial in trials if done % 2 == 0 else trials[::-1]:
+def _rounds(trials: Trials, deadline: Deadline, progress: Progress) -> int:
+    """Run all trials in turn while a round fits into the time; the number of rounds, the first included."""
+    done, runs, last_s = 1, trials.all, trials.round_s
+    while done < MOST_ROUNDS and deadline.fits(last_s):
+        began_s = deadline.spent_s
+        for trial in runs if done % 2 == 0 else runs[::-1]:
             trial.run()
-        done += 1
-        spent_s = time.perf_counter() - began
-        progress(f"round {done}", min(0.94, 0.05 + 0.89 * spent_s / budget_s))
-        if done >= FEWEST_ROUNDS and spent_s * (done + 1) / done > budget_s:
-            break
+        done, last_s = done + 1, deadline.spent_s - began_s
+        progress(f"round {done}", min(0.94, 0.05 + 0.89 * deadline.spent_s / deadline.seconds))
     return done
 
 
-def _outcome(trial: Trial, rates: Mapping[str, Rates]) -> Outcome:
-    ops = trial.ops(trial.block.arch.n_layers)
-    return Outcome(trial.block.name, trial.shape, total_s(ops, predict_pass(ops, rates)), trial.whole_s())
+def _outcomes(trials: Iterable[Trial], rates: Mapping[str, Rates]) -> Iterable[Outcome]:
+    """The checked passes, those that the constants can predict."""
+    for trial in trials:
+        ops = trial.ops(trial.block.arch.n_layers)
+        if all(known_rates(op, rates) for op in ops):
+            yield Outcome(trial.block.name, trial.shape, total_s(ops, predict_pass(ops, rates)), trial.whole_s())
+
+
+def _run(trials: Iterable[Trial]) -> Iterable[Block]:
+    """The blocks with the passes that were run."""
+    shapes: dict[Block, list[Shape]] = defaultdict(list)
+    for trial in trials:
+        shapes[trial.block].append(trial.shape)
+    return (block._replace(shapes=tuple(found)) for block, found in shapes.items())
 
 
 def _described(block: Block) -> dict[str, object]:

@@ -12,14 +12,15 @@ import torch
 
 from llamalab.errors import InputError, MissingError
 from llamalab.hardware import CPU, of_device
+from llamalab.measure.device.control_groups import rooms
+from llamalab.measure.device.kernel_files import field_of, number_of, text_of
+from llamalab.model.host_memory import give_freed_memory_back
 from llamalab.units import MEMORY_UNITS
 
 ROOT = Path("/")
-_SYSFS_UNITS = {"K": MEMORY_UNITS["KiB"], "M": MEMORY_UNITS["MiB"]}
-_CGROUPS = (
-    ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"),
-    ("sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+_SYSFS_UNITS = {"K": MEMORY_UNITS["KiB"], "M": MEMORY_UNITS["MiB"], "G": MEMORY_UNITS["GiB"]}
+PROBE_SHARE = 1 / 4  # of the free memory
+MOST_PROBE_BYTES = {"cpu": 2**30, "cuda": 2**32}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -44,7 +45,7 @@ def device_name(device: torch.device, *, root: Path = ROOT) -> str:
     """The model of the CPU or GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return _field(root / "proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+    return field_of(root / "proc/cpuinfo", "model name") or platform.processor() or platform.machine()
 
 
 def calibration_name(device: torch.device) -> str:
@@ -62,7 +63,7 @@ def memory_bytes(device: torch.device, *, root: Path = ROOT) -> int:
     total = _meminfo_bytes(root, "MemTotal")
     if total is None:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([total, *(limit for limit, _ in _cgroup_limits(root))])
+    return min([total, *(room.limit_bytes for room in rooms(root))])
 
 
 def available_bytes(device: torch.device, *, root: Path = ROOT) -> int:
@@ -72,46 +73,37 @@ def available_bytes(device: torch.device, *, root: Path = ROOT) -> int:
     free = _meminfo_bytes(root, "MemAvailable")
     if free is None:
         free = memory_bytes(device, root=root)
-    return min([free, *(limit - used for limit, used in _cgroup_limits(root))])
+    return min([free, *(room.free_bytes for room in rooms(root))])
+
+
+def probe_budget_bytes(device: torch.device, *, root: Path = ROOT) -> int:
+    """The most that one probe of this device may hold at any time, whatever its caches and shapes: all its tensors.
+
+    A quarter of the memory that is free now, at most 1 GiB of a host and 4 GiB of a GPU.
+    """
+    return min(MOST_PROBE_BYTES[device.type], int(PROBE_SHARE * available_bytes(device, root=root)))
 
 
 def cache_bytes(device: torch.device, *, root: Path = ROOT) -> int:
-    """Size of the last-level cache; 0 where the system does not tell."""
+    """Size of the last-level cache as the system reports it, 0 where it does not tell.
+
+    A virtual machine reports its host's, or anything: llamalab.measure.device.cache_size measures.
+    """
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
-    sizes = [_text(path) for path in (root / "sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
-    return max((int(size[:-1]) * _SYSFS_UNITS[size[-1]] for size in sizes if size[-1:] in _SYSFS_UNITS), default=0)
-
-
-def _cgroup_limits(root: Path) -> list[tuple[int, int]]:
-    """Limit and present use of the control group, where there is a limit."""
-    pairs = [(_text(root / limit), _text(root / used)) for limit, used in _CGROUPS]
-    return [(int(limit), int(used)) for limit, used in pairs if limit.isdecimal() and used.isdecimal()]
+    sizes = [text_of(path) for path in (root / "sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    counts = [(number_of(size[:-1]), _SYSFS_UNITS.get(size[-1:])) for size in sizes]
+    return max((count * unit for count, unit in counts if count is not None and unit is not None), default=0)
 
 
 def _meminfo_bytes(root: Path, name: str) -> int | None:
-    value = _field(root / "proc/meminfo", name)
-    return int(value.split()[0]) * 1024 if value else None
-
-
-def _field(path: Path, name: str) -> str | None:
-    """The first `name : value` line of a /proc file."""
-    for line in _text(path).splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            return value.strip()
-    return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+    kilobytes = number_of((field_of(root / "proc/meminfo", name) or "").partition(" ")[0])
+    return None if kilobytes is None else kilobytes * 1024
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what is no longer held: cycles to the interpreter, a GPU's cached blocks to the GPU."""
+    """Give back what is no longer held: cycles to the interpreter, a GPU's cached blocks, freed memory of the host."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    give_freed_memory_back()

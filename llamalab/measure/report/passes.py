@@ -5,6 +5,8 @@ the cost of looking is itself measured. Memory and kernels are looked at apart f
 B batch, T new tokens.
 """
 
+from dataclasses import replace
+from statistics import median
 from typing import NamedTuple
 
 import torch
@@ -16,14 +18,19 @@ from llamalab.measure.profile.rows import OP_CLOCK, numbered, over_blocks, phase
 from llamalab.measure.target.blocks import Share
 from llamalab.measure.target.target import Job, Subject, subject_of, tokens_of
 from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.timing.deadline import Deadline, unlimited
 from llamalab.measure.timing.op_clock import OpClock, part_of
 from llamalab.measure.timing.profiler_ranges import SETUP
-from llamalab.measure.timing.timer import Plan, paired_ratio, time_variants
+from llamalab.measure.timing.timer import Plan, median_error, paired_ratio, time_variants
 from llamalab.model import StaticKVCache, Transformer
+from llamalab.model.packed import product_of
 from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records.record import Basis, Measurement, Memory, Pass, Record
 
 _MARKS = 1 << 14
+NOT_LOOKED = "not looked at"
+_TIMED_SHARE = 0.7  # of a pass's time; the rest is for those that look
+_LOOKS = 8  # what the passes that look take, in passes that are clocked: a profiler makes them longer
 _NO_ENERGY = "not measured in a report; llamalab profile measures it over 2 s and more"
 
 
@@ -47,14 +54,19 @@ class Bench(NamedTuple):
 
 
 def measure_pass(
-    bench: Bench, phase: str, plan: Plan, base: Record, *, new_tokens: int, past_tokens: int = 0
-) -> tuple[Pass, PhaseProfile]:
-    """Measure passes of `new_tokens` onto `past_tokens` that the cache already holds; `base` holds the roofs."""
-    before, subject = telemetry(bench.device), subject_of(bench.model)
+    bench: Bench, phase: str, plan: Plan, base: Record, *, new_tokens: int, past_tokens: int = 0,
+    deadline: Deadline | None = None,
+) -> tuple[Pass, PhaseProfile | None]:  # fmt: skip
+    """Measure passes of `new_tokens` onto `past_tokens` that the cache already holds; `base` holds the roofs.
+
+    By the deadline, with fewer rounds where they are slow; there is no profile where there was no time to look.
+    """
+    before, subject, deadline = telemetry(bench.device), subject_of(bench.model), deadline or unlimited()
+    plan = plan.within(deadline.part(_TIMED_SHARE))
     work, parts_s, ops_s, samples = _timed(bench, subject, phase, plan, new_tokens, past_tokens)
-    looks = look(work)
+    looks = look(work) if deadline.fits(_LOOKS * median(samples["ops"])) else None
     ratios = {name: paired_ratio(samples[name], samples["whole"]) for name in ("parts", "ops")}
-    profile = phase_profile(
+    profile = None if looks is None else phase_profile(
         work, base, looks, samples["whole"], ops_s, keep_samples=False, before=before, after=telemetry(bench.device),
         energy=Energy(joules_per_token=None, reason=_NO_ENERGY),
         instruments=[
@@ -71,7 +83,7 @@ def measure_pass(
         dtype=bench.dtype,
         attention=bench.model.backend.name,
         algorithm=bench.model.backend.algorithm,
-        kernel=looks.kernel,
+        kernel=looks and looks.kernel,
         layers_measured=bench.share.layers,
         layers_total=bench.share.layers_total,
         parts=_rows(parts_s, bench.share),
@@ -79,8 +91,11 @@ def measure_pass(
         memory=_memory(work, looks, bench),
         observer_ratio=ratios["ops"],
         whole_s=samples["whole"],
+        product=product_of(bench.model),
     )
-    return measured, profile
+    error = median_error(samples["whole"])
+    interval_s = [measured.total_s * (1 - min(error, 1.0)), measured.total_s * (1 + error)]
+    return replace(measured, interval_s=interval_s), profile
 
 
 def _timed(
@@ -108,8 +123,13 @@ def _timed(
     return work, parts.read()[-rounds:], ops.read()[-rounds:], samples  # the warm-up's passes came first
 
 
-def _memory(work: Work, looks: Looks, bench: Bench) -> Memory:
+def _memory(work: Work, looks: Looks | None, bench: Bench) -> Memory:
     """The peak as the allocator's events have it, which were looked at on a CPU; CUDA's allocator keeps its own."""
+    if looks is None:
+        return Memory(
+            peak_bytes=None, method=NOT_LOOKED, resident_bytes=bench.resident_bytes,
+            reason="there was no time left to look at memory",
+        )  # fmt: skip
 
     def run() -> None:
         work.job.before()

@@ -2,28 +2,32 @@
 
     whole model = embedding + n_layers * block + head
 
-Where not every block fits, k of n run and the rest is extrapolated, and the record says so.
+Where not every block fits, k of n run and the rest is extrapolated, and the record says so. Time and memory are
+budgets: on a slow machine there are fewer rounds, shorter prompts and fewer points, and what was left out is named.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import NamedTuple
 
 import torch
 
+from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.attention import fastest_backend
 from llamalab.measure.attention.sweep import Limits, sweep_attention
 from llamalab.measure.device.environment import environment, telemetry
 from llamalab.measure.device.machine import available_bytes, release_memory, resolve_device
 from llamalab.measure.report.notes import findings
-from llamalab.measure.report.passes import Bench, measure_pass
+from llamalab.measure.report.passes import NOT_LOOKED, Bench, measure_pass
+from llamalab.measure.roofs.again import probe_again
 from llamalab.measure.roofs.probes import (
     SQUARE,
     Machine,
+    absent_roof,
     affordable_rows,
     attention_roof,
     cache_roof,
@@ -33,8 +37,9 @@ from llamalab.measure.roofs.probes import (
     stream_roof,
     weight_shapes,
 )
-from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, Share, check_fits, choose_share
+from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, Share, bytes_of_block, check_fits, choose_share
 from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.timing.deadline import Deadline, Progress
 from llamalab.measure.timing.timer import Plan
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile
@@ -43,9 +48,14 @@ from llamalab.model.host_memory import keep_freed_memory
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.record import AttentionPoint, Pass, Record, Roof, unmeasured
 
-Progress = Callable[[str, float], None]
-_MOST_PREFILL_S, _FEWEST_TOKENS = 3.0, 64
+_MOST_PREFILL_S, _FEWEST_TOKENS = 3.0, 16
 _ROOFS_DONE, _PASSES_DONE = 0.3, 0.8  # shares of the whole run's time
+_ROOFS_SHARE, _PREFILL_SHARE, _DECODE_SHARE = 0.35, 0.45, 0.4  # of the time that is left when each begins
+_LEAST_S = 1.5  # for the passes of a phase, which the report is about, however long all else took
+_PASS_SHARE = 1 / 20  # of the time for a prefill's measurement that one pass may take
+_ROOM_SHARE = 0.7  # of the free memory for the blocks that run; the rest is for what stands beside them
+SMALL_BYTES = 2**30  # of weights; a report of fewer is to be there in seconds
+SECONDS = {"small": 13.0, "large": 85.0}  # of a report's measuring, if nobody named a deadline
 
 
 class Scale(NamedTuple):
@@ -73,9 +83,10 @@ def measure_report(
     device: str = "auto",
     dtype: str = "bf16",
     full: bool = False,
+    deadline: Deadline | None = None,
     progress: Progress = lambda label, done: None,
 ) -> Record:
-    """Measure `arch` on this machine.
+    """Measure `arch` on this machine, by the deadline (default: SECONDS from now).
 
     `progress(label, done)` is called before each step with the share of the time that is over.
     Raises InputError for a dtype or device that cannot be, MissingError for a device that is not
@@ -84,20 +95,23 @@ def measure_report(
     activation_dtype(dtype)
     place = resolve_device(device)
     scale = SCALES[place.type]
-    share = choose_share(arch, dtype, limit_bytes=BLOCK_LIMITS_BYTES[place.type], full=full)
+    deadline = deadline or Deadline(SECONDS["small" if weight_bytes(arch, dtype) < SMALL_BYTES else "large"])
+    share = choose_share(arch, dtype, limit_bytes=_limit_bytes(arch, dtype, place), full=full)
     need = share.need_bytes(batch=1, new_tokens=scale.prompt_tokens, max_tokens=scale.prompt_tokens + 1, dtype=dtype)
     check_fits(share, name, need, available_bytes(place))
-    began = time.perf_counter()
     model_name = PurePath(name).name
     command = f"llamalab report --model {model_name} --device {place.type} --dtype {dtype}{' --full' if full else ''}"
     surroundings = environment(place, command)
     keep_freed_memory()  # as the model that is measured does
     with torch.inference_mode():
-        roofs = _roofs(Machine(place, clock_for(place), dtype), arch, scale, progress)
-        prompt_tokens = _prompt_tokens(share, scale, roofs)
+        probing = deadline.part(_ROOFS_SHARE)
+        roofs = _roofs(Machine(place, clock_for(place), dtype, probing), arch, scale, progress)
+        prompt_tokens = _prompt_tokens(share, scale, roofs, deadline)
         base = unmeasured(model_name, arch, dtype, surroundings, roofs)
-        measured = _passes(share, dtype, place, prompt_tokens, scale, base, progress)
-        attention = _attention(Machine(place, clock_for(place), dtype), arch, scale, progress)
+        measured = _passes(share, dtype, place, prompt_tokens, scale, base, deadline, progress)
+        if deadline.left_s:
+            base = probe_again(dataclasses.replace(base, passes=[run for run, _ in measured]), place)
+        attention = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
         parameters, cache_bytes = _count(arch, measured[-1][0])
     after = telemetry(place)
     progress("done", 1.0)
@@ -105,13 +119,37 @@ def measure_report(
         base,
         environment=dataclasses.replace(surroundings, after=after),
         passes=[run for run, _ in measured],
-        profile=[profile for _, profile in measured],
+        profile=[profile for _, profile in measured if profile is not None] or None,
+        budget_s=deadline.seconds,
         attention=attention,
         parameters_measured=parameters,
         kv_bytes_measured=cache_bytes,
-        elapsed_s=time.perf_counter() - began,
+        elapsed_s=deadline.spent_s,
     )
-    return dataclasses.replace(record, notes=findings(record, place))
+    return dataclasses.replace(record, notes=[*findings(record, place), *_left_out(record, scale)])
+
+
+def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device) -> int:
+    """Bytes of the blocks to run: what is usual, less where memory does not hold it beside embedding, head and work."""
+    tokens = SCALES[place.type].prompt_tokens
+    around = weight_bytes(arch, dtype) - arch.n_layers * bytes_of_block(arch, dtype)
+    beside = around + peak_activation_bytes(arch, new_tokens=tokens, dtype=dtype).bytes
+    return min(BLOCK_LIMITS_BYTES[place.type], int(_ROOM_SHARE * available_bytes(place)) - beside)
+
+
+def _left_out(record: Record, scale: Scale) -> list[str]:
+    """What the time did not suffice for, a sentence each."""
+    prefill = record.phase("prefill")
+    few = [f"{run.phase} in {len(run.whole_s)}" for run in record.passes if len(run.whole_s) < scale.pass_plan.least]
+    blind = [run.phase for run in record.passes if run.memory.method == NOT_LOOKED]
+    notes = [
+        f"The prompt was cut to {prefill.new_tokens} of {scale.prompt_tokens} tokens, as this machine is slow."
+        if prefill.new_tokens < scale.prompt_tokens
+        else "",
+        f"There was time for few rounds: {', '.join(few)}; their intervals are wider." if few else "",
+        f"There was no time to look at kernels and memory of {' and '.join(blind)}." if blind else "",
+    ]
+    return [note for note in notes if note]
 
 
 def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) -> list[Roof]:
@@ -119,46 +157,48 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) 
     shapes = weight_shapes(arch)
     heads, rows = [(arch.vocab_size, arch.dim)], affordable_rows(machine, max(shapes), scale.gemm_rows)
     attend, lengths = fastest_backend(machine.device).attend, scale.attention_tokens[1:4]
-    steps: list[tuple[str, Callable[[], Roof]]] = [
-        (f"GEMM roof, {machine.dtype}", lambda: gemm_roof(machine, shapes, rows)),
-        (f"stream roof, {machine.dtype}", lambda: stream_roof(machine, [*shapes, *heads])),
-        (f"copy roof, {machine.dtype}", lambda: copy_roof(machine)),
-        (f"cache roof, {machine.dtype}", lambda: cache_roof(machine)),
-        (
-            f"attention roof, {machine.dtype}",
-            lambda: attention_roof(machine, arch, attend, lengths),
-        ),
-        ("launch time", lambda: launch_roof(machine)),
+    ours, square = machine.dtype, [SQUARE]
+    steps: list[tuple[str, str, str, Callable[[Machine], Roof]]] = [
+        (f"GEMM roof, {ours}", "gemm", ours, lambda own: gemm_roof(own, shapes, rows)),
+        (f"stream roof, {ours}", "stream", ours, lambda own: stream_roof(own, [*shapes, *heads])),
+        (f"copy roof, {ours}", "copy", ours, copy_roof),
+        (f"cache roof, {ours}", "cache", ours, cache_roof),
+        (f"attention roof, {ours}", "attention", ours, lambda own: attention_roof(own, arch, attend, lengths)),
+        ("launch time", "launch", ours, launch_roof),
     ]
-    if machine.dtype != "fp32":
-        wide, square = machine._replace(dtype="fp32"), [SQUARE]
+    if ours != "fp32":
         steps += [
-            ("GEMM roof, fp32", lambda: gemm_roof(wide, square, max(1, rows // 4))),
-            ("stream roof, fp32", lambda: stream_roof(wide, square)),
+            ("GEMM roof, fp32", "gemm", "fp32", lambda own: gemm_roof(own, square, max(1, rows // 4))),
+            ("stream roof, fp32", "stream", "fp32", lambda own: stream_roof(own, square)),
         ]
     roofs = []
-    for done, (label, find) in enumerate(steps):
+    for done, (label, kind, dtype, find) in enumerate(steps):
         progress(label, _ROOFS_DONE * done / len(steps))
-        roofs.append(find())
-    release_memory(machine.device)
+        # Most steps need less than their part: twice of it lets the larger ones have what these leave.
+        part = None if machine.deadline is None else machine.deadline.part(min(1.0, 2 / (len(steps) - done)))
+        own = machine._replace(dtype=dtype, deadline=part)
+        roofs.append(absent_roof(kind, dtype, "there was no time left for it") if own.late else find(own))
+        release_memory(machine.device)
     return roofs
 
 
-def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof]) -> int:
+def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Deadline) -> int:
     """Tokens of the prefill: fewer where a slow machine would spend the whole run on it."""
     tokens = scale.prompt_tokens
+    most_s = min(_MOST_PREFILL_S, _PASS_SHARE * deadline.part(_PREFILL_SHARE, least_s=_LEAST_S).left_s)
     rate = next(roof.per_second for roof in roofs if roof.kind == "gemm")
     while rate and tokens > _FEWEST_TOKENS:
         flops = add_up(forward_ops(share.arch, new_tokens=tokens)).flops_causal
-        if flops / rate <= _MOST_PREFILL_S:
+        if flops / rate <= most_s:
             break
         tokens //= 2
     return tokens
 
 
 def _passes(
-    share: Share, dtype: str, device: torch.device, prompt_tokens: int, scale: Scale, base: Record, progress: Progress
-) -> list[tuple[Pass, PhaseProfile]]:
+    share: Share, dtype: str, device: torch.device, prompt_tokens: int, scale: Scale, base: Record,
+    deadline: Deadline, progress: Progress,
+) -> list[tuple[Pass, PhaseProfile | None]]:  # fmt: skip
     """Prefill of the prompt, then decode of the token after it."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
@@ -166,9 +206,13 @@ def _passes(
     cache = StaticKVCache(share.arch, batch=1, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
     bench = Bench(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)
-    prefill = measure_pass(bench, "prefill", scale.pass_plan, base, new_tokens=prompt_tokens)
+    part = deadline.part(_PREFILL_SHARE, least_s=_LEAST_S)
+    prefill = measure_pass(bench, "prefill", scale.pass_plan, base, new_tokens=prompt_tokens, deadline=part)
     progress(f"decode, {blocks}", _PASSES_DONE - 0.1)
-    decode = measure_pass(bench, "decode", scale.pass_plan, base, new_tokens=1, past_tokens=prompt_tokens)
+    part = deadline.part(_DECODE_SHARE, least_s=_LEAST_S)
+    decode = measure_pass(
+        bench, "decode", scale.pass_plan, base, new_tokens=1, past_tokens=prompt_tokens, deadline=part
+    )
     return [prefill, decode]
 
 

@@ -1,33 +1,40 @@
 """The most that this machine reaches: its own ceilings, because a data sheet does not know it.
 
-Each roof is the best rate seen over several shapes and layouts, the model's own among them: what a
+Each roof is the best rate seen over several shapes and orders of the weight, the model's own among them: what a
 model's operation reaches must not lie above. The best shape is then checked by doubling its work
-(llamalab.measure.timing.doubling_check). Weights and copies are larger than the caches by far.
+(llamalab.measure.timing.doubling_check). Weights and copies are larger than the measured cache by far, as far as memory
+lets them: all that one probe holds stays within `probe_budget_bytes`, and one probe is let go before the next is made.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice
-from typing import NamedTuple
+from math import prod
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
-from llamalab.measure.device.machine import cache_bytes
+from llamalab.measure.device.cache_size import effective_cache_bytes
+from llamalab.measure.device.machine import probe_budget_bytes
 from llamalab.measure.timing.clock import Clock
+from llamalab.measure.timing.deadline import Deadline
 from llamalab.measure.timing.doubling_check import Checked, check_doubling
 from llamalab.measure.timing.timer import Plan, Work, time_one
 from llamalab.model.dtypes import torch_dtype
-from llamalab.model.packed import multiply_packed, pack
+from llamalab.model.packed import PLAIN, Product, product_for
 from llamalab.records.record import Roof
+from llamalab.units import format_bytes
 
 _PATTERN = 1 << 20  # distinct random values; the rest repeats them, as making them all takes seconds
 _FLOOR_BYTES = 1 << 28
-_CACHES = {"cpu": 8, "cuda": 32}  # a buffer this many times the last-level cache is not in it; a GPU writes back late
+_CACHES = {"cpu": 4, "cuda": 32}  # a buffer this many times the last-level cache is not in it; a GPU writes back late
 _LAUNCHES = 1000
 SQUARE = (4096, 4096)
+T = TypeVar("T")
 
 
 class Machine(NamedTuple):
@@ -36,6 +43,16 @@ class Machine(NamedTuple):
     device: torch.device
     clock: Clock
     dtype: str
+    deadline: Deadline | None = None
+
+    def within(self, plan: Plan, share: float = 1.0) -> Plan:
+        """The plan as far as so much of the time that is left lets it."""
+        return plan if self.deadline is None else plan.within(self.deadline.part(share))
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return self.deadline is not None and not self.deadline.left_s
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -44,8 +61,9 @@ class Machine(NamedTuple):
 
     @property
     def stream_bytes(self) -> int:
-        """Bytes that surely come from memory and not from a cache."""
-        return max(_FLOOR_BYTES, _CACHES[self.device.type] * cache_bytes(self.device))
+        """Bytes that come from memory and not from a cache, at most half of what a probe may hold."""
+        wanted = max(_FLOOR_BYTES, _CACHES[self.device.type] * effective_cache_bytes(self.device))
+        return min(wanted, probe_budget_bytes(self.device) // 2)
 
     def random(self, *shape: int) -> Tensor:
         """Values of about unit size; zeros would flatter a device that clocks by power."""
@@ -67,25 +85,41 @@ class Probe(NamedTuple):
     twice: Work
 
 
+Candidate = Callable[[], Probe]  # made when its turn comes, so that one is held at a time
+
 _SURVEY, _FINAL = Plan(0.05, 2, 8), Plan(0.3, 3, 40)
-_UNKNOWN_CACHE_BYTES = 1 << 25
-_MOST_CALL_S = 1.0
+_MOST_CALL_S, _FEWEST_ROWS = 1.0, 16
+_SURVEY_SHARE, _CALL_SHARE = 0.5, 0.02  # of the time for a roof; for all of them, of one product
 _LEAST_MATRIX_BYTES = 1 << 20
+_SMALL_MOVES_BYTES, _MOVES_BYTES = (1 << 17, 1 << 19), 1 << 22
 
 
-def best_roof(kind: str, machine: Machine, probes: Iterator[Probe]) -> Roof:
+def best_roof(kind: str, machine: Machine, candidates: Iterable[Candidate]) -> Roof:
     """Try all probes shortly, check the fastest by doubling, and keep the best rate of them all."""
     surveyed: list[tuple[float, str]] = []
-    best: Probe | None = None
-    for probe in probes:
-        rate = probe.amount / min(time_one(probe.once, machine.clock, _SURVEY))
+    best: Candidate | None = None
+    survey = machine._replace(deadline=machine.deadline and machine.deadline.part(_SURVEY_SHARE))
+    for candidate in candidates:
+        rate, shape = _survey(candidate(), survey)
         if not surveyed or rate > max(surveyed)[0]:
-            best = probe
-        surveyed.append((rate, probe.shape))
+            best = candidate
+        surveyed.append((rate, shape))
+        if survey.late:
+            break  # on a slow machine the first shapes must do
     assert best is not None
-    checked = check_doubling(best.once, best.twice, machine.clock, _FINAL)
-    rate, shape = max(*surveyed, (best.amount / checked.unit_s, best.shape))
+    probe = best()
+    checked = check_doubling(probe.once, probe.twice, machine.clock, _FINAL, machine.deadline)
+    rate, shape = max(*surveyed, (probe.amount / checked.unit_s, probe.shape))
     return _roof(kind, machine.dtype, checked, per_second=rate, shape=shape)
+
+
+def _survey(probe: Probe, machine: Machine) -> tuple[float, str]:
+    return probe.amount / min(time_one(probe.once, machine.clock, machine.within(_SURVEY))), probe.shape
+
+
+def absent_roof(kind: str, dtype: str, reason: str) -> Roof:
+    """A roof that was not looked for, which carries no prediction."""
+    return Roof(kind=kind, dtype=dtype, per_second=None, trusted=False, reason=reason)
 
 
 def weight_shapes(arch: LlamaArch) -> list[tuple[int, int]]:
@@ -94,52 +128,83 @@ def weight_shapes(arch: LlamaArch) -> list[tuple[int, int]]:
     return list(dict.fromkeys([(dim, dim), (kv_dim, dim), (ffn_dim, dim), (dim, ffn_dim), SQUARE]))
 
 
-def affordable_rows(machine: Machine, shape: tuple[int, int], rows: int) -> int:
-    """`rows`, halved until a product of that weight shape takes a second at most on a slow machine."""
+def fitted(machine: Machine, shape: tuple[int, int], most_bytes: int) -> tuple[int, int]:
+    """The (out, in) of a weight of at most `most_bytes`: as it is, or with fewer rows."""
     out, inner = shape
+    return min(out, max(1, most_bytes // (inner * machine.torch_dtype.itemsize))), inner
+
+
+def affordable_rows(machine: Machine, shape: tuple[int, int], rows: int) -> int:
+    """`rows`, halved until a product of that weight shape takes a second at most, less where time is short."""
+    most_bytes = probe_budget_bytes(machine.device) // 2
+    out, inner = fitted(machine, shape, most_bytes)
     x, weight = machine.random(64, inner), machine.random(out, inner)
-    row_s = min(time_one(_call(F.linear, x, weight), machine.clock, _SURVEY)) / 64
-    while rows > 64 and rows * row_s > _MOST_CALL_S:
+    once_s = min(time_one(_call(F.linear, x, weight), machine.clock, machine.within(_SURVEY)))
+    row_s = once_s / 64 * shape[0] / out
+    most_s = _MOST_CALL_S if machine.deadline is None else min(_MOST_CALL_S, _CALL_SHARE * machine.deadline.left_s)
+    while rows > _FEWEST_ROWS and rows * row_s > most_s:
         rows //= 2
     return rows
 
 
 def gemm_roof(machine: Machine, shapes: Iterable[tuple[int, int]], rows: int) -> Roof:
     """FLOP/s of a matrix product of `rows` tokens, weights as (out, in) and as the device may like them better."""
+    budget = probe_budget_bytes(machine.device)
 
-    def probes() -> Iterator[Probe]:
-        for out, inner in shapes:
-            x, weight = machine.random(2 * rows, inner), machine.random(out, inner)
-            name, flops = f"{rows}x{inner} @ {inner}x{out}", 2.0 * rows * out * inner
-            yield Probe(name, flops, _call(F.linear, x[:rows], weight), _call(F.linear, x, weight))
-            how, multiply, other = _other_order(weight)
-            yield Probe(f"{name}, {how}", flops, _call(multiply, x[:rows], other), _call(multiply, x, other))
+    def candidates() -> Iterator[Candidate]:
+        # Two orders of a weight are held for a moment; operands and products of doubled work get the other half.
+        for shape in dict.fromkeys(fitted(machine, shape, budget // 4) for shape in shapes):
+            held_bytes = 2 * sum(shape) * machine.torch_dtype.itemsize
+            tokens = max(1, min(rows, budget // 2 // held_bytes))
+            for how, product in _orders(machine):
+                yield _call(_gemm, machine, shape, tokens, how, product)
 
-    return best_roof("gemm", machine, probes())
+    return best_roof("gemm", machine, candidates())
+
+
+def _gemm(machine: Machine, shape: tuple[int, int], rows: int, how: str, product: Product) -> Probe:
+    out, inner = shape
+    weight, x = product.arrange(machine.random(out, inner)), machine.random(2 * rows, inner)
+    once, twice = (_call(product.multiply, tokens, weight) for tokens in (x[:rows], x))
+    return Probe(f"{rows}x{inner} @ {inner}x{out}{how}", 2.0 * rows * out * inner, once, twice)
+
+
+def _orders(machine: Machine) -> list[tuple[str, Product]]:
+    """A weight as it is, and in the order that this device may multiply faster; each with an addition to its name."""
+    plain, chosen = Product(PLAIN, lambda weight: weight, F.linear), product_for(machine.device, machine.torch_dtype)
+    turned = Product("turned", lambda weight: weight.t().contiguous(), torch.mm)
+    other = (", weight (in, out)", turned) if chosen.name == PLAIN else (f", {chosen.name} weight", chosen)
+    return [("", plain), other]
 
 
 def stream_roof(machine: Machine, shapes: Iterable[tuple[int, int]]) -> Roof:
-    """Byte/s of weights read by products with one token, over more weights than caches hold; on a CPU packed.
+    """Byte/s of weights read by products with one token, over more weights than caches hold; packed where these are.
 
-    Matrices below 1 MiB are left out: reading them is a matter of calls, not of memory.
+    Matrices below 1 MiB are left out: reading them is a matter of calls, not of memory. Not trusted where memory is too
+    small for more weights than the cache holds.
     """
-    size, floor = machine.torch_dtype.itemsize, machine.stream_bytes
-    large = [(out, inner) for out, inner in shapes if out * inner * size >= _LEAST_MATRIX_BYTES]
-    counts = {(out, inner): max(1, -(-floor // (out * inner * size))) for out, inner in large}
-    weights = machine.random(2 * max(count * out * inner for (out, inner), count in counts.items()))
+    floor, size = machine.stream_bytes, machine.torch_dtype.itemsize
+    large = [shape for shape in shapes if prod(shape) * size >= _LEAST_MATRIX_BYTES] or [SQUARE]
+    fitting = dict.fromkeys(fitted(machine, shape, max(1, floor // 2)) for shape in large)
+    roof = best_roof("stream", machine, [_call(_stream, machine, shape, floor) for shape in fitting])
+    cached = effective_cache_bytes(machine.device)
+    if floor > cached:
+        return roof
+    reason = f"weights of {format_bytes(floor)}, which memory has room for, stay in a cache of {format_bytes(cached)}"
+    return replace(roof, trusted=False, reason=reason)
 
-    def probes() -> Iterator[Probe]:
-        for (out, inner), count in counts.items():
-            stack = weights[: 2 * count * out * inner].view(2 * count, out, inner)
-            # A stock product of one row does not reach the speed of memory on a CPU: what the model runs does.
-            packed = machine.device.type == "cpu"
-            multiply, ring = (multiply_packed, [pack(w) for w in stack]) if packed else (F.linear, list(stack))
-            turns = cycle(ring)
-            x, name = machine.random(1, inner), f"1x{inner} @ {inner}x{out}, {count} matrices"
-            once, twice = (_next(multiply, x, turns, times * count) for times in (1, 2))
-            yield Probe(name, float(count * out * inner * size), once, twice)
 
-    return best_roof("stream", machine, probes())
+def _stream(machine: Machine, shape: tuple[int, int], floor_bytes: int) -> Probe:
+    """Products with one matrix after the other of a ring; each is brought into its order as it is made."""
+    out, inner = shape
+    matrix_bytes = out * inner * machine.torch_dtype.itemsize
+    count = max(1, -(-floor_bytes // matrix_bytes))
+    # A stock product of one row does not reach the speed of memory on a CPU: what the model runs does.
+    product = product_for(machine.device, machine.torch_dtype)
+    turns = cycle([product.arrange(machine.random(out, inner)) for _ in range(count)])
+    x = machine.random(1, inner)
+    once, twice = (_next(product.multiply, x, turns, times * count) for times in (1, 2))
+    return Probe(f"1x{inner} @ {inner}x{out}, {count} matrices", float(count * matrix_bytes), once, twice)
 
 
 def copy_roof(machine: Machine) -> Roof:
@@ -148,63 +213,75 @@ def copy_roof(machine: Machine) -> Roof:
 
 
 def cache_roof(machine: Machine) -> Roof:
-    """Byte/s, read plus written, of a copy and of a sum that stay in the last-level cache."""
-    capacity = cache_bytes(machine.device) or None
+    """Byte/s, read plus written, of a copy and of a sum that stay in the last-level cache, or in a closer one."""
+    capacity = effective_cache_bytes(machine.device)
     # The three tensors of the doubled probe fill 3/8 of the cache.
-    roof = best_roof("cache", machine, _moves(machine, (capacity or _UNKNOWN_CACHE_BYTES) // 16))
+    largest = min(capacity // 16, machine.stream_bytes // 4)
+    sizes = [size for size in (*_SMALL_MOVES_BYTES, largest) if size <= largest]
+    roof = best_roof("cache", machine, [one for size in sizes for one in _moves(machine, size)])
     return replace(roof, capacity_bytes=capacity)
 
 
 def attention_roof(machine: Machine, arch: LlamaArch, attend: Callable[..., Tensor], lengths: Iterable[int]) -> Roof:
     """FLOP/s, causal pairs counted, of fused attention at the model's heads."""
+    # Of doubled work: queries, output and their copies, keys and values, each repeated for the heads of a group.
+    token_bytes = 2 * 8 * arch.n_heads * arch.head_dim * machine.torch_dtype.itemsize
+    most = max(1, probe_budget_bytes(machine.device) // token_bytes)
+    shorter = dict.fromkeys(min(tokens, most) for tokens in lengths)
+    return best_roof("attention", machine, [_call(_attention, machine, arch, attend, tokens) for tokens in shorter])
 
-    def probes() -> Iterator[Probe]:
-        for tokens in lengths:
-            q = machine.random(2, arch.n_heads, tokens, arch.head_dim)
-            k, v = (machine.random(2, arch.n_kv_heads, tokens, arch.head_dim) for _ in range(2))
-            flops = 4.0 * arch.n_heads * arch.head_dim * (tokens * (tokens + 1) // 2)
-            name = f"{tokens} tokens, {arch.n_heads} heads of {arch.head_dim}"
-            once = _call(attend, q[:1], k[:1], v[:1], query_offset=0)
-            yield Probe(name, flops, once, _call(attend, q, k, v, query_offset=0))
 
-    return best_roof("attention", machine, probes())
+def _attention(machine: Machine, arch: LlamaArch, attend: Callable[..., Tensor], tokens: int) -> Probe:
+    q = machine.random(2, arch.n_heads, tokens, arch.head_dim)
+    k, v = (machine.random(2, arch.n_kv_heads, tokens, arch.head_dim) for _ in range(2))
+    flops = 4.0 * arch.n_heads * arch.head_dim * (tokens * (tokens + 1) // 2)
+    name = f"{tokens} tokens, {arch.n_heads} heads of {arch.head_dim}"
+    once = _call(attend, q[:1], k[:1], v[:1], query_offset=0)
+    return Probe(name, flops, once, _call(attend, q, k, v, query_offset=0))
 
 
 def launch_roof(machine: Machine) -> Roof:
     """Seconds of the smallest operation: what every operation costs before it works."""
     x = machine.random(1)
 
-    def repeat(count: int) -> Work:
-        def run() -> None:
-            for _ in range(count):
-                x.add_(1)
-
-        return run
-
-    checked = check_doubling(repeat(_LAUNCHES), repeat(2 * _LAUNCHES), machine.clock, _FINAL)
+    once, twice = (_repeat(_call(x.add_, 1), times * _LAUNCHES) for times in (1, 2))
+    checked = check_doubling(once, twice, machine.clock, _FINAL, machine.deadline)
     return _roof("launch", machine.dtype, checked, seconds=checked.unit_s / _LAUNCHES, shape="add to 1 element")
 
 
-def _moves(machine: Machine, size_bytes: int) -> Iterator[Probe]:
+def _moves(machine: Machine, size_bytes: int) -> list[Candidate]:
+    """A copy and a sum of two tensors of that size. Small ones are done more than once: the clock must see them."""
+    return [_call(move, machine, size_bytes, max(1, _MOVES_BYTES // size_bytes)) for move in (_copy, _sum)]
+
+
+def _copy(machine: Machine, size_bytes: int, times: int) -> Probe:
+    elements = max(1, size_bytes // machine.torch_dtype.itemsize)
+    source, target = (machine.random(2 * elements) for _ in range(2))
+    once = _repeat(_call(target[:elements].copy_, source[:elements]), times)
+    twice = _repeat(_call(target.copy_, source), times) if times == 1 else _repeat(once, 2)
+    return Probe(f"copy of {size_bytes / 2**20:.3g} MiB", 2.0 * size_bytes * times, once, twice)
+
+
+def _sum(machine: Machine, size_bytes: int, times: int) -> Probe:
     elements = max(1, size_bytes // machine.torch_dtype.itemsize)
     source, other, target = (machine.random(2 * elements) for _ in range(3))
     a, b, c = source[:elements], other[:elements], target[:elements]
-    name = f"{size_bytes / 2**20:.3g} MiB"
-    yield Probe(f"copy of {name}", 2.0 * size_bytes, _call(c.copy_, a), _call(target.copy_, source))
-    add_once, add_twice = _call(torch.add, a, b, out=c), _call(torch.add, source, other, out=target)
-    yield Probe(f"sum of two of {name}", 3.0 * size_bytes, add_once, add_twice)
+    once = _repeat(_call(torch.add, a, b, out=c), times)
+    twice = _repeat(_call(torch.add, source, other, out=target), times) if times == 1 else _repeat(once, 2)
+    return Probe(f"sum of two of {size_bytes / 2**20:.3g} MiB", 3.0 * size_bytes * times, once, twice)
 
 
-def _call(function: Callable[..., object], *arguments: object, **options: object) -> Work:
+def _call(function: Callable[..., T], *arguments: object, **options: object) -> Callable[[], T]:
     """The call, bound now: a probe outlives the loop that made it."""
-    return lambda: function(*arguments, **options)
+    return partial(function, *arguments, **options)
 
 
-def _other_order(weight_OI: Tensor) -> tuple[str, Callable[[Tensor, Tensor], Tensor], Tensor]:
-    """Another order of the same weight: its name, the product that takes it, and the weight in it."""
-    if weight_OI.device.type == "cpu":
-        return "packed weight", multiply_packed, pack(weight_OI)
-    return "weight (in, out)", torch.mm, weight_OI.t().contiguous()
+def _repeat(work: Work, times: int) -> Work:
+    def run() -> None:
+        for _ in range(times):
+            work()
+
+    return run
 
 
 def _next(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, ring: Iterator[Tensor], count: int) -> Work:

@@ -6,12 +6,14 @@ after the last round.
 """
 
 import gc
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from statistics import median
 from typing import NamedTuple
 
 from llamalab.measure.timing.clock import Clock
+from llamalab.measure.timing.deadline import Deadline
 
 Work = Callable[[], object]
 
@@ -19,7 +21,9 @@ Work = Callable[[], object]
 class Plan(NamedTuple):
     """How much to measure: at least `least` rounds, more up to `most` while `budget_s` lasts.
 
-    Before that each variant runs `warmup` times, and on until it has run `warmup_s` seconds.
+    Before that each variant runs `warmup` times, and on until it has run `warmup_s` seconds. All of it is over in
+    `limit_s` seconds where one run of each variant is: rounds and warm-up become fewer, and where no round fits after
+    the warm-up, its last run is the sample.
     """
 
     budget_s: float = 1.0
@@ -27,8 +31,18 @@ class Plan(NamedTuple):
     most: int = 50
     warmup: int = 2
     warmup_s: float = 0.025
+    limit_s: float = math.inf
+
+    def within(self, deadline: Deadline) -> "Plan":
+        """The same, as far as the deadline lets it.
+
+        >>> Plan(3.0).within(Deadline(1.0, now=lambda: 0.0)).budget_s
+        1.0
+        """
+        return self._replace(budget_s=min(self.budget_s, deadline.left_s), limit_s=min(self.limit_s, deadline.left_s))
 
 
+PRIOR_SPREAD = 0.1  # of a round, before any was seen
 _MOST_WARMUPS, _LONG_S = 100, 0.5
 
 
@@ -40,8 +54,12 @@ def time_variants(
     `before` runs ahead of every sample and outside it, to flush a cache or to rewind state.
     """
     with collector_off():
-        estimate_s = sum(_warm_up(work, clock, plan, before) for work in variants.values())
-        rounds = _rounds(estimate_s, plan)
+        share = plan._replace(limit_s=plan.limit_s / len(variants))
+        warm = {name: _warm_up(work, clock, share, before) for name, work in variants.items()}
+        left_s = plan.limit_s - sum(map(sum, warm.values()))
+        rounds = _rounds(sum(min(runs, default=0.0) for runs in warm.values()), plan, left_s)
+        if not rounds:
+            return {name: runs[-1:] for name, runs in warm.items()}
         names = [name for turn in range(rounds) for name in _order(list(variants), turn)]
         for name in names:
             if before is not None:
@@ -71,6 +89,20 @@ def paired_ratio(numerator_s: list[float], denominator_s: list[float]) -> float:
     return median(over / under for over, under in zip(numerator_s, denominator_s, strict=True))
 
 
+def median_error(samples_s: list[float]) -> float:
+    """Relative half-width about the median of some rounds in which the true one lies with about 95 %.
+
+    Twice the standard error of a median (1.25 s / sqrt(n)); as few rounds do not show their own spread, a prior one of
+    PRIOR_SPREAD counts as one round more.
+
+    >>> [round(median_error([1.0] * rounds), 3) for rounds in (1, 4, 16)]
+    [0.25, 0.062, 0.016]
+    """
+    middle, rounds = median(samples_s), len(samples_s)
+    variance = sum((one - middle) ** 2 for one in samples_s) / max(1, rounds - 1) / middle**2
+    return float(2 * 1.25 * ((variance + PRIOR_SPREAD**2 / rounds) / rounds) ** 0.5)
+
+
 @contextmanager
 def collector_off() -> Iterator[None]:
     """No garbage collection before the block ends."""
@@ -83,8 +115,8 @@ def collector_off() -> Iterator[None]:
             gc.enable()
 
 
-def _warm_up(work: Work, clock: Clock, plan: Plan, before: Work | None) -> float:
-    """Run until warm; the shortest run is the estimate of the next."""
+def _warm_up(work: Work, clock: Clock, plan: Plan, before: Work | None) -> list[float]:
+    """Run until warm; seconds of the runs, the shortest of which is the estimate of the next."""
     runs: list[float] = []
     while len(runs) < plan.warmup or (sum(runs) < plan.warmup_s and len(runs) < _MOST_WARMUPS):
         if before is not None:
@@ -93,14 +125,17 @@ def _warm_up(work: Work, clock: Clock, plan: Plan, before: Work | None) -> float
         work()
         clock.mark()
         runs += clock.read()
-        if runs[-1] > _LONG_S:
+        if runs[-1] > _LONG_S or sum(runs) + runs[-1] > plan.limit_s:
             break  # long enough to be warm, too long to be done twice
-    return min(runs)
+    return runs
 
 
-def _rounds(estimate_s: float, plan: Plan) -> int:
-    affordable = plan.most if estimate_s <= 0 else int(plan.budget_s / estimate_s)
-    return max(plan.least, min(plan.most, affordable))
+def _rounds(estimate_s: float, plan: Plan, left_s: float) -> int:
+    """How many rounds of so many seconds, at most as fit into what is left; 0 where none does."""
+    if estimate_s <= 0:  # too short for the clock, or not warmed up
+        return plan.most
+    wanted = max(plan.least, min(plan.most, int(plan.budget_s / estimate_s)))
+    return wanted if wanted * estimate_s <= left_s else int(max(0.0, left_s) / estimate_s)
 
 
 def _order(names: list[str], turn: int) -> list[str]:

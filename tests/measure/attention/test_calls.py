@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_said_before_anything_is_allocated(machine: Machine
 
 
 def test_decode_goes_through_more_keys_than_a_cache_holds(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "cache_bytes", lambda device: 10_000)
+    monkeypatch.setattr(attention, "effective_cache_bytes", lambda device: 10_000)
     decode = SHAPE._replace(new_tokens=1, context_tokens=50)
     assert attention.input_bytes(decode) == 4 * (2 * 6 * 16 + 2 * 2 * 3 * 50 * 16)
     assert ring_size(machine, decode) == 2  # 2 x 39,168 bytes are more than 4 x 10,000

@@ -8,9 +8,11 @@ from statistics import mean, stdev
 import pytest
 import torch
 
+from llamalab.analytic.constants import CLASSES, to_json
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count, weight_bytes
+from llamalab.analytic.roofline import Rates
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError, InputError, MissingError, UnknownNameError
 from llamalab.measure.bench import run as bench
@@ -29,7 +31,7 @@ CASES = grid([5], [4], [(3, 2)], depths=[0, 6], batches=[1, 3])
 
 
 def measured(cases=CASES, **options):
-    given = {"device": "cpu", "repetitions": 3, "reference": sample_record(), "threads": 1}
+    given = {"device": "cpu", "repetitions": 3, "reference": sample_record(), "threads": 1, "repeat_s": 0.0}
     return measure_bench("toy", ARCH, cases, **(given | options))
 
 
@@ -132,7 +134,7 @@ def test_tied_blocks_are_said_in_every_row():
 
 def test_auto_ties_what_does_not_fit(monkeypatch):
     need = bench._need_bytes(bench.Depth(ARCH, 7), Case(0, 4), "bf16", "flash")
-    monkeypatch.setattr(bench, "cache_bytes", lambda place: 0)
+    monkeypatch.setattr(bench, "effective_cache_bytes", lambda place: 0)
     for free, label in ((2 * need, "7 blocks"), (0.9 * need, "tied 2 of 7 blocks")):
         monkeypatch.setattr(bench, "available_bytes", lambda place, free=free: int(free))
         assert [row.blocks for row in measured([Case(0, 4)])] == [label]
@@ -142,7 +144,7 @@ def test_what_does_not_fit_is_a_row_with_the_reason(monkeypatch):
     large = Case(0, 2, 400, 9)
     need = kv_bytes(ARCH, seq=402, batch=9, dtype="bf16")
     monkeypatch.setattr(bench, "available_bytes", lambda place: need)
-    monkeypatch.setattr(bench, "cache_bytes", lambda place: 0)
+    monkeypatch.setattr(bench, "effective_cache_bytes", lambda place: 0)
     small, missing = measured([Case(0, 2), large])
     assert small.basis == "measured"
     assert (missing.basis, missing.tokens_per_s, missing.passes_s, missing.token_latency) == (None, None, [], None)
@@ -220,11 +222,51 @@ def test_a_compiled_model_is_what_is_run(monkeypatch):
     assert calls == [(1, 1)] * (4 + 1 + 3 * 4)  # a whole repetition of warm-up, the kernel's pass, repetitions
 
 
-def test_throttling_is_marked(monkeypatch):
-    states = iter([Telemetry(throttle_reasons=[]), Telemetry(throttle_reasons=["software power cap"])])
+def test_throttling_and_load_are_marked(monkeypatch):
+    monkeypatch.setattr(bench.os, "cpu_count", lambda: 2)
+    states = iter(
+        [Telemetry(throttle_reasons=[], load_average=2.5), Telemetry(throttle_reasons=["software power cap"])]
+    )
     monkeypatch.setattr(bench, "telemetry", lambda place: next(states))
     (row,) = measured([Case(5, 0)])
-    assert row.throttle_reasons == ["software power cap"]
+    assert (row.throttle_reasons, row.load_average) == (["software power cap"], 2.5)
+    assert row.disturbances[-2:] == ["load average 2.5 on 2 processors", "throttled: software power cap"]
+
+
+def test_a_disturbed_test_is_repeated_and_says_so(monkeypatch):
+    times = iter([[9.0], [1.0], [3.0], [1.1], [1.05], [1.1]])  # warm-up, three repetitions, two more
+    monkeypatch.setattr(bench, "time_passes", lambda *_: next(times))
+    monkeypatch.setattr(bench, "fused_kernel", lambda work: None)
+    monkeypatch.setattr(bench, "telemetry", lambda place: Telemetry())
+    (row,) = measured([Case(5, 0)], repeat_s=1e9)
+    assert row.passes_s == [[1.0], [1.1], [1.05]]
+    assert row.disturbances == ["repetitions up to 200 % apart; steady after 1 more, the slowest left out"]
+
+
+@pytest.mark.parametrize("error", [DoesNotFitError("no room for roofs"), KeyError("gemm"), RuntimeError("no kernel")])
+def test_what_cannot_be_predicted_is_measured_with_the_reason(monkeypatch, error):
+    def measure(*_, **__):
+        raise error
+
+    monkeypatch.setattr(bench, "measure_reference", measure)
+    rows = list(measured([Case(5, 0), Case(0, 2)], reference=None))
+    assert all(row.basis == "measured" and row.tokens_per_s > 0 for row in rows)
+    assert {row.predicted_tokens_per_s for row in rows} == {None}
+    assert all(row.prediction_reason.startswith("not predicted: ") for row in rows)
+    assert str(error.args[0]) in rows[0].prediction_reason
+
+
+@pytest.mark.parametrize("lacking", [*([name] for name in sorted(CLASSES)), sorted(CLASSES)])
+def test_a_class_without_constants_is_predicted_from_its_roof(lacking):
+    rates = {name: Rates(1e12, 1e10, 1e-5) for name in CLASSES if name not in lacking}
+    text = to_json("cpu", "bf16", "2026-01-02", rates, {"prefill_error": None, "decode_error": 0.1})
+    (row,) = measured([Case(5, 0)], reference=replace(sample_record(), constants=json.loads(text)))
+    assert row.predicted_tokens_per_s > 0
+    assert f"{', '.join(lacking)} from roofs alone, as the calibration has no kernel of it" in row.prediction_basis
+    (row,) = measured([Case(5, 0)], reference=replace(sample_record(), roofs=[], constants=json.loads(text)))
+    used = set(lacking) - {"attention_decode"}
+    assert (row.predicted_tokens_per_s is None) == bool(used)
+    assert row.tokens_per_s > 0
 
 
 def test_nothing_stays_switched_on_between_rows_or_after_an_interrupt(monkeypatch):

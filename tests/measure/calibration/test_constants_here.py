@@ -1,14 +1,20 @@
 """Constants where none are named: those kept for this device, or a calibration as short as the model is small."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from llamalab.analytic.constants import CLASSES, to_json
+from llamalab.analytic.grades import Grade
+from llamalab.analytic.roofline import Rates
 from llamalab.errors import DoesNotFitError
 from llamalab.measure.calibration import constants_here as module
 from llamalab.measure.calibration.blocks import CHECKED, FITTED
+from llamalab.measure.calibration.run import Calibration
+from llamalab.measure.timing.deadline import Deadline
 
 CPU = torch.device("cpu")
 
@@ -33,7 +39,10 @@ def test_a_small_model_is_calibrated_for_in_less_time(
     made = module.short_calibration(CPU, "fp32", weight_bytes=weight_bytes, progress=lambda *_: None)
     assert made == {"made": 1}
     assert (asked["fit"], asked["check"], asked["dtype"], asked["device"]) == (fitted, checked, "fp32", "cpu")
-    assert (asked["budget_s"] == 12.0) == (weight_bytes == 2**30)
+    assert (asked["deadline"].seconds == 16.0) == (weight_bytes == 2**30)
+    near = Deadline(1.2, now=lambda: 0.0)
+    module.short_calibration(CPU, "fp32", weight_bytes=weight_bytes, progress=lambda *_: None, deadline=near)
+    assert asked["deadline"].seconds == 1.2
 
 
 def test_there_is_none_where_memory_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +51,41 @@ def test_there_is_none_where_memory_is_too_small(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(module, "calibrate", calibrate)
     assert module.short_calibration(CPU, "bf16", weight_bytes=1, progress=lambda *_: None) is None
+
+
+GRADES = [Grade("poor", ("3 rounds",)), Grade("fair", ("5 rounds",)), Grade("good")]
+
+
+def kept(path: Path, grade: Grade | None, title: str = "A CPU") -> Path:
+    more = {} if grade is None else {"grade": grade.json}
+    rates = dict.fromkeys(CLASSES, Rates(1e12, 1e10))
+    validation = {"prefill_error": 0.1, "decode_error": 0.1}
+    path.write_text(to_json("cpu", "bf16", "2026-01-02", rates, validation, title=title, memory_bytes=1, **more))
+    return path
+
+
+def made(grade: Grade) -> Calibration:
+    return Calibration("cpu", "A CPU", 1, "bf16", "2026-01-03", {}, (), (), 9, 1.0, None, grade, 0.1)
+
+
+def test_a_worse_calibration_does_not_replace_a_better_one(tmp_path: Path) -> None:
+    path = tmp_path / "cpu-bf16.json"
+    assert module.kept_better(path, made(GRADES[0])) is None  # there is none
+    for there, old in enumerate(GRADES):
+        for here, new in enumerate(GRADES):
+            assert (module.kept_better(kept(path, old), made(new)) is None) == (here >= there)
+    said = module.kept_better(kept(path, GRADES[2]), made(GRADES[0]))
+    assert said is not None
+    assert "graded good, are kept: the new ones are graded poor: 3 rounds" in said
+
+
+def test_an_old_file_is_ungraded_which_a_poor_one_does_not_replace(tmp_path: Path) -> None:
+    path = kept(tmp_path / "cpu-bf16.json", None)
+    assert [module.kept_better(path, made(grade)) is None for grade in GRADES] == [False, True, True]
+
+
+def test_what_another_machine_or_nobody_can_use_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "cpu-bf16.json"
+    assert module.kept_better(kept(path, GRADES[2], title="Another CPU"), made(GRADES[0])) is None
+    path.write_text("{")
+    assert module.kept_better(path, made(GRADES[0])) is None

@@ -1,6 +1,7 @@
 """A calibration of small blocks: what is fitted, what is checked, that the two never meet, and what is kept."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from llamalab.measure.calibration import run as module
 from llamalab.measure.calibration.blocks import CHECKED, FITTED, Block, Shape
 from llamalab.measure.calibration.fit import Kernel
 from llamalab.measure.calibration.run import Calibration, Outcome, calibrate, fit_classes
+from llamalab.measure.calibration.trials import block_bytes
+from llamalab.measure.timing.deadline import Deadline
 from llamalab.presets import PRESETS
 
 SMALL = (
@@ -25,18 +28,20 @@ OTHERS = (Block("c", LlamaArch(64, 3, 4, 4, 96, 64), (Shape(1, 6), Shape(2, 3), 
 @pytest.fixture(scope="module")
 def made() -> Calibration:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(module, "cache_bytes", lambda device: module._block_bytes(SMALL[0], "fp32"))
+        monkeypatch.setattr(module, "effective_cache_bytes", lambda device: block_bytes(SMALL[0], "fp32") // 2 + 1)
+        monkeypatch.setattr(module, "MOST_ROUNDS", 3)
         steps: list[float] = []
         calibration = calibrate(
             device="cpu",
             dtype="fp32",
-            budget_s=1e-9,
             fit=SMALL,
             check=OTHERS,
+            copies_bytes=0,
             progress=lambda _, done: steps.append(done),
         )  # fmt: skip
         assert steps == sorted(steps)
-        assert calibration.rounds == module.FEWEST_ROUNDS
+        assert calibration.rounds == 3
+        assert not calibration.left_out
         return calibration
 
 
@@ -63,14 +68,16 @@ def test_the_errors_are_those_of_the_checked_passes(made: Calibration) -> None:
     outcomes = tuple(Outcome("c", shape, 1.1, 1.0) for shape in OTHERS[0].shapes[:2])
     outcomes += (Outcome("c", OTHERS[0].shapes[2], 0.5, 1.0),)
     changed = made._replace(outcomes=outcomes)
-    assert (changed.error("prefill"), changed.error("decode")) == (pytest.approx(0.1), pytest.approx(0.5))
+    assert changed.error("prefill") == pytest.approx(0.1)
+    assert changed.error("decode") == pytest.approx(0.5)
 
 
 def test_what_is_kept_can_be_read_back(made: Calibration) -> None:
     data = json.loads(made.json)
     constants = constants_of(data, "here", "fp32")
     assert constants.rates == made.rates
-    assert constants.spread == pytest.approx(2 * max(made.error("prefill"), made.error("decode")))
+    error = max(made.error("prefill") or 0.0, made.error("decode") or 0.0)
+    assert constants.spread == pytest.approx(max(2 * error, 0.5))  # three rounds alone make it poor
     assert (data["device"], data["title"], data["memory_bytes"]) == ("cpu", made.title, made.memory_bytes)
     assert [block["arch"]["dim"] for block in data["fitted_on"]] == [block.arch.dim for block in SMALL]
     assert len(data["validation"]["points"]) == len(made.outcomes)
@@ -111,12 +118,67 @@ def test_classes_of_a_kind_share_its_roofs() -> None:
 
 def test_what_does_not_fit_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     place = torch.device("cpu")
-    sizes = [module._block_bytes(block, "bf16") for block in (*FITTED, *CHECKED)]
+    sizes = [block_bytes(block, "bf16") for block in (*FITTED, *CHECKED)]
     monkeypatch.setattr(module, "available_bytes", lambda _: 2 * (sum(sizes) - 1))
-    assert module._checked_here(place, "bf16", FITTED, CHECKED) == CHECKED[:1]
+    chosen = module._fitting(place, "bf16", FITTED, CHECKED)
+    assert (chosen.fit, chosen.check) == (FITTED, CHECKED[:1])
+    assert chosen.left_out == ("13b: half of the free memory does not hold it",)
     monkeypatch.setattr(module, "available_bytes", lambda _: 2 * sum(sizes[:2]))
+    assert module._fitting(place, "bf16", FITTED, CHECKED)[:2] == (FITTED[:2], ())
+    monkeypatch.setattr(module, "available_bytes", lambda _: 2 * sizes[0] - 1)
     with pytest.raises(DoesNotFitError, match="half of the free memory"):
         calibrate(device="cpu")
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**20, 2**28, 2**40])
+def test_products_come_from_memory_whatever_cache_is_reported(
+    monkeypatch: pytest.MonkeyPatch, cache_bytes: int
+) -> None:
+    small = block_bytes(SMALL[0], "fp32")
+    monkeypatch.setattr(module, "effective_cache_bytes", lambda _: cache_bytes)
+    monkeypatch.setattr(module, "probe_budget_bytes", lambda _: 200 * small)
+    monkeypatch.setattr(module, "MOST_ROUNDS", 2)
+    made = calibrate(device="cpu", dtype="fp32", fit=SMALL, check=OTHERS)
+    held = cache_bytes > 2**20  # no memory for so many copies
+    assert ("gemm" in made.fits) is not held
+    assert made.grade.name == "poor"  # two rounds
+    assert any("no kernel of gemm" in reason for reason in made.grade.reasons) is held
+    data = json.loads(made.json)
+    constants = constants_of(data, "here", "fp32")
+    assert constants.lacking == (("gemm",) if held else ())
+    assert constants.basis.endswith(f"({made.grade.words})")
+    if held:  # nothing can be predicted whole, so nothing was checked
+        assert (made.outcomes, made.error("prefill"), data["validation"]["decode_error"]) == ((), None, None)
+        assert constants.spread == 1.0
+
+
+@pytest.fixture
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "effective_cache_bytes", lambda _: 0)
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_a_slow_machine_is_done_in_time_with_fewer_passes_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(1, 10**9))
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: 2_000_000 * next(ticks))  # each look at the clock takes 2 ms
+    quick = calibrate(device="cpu", dtype="fp32", fit=SMALL, check=OTHERS, deadline=Deadline(60.0))
+    slow = calibrate(device="cpu", dtype="fp32", fit=SMALL, check=OTHERS, deadline=Deadline(0.6))
+    assert (quick.rounds, quick.left_out) == (module.MOST_ROUNDS, ())
+    assert slow.took_s < 0.75
+    assert 1 <= slow.rounds < quick.rounds
+    assert slow.left_out
+    assert all("no time" in reason for reason in slow.left_out)
+    assert slow.grade.name == "poor"
+    spread = constants_of(json.loads(slow.json), "here", "fp32").spread
+    assert spread is not None
+    assert spread >= 0.5
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_the_first_pass_runs_when_the_time_is_over_before_it() -> None:
+    made = calibrate(device="cpu", dtype="fp32", fit=SMALL, check=OTHERS, deadline=Deadline(0.0))
+    assert made.rounds == 1
+    assert len(made.left_out) == sum(len(block.shapes) for block in SMALL[:1]) - 1 + len(SMALL[1:]) + len(OTHERS)
 
 
 def test_a_dtype_without_activations_is_refused_before_work() -> None:

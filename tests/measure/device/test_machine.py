@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from llamalab.errors import InputError, MissingError
-from llamalab.measure.device.machine import available_bytes, cache_bytes, device_name, memory_bytes, resolve_device
+from llamalab.measure.device.machine import (
+    available_bytes,
+    cache_bytes,
+    device_name,
+    memory_bytes,
+    probe_budget_bytes,
+    resolve_device,
+)
 
 CPU = torch.device("cpu")
 
@@ -51,6 +58,21 @@ def test_a_container_without_limit_has_the_host(root):
     put(root, "sys/fs/cgroup/memory.max", "max\n")
     put(root, "sys/fs/cgroup/memory.current", "120000\n")
     assert memory_bytes(CPU, root=root) == 1_024_000
+
+
+@pytest.mark.parametrize(
+    ("free_kb", "budget"), [(0, 0), (2**19, 2**27), (2**21, 2**29), (2**22, 2**30), (2**23, 2**30), (2**30, 2**30)]
+)
+def test_a_probe_gets_a_quarter_of_what_is_free_and_a_gibibyte_at_most(root, free_kb, budget):
+    put(root, "proc/meminfo", f"MemTotal: {2**31} kB\nMemAvailable: {free_kb} kB\n")
+    assert probe_budget_bytes(CPU, root=root) == budget
+
+
+@pytest.mark.parametrize("text", ["", "M", "K\n", "twoM", "-5K", "٣M"])
+def test_a_cache_that_is_told_badly_is_not_known(root, text):
+    put(root, "sys/devices/system/cpu/cpu0/cache/index0/size", text)
+    put(root, "sys/devices/system/cpu/cpu0/cache/index3/size", text)
+    assert cache_bytes(CPU, root=root) == 0
 
 
 def test_an_unknown_system_has_memory_and_no_known_cache(tmp_path):

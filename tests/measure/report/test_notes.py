@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch):
-    monkeypatch.setattr(module, "cache_bytes", lambda device: 32 * 2**20)
+    monkeypatch.setattr(module, "effective_cache_bytes", lambda device: 32 * 2**20)
 
 
 @pytest.fixture
@@ -31,8 +31,16 @@ def test_nothing_odd_no_note(record):
 
 def test_small_weights_stay_in_cache():
     (note,) = findings(sample_record("tiny", layers_measured=None), CPU)
-    assert "28.98 MiB" in note
-    assert "32.00 MiB" in note
+    assert note.startswith("The weights that ran, 28.98 MiB, stay in the cache of 32.00 MiB:")
+
+
+@pytest.mark.parametrize(("cache_mib", "words"), [
+    (16, "28.98 MiB, stay to 55% at most in the cache of 16.00 MiB:"), (28, "stay to 97% at most in"), (14, None),
+])  # fmt: skip
+def test_weights_that_are_larger_than_the_cache_do_not_stay_in_it(monkeypatch, cache_mib, words):
+    monkeypatch.setattr(module, "effective_cache_bytes", lambda device: cache_mib * 2**20)
+    notes = findings(sample_record("tiny", layers_measured=None), CPU)
+    assert words in notes[0] if words else notes == []
 
 
 @pytest.mark.parametrize(("kind", "ours", "wide", "odd"), [

@@ -1,4 +1,6 @@
 import gc
+import itertools
+import time
 
 import pytest
 import torch
@@ -12,7 +14,10 @@ from llamalab.errors import DoesNotFitError, InputError, MissingError
 from llamalab.measure.report import run as recording
 from llamalab.measure.report.run import SCALES, measure_report
 from llamalab.measure.roofs import probes as roofs
+from llamalab.measure.target.blocks import choose_share
+from llamalab.measure.timing.deadline import Deadline, unlimited
 from llamalab.measure.timing.timer import Plan
+from llamalab.presets import PRESETS
 from llamalab.records.record import Roof, from_json, to_json
 
 ARCH = LlamaArch(48, 7, 6, 2, 80, 96)
@@ -36,7 +41,7 @@ def make_small(monkeypatch):
     monkeypatch.setattr(roofs, "_FLOOR_BYTES", 1 << 16)
     monkeypatch.setattr(roofs, "_LEAST_MATRIX_BYTES", 1 << 12)
     monkeypatch.setattr(roofs, "_LAUNCHES", 10)
-    monkeypatch.setattr(roofs, "cache_bytes", lambda device: 1 << 13)
+    monkeypatch.setattr(roofs, "effective_cache_bytes", lambda device: 1 << 13)
     monkeypatch.setattr(roofs, "_SURVEY", Plan(0.0, 1, 1, 1, 0.0))
     monkeypatch.setattr(roofs, "_FINAL", Plan(0.0, 2, 2, 1, 0.0))
 
@@ -168,8 +173,58 @@ def test_ctrl_c_ends_it_and_keeps_nothing_switched_off(small):
     assert not torch.is_inference_mode_enabled()
 
 
-@pytest.mark.parametrize(("per_second", "tokens"), [(1e15, 512), (0.6e7, 256), (1.0, 64), (None, 512)])
+@pytest.mark.parametrize(("per_second", "tokens"), [(1e15, 512), (0.6e7, 256), (1.0, 16), (None, 512)])
 def test_a_slow_machine_gets_a_shorter_prompt(per_second, tokens):
     share = recording.choose_share(ARCH.replace(n_layers=1), "bf16", limit_bytes=2**30)
     gemm = Roof(kind="gemm", dtype="bf16", per_second=per_second)
-    assert recording._prompt_tokens(share, SCALE._replace(prompt_tokens=512), [gemm]) == tokens
+    assert recording._prompt_tokens(share, SCALE._replace(prompt_tokens=512), [gemm], unlimited()) == tokens
+
+
+def paced_report(monkeypatch, tick_s, seconds):
+    """A report under a clock that moves only when it is looked at: each look stands for work of `tick_s` seconds."""
+    looks = itertools.count(1)
+    monkeypatch.setattr(recording, "_LEAST_S", 0.0)
+    monkeypatch.setitem(recording.SCALES, "cpu", SCALE._replace(pass_plan=Plan(1.0, 4, 14)))
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: round(next(looks) * tick_s * 1e9))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(looks) * tick_s)
+    return measure_report("toy", ARCH, device="cpu", deadline=Deadline(seconds))
+
+
+def test_a_machine_20_times_slower_is_done_in_time_with_fewer_rounds_and_wider_intervals(small, monkeypatch):
+    seconds = 10.0
+    quick, slow = (paced_report(monkeypatch, tick_s, seconds) for tick_s in (5e-4, 1e-2))
+    assert slow.budget_s == seconds
+    assert max(quick.elapsed_s, slow.elapsed_s) < 1.2 * seconds
+    for few, many in zip(slow.passes, quick.passes, strict=True):
+        assert 1 <= len(few.whole_s) < len(many.whole_s)
+        widths = [(run.interval_s[1] - run.interval_s[0]) / run.total_s for run in (few, many)]
+        assert widths[0] > 1.2 * widths[1] > 0
+        assert few.interval_s[0] <= few.total_s <= few.interval_s[1]
+    assert any("few rounds" in note for note in slow.notes)
+    assert from_json(to_json(slow)) == slow
+
+
+def test_without_time_each_pass_runs_once_and_what_is_left_out_says_so(small, monkeypatch, record):
+    none = paced_report(monkeypatch, 1e-3, 0.0)
+    assert [len(run.whole_s) for run in none.passes] == [1, 1]
+    assert none.profile is None
+    assert {roof.reason for roof in none.roofs} == {"there was no time left for it"}
+    assert {point.reason for point in none.attention} == {"there was no time left for it"}
+    assert {run.memory.peak_bytes for run in none.passes} == {None}
+    for few, many in zip(none.passes, record.passes, strict=True):
+        assert few.interval_s[1] - few.interval_s[0] == pytest.approx(0.5 * few.total_s)
+        assert few.interval_s[1] / few.total_s > 1.0 <= many.interval_s[1] / many.total_s
+    assert any("few rounds: prefill in 1, decode in 1" in note for note in none.notes)
+    assert any("no time to look at kernels and memory of prefill and decode" in note for note in none.notes)
+    comparison = Comparison(none)
+    assert comparison.errors is None
+    assert [phase.measured_s for phase in comparison.phases] == [run.total_s for run in none.passes]
+
+
+def test_less_memory_means_fewer_blocks(monkeypatch):
+    seven = PRESETS["7b"].arch
+    place = torch.device("cpu")
+    for free_gib, layers in ((24.0, 2), (3.0, 2), (1.5, 1), (0.5, 1)):
+        monkeypatch.setattr(recording, "available_bytes", lambda _, free=free_gib: int(free * 2**30))
+        share = choose_share(seven, "bf16", limit_bytes=recording._limit_bytes(seven, "bf16", place))
+        assert share.layers == layers

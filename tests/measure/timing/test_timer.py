@@ -88,3 +88,18 @@ def test_collector_comes_back_even_after_an_error():
         interrupted()
     assert inside == [False]
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("limit_s", "rounds"), [(1000.0, 4), (9.0, 3), (6.9, 2), (5.0, 1), (0.0, 1)])
+def test_a_limit_holds_for_warm_up_and_rounds_and_one_run_is_always_a_sample(limit_s: float, rounds: int) -> None:
+    clock = FakeClock()
+    times = time_variants(
+        {name: lambda: clock.advance(1.0) for name in "ab"}, clock, plan(least=4, most=4, warmup=2, limit_s=limit_s)
+    )
+    assert [len(samples) for samples in times.values()] == [rounds, rounds]
+    assert clock.now <= max(limit_s, 2.0)
+
+
+def test_without_a_warm_up_the_most_rounds_are_run() -> None:
+    clock = FakeClock()
+    assert len(time_one(lambda: clock.advance(1.0), clock, plan(warmup=0, least=1, most=2))) == 2

@@ -1,0 +1,220 @@
+"""Passes of single blocks, run again and again: what a calibration times, and how much of it fits into its time.
+
+Products count only where no cache holds their weights. Where one block's weights would stay in a cache, the passes take
+turns over copies of the block, until what is read in between is larger than the cache, as far as memory lets them.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from llamalab.analytic.ops import Op, add_up, forward_ops
+from llamalab.analytic.params import weight_bytes
+from llamalab.measure.calibration.blocks import Block, Shape
+from llamalab.measure.calibration.fit import Kernel
+from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.timing.deadline import Deadline, Progress, now_s
+from llamalab.measure.timing.op_clock import OpClock, cost_rows, part_of
+from llamalab.model import StaticKVCache, Transformer
+from llamalab.model.compiled import compile
+
+_MARKS = 1 << 14
+_WEIGHT = 0.02  # values about as large as a trained model's
+_BEYOND = 2  # times the cache that weights in turn must be: a cache does not evict the oldest alone
+_MOST_COPIES = 64  # building more of a block so small is no way to fill a cache
+ENOUGH_ROUNDS = 3  # a pass is kept only where it can be run so often in time
+_FIT_SHARE = 0.6  # of the time, for what is fitted; the rest is for what is checked
+
+
+class Turns(NamedTuple):
+    """How many copies of a block are run in turn, the first included, and whether a cache may hold them all."""
+
+    copies: int
+    in_cache: bool
+
+
+class Room:
+    """What weights must exceed to come from memory, and the bytes of memory that are left for copies of them."""
+
+    def __init__(self, cache_bytes: int, copies_bytes: int) -> None:
+        self._needed_bytes, self._left_bytes = _BEYOND * cache_bytes, copies_bytes
+
+    def copies(self, size_bytes: int) -> Turns:
+        """Copies of a block of so many bytes; one where there is no memory for as many as it takes.
+
+        >>> room = Room(cache_bytes=16, copies_bytes=40)
+        >>> [tuple(room.copies(size)) for size in (12, 12, 50)]
+        [(3, False), (1, True), (1, False)]
+        """
+        wanted = max(1, -(-self._needed_bytes // size_bytes))
+        more_bytes = (wanted - 1) * size_bytes
+        if wanted > _MOST_COPIES or more_bytes > self._left_bytes:
+            return Turns(1, in_cache=True)
+        self._left_bytes -= more_bytes
+        return Turns(wanted, in_cache=False)
+
+
+class Ring(NamedTuple):
+    """Copies of one block in turn; `in_cache` where a cache may hold what they read."""
+
+    turns: Iterator[Transformer]
+    first: Transformer
+    in_cache: bool
+
+
+class Trial:
+    """A pass of a block that can be run again and again; `best` keeps the least seconds of each row."""
+
+    def __init__(self, machine: Machine, block: Block, ring: Ring, shape: Shape, *, clean: bool) -> None:
+        self.block, self.shape, self.clean, self._ring = block, shape, clean, ring
+        arch, kept = ring.first.arch, {"batch": shape.batch, "max_tokens": shape.past + shape.new}
+        self._cache = StaticKVCache(arch, **kept, dtype=machine.dtype, device=machine.device)
+        # Pages that nobody has written are one page of zeros, which every cache holds.
+        for store in (*self._cache.keys, *self._cache.values):
+            store.copy_(machine.random(*store.shape))
+        self._cache.advance(shape.past)
+        size = (shape.batch, shape.new)
+        self._tokens_BT = torch.randint(arch.vocab_size, size, generator=torch.Generator().manual_seed(shape.new))
+        self._tokens_BT = self._tokens_BT.to(machine.device)
+        rows = part_of if clean else cost_rows(ring.first.backend.algorithm)
+        self._clock = OpClock(clock_for(machine.device, marks=_MARKS), rows)
+        self._passes = 1 if machine.device.type == "cpu" else 4  # a device that is ahead of the host needs a few
+        self.best: dict[str, float] = {}
+        self.rounds_s: list[float] = []
+
+    def run(self) -> None:
+        """Run the pass once more, and keep what was faster than before."""
+        for _ in range(self._passes):
+            self._cache.rewind(self.shape.past)
+            model = next(self._ring.turns)
+            self._clock.start()
+            model(self._tokens_BT, cache=self._cache, tap=self._clock, logits="last")
+        passes = self._clock.read()
+        for rows in passes:
+            for name, seconds in rows.items():
+                self.best[name] = min(seconds, self.best.get(name, seconds))
+        self.rounds_s.append(min(sum(rows.values()) for rows in passes))
+
+    def ops(self, layers: int) -> tuple[Op, ...]:
+        """The cost table of the pass on a model of so many blocks."""
+        algorithm = self._ring.first.backend.algorithm
+        return _ops(self.block, self.shape, layers, self._cache.dtype, algorithm)
+
+    def kernels(self) -> list[Kernel]:
+        """Every row of the pass with its best time, products only where their weights come from memory."""
+        pass_s = sum(self.best.values())
+        ops = [op for op in self.ops(1) if op.kind != "gemm" or not self._ring.in_cache]
+        return [Kernel(op, self.best[op.name], self.best[op.name] / pass_s) for op in ops]
+
+    def whole_s(self) -> float:
+        """Seconds of the whole model: embedding, as many blocks as it has, head."""
+        return self.best["embedding"] + self.block.arch.n_layers * self.best["block"] + self.best["head"]
+
+
+class Trials(NamedTuple):
+    """Passes that ran once and fit into the time, those to fit and those to check, and what was left out."""
+
+    fitted: list[Trial]
+    checked: list[Trial]
+    left_out: list[str]
+    round_s: float
+
+    @property
+    def all(self) -> list[Trial]:
+        """Both."""
+        return [*self.fitted, *self.checked]
+
+    @property
+    def spread(self) -> float:
+        """Median over the passes of their median time over their best, less 1."""
+        return median(median(trial.rounds_s) / min(trial.rounds_s) - 1 for trial in self.all)
+
+
+class _Pace:
+    """What this machine needs per byte of weights to build, and per FLOP and byte of a pass, as seen so far."""
+
+    def __init__(self) -> None:
+        self.build_s = self.flop_s = self.round_s = 0.0
+
+    def built(self, size_bytes: int, seconds: float) -> None:
+        self.build_s = max(self.build_s, seconds / size_bytes)
+
+    def ran(self, flops: int, seconds: float) -> None:
+        # The last pass speaks for the next, which is larger: small ones are all calls.
+        self.flop_s, self.round_s = seconds / max(1, flops), self.round_s + seconds
+
+
+def first_round(
+    machine: Machine, fit: Sequence[Block], check: Sequence[Block], room: Room, deadline: Deadline, progress: Progress
+) -> Trials:
+    """Build the blocks and run every pass once; what would not fit into the time ENOUGH_ROUNDS times is left out.
+
+    The first pass is run in any case.
+    """
+    found, pace = Trials([], [], [], 0.0), _Pace()
+    fit_by = deadline.part(_FIT_SHARE)
+    sizes = {block: block_bytes(block, machine.dtype) for block in (*fit, *check)}
+    # The largest first: their copies are the fewest, and products matter most in them.
+    turns = {block: room.copies(sizes[block]) for block in sorted(sizes, key=lambda block: -sizes[block])}
+    for block, clean in (*((block, False) for block in fit), *((block, True) for block in check)):
+        progress(f"building {block.name}", 0.0)
+        kept = found.checked if clean else found.fitted
+        until = deadline if clean else fit_by
+        size = turns[block].copies * sizes[block]
+        if found.all and not until.fits(pace.build_s * size + ENOUGH_ROUNDS * pace.round_s):
+            found.left_out.append(f"{block.name}: there was no time to build it")
+            continue
+        began = now_s()
+        ring = _ring(machine, block, turns[block])
+        pace.built(size, now_s() - began)
+        kept += _trials(machine, block, ring, until, pace, found, clean=clean)
+    return found._replace(round_s=pace.round_s)
+
+
+def block_bytes(block: Block, dtype: str) -> int:
+    """Bytes of the weights of a block with embedding and head."""
+    return weight_bytes(block.arch.replace(n_layers=1), dtype)
+
+
+def _trials(
+    machine: Machine, block: Block, ring: Ring, until: Deadline, pace: _Pace, found: Trials, *, clean: bool
+) -> list[Trial]:
+    """The block's passes that fit into the time, each of them run once, the cheapest first."""
+    algorithm = ring.first.backend.algorithm
+    kept: list[Trial] = []
+    flops = {shape: add_up(_ops(block, shape, 1, machine.dtype, algorithm)).flops_causal for shape in block.shapes}
+    for shape in sorted(block.shapes, key=lambda shape: flops[shape]):
+        estimate_s = pace.flop_s * flops[shape]
+        if pace.round_s and not until.fits(estimate_s + (ENOUGH_ROUNDS - 1) * (pace.round_s + estimate_s)):
+            found.left_out.append(f"{block.name}, {shape.batch} x {shape.new} tokens: there was no time for it")
+            continue
+        trial = Trial(machine, block, ring, shape, clean=clean)
+        began = now_s()
+        trial.run()
+        pace.ran(flops[shape], now_s() - began)
+        kept.append(trial)
+    return sorted(kept, key=lambda trial: block.shapes.index(trial.shape))
+
+
+def _ops(block: Block, shape: Shape, layers: int, dtype: str, algorithm: str) -> tuple[Op, ...]:
+    return forward_ops(
+        block.arch.replace(n_layers=layers), new_tokens=shape.new, context_tokens=shape.past + shape.new,
+        batch=shape.batch, dtype=dtype, attention=algorithm,
+    )  # fmt: skip
+
+
+def _ring(machine: Machine, block: Block, turns: Turns) -> Ring:
+    models = [_model(machine, block) for _ in range(turns.copies)]
+    return Ring(cycle(models), models[0], turns.in_cache)
+
+
+def _model(machine: Machine, block: Block) -> Transformer:
+    model = Transformer(block.arch.replace(n_layers=1), dtype=machine.dtype, device="meta")
+    model = model.to_empty(device=machine.device).eval()
+    for weight in model.parameters():
+        weight.copy_(machine.random(*weight.shape).mul_(_WEIGHT))
+    return compile(model, scope="none")

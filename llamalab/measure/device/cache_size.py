@@ -1,0 +1,97 @@
+"""How large is the cache that this process really has? As large a working set as is read faster than memory.
+
+What the system reports is not to be believed: a virtual machine of two cores may report the 480 MiB of its host and
+have 30 of them, or report nothing. So a buffer is summed up over longer and longer stretches of it. Short ones come
+from a cache; from some length on all take as long per byte as the longest does. The longest that is still a quarter
+faster is the cache's size, as far as it makes a difference.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+
+import torch
+
+from llamalab.measure.device.machine import cache_bytes, probe_budget_bytes, release_memory
+from llamalab.measure.timing.clock import Clock, clock_for
+from llamalab.measure.timing.timer import Plan, time_one
+
+MOST_BYTES = 2**28  # of cache that is believed; working sets twice as large are tried
+LEAST_BYTES = 2**20
+SWEEP_S = 1.0
+_FASTER = 1.25
+_ROUNDS = 4
+_SAMPLE_BYTES = 2**24  # short stretches are read so often that a sample has as many bytes: the clock must see it
+_ONCE = Plan(0.0, 1, 1, 1, 0.0)
+
+Rate = Callable[[int], float]
+
+
+@cache
+def effective_cache_bytes(device: torch.device) -> int:
+    """Bytes of the last-level cache that make a difference here: from LEAST_BYTES to MOST_BYTES.
+
+    A working set twice as large comes from memory. On a CPU it is measured by the first call, in about SWEEP_S seconds
+    and within `probe_budget_bytes`; later calls know it. A GPU's driver tells the truth.
+    """
+    if device.type != "cpu":
+        return max(LEAST_BYTES, min(MOST_BYTES, cache_bytes(device)))
+    sizes = swept_sizes(min(2 * MOST_BYTES, probe_budget_bytes(device)))
+    measured = sweep(sizes, reader(sizes[-1], clock_for(device)), SWEEP_S)
+    release_memory(device)
+    return measured
+
+
+def swept_sizes(most_bytes: int) -> list[int]:
+    """Sizes of working sets, two to an octave, from LEAST_BYTES to at most `most_bytes`; at least the first.
+
+    >>> [size / 2**20 for size in swept_sizes(2**22)]
+    [1.0, 1.5, 2.0, 3.0, 4.0]
+    """
+    octaves = range(max(1, (most_bytes // LEAST_BYTES).bit_length()))
+    sizes = [factor * (LEAST_BYTES << octave) // 2 for octave in octaves for factor in (2, 3)]
+    return [size for size in sizes if size <= most_bytes] or [LEAST_BYTES]
+
+
+def sweep(sizes: Sequence[int], rate_of: Rate, budget_s: float) -> int:
+    """The largest of `sizes` that is read faster than the largest tried is.
+
+    `rate_of(size)` reads a working set and returns byte/s. Sizes grow while half of the time lasts, two of them at
+    least; in the other half rounds over all that were tried: the best of a few says what a disturbance hides.
+    """
+    best: dict[int, float] = {}
+    spent_s = 0.0
+    for turn in range(_ROUNDS):
+        limit_s = budget_s / 2 if turn == 0 else budget_s
+        for size in sizes if turn == 0 else list(best):
+            if spent_s > limit_s and len(best) > 1:
+                break
+            rate = rate_of(size)
+            best[size] = max(rate, best.get(size, 0.0))
+            spent_s += max(size, _SAMPLE_BYTES) / rate
+    return largest_cached(best)
+
+
+def largest_cached(rates: dict[int, float]) -> int:
+    """The largest working set whose rate is above that of the largest by a quarter; the smallest where none is.
+
+    >>> largest_cached({1: 90.0, 2: 60.0, 4: 9.0, 8: 58.0, 16: 10.0, 32: 10.0})
+    8
+    """
+    memory = rates[max(rates)]
+    return max((size for size, rate in rates.items() if rate > _FASTER * memory), default=min(rates))
+
+
+def reader(most_bytes: int, clock: Clock) -> Rate:
+    """Byte/s of a sum over the first so many bytes of one buffer, which is read before it is timed."""
+    buffer = torch.ones(most_bytes // 4, dtype=torch.float32)
+
+    def read(piece: torch.Tensor, times: int) -> None:
+        for _ in range(times):
+            piece.sum()
+
+    def rate_of(size: int) -> float:
+        times = max(1, _SAMPLE_BYTES // size)
+        seconds = min(time_one(partial(read, buffer[: size // 4], times), clock, _ONCE))
+        return size * times / max(seconds, 1e-9)
+
+    return rate_of

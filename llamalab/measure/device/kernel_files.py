@@ -1,0 +1,29 @@
+"""Small files in which Linux tells about itself, under /proc and /sys. What cannot be read is empty."""
+
+from pathlib import Path
+
+
+def text_of(path: Path) -> str:
+    """The text of a file, without space around it; empty where there is none to read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def field_of(path: Path, name: str) -> str | None:
+    """What stands behind the colon of the first `name : value` line; None without such a line."""
+    for line in text_of(path).splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return None
+
+
+def number_of(text: str) -> int | None:
+    """A whole number of bytes; None for "max" and for whatever else is none.
+
+    >>> number_of("4096"), number_of("max"), number_of("")
+    (4096, None, None)
+    """
+    return int(text) if text.isascii() and text.isdecimal() else None

@@ -1,0 +1,56 @@
+"""Seconds that a run has, and their division among its steps: time is a budget, on a slow machine too.
+
+A step asks what is left, takes a part of it, or is left out with a reason. What is timed here and what is measured
+(llamalab.measure.timing.clock) read the same clock.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+Progress = Callable[[str, float], None]  # a step's name, and the share of the whole that is done
+
+
+def now_s() -> float:
+    """Seconds of the clock that everything is timed by."""
+    return time.perf_counter_ns() / 1e9
+
+
+class Deadline:
+    """So many seconds from now, by `now`.
+
+    >>> run = Deadline(60.0, now=lambda: 7.0)
+    >>> run.left_s, run.part(0.5).left_s, run.fits(61.0)
+    (60.0, 30.0, False)
+    """
+
+    def __init__(self, seconds: float, *, now: Callable[[], float] = now_s) -> None:
+        self.seconds, self._now = seconds, now
+        self._began_s = now()
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds since it was set."""
+        return self._now() - self._began_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until it is reached, 0 after that."""
+        return max(0.0, self.seconds - self.spent_s)
+
+    def part(self, share: float, *, least_s: float = 0.0) -> "Deadline":
+        """A deadline for a step that may take so much of what is left, and `least_s` in any case."""
+        return Deadline(max(least_s, share * self.left_s), now=self._now)
+
+    def renewed(self) -> "Deadline":
+        """As many seconds, from now."""
+        return Deadline(self.seconds, now=self._now)
+
+    def fits(self, seconds: float) -> bool:
+        """Whether a step of so many seconds would be done in time."""
+        return seconds <= self.left_s
+
+
+def unlimited() -> Deadline:
+    """As long as it takes."""
+    return Deadline(math.inf)

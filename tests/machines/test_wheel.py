@@ -1,0 +1,114 @@
+"""The wheel, installed where nothing of this checkout is: its calculators on every Python, its pages where torch is."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from llamalab import __version__
+from llamalab.records.record import to_json
+from tests.report.sample import sample_record
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHONS = ("3.11", "3.12", "3.13")
+CALL = "import sys; sys.path.insert(0, {folder!r}); from llamalab.cli import main; sys.exit(main({arguments!r}))"
+CALCULATORS = (
+    ["kv", "--seq", "4096", "--batch", "16"], ["params", "--model", "70b"], ["flops"], ["models"], ["hardware"],
+    ["predict", "--hardware", "h200", "--model", "7b"], ["roofline", "--hardware", "h200"],
+    ["fit", "--memory", "24GiB"], ["train-memory", "--model", "7b"], ["doctor", "--help"],
+)  # fmt: skip
+
+
+def python(version: str) -> str:
+    """An interpreter of that version, from the path or from where pyenv keeps them."""
+    if sys.version_info[:2] == tuple(map(int, version.split("."))):
+        return sys.executable
+    kept = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
+    found = str(kept[-1]) if kept else shutil.which(f"python{version}")
+    if not found or subprocess.run([found, "--version"], capture_output=True).returncode:
+        pytest.skip(f"Python {version} is not here")
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from what git has: without the network, and without what lies about in the folder."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "llamalab", source / "llamalab", ignore=shutil.ignore_patterns("__pycache__"))
+    pip("wheel", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
+    (made,) = folder.glob("llamalab-*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Path:
+    """A folder with the package and nothing else."""
+    folder = wheel.parent / "site"
+    pip("install", "--target", str(folder), str(wheel))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def empty(installed: Path) -> Path:
+    """An environment whose only path beside its own is that of torch and the other dependencies."""
+    home = installed.parent / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    (site,) = home.glob("lib/python*/site-packages")
+    site.joinpath("paths.pth").write_text(f"{installed}\n{sysconfig.get_path('purelib')}\n")
+    return home / "bin" / "python"
+
+
+def pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments, "--no-deps"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def ask(interpreter: str | Path, code: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [str(interpreter), "-I", "-W", "error", "-c", code], cwd=cwd, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_calculators_need_nothing_but_the_wheel(version: str, installed: Path, tmp_path: Path) -> None:
+    """`-I` hides this checkout; other versions than this one have none of its packages."""
+    interpreter = python(version)
+    for arguments in CALCULATORS:
+        assert ask(interpreter, CALL.format(folder=str(installed), arguments=arguments), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_every_module_compiles(version: str, installed: Path, tmp_path: Path) -> None:
+    code = f"import compileall, sys; sys.exit(not compileall.compile_dir({str(installed / 'llamalab')!r}, quiet=1))"
+    ask(python(version), code, tmp_path)
+
+
+def test_a_page_is_rendered_where_only_the_wheel_is(empty: Path, tmp_path: Path) -> None:
+    """Templates and style sheets travel in the wheel."""
+    (tmp_path / "record.json").write_text(to_json(sample_record("tiny")), encoding="utf-8")
+    code = "import sys, llamalab; print(llamalab.__file__, llamalab.__version__); from llamalab.cli import main; "
+    code += "sys.exit(main(['report', '--from', 'record.json', '--out', 'page.html']))"
+    done = subprocess.run([empty, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    where, version = done.stdout.splitlines()[0].rsplit(" ", 1)
+    assert Path(where).is_relative_to(empty.parents[2] / "site")
+    assert version == __version__
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_a_model_runs_where_only_the_wheel_is(empty: Path, tmp_path: Path) -> None:
+    code = "import torch, llamalab; model = llamalab.build('stories260k').eval(); "
+    code += "print(llamalab.compile(model, scope='none')(torch.ones(1, 3, dtype=torch.int64)).isfinite().all())"
+    done = subprocess.run([empty, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.stdout == "tensor(True)\n", done.stderr
