@@ -12,8 +12,9 @@ MAP = (ROOT / "docs" / "architecture.md").read_text()
 # From the bottom up; packages of one floor do not import each other.
 FLOORS = (
     {"errors"},
-    {"choices", "files", "units", "hardware", "formatting"},
-    {"arch"},
+    {"checks", "plain_text", "plotting", "workspace"},
+    {"choices", "files", "input_files", "units", "formatting"},
+    {"arch", "hardware"},
     {"presets", "records"},
     {"analytic"},
     {"attention", "comparison"},
