@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from llamalab.analytic import grades
 from llamalab.analytic.params import weight_bytes
 from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
@@ -110,7 +111,9 @@ def _show_profiles(args: argparse.Namespace, text: str) -> int:
 
 def _uncalibrated(record: "Record") -> tuple[str, ...]:
     if record.constants is not None:
-        return ()
+        grade = grades.read(record.constants.get("grade"))
+        told = f"predictions rest on a calibration graded {grade.words}; run llamalab calibrate on a quiet machine"
+        return (told,) if grade.name == "poor" else ()
     return ("predictions rest on roofs alone, which leave out the time of a call; llamalab calibrate adds it",)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from llamalab.analytic import grades
 from llamalab.analytic.constants import constants_of, default_path, read_calibration
+from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.errors import DoesNotFitError, LlamaLabError
 from llamalab.measure.calibration.blocks import Block, Shape, blocks_for
 from llamalab.measure.calibration.run import Calibration, calibrate
@@ -20,11 +21,10 @@ from llamalab.measure.timing.deadline import Deadline, Progress
 from llamalab.presets import PRESETS
 
 SMALL_BYTES = 2**30  # of weights that run
-
-
 _BUDGET_S, _SMALL_BUDGET_S = 16.0, 3.0  # of building and rounds
 _LEAST_S = 1.0
-_SMALL_COPIES_BYTES = 2**28  # all of a small model's report is to stay below 1 GiB
+# All of a small model's report is to stay below 1 GiB: copies of blocks, and the cache of any pass.
+_SMALL_COPIES_BYTES, _SMALL_KV_BYTES = 2**28, 2**25
 _SMALL_CHECK = (Block("tiny", PRESETS["tiny"].arch, (Shape(1, 64), Shape(1, 1, 64))),)
 
 
@@ -49,18 +49,27 @@ def short_calibration(
     Shorter still where the deadline is nearer, down to a second.
     """
     small, blocks = weight_bytes < SMALL_BYTES, blocks_for(place.type)
+    fit, check = (tuple(map(_light, blocks.fit[:2])), _SMALL_CHECK) if small else (blocks.fit, blocks.check[:1])
     wanted_s = _SMALL_BUDGET_S if small else _BUDGET_S
     left_s = wanted_s if deadline is None else deadline.left_s
     try:
         made = calibrate(
             device=str(place), dtype=dtype, deadline=Deadline(max(_LEAST_S, min(wanted_s, left_s))),
-            fit=blocks.fit[:2] if small else blocks.fit, check=_SMALL_CHECK if small else blocks.check[:1],
-            copies_bytes=_SMALL_COPIES_BYTES if small else None, progress=progress,
+            fit=fit, check=check, copies_bytes=_SMALL_COPIES_BYTES if small else None, progress=progress,
         )  # fmt: skip
     except DoesNotFitError:
         return None
     read: dict[str, Any] = json.loads(made.json)
     return read
+
+
+def _light(block: Block) -> Block:
+    """The block without the passes whose cache alone would take too much of a small report's memory."""
+    sizes = {
+        shape: kv_bytes(block.arch, batch=shape.batch, seq=shape.past + shape.new, dtype="bf16")
+        for shape in block.shapes
+    }
+    return block._replace(shapes=tuple(shape for shape in block.shapes if sizes[shape] <= _SMALL_KV_BYTES))
 
 
 def kept_better(path: Path, made: Calibration) -> str | None:

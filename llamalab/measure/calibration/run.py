@@ -34,6 +34,7 @@ from llamalab.measure.device.machine import (
     device_name,
     memory_bytes,
     probe_budget_bytes,
+    release_memory,
     resolve_device,
 )
 from llamalab.measure.roofs.probes import Machine
@@ -125,6 +126,7 @@ def calibrate(
     load, machine = _load(), Machine(place, clock_for(place), dtype)
     with torch.inference_mode():
         measuring = deadline.part(_MEASURING)
+        release_memory(place)
         progress("size of the cache", 0.0)
         spare = min(probe_budget_bytes(place) if copies_bytes is None else copies_bytes, chosen.free_bytes)
         room = Room(effective_cache_bytes(place), spare)

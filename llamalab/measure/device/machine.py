@@ -20,7 +20,7 @@ from llamalab.units import MEMORY_UNITS
 ROOT = Path("/")
 _SYSFS_UNITS = {"K": MEMORY_UNITS["KiB"], "M": MEMORY_UNITS["MiB"], "G": MEMORY_UNITS["GiB"]}
 PROBE_SHARE = 1 / 4  # of the free memory
-MOST_PROBE_BYTES = {"cpu": 2**30, "cuda": 2**32}
+MOST_PROBE_BYTES = {"cpu": 2**29, "cuda": 2**32}  # on a host beside torch, and a small report in 1 GiB
 
 
 def resolve_device(name: str) -> torch.device:
@@ -79,7 +79,7 @@ def available_bytes(device: torch.device, *, root: Path = ROOT) -> int:
 def probe_budget_bytes(device: torch.device, *, root: Path = ROOT) -> int:
     """The most that one probe of this device may hold at any time, whatever its caches and shapes: all its tensors.
 
-    A quarter of the memory that is free now, at most 1 GiB of a host and 4 GiB of a GPU.
+    A quarter of the memory that is free now, at most 512 MiB of a host and 4 GiB of a GPU.
     """
     return min(MOST_PROBE_BYTES[device.type], int(PROBE_SHARE * available_bytes(device, root=root)))
 
