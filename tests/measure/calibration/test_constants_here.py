@@ -19,12 +19,16 @@ from llamalab.measure.timing.deadline import Deadline
 CPU = torch.device("cpu")
 
 
+# Twelve sequences of 1,501 tokens keep 141 MiB, seven of 601 keep 33: too much beside a small report's other memory.
+LIGHT = (FITTED[0], FITTED[1]._replace(shapes=FITTED[1].shapes[:-2]))
+
+
 class Made:
     json = json.dumps({"made": 1})
 
 
 @pytest.mark.parametrize(
-    ("weight_bytes", "fitted", "checked"), [(2**30, FITTED, CHECKED[:1]), (2**30 - 1, FITTED[:2], module._SMALL_CHECK)]
+    ("weight_bytes", "fitted", "checked"), [(2**30, FITTED, CHECKED[:1]), (2**30 - 1, LIGHT, module._SMALL_CHECK)]
 )
 def test_a_small_model_is_calibrated_for_in_less_time(
     monkeypatch: pytest.MonkeyPatch, weight_bytes: int, fitted: object, checked: object
