@@ -17,7 +17,7 @@ from llamalab.analytic.roofline import Rates, moved_bytes
 
 Loss = Callable[[np.ndarray], float]
 _EFFICIENCY, _SHARPEST = 0.02, 8.0
-_FLAT = 1e-6  # a simplex whose corners differ less in their loss has collapsed or found its minimum
+_FLAT = 1e-9  # a simplex whose corners differ less in their loss has collapsed or found its minimum
 
 
 class Kernel(NamedTuple):
