@@ -6,7 +6,7 @@ Source: transformers 5.23, models/llama.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,11 +64,19 @@ def survey(path: Path) -> Survey:
 
 
 def write_huggingface(
-    folder: Path, weights: Weights, *, dtype: torch.dtype | None, shard_bytes: int = SHARD_BYTES
+    folder: Path,
+    weights: Weights,
+    *,
+    dtype: torch.dtype | None,
+    ids: Mapping[str, Any] | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write config.json and safetensors, indexed where they are more than one, into an existing folder."""
+    """Write config.json and safetensors, indexed where they are more than one, into an existing folder.
+
+    `ids` are the special ids of config.json, by default Llama 2's.
+    """
     arch, fetch = weights.arch, partial(_in_halves, weights, dtype=dtype)
-    config = hf_config(arch, dtype or weights.dtype)
+    config = hf_config(arch, dtype or weights.dtype) | dict(ids or {})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     by_name = {hf_name(name): name for name in model_shapes(arch)}
     shapes = model_shapes(arch)

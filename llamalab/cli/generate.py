@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from llamalab.text.generate import Generation
 
     tokenizer = open_tokenizer(args)
-    prompts_ids = [tokenizer.encode(prompt, bos=True) for prompt in prompts]
+    prompts_ids = [tokenizer.settings.around(tokenizer.encode(prompt, special=True)) for prompt in prompts]
     model = open_model(args, tokenizer)
     generations = [
         Generation(
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             prompt_ids,
             max_new_tokens=args.max_new_tokens,
             sampler=sampler_of(args),
-            stop_ids=(tokenizer.bos_id, tokenizer.eos_id),
+            stop_ids=tokenizer.settings.stop_ids,
             kv_dtype=args.kv_dtype,
             vocab_size=tokenizer.vocab_size,
             score_prompt=args.logprobs and not args.no_echo,
@@ -102,7 +102,9 @@ def _prompts(args: argparse.Namespace) -> list[str]:
             raise InputError(f"{args.prompts_file} must be UTF-8; it is not, at byte {error.start}") from None
         except OSError as error:
             raise MissingError(f"--prompts-file must be a readable file; {args.prompts_file}: {error}") from None
-        prompts = prompts + [line for line in text.splitlines() if line.strip()]
+        # Other ends of lines, as U+2028, are part of a prompt.
+        lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+        prompts = prompts + [line for line in lines if line.strip()]
         if not prompts:
             raise InputError(f"--prompts-file must have a line that is not empty; {args.prompts_file} has none")
     return prompts or [""]
@@ -155,8 +157,7 @@ def _print_logprobs(tokenizer: "Tokenizer", generations: Sequence["Generation"])
         scored = [*generation.prompt_ids[1:]] if generation.prompt_logprobs else []
         logprobs = [*generation.prompt_logprobs, *generation.logprobs]
         for token_id, logprob in zip([*scored, *generation.ids], logprobs, strict=True):
-            piece = tokenizer.piece(token_id).decode("utf-8", "replace")
-            rows.append({"prompt": number, "id": token_id, "piece": piece, "logprob": logprob})
+            rows.append({"prompt": number, "id": token_id, "piece": tokenizer.label(token_id), "logprob": logprob})
     columns = (
         Column("prompt", "prompt"),
         Column("id", "id"),

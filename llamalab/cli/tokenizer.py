@@ -57,7 +57,7 @@ def _encode(args: argparse.Namespace) -> int:
             import json
 
             for token_id in ids:
-                print(token_id, json.dumps(tokenizer.piece(token_id).decode("utf-8", "replace")), sep="\t")
+                print(token_id, json.dumps(tokenizer.label(token_id)), sep="\t")
         else:
             print(*ids)
     return 0

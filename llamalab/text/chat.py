@@ -79,7 +79,7 @@ class Chat:
             prompt_ids,
             max_new_tokens=self.max_new_tokens,
             sampler=self._sampler(),
-            stop_ids=(self.tokenizer.bos_id, self.tokenizer.eos_id),
+            stop_ids=self.tokenizer.settings.stop_ids,
             cache=self.cache,
             vocab_size=self.tokenizer.vocab_size,
         )

@@ -183,7 +183,7 @@ def test_the_tokenizer_beside_the_checkpoint(
     (tmp_path / "any.bin").symlink_to(shared_real / "stories260K.bin")
     argv = ["generate", "--checkpoint", str(tmp_path / "any.bin"), "--max-new-tokens", "4", "--temperature", "0"]
     assert main(argv) == 3
-    assert "name one with --tokenizer" in capsys.readouterr().err
+    assert "give the path of one" in capsys.readouterr().err
     (tmp_path / "tokenizer.bin").symlink_to(shared_real / "tok512.bin")
     assert printed(argv, capsys) == "Once upon a time\n"
 
