@@ -12,7 +12,7 @@ import numpy as np
 
 from llamalab.checkpoints.gguf_header import Value, map_gguf
 from llamalab.errors import FormatError
-from llamalab.text.settings import Added, Infill, TextSettings
+from llamalab.text.settings import INFILL_PIECES, Added, Infill, TextSettings
 from llamalab.text.tokenizer import Kind
 
 SENTENCEPIECE, BYTE_LEVEL = "llama", "gpt2"  # what tokenizer.ggml.model calls the two kinds
@@ -22,7 +22,6 @@ _ENDS = frozenset((
     "<|end_of_text|>", "<end_of_utterance>"
 ))  # fmt: skip
 _FIM = (("fim_pre", "prefix"), ("fim_suf", "suffix"), ("fim_mid", "middle"))  # the second names are the old ones
-_INFILL_PIECES = ("▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>")
 
 
 class Vocabulary(NamedTuple):
@@ -102,10 +101,10 @@ def _settings(settings: dict[str, Value], model: str, pre: str, pieces: list[byt
 
 def _infill(texts: list[str], ids: list[int | None], eot_id: int | None) -> Infill | None:
     """The ids that keys name, or those of Code Llama's pieces."""
-    found = [texts.index(name) if name in texts else None for name in _INFILL_PIECES]
+    found = [texts.index(name) if name in texts else None for name in INFILL_PIECES]
     whole = [given if given is not None else own for given, own in zip((*ids, eot_id), found, strict=True)]
     known = [index for index in whole if index is not None]
-    return Infill(*known) if len(known) == len(_INFILL_PIECES) else None
+    return Infill(*known) if len(known) == len(INFILL_PIECES) else None
 
 
 def _template(settings: dict[str, Value]) -> str | None:

@@ -28,6 +28,7 @@ from llamalab.checkpoints.checkpoint import (
 )
 from llamalab.checkpoints.json_file import read_object
 from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated, pairs_to_halves, rotated_heads
+from llamalab.checkpoints.nature import nature
 from llamalab.checkpoints.pages import settled
 from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors, stored_as, write_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
@@ -154,7 +155,7 @@ def _open(path: Path) -> _File:
     if is_torch_file(path):
         tensors = read_torch_file(path)
         return _File({entry.name: entry for entry in stored_in(tensors)}, tensors.__getitem__)
-    raise FormatError(f"{path.name} must be safetensors or a zip archive of torch.save; it is neither")
+    raise FormatError(f"{path.name} must be safetensors or a zip archive of torch.save; it is {nature(path)}")
 
 
 def _remarks(config: dict[str, Any]) -> tuple[str, ...]:

@@ -31,16 +31,20 @@ _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 class TextSource(NamedTuple):
-    """Where the text side comes from: `place` is a file or folder, None where there is none; `model` the checkpoint."""
+    """Where the text side comes from: `place` is a file or folder, None where there is none; `model` the checkpoint.
+
+    One that `is_named` takes the place of everything that the checkpoint says about text.
+    """
 
     place: Path | None
     model: Path
+    is_named: bool = False
 
 
 def text_source(source: Path, *, tokenizer: str | None, lora: str | None) -> TextSource:
     """What was named, else an adapter's own, else what lies in the checkpoint or, for one file, beside it."""
     if tokenizer is not None:
-        return TextSource(Path(tokenizer), source)
+        return TextSource(Path(tokenizer), source, is_named=True)
     if lora is not None and has_tokenizer(Path(lora)):
         return TextSource(Path(lora), source)
     if source.is_dir():
@@ -64,7 +68,7 @@ def open_text(text: TextSource) -> Tokenizer | None:
 def config_ids(text: TextSource) -> dict[str, Any]:
     """The special ids for config.json: a Hugging Face checkpoint's own, else those of the tokenizer."""
     config = text.model / "config.json"
-    if config.is_file():
+    if config.is_file() and not text.is_named:
         own = read_object(config)
         return {key: own[key] for key in _IDS if key in own}
     tokenizer = open_text(text)
@@ -73,16 +77,14 @@ def config_ids(text: TextSource) -> dict[str, Any]:
 
 def place_text(text: TextSource, folder: Path) -> None:
     """Put the text side into a folder of Hugging Face's or Meta's. Raises MissingError for a file that is not there."""
-    if text.model.is_dir():
+    if text.model.is_dir() and not text.is_named:
         _copy(text.model, folder, _COPIED if text.place in (None, text.model) else _OF_THE_MODEL)
-    if text.place is None or text.place == text.model:
-        if text.model.is_file() and text.place is not None:
-            _write(load_tokenizer(text.place), folder)
+    if text.place is None or (text.place == text.model and text.model.is_dir()):
         return
     if text.place.is_dir():
-        _copy(text.place, folder, [name for name in _COPIED if name not in _OF_THE_MODEL])
-        return
-    _write(load_tokenizer(text.place), folder)
+        _copy(text.place, folder, _COPIED)
+    else:
+        _write(load_tokenizer(text.place), folder)
 
 
 def llama2c_text(tokenizer: Tokenizer, vocab_size: int) -> tuple[bytes | None, str]:
@@ -119,17 +121,18 @@ def _beyond_llama2c(settings: TextSettings) -> list[str]:
         lost.append(f"the ids {', '.join(map(str, more))} that end a text")
     if not settings.add_bos or settings.add_eos:
         lost.append("what is put around a prompt")
-    pieces = [piece for piece in settings.added if piece.token_id not in (settings.bos_id, settings.eos_id)]
+    own = (settings.bos_id, settings.eos_id, settings.unknown_id)
+    pieces = [piece for piece in settings.added if piece.token_id not in own]
     if pieces:
         lost.append(f"{len(pieces)} added piece{'s' if len(pieces) > 1 else ''}")
     return lost + (["the chat template"] if settings.chat_template is not None else [])
 
 
 def _losses(lost: list[str]) -> str:
-    return f"; it has no place for {' and '.join(lost)}" if lost else ""
+    return f"; it has no place for {', '.join(lost)}" if lost else ""
 
 
-def _copy(source: Path, folder: Path, names: "tuple[str, ...] | list[str]") -> None:
+def _copy(source: Path, folder: Path, names: tuple[str, ...]) -> None:
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MOST_PADDING = 256  # embeddings are padded to a multiple of this at most; a larger difference is another vocabulary
 
 
+# The names of llamalab.text.prompt_formats, which would import Jinja2's users.
+PROMPT_FORMATS = ("llama2", "chinese-alpaca-2", "alpaca", "llama2-chinese", "chatml", "llama3")
 # The names of llamalab.attention.BACKENDS, which would import torch.
 ATTENTION_HELP = (
     "naive, chunked, tiled, sdpa (as PyTorch picks), math, flash, efficient, cudnn, flex or triton (default: sdpa)"
@@ -40,6 +42,16 @@ def add_text_model(parser: argparse.ArgumentParser) -> None:
         help="storage of the KV cache (default: as the weights)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+
+
+def add_prompt_format(parser: argparse.ArgumentParser) -> None:
+    """--prompt-format: how a question is put to the model."""
+    parser.add_argument(
+        "--prompt-format",
+        type=one_of("--prompt-format", PROMPT_FORMATS),
+        metavar="NAME",
+        help=f"put questions as {', '.join(PROMPT_FORMATS[:-1])} or {PROMPT_FORMATS[-1]} wants them",
+    )
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:

@@ -35,7 +35,7 @@ def gguf_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
             f"the vocabulary of {name} must be of kind {SENTENCEPIECE!r} (SentencePiece) or {BYTE_LEVEL!r} (over "
             f"bytes); it is {words.model!r}"
         )
-    # The library cuts user-defined pieces out itself.
+    # The library cuts user-defined pieces out itself. Behind the others llama.cpp puts a space, as before a text.
     added = tuple(piece for piece in words.settings.added if not piece.always)
     return PieceTokenizer(
         pieces,
@@ -45,6 +45,7 @@ def gguf_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         eos_id=words.settings.eos_id,
         space_first=words.add_space_prefix,
         settings=words.settings._replace(added=added),
+        space_in_middle=True,
         name=name,
     )
 

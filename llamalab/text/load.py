@@ -6,13 +6,14 @@ from pathlib import Path
 from llamalab.errors import FormatError, MissingError
 from llamalab.files import map_file
 from llamalab.text.hf_settings import has_side_files, read_side_files, settings_from
-from llamalab.text.sentencepiece_model import SentencePieceModel, SentencePieceTokenizer
-from llamalab.text.settings import Added
+from llamalab.text.sentencepiece_model import SentencePieceModel, SentencePieceTokenizer, ids_of
 from llamalab.text.tokenizer import Tokenizer
 from llamalab.text.tokenizer_bin import Llama2cTokenizer
 
 # In this order: where tokenizer.json and tokenizer.model lie side by side, transformers reads the first.
 NAMES = ("tokenizer.json", "tokenizer.model", "tokenizer.bin")
+
+_POINTER = b"version https://git-lfs"
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
@@ -43,8 +44,12 @@ def tokenizer_of(checkpoint: str | os.PathLike[str]) -> Tokenizer:
         )
     if path.is_dir():
         return load_tokenizer(path)
-    if path.is_file() and map_file(path, "checkpoint")[:4] == b"GGUF":
-        return load_tokenizer(path)
+    if path.is_file():
+        head = map_file(path, "checkpoint")[:256]
+        if head[:4] == b"GGUF":
+            return load_tokenizer(path)
+        if head.startswith(_POINTER):
+            raise FormatError(f"the checkpoint must hold its weights; {path} is {_nature(head)}")
     return load_tokenizer(_in_folder(path.parent))
 
 
@@ -80,7 +85,7 @@ def _read(path: Path) -> Tokenizer:
 
 
 def _nature(head: bytes) -> str:
-    if head.startswith(b"version https://git-lfs"):
+    if head.startswith(_POINTER):
         return "a Git LFS pointer, which stands for a file that was not fetched; run git lfs pull"
     return f"none: it begins with the bytes {head[:4].hex(' ')}"
 
@@ -96,17 +101,15 @@ def _with_side_files(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
         return tokenizer.with_settings(made)
     if isinstance(tokenizer, TiktokenTokenizer):
         ids = {piece.text: piece.token_id for piece in base.added}
+        base = base._replace(special_in_prompts=True)
         return tokenizer.with_settings(settings_from(files, base, id_of=ids.get, vocab_size=tokenizer.vocab_size))
     assert isinstance(tokenizer, SentencePieceModel)
-    texts = tokenizer.pieces.texts
-    ids = {text: index for index, text in reversed(list(enumerate(texts)))}
+    ids = ids_of(tokenizer.pieces.texts)
     if files.config or files.tokenizer:
-        own = [("bos_token", base.bos_id), ("eos_token", base.eos_id)]
-        base = base._replace(
-            added=tuple(
-                Added(index, texts[index]) for key, index in own if index is not None and key not in files.tokenizer
-            )
-        )  # transformers reads them in a text even where no file says so
+        # transformers reads special pieces in a text even where no file names them, unless others take their part.
+        named = {base.bos_id: "bos_token", base.eos_id: "eos_token"}
+        kept = [piece for piece in base.added if named.get(piece.token_id) not in files.tokenizer]
+        base = base._replace(added=tuple(piece._replace(always=True) for piece in kept), special_in_prompts=True)
     made = settings_from(files, base, id_of=ids.get, vocab_size=tokenizer.vocab_size)
     return tokenizer.with_settings(made, space_in_middle=files.space_in_middle)
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from llamalab.errors import FormatError
 from llamalab.text.model_proto import Pieces, write_proto
-from llamalab.text.sentencepiece_model import SentencePieceModel, infill_of, piece_bytes
-from llamalab.text.settings import TextSettings
+from llamalab.text.sentencepiece_model import SentencePieceModel, ids_of, piece_bytes
+from llamalab.text.settings import TextSettings, infill_of
 from llamalab.text.tokenizer import SPACE, Kind
 
 
@@ -38,6 +38,7 @@ class PieceTokenizer(SentencePieceModel):
         eos_id: int | None,
         space_first: bool = True,
         settings: TextSettings | None = None,
+        space_in_middle: bool = False,
         name: str = "the vocabulary",
     ) -> None:
         count = len(pieces)
@@ -57,8 +58,8 @@ class PieceTokenizer(SentencePieceModel):
         proto = write_proto(_encodable(listed), bos_id=bos_id, eos_id=eos_id, space_first=space_first)
         unknown_id = listed.kinds.index(Kind.UNKNOWN) if Kind.UNKNOWN in listed.kinds else None
         stops = frozenset(index for index in (eos_id,) if index is not None)
-        own = TextSettings(bos_id, eos_id, stops, unknown_id=unknown_id, infill=infill_of(listed.texts))
-        super().__init__(proto, listed, name, settings or own)
+        own = TextSettings(bos_id, eos_id, stops, unknown_id=unknown_id, infill=infill_of(ids_of(listed.texts).get))
+        super().__init__(proto, listed, name, settings or own, space_in_middle=space_in_middle)
 
     def _ids(self, stretch: str, *, middle: bool) -> list[int]:
         # The library needs an unknown piece; one that was added for it stands behind the vocabulary.

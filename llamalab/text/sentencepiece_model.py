@@ -11,13 +11,12 @@ from llamalab.errors import FormatError
 from llamalab.files import map_file
 from llamalab.text.added import Cutter
 from llamalab.text.model_proto import NO_DUMMY_PREFIX, Pieces, read_pieces
-from llamalab.text.settings import Added, Infill, TextSettings
+from llamalab.text.settings import Added, TextSettings, infill_of
 from llamalab.text.tokenizer import SPACE, UNKNOWN_SURFACE, Kind, Tokenizer, beginning, check_id, check_text
 
 _EACH_BYTE = "llamalab.each_byte"
 codecs.register_error(_EACH_BYTE, lambda error: ("\ufffd" * (error.end - error.start), error.end))  # type: ignore[attr-defined]
 _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
-_INFILL = ("▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>")  # codellama e81b597, llama/tokenizer.py
 
 
 class SentencePieceModel(Tokenizer):
@@ -154,16 +153,22 @@ class SentencePieceTokenizer(SentencePieceModel):
             frozenset({eos_id}),
             unknown_id=unknown_id,
             pad_id=pad_id if pad_id >= 0 else None,
-            infill=infill_of(pieces.texts),
+            added=control_pieces(pieces.texts, pieces.kinds),
+            infill=infill_of(ids_of(pieces.texts).get),
+            special_in_prompts=False,
         )
         super().__init__(content, pieces, name, settings)
 
 
-def infill_of(texts: list[str]) -> Infill | None:
-    """The ids of Code Llama's four pieces for infilling, where all are there."""
-    if not all(name in texts for name in _INFILL):
-        return None
-    return Infill(*map(texts.index, _INFILL))
+def control_pieces(texts: list[str], kinds: list[int]) -> tuple[Added, ...]:
+    """The pieces that stand for no text, which a text is cut at where special ones are asked for."""
+    rows = enumerate(zip(texts, kinds, strict=True))
+    return tuple(Added(index, text, always=False) for index, (text, kind) in rows if kind == Kind.CONTROL)
+
+
+def ids_of(texts: list[str]) -> dict[str, int]:
+    """The id of every piece; of two with one text the lower."""
+    return {text: index for index, text in reversed(list(enumerate(texts)))}
 
 
 def _opened(proto: bytes, name: str) -> sentencepiece.SentencePieceProcessor:

@@ -5,6 +5,7 @@ special_tokens_map.json and tokenizer.json (hf_settings); GGUF has keys for it (
 knows BOS and EOS alone. `generate`, `chat`, `tokenizer`, `convert` and every export go by this object.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -32,10 +33,21 @@ class Infill(NamedTuple):
     eot_id: int
 
 
+# codellama e81b597, llama/tokenizer.py
+INFILL_PIECES = ("▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>")
+
+
+def infill_of(id_of: Callable[[str], int | None]) -> Infill | None:
+    """The ids of Code Llama's four pieces for infilling, where all are there."""
+    ids = [index for index in map(id_of, INFILL_PIECES) if index is not None]
+    return Infill(*ids) if len(ids) == len(INFILL_PIECES) else None
+
+
 class TextSettings(NamedTuple):
     """Special ids (None where there is none), what ends a text, what is put around a prompt, and the chat template.
 
-    `stop_ids` end a generation and are not shown. `add_bos` and `add_eos` say what a prompt gets.
+    `stop_ids` end a generation and are not shown. `add_bos` and `add_eos` say what a prompt gets, `special_in_prompts`
+    whether special pieces that are spelled in it are read as such: transformers and llama.cpp do, Meta's code does not.
     """
 
     bos_id: int | None
@@ -48,6 +60,7 @@ class TextSettings(NamedTuple):
     added: tuple[Added, ...] = ()
     chat_template: str | None = None
     infill: Infill | None = None
+    special_in_prompts: bool = True
 
     def around(self, ids: list[int]) -> list[int]:
         """The ids of a prompt with what the checkpoint wants before and after them.

@@ -53,7 +53,12 @@ class TiktokenTokenizer(Tokenizer):
         first = len(self.pieces)
         added = tuple(Added(first + index, name) for index, name in enumerate(_special_names()))
         self.settings = TextSettings(
-            first, first + 1, frozenset({first + 1, first + 8, first + 9}), add_bos=True, added=added
+            first,
+            first + 1,
+            frozenset({first + 1, first + 8, first + 9}),
+            add_bos=True,
+            added=added,
+            special_in_prompts=False,
         )
 
     def with_settings(self, settings: TextSettings) -> "TiktokenTokenizer":

@@ -73,6 +73,10 @@ class Tokenizer(Protocol):
         """A way back to text, for one list of ids."""
         ...
 
+    def prompt_ids(self, text: str) -> list[int]:
+        """Ids of a whole prompt, with what its checkpoint wants around it."""
+        return self.settings.around(self.encode(text, special=self.settings.special_in_prompts))
+
     def label(self, token_id: int) -> str:
         """What to show for an id: its text, or a special piece's name."""
         return self.piece(token_id).decode("utf-8", "replace") or self.name(token_id)

@@ -13,8 +13,8 @@ import struct
 from llamalab.errors import FormatError, InputError
 from llamalab.files import map_file, replacing
 from llamalab.text.pieces import PieceTokenizer
-from llamalab.text.sentencepiece_model import SentencePieceModel, SentencePieceTokenizer, infill_of
-from llamalab.text.settings import TextSettings
+from llamalab.text.sentencepiece_model import SentencePieceModel, SentencePieceTokenizer, control_pieces, ids_of
+from llamalab.text.settings import TextSettings, infill_of
 from llamalab.text.tokenizer import SPACE, Kind
 
 _BOS_ID, _EOS_ID, _FIRST_BYTE_ID = 1, 2, 3
@@ -33,7 +33,15 @@ class Llama2cTokenizer(PieceTokenizer):
         kinds = [*_FIXED_KINDS, *[Kind.NORMAL] * (len(pieces) - _FIRST_NORMAL_ID)]
         for index in (_BOS_ID, _EOS_ID):
             pieces[index] = pieces[index].strip()  # llama2.c puts them on lines of their own
-        settings = TextSettings(_BOS_ID, _EOS_ID, frozenset({_BOS_ID, _EOS_ID}), unknown_id=0, infill=infill_of(pieces))
+        settings = TextSettings(
+            _BOS_ID,
+            _EOS_ID,
+            frozenset({_BOS_ID, _EOS_ID}),
+            unknown_id=0,
+            added=control_pieces(pieces, kinds),
+            infill=infill_of(ids_of([piece.replace(" ", SPACE) for piece in pieces]).get),
+            special_in_prompts=False,
+        )
         super().__init__(pieces, scores, kinds, bos_id=_BOS_ID, eos_id=_EOS_ID, settings=settings, name=os.fspath(path))
 
 

@@ -18,7 +18,7 @@ import tokenizers
 
 from llamalab.errors import FormatError
 from llamalab.text.byte_level import spelled
-from llamalab.text.settings import Added, TextSettings
+from llamalab.text.settings import Added, TextSettings, infill_of
 from llamalab.text.tokenizer import SPACE, Decoder, Tokenizer, beginning, check_id, check_text
 
 MAX_ID = 2**24  # a vocabulary of more has no embedding that fits anywhere
@@ -136,6 +136,7 @@ class JsonTokenizer(Tokenizer):
             add_bos=bool(before),
             add_eos=bool(after),
             added=added,
+            infill=infill_of(self.id_of),
         )
 
 
