@@ -53,7 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Talk until the end of input."""
     sampler_of(args)  # what can be wrong with it is said before a checkpoint is opened
-    from llamalab.text.prompt_formats import check_marks, prompt_format
+    from llamalab.text.dialog import check_marks
+    from llamalab.text.prompt_formats import prompt_format
 
     tokenizer = open_tokenizer(args)
     form, remark = prompt_format(tokenizer, args.prompt_format)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "continue a text with a checkpoint"
 EXAMPLES = (
-    "llamalab generate --checkpoint stories260K.bin --tokenizer tok512.bin --temperature 0",
     'llamalab generate --checkpoint stories260K.bin --tokenizer tok512.bin --prompt "Lily has a" --seed 7 --stats',
     "llamalab generate --checkpoint stories260K.bin --tokenizer tok512.bin --prompts-file prompts.txt --stop .",
     'llamalab generate --checkpoint CodeLlama-7b --infill "def add(a, b):\\n    " "\\n    return c"',
@@ -119,7 +118,8 @@ def _prompts_ids(
         ids = infill_ids(tokenizer, *args.infill, order=args.infill_order)
         return [ids], tokenizer.settings.stop_ids | {infill_marks(tokenizer).eot_id}
     if args.prompt_format is not None:
-        from llamalab.text.prompt_formats import check_marks, prompt_format
+        from llamalab.text.dialog import check_marks
+        from llamalab.text.prompt_formats import prompt_format
 
         form, _ = prompt_format(tokenizer, args.prompt_format)
         for prompt in prompts:

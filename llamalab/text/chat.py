@@ -10,9 +10,9 @@ from collections.abc import Callable, Generator, Sequence
 
 from llamalab.errors import InputError
 from llamalab.model import StaticKVCache, Transformer
-from llamalab.text.dialog import Message
+from llamalab.text.dialog import Message, check_marks
 from llamalab.text.generate import FinishReason, Generation, dtype_name
-from llamalab.text.prompt_formats import PromptFormat, check_marks, prompt_format
+from llamalab.text.prompt_formats import PromptFormat, prompt_format
 from llamalab.text.sampling import Sampler
 from llamalab.text.stream import TextStream
 from llamalab.text.tokenizer import Tokenizer

@@ -106,9 +106,10 @@ def _added(
         taken[text] = _id(token_id, f"added_tokens.json, {text!r}")
         yield Added(taken[text], text, special=text in special)
     for key, token in _objects(files.tokenizer.get("added_tokens_decoder")):
-        text = _text(token)
-        if text is None or not key.isdecimal():
+        content = _text(token)
+        if content is None or not key.isdecimal():
             raise FormatError(f"added_tokens_decoder must map ids to pieces; got {key[:20]!r}")
+        text = content
         taken[text] = _id(int(key[:20]), f"added_tokens_decoder, {text!r}")
         flags = token if isinstance(token, dict) else {}
         yield Added(taken[text], text, special=flags.get("special") is True or text in special,

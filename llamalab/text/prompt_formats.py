@@ -155,13 +155,6 @@ def prompt_format(tokenizer: Tokenizer, name: str | None = None) -> tuple[Prompt
     return TemplateFormat(tokenizer, TEMPLATES[name]), ""
 
 
-def check_marks(content: str, marks: Sequence[str]) -> None:
-    """Raise InputError for a content with a mark of its format in it."""
-    for mark in marks:
-        if mark in content:
-            raise InputError(f"a message must not contain {mark}, a mark of the format itself; write it otherwise")
-
-
 def _special_marks(tokenizer: Tokenizer, template: str) -> tuple[str, ...]:
     """The pieces with which a content could pose as another message: special ones, and those a template writes."""
     added = tokenizer.settings.added

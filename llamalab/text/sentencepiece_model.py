@@ -3,6 +3,8 @@
 import codecs
 import os
 import re
+from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 
 import sentencepiece
@@ -38,7 +40,11 @@ class SentencePieceModel(Tokenizer):
 
     def with_settings(self, settings: TextSettings, *, space_in_middle: bool = False) -> "SentencePieceModel":
         """The same pieces with another checkpoint's settings."""
-        return SentencePieceModel(self.proto, self.pieces, self.source, settings, space_in_middle=space_in_middle)
+        made = copy(self)
+        made.settings, made.space_in_middle = settings, space_in_middle
+        for name in ("_added", "_cutter", "_every_cutter"):
+            made.__dict__.pop(name, None)
+        return made
 
     @property
     def vocab_size(self) -> int:
@@ -160,7 +166,7 @@ class SentencePieceTokenizer(SentencePieceModel):
         super().__init__(content, pieces, name, settings)
 
 
-def control_pieces(texts: list[str], kinds: list[int]) -> tuple[Added, ...]:
+def control_pieces(texts: Sequence[str], kinds: Sequence[int]) -> tuple[Added, ...]:
     """The pieces that stand for no text, which a text is cut at where special ones are asked for."""
     rows = enumerate(zip(texts, kinds, strict=True))
     return tuple(Added(index, text, always=False) for index, (text, kind) in rows if kind == Kind.CONTROL)

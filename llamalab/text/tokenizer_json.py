@@ -119,13 +119,14 @@ class JsonTokenizer(Tokenizer):
     def _own_settings(self) -> TextSettings:
         added = tuple(
             Added(
-                self.backend.token_to_id(token["content"]),
+                token_id,
                 token["content"],
                 special=bool(token.get("special")),
                 lstrip=bool(token.get("lstrip")),
                 rstrip=bool(token.get("rstrip")),
             )
             for token in self._added_here()
+            if (token_id := self.id_of(token["content"])) is not None
         )
         plain, whole = (_encoded(self.backend, "a", self.source, add=add) for add in (False, True))
         first = next((at for at in range(len(whole)) if whole[at : at + len(plain)] == plain), 0)
