@@ -133,7 +133,7 @@ def _to_gguf(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -
         aside = Path(folder) / target.name
         write_gguf(aside, weights, dtype=kind, quantised=quantised, words=words)
         os.replace(aside, target)
-    lost = "" if words is None else gguf_losses(words)
+    lost = "" if words is None else gguf_losses(words, weights.arch.vocab_size)
     return f"{target} is a GGUF file {'with' if words else 'without'} a vocabulary{lost}"
 
 

@@ -35,6 +35,30 @@ def vocabulary_from(tokenizer: Tokenizer) -> Vocabulary:
     return _from_fallback(tokenizer, texts, merges)
 
 
+def fitted(words: Vocabulary, size: int) -> Vocabulary:
+    """As many pieces as a model has embeddings: unused ones fill up, added ones that have no embedding are left out.
+
+    Raises InputError where other pieces have none.
+    """
+    missing, added = size - len(words.pieces), {piece.token_id for piece in words.settings.added}
+    if not all(index in added for index in range(size, len(words.pieces))):
+        raise InputError(
+            f"the vocabulary must fit the model's {size:,} embeddings; it has {len(words.pieces):,} pieces"
+        )
+    settings = words.settings
+    kept = settings._replace(
+        added=tuple(piece for piece in settings.added if piece.token_id < size),
+        stop_ids=frozenset(index for index in settings.stop_ids if index < size),
+        **{name: None for name in ("bos_id", "eos_id", "pad_id") if (getattr(settings, name) or 0) >= size},
+    )
+    return words._replace(
+        pieces=[*words.pieces[:size], *(b"<unused%d>" % index for index in range(missing))],
+        scores=[*words.scores[:size], *[0.0] * missing],
+        types=[*words.types[:size], *[int(Kind.UNUSED)] * missing],
+        settings=kept,
+    )
+
+
 def merges_of(pieces: list[bytes]) -> list[tuple[str, str]]:
     """The two parts each piece is joined from last, in order of the pieces; characters stand for bytes.
 

@@ -17,12 +17,10 @@ from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Weights, model_shapes
 from llamalab.checkpoints.gguf import package
 from llamalab.checkpoints.gguf_header import is_gguf
 from llamalab.checkpoints.gguf_text import SENTENCEPIECE, Vocabulary, vocabulary
-from llamalab.checkpoints.gguf_words import vocabulary_from
+from llamalab.checkpoints.gguf_words import fitted, vocabulary_from
 from llamalab.checkpoints.layout import gguf_name
-from llamalab.errors import InputError
 from llamalab.text.load import load_tokenizer
 from llamalab.text.settings import TextSettings
-from llamalab.text.tokenizer import Kind
 
 QUANTISERS = ("q8_0", "q4_0")  # that the package has; those of the K kinds are in llama.cpp alone
 
@@ -39,7 +37,7 @@ def write_gguf(
     try:
         _add_settings(writer, arch)
         if words is not None:
-            _add_vocabulary(writer, _fitted(words, arch.vocab_size))
+            _add_vocabulary(writer, fitted(words, arch.vocab_size))
         plans = [
             (name, _kind(shape, dtype or weights.dtype_of(name), quantised))
             for name, shape in model_shapes(arch).items()
@@ -61,19 +59,6 @@ def write_gguf(
 def words_of(path: Path) -> Vocabulary:
     """The vocabulary of a tokenizer's file or folder. Raises as load_tokenizer and, for GGUF, gguf_text.vocabulary."""
     return vocabulary(path) if path.is_file() and is_gguf(path) else vocabulary_from(load_tokenizer(path))
-
-
-def _fitted(words: Vocabulary, size: int) -> Vocabulary:
-    missing = size - len(words.pieces)
-    if missing < 0:
-        raise InputError(
-            f"the vocabulary must fit the model's {size:,} embeddings; it has {len(words.pieces):,} pieces"
-        )
-    return words._replace(
-        pieces=[*words.pieces, *(b"<unused%d>" % index for index in range(missing))],
-        scores=[*words.scores, *[0.0] * missing],
-        types=[*words.types, *[Kind.UNUSED] * missing],
-    )
 
 
 def _add_settings(writer: Any, arch: LlamaArch) -> None:

@@ -105,11 +105,13 @@ def llama2c_text(tokenizer: Tokenizer, vocab_size: int) -> tuple[bytes | None, s
     return struct.pack("<I", longest) + made[4:], _losses(_beyond_llama2c(tokenizer.settings))
 
 
-def gguf_losses(words: Vocabulary) -> str:
-    """What a GGUF file has no place for."""
+def gguf_losses(words: Vocabulary, size: int) -> str:
+    """What a GGUF file of a model with `size` embeddings has no place for."""
     kept = set(special_ids(words.settings).values())
     ends = sorted(words.settings.stop_ids - kept)
-    return _losses([f"the ids {', '.join(map(str, ends))} that end a text"] if ends else [])
+    lost = [f"the ids {', '.join(map(str, ends))} that end a text"] if ends else []
+    bare = [piece.text for piece in words.settings.added if piece.token_id >= size]
+    return _losses([*lost, *(f"{text}, which has no embedding" for text in bare)])
 
 
 def _beyond_llama2c(settings: TextSettings) -> list[str]:

@@ -160,6 +160,21 @@ def test_an_adapters_own_tokenizer_wins(tmp_path: Path, chat_folder: Path) -> No
     assert (tmp_path / "out" / "tokenizer.model").read_bytes() == (folder / "tokenizer.model").read_bytes()
 
 
+def test_an_added_piece_without_an_embedding_is_named(tmp_path: Path) -> None:
+    source = source_folder(tmp_path / "source", 330)
+    sentencepiece_model(source / "tokenizer.model")
+    write_json(source / "added_tokens.json", **{"[PAD]": 330})
+    assert tokenizer_of(source).vocab_size == 331
+    said = convert(source, tmp_path / "m.gguf", "gguf")
+    assert said.endswith("a vocabulary; it has no place for [PAD], which has no embedding")
+    assert tokenizer_of(tmp_path / "m.gguf").vocab_size == 330
+
+
+def test_four_ends_are_one_too_many_for_gguf(tmp_path: Path, chat_folder: Path) -> None:
+    write_json(chat_folder / "generation_config.json", eos_token_id=[2, 331, 300, 301])
+    assert "no place for the ids 331 that end a text" in convert(chat_folder, tmp_path / "m.gguf", "gguf")
+
+
 @pytest.mark.reference
 @pytest.mark.parametrize("path", [["hf"], ["gguf", "hf"]])
 def test_transformers_reads_what_is_written(tmp_path: Path, chat_folder: Path, path: list[str]) -> None:
