@@ -46,10 +46,16 @@ def fitted(words: Vocabulary, size: int) -> Vocabulary:
             f"the vocabulary must fit the model's {size:,} embeddings; it has {len(words.pieces):,} pieces"
         )
     settings = words.settings
+    bos_id, eos_id, pad_id = (
+        index if index is not None and index < size else None
+        for index in (settings.bos_id, settings.eos_id, settings.pad_id)
+    )
     kept = settings._replace(
+        bos_id=bos_id,
+        eos_id=eos_id,
+        pad_id=pad_id,
         added=tuple(piece for piece in settings.added if piece.token_id < size),
         stop_ids=frozenset(index for index in settings.stop_ids if index < size),
-        **{name: None for name in ("bos_id", "eos_id", "pad_id") if (getattr(settings, name) or 0) >= size},
     )
     return words._replace(
         pieces=[*words.pieces[:size], *(b"<unused%d>" % index for index in range(missing))],

@@ -153,6 +153,25 @@ def test_damaged_vocabularies(tmp_path: Path) -> None:
     fuzz([path], use, seed=41)
 
 
+def test_damaged_vocabularies_over_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "small.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(["a", "b", "ab", "<|eot_id|>"])
+    writer.add_token_types([1, 1, 1, 3])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    tokenizer = load_tokenizer(path)
+    assert tokenizer.prompt_ids("aab<|eot_id|>") == [3, 0, 2, 3]
+    assert tokenizer.settings.stop_ids == {3}
+    fuzz([path], lambda: decode(load_tokenizer(path), load_tokenizer(path).prompt_ids("ab<|eot_id|>")), seed=42)
+
+
 KEYS: list[tuple[list[tuple[str, Any]], dict[str, Any]]] = [
     ([], {"bos_id": 1, "eos_id": 2, "stop_ids": {2}, "add_bos": True, "add_eos": False, "unknown_id": 0}),
     ([("add_bos_token_id", 5), ("add_eos_token_id", 6)], {"bos_id": 5, "stop_ids": {6}}),
