@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from llamalab.errors import FormatError
-from llamalab.text import load_tokenizer
+from llamalab.text import SentencePieceTokenizer, decode, load_tokenizer
+from llamalab.text.hf_settings import read_side_files, settings_from
 from llamalab.text.settings import TextSettings
 from tests.checkpoints.test_fuzz import fuzz
 from tests.text.samples import TEXTS, sentencepiece_model, write_json
@@ -132,9 +133,13 @@ def test_damaged_files(tmp_path: Path, model: bytes) -> None:
     for name, content in files.items():
         write_json(tmp_path / name, **content)
 
+    bare, ids = SentencePieceTokenizer(tmp_path / "tokenizer.model"), {"<s>": 1, "</s>": 2, "<unk>": 0}
+
     def use() -> None:
-        tokenizer = load_tokenizer(tmp_path)
-        ids = tokenizer.prompt_ids("the <tool><|im_end|> cat")
-        assert all(0 <= index < tokenizer.vocab_size for index in tokenizer.encode("the <tool> cat")), ids
+        made = settings_from(read_side_files(tmp_path), bare.settings, id_of=ids.get, vocab_size=bare.vocab_size)
+        tokenizer = bare.with_settings(made)
+        encoded = tokenizer.prompt_ids("the <tool><|im_end|> cat")
+        decode(tokenizer, [index for index in encoded if index < tokenizer.vocab_size])
+        assert all(0 <= index < tokenizer.vocab_size for index in tokenizer.encode("the <tool> cat"))
 
     fuzz([tmp_path / name for name in files], use, seed=31)
