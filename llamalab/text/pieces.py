@@ -1,7 +1,7 @@
 """A vocabulary of pieces, scores and kinds is a tokenizer: what tokenizer.bin and GGUF hold.
 
-The sentencepiece library encodes with it, from a model that is put together here, as fast as with a tokenizer.model (500
-kB of text: 0.5 s, where merging in Python took 8 s). What such a model cannot hold stands in it under another
+The sentencepiece library encodes with it, from a model that is put together here, as fast as with a tokenizer.model
+(500 kB of text: 0.5 s, where merging in Python took 8 s). What such a model cannot hold stands in it under another
 name: a piece that is there twice (the first one counts), a second unknown piece, an empty one. Where there is no
 unknown piece, what cannot be spelled is left out; where a byte is missing, none is spelled in bytes.
 """
