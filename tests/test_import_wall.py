@@ -17,6 +17,8 @@ HEAVY = (
     "transformers",
     "jinja2",
     "sentencepiece",
+    "tiktoken",
+    "tokenizers",
     "tqdm",
     "pynvml",
     "triton",

@@ -1,33 +1,39 @@
 """From any format to another: each weight is fetched, cast where asked, and written, one at a time.
 
 Without a dtype every weight keeps the bits it has, where the target can store them: llama2.c and ONNX are
-fp32, norms in GGUF are F32. A target appears only when it is whole.
+fp32, norms in GGUF are F32. A target appears only when it is whole. The text side (text_side) comes along, or the
+sentence on what was written names what the target has no place for.
 """
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from llamalab.checkpoints import open_weights
 from llamalab.checkpoints.checkpoint import Weights, model_shapes
-from llamalab.checkpoints.gguf import Vocabulary
-from llamalab.checkpoints.gguf_header import is_gguf
 from llamalab.checkpoints.gguf_write import QUANTISERS, words_of, write_gguf
 from llamalab.checkpoints.huggingface import write_huggingface
 from llamalab.checkpoints.llama2c import write_weights
 from llamalab.checkpoints.lora import merged
 from llamalab.checkpoints.meta import check_shards, write_meta
 from llamalab.checkpoints.onnx_file import write_onnx
+from llamalab.checkpoints.text_side import (
+    TextSource,
+    config_ids,
+    gguf_losses,
+    llama2c_text,
+    open_text,
+    place_text,
+    text_source,
+)
 from llamalab.checkpoints.vocabulary import resized
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.files import check_new, new_outputs
+from llamalab.files import check_new, new_outputs, replacing
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype
 
 FORMATS = ("hf", "meta", "llama2c", "gguf", "onnx")
-_BESIDE = ("tokenizer.model", "tokenizer.bin", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 class Wishes(NamedTuple):
@@ -59,10 +65,11 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: 
         weights = merged(weights, wishes.lora)
     if wishes.vocab_size is not None:
         weights = resized(weights, wishes.vocab_size)
-    writers: dict[str, Callable[[Path, Path, Weights, Wishes], str]] = {
+    text = text_source(Path(source), tokenizer=wishes.tokenizer, lora=wishes.lora)
+    writers: dict[str, Callable[[TextSource, Path, Weights, Wishes], str]] = {
         "hf": _to_hf, "meta": _to_meta, "llama2c": _to_llama2c, "gguf": _to_gguf, "onnx": _to_onnx,
     }  # fmt: skip
-    return writers[to](Path(source), place, weights, wishes)
+    return writers[to](text, place, weights, wishes)
 
 
 def _check(to: str, wishes: Wishes) -> None:
@@ -78,64 +85,68 @@ def _check(to: str, wishes: Wishes) -> None:
         raise InputError(f"shards must be asked for with meta only; got {wishes.shards} with {to}")
 
 
-def _to_hf(source: Path, target: Path, weights: Weights, wishes: Wishes) -> str:
+def _to_hf(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -> str:
     kind = None if wishes.dtype is None else activation_dtype(wishes.dtype)
-    _new_folder(source, target, lambda folder: write_huggingface(folder, weights, dtype=kind))
+
+    def fill(folder: Path) -> None:
+        place_text(text, folder)
+        write_huggingface(folder, weights, dtype=kind, ids=config_ids(text))
+
+    _new_folder(target, fill)
     return f"{target} is a Hugging Face checkpoint"
 
 
-def _to_meta(source: Path, target: Path, weights: Weights, wishes: Wishes) -> str:
+def _to_meta(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -> str:
     kind = None if wishes.dtype is None else activation_dtype(wishes.dtype)
     check_shards(weights.arch, wishes.shards)
-    _new_folder(source, target, lambda folder: write_meta(folder, weights, dtype=kind, shards=wishes.shards))
+
+    def fill(folder: Path) -> None:
+        place_text(text, folder)
+        write_meta(folder, weights, dtype=kind, shards=wishes.shards)
+
+    _new_folder(target, fill)
     return f"{target} is a checkpoint as Meta's, of {wishes.shards} shard{'s' if wishes.shards > 1 else ''}"
 
 
-def _to_llama2c(source: Path, target: Path, weights: Weights, wishes: Wishes) -> str:
+def _to_llama2c(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -> str:
+    tokenizer = open_text(text)
+    beside = target.parent / "tokenizer.bin"
+    made, lost = (None, "") if tokenizer is None else llama2c_text(tokenizer, weights.arch.vocab_size)
     with new_outputs([target]) as place:
         write_weights(place / target.name, weights)
-    return f"{target} is a llama2.c checkpoint, v0"
+    if made is None:
+        return f"{target} is a llama2.c checkpoint, v0{lost}"
+    if os.path.lexists(beside):
+        return f"{target} is a llama2.c checkpoint, v0; its tokenizer is not written, as {beside} exists"
+    with replacing(beside) as file:
+        file.write(made)
+    return f"{target} is a llama2.c checkpoint, v0, with its tokenizer {beside}{lost}"
 
 
-def _to_gguf(source: Path, target: Path, weights: Weights, wishes: Wishes) -> str:
+def _to_gguf(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -> str:
     quantised = wishes.dtype if wishes.dtype in QUANTISERS else None
     kind = None if wishes.dtype is None or quantised else activation_dtype(wishes.dtype)
-    words = _words(source, wishes)
+    words = None if text.place is None else words_of(text.place)
     with new_outputs([target]) as place:
         write_gguf(place / target.name, weights, dtype=kind, quantised=quantised, words=words)
-    return f"{target} is a GGUF file {'with' if words else 'without'} a vocabulary"
+    lost = "" if words is None else gguf_losses(words, weights.arch.vocab_size)
+    return f"{target} is a GGUF file {'with' if words else 'without'} a vocabulary{lost}"
 
 
-def _to_onnx(source: Path, target: Path, weights: Weights, wishes: Wishes) -> str:
+def _to_onnx(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -> str:
     kind = activation_dtype("fp32")
     model = Transformer(weights.arch, device="meta")
     state = {name: weights.fetch(name, dtype=kind) for name in model_shapes(weights.arch)}
     model.load_state_dict(state, assign=True)
     difference = write_onnx(target, model)
-    return f"{target} is an ONNX graph; its logits differ from the model's by {difference:.2g} of the largest at most"
+    lost = "" if text.place is None else "; it has no place for the tokenizer"
+    off = f"its logits differ from the model's by {difference:.2g} of the largest at most"
+    return f"{target} is an ONNX graph; {off}{lost}"
 
 
-def _words(source: Path, wishes: Wishes) -> Vocabulary | None:
-    """The vocabulary asked for, or the one that lies with the source; None where there is none."""
-    if wishes.tokenizer is not None:
-        return words_of(Path(wishes.tokenizer))
-    if source.is_file() and is_gguf(source):
-        try:
-            return words_of(source)
-        except InputError:
-            return None
-    folder = source if source.is_dir() else source.parent
-    # The model of a folder is its own; beside a llama2.c file lies llama2.c's.
-    names = ("tokenizer.model", "tokenizer.bin") if source.is_dir() else ("tokenizer.bin",)
-    return next((words_of(folder / name) for name in names if (folder / name).is_file()), None)
-
-
-def _new_folder(source: Path, target: Path, fill: Callable[[Path], None]) -> None:
-    """A folder that takes its name when it is whole, with the tokenizer's files of the source."""
+def _new_folder(target: Path, fill: Callable[[Path], None]) -> None:
+    """A folder that takes its name when it is whole."""
     with new_outputs([target]) as place:
         aside = place / target.name
         aside.mkdir()
         fill(aside)
-        for name in _BESIDE:
-            if source.is_dir() and (source / name).is_file():
-                shutil.copyfile(source / name, aside / name)

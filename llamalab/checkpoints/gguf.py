@@ -1,4 +1,4 @@
-"""GGUF files: a Llama under llama.cpp's names, its settings and its vocabulary.
+"""GGUF files: a Llama under llama.cpp's names, and its settings (its vocabulary: gguf_text).
 
 Weights are F32, F16 or BF16, mapped, or Q8_0, Q4_0, Q4_K or Q6_K, dequantised by the gguf package a few rows
 at a time. Rows of attn_q and attn_k are in Meta's order (see layout). Source: ggml-org/ggml docs/gguf.md;
@@ -9,7 +9,7 @@ import mmap
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,24 +37,6 @@ READ = (*FLOATS, *QUANTISED)
 _CHUNK_ELEMENTS = 2**22  # dequantised at a time: 16 MB of fp32, and a few times that inside the package
 
 
-class Vocabulary(NamedTuple):
-    """The tokenizer of a GGUF file: `pieces` as UTF-8 with ▁ for a space, `types` as sentencepiece numbers them.
-
-    `model` is "llama" for SentencePiece; a special id that the file does not give is None. `add_space_prefix`
-    says whether a space is put before a text.
-    """
-
-    model: str
-    pieces: list[bytes]
-    scores: list[float]
-    types: list[int]
-    bos_id: int | None
-    eos_id: int | None
-    unknown_id: int | None
-    add_bos: bool
-    add_space_prefix: bool
-
-
 def recognises(path: Path) -> bool:
     """Whether a file begins with GGUF's magic."""
     return path.is_file() and is_gguf(path)
@@ -68,31 +50,6 @@ def survey(path: Path) -> Survey:
     _check_places(header, stored, len(data))
     remarks = _remarks(header, stored)
     return Survey(KIND, tuple(stored.values()), lambda: _complete(data, header, stored), remarks)
-
-
-def vocabulary(path: Path) -> Vocabulary:
-    """The pieces, scores and types of a file's tokenizer.
-
-    Raises FormatError where it has none or its settings are of the wrong kind, MissingError where there is no file.
-    """
-    settings = map_gguf(path)[1].settings
-    pieces = settings.get("tokenizer.ggml.tokens")
-    if not isinstance(pieces, list):
-        raise FormatError(f"the GGUF file must hold tokenizer.ggml.tokens; {path} has none")
-    scores = _numbers(settings, "scores", len(pieces), "fiu")
-    types = _numbers(settings, "token_type", len(pieces), "iu")
-    model = settings.get("tokenizer.ggml.model")
-    return Vocabulary(
-        model.decode("utf-8", "replace") if isinstance(model, bytes) else "",
-        pieces,
-        [0.0] * len(pieces) if scores is None else [float(score) for score in scores],
-        [1] * len(pieces) if types is None else [int(kind) for kind in types],
-        _special(settings, "bos_token_id", len(pieces)),
-        _special(settings, "eos_token_id", len(pieces)),
-        _special(settings, "unknown_token_id", len(pieces)),
-        _flag(settings, "add_bos_token"),
-        _flag(settings, "add_space_prefix"),
-    )
 
 
 def arch_of(settings: dict[str, Value], vocab_size: int, *, tied: bool) -> LlamaArch:
@@ -233,27 +190,3 @@ def _dequantised(raw: Tensor, entry: Stored, dtype: torch.dtype) -> Tensor:
         made[start : start + step] = torch.from_numpy(np.ascontiguousarray(values))
     drop_pages(raw)
     return made.view(entry.shape)
-
-
-def _numbers(settings: dict[str, Value], key: str, count: int, kinds: str) -> "np.ndarray[Any, Any] | None":
-    """A list of numbers, of numpy's `kinds`, as long as the vocabulary."""
-    value = settings.get(f"tokenizer.ggml.{key}")
-    if value is None:
-        return None
-    if not isinstance(value, np.ndarray) or len(value) != count or value.dtype.kind not in kinds:
-        raise FormatError(f"tokenizer.ggml.{key} of a GGUF file must be {count:,} numbers, one for each piece")
-    return value
-
-
-def _flag(settings: dict[str, Value], key: str) -> bool:
-    value = settings.get(f"tokenizer.ggml.{key}", True)
-    if not isinstance(value, bool):
-        raise FormatError(f"tokenizer.ggml.{key} of a GGUF file must be true or false; got {type(value).__name__}")
-    return value
-
-
-def _special(settings: dict[str, Value], key: str, count: int) -> int | None:
-    value = settings.get(f"tokenizer.ggml.{key}")
-    if value is not None and (type(value) is not int or not 0 <= value < count):
-        raise FormatError(f"tokenizer.ggml.{key} of a GGUF file must be a piece's id below {count:,}; got {value!r}")
-    return value

@@ -1,8 +1,8 @@
 """Writing a Llama as GGUF, through the gguf package's writer, one tensor at a time.
 
 Norms are F32, as llama.cpp needs them; matrices are F32, F16, BF16, Q8_0 or Q4_0, where a matrix whose rows
-are no whole blocks is F16, as its converter has it. The vocabulary comes from a SentencePiece
-model, a llama2.c tokenizer.bin or another GGUF file; a larger model gets unused pieces for the rest of its rows.
+are no whole blocks is F16, as its converter has it. The vocabulary comes from any tokenizer that is read
+(gguf_words); a larger model gets unused pieces for the rest of its rows.
 """
 
 from pathlib import Path
@@ -14,14 +14,13 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Weights, model_shapes
-from llamalab.checkpoints.gguf import Vocabulary, package, vocabulary
+from llamalab.checkpoints.gguf import package
 from llamalab.checkpoints.gguf_header import is_gguf
+from llamalab.checkpoints.gguf_text import SENTENCEPIECE, Vocabulary, vocabulary
+from llamalab.checkpoints.gguf_words import fitted, vocabulary_from
 from llamalab.checkpoints.layout import gguf_name
-from llamalab.errors import InputError
 from llamalab.text.load import load_tokenizer
-from llamalab.text.pieces import PieceTokenizer
-from llamalab.text.sentencepiece_model import SentencePieceTokenizer
-from llamalab.text.tokenizer import SPACE, Kind
+from llamalab.text.settings import TextSettings
 
 QUANTISERS = ("q8_0", "q4_0")  # that the package has; those of the K kinds are in llama.cpp alone
 
@@ -38,7 +37,7 @@ def write_gguf(
     try:
         _add_settings(writer, arch)
         if words is not None:
-            _add_vocabulary(writer, _fitted(words, arch.vocab_size))
+            _add_vocabulary(writer, fitted(words, arch.vocab_size))
         plans = [
             (name, _kind(shape, dtype or weights.dtype_of(name), quantised))
             for name, shape in model_shapes(arch).items()
@@ -58,57 +57,8 @@ def write_gguf(
 
 
 def words_of(path: Path) -> Vocabulary:
-    """The vocabulary of a tokenizer's file. Raises as load_tokenizer and, for GGUF, gguf.vocabulary."""
-    if path.is_file() and is_gguf(path):
-        return vocabulary(path)
-    tokenizer = load_tokenizer(path)
-    if isinstance(tokenizer, SentencePieceTokenizer):
-        return _of_model(tokenizer)
-    assert isinstance(tokenizer, PieceTokenizer)  # tokenizer.bin: the only kind that is left
-    pieces = [piece.replace(" ", SPACE).encode() for piece in tokenizer.pieces]
-    for index in (tokenizer.bos_id, tokenizer.eos_id):
-        pieces[index] = pieces[index].strip()  # llama2.c puts them on lines of their own
-    return Vocabulary(
-        "llama", pieces, list(tokenizer.scores), list(tokenizer.kinds), tokenizer.bos_id, tokenizer.eos_id,
-        tokenizer.unknown_id, add_bos=True, add_space_prefix=tokenizer.space_first,
-    )  # fmt: skip
-
-
-def _of_model(tokenizer: SentencePieceTokenizer) -> Vocabulary:
-    model = tokenizer.model
-    ids = range(tokenizer.vocab_size)
-    return Vocabulary(
-        "llama",
-        [model.id_to_piece(index).encode() for index in ids],
-        [model.get_score(index) for index in ids],
-        [_kind_of(model, index) for index in ids],
-        model.bos_id(),
-        model.eos_id(),
-        model.unk_id(),
-        add_bos=True,
-        add_space_prefix=tokenizer.space_first,
-    )
-
-
-def _kind_of(model: Any, index: int) -> Kind:
-    kinds = ((model.is_unknown, Kind.UNKNOWN), (model.is_control, Kind.CONTROL), (model.is_unused, Kind.UNUSED))
-    for asks, kind in (*kinds, (model.is_byte, Kind.BYTE)):
-        if asks(index):
-            return kind
-    return Kind.NORMAL
-
-
-def _fitted(words: Vocabulary, size: int) -> Vocabulary:
-    missing = size - len(words.pieces)
-    if missing < 0:
-        raise InputError(
-            f"the vocabulary must fit the model's {size:,} embeddings; it has {len(words.pieces):,} pieces"
-        )
-    return words._replace(
-        pieces=[*words.pieces, *(b"<unused%d>" % index for index in range(missing))],
-        scores=[*words.scores, *[0.0] * missing],
-        types=[*words.types, *[Kind.UNUSED] * missing],
-    )
+    """The vocabulary of a tokenizer's file or folder. Raises as load_tokenizer and, for GGUF, gguf_text.vocabulary."""
+    return vocabulary(path) if path.is_file() and is_gguf(path) else vocabulary_from(load_tokenizer(path))
 
 
 def _add_settings(writer: Any, arch: LlamaArch) -> None:
@@ -125,20 +75,40 @@ def _add_settings(writer: Any, arch: LlamaArch) -> None:
 
 
 def _add_vocabulary(writer: Any, words: Vocabulary) -> None:
+    settings = words.settings
     writer.add_tokenizer_model(words.model)
+    if words.pre:
+        writer.add_tokenizer_pre(words.pre)
     writer.add_token_list(words.pieces)
-    writer.add_token_scores(words.scores)
+    if words.model == SENTENCEPIECE:
+        writer.add_token_scores(words.scores)
     writer.add_token_types(words.types)
-    specials = (
-        (writer.add_bos_token_id, words.bos_id),
-        (writer.add_eos_token_id, words.eos_id),
-        (writer.add_unk_token_id, words.unknown_id),
-    )
-    for add, index in specials:
-        if index is not None and index >= 0:
-            add(index)
-    writer.add_add_bos_token(words.add_bos)
+    if words.merges:
+        writer.add_token_merges(list(words.merges))
+    for key, token_id in special_ids(settings).items():
+        writer.add_uint32(f"tokenizer.ggml.{key}_token_id", token_id)
+    writer.add_add_bos_token(settings.add_bos)
+    writer.add_add_eos_token(settings.add_eos)
     writer.add_add_space_prefix(words.add_space_prefix)
+    if settings.chat_template is not None:
+        writer.add_chat_template(settings.chat_template)
+
+
+def special_ids(settings: TextSettings) -> dict[str, int]:
+    """GGUF's keys for ids; of those that end a text it has room for EOS and two more."""
+    infill = settings.infill
+    # The end of a turn, and of an infilling, is what clients look for by its key.
+    ends = ([infill.eot_id] if infill else []) + sorted(settings.stop_ids - {settings.eos_id})
+    ids = {
+        "bos": settings.bos_id,
+        "eos": settings.eos_id,
+        "unknown": settings.unknown_id,
+        "padding": settings.pad_id,
+        **dict(zip(("eot", "eom"), dict.fromkeys(ends), strict=False)),
+    }
+    if infill is not None:
+        ids |= {"fim_pre": infill.prefix_id, "fim_suf": infill.suffix_id, "fim_mid": infill.middle_id}
+    return {key: index for key, index in ids.items() if index is not None}
 
 
 def _kind(shape: tuple[int, ...], dtype: torch.dtype, quantised: str | None) -> str:

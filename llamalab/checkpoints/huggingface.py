@@ -6,7 +6,7 @@ Source: transformers 5.23, models/llama.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from llamalab.checkpoints.checkpoint import (
     model_shapes,
 )
 from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated, pairs_to_halves, rotated_heads
+from llamalab.checkpoints.nature import nature
 from llamalab.checkpoints.pages import settled
 from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors, stored_as, write_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
@@ -64,11 +65,19 @@ def survey(path: Path) -> Survey:
 
 
 def write_huggingface(
-    folder: Path, weights: Weights, *, dtype: torch.dtype | None, shard_bytes: int = SHARD_BYTES
+    folder: Path,
+    weights: Weights,
+    *,
+    dtype: torch.dtype | None,
+    ids: Mapping[str, Any] | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write config.json and safetensors, indexed where they are more than one, into an existing folder."""
+    """Write config.json and safetensors, indexed where they are more than one, into an existing folder.
+
+    `ids` are the special ids of config.json, by default Llama 2's.
+    """
     arch, fetch = weights.arch, partial(_in_halves, weights, dtype=dtype)
-    config = hf_config(arch, dtype or weights.dtype)
+    config = hf_config(arch, dtype or weights.dtype) | dict(ids or {})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     by_name = {hf_name(name): name for name in model_shapes(arch)}
     shapes = model_shapes(arch)
@@ -146,7 +155,7 @@ def _open(path: Path) -> _File:
     if is_torch_file(path):
         tensors = read_torch_file(path)
         return _File({entry.name: entry for entry in stored_in(tensors)}, tensors.__getitem__)
-    raise FormatError(f"{path.name} must be safetensors or a zip archive of torch.save; it is neither")
+    raise FormatError(f"{path.name} must be safetensors or a zip archive of torch.save; it is {nature(path)}")
 
 
 def _remarks(config: dict[str, Any]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from llamalab.checkpoints.checkpoint import (
     leftover_remarks,
     model_shapes,
 )
+from llamalab.checkpoints.nature import nature
 from llamalab.checkpoints.pages import drop_pages, settled
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError
@@ -49,7 +50,7 @@ def survey(path: Path) -> Survey:
         raise FormatError(f"the shards must be numbered from 00 on without a gap; got {numbers}")
     for file in files:
         if not is_torch_file(file):
-            raise FormatError(f"{file.name} must be a zip archive of torch.save; it is not")
+            raise FormatError(f"{file.name} must be a zip archive of torch.save; it is {nature(file)}")
     shards = [read_torch_file(file) for file in files]
     stored = tuple(entry for shard in shards for entry in stored_in(shard) if entry.name != IGNORED)
     read_object(path / "params.json", "params.json of the checkpoint")

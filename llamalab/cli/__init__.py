@@ -27,7 +27,7 @@ VERBS = {
     "hardware": "data-sheet peaks, bandwidth and memory of known devices",
     "generate": "continue a text with a checkpoint",
     "chat": "talk with a checkpoint",
-    "tokenizer": "train a tokenizer, or encode and decode with one",
+    "tokenizer": "train a tokenizer, encode and decode with one, or show its settings",
     "inspect": "what a checkpoint is, tensor by tensor, without loading its weights",
     "convert": "write a checkpoint in another format",
     "attention": "attention backends measured against naive and against prediction, and where flash wins",

@@ -1,4 +1,4 @@
-"""`llamalab chat`: a conversation in the terminal, in Llama 2 Chat's format.
+"""`llamalab chat`: a conversation in the terminal, in the checkpoint's own format or Llama 2 Chat's.
 
 Each question costs the model only what is new: what came before is in the KV cache. Ctrl-C ends the
 answer and not the program; the end of input, or /quit, ends the program.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from llamalab.cli.arguments import add_count
 from llamalab.cli.output import note
 from llamalab.cli.text_options import (
+    add_prompt_format,
     add_sampling,
     add_text_model,
     check_paths,
@@ -29,6 +30,7 @@ SUMMARY = "talk with a checkpoint"
 EXAMPLES = (
     "llamalab chat --checkpoint llama-2-7b-chat --tokenizer tokenizer.model",
     'llamalab chat --checkpoint llama-2-7b-chat.gguf --system "Answer in one sentence." --temperature 0',
+    "llamalab chat --checkpoint chinese-alpaca-2-7b --prompt-format chinese-alpaca-2",
 )
 HELP = """/help           this
 /history        the conversation so far
@@ -43,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_text_model(parser)
     parser.add_argument("--system", default="", metavar="TEXT", help="the system prompt (default: none)")
     add_count(parser, "--max-new-tokens", "tokens of an answer at most", default=512)
+    add_prompt_format(parser)
     add_sampling(parser)
     parser.add_argument("--stats", action="store_true", help="TTFT, tokens/s and what the cache saved, to stderr")
 
@@ -51,10 +54,14 @@ def run(args: argparse.Namespace) -> int:
     """Talk until the end of input."""
     check_paths(args)
     sampler_of(args)  # what can be wrong with it is said before a checkpoint is opened
-    from llamalab.text.dialog import check_content
+    from llamalab.text.dialog import check_marks
+    from llamalab.text.prompt_formats import prompt_format
 
-    check_content(args.system)
     tokenizer = open_tokenizer(args)
+    form, remark = prompt_format(tokenizer, args.prompt_format)
+    if remark:
+        note(remark)
+    check_marks(args.system, form.marks)
     model = open_model(args, tokenizer)
     from llamalab.text.chat import Chat
 
@@ -65,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         system=args.system,
         max_new_tokens=args.max_new_tokens,
         kv_dtype=args.kv_dtype,
+        form=form,
     )
     with suppress(ImportError):
         import readline  # noqa: F401  # gives input() line editing and the lines before

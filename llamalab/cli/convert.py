@@ -2,9 +2,10 @@
 
 import argparse
 
-from llamalab.cli.arguments import add_count, one_of
+from llamalab.cli.arguments import add_count, count, one_of
 from llamalab.files import check_exists
 from llamalab.plain_text import printable
+from llamalab.text.vocabularies import VOCABULARIES
 
 SUMMARY = "write a checkpoint in another format"
 EXAMPLES = (
@@ -31,11 +32,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_count(parser, "--shards", "files to split the weights into, as Meta does; meta only", default=1)
     parser.add_argument("--lora", metavar="FOLDER", help="an adapter in PEFT's layout to merge in")
-    add_count(parser, "--vocab-size", "tokens to grow or cut the vocabulary to")
+    parser.add_argument(
+        "--vocab-size",
+        type=lambda text: VOCABULARIES.get(text) or count("--vocab-size")(text),
+        metavar="N|NAME",
+        help=f"tokens to grow or cut the vocabulary to; by name {', '.join(VOCABULARIES)}",
+    )
     parser.add_argument(
         "--tokenizer",
         metavar="FILE",
-        help="vocabulary for gguf: tokenizer.model, tokenizer.bin or GGUF (default: that beside the weights)",
+        help="tokenizer file or folder to write in place of the source's own (default: the adapter's, or the source's)",
     )
 
 

@@ -8,9 +8,10 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llamalab.cli.arguments import add_count
+from llamalab.cli.arguments import add_count, one_of
 from llamalab.cli.output import Answer, Column, Table, note, show
 from llamalab.cli.text_options import (
+    add_prompt_format,
     add_sampling,
     add_text_model,
     check_paths,
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
 
 SUMMARY = "continue a text with a checkpoint"
 EXAMPLES = (
-    "llamalab generate --checkpoint stories260K.bin --tokenizer tok512.bin --temperature 0",
     'llamalab generate --checkpoint stories260K.bin --tokenizer tok512.bin --prompt "Lily has a" --seed 7 --stats',
     "llamalab generate --checkpoint stories260K.bin --tokenizer tok512.bin --prompts-file prompts.txt --stop .",
+    'llamalab generate --checkpoint CodeLlama-7b --infill "def add(a, b):\\n    " "\\n    return c"',
 )
+
+
+INFILL_ORDERS = ("prefix-first", "suffix-first")  # those of llamalab.text.infill
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--prompt", action="append", metavar="TEXT", help="what to continue; may be repeated (default: BOS alone)"
     )
     parser.add_argument("--prompts-file", metavar="FILE", help="more prompts, one on each line that is not empty")
+    parser.add_argument(
+        "--infill", nargs=2, metavar=("PREFIX", "SUFFIX"), help="print what belongs between two texts (Code Llama)"
+    )
+    parser.add_argument(
+        "--infill-order",
+        type=one_of("--infill-order", INFILL_ORDERS),
+        default=INFILL_ORDERS[0],
+        metavar="|".join(INFILL_ORDERS),
+        help=f"which of the two the model reads first (default: {INFILL_ORDERS[0]})",
+    )
+    add_prompt_format(parser)
     parser.add_argument("--no-echo", action="store_true", help="print the new text only")
     add_count(parser, "--max-new-tokens", "tokens to make at most", default=256)
     add_sampling(parser)
@@ -69,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     from llamalab.text.generate import Generation
 
     tokenizer = open_tokenizer(args)
-    prompts_ids = [tokenizer.encode(prompt, bos=True) for prompt in prompts]
+    prompts_ids, stop_ids = _prompts_ids(args, tokenizer, prompts)
     model = open_model(args, tokenizer)
     generations = [
         Generation(
@@ -77,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             prompt_ids,
             max_new_tokens=args.max_new_tokens,
             sampler=sampler_of(args),
-            stop_ids=(tokenizer.bos_id, tokenizer.eos_id),
+            stop_ids=stop_ids,
             kv_dtype=args.kv_dtype,
             vocab_size=tokenizer.vocab_size,
             score_prompt=args.logprobs and not args.no_echo,
@@ -94,11 +109,38 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _prompts_ids(
+    args: argparse.Namespace, tokenizer: "Tokenizer", prompts: list[str]
+) -> tuple[list[list[int]], frozenset[int]]:
+    """The ids to continue, one list a prompt, and those that end a text."""
+    if args.infill is not None:
+        from llamalab.text.infill import infill_ids, infill_marks
+
+        ids = infill_ids(tokenizer, *args.infill, order=args.infill_order)
+        return [ids], tokenizer.settings.stop_ids | {infill_marks(tokenizer).eot_id}
+    if args.prompt_format is not None:
+        from llamalab.text.dialog import check_marks
+        from llamalab.text.prompt_formats import prompt_format
+
+        form, _ = prompt_format(tokenizer, args.prompt_format)
+        for prompt in prompts:
+            check_marks(prompt, form.marks)
+        return [form.asked([], [], prompt, system="") for prompt in prompts], form.stop_ids
+    return [tokenizer.prompt_ids(prompt) for prompt in prompts], tokenizer.settings.stop_ids
+
+
 def _prompts(args: argparse.Namespace) -> list[str]:
+    if args.infill is not None:
+        if args.prompt or args.prompts_file is not None or args.prompt_format is not None:
+            raise InputError("--infill must be given alone; got it with a prompt or a prompt format")
+        args.no_echo = True  # the prompt is two texts around what is printed
+        return [""]
     prompts: list[str] = args.prompt or []
     if args.prompts_file is not None:
         text = read_bounded_text(args.prompts_file, "file of --prompts-file")
-        prompts = prompts + [line for line in text.splitlines() if line.strip()]
+        # Other ends of lines, as U+2028, are part of a prompt.
+        lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+        prompts = prompts + [line for line in lines if line.strip()]
         if not prompts:
             raise InputError(f"--prompts-file must have a line that is not empty; {args.prompts_file} has none")
     return prompts or [""]
@@ -150,8 +192,7 @@ def _print_logprobs(tokenizer: "Tokenizer", generations: Sequence["Generation"])
         scored = [*generation.prompt_ids[1:]] if generation.prompt_logprobs else []
         logprobs = [*generation.prompt_logprobs, *generation.logprobs]
         for token_id, logprob in zip([*scored, *generation.ids], logprobs, strict=True):
-            piece = tokenizer.piece(token_id).decode("utf-8", "replace")
-            rows.append({"prompt": number, "id": token_id, "piece": piece, "logprob": logprob})
+            rows.append({"prompt": number, "id": token_id, "piece": tokenizer.label(token_id), "logprob": logprob})
     columns = (
         Column("prompt", "prompt"),
         Column("id", "id"),

@@ -11,6 +11,7 @@ from llamalab.cli.output import Answer, Column, Table, show, thousands
 from llamalab.errors import InputError
 from llamalab.files import check_exists
 from llamalab.presets import PRESETS
+from llamalab.text.vocabularies import vocabulary_name
 from llamalab.units import format_bytes
 
 if TYPE_CHECKING:
@@ -87,7 +88,9 @@ def _completed(survey: "Survey") -> tuple[LlamaArch | None, str | None]:
 def _oddities(arch: LlamaArch) -> list[str]:
     oddities = []
     if arch.vocab_size != 32_000:
-        oddities.append(f"the vocabulary has {arch.vocab_size:,} entries; Llama 2 has 32,000")
+        name = vocabulary_name(arch.vocab_size)
+        known = f", as {name} has" if name else ""
+        oddities.append(f"the vocabulary has {arch.vocab_size:,} entries{known}; Llama 2 has 32,000")
     if arch.tied_embeddings:
         oddities.append("the head is the embedding (tied); no released Llama 2 does that")
     if arch.rope_theta != 10_000.0:

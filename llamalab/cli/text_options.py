@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamalab.cli.arguments import add_count, one_of
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 MOST_PADDING = 256  # embeddings are padded to a multiple of this at most; a larger difference is another vocabulary
 
 
+# The names of llamalab.text.prompt_formats, which would import Jinja2's users.
+PROMPT_FORMATS = ("llama2", "chinese-alpaca-2", "alpaca", "llama2-chinese", "chatml", "llama3")
 # The names of llamalab.attention.BACKENDS, which would import torch.
 ATTENTION_HELP = (
     "naive, chunked, tiled, sdpa (as PyTorch picks), math, flash, efficient, cudnn, flex or triton (default: sdpa)"
@@ -31,7 +34,7 @@ def add_text_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer",
         metavar="FILE",
-        help="tokenizer.model, tokenizer.bin or GGUF (default: the checkpoint's own, or one that lies beside it)",
+        help="tokenizer.json, .model, .bin, GGUF or a folder (default: the adapter's, the checkpoint's, one beside it)",
     )
     parser.add_argument("--attention", default="sdpa", metavar="NAME", help=ATTENTION_HELP)
     parser.add_argument("--dtype", metavar="NAME", help="bf16, fp16 or fp32, of weights (default: the checkpoint's)")
@@ -42,6 +45,16 @@ def add_text_model(parser: argparse.ArgumentParser) -> None:
         help="storage of the KV cache (default: as the weights)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+
+
+def add_prompt_format(parser: argparse.ArgumentParser) -> None:
+    """--prompt-format: how a question is put to the model."""
+    parser.add_argument(
+        "--prompt-format",
+        type=one_of("--prompt-format", PROMPT_FORMATS),
+        metavar="NAME",
+        help=f"put questions as {', '.join(PROMPT_FORMATS[:-1])} or {PROMPT_FORMATS[-1]} wants them",
+    )
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -93,18 +106,29 @@ def check_paths(args: argparse.Namespace) -> None:
 
 
 def open_tokenizer(args: argparse.Namespace) -> "Tokenizer":
-    """The tokenizer that is named, or the checkpoint's own."""
+    """The tokenizer that is named, else the adapter's, else the checkpoint's own."""
     from llamalab.text import load_tokenizer, tokenizer_of
+    from llamalab.text.load import has_tokenizer
 
-    return tokenizer_of(args.checkpoint) if args.tokenizer is None else load_tokenizer(args.tokenizer)
+    if args.tokenizer is not None:
+        return load_tokenizer(args.tokenizer)
+    if args.lora is not None and has_tokenizer(Path(args.lora)):
+        return load_tokenizer(args.lora)
+    return tokenizer_of(args.checkpoint)
 
 
 def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer":
-    """The checkpoint. Raises InputError where the tokenizer is of another vocabulary, padding aside."""
+    """The checkpoint. Raises InputError where the tokenizer is of another vocabulary, padding and added pieces aside.
+
+    A checkpoint's own tokenizer may have any number of rows less; one that was named must be near.
+    """
     from llamalab.checkpoints import load
 
     model = load(args.checkpoint, dtype=args.dtype, device=args.device, attention=args.attention, lora=args.lora)
-    if not 0 <= model.arch.vocab_size - tokenizer.vocab_size <= MOST_PADDING:
+    padding = model.arch.vocab_size - tokenizer.vocab_size
+    is_own = args.tokenizer is None and Path(args.checkpoint).is_dir()
+    added = sum(piece.token_id >= model.arch.vocab_size for piece in tokenizer.settings.added)
+    if not -added <= padding or (padding > MOST_PADDING and not is_own):
         raise InputError(
             f"the checkpoint must have an embedding for each piece of the tokenizer, and at most {MOST_PADDING} more; "
             f"{args.tokenizer or 'the tokenizer beside it'} has {tokenizer.vocab_size:,}, {args.checkpoint} has "

@@ -1,26 +1,30 @@
-"""`llamalab tokenizer`: train a vocabulary, or see what one makes of a text and back."""
+"""`llamalab tokenizer`: train a vocabulary, see what one makes of a text and back, and what goes with it."""
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from llamalab.cli.arguments import add_count, one_of
 from llamalab.cli.output import note
 from llamalab.errors import InputError
 from llamalab.plain_text import printable
 
-SUMMARY = "train a tokenizer, or encode and decode with one"
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SUMMARY = "train a tokenizer, encode and decode with one, or show its settings"
 EXAMPLES = (
     "llamalab tokenizer train IN.txt OUT.model --vocab-size 4096",
     'llamalab tokenizer encode tokenizer.model "[INST] what is the recipe of mayonnaise? [/INST]" --bos',
-    "llamalab tokenizer decode tokenizer.model 1 306 4658",
+    "llamalab tokenizer show llama-2-7b-chat-hf",
 )
-ACTIONS = ("train", "encode", "decode")
+ACTIONS = ("train", "encode", "decode", "show")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument("action", type=one_of("action", ACTIONS), metavar="|".join(ACTIONS), help="what to do")
-    parser.add_argument("file", metavar="FILE", help="the text to train on; the tokenizer to encode or decode with")
+    parser.add_argument("file", metavar="FILE", help="the text to train on; the tokenizer, or a folder with one")
     parser.add_argument(
         "rest",
         nargs="*",
@@ -34,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
-    return {"train": _train, "encode": _encode, "decode": _decode}[args.action](args)
+    return {"train": _train, "encode": _encode, "decode": _decode, "show": _show}[args.action](args)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -57,7 +61,7 @@ def _encode(args: argparse.Namespace) -> int:
             import json
 
             for token_id in ids:
-                print(token_id, json.dumps(tokenizer.piece(token_id).decode("utf-8", "replace")), sep="\t")
+                print(token_id, json.dumps(tokenizer.label(token_id)), sep="\t")
         else:
             print(*ids)
     return 0
@@ -73,4 +77,33 @@ def _decode(args: argparse.Namespace) -> int:
     except ValueError:
         raise InputError(f"ids to decode must be whole numbers; got {' '.join(words)[:40]!r}") from None
     print(printable(decode(tokenizer, ids)))
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    """What the checkpoint says about text, one thing a line."""
+    from llamalab.text import load_tokenizer
+
+    tokenizer = load_tokenizer(args.file)
+    settings = tokenizer.settings
+
+    def named(ids: "Iterable[int | None]") -> str:
+        return ", ".join(f"{index} {tokenizer.name(index)!r}" for index in ids if index is not None) or "none"
+
+    added = [f"{piece.token_id} {piece.text!r}" for piece in settings.added]
+    around = [name for name, is_put in (("BOS", settings.add_bos), ("EOS", settings.add_eos)) if is_put]
+    rows = {
+        "pieces": f"{tokenizer.vocab_size:,}",
+        "BOS": named([settings.bos_id]),
+        "EOS": named([settings.eos_id]),
+        "unknown": named([settings.unknown_id]),
+        "padding": named([settings.pad_id]),
+        "end of a text": named(sorted(settings.stop_ids)),
+        "around a prompt": " and ".join(around) or "nothing",
+        "cut out of a text": ", ".join(added[:8]) + (f" and {len(added) - 8} more" if len(added) > 8 else "") or "none",
+        "infilling": named(settings.infill or ()),
+        "chat template": "none" if settings.chat_template is None else f"{len(settings.chat_template):,} characters",
+    }
+    for name, value in rows.items():
+        print(f"{name + ':':<18} {value}")
     return 0

@@ -1,16 +1,18 @@
-"""A conversation that goes on without starting over: its ids only ever grow, and the cache keeps theirs.
+"""How does a conversation go on without starting over? Its ids only grow, and the cache keeps theirs.
 
 The ids of a conversation are those that were fed and made, never text that was encoded again: another
 split of the same answer would be another text to the model. A new question so feeds the last id of
-the answer, EOS, and the question; all before them is in the cache.
+the answer, what ends it, and the question; all before them is in the cache. A template that changes what came before,
+as some do, costs what it changed: the cache keeps the beginning that is equal.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 
 from llamalab.errors import InputError
 from llamalab.model import StaticKVCache, Transformer
-from llamalab.text.dialog import Message, check_content, question_text
+from llamalab.text.dialog import Message, check_marks
 from llamalab.text.generate import FinishReason, Generation, dtype_name
+from llamalab.text.prompt_formats import PromptFormat, prompt_format
 from llamalab.text.sampling import Sampler
 from llamalab.text.stream import TextStream
 from llamalab.text.tokenizer import Tokenizer
@@ -21,7 +23,8 @@ class Chat:
 
     `ids` is the whole conversation as the model saw it, `messages` as people read it; `answer_ids` and
     `finish_reason` are those of the latest answer. `sampler` makes the sampler of each answer, so that a
-    conversation gives the same answers on every run. Raises InputError for marks in the system prompt.
+    conversation gives the same answers on every run. `form` is by default the checkpoint's own format, Llama 2's where
+    it has none. Raises InputError for marks in the system prompt.
     """
 
     def __init__(
@@ -33,8 +36,10 @@ class Chat:
         system: str = "",
         max_new_tokens: int = 512,
         kv_dtype: str | None = None,
+        form: PromptFormat | None = None,
     ) -> None:
-        check_content(system)
+        self.form = form or prompt_format(tokenizer)[0]
+        check_marks(system, self.form.marks)
         self.model, self.tokenizer = model, tokenizer
         self.system, self.max_new_tokens = system, max_new_tokens
         self.ids, self.messages = list[int](), list[Message]()
@@ -52,7 +57,7 @@ class Chat:
     def reset(self, *, system: str | None = None) -> None:
         """Begin a new conversation, with another system prompt where one is given."""
         if system is not None:
-            check_content(system)
+            check_marks(system, self.form.marks)
             self.system = system
         self.ids, self.messages = [], []
         self.cache.rewind()
@@ -64,22 +69,22 @@ class Chat:
         work and with nothing changed, for an empty question, one with marks of the format in it, and
         one for which the context has no room.
         """
-        check_content(question)
+        check_marks(question, self.form.marks)
         if not question.strip():
             raise InputError("a question must have at least one character; got none; type one, or /quit")
-        asked = question_text(question, system=self.system or None if not self.ids else None)
-        prompt_ids = self.ids + self.tokenizer.encode(asked, bos=True)
+        prompt_ids = self.form.asked(self.ids, self.messages, question, system=self.system)
         if len(prompt_ids) > self.cache.max_tokens:
             raise InputError(
                 f"the conversation must fit in the model's context of {self.cache.max_tokens:,} tokens; with this "
                 f"question it has {len(prompt_ids):,}; ask a shorter one or start anew with /reset"
             )
+        self.cache.rewind(min(self.cache.length, _shared(self.ids, prompt_ids), len(prompt_ids) - 1))
         generation = Generation(
             self.model,
             prompt_ids,
             max_new_tokens=self.max_new_tokens,
             sampler=self._sampler(),
-            stop_ids=(self.tokenizer.bos_id, self.tokenizer.eos_id),
+            stop_ids=self.form.stop_ids,
             cache=self.cache,
             vocab_size=self.tokenizer.vocab_size,
         )
@@ -105,7 +110,13 @@ class Chat:
 
     def _keep(self, question: str, answer: str, generation: Generation) -> None:
         if generation.ids or generation.finish_reason == "stop":
-            self.ids = [*generation.prompt_ids, *generation.ids, self.tokenizer.eos_id]
+            self.ids = [*generation.prompt_ids, *generation.ids, *self.form.closing]
             self.messages += [Message("user", question.strip()), Message("assistant", answer.strip())]
         else:
             self.cache.rewind(min(self.cache.length, len(self.ids)))
+
+
+def _shared(ids: Sequence[int], others: Sequence[int]) -> int:
+    """How many ids two lists begin with alike."""
+    pairs = zip(ids, others, strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(ids), len(others)))

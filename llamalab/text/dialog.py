@@ -26,9 +26,9 @@ class Message(NamedTuple):
     content: str
 
 
-def check_content(content: str) -> None:
-    """Raise InputError for a content with one of MARKS in it."""
-    for mark in MARKS:
+def check_marks(content: str, marks: Sequence[str] = MARKS) -> None:
+    """Raise InputError for a content with a mark of its format in it."""
+    for mark in marks:
         if mark in content:
             raise InputError(f"a message must not contain {mark}, a mark of the format itself; write it otherwise")
 
@@ -38,7 +38,7 @@ def check_dialog(messages: Sequence[Message]) -> None:
     for message in messages:
         if message.role not in ROLES:
             raise InputError(f"role of a message must be system, user or assistant; got {message.role!r}")
-        check_content(message.content)
+        check_marks(message.content)
     turns = messages[1:] if messages and messages[0].role == "system" else messages
     if not turns or turns[-1].role != "user":
         raise InputError("a dialog must end with a message of the user; " + ("it does not" if turns else "it has none"))
@@ -68,6 +68,8 @@ def encode_dialog(tokenizer: Tokenizer, messages: Iterable[Message | tuple[str, 
     """The ids of a whole dialog up to where the answer begins. Raises InputError as check_dialog does."""
     dialog = [Message(*message) for message in messages]
     check_dialog(dialog)
+    if tokenizer.eos_id is None:
+        raise InputError("a dialog must have a tokenizer with EOS, which ends each turn; this one has none")
     has_system = dialog[0].role == "system"
     system, turns = (dialog[0].content, dialog[1:]) if has_system else (None, dialog)
     ids: list[int] = []

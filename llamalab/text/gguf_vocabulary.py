@@ -1,34 +1,93 @@
-"""The vocabulary of a GGUF file as a tokenizer: that of SentencePiece models, which Llama 2's is."""
+"""The vocabulary of a GGUF file as a tokenizer: SentencePiece's, as Llama 2's, or over bytes, as Llama 3's."""
 
-import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from llamalab.errors import FormatError
 from llamalab.text.pieces import PieceTokenizer
+from llamalab.text.settings import Added
+from llamalab.text.tiktoken_file import LLAMA_3_PATTERN
+from llamalab.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llamalab.checkpoints.gguf_text import Vocabulary
+
+GPT_2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# How a text is cut before it is encoded, by the names that llama.cpp has for it.
+PATTERNS = {"llama-bpe": LLAMA_3_PATTERN, "llama3": LLAMA_3_PATTERN, "llama-v3": LLAMA_3_PATTERN,
+            "gpt-2": GPT_2_PATTERN, "default": GPT_2_PATTERN, "": GPT_2_PATTERN}  # fmt: skip
 
 
-def gguf_tokenizer(path: str | os.PathLike[str]) -> PieceTokenizer:
-    """Open it. Raises FormatError for a vocabulary of another kind, without BOS or EOS, or that is no sound one."""
-    from llamalab.checkpoints.gguf import vocabulary  # here: it needs torch, which other tokenizers do not
+def gguf_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """Open it. Raises FormatError for a vocabulary of another kind, or one that is not sound."""
+    from llamalab.checkpoints.gguf_text import BYTE_LEVEL, SENTENCEPIECE, vocabulary  # here: its package needs torch
 
-    words = vocabulary(Path(path))
-    name = os.fspath(path)
-    if words.model != "llama":
-        raise FormatError(f"the vocabulary of {name} must be of kind 'llama' (SentencePiece); it is {words.model!r}")
-    if words.bos_id is None or words.eos_id is None:
-        raise FormatError(f"{name} must name the ids of BOS and EOS; it does not")
-    if not all(map(math.isfinite, words.scores)):
-        raise FormatError(f"the scores of the pieces of {name} must be finite; some are not")
+    words, name = vocabulary(Path(path)), os.fspath(path)
     try:
         pieces = [piece.decode() for piece in words.pieces]
     except UnicodeDecodeError as error:
         raise FormatError(f"the pieces of {name} must be UTF-8; got {error.object[:20]!r}") from None
+    if words.model == BYTE_LEVEL:
+        return _byte_level(words, pieces, name)
+    if words.model != SENTENCEPIECE:
+        raise FormatError(
+            f"the vocabulary of {name} must be of kind {SENTENCEPIECE!r} (SentencePiece) or {BYTE_LEVEL!r} (over "
+            f"bytes); it is {words.model!r}"
+        )
+    # The library cuts user-defined pieces out itself. Behind the others llama.cpp puts a space, as before a text.
+    added = tuple(piece for piece in words.settings.added if not piece.always)
     return PieceTokenizer(
         pieces,
         words.scores,
         words.types,
-        bos_id=words.bos_id,
-        eos_id=words.eos_id,
+        bos_id=words.settings.bos_id,
+        eos_id=words.settings.eos_id,
         space_first=words.add_space_prefix,
+        settings=words.settings._replace(added=added),
+        space_in_middle=True,
+        name=name,
     )
+
+
+def byte_level_description(
+    pieces: list[str], merges: list[tuple[str, str]], added: tuple[Added, ...], pattern: str
+) -> dict[str, Any]:
+    """A tokenizer.json of these pieces. Where all of a stretch is one piece Llama 3 takes it, whatever its merges."""
+    specials = {piece.token_id for piece in added}
+    vocabulary = {text: index for index, text in reversed(list(enumerate(pieces))) if index not in specials}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": piece.token_id, "content": piece.text, "single_word": False, "lstrip": piece.lstrip,
+             "rstrip": piece.rstrip, "normalized": False, "special": piece.special} for piece in added
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+            "ignore_merges": pattern == LLAMA_3_PATTERN, "vocab": vocabulary, "merges": list(map(list, merges)),
+        },
+    }  # fmt: skip
+
+
+def _byte_level(words: "Vocabulary", pieces: list[str], name: str) -> Tokenizer:
+    from llamalab.text.tokenizer_json import JsonTokenizer
+
+    if words.pre not in PATTERNS:
+        raise FormatError(
+            f"tokenizer.ggml.pre of {name} must be one of {', '.join(filter(None, PATTERNS))}; it is {words.pre!r}"
+        )
+    merges = []
+    for merge in words.merges:
+        left, _, right = merge.decode("utf-8", "replace").partition(" ")
+        merges.append((left, right))
+    description = byte_level_description(pieces, merges, words.settings.added, PATTERNS[words.pre])
+    return JsonTokenizer(description, name, words.settings)

@@ -1,48 +1,199 @@
 """A `tokenizer.model`, read by the sentencepiece library."""
 
+import codecs
 import os
+import re
+from collections.abc import Sequence
+from copy import copy
+from functools import cached_property
 
 import sentencepiece
 
 from llamalab.errors import FormatError
 from llamalab.files import map_file
-from llamalab.text.tokenizer import SPACE, UNKNOWN_SURFACE, check_id, check_text
+from llamalab.text.added import Cutter
+from llamalab.text.model_proto import NO_DUMMY_PREFIX, Pieces, read_pieces
+from llamalab.text.settings import Added, TextSettings, infill_of
+from llamalab.text.tokenizer import SPACE, UNKNOWN_SURFACE, Kind, Tokenizer, beginning, check_id, check_text
+
+_EACH_BYTE = "llamalab.each_byte"
+codecs.register_error(_EACH_BYTE, lambda error: ("\ufffd" * (error.end - error.start), error.end))  # type: ignore[attr-defined]
+_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
-class SentencePieceTokenizer:
+class SentencePieceModel(Tokenizer):
+    """A SentencePiece model as the library runs it, with the pieces added to it and the settings of its checkpoint.
+
+    Pieces that `settings` adds are cut out of a text first, and may have ids beyond the model's. `space_in_middle` puts
+    the space that begins a text after each of them too, as transformers does with `legacy`.
+    """
+
+    def __init__(
+        self, proto: bytes, pieces: Pieces, name: str, settings: TextSettings, *, space_in_middle: bool = False
+    ) -> None:
+        self.proto, self.pieces, self.source = proto, pieces, name
+        self.model = _opened(proto, name)
+        self.space_first: bool = self.model.normalize("a").startswith(SPACE)
+        self.space_in_middle = space_in_middle
+        self._bytes = [piece_bytes(text, kind) for text, kind in zip(pieces.texts, pieces.kinds, strict=True)]
+        self.settings = settings
+
+    def with_settings(self, settings: TextSettings, *, space_in_middle: bool = False) -> "SentencePieceModel":
+        """The same pieces with another checkpoint's settings."""
+        made = copy(self)
+        made.settings, made.space_in_middle = settings, space_in_middle
+        for name in ("_added", "_cutter", "_every_cutter"):
+            made.__dict__.pop(name, None)
+        return made
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are."""
+        return max([len(self._bytes), *(piece.token_id + 1 for piece in self.settings.added)])
+
+    def encode(self, text: str, *, bos: bool = False, special: bool = False, middle: bool = False) -> list[int]:
+        """Ids of a text: see Tokenizer."""
+        check_text(text)
+        cutter = self._every_cutter if special else self._cutter
+        ids = beginning(self.settings, bos)
+        for at, (stretch, token_id) in enumerate(cutter.parts(text)):
+            if stretch:
+                goes_on = (middle or at > 0) and not (at > 0 and self.space_in_middle)
+                ids += self._ids(stretch, middle=goes_on)
+            if token_id is not None:
+                ids.append(token_id)
+        return ids
+
+    def piece(self, token_id: int) -> bytes:
+        """The bytes an id stands for, part of a UTF-8 character perhaps; none for special pieces, as BOS and EOS."""
+        check_id(token_id, self.vocab_size)
+        if (added := self._added.get(token_id)) is not None:
+            return b"" if added.special else added.text.encode()
+        return self._bytes[token_id] if token_id < len(self._bytes) else b""
+
+    def name(self, token_id: int) -> str:
+        """The text that an id is stored under; empty for one that has none."""
+        check_id(token_id, self.vocab_size)
+        if (added := self._added.get(token_id)) is not None:
+            return added.text
+        return self.pieces.texts[token_id] if token_id < len(self._bytes) else ""
+
+    def decoder(self) -> "PieceDecoder":
+        """Sentencepiece's way back to text."""
+        return PieceDecoder(self)
+
+    def kind(self, token_id: int) -> int:
+        """What an id is for."""
+        check_id(token_id, self.vocab_size)
+        if (added := self._added.get(token_id)) is not None:
+            return Kind.CONTROL if added.special else Kind.USER_DEFINED
+        return self.pieces.kinds[token_id] if token_id < len(self._bytes) else Kind.UNUSED
+
+    def _ids(self, stretch: str, *, middle: bool) -> list[int]:
+        ids: list[int] = (self._continuing if middle else self.model).encode(stretch)
+        return ids
+
+    @cached_property
+    def _added(self) -> dict[int, Added]:
+        return {piece.token_id: piece for piece in self.settings.added}
+
+    @cached_property
+    def _cutter(self) -> Cutter:
+        return Cutter([piece for piece in self.settings.added if piece.always])
+
+    @cached_property
+    def _every_cutter(self) -> Cutter:
+        return Cutter(self.settings.added)
+
+    @cached_property
+    def _continuing(self) -> sentencepiece.SentencePieceProcessor:
+        """The same model without the space in front."""
+        return _opened(self.proto + NO_DUMMY_PREFIX, self.source) if self.space_first else self.model
+
+
+class PieceDecoder:
+    """sentencepiece's decoding, id by id: bytes that make no character give one U+FFFD each."""
+
+    def __init__(self, tokenizer: SentencePieceModel) -> None:
+        self._tokenizer = tokenizer
+        self._bytes = codecs.getincrementaldecoder("utf-8")(_EACH_BYTE)
+        self._at_start = True
+
+    def push(self, token_id: int) -> str:
+        """The text that is certain with one more id."""
+        kind, piece = self._tokenizer.kind(token_id), self._tokenizer.piece(token_id)
+        if kind == Kind.BYTE:
+            self._at_start = False
+            return self._bytes.decode(piece)
+        broken = self._bytes.decode(b"", final=True)
+        if not piece:
+            return broken
+        if self._at_start and self._tokenizer.space_first and kind != Kind.UNKNOWN:
+            piece = piece.removeprefix(b" ")
+        self._at_start = False
+        return broken + piece.decode()
+
+    def end(self) -> str:
+        """What was held back; a new text may begin."""
+        self._at_start = True
+        return self._bytes.decode(b"", final=True)
+
+
+class SentencePieceTokenizer(SentencePieceModel):
     """A `tokenizer.model`; raises FormatError for another file and one without BOS and EOS."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         name, content = os.fspath(path), bytes(map_file(path, "tokenizer"))
         try:
-            self.model = sentencepiece.SentencePieceProcessor(model_proto=content)
-            # All of them now: a piece that is no UTF-8 should fail here and not in the middle of a text.
-            self._bytes = [_bytes(self.model, token_id) for token_id in range(self.model.vocab_size())]
-        except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise FormatError(f"{name} must be a sentencepiece model; {reason}") from None
-        self.vocab_size: int = len(self._bytes)
-        self.bos_id: int = self.model.bos_id()
-        self.eos_id: int = self.model.eos_id()
-        self.space_first: bool = self.model.normalize("a").startswith(SPACE)
-        if self.bos_id < 0 or self.eos_id < 0:
+            model, pieces = _opened(content, name), read_pieces(content)
+        except ValueError as error:  # a piece that is no UTF-8 fails here and not in the middle of a text
+            raise FormatError(f"{name} must be a sentencepiece model; {error}") from None
+        if len(pieces.texts) != model.vocab_size():
+            raise FormatError(f"{name} must be a sentencepiece model; its pieces are not those that the library reads")
+        bos_id, eos_id, unknown_id, pad_id = model.bos_id(), model.eos_id(), model.unk_id(), model.pad_id()
+        if bos_id < 0 or eos_id < 0:
             raise FormatError(f"{name} must have ids for BOS and EOS, as Llama 2 needs them")
+        settings = TextSettings(
+            bos_id,
+            eos_id,
+            frozenset({eos_id}),
+            unknown_id=unknown_id,
+            pad_id=pad_id if pad_id >= 0 else None,
+            added=control_pieces(pieces.texts, pieces.kinds),
+            infill=infill_of(ids_of(pieces.texts).get),
+            special_in_prompts=False,
+        )
+        super().__init__(content, pieces, name, settings)
 
-    def encode(self, text: str, *, bos: bool = False) -> list[int]:
-        """Ids of a text, with BOS before them where asked. Raises InputError for lone surrogates."""
-        check_text(text)
-        return [self.bos_id] * bos + list(self.model.encode(text))
 
-    def piece(self, token_id: int) -> bytes:
-        """The bytes an id stands for, part of a UTF-8 character perhaps; none for BOS and EOS."""
-        check_id(token_id, self.vocab_size)
-        return self._bytes[token_id]
+def control_pieces(texts: Sequence[str], kinds: Sequence[int]) -> tuple[Added, ...]:
+    """The pieces that stand for no text, which a text is cut at where special ones are asked for."""
+    rows = enumerate(zip(texts, kinds, strict=True))
+    return tuple(Added(index, text, always=False) for index, (text, kind) in rows if kind == Kind.CONTROL)
 
 
-def _bytes(model: sentencepiece.SentencePieceProcessor, token_id: int) -> bytes:
-    text: str = model.id_to_piece(token_id)
-    if model.is_control(token_id):
+def ids_of(texts: list[str]) -> dict[str, int]:
+    """The id of every piece; of two with one text the lower."""
+    return {text: index for index, text in reversed(list(enumerate(texts)))}
+
+
+def _opened(proto: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=proto)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise FormatError(f"{name} must be a sentencepiece model; {reason}") from None
+
+
+def piece_bytes(text: str, kind: int) -> bytes:
+    """What a piece stands for. Raises FormatError for a byte piece that names none."""
+    if kind == Kind.CONTROL:
         return b""
-    if model.is_unknown(token_id):
-        return UNKNOWN_SURFACE
-    return bytes([int(text[3:5], 16)]) if model.is_byte(token_id) else text.replace(SPACE, " ").encode()
+    if kind == Kind.UNKNOWN:
+        return UNKNOWN_SURFACE.encode()
+    if kind == Kind.BYTE:
+        if not (spelled := _BYTE.fullmatch(text)):
+            raise FormatError(f"a byte piece must be <0x00> to <0xFF>; got {text[:20]!r}")
+        return bytes([int(spelled[1], 16)])
+    check_text(text)
+    return text.replace(SPACE, " ").encode()

@@ -5,7 +5,6 @@ until it has, or can no longer. The first stop string that is complete ends the 
 longest where several end at the same place; so the text does not depend on where tokens are cut.
 """
 
-from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator, Sequence
 
 from llamalab.errors import InputError
@@ -16,40 +15,31 @@ class TextStream:
     """The text of ids that are pushed one by one; the space that encoding puts first is left out.
 
     After `push` or `end` has met a stop string `stopped` is True and nothing more comes. Bytes that are
-    not UTF-8 become U+FFFD. Raises InputError for an empty stop string.
+    not UTF-8 become U+FFFD, as many as the tokenizer's own library writes. Raises InputError for an empty stop string.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, stops: Sequence[str] = ()) -> None:
         if "" in stops:
             raise InputError("a stop string must have at least one character; got an empty one")
         self.stopped = False
-        self._tokenizer, self._stops = tokenizer, tuple(stops)
-        self._decoder = getincrementaldecoder("utf-8")("replace")
-        self._at_start, self._held = True, ""
+        self._decoder, self._stops = tokenizer.decoder(), tuple(stops)
+        self._held = ""
 
     def prompt(self, token_ids: Iterable[int]) -> str:
         """The text of ids that come before: no stop string ends it, and none that begins in it counts."""
-        return "".join(map(self._decoded, token_ids))
+        return "".join(map(self._decoder.push, token_ids))
 
     def push(self, token_id: int) -> str:
         """The text that is certain with one more id."""
-        return "" if self.stopped else self._released(self._decoded(token_id))
+        return "" if self.stopped else self._released(self._decoder.push(token_id))
 
     def end(self) -> str:
         """What was held back; nothing more comes."""
         if self.stopped:
             return ""
-        text = self._released(self._decoder.decode(b"", final=True))
+        text = self._released(self._decoder.end())
         rest, self._held = self._held, ""
         return text if self.stopped else text + rest
-
-    def _decoded(self, token_id: int) -> str:
-        piece = self._tokenizer.piece(token_id)
-        if self._at_start and piece:
-            self._at_start = False
-            if self._tokenizer.space_first:
-                piece = piece.removeprefix(b" ")
-        return self._decoder.decode(piece)
 
     def _released(self, text: str) -> str:
         if not self._stops:

@@ -3,7 +3,8 @@
 Encoding is sentencepiece's byte-pair encoding (bpe_model.cc) without normalisation: a space is
 put before a text that is not empty (unless the vocabulary says not to), U+2581 counts as a space, then of
 all neighbours that make a piece the pair with the highest score is joined, the leftmost first, and characters
-that are no piece are spelled as bytes. Decoding drops the one space that was put in front.
+that are no piece are spelled as bytes. Decoding drops the one space that was put in front. Byte-level
+vocabularies, as Llama 3's, are encoded by their own libraries (tokenizer_json, tiktoken_file).
 
 `Kind` is sentencepiece_model.proto's ModelProto.SentencePiece.Type, which GGUF's token_type repeats.
 """
@@ -12,9 +13,10 @@ from enum import IntEnum
 from typing import Protocol
 
 from llamalab.errors import InputError
+from llamalab.text.settings import TextSettings
 
 SPACE = "▁"  # how sentencepiece writes a space
-UNKNOWN_SURFACE = " ⁇ ".encode()  # what sentencepiece writes for the unknown piece
+UNKNOWN_SURFACE = " ⁇ "  # what sentencepiece writes for the unknown piece
 
 
 class Kind(IntEnum):
@@ -28,30 +30,73 @@ class Kind(IntEnum):
     BYTE = 6
 
 
+class Decoder(Protocol):
+    """Ids to text, one by one: what is certain comes at once, the rest with `end`, after which it may begin anew."""
+
+    def push(self, token_id: int) -> str:
+        """The text that is certain with one more id. Raises InputError for an id outside the vocabulary."""
+
+    def end(self) -> str:
+        """What was held back."""
+
+
 class Tokenizer(Protocol):
     """Text to ids and back. Ids are 0 to vocab_size - 1; others raise InputError."""
+
+    # What its checkpoint says about text: special ids, when a text ends, the chat template.
+    settings: TextSettings
+    # Whether encoding puts a space before a text, which decoding leaves out.
+    space_first: bool
 
     @property
     def vocab_size(self) -> int:
         """How many ids there are."""
+        ...
 
-    @property
-    def bos_id(self) -> int:
-        """The id that begins a text."""
+    def encode(self, text: str, *, bos: bool = False, special: bool = False, middle: bool = False) -> list[int]:
+        """Ids of a text, with BOS before them where asked; `special` reads every special piece spelled in it as one.
 
-    @property
-    def eos_id(self) -> int:
-        """The id that ends one."""
-
-    @property
-    def space_first(self) -> bool:
-        """Whether encoding puts a space before a text, which decoding leaves out."""
-
-    def encode(self, text: str, *, bos: bool = False) -> list[int]:
-        """Ids of a text, with BOS before them where asked. Raises InputError for lone surrogates."""
+        `middle` says that the text goes on another, so that no space is put before it. Raises InputError
+        for lone surrogates, and for BOS where there is none.
+        """
+        ...
 
     def piece(self, token_id: int) -> bytes:
-        """The bytes an id stands for, part of a UTF-8 character perhaps; none for BOS and EOS."""
+        """The bytes an id stands for, part of a UTF-8 character perhaps; none for special pieces, as BOS and EOS."""
+        ...
+
+    def name(self, token_id: int) -> str:
+        """The text that an id is stored under, as the vocabulary writes it; empty for one that has none."""
+        ...
+
+    def decoder(self) -> Decoder:
+        """A way back to text, for one list of ids."""
+        ...
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """Ids of a whole prompt, with what its checkpoint wants around it."""
+        return self.settings.around(self.encode(text, special=self.settings.special_in_prompts))
+
+    def label(self, token_id: int) -> str:
+        """What to show for an id: its text, or a special piece's name."""
+        return self.piece(token_id).decode("utf-8", "replace") or self.name(token_id)
+
+    @property
+    def bos_id(self) -> int | None:
+        """The id that begins a text."""
+        return self.settings.bos_id
+
+    @property
+    def eos_id(self) -> int | None:
+        """The id that ends one."""
+        return self.settings.eos_id
+
+
+def beginning(settings: TextSettings, bos: bool) -> list[int]:
+    """BOS where asked. Raises InputError where there is none."""
+    if bos and settings.bos_id is None:
+        raise InputError("a text that is to begin with BOS must have a tokenizer with one; this one has none")
+    return [settings.bos_id] if bos and settings.bos_id is not None else []
 
 
 def check_text(text: str) -> None:

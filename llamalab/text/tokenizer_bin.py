@@ -2,17 +2,19 @@
 
 It holds a uint32 max_token_length, then per id a float32 score, a uint32 length and the bytes of the
 piece, with a space where sentencepiece writes U+2581; ids 0 to 258 are unknown, BOS, EOS and the
-256 bytes (karpathy/llama2.c 350e04f, tokenizer.py:41-70, run.c:373-560).
+256 bytes (karpathy/llama2.c 350e04f, tokenizer.py:41-70, run.c:373-560). Files of July 2023 write each byte as the
+character of that number, or as a byte that is no UTF-8; run.c goes by the id and reads them still. A text
+ends at BOS as at EOS, since run.c takes BOS for the end.
 """
 
 import os
 import struct
-from typing import BinaryIO
 
 from llamalab.errors import FormatError, InputError
 from llamalab.files import map_file, replacing
 from llamalab.text.pieces import PieceTokenizer
-from llamalab.text.sentencepiece_model import SentencePieceTokenizer
+from llamalab.text.sentencepiece_model import SentencePieceModel, SentencePieceTokenizer, control_pieces, ids_of
+from llamalab.text.settings import TextSettings, infill_of
 from llamalab.text.tokenizer import SPACE, Kind
 
 _BOS_ID, _EOS_ID, _FIRST_BYTE_ID = 1, 2, 3
@@ -29,7 +31,18 @@ class Llama2cTokenizer(PieceTokenizer):
         except InputError as error:
             raise FormatError(f"{os.fspath(path)} must be a llama2.c tokenizer; {error}") from None
         kinds = [*_FIXED_KINDS, *[Kind.NORMAL] * (len(pieces) - _FIRST_NORMAL_ID)]
-        super().__init__(pieces, scores, kinds, bos_id=_BOS_ID, eos_id=_EOS_ID)
+        for index in (_BOS_ID, _EOS_ID):
+            pieces[index] = pieces[index].strip()  # llama2.c puts them on lines of their own
+        settings = TextSettings(
+            _BOS_ID,
+            _EOS_ID,
+            frozenset({_BOS_ID, _EOS_ID}),
+            unknown_id=0,
+            added=control_pieces(pieces, kinds),
+            infill=infill_of(ids_of([piece.replace(" ", SPACE) for piece in pieces]).get),
+            special_in_prompts=False,
+        )
+        super().__init__(pieces, scores, kinds, bos_id=_BOS_ID, eos_id=_EOS_ID, settings=settings, name=os.fspath(path))
 
 
 def write_tokenizer_bin(path: str | os.PathLike[str], model_path: str | os.PathLike[str]) -> None:
@@ -37,19 +50,18 @@ def write_tokenizer_bin(path: str | os.PathLike[str], model_path: str | os.PathL
 
     Raises FormatError for a model whose first ids are not unknown, BOS, EOS and the 256 bytes.
     """
-    source = SentencePieceTokenizer(model_path)
-    model = source.model
-    pieces = [model.id_to_piece(token_id).replace(SPACE, " ").encode() for token_id in range(source.vocab_size)]
+    with replacing(path) as file:
+        file.write(tokenizer_bin(SentencePieceTokenizer(model_path)))
+
+
+def tokenizer_bin(source: SentencePieceModel) -> bytes:
+    """The file of a tokenizer, of the model's own pieces. Raises FormatError as write_tokenizer_bin does."""
+    pieces = [piece.replace(SPACE, " ").encode() for piece in source.pieces.texts]
     _check_fixed_pieces([piece.decode() for piece in pieces[:_FIRST_NORMAL_ID]])
     pieces[_BOS_ID], pieces[_EOS_ID] = b"\n<s>\n", b"\n</s>\n"
-    with replacing(path) as file:
-        _write_pieces(file, pieces, [model.get_score(token_id) for token_id in range(source.vocab_size)])
-
-
-def _write_pieces(file: BinaryIO, pieces: list[bytes], scores: list[float]) -> None:
-    file.write(struct.pack("<I", max(map(len, pieces))))
-    for piece, score in zip(pieces, scores, strict=True):
-        file.write(struct.pack("<fI", score, len(piece)) + piece)
+    made = struct.pack("<I", max(map(len, pieces)))
+    rows = zip(pieces, source.pieces.scores, strict=True)
+    return made + b"".join(struct.pack("<fI", score, len(piece)) + piece for piece, score in rows)
 
 
 def _read_pieces(path: str | os.PathLike[str]) -> tuple[list[str], list[float]]:
@@ -72,14 +84,21 @@ def _read_pieces(path: str | os.PathLike[str]) -> tuple[list[str], list[float]]:
             )
         if not abs(score) < float("inf"):
             raise FormatError(f"{where} must have a finite score; got {score}")
-        try:
-            pieces.append(data[at : at + length].decode())
-        except UnicodeDecodeError:
-            raise FormatError(f"{where} must be UTF-8; got {data[at : at + length].hex(' ')}") from None
+        pieces.append(_text(data[at : at + length], len(pieces), where))
         scores.append(score)
         at += length
     _check_fixed_pieces(pieces[:_FIRST_NORMAL_ID])
     return pieces, scores
+
+
+def _text(piece: bytes, token_id: int, where: str) -> str:
+    byte = token_id - _FIRST_BYTE_ID
+    if 0 <= byte < 256 and piece in (chr(byte).encode(), bytes([byte])):
+        return f"<0x{byte:02X}>"
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        raise FormatError(f"{where} must be UTF-8; got {piece.hex(' ')}") from None
 
 
 def _check_fixed_pieces(pieces: list[str]) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from llamalab.checkpoints import read, survey
 from llamalab.checkpoints.checkpoint import weights_of
-from llamalab.checkpoints.gguf import vocabulary
+from llamalab.checkpoints.gguf_text import vocabulary
 from llamalab.checkpoints.lora import merged
 from llamalab.errors import LlamaLabError
 from llamalab.model import Transformer

@@ -12,8 +12,8 @@ import torch
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load, read, survey
 from llamalab.checkpoints.checkpoint import weights_of
-from llamalab.checkpoints.gguf import vocabulary
 from llamalab.checkpoints.gguf_header import map_gguf
+from llamalab.checkpoints.gguf_text import vocabulary
 from llamalab.checkpoints.gguf_write import words_of, write_gguf
 from llamalab.errors import FormatError, InputError, MissingError
 from tests.checkpoints.samples import ARCH, GGUF_NAMES, TIED, random_model, write_gguf_sample
@@ -134,14 +134,14 @@ def test_the_packages_reader_reads_what_is_written(tmp_path: Path, words: str | 
         ours = vocabulary(path)
         assert ours.pieces[:32_000] == vocab.pieces
         assert ours.scores[:32_000] == pytest.approx(vocab.scores)
-        assert (ours.types[:4], ours.types[259], ours.bos_id, ours.eos_id, ours.unknown_id) == (
+        assert (ours.types[:4], ours.types[259], *ours.settings[:2], ours.settings.unknown_id) == (
             [2, 3, 3, 6],
             1,
             1,
             2,
             0,
         )
-        assert (ours.model, ours.add_bos, ours.add_space_prefix) == ("llama", True, True)
+        assert (ours.model, ours.settings.add_bos, ours.add_space_prefix) == ("llama", True, True)
 
 
 def test_q8_0_written_is_what_the_package_makes(tmp_path: Path) -> None:
@@ -157,7 +157,9 @@ def test_a_vocabulary(tmp_path: Path) -> None:
     words = [b"<unk>", b"<s>", b"</s>", "▁é".encode(), b"\xff"]
     write_gguf_sample(path, random_model(ARCH), words=words)
     found = vocabulary(path)
-    assert (found.pieces, found.scores, found.bos_id, found.eos_id) == (words, [0.0, -1.0, -2.0, -3.0, -4.0], 1, None)
+    assert (found.pieces, found.scores) == (words, [0.0, -1.0, -2.0, -3.0, -4.0])
+    # EOS is not named: it is 2, as llama.cpp has it.
+    assert (found.settings.bos_id, found.settings.eos_id, found.settings.stop_ids) == (1, 2, {2})
     write_gguf_sample(path, random_model(ARCH))
     with pytest.raises(FormatError, match="has none"):
         vocabulary(path)

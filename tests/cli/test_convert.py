@@ -85,3 +85,11 @@ def test_bad_input_is_one_sentence(
     assert out == ""
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_vocabulary_by_name(tmp_path: Path, shared_real: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = shared_real / "stories260K.bin", tmp_path / "out"
+    assert main(["convert", str(source), str(target), "--to", "hf", "--vocab-size", "code-llama"]) == 0
+    assert main(["inspect", str(target)]) == 0
+    assert "the vocabulary has 32,016 entries, as code-llama has; Llama 2 has 32,000" in capsys.readouterr().out
+    assert main(["convert", str(source), str(tmp_path / "b"), "--to", "hf", "--vocab-size", "klingon"]) == 2

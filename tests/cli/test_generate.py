@@ -183,7 +183,7 @@ def test_the_tokenizer_beside_the_checkpoint(
     (tmp_path / "any.bin").symlink_to(shared_real / "stories260K.bin")
     argv = ["generate", "--checkpoint", str(tmp_path / "any.bin"), "--max-new-tokens", "4", "--temperature", "0"]
     assert main(argv) == 3
-    assert "name one with --tokenizer" in capsys.readouterr().err
+    assert "give the path of one" in capsys.readouterr().err
     (tmp_path / "tokenizer.bin").symlink_to(shared_real / "tok512.bin")
     assert printed(argv, capsys) == "Once upon a time\n"
 
@@ -309,3 +309,74 @@ def test_a_terminal_that_is_not_utf8_gets_question_marks(options: list[str]) -> 
 def test_the_help_names_every_attention_backend() -> None:
     named = ATTENTION_HELP.partition(" (default")[0].replace("(as PyTorch picks)", "").replace(" or ", ", ")
     assert [name.strip() for name in named.split(",")] == list(BACKENDS)
+
+
+def test_prompts_files_end_lines_where_editors_do(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_bytes("\ufeffTom\u2028and\x0b\x85\r\n\r\nLily\nMia\r".encode())
+    text = printed([*options, "--temperature", "0", "--max-new-tokens", "1", "--prompts-file", str(prompts)], capsys)
+    assert re.findall(r"--- \d of (\d) ---", text) == ["3", "3", "3"]
+    assert "--- 1 of 3 ---\nTom\u2028and" in text
+
+
+@pytest.fixture
+def folder(shared_real: Path, tmp_path: Path) -> Path:
+    """stories260K as a Hugging Face folder, whose embedding has 16 rows more than its tokenizer has pieces."""
+    from llamalab.checkpoints.convert import Wishes, convert
+
+    wishes = Wishes(tokenizer=str(shared_real / "tok512.bin"), vocab_size=528)
+    convert(shared_real / "stories260K.bin", tmp_path / "hf", "hf", wishes)
+    return tmp_path / "hf"
+
+
+def test_settings_beside_the_weights_are_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [
+        "generate",
+        "--checkpoint",
+        str(folder),
+        "--temperature",
+        "0",
+        "--max-new-tokens",
+        "9",
+        "--prompt",
+        "Lily has",
+    ]
+    assert printed(argv, capsys) == "Lily has a big box. She liked\n"
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 370]}')
+    assert printed(argv, capsys) == "Lily has a\n"
+
+
+def test_infilling(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from llamalab.text.model_proto import Pieces, read_pieces, write_proto
+
+    argv = ["generate", "--checkpoint", str(folder), "--temperature", "0", "--max-new-tokens", "9"]
+    assert main([*argv, "--infill", "Lily", " box"]) == 2
+    assert "as Code Llama 7B and 13B have" in capsys.readouterr().err
+    texts, scores, kinds = read_pieces((folder / "tokenizer.model").read_bytes())
+    more = ["▁<PRE>", "▁<MID>", "▁<SUF>", "▁<EOT>"]
+    pieces = Pieces(texts + more, scores + [-1e3] * 4, kinds + [3] * 4)
+    (folder / "tokenizer.model").write_bytes(write_proto(pieces, bos_id=1, eos_id=2, space_first=True))
+    made = {printed([*argv, "--infill", "Lily has a", " box", "--infill-order", order], capsys)
+            for order in ("prefix-first", "suffix-first")}  # fmt: skip
+    assert len(made) == 2
+    assert not any("Lily" in text for text in made)
+    assert main([*argv, "--infill", "a", "b", "--prompt", "c"]) == 2
+    assert "--infill must be given alone" in capsys.readouterr().err
+
+
+def test_a_prompt_format_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["generate", "--checkpoint", str(folder), "--temperature", "0", "--max-new-tokens", "3", "--prompt", "Hi"]
+    assert printed([*argv, "--prompt-format", "llama2"], capsys).startswith("[INST] Hi [/INST]")
+    assert printed([*argv, "--prompt-format", "alpaca"], capsys).startswith("Below is an instruction that describes")
+    assert main([*argv, "--prompt-format", "llama3"]) == 2
+    assert "must have the piece <|start_header_id|>" in capsys.readouterr().err
+
+
+def test_the_names_of_the_verb_are_those_of_the_library() -> None:
+    from llamalab.cli import generate, text_options
+    from llamalab.text import infill, prompt_formats
+
+    assert text_options.PROMPT_FORMATS == prompt_formats.PROMPT_FORMATS
+    assert generate.INFILL_ORDERS == infill.ORDERS

@@ -51,7 +51,7 @@ def test_train_then_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
-        (["shuffle", "x"], 2, "action must be one of train, encode, decode; got 'shuffle'"),
+        (["shuffle", "x"], 2, "action must be one of train, encode, decode, show; got 'shuffle'"),
         (["train", "in.txt"], 2, "one OUT.model; got 0 outputs"),
         (["train", "in.txt", "a", "b"], 2, "one OUT.model; got 2 outputs"),
         (["train", "none.txt", "a"], 3, "no file none.txt"),
@@ -85,3 +85,24 @@ def test_it_starts_without_torch(shared_real: Path) -> None:
     code = f"""import sys; from llamalab.cli import main
 main(["tokenizer", "encode", {str(shared_real / "tok512.bin")!r}, "Hi"]); assert "torch" not in sys.modules"""
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_what_goes_with_a_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.text.samples import sentencepiece_model, write_json
+
+    sentencepiece_model(tmp_path / "tokenizer.model")
+    write_json(tmp_path / "generation_config.json", eos_token_id=[2, 330])
+    write_json(tmp_path / "tokenizer_config.json", additional_special_tokens=["<|im_end|>"], chat_template="{{ x }}")
+    assert main(["tokenizer", "show", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "pieces:            331",
+        "BOS:               1 '<s>'",
+        "EOS:               2 '</s>'",
+        "unknown:           0 '<unk>'",
+        "padding:           none",
+        "end of a text:     2 '</s>', 330 '<|im_end|>'",
+        "around a prompt:   BOS",
+        "cut out of a text: 1 '<s>', 2 '</s>', 330 '<|im_end|>'",
+        "infilling:         none",
+        "chat template:     7 characters",
+    ]

@@ -1,0 +1,164 @@
+"""How is a tokenizer written into a GGUF file? Any kind that is read, as the two kinds that llama.cpp knows.
+
+SentencePiece's pieces go as they are, with the pieces added to them; a tokenizer.json with byte fallback is one again,
+where the score of a piece is its place among the merges, last to first. Vocabularies over bytes go with their merges,
+which a tiktoken file does not hold: a piece's is of the two parts that encoding with all earlier pieces leaves of it.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+from llamalab.checkpoints.gguf_text import BYTE_LEVEL, SENTENCEPIECE, Vocabulary
+from llamalab.errors import InputError
+from llamalab.text.byte_level import written
+from llamalab.text.gguf_vocabulary import GPT_2_PATTERN, PATTERNS
+from llamalab.text.sentencepiece_model import SentencePieceModel
+from llamalab.text.settings import Added, TextSettings
+from llamalab.text.tiktoken_file import LLAMA_3_PATTERN, TiktokenTokenizer
+from llamalab.text.tokenizer import SPACE, Kind, Tokenizer
+from llamalab.text.tokenizer_json import JsonTokenizer
+
+
+def vocabulary_from(tokenizer: Tokenizer) -> Vocabulary:
+    """A tokenizer as GGUF's lists. Raises InputError for a way to cut a text that GGUF has no name for."""
+    if isinstance(tokenizer, SentencePieceModel):
+        return _from_model(tokenizer)
+    if isinstance(tokenizer, TiktokenTokenizer):
+        return _over_bytes(
+            tokenizer, [written(piece) for piece in tokenizer.pieces], merges_of(tokenizer.pieces), LLAMA_3_PATTERN
+        )
+    assert isinstance(tokenizer, JsonTokenizer)  # the only kind that is left
+    texts = [tokenizer.texts.get(index, "") for index in range(tokenizer.vocab_size)]
+    merges = _merges(tokenizer.description["model"])
+    if tokenizer.is_byte_level:
+        return _over_bytes(tokenizer, texts, merges, _pattern(tokenizer.description))
+    return _from_fallback(tokenizer, texts, merges)
+
+
+def fitted(words: Vocabulary, size: int) -> Vocabulary:
+    """As many pieces as a model has embeddings: unused ones fill up, added ones that have no embedding are left out.
+
+    Raises InputError where other pieces have none.
+    """
+    missing, added = size - len(words.pieces), {piece.token_id for piece in words.settings.added}
+    if not all(index in added for index in range(size, len(words.pieces))):
+        raise InputError(
+            f"the vocabulary must fit the model's {size:,} embeddings; it has {len(words.pieces):,} pieces"
+        )
+    settings = words.settings
+    bos_id, eos_id, pad_id = (
+        index if index is not None and index < size else None
+        for index in (settings.bos_id, settings.eos_id, settings.pad_id)
+    )
+    kept = settings._replace(
+        bos_id=bos_id,
+        eos_id=eos_id,
+        pad_id=pad_id,
+        added=tuple(piece for piece in settings.added if piece.token_id < size),
+        stop_ids=frozenset(index for index in settings.stop_ids if index < size),
+    )
+    return words._replace(
+        pieces=[*words.pieces[:size], *(b"<unused%d>" % index for index in range(missing))],
+        scores=[*words.scores[:size], *[0.0] * missing],
+        types=[*words.types[:size], *[int(Kind.UNUSED)] * missing],
+        settings=kept,
+    )
+
+
+def merges_of(pieces: list[bytes]) -> list[tuple[str, str]]:
+    """The two parts each piece is joined from last, in order of the pieces; characters stand for bytes.
+
+    >>> merges_of([b"a", b"b", b"c", b"ab", b"abc"])
+    [('a', 'b'), ('ab', 'c')]
+    """
+    ranks = {piece: rank for rank, piece in enumerate(pieces)}
+    merges = []
+    for rank, piece in enumerate(pieces):
+        parts = _parts(piece, ranks, rank)
+        if len(parts) == 2:
+            merges.append((written(parts[0]), written(parts[1])))
+    return merges
+
+
+def _parts(piece: bytes, ranks: dict[bytes, int], below: int) -> list[bytes]:
+    """What byte-pair encoding leaves of a piece with the ranks below its own."""
+    parts = [bytes([byte]) for byte in piece]
+    while len(parts) > 1:
+        pairs = [(ranks.get(left + right, below), at) for at, (left, right) in enumerate(pairwise(parts))]
+        rank, at = min(pairs)
+        if rank >= below:
+            break
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    return parts
+
+
+def _from_model(tokenizer: SentencePieceModel) -> Vocabulary:
+    added, own = {piece.token_id: piece for piece in tokenizer.settings.added}, tokenizer.pieces
+    pieces, scores, kinds = [], [], []
+    for index in range(tokenizer.vocab_size):
+        kind = Kind(tokenizer.kind(index)) if tokenizer.kind(index) in set(Kind) else Kind.UNUSED
+        text = added[index].text if index in added else own.texts[index] if index < len(own.texts) else ""
+        # llama.cpp compares user-defined pieces with the text itself, where a space is a space.
+        text = text.replace(SPACE, " ") if kind == Kind.USER_DEFINED else text.replace(" ", SPACE)
+        pieces.append((text or f"<unused{index}>").encode())
+        scores.append(own.scores[index] if index < len(own.scores) else 0.0)
+        kinds.append(int(kind))
+    return Vocabulary(SENTENCEPIECE, pieces, scores, kinds, tokenizer.settings, tokenizer.space_first)
+
+
+def _from_fallback(tokenizer: JsonTokenizer, texts: list[str], merges: list[tuple[str, str]]) -> Vocabulary:
+    joined: dict[str, int] = {}
+    for rank, (left, right) in enumerate(merges):
+        joined.setdefault(left + right, rank)
+    kinds = _kinds(texts, tokenizer.settings, plain=Kind.NORMAL)
+    for index, text in enumerate(texts):
+        if tokenizer.is_byte(index):
+            kinds[index] = Kind.BYTE
+        elif index == tokenizer.settings.unknown_id or text == tokenizer.description["model"].get("unk_token"):
+            kinds[index] = Kind.UNKNOWN
+    scores = [-float(joined.get(text, len(merges))) for text in texts]
+    pieces = _named(texts)
+    return Vocabulary(SENTENCEPIECE, pieces, scores, kinds, tokenizer.settings, tokenizer.space_first)
+
+
+def _over_bytes(tokenizer: Tokenizer, texts: list[str], merges: list[tuple[str, str]], pattern: str) -> Vocabulary:
+    if pattern not in PATTERNS.values():
+        raise InputError("the vocabulary must cut a text as Llama 3 or GPT-2 does to be written as GGUF; it does not")
+    texts = texts + [""] * (tokenizer.vocab_size - len(texts))
+    for piece in tokenizer.settings.added:
+        texts[piece.token_id] = piece.text
+    kinds = _kinds(texts, tokenizer.settings, plain=Kind.NORMAL)
+    name = next(name for name, known in PATTERNS.items() if known == pattern)
+    joined = tuple(f"{left} {right}".encode() for left, right in merges)
+    return Vocabulary(BYTE_LEVEL, _named(texts), [0.0] * len(texts), kinds, tokenizer.settings, False, joined, name)
+
+
+def _named(texts: list[str]) -> list[bytes]:
+    return [(text or f"<unused{index}>").encode() for index, text in enumerate(texts)]
+
+
+def _kinds(texts: list[str], settings: TextSettings, *, plain: Kind) -> list[int]:
+    added: dict[int, Added] = {piece.token_id: piece for piece in settings.added}
+    kinds = []
+    for index, text in enumerate(texts):
+        kind = plain if text else Kind.UNUSED
+        if index in added:
+            kind = Kind.CONTROL if added[index].special else Kind.USER_DEFINED
+        kinds.append(int(kind))
+    return kinds
+
+
+def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
+    """The merges of a tokenizer.json, each a text with a space or, since 2024, a pair."""
+    pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model.get("merges", []))
+    return [(left, right) for left, right in pairs]
+
+
+def _pattern(description: dict[str, Any]) -> str:
+    """How it cuts a text: by the one regular expression of a Split, or GPT-2's inside the library."""
+    part = description.get("pre_tokenizer") or {}
+    parts = part.get("pretokenizers", [part])
+    found = [step["pattern"].get("Regex", "") for step in parts if step.get("type") == "Split"]
+    if not found:
+        return GPT_2_PATTERN if any(step.get("use_regex") for step in parts) else ""
+    return str(found[0]) if len(found) == 1 else ""

@@ -1,0 +1,196 @@
+"""What goes with the weights into another format? The tokenizer, and what its checkpoint says about text.
+
+Files of a Hugging Face folder are copied as they are, also into a folder of Meta's, whose own code reads the tokenizer
+alone. From a single file the same files are made: tokenizer.model or tokenizer.json, tokenizer_config.json and
+generation_config.json. A LoRA adapter that brings a tokenizer brings the one it was trained with.
+"""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llamalab.checkpoints.gguf_header import is_gguf, map_gguf
+from llamalab.checkpoints.gguf_text import Vocabulary
+from llamalab.checkpoints.gguf_write import special_ids
+from llamalab.errors import FormatError, InputError
+from llamalab.input_files import read_object
+from llamalab.text.hf_settings import FILES
+from llamalab.text.load import NAMES, has_tokenizer, load_tokenizer
+from llamalab.text.sentencepiece_model import SentencePieceModel
+from llamalab.text.settings import TextSettings
+from llamalab.text.tiktoken_file import TiktokenTokenizer
+from llamalab.text.tokenizer import Tokenizer
+from llamalab.text.tokenizer_bin import tokenizer_bin
+from llamalab.text.tokenizer_json import JsonTokenizer
+
+_COPIED = (*NAMES, *(name for name in FILES if name != "config.json"))
+_OF_THE_MODEL = ("generation_config.json",)  # what an adapter's folder does not replace
+_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+class TextSource(NamedTuple):
+    """Where the text side comes from: `place` is a file or folder, None where there is none; `model` the checkpoint.
+
+    One that `is_named` takes the place of everything that the checkpoint says about text.
+    """
+
+    place: Path | None
+    model: Path
+    is_named: bool = False
+
+
+def text_source(source: Path, *, tokenizer: str | None, lora: str | None) -> TextSource:
+    """What was named, else an adapter's own, else what lies in the checkpoint or, for one file, beside it."""
+    if tokenizer is not None:
+        return TextSource(Path(tokenizer), source, is_named=True)
+    if lora is not None and has_tokenizer(Path(lora)):
+        return TextSource(Path(lora), source)
+    if source.is_dir():
+        places = [source, source.parent] if (source / "params.json").is_file() else [source]
+        found = next((place for place in places if has_tokenizer(place)), None)
+        if found is None or found == source:
+            return TextSource(found, source)
+        return TextSource(next(found / name for name in NAMES if (found / name).is_file()), source)
+    if is_gguf(source):
+        has_pieces = "tokenizer.ggml.tokens" in map_gguf(source)[1].settings
+        return TextSource(source if has_pieces else None, source)
+    beside = source.parent / "tokenizer.bin"  # of what lies beside a llama2.c file this alone is sure to be its own
+    return TextSource(beside if beside.is_file() else None, source)
+
+
+def open_text(text: TextSource) -> Tokenizer | None:
+    """The tokenizer of a source, where it has one. Raises as load_tokenizer."""
+    return None if text.place is None else load_tokenizer(text.place)
+
+
+def config_ids(text: TextSource) -> dict[str, Any]:
+    """The special ids for config.json: a Hugging Face checkpoint's own, else those of the tokenizer."""
+    config = text.model / "config.json"
+    if config.is_file() and not text.is_named:
+        own = read_object(config, "config.json of the checkpoint")
+        return {key: own[key] for key in _IDS if key in own}
+    tokenizer = open_text(text)
+    return {} if tokenizer is None else _ids(tokenizer.settings)
+
+
+def place_text(text: TextSource, folder: Path) -> None:
+    """Put the text side into a folder of Hugging Face's or Meta's. Raises MissingError for a file that is not there."""
+    if text.model.is_dir() and not text.is_named:
+        _copy(text.model, folder, _COPIED if text.place in (None, text.model) else _OF_THE_MODEL)
+    if text.place is None or (text.place == text.model and text.model.is_dir()):
+        return
+    if text.place.is_dir():
+        _copy(text.place, folder, _COPIED)
+    else:
+        _write(load_tokenizer(text.place), folder)
+
+
+def llama2c_text(tokenizer: Tokenizer, vocab_size: int) -> tuple[bytes | None, str]:
+    """A tokenizer.bin, None where the vocabulary cannot be one, and what it has no place for."""
+    if not isinstance(tokenizer, SentencePieceModel):
+        return None, "; the format has no place for its tokenizer, which is no SentencePiece model"
+    try:
+        made = tokenizer_bin(tokenizer)
+    except FormatError as error:
+        return None, f"; the format has no place for its tokenizer: {error}"
+    # run.c reads as many pieces as the model has rows.
+    for index in range(len(tokenizer.pieces.texts), vocab_size):
+        text = (tokenizer.name(index) if index < tokenizer.vocab_size else "") or f"<unused{index}>"
+        made += struct.pack("<fI", -1e9, len(text.encode())) + text.encode()
+    longest = max(
+        struct.unpack_from("<I", made)[0], *(len(piece.text.encode()) for piece in tokenizer.settings.added), 16
+    )
+    return struct.pack("<I", longest) + made[4:], _losses(_beyond_llama2c(tokenizer.settings))
+
+
+def gguf_losses(words: Vocabulary, size: int) -> str:
+    """What a GGUF file of a model with `size` embeddings has no place for."""
+    kept = set(special_ids(words.settings).values())
+    ends = sorted(words.settings.stop_ids - kept)
+    lost = [f"the ids {', '.join(map(str, ends))} that end a text"] if ends else []
+    bare = [piece.text for piece in words.settings.added if piece.token_id >= size]
+    return _losses([*lost, *(f"{text}, which has no embedding" for text in bare)])
+
+
+def _beyond_llama2c(settings: TextSettings) -> list[str]:
+    lost = []
+    if (settings.bos_id, settings.eos_id) != (1, 2):
+        lost.append(f"BOS {settings.bos_id} and EOS {settings.eos_id}")
+    more = sorted(settings.stop_ids - {settings.bos_id, settings.eos_id})
+    if more:
+        lost.append(f"the ids {', '.join(map(str, more))} that end a text")
+    if not settings.add_bos or settings.add_eos:
+        lost.append("what is put around a prompt")
+    own = (settings.bos_id, settings.eos_id, settings.unknown_id)
+    pieces = [piece for piece in settings.added if piece.token_id not in own]
+    if pieces:
+        lost.append(f"{len(pieces)} added piece{'s' if len(pieces) > 1 else ''}")
+    return lost + (["the chat template"] if settings.chat_template is not None else [])
+
+
+def _losses(lost: list[str]) -> str:
+    return f"; it has no place for {', '.join(lost)}" if lost else ""
+
+
+def _copy(source: Path, folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+
+
+def _write(tokenizer: Tokenizer, folder: Path) -> None:
+    """A tokenizer and its settings as the files that transformers reads."""
+    settings = tokenizer.settings
+    if isinstance(tokenizer, SentencePieceModel):
+        (folder / "tokenizer.model").write_bytes(tokenizer.proto)
+        kind = "LlamaTokenizer"
+    elif isinstance(tokenizer, TiktokenTokenizer):
+        shutil.copyfile(tokenizer.source, folder / "tokenizer.model")
+        kind = "PreTrainedTokenizerFast"
+    elif isinstance(tokenizer, JsonTokenizer):
+        _write_json(folder / "tokenizer.json", tokenizer.description)
+        kind = "PreTrainedTokenizerFast"
+    else:
+        raise InputError(f"a tokenizer must be of a kind that a folder can hold; got {type(tokenizer).__name__}")
+    _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, settings, kind))
+    _write_json(folder / "generation_config.json", _ids(settings))
+
+
+def _tokenizer_config(tokenizer: Tokenizer, settings: TextSettings, kind: str) -> dict[str, Any]:
+    names = {"bos_token": settings.bos_id, "eos_token": settings.eos_id, "unk_token": settings.unknown_id,
+             "pad_token": settings.pad_id}  # fmt: skip
+    config: dict[str, Any] = {
+        "tokenizer_class": kind,
+        "add_bos_token": settings.add_bos,
+        "add_eos_token": settings.add_eos,
+        "added_tokens_decoder": {
+            str(piece.token_id): {
+                "content": piece.text, "lstrip": piece.lstrip, "normalized": False, "rstrip": piece.rstrip,
+                "single_word": False, "special": piece.special,
+            } for piece in settings.added
+        },
+        "clean_up_tokenization_spaces": False,
+        "legacy": False,
+    }  # fmt: skip
+    for key, index in names.items():
+        config[key] = None if index is None else tokenizer.name(index)
+    if isinstance(tokenizer, SentencePieceModel):
+        config["add_prefix_space"] = tokenizer.space_first
+    if settings.chat_template is not None:
+        config["chat_template"] = settings.chat_template
+    return config
+
+
+def _ids(settings: TextSettings) -> dict[str, Any]:
+    """The ids for config.json and generation_config.json: one EOS, or the list of all that end a text."""
+    first = [settings.eos_id] if settings.eos_id is not None else []
+    ends = first + sorted(settings.stop_ids - set(first))
+    ids = {"bos_token_id": settings.bos_id, "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
+           "pad_token_id": settings.pad_id}  # fmt: skip
+    return {key: value for key, value in ids.items() if value is not None}
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

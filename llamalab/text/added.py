@@ -1,0 +1,35 @@
+"""How are added pieces cut out of a text? Leftmost first, the longest where several begin at one place."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from llamalab.text.settings import Added
+
+
+class Cutter:
+    """Cuts a text at added pieces.
+
+    >>> list(Cutter([Added(7, "<end>"), Added(8, "<end>!")]).parts("a<end>!b"))
+    [('a', 8), ('b', None)]
+    """
+
+    def __init__(self, pieces: Sequence[Added]) -> None:
+        by_text = {piece.text: piece for piece in reversed(pieces) if piece.text}
+        longest_first = sorted(by_text, key=len, reverse=True)
+        self._ids = {text: piece.token_id for text, piece in by_text.items()}
+        self._cut = re.compile("|".join(_pattern(by_text[text]) for text in longest_first)) if by_text else None
+
+    def parts(self, text: str) -> Iterator[tuple[str, int | None]]:
+        """Each stretch with the id of the piece that follows it; None after the last."""
+        at = 0
+        for found in self._cut.finditer(text) if self._cut else ():
+            # The white space that a piece takes along is not part of its name.
+            token_id = self._ids.get(found[0], self._ids.get(found[0].strip()))
+            yield text[at : found.start()], token_id
+            at = found.end()
+        yield text[at:], None
+
+
+def _pattern(piece: Added) -> str:
+    before, after = r"\s*" if piece.lstrip else "", r"\s*" if piece.rstrip else ""
+    return before + re.escape(piece.text) + after

@@ -1,0 +1,122 @@
+"""Renders a stranger's chat template, in a process of its own that has little to lose. Not imported: run by its path.
+
+Reads one JSON object from stdin: `template`, `contexts` (the variables of each rendering) and `limits`. Writes one to
+stdout: `texts`, or `error` with a reason. A template may loop, call and concatenate; Jinja2's sandbox keeps it from
+attributes that lead out. What no sandbox bounds is bounded here: steps (lines of the template and calls, counted, so
+that the limit is the same on every machine), output, memory, and seconds of this process.
+"""
+
+import json
+import sys
+from datetime import datetime
+from types import FrameType
+from typing import Any
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+
+class TooManySteps(BaseException):
+    """The template has taken more steps than it may."""
+
+
+class Steps:
+    """Counts lines of templates and every call, through Python's tracing."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+    def on_call(self, frame: FrameType, event: str, _: Any) -> Any:
+        """Count a call, and the lines of a template."""
+        self._take()
+        return self.on_line if frame.f_code.co_filename == "<template>" else None
+
+    def on_line(self, frame: FrameType, event: str, _: Any) -> Any:
+        """Count a line."""
+        self._take()
+        return self.on_line
+
+    def _take(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise TooManySteps
+
+
+class Generation(Extension):
+    """`{% generation %}`, with which templates mark answers for training: what is in it is written as it is."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The block's own statements."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def refuse(message: str) -> None:
+    """What templates call for a dialog that they do not take."""
+    raise TemplateError(message)
+
+
+def as_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
+    """JSON without the escapes that are for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+
+
+def now(form: str) -> str:
+    """Today's date, as templates write it into a system prompt."""
+    return datetime.now().strftime(form)
+
+
+def bounded(limits: dict[str, int]) -> None:
+    """Take memory and processor time away from this process, where the system can."""
+    try:
+        import resource
+    except ImportError:
+        return
+    for kind, most in ((resource.RLIMIT_AS, limits["bytes"]), (resource.RLIMIT_CPU, limits["seconds"])):
+        resource.setrlimit(kind, (most, most))
+
+
+def rendered(job: dict[str, Any]) -> list[str]:
+    """The text of every context."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = as_json
+    environment.globals |= {"raise_exception": refuse, "strftime_now": now}
+    template, most = environment.from_string(job["template"]), job["limits"]["characters"]
+    texts = []
+    for context in job["contexts"]:
+        parts, room = [], most
+        for part in template.generate(**context):
+            room -= len(part)
+            if room < 0:
+                raise TemplateError(f"it writes more than {most:,} characters")
+            parts.append(part)
+        texts.append("".join(parts))
+    return texts
+
+
+def main() -> None:
+    """Answer one job."""
+    job = json.load(sys.stdin)
+    bounded(job["limits"])
+    sys.settrace(Steps(job["limits"]["steps"]).on_call)
+    try:
+        answer: dict[str, Any] = {"texts": rendered(job)}
+    except TooManySteps:
+        answer = {"error": f"it takes more than {job['limits']['steps']:,} steps"}
+    except MemoryError:
+        answer = {"error": f"it needs more than {job['limits']['bytes']:,} bytes of memory"}
+    except Exception as error:  # whatever a template makes jinja2 raise
+        answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+    finally:
+        sys.settrace(None)
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""A `tokenizer.json`, read by the tokenizers library: byte-pair encoding with byte fallback, or over bytes.
+
+The first kind is a SentencePiece model as transformers saves it, U+2581 for a space and <0x00> to <0xFF> for bytes;
+the second is Llama 3's. Decoding is the library's with special tokens left out: bytes that fall back make text only
+where the whole run of them is UTF-8, else one U+FFFD each; over bytes one U+FFFD stands for each broken sequence.
+"""
+
+import codecs
+import json
+import os
+import re
+from copy import copy
+from functools import cached_property
+from typing import Any
+
+import tokenizers
+
+from llamalab.errors import FormatError
+from llamalab.input_files import MOST_BYTES, read_object
+from llamalab.text.byte_level import spelled
+from llamalab.text.settings import Added, TextSettings, infill_of
+from llamalab.text.tokenizer import SPACE, Decoder, Tokenizer, beginning, check_id, check_text
+
+MAX_ID = 2**24  # a vocabulary of more has no embedding that fits anywhere
+_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
+
+
+class JsonTokenizer(Tokenizer):
+    """What the library makes of a description; raises FormatError for one of another kind or that it refuses."""
+
+    def __init__(self, description: dict[str, Any], name: str, settings: TextSettings | None = None) -> None:
+        self.description, self.source = description, name
+        kinds = _types(description.get("decoder"))
+        self.is_byte_level = "ByteLevel" in kinds
+        model = description.get("model")
+        if not isinstance(model, dict) or model.get("type") != "BPE" or not kinds & {"ByteLevel", "ByteFallback"}:
+            kind = model.get("type") if isinstance(model, dict) else None
+            raise FormatError(
+                f"{name} must be byte-pair encoding over bytes or with byte fallback, as Llama's is; its model is "
+                f"{kind!r} and its decoder {', '.join(sorted(kinds)) or 'none'}"
+            )
+        self.backend = _built(description, name)
+        vocabulary = self.backend.get_vocab(with_added_tokens=True)
+        if not vocabulary or max(vocabulary.values()) >= MAX_ID:
+            raise FormatError(f"{name} must have pieces with ids below {MAX_ID:,}; it does not")
+        self.texts: dict[int, str] = {token_id: text for text, token_id in vocabulary.items()}
+        self.settings = self._own_settings() if settings is None else settings
+        self.space_first = "Strip" in kinds or "Metaspace" in kinds
+
+    def with_settings(self, settings: TextSettings) -> "JsonTokenizer":
+        """The same with another checkpoint's settings; pieces that these add are added to it."""
+        known = {token["content"] for token in self._added_here()}
+        more = [
+            {"id": piece.token_id, "content": piece.text, "special": piece.special, "lstrip": piece.lstrip,
+             "rstrip": piece.rstrip, "single_word": False, "normalized": False}
+            for piece in settings.added if piece.text not in known
+        ]  # fmt: skip
+        if more:
+            description = self.description | {"added_tokens": [*self._added_here(), *more]}
+            return JsonTokenizer(description, self.source, settings)
+        made = copy(self)
+        made.settings = settings
+        made.__dict__.pop("_added", None)
+        return made
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are."""
+        return max(self.texts) + 1
+
+    def encode(self, text: str, *, bos: bool = False, special: bool = False, middle: bool = False) -> list[int]:
+        """Ids of a text: see Tokenizer; special tokens in it are always read as such."""
+        check_text(text)
+        backend = self._continuing if middle else self.backend
+        return beginning(self.settings, bos) + _encoded(backend, text, self.source)
+
+    def piece(self, token_id: int) -> bytes:
+        """The bytes an id stands for, part of a UTF-8 character perhaps; none for special pieces, as BOS and EOS."""
+        check_id(token_id, self.vocab_size)
+        if (added := self._added.get(token_id)) is not None:
+            return b"" if added.special else added.text.encode()
+        text = self.texts.get(token_id, "")
+        if self.is_byte_level:
+            return spelled(text)
+        byte = _BYTE.fullmatch(text)
+        return bytes([int(byte[1], 16)]) if byte else text.replace(SPACE, " ").encode()
+
+    def name(self, token_id: int) -> str:
+        """The text that an id is stored under; empty for one that has none."""
+        check_id(token_id, self.vocab_size)
+        return self.texts.get(token_id, "")
+
+    def is_byte(self, token_id: int) -> bool:
+        """Whether an id stands for one byte that a character fell back to."""
+        plain = token_id not in self._added and not self.is_byte_level
+        return plain and _BYTE.fullmatch(self.texts.get(token_id, "")) is not None
+
+    def id_of(self, text: str) -> int | None:
+        """The id of a piece, where there is one."""
+        found: int | None = self.backend.token_to_id(text)
+        return found
+
+    def decoder(self) -> Decoder:
+        """The library's way back to text."""
+        return ByteLevelDecoder(self) if self.is_byte_level else FallbackDecoder(self)
+
+    @cached_property
+    def _added(self) -> dict[int, Added]:
+        return {piece.token_id: piece for piece in self.settings.added}
+
+    @cached_property
+    def _continuing(self) -> tokenizers.Tokenizer:
+        """The same without a space in front of a text."""
+        return _built(_without_prefix(self.description), self.source) if self.space_first else self.backend
+
+    def _added_here(self) -> list[dict[str, Any]]:
+        return [token for token in self.description.get("added_tokens") or [] if isinstance(token, dict)]
+
+    def _own_settings(self) -> TextSettings:
+        added = tuple(
+            Added(
+                token_id,
+                token["content"],
+                special=bool(token.get("special")),
+                lstrip=bool(token.get("lstrip")),
+                rstrip=bool(token.get("rstrip")),
+            )
+            for token in self._added_here()
+            if (token_id := self.id_of(token["content"])) is not None
+        )
+        plain, whole = (_encoded(self.backend, "a", self.source, add=add) for add in (False, True))
+        first = next((at for at in range(len(whole)) if whole[at : at + len(plain)] == plain), 0)
+        before, after = whole[:first], whole[first + len(plain) :]
+        return TextSettings(
+            bos_id=before[0] if len(before) == 1 else None,
+            eos_id=after[0] if len(after) == 1 else None,
+            add_bos=bool(before),
+            add_eos=bool(after),
+            added=added,
+            infill=infill_of(self.id_of),
+        )
+
+
+class ByteLevelDecoder:
+    """Bytes side by side, special tokens left out."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token_id: int) -> str:
+        """The text that is certain with one more id."""
+        return self._bytes.decode(self._tokenizer.piece(token_id))
+
+    def end(self) -> str:
+        """What was held back; a new text may begin."""
+        return self._bytes.decode(b"", final=True)
+
+
+class FallbackDecoder:
+    """Runs of bytes are text where all of them together are UTF-8."""
+
+    def __init__(self, tokenizer: JsonTokenizer) -> None:
+        self._tokenizer, self._run = tokenizer, b""
+        self._strip = tokenizer.space_first
+
+    def push(self, token_id: int) -> str:
+        """The text that is certain with one more id."""
+        piece = self._tokenizer.piece(token_id)
+        if self._tokenizer.is_byte(token_id):
+            self._run += piece
+            return ""
+        return self._shown(self._ended() + piece.decode()) if piece else ""
+
+    def end(self) -> str:
+        """What was held back; a new text may begin."""
+        text = self._shown(self._ended())
+        self._strip = self._tokenizer.space_first
+        return text
+
+    def _ended(self) -> str:
+        run, self._run = self._run, b""
+        try:
+            return run.decode()
+        except UnicodeDecodeError:
+            return "\ufffd" * len(run)
+
+    def _shown(self, text: str) -> str:
+        if self._strip and text:
+            self._strip = False
+            return text.removeprefix(" ")
+        return text
+
+
+def read_tokenizer_json(path: str | os.PathLike[str]) -> JsonTokenizer:
+    """Open a file. Raises MissingError where there is none, FormatError where it is of another kind or unsound."""
+    return JsonTokenizer(read_object(path, "tokenizer", most=MOST_BYTES), os.fspath(path))
+
+
+def _built(description: dict[str, Any], name: str) -> tokenizers.Tokenizer:
+    # Neither a longest length nor padding is a matter of the vocabulary.
+    text = json.dumps(description | {"truncation": None, "padding": None})
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except BaseException as error:
+        raise _refusal(error, name) from None
+
+
+def _encoded(backend: tokenizers.Tokenizer, text: str, name: str, *, add: bool = False) -> list[int]:
+    try:
+        ids: list[int] = backend.encode(text, add_special_tokens=add).ids
+        return ids
+    except BaseException as error:
+        raise _refusal(error, name) from None
+
+
+def _refusal(error: BaseException, name: str) -> BaseException:
+    """The library panics at what it did not foresee, with an exception of its own that is no Exception."""
+    if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+        return FormatError(f"{name} must be a sound tokenizer.json; {' '.join(str(error).split())[:200]}")
+    return error
+
+
+def _types(part: Any) -> set[str]:
+    """The kinds of a decoder and of all within it."""
+    if isinstance(part, dict):
+        own = {part["type"]} if isinstance(part.get("type"), str) else set()
+        return own.union(*map(_types, part.values()))
+    return set().union(*map(_types, part)) if isinstance(part, list) else set()
+
+
+def _without_prefix(part: Any) -> Any:
+    """A description without what puts a space before a text."""
+    if isinstance(part, list):
+        return [_without_prefix(item) for item in part if not _is_prepend(item)]
+    if not isinstance(part, dict):
+        return part
+    changed = {}
+    for key, value in part.items():
+        if key in ("model", "added_tokens"):
+            changed[key] = value
+        elif key == "prepend_scheme":
+            changed[key] = "never"
+        elif key == "add_prefix_space":
+            changed[key] = False
+        else:
+            changed[key] = None if _is_prepend(value) else _without_prefix(value)
+    return changed
+
+
+def _is_prepend(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "Prepend"
