@@ -35,6 +35,7 @@ DTYPES = {
     )
 }
 
+FLOAT_DTYPES = ("bf16", "fp16", "fp32")  # that a model computes in
 PLAIN_DTYPES = tuple(name for name, dtype in DTYPES.items() if not dtype.group)
 
 MEMORY_UNITS = {

@@ -1,17 +1,15 @@
 """Peak bytes of activations: the largest step of one forward pass.
 
-Every step holds the residual stream, its own inputs, outputs and fp32 temporaries; a tensor dies
-with its last use, and nothing is kept for a backward pass, so the depth of the model does not count.
-Weights, KV cache and the tokens are not activations: they are there before the pass begins.
-
-As llamalab.model computes: the block's input lives until the block is done, the turns of RoPE are
-complex fp32 pairs that live through the pass, RoPE works in fp32, logits are returned in fp32.
-Scratch inside a fused kernel (tens of KiB per thread) is not counted.
+The largest moment of each step is llamalab.analytic.pass_memory's. Weights, KV cache and the tokens are not
+activations: they are there before the pass begins. What kernels take for themselves is added where it is known or
+bounded: llamalab.analytic.scratch.
 """
 
 from typing import NamedTuple
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, check_shape
+from llamalab.analytic.pass_memory import Pass, moments
+from llamalab.analytic.scratch import Scratch
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import UnknownNameError
@@ -35,33 +33,30 @@ def live_steps(
     context_tokens: int | None = None,
     batch: int = 1,
     dtype: str = "bf16",
+    kv_dtype: str | None = None,
     attention: str = "flash",
     logits: str = "last",
+    tensor_parallel: int = 1,
+    scratch: Scratch | None = None,
 ) -> tuple[Live, ...]:
-    """What is alive in each step of one block, and in the head."""
-    batch, new_tokens = whole(batch, "batch"), whole(new_tokens, "new_tokens")
+    """The most that is alive in each step of one block, and in the head, on one rank.
+
+    `kv_dtype` is a storage of the cache that is decoded before it is attended (default: dtype). `scratch` tells what
+    kernels take for themselves (default: nothing).
+    """
     check_plain(dtype)
     if logits not in LOGITS:
         raise UnknownNameError("logits", logits, LOGITS)
-    rows, dim, kv_dim, ffn_dim = batch * new_tokens, arch.dim, arch.kv_dim, arch.ffn_dim
+    batch, new_tokens = whole(batch, "batch"), whole(new_tokens, "new_tokens")
     context = new_tokens if context_tokens is None else whole(context_tokens, "context_tokens")
-    shape = AttentionShape(batch, new_tokens, context, arch.n_heads, arch.n_kv_heads, arch.head_dim, dtype, dtype)
-    head_rows = rows if logits == "all" else batch
-
-    turns = storage_bytes(new_tokens * arch.head_dim, "fp32")
-
-    def live(step: str, elements: int, fp32_elements: int = 0) -> Live:
-        return Live(step, turns + storage_bytes(elements, dtype) + storage_bytes(fp32_elements, "fp32"))
-
-    attention_inputs = rows * (3 * dim + 2 * kv_dim)  # block input, its norm, Q, K, V
-    wide_logits = 0 if dtype == "fp32" else head_rows * arch.vocab_size
-    return (
-        live("projections", attention_inputs),
-        live("rope", attention_inputs, 2 * rows * dim),
-        Live("attention", live("", attention_inputs).bytes + attention_bytes(shape, attention)),
-        live("feed-forward", rows * (3 * dim + 4 * ffn_dim)),  # block input, middle, norm; gate, up, silu, product
-        live("logits", rows * dim + head_rows * arch.vocab_size, wide_logits),
-    )
+    check_shape(AttentionShape(batch, new_tokens, context, arch.n_heads, arch.n_kv_heads, arch.head_dim))
+    if attention not in WAYS:
+        raise UnknownNameError("attention", attention, WAYS)
+    run = Pass(arch, batch, new_tokens, context, dtype, kv_dtype or dtype, attention, logits, tensor_parallel)
+    largest: dict[str, int] = {}
+    for step, held in moments(run, scratch):
+        largest[step] = max(held, largest.get(step, 0))
+    return tuple(Live(step, held) for step, held in largest.items())
 
 
 def peak_activation_bytes(
@@ -71,8 +66,11 @@ def peak_activation_bytes(
     context_tokens: int | None = None,
     batch: int = 1,
     dtype: str = "bf16",
+    kv_dtype: str | None = None,
     attention: str = "flash",
     logits: str = "last",
+    tensor_parallel: int = 1,
+    scratch: Scratch | None = None,
 ) -> Live:
     """The step that holds most, and how much.
 
@@ -86,8 +84,11 @@ def peak_activation_bytes(
         context_tokens=context_tokens,
         batch=batch,
         dtype=dtype,
+        kv_dtype=kv_dtype,
         attention=attention,
         logits=logits,
+        tensor_parallel=tensor_parallel,
+        scratch=scratch,
     )
     return max(steps, key=lambda step: step.bytes)
 

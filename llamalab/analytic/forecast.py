@@ -20,7 +20,7 @@ from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import Constants, Host
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.parallel import shard
-from llamalab.analytic.params import weights
+from llamalab.analytic.params import stored_as, weights
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
@@ -202,24 +202,29 @@ def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
     return Memory(
         stored_weight_bytes(arch, work.dtype, work.weight_dtype or work.dtype, work.tensor_parallel),
         storage_bytes(kv_elements, work.kv_dtype or work.dtype) * tokens,
-        -(-peak // work.tensor_parallel),
+        peak,
     )
 
 
 @lru_cache(maxsize=CACHED_PASSES)
-def _activations(arch: LlamaArch, new: int, context: int, batch: int, dtype: str, attention: str, logits: str) -> int:
+def _activations(
+    arch: LlamaArch, new: int, context: int, batch: int, dtype: str, attention: str, logits: str, ranks: int
+) -> int:
     return peak_activation_bytes(
-        arch, new_tokens=new, context_tokens=context, batch=batch, dtype=dtype, attention=attention, logits=logits
-    ).bytes
+        arch, new_tokens=new, context_tokens=context, batch=batch, dtype=dtype, attention=attention, logits=logits,
+        tensor_parallel=ranks,
+    ).bytes  # fmt: skip
 
 
 def _peak_activations(arch: LlamaArch, new: int, work: Workload) -> int:
-    return _activations(arch, new, work.prompt, work.batch, work.dtype, work.attention, work.logits)
+    return _activations(
+        arch, new, work.prompt, work.batch, work.dtype, work.attention, work.logits, work.tensor_parallel
+    )
 
 
 @lru_cache(maxsize=256)
 def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, ranks: int) -> int:
-    """Bytes of the weights on one rank: matrices in `weight_dtype`, embedding and norms in `dtype`.
+    """Bytes of the weights on one rank, each tensor as params.stored_as says.
 
     >>> from llamalab.presets import PRESETS
     >>> stored_weight_bytes(PRESETS["7b"].arch, "bf16", "bf16", 1)
@@ -227,8 +232,7 @@ def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, ranks: i
     """
     part, stored = shard(arch, ranks), 0
     for weight in weights(arch):
-        matrix = len(weight.shape) == 2
-        kind = weight_dtype if matrix and not weight.name.startswith("tok_embeddings") else dtype
+        matrix, kind = len(weight.shape) == 2, stored_as(weight, dtype, weight_dtype)
         elements = weight.parameters // weight.count
         if ".wk." in weight.name or ".wv." in weight.name:
             elements = part.kv_dim * arch.dim

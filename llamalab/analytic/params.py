@@ -7,7 +7,7 @@ and shapes that checkpoints are checked against.
 from typing import NamedTuple
 
 from llamalab.arch import LlamaArch
-from llamalab.units import storage_bytes
+from llamalab.units import FLOAT_DTYPES, storage_bytes
 
 
 class Weight(NamedTuple):
@@ -71,14 +71,42 @@ def components(arch: LlamaArch) -> dict[str, int]:
     return parts
 
 
-def weight_bytes(arch: LlamaArch, dtype: str = "bf16") -> int:
-    """Bytes of all weights in one dtype.
+def stored_as(weight: Weight, dtype: str, weight_dtype: str) -> str:
+    """The dtype that a tensor is stored in: what only products read in `weight_dtype`, all else in `dtype`.
+
+    The embedding table is gathered from and a norm is a vector: quantisation leaves both as they were, in bf16 where
+    `dtype` itself is no type to compute in. A tied head multiplies by the table, which then stays as it is too.
 
     >>> from llamalab.presets import PRESETS
-    >>> weight_bytes(PRESETS["7b"].arch)
-    13476831232
+    >>> [stored_as(weight, "fp16", "int4") for weight in weights(PRESETS["7b"].arch)[:3]]
+    ['fp16', 'fp16', 'int4']
     """
-    return storage_bytes(parameter_count(arch), dtype)
+    if len(weight.shape) > 1 and not weight.name.startswith("tok_embeddings"):
+        return weight_dtype
+    return dtype if dtype in FLOAT_DTYPES else "bf16"
+
+
+def weight_bytes(arch: LlamaArch, dtype: str = "bf16") -> int:
+    """Bytes of all weights with the matrices in one dtype: see stored_as.
+
+    >>> from llamalab.presets import PRESETS
+    >>> weight_bytes(PRESETS["7b"].arch), weight_bytes(PRESETS["7b"].arch, "int4")
+    (13476831232, 3669450752)
+    """
+    return sum(tensor_bytes(weight, dtype) for weight in weights(arch))
+
+
+def tensor_bytes(weight: Weight, dtype: str) -> int:
+    """Bytes of all occurrences of a tensor in a model whose matrices are stored in `dtype`."""
+    return weight.count * storage_bytes(weight.parameters // weight.count, stored_as(weight, dtype, dtype))
+
+
+def component_bytes(arch: LlamaArch, dtype: str = "bf16") -> dict[str, int]:
+    """Bytes by part of the model; they add up to weight_bytes."""
+    parts = dict.fromkeys(components(arch), 0)
+    for weight in weights(arch):
+        parts[_part(weight.name)] += tensor_bytes(weight, dtype)
+    return parts
 
 
 def _part(name: str) -> str:

@@ -1,8 +1,7 @@
 """The needs of a training step: memory of weights, gradients, AdamW and activations; its FLOPs.
 
-Activations kept for the backward pass, after Korthikanti et al. 2022 (arXiv 2205.05198), enumerated
-for this model (gated MLP, GQA, no dropout, no biases) because no published formula covers it: an
-operation keeps the inputs that its gradient needs. Recomputation keeps less:
+Activations kept for the backward pass are llamalab.analytic.saved_activations'; levels of recomputation are those of
+Korthikanti et al. 2022 (arXiv 2205.05198) and keep less:
 
     none        everything
     selective   all but what lies inside attention (scores and pattern; flash keeps none of them)
@@ -16,25 +15,16 @@ scores there and does 2.5 times its own (five products for two; Dao et al. 2022)
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from llamalab.analytic.ops import ALGORITHMS, Op, forward_ops
-from llamalab.analytic.parallel import Shard, shard
+from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weights
+from llamalab.analytic.saved_activations import Kept
 from llamalab.arch import LlamaArch
-from llamalab.checks import whole
 from llamalab.errors import UnknownNameError
 from llamalab.units import storage_bytes
 
 RECOMPUTE = ("none", "selective", "full")
-DTYPES_TRAINED = ("bf16", "fp16", "fp32")
 FLASH_BACKWARD = (5, 2)  # products of the backward pass for so many of the forward pass
-
-
-class Saved(NamedTuple):
-    """What one operation of a block keeps for its gradient, for the whole batch on one rank."""
-
-    name: str
-    bytes: int
-    inside_attention: bool = False
 
 
 class TrainingMemory(NamedTuple):
@@ -64,52 +54,6 @@ class TrainingFlops(NamedTuple):
         return sum(self)
 
 
-def saved_in_block(
-    arch: LlamaArch,
-    *,
-    seq: int,
-    batch: int = 1,
-    dtype: str = "bf16",
-    attention: str = "flash",
-    tensor_parallel: int = 1,
-) -> tuple[Saved, ...]:
-    """What one block keeps without recomputation, operation by operation.
-
-    Norms and residuals are replicated over the ranks, everything between them is split.
-
-    >>> from llamalab.presets import PRESETS
-    >>> kept = saved_in_block(PRESETS["7b"].arch, seq=4096)
-    >>> sum(item.bytes for item in kept) // 2**20  # a token: 2 (8 D + 4 F) bytes and a little
-    600
-    """
-    _check(seq, batch, dtype, attention)
-    part, rows = shard(arch, tensor_parallel), batch * seq
-
-    def kept(name: str, width: int, *, fp32: int = 0, inside: bool = False) -> Saved:
-        return Saved(name, storage_bytes(rows * width, dtype) + storage_bytes(rows * fp32, "fp32"), inside)
-
-    return (
-        kept("attention_norm: input, and the root of each row", arch.dim, fp32=1),
-        kept("wq, wk, wv: their input", arch.dim),
-        kept("attention: q, k, v after rope", part.query_dim + 2 * part.kv_dim),
-        *_inside_attention(part, seq, batch, dtype, attention),
-        kept("wo: its input", part.query_dim),
-        kept("ffn_norm: input, and the root of each row", arch.dim, fp32=1),
-        kept("w1, w3: their input", arch.dim),
-        kept("silu: gate", part.ffn_dim),
-        kept("product: silu(gate) and up", 2 * part.ffn_dim),
-        kept("w2: its input", part.ffn_dim),
-    )
-
-
-def _inside_attention(part: Shard, seq: int, batch: int, dtype: str, attention: str) -> tuple[Saved, ...]:
-    if attention == "flash":
-        # Its own output is what wo keeps.
-        return (Saved("flash: log-sum of each row", storage_bytes(batch * part.n_heads * seq, "fp32")),)
-    pattern = storage_bytes(batch * part.n_heads * seq * seq, dtype)
-    return (Saved("softmax: the pattern", pattern, True),)
-
-
 def activation_bytes(
     arch: LlamaArch,
     *,
@@ -118,24 +62,26 @@ def activation_bytes(
     dtype: str = "bf16",
     attention: str = "flash",
     recompute: str = "none",
+    implementation: str = "llamalab",
     tensor_parallel: int = 1,
 ) -> int:
     """Bytes kept over the whole model at the end of the forward pass, head and loss included."""
     if recompute not in RECOMPUTE:
         raise UnknownNameError("recompute", recompute, RECOMPUTE)
-    block = saved_in_block(
-        arch, seq=seq, batch=batch, dtype=dtype, attention=attention, tensor_parallel=tensor_parallel
-    )
+    kept = Kept(
+        arch, seq=seq, batch=batch, dtype=dtype, attention=attention, implementation=implementation,
+        ranks=tensor_parallel,
+    )  # fmt: skip
+    block, head, once = kept.block(), kept.head(), kept.once()
     everything = sum(item.bytes for item in block)
-    head = _head_bytes(arch, batch * seq, dtype, tensor_parallel)
     if recompute == "none":
-        return arch.n_layers * everything + head
+        return once + arch.n_layers * everything + head
     rebuilt = sum(item.bytes for item in block if item.inside_attention)
     if recompute == "selective":  # one block's attention is rebuilt at a time
-        return arch.n_layers * (everything - rebuilt) + max(head, rebuilt)
+        return once + arch.n_layers * (everything - rebuilt) + max(head, rebuilt)
     inputs = arch.n_layers * storage_bytes(batch * seq * arch.dim, dtype)
     # The head's share is freed before the first block is rebuilt.
-    return inputs + max(head, everything)
+    return once + inputs + max(head, everything)
 
 
 def training_memory(
@@ -146,6 +92,7 @@ def training_memory(
     dtype: str = "bf16",
     attention: str = "flash",
     recompute: str = "none",
+    implementation: str = "llamalab",
     tensor_parallel: int = 1,
 ) -> TrainingMemory:
     """What one rank holds in a step of AdamW.
@@ -157,7 +104,7 @@ def training_memory(
     """
     activations = activation_bytes(
         arch, seq=seq, batch=batch, dtype=dtype, attention=attention, recompute=recompute,
-        tensor_parallel=tensor_parallel,
+        implementation=implementation, tensor_parallel=tensor_parallel,
     )  # fmt: skip
     parameters = rank_parameters(arch, tensor_parallel)
     stored = storage_bytes(parameters, dtype)
@@ -212,18 +159,3 @@ def training_flops(
 
 def _flops(ops: Iterable[Op]) -> int:
     return sum(op.count * op.flops_causal for op in ops)
-
-
-def _head_bytes(arch: LlamaArch, rows: int, dtype: str, ranks: int) -> int:
-    """Final norm's input, the head's input, the logits, and the loss's fp32 log-probabilities."""
-    vocab = shard(arch, ranks).vocab_size
-    return storage_bytes(rows * (2 * arch.dim + vocab), dtype) + storage_bytes(rows * (1 + vocab), "fp32")
-
-
-def _check(seq: int, batch: int, dtype: str, attention: str) -> None:
-    whole(seq, "seq")
-    whole(batch, "batch")
-    if dtype not in DTYPES_TRAINED:
-        raise UnknownNameError("dtype of training", dtype, DTYPES_TRAINED)
-    if attention not in ALGORITHMS:
-        raise UnknownNameError("attention", attention, ALGORITHMS)

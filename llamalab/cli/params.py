@@ -4,7 +4,14 @@ import argparse
 from typing import Any
 
 from llamalab.analytic.lora import TARGETS, TRAINING_BYTES_PER_PARAMETER, Lora, lora_pairs, parse_lora
-from llamalab.analytic.params import Weight, components, parameter_count, weights
+from llamalab.analytic.params import (
+    Weight,
+    component_bytes,
+    components,
+    parameter_count,
+    weight_bytes,
+    weights,
+)
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_dtype, add_format, add_model, chosen_model
 from llamalab.cli.output import Answer, Column, Table, percent, show, thousands
@@ -43,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
 def _answer(model: str, arch: LlamaArch, dtype: str) -> Answer:
     total = parameter_count(arch)
     parts = components(arch)
-    size = storage_bytes(total, dtype)
+    stored = component_bytes(arch, dtype)
+    size = sum(stored.values())
     data = {
         "model": model,
         "dtype": dtype,
@@ -56,7 +64,7 @@ def _answer(model: str, arch: LlamaArch, dtype: str) -> Answer:
     }
     rows = [
         {"model": model, "component": part, "parameters": number, "share": number / total}
-        | {"weight_bytes": storage_bytes(number, dtype)}
+        | {"weight_bytes": stored[part]}
         for part, number in parts.items()
     ]
     everything = {"component": "total", "parameters": total, "share": 1.0, "weight_bytes": size}
@@ -98,7 +106,7 @@ def _lora_answer(model: str, arch: LlamaArch, dtype: str, lora: Lora) -> Answer:
         "adapter_bytes": size,
         "training_bytes": training,
         "full_training_bytes": total * TRAINING_BYTES_PER_PARAMETER,
-        "frozen_weight_bytes": storage_bytes(total, dtype),
+        "frozen_weight_bytes": weight_bytes(arch, dtype),
         "basis": "exact; activations are not counted",
         "pairs": [{**pair._asdict(), "parameters": pair.parameters} for pair in pairs],
     }

@@ -4,12 +4,13 @@ import argparse
 from typing import Any
 
 from llamalab.analytic.ops import ALGORITHMS
-from llamalab.analytic.training import DTYPES_TRAINED, RECOMPUTE, saved_in_block, training_flops, training_memory
+from llamalab.analytic.saved_activations import IMPLEMENTATIONS, saved_in_block
+from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
 from llamalab.cli.arguments import add_choice, add_count, add_format, add_model, chosen_model
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table, show
 from llamalab.errors import DoesNotFitError
-from llamalab.units import format_bytes, format_si
+from llamalab.units import FLOAT_DTYPES, format_bytes, format_si
 
 SUMMARY = "memory and FLOPs of a training step, by recomputation level"
 EXAMPLES = (
@@ -39,8 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_count(parser, "--seq", "tokens in each sequence", default=4096)
     add_count(parser, "--batch", "sequences in a step", default=1)
-    add_choice(parser, "--dtype", DTYPES_TRAINED, "bf16", "of weights, gradients and activations")
+    add_choice(parser, "--dtype", FLOAT_DTYPES, "bf16", "of weights, gradients and activations")
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
+    add_choice(parser, "--implementation", IMPLEMENTATIONS, "llamalab", "whose operations keep what")
     add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
     add_count(parser, "--tensor-parallel", "devices that share the model", default=1)
     parser.add_argument("--hardware", help="refuse what does not fit into this device; exit code 3")
@@ -53,9 +55,10 @@ def run(args: argparse.Namespace) -> int:
     shape = {
         "seq": args.seq, "batch": args.batch, "attention": args.attention, "tensor_parallel": args.tensor_parallel,
     }  # fmt: skip
+    kept_as = {"dtype": args.dtype, "implementation": args.implementation}
     rows = []
     for level in RECOMPUTE:
-        memory = training_memory(arch, dtype=args.dtype, recompute=level, **shape)
+        memory = training_memory(arch, recompute=level, **kept_as, **shape)
         flops = training_flops(arch, recompute=level, **shape)
         rows.append(
             {"recompute": level, **memory._asdict(), "total_bytes": memory.total_bytes, "flops": flops.total}
@@ -65,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
     chosen = next(row for row in rows if row["chosen"])
     if args.hardware:
         _check_fits(args.hardware, chosen)
-    kept = [item._asdict() for item in saved_in_block(arch, dtype=args.dtype, **shape)]
-    data = {"model": model, "inputs": shape | {"dtype": args.dtype}, "basis": "counted", **chosen}
+    kept = [item._asdict() for item in saved_in_block(arch, **kept_as, **shape)]
+    data = {"model": model, "inputs": shape | kept_as, "basis": "counted", **chosen}
     lead = (
         f"training {model} with AdamW, {args.batch} × {args.seq} tokens, {args.dtype}, {args.attention} attention"
         f"{f', on each of {args.tensor_parallel} devices' if args.tensor_parallel > 1 else ''}",

@@ -4,11 +4,11 @@ from hypothesis import strategies as st
 
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.saved_activations import Kept, saved_in_block
 from llamalab.analytic.training import (
     RECOMPUTE,
     activation_bytes,
     rank_parameters,
-    saved_in_block,
     training_flops,
     training_memory,
 )
@@ -23,24 +23,25 @@ ROWS = 3 * 7
 
 def test_a_block_keeps_what_its_gradients_need() -> None:
     kept = saved_in_block(ARCH, seq=7, batch=3)
-    # norm input, qkv input, q, wo input, ffn norm input, w1 and w3 input: 6 D; k and v: 2 * 16;
-    # gate, silu(gate), up and their product: 4 F
-    assert sum(item.bytes for item in kept) == ROWS * (2 * (6 * 48 + 2 * 16 + 4 * 80) + 4 * (2 + 6))
+    # two norms: input in fp32, quotient, result; q, wo's input: 6 D; k and v: 2 * 16; gate, up, silu, product: 4 F
+    assert sum(item.bytes for item in kept) == ROWS * (2 * 4 * 48 + 2 * (6 * 48 + 2 * 16 + 4 * 80) + 4 * (2 + 6))
 
 
 def test_naive_attention_keeps_its_pattern_and_selective_recomputation_does_not() -> None:
-    pattern = 2 * 3 * 6 * 7 * 7
+    inside = 2 * 3 * 6 * 7 * 7 + 7 * 6
     naive, selective = (
         activation_bytes(ARCH, seq=7, batch=3, attention="naive", recompute=level) for level in ("none", "selective")
     )
-    head = ROWS * (2 * (2 * 48 + 96) + 4 * 97)
-    assert naive - selective == 5 * pattern - max(0, pattern - head)
+    head = Kept(ARCH, seq=7, batch=3).head()
+    assert naive - selective == 5 * inside - max(0, inside - head)
 
 
 def test_full_recomputation_keeps_the_input_of_each_block_and_one_block() -> None:
-    block = sum(item.bytes for item in saved_in_block(ARCH, seq=7, batch=3))
-    head = ROWS * (2 * (2 * 48 + 96) + 4 * 97)
-    assert activation_bytes(ARCH, seq=7, batch=3, recompute="full") == 5 * ROWS * 2 * 48 + max(block, head)
+    kept = Kept(ARCH, seq=7, batch=3)
+    block = sum(item.bytes for item in kept.block())
+    inputs = 5 * ROWS * 2 * 48
+    expected = kept.once() + inputs + max(block, kept.head())
+    assert activation_bytes(ARCH, seq=7, batch=3, recompute="full") == expected
 
 
 @given(archs(), st.integers(1, 64), st.sampled_from(["flash", "naive"]))
@@ -68,13 +69,8 @@ def test_backward_is_twice_forward_but_for_flash() -> None:
     assert training_flops(ARCH, seq=9, batch=2, attention="naive", recompute="selective").recomputed == core
 
 
-def test_ranks_share_what_is_between_the_norms() -> None:
-    arch = PRESETS["70b"].arch
-    alone, shared = (saved_in_block(arch, seq=128, tensor_parallel=ranks) for ranks in (1, 8))
-    replicated = ("attention_norm", "wq", "ffn_norm", "w1")
-    for one, part in zip(alone, shared, strict=True):
-        assert part.bytes * (1 if one.name.startswith(replicated) else 8) == one.bytes, one.name
-    norms = 8192 * (2 * 80 + 1)
+def test_ranks_share_matrices_and_repeat_norms() -> None:
+    arch, norms = PRESETS["70b"].arch, 8192 * (2 * 80 + 1)
     assert (rank_parameters(arch, 8) - norms) * 8 == parameter_count(arch) - norms
 
 

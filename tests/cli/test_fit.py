@@ -50,8 +50,9 @@ def test_not_even_one_sequence(capsys: Capture) -> None:
 def test_parts_may_be_stored_differently(capsys: Capture) -> None:
     data = loaded(capsys, "fit", "--memory", "24GiB", "--weight-dtype", "int8", "--kv-dtype", "int8", "--kv-heads", "8")
     parameters = 6_738_415_616 - 32 * 2 * 4096 * (4096 - 1024)
-    assert (data["weight_bytes"], data["kv_bytes_per_token"]) == (parameters, 65_536)
-    assert data["max_tokens"] == (24 * 2**30 - parameters) // 65_536
+    stored = parameters + 32_000 * 4096 + 65 * 4096  # embedding and norms stay in bf16
+    assert (data["weight_bytes"], data["kv_bytes_per_token"]) == (stored, 65_536)
+    assert data["max_tokens"] == (24 * 2**30 - stored) // 65_536
 
 
 def test_csv_rows_all_fit_and_one_more_sequence_does_not(capsys: Capture) -> None:

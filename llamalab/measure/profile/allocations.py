@@ -27,7 +27,8 @@ _STEPS = {
     "projections": ("attention_norm", "wq", "wk", "wv"),
     "rope": ("rope", "kv_append"),
     "attention": ("flash", "scores", "softmax", "values"),
-    "feed-forward": ("w1", "w3", "swiglu", "w2"),
+    "output projection": ("wo",),
+    "feed-forward": ("ffn_norm", "w1", "w3", "swiglu", "w2"),
     "logits": ("output",),
 }
 

@@ -25,9 +25,9 @@ def measure_peak(work: Callable[[], object], device: torch.device, *, resident_b
     """
     if device.type == "cuda":
         return _cuda_peak(work, device, resident_bytes)
-    events = [event for event in profiled(work, memory=True) if event.name() == "[memory]"]
+    peak = allocation_peak(work)
     process_peak = process_peak_bytes(work)
-    if not events:
+    if peak is None:
         reason = "the profiler of this torch reported no allocation"
         return Memory(
             peak_bytes=None,
@@ -36,13 +36,19 @@ def measure_peak(work: Callable[[], object], device: torch.device, *, resident_b
             process_peak_bytes=process_peak,
             reason=reason,
         )
-    events.sort(key=lambda event: event.start_ns())
     return Memory(
-        peak_bytes=running_peak(event.nbytes() for event in events),
+        peak_bytes=peak,
         method="profiler: running sum of allocations",
         resident_bytes=resident_bytes,
         process_peak_bytes=process_peak,
     )
+
+
+def allocation_peak(work: Callable[[], object]) -> int | None:
+    """The highest sum of what torch's CPU allocator handed out during one call; None where the profiler tells none."""
+    events = [event for event in profiled(work, memory=True) if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return running_peak(event.nbytes() for event in events) if events else None
 
 
 def running_peak(changes_bytes: Iterable[int]) -> int:

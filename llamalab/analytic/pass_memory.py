@@ -1,0 +1,186 @@
+"""What one forward pass holds at each moment of a block and of the head, beside weights, KV cache and tokens.
+
+A tensor dies with its last use and nothing is kept for a backward pass, so the depth of the model does not count.
+As llamalab.model computes: the block's input lives until the block is done, the turns of RoPE are complex fp32 pairs
+that live through the pass, norms and RoPE work in fp32, logits are returned in fp32. Under tensor parallelism the
+residual stream, the norms and the gathered logits are whole on every rank; what lies between is shared out.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape
+from llamalab.analytic.parallel import shard
+from llamalab.analytic.scratch import NoScratch, Product, Scratch
+from llamalab.arch import LlamaArch
+from llamalab.units import storage_bytes
+
+
+class Moment(NamedTuple):
+    """The bytes alive at once, in which step of the pass."""
+
+    step: str
+    bytes: int
+
+
+class Pass(NamedTuple):
+    """T new tokens of B sequences in a context of S; `attention` is flash, naive or chunked, as a backend holds it."""
+
+    arch: LlamaArch
+    batch: int
+    new_tokens: int
+    context_tokens: int
+    dtype: str = "bf16"
+    kv_dtype: str = "bf16"
+    attention: str = "flash"
+    logits: str = "last"
+    ranks: int = 1
+
+
+def moments(run: Pass, scratch: Scratch | None = None) -> Iterator[Moment]:
+    """Every moment that can be the largest of its step, in order."""
+    pass_ = _Sizes(run, scratch or NoScratch())
+    yield from pass_.projections()
+    yield from pass_.rope()
+    yield from pass_.attention()
+    yield from pass_.output_projection()
+    yield from pass_.feed_forward()
+    yield from pass_.head()
+
+
+class _Sizes:
+    """Sizes in bytes of what a pass makes: x a row of the residual stream, q, k, f those of heads and feed-forward."""
+
+    def __init__(self, run: Pass, scratch: Scratch) -> None:
+        self.run, self.scratch, self.part = run, scratch, shard(run.arch, run.ranks)
+        self.rows, self.narrow = run.batch * run.new_tokens, run.dtype != "fp32"
+        self.turns = storage_bytes(run.new_tokens * run.arch.head_dim, "fp32")
+        self.x, self.q = self._of(run.arch.dim), self._of(self.part.query_dim)
+        self.k, self.f = self._of(self.part.kv_dim), self._of(self.part.ffn_dim)
+
+    def _of(self, width: int) -> int:
+        return storage_bytes(self.rows * width, self.run.dtype)
+
+    def _moment(self, step: str, held: int) -> Moment:
+        return Moment(step, self.turns + held)
+
+    def _linear(self, out: int, inner: int, rows: int | None = None) -> int:
+        return self.scratch.product(Product(self.rows if rows is None else rows, inner, out, dtype=self.run.dtype))
+
+    def _norm(self) -> int:
+        """Two tensors in fp32; of half types the roots of the rows beside them, mean and result."""
+        return 2 * storage_bytes(self.rows * (self.run.arch.dim + self.narrow), "fp32")
+
+    def projections(self) -> Iterator[Moment]:
+        dim, part, held = self.run.arch.dim, self.part, 2 * self.x
+        yield self._moment("projections", self.x + self._norm())
+        for size, out in ((self.q, part.query_dim), (self.k, part.kv_dim), (self.k, part.kv_dim)):
+            held += size
+            yield self._moment("projections", held + self._linear(out, dim))
+
+    def _heads(self) -> int:
+        """Block input, its norm, queries, keys and values."""
+        return 2 * self.x + self.q + 2 * self.k
+
+    def rope(self) -> Iterator[Moment]:
+        # In fp32 the product alone is new; a half type is widened before it and narrowed after it.
+        turned = storage_bytes(self.rows * self.part.query_dim, "fp32")
+        yield self._moment("rope", self._heads() + (2 * turned + self.q if self.narrow else turned))
+
+    def _decoded(self) -> tuple[int, int]:
+        """Keys and values of another storage, as they are attended; and the most that decoding them holds."""
+        run, elements = self.run, self.run.batch * self.run.context_tokens * self.part.kv_dim
+        if run.kv_dtype == run.dtype:
+            return 0, 0
+        one = storage_bytes(elements, run.dtype)
+        if run.kv_dtype != "int8":
+            return 2 * one, 2 * one
+        scales = storage_bytes(2 * self.rows * self.part.n_kv_heads, "fp32")  # of new tokens, and what they divide by
+        return 2 * one, one + 2 * storage_bytes(elements, "fp32") + scales
+
+    def attention(self) -> Iterator[Moment]:
+        run, part = self.run, self.part
+        decoded, decoding = self._decoded()
+        yield self._moment("attention", self._heads() + decoding)
+        shape = AttentionShape(
+            run.batch, run.new_tokens, run.context_tokens, part.n_heads, part.n_kv_heads, part.head_dim,
+            run.dtype, run.dtype,
+        )  # fmt: skip
+        for held in held_by_attention(shape, run.attention, self.scratch):
+            yield self._moment("attention", self._heads() + decoded + held)
+
+    def output_projection(self) -> Iterator[Moment]:
+        merged = 0 if self.run.attention == "flash" or 1 in (self.run.new_tokens, self.part.n_heads) else self.q
+        held = self._heads() + self._decoded()[0] + self.q + merged + self.x
+        yield self._moment("output projection", held + self._linear(self.run.arch.dim, self.part.query_dim))
+
+    def feed_forward(self) -> Iterator[Moment]:
+        dim, part, held = self.run.arch.dim, self.part, 3 * self.x  # block input, middle, norm
+        yield self._moment("feed-forward", held + self._norm())
+        yield self._moment("feed-forward", held + self.f + self._linear(part.ffn_dim, dim))
+        yield self._moment("feed-forward", held + 2 * self.f + self._linear(part.ffn_dim, dim))
+        yield self._moment("feed-forward", held + 4 * self.f)  # gate, up, silu, product
+        yield self._moment("feed-forward", held + 3 * self.f + self.x + self._linear(dim, part.ffn_dim))
+
+    def head(self) -> Iterator[Moment]:
+        run, part = self.run, self.part
+        rows = self.rows if run.logits == "all" else run.batch
+        last = storage_bytes(rows * run.arch.dim, run.dtype) if run.logits == "last" else 0
+        own = storage_bytes(rows * part.vocab_size, run.dtype)
+        gathered = storage_bytes(rows * run.arch.vocab_size, run.dtype)
+        wide = storage_bytes(rows * run.arch.vocab_size, "fp32") if self.narrow else 0
+        yield self._moment("logits", self.x + last + own + self._linear(part.vocab_size, run.arch.dim, rows))
+        yield self._moment("logits", self.x + gathered + (own if run.ranks > 1 else wide))
+        yield self._moment("logits", self.x + gathered + wide)
+
+
+def held_by_attention(shape: AttentionShape, way: str, scratch: Scratch) -> Iterator[int]:
+    """What one call of attention holds above Q, K and V, at the moments that can be its largest.
+
+    Q as a projection leaves it, heads beside each other in a row; K and V as the views of a cache.
+    """
+    output = storage_bytes(shape.query_elements, shape.dtype)
+    if way == "flash":
+        sums = storage_bytes(shape.batch * shape.n_heads * shape.new_tokens, "fp32")
+        yield output + sums + scratch.fused_attention(shape)
+    elif way == "naive" or 1 < shape.new_tokens <= QUERY_CHUNK:
+        yield from _naive(shape, scratch)
+    elif shape.new_tokens == 1:
+        yield from _one_query(shape, scratch)
+    else:
+        yield from _chunks(shape, scratch)
+        yield 2 * output
+
+
+def _naive(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
+    batch, new, keys, heads, kv_heads, head_dim = shape[:6]
+    output, scores = (storage_bytes(size, shape.dtype) for size in (shape.query_elements, shape.pairs_full))
+    # Heads that share keys become rows of one product, which takes a copy unless there is one row or nothing to join.
+    joined = new > 1 and (heads > kv_heads or (batch > 1 and kv_heads > 1))
+    rows = new * heads // kv_heads
+    first = Product(rows, head_dim, keys, batch * kv_heads, shape.dtype)
+    second = Product(rows, keys, head_dim, batch * kv_heads, shape.dtype, transposed=False)
+    yield (output if joined else 0) + scores + scratch.product(first)
+    yield 2 * scores
+    yield scores + output + scratch.product(second)
+
+
+def _one_query(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
+    """Keys stand on the left of the first product: where heads share them, the softmax takes a copy turned round."""
+    batch, _, keys, heads, kv_heads, head_dim = shape[:6]
+    group, often = heads // kv_heads, batch * kv_heads
+    scores = storage_bytes(shape.pairs_full, shape.dtype)
+    yield scores + scratch.product(Product(keys, head_dim, group, often, shape.dtype))
+    yield (3 if group > 1 else 2) * scores
+    output = storage_bytes(shape.query_elements, shape.dtype)
+    yield 2 * scores + output + scratch.product(Product(group, keys, head_dim, often, shape.dtype, transposed=False))
+
+
+def _chunks(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
+    """Naive's of the last whole chunk and of the rest, beside the output of those before."""
+    rest = (shape.new_tokens - 1) % QUERY_CHUNK + 1
+    last = shape._replace(new_tokens=rest)
+    whole = shape._replace(new_tokens=QUERY_CHUNK, context_tokens=shape.context_tokens - rest)
+    for part, before in ((whole, shape.new_tokens - rest - QUERY_CHUNK), (last, shape.new_tokens - rest)):
+        done = storage_bytes(shape._replace(new_tokens=before).query_elements, shape.dtype)
+        yield from (done + held for held in _naive(part, scratch))

@@ -1,0 +1,150 @@
+"""What autograd keeps of a forward pass until the backward pass, tensor by tensor, for each implementation.
+
+    llamalab       this package's model: norms in fp32 keep a wide copy of their input, the pattern is kept narrow
+    hugging-face   transformers' model: flash is its sdpa, naive its eager, which keeps the softmax in fp32, again in
+                   the dtype of the values, and keys and values repeated for every query head
+    fused          one kernel each for norm, SwiGLU, and head with loss (Liger, Megatron, Apex): a norm keeps its input
+                   and roots, SwiGLU makes silu(gate) again, the logits never exist at once
+
+Held against torch.autograd.graph.saved_tensors_hooks within 1 % (tests/analytic/test_saved_activations.py). Weights
+are not counted, a storage that two operations keep is counted once, all weights are trained.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from llamalab.analytic.ops import ALGORITHMS
+from llamalab.analytic.parallel import Shard, shard
+from llamalab.arch import LlamaArch
+from llamalab.checks import whole
+from llamalab.errors import UnknownNameError
+from llamalab.units import FLOAT_DTYPES, storage_bytes
+
+IMPLEMENTATIONS = ("llamalab", "hugging-face", "fused")
+INDEX_BYTES = 8  # a token or a label, int64
+
+
+class Saved(NamedTuple):
+    """What one operation of a block keeps for its gradient, for the whole batch on one rank."""
+
+    name: str
+    bytes: int
+    inside_attention: bool = False
+
+
+class Kept:
+    """The sizes of one step: `seq` tokens of `batch` sequences on one of `ranks` ranks."""
+
+    def __init__(
+        self,
+        arch: LlamaArch,
+        *,
+        seq: int,
+        batch: int = 1,
+        dtype: str = "bf16",
+        attention: str = "flash",
+        implementation: str = "llamalab",
+        ranks: int = 1,
+    ) -> None:
+        for what, word, known in (
+            ("dtype of training", dtype, FLOAT_DTYPES),
+            ("attention", attention, ALGORITHMS),
+            ("implementation", implementation, IMPLEMENTATIONS),
+        ):
+            if word not in known:
+                raise UnknownNameError(what, word, known)
+        self.arch, self.dtype, self.attention, self.implementation = arch, dtype, attention, implementation
+        self.seq, self.batch = whole(seq, "seq"), whole(batch, "batch")
+        self.part: Shard = shard(arch, ranks)
+        self.rows, self.ranks = self.seq * self.batch, ranks
+
+    def _narrow(self, elements: int) -> int:
+        return storage_bytes(elements, self.dtype)
+
+    def block(self) -> tuple[Saved, ...]:
+        """One block without recomputation, operation by operation.
+
+        Norms and residuals are replicated over the ranks, everything between them is split.
+        """
+        part, rows = self.part, self.rows
+        return (
+            self._norm("attention_norm"),
+            Saved("wq, wk, wv: their input", self._narrow(rows * self.arch.dim)),
+            Saved("attention: q", self._narrow(rows * part.query_dim)),
+            *self._attention(),
+            Saved("wo: its input", self._narrow(rows * part.query_dim)),
+            self._norm("ffn_norm"),
+            Saved("w1, w3: their input", self._narrow(rows * self.arch.dim)),
+            Saved("SwiGLU: gate and up", self._narrow(2 * rows * part.ffn_dim)),
+            *self._silu(),
+            Saved("w2: its input", self._narrow(rows * part.ffn_dim)),
+        )
+
+    def _norm(self, name: str) -> Saved:
+        """Input and roots; where steps are their own operations the input in fp32, and the quotient for the weight."""
+        elements, roots = self.rows * self.arch.dim, storage_bytes(self.rows, "fp32")
+        if self.implementation == "fused":
+            return Saved(f"{name}: input and roots", self._narrow(elements) + roots)
+        return Saved(
+            f"{name}: input in fp32, roots, quotient", storage_bytes(elements, "fp32") + roots + self._narrow(elements)
+        )
+
+    def _silu(self) -> Iterator[Saved]:
+        if self.implementation != "fused":
+            yield Saved("SwiGLU: silu(gate)", self._narrow(self.rows * self.part.ffn_dim))
+
+    def _attention(self) -> Iterator[Saved]:
+        part, scores = self.part, self.batch * self.part.n_heads * self.seq * self.seq
+        shared = Saved("attention: k, v", self._narrow(2 * self.rows * part.kv_dim))
+        if self.attention == "flash":
+            yield shared
+            # Its own output is what wo keeps.
+            yield Saved("flash: log-sum of each row", storage_bytes(self.rows * part.n_heads, "fp32"))
+        elif self.implementation == "hugging-face":
+            yield Saved("attention: k, v for each query head", self._narrow(2 * self.rows * part.query_dim), True)
+            yield Saved("softmax: the pattern in fp32", storage_bytes(scores, "fp32"), True)
+            if self.dtype != "fp32":
+                yield Saved("values: the pattern", self._narrow(scores), True)
+        else:
+            yield shared
+            yield Saved("softmax: the pattern", self._narrow(scores), True)
+            if self.implementation == "llamalab" and self.seq > 1:
+                yield Saved("the mask", self.seq * (self.seq - 1), True)
+
+    def once(self) -> int:
+        """Bytes kept beside the blocks and the head: token ids and the turns of RoPE."""
+        turns = self.seq * self.arch.head_dim
+        wide = self.implementation == "llamalab"
+        return self.rows * INDEX_BYTES + (storage_bytes(turns, "fp32") if wide else self._narrow(2 * turns))
+
+    def head(self) -> int:
+        """Final norm, input of the head, and the log-probabilities in fp32; fused: a gradient in their place."""
+        inputs = self._norm("norm").bytes
+        if self.implementation == "fused":
+            return inputs + self._narrow(self.rows * self.arch.dim)
+        labels = self.rows * INDEX_BYTES if self.implementation == "hugging-face" else 0  # shifted by one: a copy
+        logits = storage_bytes(self.rows * self.part.vocab_size, "fp32")
+        return inputs + self._narrow(self.rows * self.arch.dim) + labels + logits
+
+
+def saved_in_block(
+    arch: LlamaArch,
+    *,
+    seq: int,
+    batch: int = 1,
+    dtype: str = "bf16",
+    attention: str = "flash",
+    implementation: str = "llamalab",
+    tensor_parallel: int = 1,
+) -> tuple[Saved, ...]:
+    """What one block keeps without recomputation, operation by operation.
+
+    >>> from llamalab.presets import PRESETS
+    >>> kept = saved_in_block(PRESETS["7b"].arch, seq=4096, implementation="fused")
+    >>> sum(item.bytes for item in kept) // 2**20  # a token: 2 (8 D + 3 F) bytes and a little
+    514
+    """
+    return Kept(
+        arch, seq=seq, batch=batch, dtype=dtype, attention=attention, implementation=implementation,
+        ranks=tensor_parallel,
+    ).block()  # fmt: skip

@@ -1,0 +1,99 @@
+"""Scratch: what kernels take for themselves while they run, beside inputs and outputs.
+
+It depends on the library, the instruction set and the threads: oneDNN's bf16 product of (200, 1000) by (1000, 384)
+takes 0 bytes on a CPU without AVX-512, 117,760 with it, 99,456 with AMX and one thread, 927,360 with two. So it is
+probed where the machine is at hand (llamalab.measure.device.scratch) and bounded from above where it is not.
+"""
+
+from typing import NamedTuple, Protocol
+
+from llamalab.analytic.attention_cost import AttentionShape
+from llamalab.units import storage_bytes
+
+# PyTorch's fused attention on a CPU: queries and keys of a tile (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp).
+_QUERY_TILE, _KEY_TILE = 256, 512
+
+
+class Product(NamedTuple):
+    """(rows, inner) by (inner, out), so often; `batch` 0 is a linear layer, whose weight is stored (out, inner)."""
+
+    rows: int
+    inner: int
+    out: int
+    batch: int = 0
+    dtype: str = "bf16"
+    transposed: bool = True
+
+
+class Scratch(Protocol):
+    """Bytes that a kernel takes for itself during one call."""
+
+    def product(self, product: Product) -> int:
+        """Of a matrix product."""
+
+    def fused_attention(self, shape: AttentionShape) -> int:
+        """Of a fused attention kernel, the log-sum of its rows apart, its mask included."""
+
+
+class NoScratch:
+    """Kernels that take nothing: what the sizes of the tensors alone give."""
+
+    basis = "exact"
+
+    def product(self, product: Product) -> int:
+        """Nothing."""
+        return 0
+
+    def fused_attention(self, shape: AttentionShape) -> int:
+        """Nothing."""
+        return 0
+
+
+class CpuBound:
+    """More than any CPU was seen to take: for half types a copy of the input, the result in fp32, panels per thread.
+
+    >>> CpuBound(threads=2).product(Product(200, 1000, 384)) > 927_360
+    True
+    """
+
+    basis = "estimated"
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def product(self, product: Product) -> int:
+        """0 in fp32, which BLAS multiplies in its own arena."""
+        if product.dtype == "fp32":
+            return 0
+        copies = storage_bytes(product.rows * product.inner, product.dtype)
+        result = storage_bytes(product.rows * product.out, "fp32")
+        panels = self.threads * (128 * product.inner + 65_536)
+        if not product.batch:
+            return copies + result + panels
+        # A batch is shared out: each thread has one at a time, and its second operand packed.
+        packed = storage_bytes(product.inner * product.out, product.dtype)
+        return min(self.threads, product.batch) * (copies + result + packed) + panels
+
+    def fused_attention(self, shape: AttentionShape) -> int:
+        """Tiles of scores and output per thread, packed keys and values in half types, the mask of a chunk."""
+        queries, keys = min(_QUERY_TILE, shape.new_tokens), min(_KEY_TILE, shape.context_tokens)
+        tiles = queries * (keys + 2 + shape.head_dim)
+        held = self.threads * storage_bytes(tiles, "fp32") + mask_bytes(shape)
+        if shape.dtype == "fp32":
+            return held
+        padded = -(-shape.context_tokens // 64) * 64
+        packed = 2 * shape.batch * shape.n_heads * padded * shape.head_dim
+        reduced = self.threads * (queries * keys + 2 * _KEY_TILE * shape.head_dim)
+        return held + storage_bytes(packed + reduced, shape.dtype)
+
+
+def mask_bytes(shape: AttentionShape) -> int:
+    """The mask of a chunk that continues a cache: as booleans, and in the dtype of the scores.
+
+    >>> mask_bytes(AttentionShape(1, 10, 40, 5, 5, 20))
+    1200
+    """
+    if shape.new_tokens in (1, shape.context_tokens):
+        return 0
+    pairs = shape.new_tokens * shape.context_tokens
+    return pairs + storage_bytes(pairs, shape.dtype)

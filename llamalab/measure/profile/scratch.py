@@ -1,0 +1,65 @@
+"""What this machine's kernels take for themselves: each shape run twice, alone, and its allocations added up."""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from llamalab.analytic.attention_cost import AttentionShape
+from llamalab.analytic.scratch import Product
+from llamalab.attention import sdpa
+from llamalab.measure.profile.peak_memory import allocation_peak
+from llamalab.model.dtypes import activation_dtype
+
+
+class ProbedScratch:
+    """Scratch of this machine's CPU with its present number of threads; each shape is asked once."""
+
+    basis = "measured"
+
+    def product(self, product: Product) -> int:
+        """Of a matrix product of that size; 0 in fp32, which BLAS multiplies in an arena of its own."""
+        return 0 if product.dtype == "fp32" else _of_product(product, torch.get_num_threads())
+
+    def fused_attention(self, shape: AttentionShape) -> int:
+        """Of PyTorch's fused attention, its output and the log-sum of its rows apart."""
+        return _of_attention(shape, torch.get_num_threads())
+
+
+@cache
+def _of_product(product: Product, threads: int) -> int:
+    rows, inner, out, batch = product[:4]
+    like = {"dtype": activation_dtype(product.dtype)}
+    if not batch:
+        x, weight = torch.ones(rows, inner, **like), torch.ones(out, inner, **like)
+        return _beyond(lambda: functional.linear(x, weight), rows * out)
+    left = torch.ones(batch, rows, inner, **like)
+    right = torch.ones(batch, out, inner, **like).transpose(1, 2) if product.transposed else torch.ones(
+        batch, inner, out, **like
+    )  # fmt: skip
+    if product.transposed:
+        start = left.new_empty(1)
+        return _beyond(lambda: torch.baddbmm(start, left, right, beta=0, alpha=0.5), batch * rows * out)
+    return _beyond(lambda: torch.bmm(left, right), batch * rows * out)
+
+
+@cache
+def _of_attention(shape: AttentionShape, threads: int) -> int:
+    batch, new, keys, heads, kv_heads, head_dim, dtype, _ = shape
+    like = {"dtype": activation_dtype(dtype)}
+    # Heads beside each other in a row, as a projection leaves them, and a cache's view.
+    q_BHTE = torch.ones(batch, new, heads, head_dim, **like).transpose(1, 2)
+    k_BKSE = torch.ones(batch, kv_heads, keys, head_dim, **like)
+    sums = batch * heads * new * 4
+    attended = _beyond(lambda: sdpa.attend(q_BHTE, k_BKSE, k_BKSE, query_offset=keys - new), shape.query_elements)
+    return max(0, attended - sums)
+
+
+def _beyond(work: Callable[[], Tensor], elements: int) -> int:
+    """Bytes that a call holds above its result of so many elements."""
+    with torch.inference_mode():
+        size = work().element_size()
+        peak = allocation_peak(work)
+    return 0 if peak is None else peak - elements * size
