@@ -63,7 +63,7 @@ def _answer(path: str, survey: "Survey") -> Answer:
         "kind": survey.kind,
         "llama2_shaped": arch is not None,
         "problem": problem,
-        "architecture": arch._asdict() if arch else None,
+        "architecture": arch.as_dict() if arch else None,
         "preset": preset,
         "differs_from_preset_in": list(differing),
         "parameters": sum(prod(tensor.shape) for tensor in survey.stored),

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             "model": name,
             "title": preset.title,
             "parameters": parameter_count(preset.arch),
-            **preset.arch._asdict(),
+            **preset.arch.as_dict(),
             "dtype": args.dtype,
             "weight_bytes": weight_bytes(preset.arch, args.dtype),
             "kv_bytes_per_token": kv_bytes_per_token(preset.arch, args.dtype),

@@ -253,7 +253,7 @@ def _outcome(trial: Trial, rates: Mapping[str, Rates]) -> Outcome:
 
 def _described(block: Block) -> dict[str, object]:
     shapes = [shape._asdict() for shape in block.shapes]
-    return {"block": block.name, "arch": block.arch._asdict(), "shapes": shapes}
+    return {"block": block.name, "arch": block.arch.as_dict(), "shapes": shapes}
 
 
 def _load() -> float | None:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from llamalab.arch import LlamaArch, from_hf_config
+from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
+from llamalab.hf_config import from_hf_config
 from llamalab.instrument.bind import is_hugging_face
 from llamalab.measure.ranges import Label, merged_labels, own_labels
 from llamalab.model import StaticKVCache, Transformer

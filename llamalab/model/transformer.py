@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, get_backend
-from llamalab.errors import FormatError, InputError, UnknownNameError
+from llamalab.errors import FormatError, InputError, UnavailableError, UnknownNameError
 from llamalab.model.attention import Attention
 from llamalab.model.dtypes import activation_dtype, torch_device
 from llamalab.model.feed_forward import FeedForward
@@ -24,6 +24,7 @@ from llamalab.model.norm import RMSNorm
 from llamalab.model.ragged_kv_cache import RaggedKVCache, RaggedLayerCache
 from llamalab.model.rope import rotations
 from llamalab.model.tap import Tap
+from llamalab.runnable import model_refusal
 
 LOGITS = ("all", "last")
 
@@ -120,6 +121,9 @@ class Transformer(nn.Module):
         dtype: str | None = None,
         device: str | torch.device | None = None,
     ) -> None:
+        refusal = model_refusal(arch)
+        if refusal is not None:
+            raise UnavailableError(refusal)
         super().__init__()
         self.arch, self.backend = arch, get_backend(attention)
         like: dict[str, Any] = {
