@@ -16,7 +16,7 @@ from llamalab.errors import FormatError, InputError, MissingError
 
 MAX_LAYERS = 1_000
 MAX_SIZE = 10_000_000  # no width or vocabulary is larger; a typo must not allocate terabytes
-_ALWAYS_STORED = 10  # the fields of a Llama 2: in every record, also of older versions
+ALWAYS_STORED = 10  # the fields of a Llama 2: in every record, also of older versions
 _FLAGS = (
     "tied_embeddings", "qkv_bias", "o_bias", "ffn_bias", "qk_norm", "fused_on_disk", "post_norms", "norm_plus_one",
     "scaled_streams",
@@ -240,7 +240,7 @@ class LlamaArch(_Fields):
         return {
             name: value.as_dict() if isinstance(value, RopeScaling | Experts) else value
             for place, (name, value) in enumerate(self._asdict().items())
-            if place < _ALWAYS_STORED or value != plain[name]
+            if place < ALWAYS_STORED or value != plain[name]
         }
 
     @classmethod

@@ -11,7 +11,7 @@ Scratch inside a fused kernel (tens of KiB per thread) is not counted.
 
 from typing import NamedTuple
 
-from llamalab.analytic.attention import QUERY_CHUNK, AttentionShape
+from llamalab.analytic.attention import QUERY_CHUNK, AttentionShape, keys_in_view
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
@@ -34,25 +34,55 @@ def live_steps(
     logits: str = "last",
 ) -> tuple[Live, ...]:
     """What is alive in each step of one block, and in the head."""
-    rows, dim, kv_dim, ffn_dim = batch * new_tokens, arch.dim, arch.kv_dim, arch.ffn_dim
+    rows, dim, query_dim = batch * new_tokens, arch.dim, arch.query_dim
     context = new_tokens if context_tokens is None else context_tokens
-    shape = AttentionShape(batch, new_tokens, context, arch.n_heads, arch.n_kv_heads, arch.head_dim, dtype, dtype)
     head_rows = rows if logits == "all" else batch
 
-    turns = storage_bytes(new_tokens * arch.head_dim, "fp32")
+    turns = storage_bytes(new_tokens * arch.rotary_dim, "fp32")
 
     def live(step: str, elements: int, fp32_elements: int = 0) -> Live:
         return Live(step, turns + storage_bytes(elements, dtype) + storage_bytes(fp32_elements, "fp32"))
 
-    attention_inputs = rows * (3 * dim + 2 * kv_dim)  # block input, its norm, Q, K, V
+    attention_inputs = rows * (2 * dim + query_dim + 2 * arch.kv_dim)  # block input, its norm, Q, K, V
+    attending = max(
+        storage_bytes(_joined(arch, new_tokens, context, window) * batch, dtype)
+        + attention_bytes(_shape(arch, batch, new_tokens, context, window, dtype), attention)
+        for window, _ in arch.windows
+    )
     wide_logits = 0 if dtype == "fp32" else head_rows * arch.vocab_size
     return (
         live("projections", attention_inputs),
-        live("rope", attention_inputs, 2 * rows * dim),
-        Live("attention", live("", attention_inputs).bytes + attention_bytes(shape, attention)),
-        live("feed-forward", rows * (3 * dim + 4 * ffn_dim)),  # block input, middle, norm; gate, up, silu, product
+        *([live("head norms", attention_inputs + 2 * rows * query_dim)] if arch.qk_norm else []),
+        live("rope", attention_inputs, 2 * rows * query_dim),
+        Live("attention", live("", attention_inputs).bytes + attending),
+        live("feed-forward", rows * 3 * dim + _ffn_elements(arch, rows)),  # block input, middle, norm
         live("logits", rows * dim + head_rows * arch.vocab_size, wide_logits),
     )
+
+
+def _shape(
+    arch: LlamaArch, batch: int, new_tokens: int, context: int, window: int | None, dtype: str
+) -> AttentionShape:
+    keys = keys_in_view(new_tokens, context, window)
+    return AttentionShape(batch, new_tokens, keys, arch.n_heads, arch.n_kv_heads, arch.head_dim, dtype, dtype, window)
+
+
+def _joined(arch: LlamaArch, new_tokens: int, context: int, window: int | None) -> int:
+    """Elements of keys and values put together from a full window and new ones, for one sequence."""
+    past = context - new_tokens
+    if window is None or context <= window or not past or new_tokens == 1:
+        return 0  # what the cache holds is in order, or one query sees all of it
+    return 2 * arch.kv_dim * keys_in_view(new_tokens, context, window)
+
+
+def _ffn_elements(arch: LlamaArch, rows: int) -> int:
+    """Gate, up, silu and product of a feed-forward; of experts those of all picked pairs, beside inputs and outputs."""
+    plain = 4 * rows * arch.ffn_dim if arch.dense_layers else 0
+    if arch.experts is None:
+        return plain
+    pairs = rows * arch.experts.n_active
+    routed = pairs * (4 * arch.experts.ffn_dim + 2 * arch.dim) + rows * arch.experts.n_experts
+    return max(plain, routed, 4 * rows * arch.experts.shared_ffn_dim)
 
 
 def peak_activation_bytes(
@@ -107,12 +137,18 @@ def attention_bytes(shape: AttentionShape, way: str) -> int:
     if way == "chunked" and shape.new_tokens > QUERY_CHUNK:
         rest = (shape.new_tokens - 1) % QUERY_CHUNK + 1
         done = output - storage_bytes(shape._replace(new_tokens=rest).query_elements, shape.dtype)
-        full = shape._replace(new_tokens=QUERY_CHUNK, context_tokens=shape.context_tokens - rest)
+        full = _of_window(shape._replace(new_tokens=QUERY_CHUNK, context_tokens=shape.context_tokens - rest))
         before = done - storage_bytes(full.query_elements, shape.dtype)
-        last = shape._replace(new_tokens=rest)
+        last = _of_window(shape._replace(new_tokens=rest))
         return max(before + attention_bytes(full, "naive"), done + attention_bytes(last, "naive"), 2 * output)
     if way in ("naive", "chunked"):
+        shape = _of_window(shape) if way == "chunked" else shape
         scores = storage_bytes(shape.pairs_full, shape.dtype)
         return scores + max(scores, output)
     running_sums = shape.batch * shape.n_heads * shape.new_tokens
     return output + storage_bytes(running_sums, "fp32")
+
+
+def _of_window(shape: AttentionShape) -> AttentionShape:
+    """The same call with the keys alone that some of its queries see."""
+    return shape._replace(context_tokens=keys_in_view(shape.new_tokens, shape.context_tokens, shape.window))
