@@ -23,11 +23,6 @@ def model_refusal(arch: LlamaArch) -> str | None:
         ("soft-capped scores", arch.attention_softcap is not None),
         ("soft-capped logits", arch.logits_softcap is not None),
         (f"gate of {arch.activation}", arch.activation != "silu"),
-        ("stretched RoPE", arch.rope_scaling is not None or arch.rotary_fraction != 1),
-        ("biases", arch.qkv_bias or arch.o_bias or arch.ffn_bias),
-        ("norms of queries and keys", arch.qk_norm),
-        ("sliding window", arch.window is not None),
-        ("head size of its own", arch.query_dim != arch.dim),
     )
     missing = [what for what, needed in lacks if needed]
     if not missing:

@@ -178,7 +178,7 @@ class Transformer(nn.Module):
         if tap is not None:
             x_BTD = tap("embed", x_BTD)
         start = 0 if cache is None else cache.length
-        turn_TP = rotations(start, new_tokens, self.arch.head_dim, self.arch.rope_theta, x_BTD.device)
+        turn_TP = rotations(start, new_tokens, self.arch, x_BTD.device)
         for place, layer in enumerate(self.layers):
             x_BTD = layer(x_BTD, turn_TP, cache=None if cache is None else cache.at(place), tap=tap)
         x_BTD = self.norm(x_BTD)
