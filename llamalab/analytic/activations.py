@@ -9,11 +9,14 @@ complex fp32 pairs that live through the pass, RoPE works in fp32, logits are re
 Scratch inside a fused kernel (tens of KiB per thread) is not counted.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from llamalab.analytic.attention import QUERY_CHUNK, AttentionShape, keys_in_view
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
+
+TAKING_MASKS = ("sdpa", "flash", "efficient", "cudnn")  # backends behind torch's scaled_dot_product_attention
 
 
 class Live(NamedTuple):
@@ -52,12 +55,21 @@ def live_steps(
     wide_logits = 0 if dtype == "fp32" else head_rows * arch.vocab_size
     return (
         live("projections", attention_inputs),
-        *([live("head norms", attention_inputs + 2 * rows * query_dim)] if arch.qk_norm else []),
+        *([_head_norms(live, arch, rows, attention_inputs, dtype)] if arch.qk_norm else []),
         live("rope", attention_inputs, 2 * rows * query_dim),
         Live("attention", live("", attention_inputs).bytes + attending),
+        live("output projection", attention_inputs + rows * (query_dim + dim)),
         live("feed-forward", rows * 3 * dim + _ffn_elements(arch, rows)),  # block input, middle, norm
         live("logits", rows * dim + head_rows * arch.vocab_size, wide_logits),
     )
+
+
+def _head_norms(live: Callable[..., Live], arch: LlamaArch, rows: int, inputs: int, dtype: str) -> Live:
+    """The norm of the queries: the quotient and its product, or both in fp32 and the root of each head's mean."""
+    elements = rows * arch.query_dim
+    if dtype == "fp32":
+        return live("head norms", inputs + 2 * elements)
+    return live("head norms", inputs + elements, 2 * elements + rows * arch.n_heads)
 
 
 def _shape(
@@ -116,9 +128,11 @@ def peak_activation_bytes(
 def memory_of(backend: str, algorithm: str) -> str:
     """By which way of attention_bytes a backend of that algorithm holds memory.
 
-    >>> memory_of("sdpa", "flash"), memory_of("chunked", "flash")
-    ('flash', 'chunked')
+    >>> memory_of("triton", "flash"), memory_of("chunked", "flash"), memory_of("sdpa", "flash")
+    ('flash', 'chunked', 'masked')
     """
+    if algorithm == "flash" and backend in TAKING_MASKS:
+        return "masked"
     return backend if backend == "chunked" else algorithm
 
 
@@ -127,6 +141,7 @@ def attention_bytes(shape: AttentionShape, way: str) -> int:
 
     Naive: the scores and the pattern, or the pattern and the output where that is more.
     Flash: the output, and one fp32 running sum per query and head.
+    Masked: the same, and for a chunk or within a window the mask, as booleans and once more in the scores' dtype.
     Chunked: naive's for the last 128 queries beside the output of all others, or the output twice, while it is put
     together.
 
@@ -146,7 +161,10 @@ def attention_bytes(shape: AttentionShape, way: str) -> int:
         scores = storage_bytes(shape.pairs_full, shape.dtype)
         return scores + max(scores, output)
     running_sums = shape.batch * shape.n_heads * shape.new_tokens
-    return output + storage_bytes(running_sums, "fp32")
+    new, keys = shape.new_tokens, shape.context_tokens
+    hiding = way == "masked" and new > 1 and (new < keys or (shape.window or keys) < keys)
+    mask = new * keys if hiding else 0
+    return output + storage_bytes(running_sums, "fp32") + mask + storage_bytes(mask, shape.dtype)
 
 
 def _of_window(shape: AttentionShape) -> AttentionShape:

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         per_layer = sum("*" in point.name for point in POINTS)
         lead = (
             f"{per_layer} points in each layer (* is its number) and {len(POINTS) - per_layer} around them",
+            "q_norm and k_norm are there in models with qk_norm alone",
             LETTERS,
         )
         show(Answer({"points": rows}, lead, (Table(_COLUMNS, rows),)), args.format)

@@ -67,10 +67,10 @@ class Attention(nn.Module):
         if tap is not None:
             v_BKTE = tap(self.prefix + "v", v_BKTE)
         if self.q_norm is not None and self.k_norm is not None:
-            q_BHTE = self.q_norm(q_BHTE)
+            q_BHTE = _normed(self.q_norm, q_BHTE)
             if tap is not None:
                 q_BHTE = tap(self.prefix + "q_norm", q_BHTE)
-            k_BKTE = self.k_norm(k_BKTE)
+            k_BKTE = _normed(self.k_norm, k_BKTE)
             if tap is not None:
                 k_BKTE = tap(self.prefix + "k_norm", k_BKTE)
         q_BHTE = rotate(q_BHTE, turn_TP)
@@ -130,6 +130,12 @@ class Attention(nn.Module):
         if self._has_scores:
             return True
         return wants(tap, self.prefix + "scores") or wants(tap, self.prefix + "pattern")
+
+
+def _normed(norm: RMSNorm, x_BHTE: Tensor) -> Tensor:
+    """Each head normalised, as it lies in memory: with tokens outside of heads there is nothing to copy."""
+    normed_BTHE: Tensor = norm(x_BHTE.transpose(1, 2))
+    return normed_BTHE.transpose(1, 2)
 
 
 def _tap_and_tell(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
