@@ -42,7 +42,7 @@ def _stretched(factor: float) -> dict[str, RopeScaling | int]:
 
 def _row(repository: str, title: str, sizes: tuple[int, ...], **differs: object) -> Preset:
     """A row of `dim, n_layers, n_heads, n_kv_heads, ffn_dim` and of what else differs from Llama 2."""
-    return Preset(LlamaArch(*sizes, **{"vocab_size": 32_000, **differs}), title, f"{repository} config.json")  # type: ignore[arg-type, misc]
+    return Preset(LlamaArch(*sizes, **{"vocab_size": 32_000, **differs}), title, f"{repository} config.json")  # type: ignore[arg-type]
 
 
 def _alternating(layers: int) -> dict[str, tuple[int, ...]]:

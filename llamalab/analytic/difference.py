@@ -91,12 +91,14 @@ def terms(
         except InputError:
             continue  # sound only with a field that comes later
         new = cost_of(after, work, rates)
-        values = (tuple(getattr(arch, field) for field in waiting) for arch in (before, after))
-        made.append(Term(tuple(waiting), *values, _minus(new, cost)))
+        was, became = (tuple(getattr(arch, field) for field in waiting) for arch in (before, after))
+        made.append(Term(tuple(waiting), was, became, _minus(new, cost)))
         before, cost, waiting = after, new, []
     return tuple(made)
 
 
 def _minus(more: Cost, less: Cost) -> Cost:
-    pairs = zip(more, less, strict=True)
-    return Cost(*(None if one is None or other is None else one - other for one, other in pairs))
+    added: list[Any] = [
+        None if one is None or other is None else one - other for one, other in zip(more, less, strict=True)
+    ]
+    return Cost(*added)

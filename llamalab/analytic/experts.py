@@ -8,6 +8,8 @@ wakes k, a long prompt all. One expert's product is done for the tokens that pic
 
 from math import ceil
 
+from llamalab.analytic.params import parameter_count
+from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts
 
 
@@ -32,13 +34,14 @@ def expert_rows(experts: Experts, tokens: int, ranks: int = 1) -> int:
     return ceil(tokens * experts.n_active / ranks)
 
 
-def active_parameters(parameters: int, arch_experts: Experts | None, dim: int, moe_layers: int) -> int:
+def active_parameters(arch: LlamaArch) -> int:
     """Parameters that one token meets: all but the experts that it does not pick.
 
-    >>> active_parameters(46_702_792_704, Experts(8, 2, 14336), 4096, 32)
-    12879925248
+    >>> from llamalab.presets import PRESETS
+    >>> active_parameters(PRESETS["mixtral-8x7b"].arch), active_parameters(PRESETS["7b"].arch)
+    (12879925248, 6738415616)
     """
-    if arch_experts is None:
-        return parameters
-    idle = arch_experts.n_experts - arch_experts.n_active
-    return parameters - moe_layers * idle * 3 * dim * arch_experts.ffn_dim
+    if arch.experts is None:
+        return parameter_count(arch)
+    idle = arch.experts.n_experts - arch.experts.n_active
+    return parameter_count(arch) - (arch.n_layers - arch.dense_layers) * idle * 3 * arch.dim * arch.experts.ffn_dim

@@ -20,7 +20,7 @@ from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import Constants, Host
 from llamalab.analytic.kv_cache import layers_kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
-from llamalab.analytic.parallel import elements_on_rank, shard
+from llamalab.analytic.parallel import Shard, elements_on_rank, shard
 from llamalab.analytic.params import weights
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
 from llamalab.arch import LlamaArch
@@ -178,11 +178,11 @@ def pass_s(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> float:
 
 def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
     """Weights, KV cache of prompt and generated tokens, and the largest activations, of one rank."""
-    part = shard(arch, work.tensor_parallel)
+    part = shard(arch, work.tensor_parallel, expert_parallel=work.expert_parallel)
     tokens, kv_dtype = work.prompt + work.generate, work.kv_dtype or work.dtype
     peak = _peak_activations(arch, min(work.chunk or work.prompt, work.prompt), work)
     return Memory(
-        stored_weight_bytes(arch, work.dtype, work.weight_dtype or work.dtype, work.tensor_parallel),
+        stored_weight_bytes(arch, work.dtype, work.weight_dtype or work.dtype, part),
         work.batch * layers_kv_bytes(arch.windows, part.kv_dim, seq=tokens, dtype=kv_dtype),
         -(-peak // work.tensor_parallel),
     )
@@ -200,14 +200,15 @@ def _peak_activations(arch: LlamaArch, new: int, work: Workload) -> int:
 
 
 @lru_cache(maxsize=256)
-def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, ranks: int) -> int:
-    """Bytes of the weights on one rank: matrices in `weight_dtype`, embedding and norms in `dtype`.
+def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, part: Shard) -> int:
+    """Bytes of the weights on the rank of that part: matrices in `weight_dtype`, embedding and norms in `dtype`.
 
     >>> from llamalab.presets import PRESETS
-    >>> stored_weight_bytes(PRESETS["7b"].arch, "bf16", "bf16", 1)
+    >>> arch = PRESETS["7b"].arch
+    >>> stored_weight_bytes(arch, "bf16", "bf16", shard(arch))
     13476831232
     """
-    part, stored = shard(arch, ranks), 0
+    stored = 0
     for weight in weights(arch):
         matrix = len(weight.shape) == 2
         kind = weight_dtype if matrix and not weight.name.startswith("tok_embeddings") else dtype

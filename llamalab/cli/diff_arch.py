@@ -37,11 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print both costs, the terms that lead from one to the other, and both op tables beside each other."""
-    names, archs = zip(*(resolve_model(name) for name in (args.one, args.other)), strict=True)
+    (one, arch), (other, second) = resolve_model(args.one), resolve_model(args.other)
+    names, archs = (one, other), (arch, second)
     spec, work = find_hardware(args.hardware), Workload(args.prompt, batch=args.batch, dtype=args.dtype)
     constants = choose(spec, "shipped", args.dtype)
-    costs = [cost_of(arch, work, constants.rates) for arch in archs]
-    found = terms(*archs, work, constants.rates)
+    costs = [cost_of(each, work, constants.rates) for each in archs]
+    found = terms(arch, second, work, constants.rates)
     ops = [row for phase in ("prefill", "decode") for row in _op_rows(archs, work, phase, constants.rates)]
     rows = [_row(names[0], "", "", costs[0]), *map(_term_row, found), _row(names[1], "", "", costs[1])]
     data = {
@@ -79,8 +80,8 @@ def _lead(
 
 
 def _term_row(term: Term) -> dict[str, Any]:
-    told = [" / ".join(_told(value) for value in values) for values in (term.before, term.after)]
-    return _row(" + ".join(term.fields), *told, term.added)
+    before, after = (" / ".join(_told(value) for value in values) for values in (term.before, term.after))
+    return _row(" + ".join(term.fields), before, after, term.added)
 
 
 def _row(term: str, before: str, after: str, cost: Cost) -> dict[str, Any]:

@@ -96,19 +96,20 @@ def _lead(data: dict[str, Any]) -> tuple[str, ...]:
         answer = f"{_tokens(tokens, 'cached ')} fit"
     free, each = data["free_bytes"], data["kv_bytes_per_token"]
     weights = data["weight_bytes"]
-    windows = "" if data["window"] is None else f", those of {data['window']:,} tokens at most in layers with a window"
     beside = f" beside the {data['weight_dtype']} weights ({format_bytes(weights)})" if weights else ""
+    if data["window"] is None:
+        share = f" / {each:,} bytes per token = {tokens:,} tokens"
+    else:
+        share = f", {each:,} bytes per token until layers with a window are full, at {data['window']:,}"
     return (
         f"{answer} ({data['model']}, KV cache in {data['kv_dtype']}, {data['n_kv_heads']} KV heads)",
-        f"  = {format_bytes(free)} free ({free:,} bytes){beside} / {each:,} bytes per token{windows} = "
-        f"{_tokens(tokens)}",
+        f"  = {format_bytes(free)} free ({free:,} bytes){beside}{share}",
         "  activations and the runtime need memory too and are not counted",
     )
 
 
 def _tokens(number: int | None, kind: str = "") -> str:
-    """A number of tokens, or that there is no limit: the windows bound the cache."""
-    return f"sequences of any length, {kind}tokens" if number is None else f"{number:,} {kind}tokens"
+    return f"{'any number of' if number is None else f'{number:,}'} {kind}tokens"
 
 
 def _rows(room: Room, seq: int | None, batch: int | None, arch: LlamaArch) -> list[dict[str, int]]:

@@ -12,6 +12,7 @@ from llamalab.analytic.forecast import stored_weight_bytes
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.memory import room_free
 from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import components, parameter_count, weight_bytes, weights
 from llamalab.analytic.training import rank_parameters
 from llamalab.arch import LlamaArch
@@ -119,7 +120,7 @@ def test_a_mixture_computes_for_its_picked_experts_and_reads_those_touched() -> 
     many = {op.name: op for op in forward_ops(arch, new_tokens=1, context_tokens=9, batch=256)}
     assert many["layers.*.feed_forward.experts.w1"].weight_bytes == 8 * 2 * 4096 * 14336
     assert add_up(one.values()).flops_full == pytest.approx(
-        2 * (active_parameters(parameter_count(arch), arch.experts, 4096, 32) - 32_000 * 4096 - 65 * 4096), rel=1e-3
+        2 * (active_parameters(arch) - 32_000 * 4096 - 65 * 4096), rel=1e-3
     )
 
 
@@ -139,7 +140,7 @@ def test_ranks_hold_all_weights_between_them(name: str) -> None:
     whole = ("norm.", "router.")
     replicated = sum(weight.parameters for weight in weights(arch) if any(part in weight.name for part in whole))
     assert 4 * rank_parameters(arch, 4) - 3 * replicated == parameter_count(arch)
-    assert stored_weight_bytes(arch, "bf16", "bf16", 1) == weight_bytes(arch)
+    assert stored_weight_bytes(arch, "bf16", "bf16", shard(arch)) == weight_bytes(arch)
 
 
 def test_parallel_experts_share_the_work_of_a_mixture() -> None:
