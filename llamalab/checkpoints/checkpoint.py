@@ -85,7 +85,7 @@ def model_shapes(arch: LlamaArch) -> dict[str, tuple[int, ...]]:
     if refusal is not None:
         raise UnavailableError(refusal)
     if arch.qkv_bias or arch.o_bias or arch.ffn_bias or arch.qk_norm or arch.fused_on_disk:
-        raise UnavailableError("checkpoints with biases, norms of heads or fused matrices must not be read yet")
+        raise UnavailableError("a checkpoint must have no biases, norms of heads or fused matrices; this one has some")
     expanded = {}
     for weight in weights(arch):
         for layer in range(weight.count):

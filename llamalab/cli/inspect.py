@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 def matching_preset(arch: LlamaArch) -> tuple[str | None, tuple[str, ...]]:
     """The preset of these sizes and the fields in which it differs; None where none has these sizes.
 
-    >>> matching_preset(PRESETS["13b"].arch.replace(vocab_size=55296))
+    >>> matching_preset(PRESETS["13b"].arch.replace(vocab_size=55000))
     ('13b', ('vocab_size',))
     """
     found = {}
