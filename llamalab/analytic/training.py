@@ -17,10 +17,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from llamalab.analytic.ops import ALGORITHMS, Op, forward_ops
-from llamalab.analytic.parallel import Shard, shard
+from llamalab.analytic.parallel import Shard, elements_on_rank, shard
 from llamalab.analytic.params import weights
 from llamalab.arch import LlamaArch
-from llamalab.errors import InputError, UnknownNameError
+from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.units import storage_bytes
 
 RECOMPUTE = ("none", "selective", "full")
@@ -83,6 +83,9 @@ def saved_in_block(
     """
     _check(seq, batch, dtype, attention)
     part, rows = shard(arch, tensor_parallel), batch * seq
+    heads, roots = part.query_dim + part.kv_dim, part.n_heads + part.n_kv_heads
+    if arch.experts is not None:
+        raise UnavailableError("activations kept in training are known for dense models; this one has experts")
 
     def kept(name: str, width: int, *, fp32: int = 0, inside: bool = False) -> Saved:
         return Saved(name, storage_bytes(rows * width, dtype) + storage_bytes(rows * fp32, "fp32"), inside)
@@ -90,6 +93,7 @@ def saved_in_block(
     return (
         kept("attention_norm: input, and the root of each row", arch.dim, fp32=1),
         kept("wq, wk, wv: their input", arch.dim),
+        *((kept("q_norm, k_norm: input, and the root of each head", heads, fp32=roots),) if arch.qk_norm else ()),
         kept("attention: q, k, v after rope", part.query_dim + 2 * part.kv_dim),
         *_inside_attention(part, seq, batch, dtype, attention),
         kept("wo: its input", part.query_dim),
@@ -171,13 +175,8 @@ def rank_parameters(arch: LlamaArch, ranks: int) -> int:
     >>> rank_parameters(PRESETS["7b"].arch, 1)
     6738415616
     """
-    part, total = shard(arch, ranks), 0
-    for weight in weights(arch):
-        if ".wk." in weight.name or ".wv." in weight.name:
-            total += weight.count * part.kv_dim * arch.dim
-        else:
-            total += weight.parameters // (ranks if len(weight.shape) == 2 else 1)
-    return total
+    part = shard(arch, ranks)
+    return sum(weight.count * elements_on_rank(weight, arch, part) for weight in weights(arch))
 
 
 def training_flops(

@@ -108,4 +108,5 @@ class Chat:
             self.ids = [*generation.prompt_ids, *generation.ids, self.tokenizer.eos_id]
             self.messages += [Message("user", question.strip()), Message("assistant", answer.strip())]
         else:
-            self.cache.rewind(min(self.cache.length, len(self.ids)))
+            kept = min(self.cache.length, len(self.ids))
+            self.cache.rewind(kept if self.cache.holds(kept) else 0)

@@ -41,7 +41,7 @@ class Reference:
     def __init__(self, record: Record, arch: LlamaArch, dtype: str, algorithm: str) -> None:
         if record.dtype != dtype:
             raise InputError(f"a bench in {dtype} must have a reference in {dtype}; got one in {record.dtype}")
-        self.record = replace(record, arch=arch._asdict())
+        self.record = replace(record, arch=arch.as_dict())
         self.basis, self._algorithm = basis_of(self.record), algorithm
 
     def for_algorithm(self, algorithm: str) -> "Reference":
