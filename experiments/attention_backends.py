@@ -111,7 +111,7 @@ def predict(points: Sequence[AttentionPoint], record: Record | None) -> list[flo
     """
     if record is None:
         return [None] * len(points)
-    known = replace(record, arch=PRESETS["7b"].arch._asdict(), attention=list(points))
+    known = replace(record, arch=PRESETS["7b"].arch.as_dict(), attention=list(points))
     return [row.predicted_s for row in Comparison(known).attention]
 
 

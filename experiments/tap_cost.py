@@ -205,7 +205,7 @@ def main() -> None:
     remade = recompute(seqs, Plan(0.0, 20, 20, 3), args.device) if RECOMPUTED in variants else []
     arch, dtype = SUBJECTS[resolve_device(args.device).type]
     answers.finish(
-        __doc__, "tap_cost", args.out, told(found), device=args.device, arch=arch._asdict(), dtype=dtype, threads=1,
+        __doc__, "tap_cost", args.out, told(found), device=args.device, arch=arch.as_dict(), dtype=dtype, threads=1,
         limits=LIMITS, measured=found, recomputed=remade, missed=conclude(found),
     )  # fmt: skip
 

@@ -112,7 +112,7 @@ def main() -> None:
     rounds = {"prefill": max(2, args.rounds // 5), "decode": max(2, args.rounds)}
     measured = measure(ARCH, {phase: Plan(0.0, count, count) for phase, count in rounds.items()}, place)
     answers.finish(
-        __doc__, "tied_blocks", args.out, conclude(measured), device=args.device, arch=ARCH._asdict(), dtype=DTYPE,
+        __doc__, "tied_blocks", args.out, conclude(measured), device=args.device, arch=ARCH.as_dict(), dtype=DTYPE,
         threads=args.threads, predicted=predicted, measured=measured,
     )  # fmt: skip
 

@@ -1,17 +1,28 @@
-"""The shape of a Llama-2-like model: eight numbers, checked once, everything else derived.
+"""The shape of a model of the Llama family: sizes and what differs from Llama 2, checked once, all else derived.
+
+A field beyond the first ten has a default that is Llama 2: a family is a row of fields, never a branch on a name.
+What the calculators answer for is any LlamaArch; which of them the built-in model can run is another question
+(llamalab.model.refusal).
 
 FFN width as Meta computes it (llama/model.py, FeedForward): two truncations, then rounded up
 to `multiple_of`. Batch, cache length and dtype belong to a run, not to the architecture.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from llamalab.arch_parts import ACTIVATIONS, Experts, RopeScaling, as_tuples, check_number, check_whole
 from llamalab.checks import whole
 from llamalab.errors import FormatError, InputError
 from llamalab.input_files import read_object
 
 MAX_LAYERS = 1_000
 MAX_SIZE = 10_000_000  # no width or vocabulary is larger; a typo must not allocate terabytes
+ALWAYS_STORED = 10  # the fields of a Llama 2: in every record, also of older versions
+_FLAGS = (
+    "tied_embeddings", "qkv_bias", "o_bias", "ffn_bias", "qk_norm", "fused_on_disk", "post_norms", "norm_plus_one",
+    "scaled_streams",
+)  # fmt: skip
 
 
 class _Fields(NamedTuple):
@@ -25,12 +36,44 @@ class _Fields(NamedTuple):
     rope_theta: float
     tied_embeddings: bool
     max_positions: int
+    head_dim: int
+    rope_scaling: RopeScaling | None
+    rotary_fraction: float
+    qkv_bias: bool
+    o_bias: bool
+    ffn_bias: bool
+    qk_norm: bool
+    window: int | None
+    full_layers: tuple[int, ...]
+    fused_on_disk: bool
+    experts: Experts | None
+    activation: str
+    post_norms: bool
+    norm_plus_one: bool
+    scaled_streams: bool
+    attention_softcap: float | None
+    logits_softcap: float | None
 
 
 class LlamaArch(_Fields):
     """A frozen, validated architecture.
 
-    `max_positions` is the context that the weights were trained for; it bounds no calculation.
+    max_positions      context that the weights were trained for; it bounds no calculation
+    head_dim           E, size of one head; None stands for dim / n_heads
+    rope_scaling       how RoPE was stretched beyond `original_positions`, None where it was not
+    rotary_fraction    part of each head that is turned; the rest stays as it is
+    qkv_bias, o_bias   biases of wq, wk and wv, and of wo
+    ffn_bias           biases of w1, w2 and w3
+    qk_norm            an RMSNorm over each head's E of the queries and of the keys, before RoPE
+    window             keys that a query sees, its own included, None for all that precede it
+    full_layers        layers without the window, where there is one
+    fused_on_disk      Hugging Face files hold wq, wk, wv as one tensor, and w1, w3 as one
+    experts            a mixture of experts in place of the feed-forward, None for none
+    activation         of the gate: silu, gelu or gelu_tanh
+    post_norms         a norm behind attention and feed-forward too (Gemma 2)
+    norm_plus_one      norms multiply by 1 + w (Gemma)
+    scaled_streams     constants multiply the embedding, residuals or logits (Gemma, Granite)
+    attention_softcap, logits_softcap    x becomes cap * tanh(x / cap), None for no cap (Gemma 2)
 
     >>> arch = LlamaArch(4096, 32, 32, 32, 11008, 32000)
     >>> arch.head_dim, arch.group_size
@@ -52,29 +95,80 @@ class LlamaArch(_Fields):
         *,
         tied_embeddings: bool = False,
         max_positions: int = 4096,
+        head_dim: int | None = None,
+        rope_scaling: RopeScaling | None = None,
+        rotary_fraction: float = 1.0,
+        qkv_bias: bool = False,
+        o_bias: bool = False,
+        ffn_bias: bool = False,
+        qk_norm: bool = False,
+        window: int | None = None,
+        full_layers: tuple[int, ...] = (),
+        fused_on_disk: bool = False,
+        experts: Experts | None = None,
+        activation: str = "silu",
+        post_norms: bool = False,
+        norm_plus_one: bool = False,
+        scaled_streams: bool = False,
+        attention_softcap: float | None = None,
+        logits_softcap: float | None = None,
     ) -> "LlamaArch":
         self = super().__new__(
-            cls, dim, n_layers, n_heads, n_kv_heads, ffn_dim, vocab_size,
-            norm_eps, rope_theta, tied_embeddings, max_positions,
+            cls, dim, n_layers, n_heads, n_kv_heads, ffn_dim, vocab_size, norm_eps, rope_theta, tied_embeddings,
+            max_positions, _head_dim(dim, n_heads) if head_dim is None else head_dim, rope_scaling, rotary_fraction,
+            qkv_bias, o_bias, ffn_bias, qk_norm, window, full_layers, fused_on_disk, experts, activation, post_norms,
+            norm_plus_one, scaled_streams, attention_softcap, logits_softcap,
         )  # fmt: skip
-        self._check()
+        self._check_sizes()
+        self._check_heads(given=head_dim is not None)
+        self._check_differences()
         return self
 
-    def _check(self) -> None:
+    def _check_sizes(self) -> None:
         for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "max_positions"):
-            value, most = getattr(self, name), MAX_LAYERS if name == "n_layers" else MAX_SIZE
-            if type(value) is not int or not 1 <= value <= most:
-                raise InputError(f"{name} of LlamaArch must be a whole number from 1 to {most:,}; got {value!r}")
+            check_whole(f"{name} of LlamaArch", getattr(self, name), MAX_LAYERS if name == "n_layers" else MAX_SIZE)
         for name in ("norm_eps", "rope_theta"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-                raise InputError(f"{name} of LlamaArch must be a positive number; got {value!r}")
-        if self.dim % self.n_heads or (self.dim // self.n_heads) % 2:
+            check_number(f"{name} of LlamaArch", getattr(self, name))
+        for name in ("attention_softcap", "logits_softcap"):
+            if getattr(self, name) is not None:
+                check_number(f"{name} of LlamaArch", getattr(self, name))
+        for name in _FLAGS:
+            if type(getattr(self, name)) is not bool:
+                raise InputError(f"{name} of LlamaArch must be true or false; got {getattr(self, name)!r}")
+
+    def _check_heads(self, *, given: bool) -> None:
+        if given:
+            check_whole("head_dim of LlamaArch", self.head_dim, MAX_SIZE)
+            if self.head_dim % 2:
+                raise InputError(f"head_dim of LlamaArch must be even; got {self.head_dim}")
+        elif self.dim % self.n_heads or self.head_dim % 2:
             raise InputError(f"dim of LlamaArch must be n_heads={self.n_heads} times an even head size; got {self.dim}")
         if self.n_heads % self.n_kv_heads:
             raise InputError(
                 f"n_kv_heads of LlamaArch must divide n_heads={self.n_heads}; got {self.n_kv_heads}; "
                 f"try one of {', '.join(map(str, valid_kv_heads(self.n_heads)))}"
+            )
+        check_number("rotary_fraction of LlamaArch", self.rotary_fraction)
+        if self.rotary_fraction > 1 or self.rotary_dim % 2 or not self.rotary_dim:
+            raise InputError(
+                f"rotary_fraction of LlamaArch must turn an even part of head_dim={self.head_dim}; "
+                f"got {self.rotary_fraction!r}"
+            )
+
+    def _check_differences(self) -> None:
+        if self.rope_scaling is not None:
+            self.rope_scaling.check(self.rotary_dim // 2)
+        if self.window is not None:
+            check_whole("window of LlamaArch", self.window, MAX_SIZE)
+        if self.full_layers and self.window is None:
+            raise InputError(f"full_layers of LlamaArch must go with a window; got {self.full_layers} and none")
+        _check_layers("full_layers of LlamaArch", self.full_layers, self.n_layers)
+        if self.experts is not None:
+            self.experts.check()
+            _check_layers("dense_layers of Experts", self.experts.dense_layers, self.n_layers)
+        if self.activation not in ACTIVATIONS:
+            raise InputError(
+                f"activation of LlamaArch must be one of {', '.join(ACTIVATIONS)}; got {self.activation!r}"
             )
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
@@ -82,23 +176,105 @@ class LlamaArch(_Fields):
         return (), self._asdict()
 
     @property
-    def head_dim(self) -> int:
-        """E: the size of one attention head."""
-        return self.dim // self.n_heads
-
-    @property
     def group_size(self) -> int:
         """G: query heads that share one KV head."""
         return self.n_heads // self.n_kv_heads
+
+    @property
+    def query_dim(self) -> int:
+        """Width of the queries of one token: H * E."""
+        return self.n_heads * self.head_dim
 
     @property
     def kv_dim(self) -> int:
         """Width of the key (and of the value) of one token: K * E."""
         return self.n_kv_heads * self.head_dim
 
+    @property
+    def rotary_dim(self) -> int:
+        """Elements of each head that RoPE turns."""
+        return int(self.head_dim * self.rotary_fraction)
+
+    @property
+    def dense_layers(self) -> int:
+        """Layers with a plain feed-forward."""
+        return self.n_layers if self.experts is None else len(self.experts.dense_layers)
+
+    def window_of(self, layer: int) -> int | None:
+        """Keys that a query of this layer sees, its own included; None for all that precede it."""
+        return None if layer in self.full_layers else self.window
+
+    @property
+    def windows(self) -> tuple[tuple[int | None, int], ...]:
+        """Each window and the number of layers that have it; None for layers that see everything.
+
+        >>> LlamaArch(64, 5, 4, 4, 96, 100, window=8, full_layers=(1, 3)).windows
+        ((None, 2), (8, 3))
+        """
+        full = self.n_layers if self.window is None else len(self.full_layers)
+        groups = ((None, full), (self.window, self.n_layers - full))
+        return tuple(group for group in groups if group[1])
+
     def replace(self, **changes: Any) -> "LlamaArch":
-        """A copy with some fields changed, validated like a new one."""
-        return LlamaArch(**(self._asdict() | changes))
+        """A copy with some fields changed, validated like a new one.
+
+        A head_dim that was dim / n_heads stays so, and what is said of layers stays with those that are left.
+        """
+        fields = self._asdict() | changes
+        if "head_dim" not in changes and self.head_dim == _head_dim(self.dim, self.n_heads):
+            fields["head_dim"] = None
+        if type(fields["n_layers"]) is int and fields["n_layers"] < self.n_layers:
+            left = fields["n_layers"]
+            fields["full_layers"] = tuple(layer for layer in fields["full_layers"] if layer < left)
+            if fields["experts"] is not None:
+                fields["experts"] = fields["experts"].of_first(left)
+        return LlamaArch(**fields)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: what differs from Llama 2 only, beside what every record has.
+
+        >>> LlamaArch(64, 5, 4, 4, 96, 100, qk_norm=True).as_dict().get("qk_norm")
+        True
+        >>> "qk_norm" in LlamaArch(64, 5, 4, 4, 96, 100).as_dict()
+        False
+        """
+        plain = _LLAMA_2 | {"head_dim": _head_dim(self.dim, self.n_heads)}
+        return {
+            name: value.as_dict() if isinstance(value, RopeScaling | Experts) else value
+            for place, (name, value) in enumerate(self._asdict().items())
+            if place < ALWAYS_STORED or value != plain[name]
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "LlamaArch":
+        """The architecture that `as_dict` was made of; fields that are not there are those of Llama 2.
+
+        Raises TypeError for fields that no architecture has, InputError for values that cannot be.
+
+        >>> arch = LlamaArch(64, 5, 4, 4, 96, 100, window=8, full_layers=(1, 3))
+        >>> LlamaArch.from_dict(arch.as_dict()) == arch
+        True
+        """
+        fields = as_tuples(data)
+        for name, kind in (("rope_scaling", RopeScaling), ("experts", Experts)):
+            if fields.get(name) is not None:
+                fields[name] = kind(**as_tuples(fields[name]))
+        return cls(**fields)
+
+
+def _head_dim(dim: int, n_heads: int) -> int:
+    """The quotient, or 0 where that is no whole number: what is wrong with the two is said by the checks."""
+    whole = type(dim) is int and type(n_heads) is int and n_heads > 0
+    return dim // n_heads if whole and dim % n_heads == 0 else 0
+
+
+def _check_layers(what: str, layers: tuple[int, ...], n_layers: int) -> None:
+    fit = isinstance(layers, tuple) and all(type(layer) is int and 0 <= layer < n_layers for layer in layers)
+    if not fit or list(layers) != sorted(set(layers)):
+        raise InputError(f"{what} must be layers from 0 to {n_layers - 1}, rising; got {layers!r}")
+
+
+_LLAMA_2 = LlamaArch(2, 1, 1, 1, 1, 1)._asdict()  # the defaults, beside sizes that are always stored
 
 
 def valid_kv_heads(n_heads: int) -> list[int]:
@@ -139,11 +315,17 @@ def meta_ffn_dim(dim: int, multiple_of: int, multiplier: float | None = None) ->
 def from_meta_params(params: dict[str, Any]) -> LlamaArch:
     """Read Meta's `params.json`; its vocab_size of -1 stands for the tokenizer's 32,000.
 
-    Raises FormatError for the scaled RoPE of Llama 3.1.
+    `use_scaled_rope` is Llama 3.1's: its constants stand in code, not in the file (meta-llama/llama-models,
+    models/llama3/model.py, apply_scaling); later files may name factor and high_freq_factor.
     """
+    vocab_size, scaling = params.get("vocab_size", -1), None
     if params.get("use_scaled_rope"):
-        raise FormatError(f"use_scaled_rope must be false, as in Llama 2; got {params['use_scaled_rope']!r}")
-    vocab_size = params.get("vocab_size", -1)
+        scaling = RopeScaling(
+            "llama3",
+            factor=_given(params, "rope_scaling_factor", 8.0),
+            original_positions=8192,
+            high_freq_factor=_given(params, "rope_high_freq_factor", 4.0),
+        )
     return LlamaArch(
         dim=params["dim"],
         n_layers=params["n_layers"],
@@ -153,6 +335,8 @@ def from_meta_params(params: dict[str, Any]) -> LlamaArch:
         vocab_size=32_000 if vocab_size == -1 else vocab_size,
         norm_eps=params["norm_eps"],
         rope_theta=params.get("rope_theta", 10_000.0),
+        max_positions=4096 if scaling is None else 131_072,
+        rope_scaling=scaling,
     )
 
 
@@ -162,55 +346,15 @@ def _given(data: dict[str, Any], key: str, default: Any) -> Any:
     return default if value is None else value
 
 
-def _flag(data: dict[str, Any], key: str) -> bool:
-    value = _given(data, key, False)
-    if not isinstance(value, bool):
-        raise FormatError(f"{key} of config.json must be true or false; got {value!r}")
-    return value
-
-
-def from_hf_config(config: dict[str, Any]) -> LlamaArch:
-    """Read a Hugging Face `config.json`, with the RoPE settings of transformers 4 or 5.
-
-    Raises FormatError for what a Llama 2 has not: biases, another activation, scaled RoPE.
-    """
-    if config.get("model_type", "llama") != "llama":
-        raise FormatError(f"model_type of config.json must be 'llama'; got {config['model_type']!r}")
-    for bias in ("attention_bias", "mlp_bias"):
-        if config.get(bias):
-            raise FormatError(f"{bias} of config.json must be false, as in Llama 2; got {config[bias]!r}")
-    if config.get("hidden_act", "silu") != "silu":
-        raise FormatError(f"hidden_act of config.json must be 'silu'; got {config['hidden_act']!r}")
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    rope_type = rope.get("rope_type", rope.get("type", "default"))
-    if rope_type != "default":
-        raise FormatError(f"rope_type of config.json must be 'default', as in Llama 2; got {rope_type!r}")
-    n_heads = whole(config["num_attention_heads"], "num_attention_heads of config.json", most=MAX_SIZE)
-    dim = whole(config["hidden_size"], "hidden_size of config.json", most=MAX_SIZE)
-    head_dim = config.get("head_dim")
-    if head_dim is not None and (type(head_dim) is not int or head_dim * n_heads != dim):
-        raise FormatError(f"head_dim of config.json must be hidden_size / num_attention_heads; got {head_dim}")
-    return LlamaArch(
-        dim=dim,
-        n_layers=config["num_hidden_layers"],
-        n_heads=n_heads,
-        n_kv_heads=_given(config, "num_key_value_heads", n_heads),
-        ffn_dim=config["intermediate_size"],
-        vocab_size=config["vocab_size"],
-        norm_eps=config["rms_norm_eps"],
-        rope_theta=rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
-        tied_embeddings=_flag(config, "tie_word_embeddings"),
-        max_positions=config.get("max_position_embeddings", 4096),
-    )
-
-
 def read_arch(path: str) -> LlamaArch:
     """Read `params.json` or `config.json`, told apart by content.
 
     Raises MissingError where there is no file, FormatError where it is neither.
     """
     data = read_object(path, "model file")
-    read = from_hf_config if "hidden_size" in data else from_meta_params
+    from llamalab.hf_config import from_hf_config  # it builds on this module
+
+    read = from_hf_config if "hidden_size" in data or "model_type" in data else from_meta_params
     try:
         return read(data)
     except KeyError as missing:

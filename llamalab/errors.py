@@ -14,6 +14,8 @@ Every message is one sentence: what must hold, what came, what to do.
 
 from collections.abc import Iterable
 
+_MOST_NAMES, _FEW_NAMES = 30, 8  # names that one sentence can hold, and those it shows of a longer table
+
 
 class LlamaLabError(Exception):
     """Base of every error that llamalab raises on purpose."""
@@ -35,7 +37,8 @@ class UnknownNameError(InputError):
 
     def __init__(self, what: str, given: object, known: Iterable[str], *, hint: str = "") -> None:
         names = list(known)
-        message = f"{what} must be one of {', '.join(names)}{hint}; got {given!r}"
+        shown = names if len(names) <= _MOST_NAMES else [*names[:_FEW_NAMES], f"{len(names) - _FEW_NAMES} others"]
+        message = f"{what} must be one of {', '.join(shown)}{hint}; got {given!r}"
         nearest = _nearest(given, names)
         super().__init__(f"{message}; did you mean {' or '.join(nearest)}?" if nearest else message)
 

@@ -1,12 +1,14 @@
 """Known models by name, one row each with its source.
 
-Sizes are those of the published `params.json` files. `basis` names what a reader should know
-before quoting a row.
+Sizes are those of the published `params.json` and `config.json` files. A row says what differs from Llama 2; what the
+members of a family have in common is written once. Variants of the same shape (instruct, chat, quantised) are the
+same row: `resolve_model` takes names as people write them.
 """
 
 from typing import NamedTuple
 
 from llamalab.arch import LlamaArch, read_arch
+from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import UnknownNameError
 
 
@@ -20,6 +22,32 @@ class Preset(NamedTuple):
 
 _META = "meta-llama/llama params.json"
 _LLAMA1 = "Touvron et al. 2023, LLaMA, table 2 (arXiv 2302.13971)"
+_LLAMA3 = {"vocab_size": 128_256, "rope_theta": 500_000.0}
+_CODE = {"vocab_size": 32_016, "rope_theta": 1_000_000.0, "max_positions": 16_384}
+_QWEN = {"vocab_size": 151_936, "norm_eps": 1e-6, "rope_theta": 1_000_000.0}
+_QWEN2 = {**_QWEN, "qkv_bias": True, "max_positions": 32_768}
+_QWEN3 = {**_QWEN, "qk_norm": True, "head_dim": 128, "max_positions": 40_960}
+_PHI = {"vocab_size": 32_064, "fused_on_disk": True}
+_GEMMA = {
+    "vocab_size": 256_000, "norm_eps": 1e-6, "tied_embeddings": True, "max_positions": 8192, "activation": "gelu_tanh",
+    "norm_plus_one": True, "scaled_streams": True,
+}  # fmt: skip
+_GEMMA2 = {**_GEMMA, "post_norms": True, "window": 4096, "attention_softcap": 50.0, "logits_softcap": 30.0}
+_TIED = {"tied_embeddings": True}
+
+
+def _stretched(factor: float) -> dict[str, RopeScaling | int]:
+    return {"rope_scaling": RopeScaling("llama3", factor, 8192), "max_positions": 131_072}
+
+
+def _row(repository: str, title: str, sizes: tuple[int, ...], **differs: object) -> Preset:
+    """A row of `dim, n_layers, n_heads, n_kv_heads, ffn_dim` and of what else differs from Llama 2."""
+    return Preset(LlamaArch(*sizes, **{"vocab_size": 32_000, **differs}), title, f"{repository} config.json")  # type: ignore[arg-type]
+
+
+def _alternating(layers: int) -> dict[str, tuple[int, ...]]:
+    return {"full_layers": tuple(range(1, layers, 2))}
+
 
 PRESETS: dict[str, Preset] = {
     "7b": Preset(LlamaArch(4096, 32, 32, 32, 11008, 32000), "Llama 2 7B", _META),
@@ -45,17 +73,218 @@ PRESETS: dict[str, Preset] = {
         "260K parameters, GQA 8/4",
         "karpathy/llama2.c doc/stories260K.md",
     ),
-}
+    "codellama-7b": _row("codellama/CodeLlama-7b-hf", "Code Llama 7B", (4096, 32, 32, 32, 11008), **_CODE),
+    "codellama-13b": _row("codellama/CodeLlama-13b-hf", "Code Llama 13B", (5120, 40, 40, 40, 13824), **_CODE),
+    "codellama-70b": _row("codellama/CodeLlama-70b-hf", "Code Llama 70B", (8192, 80, 64, 8, 28672), **_CODE),
+    "chinese-llama-2-1.3b": _row(
+        "hfl/chinese-llama-2-1.3b", "Chinese-LLaMA-2 1.3B", (4096, 4, 32, 32, 11008), vocab_size=55_296
+    ),
+    "chinese-llama-2-7b": _row(
+        "hfl/chinese-llama-2-7b", "Chinese-LLaMA-2 7B", (4096, 32, 32, 32, 11008), vocab_size=55_296
+    ),
+    "chinese-llama-2-13b": _row(
+        "hfl/chinese-llama-2-13b", "Chinese-LLaMA-2 13B", (5120, 40, 40, 40, 13824), vocab_size=55_296
+    ),
+    "longchat-7b-32k": _row(
+        "lmsys/longchat-7b-v1.5-32k", "LongChat 7B, RoPE of Llama 2 divided by 8", (4096, 32, 32, 32, 11008),
+        rope_scaling=RopeScaling("linear", 8.0, 4096), max_positions=32_768,
+    ),
+    "llama-3-8b": _row(
+        "meta-llama/Meta-Llama-3-8B", "Llama 3 8B", (4096, 32, 32, 8, 14336), **_LLAMA3, max_positions=8192
+    ),
+    "llama-3-70b": _row(
+        "meta-llama/Meta-Llama-3-70B", "Llama 3 70B", (8192, 80, 64, 8, 28672), **_LLAMA3, max_positions=8192
+    ),
+    "llama-3.1-8b": _row(
+        "meta-llama/Llama-3.1-8B", "Llama 3.1 8B", (4096, 32, 32, 8, 14336), **_LLAMA3, **_stretched(8.0)
+    ),
+    "llama-3.1-70b": _row(
+        "meta-llama/Llama-3.1-70B", "Llama 3.1 70B", (8192, 80, 64, 8, 28672), **_LLAMA3, **_stretched(8.0)
+    ),
+    "llama-3.1-405b": _row(
+        "meta-llama/Llama-3.1-405B", "Llama 3.1 405B", (16384, 126, 128, 8, 53248), **_LLAMA3, **_stretched(8.0)
+    ),
+    "llama-3.2-1b": _row(
+        "meta-llama/Llama-3.2-1B", "Llama 3.2 1B", (2048, 16, 32, 8, 8192), **_LLAMA3, **_stretched(32.0), **_TIED
+    ),
+    "llama-3.2-3b": _row(
+        "meta-llama/Llama-3.2-3B", "Llama 3.2 3B", (3072, 28, 24, 8, 8192), **_LLAMA3, **_stretched(32.0), **_TIED
+    ),
+    "llama-3.3-70b": _row(
+        "meta-llama/Llama-3.3-70B-Instruct", "Llama 3.3 70B", (8192, 80, 64, 8, 28672), **_LLAMA3, **_stretched(8.0)
+    ),
+    "tinyllama-1.1b": _row(
+        "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "TinyLlama 1.1B", (2048, 22, 32, 4, 5632), max_positions=2048
+    ),
+    "open-llama-3b": _row(
+        "openlm-research/open_llama_3b", "OpenLLaMA 3B", (3200, 26, 32, 32, 8640), norm_eps=1e-6, max_positions=2048
+    ),
+    "yi-6b": _row("01-ai/Yi-6B", "Yi 6B", (4096, 32, 32, 4, 11008), vocab_size=64_000, rope_theta=5e6),
+    "yi-34b": _row("01-ai/Yi-34B", "Yi 34B", (7168, 60, 56, 8, 20480), vocab_size=64_000, rope_theta=5e6),
+    "yi-1.5-9b": _row("01-ai/Yi-1.5-9B", "Yi 1.5 9B", (4096, 48, 32, 4, 11008), vocab_size=64_000, rope_theta=5e6),
+    "deepseek-llm-7b": _row(
+        "deepseek-ai/deepseek-llm-7b-base", "DeepSeek LLM 7B", (4096, 30, 32, 32, 11008), vocab_size=102_400,
+        norm_eps=1e-6,
+    ),
+    "deepseek-llm-67b": _row(
+        "deepseek-ai/deepseek-llm-67b-base", "DeepSeek LLM 67B", (8192, 95, 64, 8, 22016), vocab_size=102_400,
+        norm_eps=1e-6,
+    ),
+    "smollm2-135m": _row(
+        "HuggingFaceTB/SmolLM2-135M", "SmolLM2 135M", (576, 30, 9, 3, 1536), vocab_size=49_152, rope_theta=1e5,
+        max_positions=8192, **_TIED,
+    ),
+    "smollm2-360m": _row(
+        "HuggingFaceTB/SmolLM2-360M", "SmolLM2 360M", (960, 32, 15, 5, 2560), vocab_size=49_152, rope_theta=1e5,
+        max_positions=8192, **_TIED,
+    ),
+    "smollm2-1.7b": _row(
+        "HuggingFaceTB/SmolLM2-1.7B", "SmolLM2 1.7B", (2048, 24, 32, 32, 8192), vocab_size=49_152,
+        rope_theta=130_000.0, max_positions=8192, **_TIED,
+    ),
+    "mistral-7b-v0.1": _row(
+        "mistralai/Mistral-7B-v0.1", "Mistral 7B v0.1, a window of 4,096 tokens", (4096, 32, 32, 8, 14336),
+        window=4096, max_positions=32_768,
+    ),
+    "mistral-7b-v0.2": _row(
+        "mistralai/Mistral-7B-Instruct-v0.2", "Mistral 7B v0.2", (4096, 32, 32, 8, 14336), rope_theta=1e6,
+        max_positions=32_768,
+    ),
+    "mistral-7b-v0.3": _row(
+        "mistralai/Mistral-7B-v0.3", "Mistral 7B v0.3", (4096, 32, 32, 8, 14336), vocab_size=32_768, rope_theta=1e6,
+        max_positions=32_768,
+    ),
+    "mistral-nemo-12b": _row(
+        "mistralai/Mistral-Nemo-Base-2407", "Mistral Nemo 12B", (5120, 40, 32, 8, 14336), vocab_size=131_072,
+        head_dim=128, rope_theta=1e6, max_positions=131_072,
+    ),
+    "mistral-small-22b": _row(
+        "mistralai/Mistral-Small-Instruct-2409", "Mistral Small 22B", (6144, 56, 48, 8, 16384), vocab_size=32_768,
+        rope_theta=1e6, max_positions=32_768,
+    ),
+    "mistral-small-24b": _row(
+        "mistralai/Mistral-Small-24B-Base-2501", "Mistral Small 3 24B", (5120, 40, 32, 8, 32768), vocab_size=131_072,
+        head_dim=128, rope_theta=1e8, max_positions=32_768,
+    ),
+    "mistral-large-123b": _row(
+        "mistralai/Mistral-Large-Instruct-2407", "Mistral Large 2 123B", (12288, 88, 96, 8, 28672), vocab_size=32_768,
+        rope_theta=1e6, max_positions=131_072,
+    ),
+    "mixtral-8x7b": _row(
+        "mistralai/Mixtral-8x7B-v0.1", "Mixtral 8x7B", (4096, 32, 32, 8, 14336), rope_theta=1e6, max_positions=32_768,
+        experts=Experts(8, 2, 14336),
+    ),
+    "mixtral-8x22b": _row(
+        "mistralai/Mixtral-8x22B-v0.1", "Mixtral 8x22B", (6144, 56, 48, 8, 16384), rope_theta=1e6,
+        max_positions=65_536, experts=Experts(8, 2, 16384),
+    ),
+    "qwen2.5-0.5b": _row("Qwen/Qwen2.5-0.5B", "Qwen2.5 0.5B", (896, 24, 14, 2, 4864), **_QWEN2, **_TIED),
+    "qwen2.5-1.5b": _row("Qwen/Qwen2.5-1.5B", "Qwen2.5 1.5B", (1536, 28, 12, 2, 8960), **_QWEN2, **_TIED),
+    "qwen2.5-3b": _row("Qwen/Qwen2.5-3B", "Qwen2.5 3B", (2048, 36, 16, 2, 11008), **_QWEN2, **_TIED),
+    "qwen2.5-7b": _row(
+        "Qwen/Qwen2.5-7B-Instruct", "Qwen2.5 7B", (3584, 28, 28, 4, 18944), **{**_QWEN2, "vocab_size": 152_064}
+    ),
+    "qwen2.5-14b": _row(
+        "Qwen/Qwen2.5-14B-Instruct", "Qwen2.5 14B", (5120, 48, 40, 8, 13824),
+        **{**_QWEN2, "vocab_size": 152_064, "norm_eps": 1e-5},
+    ),
+    "qwen2.5-32b": _row(
+        "Qwen/Qwen2.5-32B-Instruct", "Qwen2.5 32B", (5120, 64, 40, 8, 27648),
+        **{**_QWEN2, "vocab_size": 152_064, "norm_eps": 1e-5},
+    ),
+    "qwen2.5-72b": _row(
+        "Qwen/Qwen2.5-72B-Instruct", "Qwen2.5 72B", (8192, 80, 64, 8, 29568),
+        **{**_QWEN2, "vocab_size": 152_064, "norm_eps": 1e-5},
+    ),
+    "qwen1.5-moe-a2.7b": _row(
+        "Qwen/Qwen1.5-MoE-A2.7B", "Qwen1.5 MoE, 2.7B active", (2048, 24, 16, 16, 5632),
+        **{**_QWEN2, "max_positions": 8192}, experts=Experts(60, 4, 1408, 5632, True),
+    ),
+    "qwen3-0.6b": _row("Qwen/Qwen3-0.6B", "Qwen3 0.6B", (1024, 28, 16, 8, 3072), **_QWEN3, **_TIED),
+    "qwen3-1.7b": _row("Qwen/Qwen3-1.7B", "Qwen3 1.7B", (2048, 28, 16, 8, 6144), **_QWEN3, **_TIED),
+    "qwen3-4b": _row("Qwen/Qwen3-4B", "Qwen3 4B", (2560, 36, 32, 8, 9728), **_QWEN3, **_TIED),
+    "qwen3-8b": _row("Qwen/Qwen3-8B", "Qwen3 8B", (4096, 36, 32, 8, 12288), **_QWEN3),
+    "qwen3-14b": _row("Qwen/Qwen3-14B", "Qwen3 14B", (5120, 40, 40, 8, 17408), **_QWEN3),
+    "qwen3-32b": _row("Qwen/Qwen3-32B", "Qwen3 32B", (5120, 64, 64, 8, 25600), **_QWEN3),
+    "qwen3-30b-a3b": _row(
+        "Qwen/Qwen3-30B-A3B", "Qwen3 30B, 3B active", (2048, 48, 32, 4, 6144), **_QWEN3, experts=Experts(128, 8, 768)
+    ),
+    "qwen3-235b-a22b": _row(
+        "Qwen/Qwen3-235B-A22B", "Qwen3 235B, 22B active", (4096, 94, 64, 4, 12288), **_QWEN3,
+        experts=Experts(128, 8, 1536),
+    ),
+    "deepseek-moe-16b": _row(
+        "deepseek-ai/deepseek-moe-16b-base", "DeepSeekMoE 16B", (2048, 28, 16, 16, 10944), vocab_size=102_400,
+        norm_eps=1e-6, experts=Experts(64, 6, 1408, 2816, dense_layers=(0,)),
+    ),
+    "phi-3-mini-4k": _row(
+        "microsoft/Phi-3-mini-4k-instruct", "Phi-3 mini 3.8B, a window of 2,047 tokens", (3072, 32, 32, 32, 8192),
+        **_PHI, window=2047,
+    ),
+    "phi-3-medium-4k": _row(
+        "microsoft/Phi-3-medium-4k-instruct", "Phi-3 medium 14B, a window of 2,047 tokens",
+        (5120, 40, 40, 10, 17920), **_PHI, window=2047,
+    ),
+    "phi-4": _row(
+        "microsoft/phi-4", "Phi-4 14B, a shape of Phi-3", (5120, 40, 40, 10, 17920),
+        **{**_PHI, "vocab_size": 100_352}, rope_theta=250_000.0, max_positions=16_384,
+    ),
+    "gemma-2b": _row("google/gemma-2b", "Gemma 2B", (2048, 18, 8, 1, 16384), **_GEMMA, head_dim=256),
+    "gemma-7b": _row("google/gemma-7b", "Gemma 7B", (3072, 28, 16, 16, 24576), **_GEMMA, head_dim=256),
+    "gemma-2-2b": _row(
+        "google/gemma-2-2b", "Gemma 2 2B", (2304, 26, 8, 4, 9216), **_GEMMA2, **_alternating(26), head_dim=256
+    ),
+    "gemma-2-9b": _row(
+        "google/gemma-2-9b", "Gemma 2 9B", (3584, 42, 16, 8, 14336), **_GEMMA2, **_alternating(42), head_dim=256
+    ),
+    "gemma-2-27b": _row(
+        "google/gemma-2-27b", "Gemma 2 27B", (4608, 46, 32, 16, 36864), **_GEMMA2, **_alternating(46), head_dim=128
+    ),
+}  # fmt: skip
+_ALIASES = {
+    "llama-2-7b": "7b", "llama-2-13b": "13b", "llama-2-34b": "34b", "llama-2-70b": "70b", "codellama-34b": "34b",
+    "llama-7b": "llama1-7b", "llama-13b": "llama1-13b", "llama-30b": "llama1-33b",
+    "llama-33b": "llama1-33b", "llama-65b": "llama1-65b",
+    "stories15m": "tiny", "vicuna-7b-v1.5": "7b",
+    "vicuna-13b-v1.5": "13b", "chinese-alpaca-2-1.3b": "chinese-llama-2-1.3b",
+    "longchat-7b-v1.5-32k": "longchat-7b-32k",
+    "chinese-alpaca-2-7b": "chinese-llama-2-7b", "chinese-alpaca-2-13b": "chinese-llama-2-13b",
+    "tinyllama": "tinyllama-1.1b", "tinyllama-1.1b-v1.0": "tinyllama-1.1b",
+    "tinyllama-1.1b-intermediate-step-1431k-3t": "tinyllama-1.1b", "yi-1.5-6b": "yi-6b", "yi-1.5-34b": "yi-34b",
+    "mistral-7b": "mistral-7b-v0.1", "mistral-nemo": "mistral-nemo-12b", "mistral-nemo-2407": "mistral-nemo-12b",
+    "mistral-small-2409": "mistral-small-22b", "mistral-small": "mistral-small-24b",
+    "mistral-small-24b-2501": "mistral-small-24b", "mistral-large-2407": "mistral-large-123b",
+    "mistral-large": "mistral-large-123b", "mixtral-8x7b-v0.1": "mixtral-8x7b", "mixtral-8x22b-v0.1": "mixtral-8x22b",
+    "phi-3-mini": "phi-3-mini-4k", "phi-3-medium": "phi-3-medium-4k",
+}  # fmt: skip
+_NO_SHAPE = ("hf", "instruct", "chat", "it", "base", "meta", "gguf", "gptq", "awq", "bf16", "fp16", "fp8")
 
 
 def resolve_model(name: str) -> tuple[str, LlamaArch]:
     """The name and architecture of a preset, or of a `params.json` or `config.json` path.
 
-    >>> resolve_model("7b")[1].n_layers
-    32
+    A preset goes by any name that people write for it: case, owner, hyphens and words that say nothing of the shape
+    do not count.
+
+    >>> resolve_model("7b")[1].n_layers, resolve_model("meta-llama/Llama-2-7b-chat-hf")[0]
+    (32, '7b')
     """
     if name in PRESETS:
         return name, PRESETS[name].arch
     if name.lower().endswith(".json"):
         return name, read_arch(name)
+    known = {_plain(one): one for one in PRESETS} | {_plain(alias): one for alias, one in _ALIASES.items()}
+    found = known.get(_plain(name))
+    if found is not None:
+        return found, PRESETS[found].arch
     raise UnknownNameError("model", name, PRESETS, hint=" or a path to params.json or config.json")
+
+
+def _plain(name: str) -> str:
+    """A name without what says nothing of the shape.
+
+    >>> _plain("Qwen/Qwen2.5-7B-Instruct"), _plain("Meta-Llama-3-8B")
+    ('qwen2.57b', 'llama38b')
+    """
+    words = name.rpartition("/")[2].lower().replace("_", "-").replace(" ", "-").split("-")
+    return "".join(word for word in words if word not in _NO_SHAPE)

@@ -1,6 +1,7 @@
 """An architecture is right or refused, whichever file it comes from."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 from llamalab.arch import (
     LlamaArch,
     attention_kind,
-    from_hf_config,
     from_meta_params,
     meta_ffn_dim,
     read_arch,
     valid_kv_heads,
 )
+from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import FormatError, InputError, MissingError
 from llamalab.presets import PRESETS
 
@@ -69,34 +70,10 @@ def test_metas_params_are_read() -> None:
     assert from_meta_params(META_7B | {"vocab_size": 32_016, "rope_theta": 1e6})[5:8] == (32_016, 1e-05, 1e6)
 
 
-def test_hugging_faces_config_is_read_in_both_ways_of_writing_rope() -> None:
-    assert from_hf_config(HF_7B) == PRESETS["7b"].arch
-    old = from_hf_config(HF_7B | {"rope_theta": 1e6})
-    new = from_hf_config(HF_7B | {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}})
-    assert old == new == PRESETS["7b"].arch.replace(rope_theta=1e6)
-    assert from_hf_config(HF_7B | {"num_key_value_heads": 4, "tie_word_embeddings": True}).tied_embeddings
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"model_type": "mistral"}, "model_type .* got 'mistral'"),
-        ({"attention_bias": True}, "attention_bias .* must be false"),
-        ({"mlp_bias": True}, "mlp_bias .* must be false"),
-        ({"hidden_act": "gelu"}, "hidden_act .* got 'gelu'"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "rope_type .* got 'llama3'"),
-        ({"rope_scaling": {"type": "linear", "factor": 2}}, "rope_type .* got 'linear'"),
-        ({"head_dim": 64}, "head_dim .* got 64"),
-    ],
-)
-def test_a_config_that_is_no_llama_2_is_refused(change: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(FormatError, match=sentence):
-        from_hf_config(HF_7B | change)
-
-
-def test_llama_3s_scaled_rope_is_refused_in_metas_params() -> None:
-    with pytest.raises(FormatError, match="use_scaled_rope must be false"):
-        from_meta_params(META_7B | {"use_scaled_rope": True})
+def test_llama_3s_scaled_rope_is_read_from_metas_params() -> None:
+    arch = from_meta_params(META_7B | {"use_scaled_rope": True, "rope_scaling_factor": 32})
+    assert arch.rope_scaling == RopeScaling("llama3", 32, 8192)
+    assert arch.max_positions == 131_072
 
 
 @pytest.mark.parametrize(
@@ -115,6 +92,25 @@ def test_llama_3s_scaled_rope_is_refused_in_metas_params() -> None:
         ({"norm_eps": float("nan")}, "norm_eps"),
         ({"rope_theta": float("inf")}, "rope_theta"),
         ({"rope_theta": "10000"}, "rope_theta .* got '10000'"),
+        ({"head_dim": 127}, "head_dim of LlamaArch must be even; got 127"),
+        ({"head_dim": 0}, "head_dim .* got 0"),
+        ({"rotary_fraction": 0.09}, "rotary_fraction of LlamaArch must turn an even part of head_dim=128; got 0.09"),
+        ({"rotary_fraction": 1.5}, "rotary_fraction .* got 1.5"),
+        ({"tied_embeddings": "no"}, "tied_embeddings of LlamaArch must be true or false; got 'no'"),
+        ({"qk_norm": 1}, "qk_norm .* got 1"),
+        ({"window": 0}, "window of LlamaArch must be a whole number from 1 to 10,000,000; got 0"),
+        ({"full_layers": (1,)}, "full_layers of LlamaArch must go with a window"),
+        ({"window": 8, "full_layers": (32,)}, "full_layers of LlamaArch must be layers from 0 to 31, rising"),
+        ({"window": 8, "full_layers": (2, 1)}, "rising; got"),
+        ({"activation": "relu"}, "activation of LlamaArch must be one of silu, gelu, gelu_tanh; got 'relu'"),
+        ({"logits_softcap": -1.0}, "logits_softcap .* got -1.0"),
+        ({"rope_scaling": RopeScaling("ntk", 2.0, 4096)}, "kind of RopeScaling must be one of linear"),
+        ({"rope_scaling": RopeScaling("linear", 0.0, 4096)}, "factor of RopeScaling .* got 0.0"),
+        ({"rope_scaling": RopeScaling("llama3", 8.0, 4096, low_freq_factor=4)}, "must differ; got 4"),
+        ({"rope_scaling": RopeScaling("longrope", 8.0, 4096)}, "must be 64 numbers; got"),
+        ({"rope_scaling": RopeScaling("yarn", 8.0, 4096, short_factors=(1.0,))}, "must be 0 numbers; got"),
+        ({"experts": Experts(8, 9, 64)}, "n_active of Experts must be a whole number from 1 to 8; got 9"),
+        ({"experts": Experts(8, 2, 64, dense_layers=(40,))}, "dense_layers of Experts must be layers from 0 to 31"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(change: dict[str, Any], sentence: str) -> None:
@@ -197,3 +193,38 @@ def test_a_file_that_cannot_be_a_model_is_refused_by_its_name(tmp_path: Path, co
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"must be a regular file; .* is a folder"):
         read_arch(str(tmp_path))
+
+
+MANY = LlamaArch(
+    120, 5, 6, 2, 77, 101, head_dim=32, qk_norm=True, window=8, full_layers=(1, 4),
+    rope_scaling=RopeScaling("longrope", 2.0, 64, 1.1, short_factors=(1.0,) * 16, long_factors=(2.0,) * 16),
+    experts=Experts(8, 2, 40, dense_layers=(0, 3)), logits_softcap=30.0,
+)  # fmt: skip
+
+
+def test_an_architecture_survives_json() -> None:
+    assert LlamaArch.from_dict(json.loads(json.dumps(MANY.as_dict()))) == MANY
+    assert pickle.loads(pickle.dumps(MANY)) == MANY
+
+
+def test_a_llama_2_is_stored_as_it_always_was() -> None:
+    assert json.dumps(PRESETS["7b"].arch.as_dict()) == (
+        '{"dim": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 32, "ffn_dim": 11008, "vocab_size": 32000, '
+        '"norm_eps": 1e-05, "rope_theta": 10000.0, "tied_embeddings": false, "max_positions": 4096}'
+    )
+
+
+def test_fewer_layers_keep_what_is_said_of_them() -> None:
+    few = MANY.replace(n_layers=3)
+    assert few.full_layers == (1,)
+    assert few.experts is not None
+    assert few.experts.dense_layers == (0,)
+    assert [MANY.window_of(layer) for layer in range(5)] == [8, None, 8, 8, None]
+    assert few.windows == ((None, 1), (8, 2))
+
+
+def test_a_head_size_stays_derived_until_it_is_given() -> None:
+    plain = PRESETS["7b"].arch
+    assert plain.replace(n_heads=16, n_kv_heads=16).head_dim == 256
+    assert plain.replace(head_dim=64).replace(n_heads=16, n_kv_heads=16).head_dim == 64
+    assert (MANY.query_dim, MANY.kv_dim) == (192, 64)

@@ -7,16 +7,18 @@ bounded: llamalab.analytic.scratch.
 
 from typing import NamedTuple
 
-from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, check_shape
+from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, check_shape, keys_in_view
 from llamalab.analytic.pass_memory import Pass, moments
-from llamalab.analytic.scratch import Scratch
+from llamalab.analytic.scratch import Scratch, mask_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import UnknownNameError
 from llamalab.units import check_plain, storage_bytes
 
-WAYS = ("flash", "naive", "chunked")  # of holding what attention makes
+WAYS = ("flash", "masked", "naive", "chunked")  # of holding what attention makes
 LOGITS = ("last", "all")
+
+TAKING_MASKS = ("sdpa", "flash", "efficient", "cudnn")  # backends behind torch's scaled_dot_product_attention
 
 
 class Live(NamedTuple):
@@ -96,9 +98,11 @@ def peak_activation_bytes(
 def memory_of(backend: str, algorithm: str) -> str:
     """By which way of attention_bytes a backend of that algorithm holds memory.
 
-    >>> memory_of("sdpa", "flash"), memory_of("chunked", "flash")
-    ('flash', 'chunked')
+    >>> memory_of("triton", "flash"), memory_of("chunked", "flash"), memory_of("sdpa", "flash")
+    ('flash', 'chunked', 'masked')
     """
+    if algorithm == "flash" and backend in TAKING_MASKS:
+        return "masked"
     return backend if backend == "chunked" else algorithm
 
 
@@ -107,6 +111,7 @@ def attention_bytes(shape: AttentionShape, way: str) -> int:
 
     Naive: the scores and the pattern, or the pattern and the output where that is more.
     Flash: the output, and one fp32 running sum per query and head.
+    Masked: the same, and for a chunk or within a window the mask, as booleans and once more in the scores' dtype.
     Chunked: naive's for the last 128 queries beside the output of all others, or the output twice, while it is put
     together.
 
@@ -120,12 +125,18 @@ def attention_bytes(shape: AttentionShape, way: str) -> int:
     if way == "chunked" and shape.new_tokens > QUERY_CHUNK:
         rest = (shape.new_tokens - 1) % QUERY_CHUNK + 1
         done = output - storage_bytes(shape._replace(new_tokens=rest).query_elements, shape.dtype)
-        full = shape._replace(new_tokens=QUERY_CHUNK, context_tokens=shape.context_tokens - rest)
+        full = _of_window(shape._replace(new_tokens=QUERY_CHUNK, context_tokens=shape.context_tokens - rest))
         before = done - storage_bytes(full.query_elements, shape.dtype)
-        last = shape._replace(new_tokens=rest)
+        last = _of_window(shape._replace(new_tokens=rest))
         return max(before + attention_bytes(full, "naive"), done + attention_bytes(last, "naive"), 2 * output)
     if way in ("naive", "chunked"):
+        shape = _of_window(shape) if way == "chunked" else shape
         scores = storage_bytes(shape.pairs_full, shape.dtype)
         return scores + max(scores, output)
-    running_sums = shape.batch * shape.n_heads * shape.new_tokens
-    return output + storage_bytes(running_sums, "fp32")
+    running_sums = storage_bytes(shape.batch * shape.n_heads * shape.new_tokens, "fp32")
+    return output + running_sums + (mask_bytes(shape) if way == "masked" else 0)
+
+
+def _of_window(shape: AttentionShape) -> AttentionShape:
+    """The same call with the keys alone that some of its queries see."""
+    return shape._replace(context_tokens=keys_in_view(shape.new_tokens, shape.context_tokens, shape.window))

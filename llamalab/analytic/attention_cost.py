@@ -6,7 +6,7 @@ the output once, K and V once per tile of queries (Dao et al. 2022, arXiv 2205.1
 Both do the same 4 * E matrix FLOPs per pair of query and key.
 
 Dimensions: B batch, T new tokens, S keys in view (cached and new), H query heads, K KV heads,
-E head dim. Causal counts are exact: query t of T sees S - T + t + 1 keys.
+E head dim. Causal counts are exact: query t of T sees S - T + t + 1 keys, and of a window W at most W.
 """
 
 from typing import NamedTuple
@@ -18,10 +18,14 @@ from llamalab.units import storage_bytes
 QUERY_TILE = 128  # rows of Q that a flash kernel keeps on chip (FlashAttention-2, head dim 128)
 QUERY_CHUNK = 128  # queries whose scores exist at a time in chunked attention
 SOFTMAX_OPS = 3  # exponential, running sum, division: operations per score
+SOFTCAP_OPS = 3  # division, tanh, product: operations per score that is capped
 
 
 class AttentionShape(NamedTuple):
-    """One attention call: B, T, S, H, K, E and the dtypes of activations and of the KV cache."""
+    """One attention call: B, T, S, H, K, E and the dtypes of activations and of the KV cache.
+
+    With a window each query sees that many keys at most, its own included; S are the keys that are in view at all.
+    """
 
     batch: int
     new_tokens: int
@@ -31,6 +35,8 @@ class AttentionShape(NamedTuple):
     head_dim: int
     dtype: str = "bf16"
     kv_dtype: str = "bf16"
+    window: int | None = None
+    capped: bool = False
 
     @property
     def pairs_full(self) -> int:
@@ -39,8 +45,13 @@ class AttentionShape(NamedTuple):
 
     @property
     def pairs_causal(self) -> int:
-        """Query-key pairs that the causal mask leaves, exact: B * H * (T*S - T*(T-1)/2)."""
-        return self.batch * self.n_heads * causal_pairs(self.new_tokens, self.context_tokens)
+        """Query-key pairs that the causal mask and the window leave, exact; without one B * H * (T*S - T*(T-1)/2)."""
+        return self.batch * self.n_heads * causal_pairs(self.new_tokens, self.context_tokens, self.window)
+
+    @property
+    def score_ops(self) -> int:
+        """Vector operations per score."""
+        return SOFTMAX_OPS + SOFTCAP_OPS if self.capped else SOFTMAX_OPS
 
     @property
     def query_elements(self) -> int:
@@ -81,18 +92,32 @@ def check_shape(shape: AttentionShape) -> None:
     causal_pairs(shape.new_tokens, shape.context_tokens)
 
 
-def causal_pairs(new_tokens: int, context_tokens: int) -> int:
-    """Query-key pairs under the causal mask when T queries end a context of S keys.
+def keys_in_view(new_tokens: int, context_tokens: int, window: int | None) -> int:
+    """S: keys that some query of a pass may see: of those before the pass at most W - 1.
 
-    >>> causal_pairs(4, 4), causal_pairs(1, 4096)
-    (10, 4096)
+    >>> keys_in_view(1, 4096, 1024), keys_in_view(8, 4096, 1024), keys_in_view(4096, 4096, 1024)
+    (1024, 1031, 4096)
+    """
+    past = context_tokens - new_tokens
+    return new_tokens + (past if window is None else min(past, window - 1))
+
+
+def causal_pairs(new_tokens: int, context_tokens: int, window: int | None = None) -> int:
+    """Query-key pairs under the causal mask, and the window, when T queries end a context of S keys.
+
+    >>> causal_pairs(4, 4), causal_pairs(1, 4096), causal_pairs(4, 4, 2)
+    (10, 4096, 7)
     """
     new_tokens = whole(new_tokens, "new_tokens")
     if new_tokens > whole(context_tokens, "context_tokens"):
         raise InputError(
             f"context must count the new tokens too; got {new_tokens} new tokens in a context of {context_tokens}"
         )
-    return new_tokens * context_tokens - new_tokens * (new_tokens - 1) // 2
+    if window is None or window >= context_tokens:
+        return new_tokens * context_tokens - new_tokens * (new_tokens - 1) // 2
+    past = context_tokens - new_tokens
+    growing = min(max(window - past, 0), new_tokens)  # queries that see all that precedes them
+    return growing * past + growing * (growing + 1) // 2 + (new_tokens - growing) * window
 
 
 def naive_steps(shape: AttentionShape) -> tuple[Step, Step, Step]:
@@ -109,7 +134,7 @@ def naive_steps(shape: AttentionShape) -> tuple[Step, Step, Step]:
     full, causal = 2 * shape.head_dim * shape.pairs_full, 2 * shape.head_dim * shape.pairs_causal
     return (
         Step("scores", full, causal, 0, query + keys, scores),
-        Step("softmax", 0, 0, SOFTMAX_OPS * shape.pairs_full, scores, scores),
+        Step("softmax", 0, 0, shape.score_ops * shape.pairs_full, scores, scores),
         Step("values", full, causal, 0, scores + keys, query),
     )
 
@@ -124,20 +149,20 @@ def flash_step(shape: AttentionShape, *, query_tile: int = QUERY_TILE) -> Step:
     """
     check_shape(shape)
     query = storage_bytes(shape.query_elements, shape.dtype)
-    keys_read = _keys_read(shape.new_tokens, shape.context_tokens, whole(query_tile, "query_tile"))
+    keys_read = _keys_read(shape.new_tokens, shape.context_tokens, whole(query_tile, "query_tile"), shape.window)
     kv_elements = 2 * shape.batch * shape.n_kv_heads * shape.head_dim * keys_read
     return Step(
         "flash",
         4 * shape.head_dim * shape.pairs_full,
         4 * shape.head_dim * shape.pairs_causal,
-        SOFTMAX_OPS * shape.pairs_causal,
+        shape.score_ops * shape.pairs_causal,
         query + storage_bytes(kv_elements, shape.kv_dtype),
         query,
     )
 
 
 def tile_pairs(shape: AttentionShape, query_tile: int, key_tile: int) -> int:
-    """Query-key pairs that a tiled kernel computes: whole tiles, up to the one that holds the last visible key.
+    """Query-key pairs that a tiled kernel computes: whole tiles, from the first visible key's to the last one's.
 
     Between pairs_causal (tiles of one) and pairs_full: a kernel's work, and so its time, goes with this.
 
@@ -150,8 +175,9 @@ def tile_pairs(shape: AttentionShape, query_tile: int, key_tile: int) -> int:
     past, pairs = shape.context_tokens - shape.new_tokens, 0
     for start in range(0, shape.new_tokens, query_tile):
         stop = min(start + query_tile, shape.new_tokens)
-        keys = -(-(past + stop) // key_tile) * key_tile
-        pairs += (stop - start) * min(keys, shape.context_tokens)
+        keys = min(-(-(past + stop) // key_tile) * key_tile, shape.context_tokens)
+        unseen = 0 if shape.window is None else max(past + start - shape.window + 1, 0)
+        pairs += (stop - start) * (keys - unseen // key_tile * key_tile)
     return shape.batch * shape.n_heads * pairs
 
 
@@ -161,9 +187,18 @@ def total(steps: tuple[Step, ...]) -> Step:
     return Step("total", *sums)
 
 
-def _keys_read(new_tokens: int, context_tokens: int, query_tile: int) -> int:
-    """Keys streamed over all query tiles: the sum of what the last query of each tile sees."""
+def _keys_read(new_tokens: int, context_tokens: int, query_tile: int, window: int | None) -> int:
+    """Keys streamed over all query tiles: of each, from the first that its first query sees to its last one's own."""
     past = context_tokens - new_tokens
     full_tiles, rest = divmod(new_tokens, query_tile)
-    keys = full_tiles * past + query_tile * full_tiles * (full_tiles + 1) // 2
-    return keys + (context_tokens if rest else 0)
+    keys = full_tiles * past + query_tile * full_tiles * (full_tiles + 1) // 2 + (context_tokens if rest else 0)
+    if window is None:
+        return keys
+    # Tile i skips past + i * query_tile - window + 1 keys, from the first tile where that is more than none.
+    first, tiles = max(-(-(window - past) // query_tile), 0), full_tiles + (1 if rest else 0)
+    skipping = max(tiles - first, 0)
+    return (
+        keys
+        - skipping * (past - window + 1)
+        - query_tile * (tiles * (tiles - 1) - first * (first - 1)) // 2 * (1 if skipping else 0)
+    )

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import Constants, Host
+from llamalab.analytic.kv_cache import layers_kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
-from llamalab.analytic.parallel import shard
+from llamalab.analytic.parallel import Shard, elements_on_rank, shard
 from llamalab.analytic.params import stored_as, weights
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
 from llamalab.arch import LlamaArch
@@ -44,6 +45,7 @@ class _WorkloadFields(NamedTuple):
     tensor_parallel: int = 1
     chunk: int | None = None
     logits: str = "last"
+    expert_parallel: bool = False
 
 
 class Workload(_WorkloadFields):
@@ -175,6 +177,7 @@ def _ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) 
         fused=work.fused,
         tensor_parallel=work.tensor_parallel,
         logits=work.logits,
+        expert_parallel=work.expert_parallel,
     )
 
 
@@ -195,13 +198,12 @@ def pass_s(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> float:
 
 def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
     """Weights, KV cache of prompt and generated tokens, and the largest activations, of one rank."""
-    part = shard(arch, work.tensor_parallel)
-    tokens = work.batch * (work.prompt + work.generate)
-    kv_elements = 2 * arch.n_layers * part.kv_dim
+    part = shard(arch, work.tensor_parallel, expert_parallel=work.expert_parallel)
+    tokens, kv_dtype = work.prompt + work.generate, work.kv_dtype or work.dtype
     peak = _peak_activations(arch, min(work.chunk or work.prompt, work.prompt), work)
     return Memory(
-        stored_weight_bytes(arch, work.dtype, work.weight_dtype or work.dtype, work.tensor_parallel),
-        storage_bytes(kv_elements, work.kv_dtype or work.dtype) * tokens,
+        stored_weight_bytes(arch, work.dtype, work.weight_dtype or work.dtype, part),
+        work.batch * layers_kv_bytes(arch.windows, part.kv_dim, seq=tokens, dtype=kv_dtype),
         peak,
     )
 
@@ -223,22 +225,18 @@ def _peak_activations(arch: LlamaArch, new: int, work: Workload) -> int:
 
 
 @lru_cache(maxsize=256)
-def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, ranks: int) -> int:
-    """Bytes of the weights on one rank, each tensor as params.stored_as says.
+def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, part: Shard) -> int:
+    """Bytes of the weights on the rank of that part, each tensor as params.stored_as says.
 
     >>> from llamalab.presets import PRESETS
-    >>> stored_weight_bytes(PRESETS["7b"].arch, "bf16", "bf16", 1)
+    >>> arch = PRESETS["7b"].arch
+    >>> stored_weight_bytes(arch, "bf16", "bf16", shard(arch))
     13476831232
     """
-    part, stored = shard(arch, ranks), 0
+    stored = 0
     for weight in weights(arch):
-        matrix, kind = len(weight.shape) == 2, stored_as(weight, dtype, weight_dtype)
-        elements = weight.parameters // weight.count
-        if ".wk." in weight.name or ".wv." in weight.name:
-            elements = part.kv_dim * arch.dim
-        elif matrix:
-            elements //= ranks
-        stored += weight.count * storage_bytes(elements, kind)
+        kind = stored_as(weight, dtype, weight_dtype)
+        stored += weight.count * storage_bytes(elements_on_rank(weight, arch, part), kind)
     return stored
 
 

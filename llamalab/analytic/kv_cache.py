@@ -1,8 +1,10 @@
 """The size of the KV cache: 2 (K and V) x layers x KV heads x head dim x bytes, per token.
 
-Convention: bytes are integers; the cache holds rotated keys and values of every token in context.
+Convention: bytes are integers; the cache holds rotated keys and values of every token in context, and in layers with
+a sliding window those of the last so many.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from llamalab.arch import LlamaArch, attention_kind, valid_kv_heads
@@ -19,7 +21,7 @@ class Variant(NamedTuple):
 
 
 def kv_bytes_per_token(arch: LlamaArch, dtype: str = "bf16") -> int:
-    """Bytes that one token occupies in the cache, all layers.
+    """Bytes that one token occupies in the cache, all layers, as long as no window is full.
 
     >>> from llamalab.presets import PRESETS
     >>> kv_bytes_per_token(PRESETS["7b"].arch)
@@ -36,7 +38,20 @@ def kv_bytes(arch: LlamaArch, *, seq: int, batch: int = 1, dtype: str = "bf16") 
     >>> kv_bytes(PRESETS["7b"].arch, seq=4096, batch=16)
     34359738368
     """
-    return kv_bytes_per_token(arch, dtype) * whole(seq, "seq", least=0) * whole(batch, "batch", least=0)
+    each = layers_kv_bytes(arch.windows, arch.kv_dim, seq=whole(seq, "seq", least=0), dtype=dtype)
+    return each * whole(batch, "batch", least=0)
+
+
+def layers_kv_bytes(windows: Iterable[tuple[int | None, int]], kv_dim: int, *, seq: int, dtype: str) -> int:
+    """Bytes of the cache of one sequence in layers of these windows, as LlamaArch.windows counts them.
+
+    >>> layers_kv_bytes([(None, 1), (1024, 3)], 128, seq=4096, dtype="bf16")
+    3670016
+    """
+    return sum(
+        storage_bytes(2 * layers * kv_dim, dtype) * (seq if window is None else min(seq, window))
+        for window, layers in windows
+    )
 
 
 def kv_variants(arch: LlamaArch, *, seq: int, batch: int = 1, dtype: str = "bf16") -> list[Variant]:

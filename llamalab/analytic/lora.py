@@ -94,7 +94,12 @@ def lora_parameters(arch: LlamaArch, lora: Lora) -> int:
 def _pair(rank: int, target: str, by_name: dict[str, Weight]) -> LoraPair:
     if target not in TARGETS:
         raise UnknownNameError("a target of an adapter", target, TARGETS)
-    weight = by_name[f"layers.*.{TARGETS[target]}.weight"]
+    name = f"layers.*.{TARGETS[target]}.weight"
+    if name not in by_name:
+        raise InputError(
+            f"a target of an adapter must be a matrix of the model; {target} is many in a mixture of experts"
+        )
+    weight = by_name[name]
     rows, columns = weight.shape
     if not 1 <= whole(rank, "the rank of an adapter", least=0) < min(rows, columns):
         raise InputError(f"the rank of an adapter must be from 1 to below {min(rows, columns)}, {target}; got {rank}")

@@ -1,12 +1,13 @@
 """What fits into a memory: tokens = (memory - weights) // KV bytes per token.
 
-Batch and context are that many tokens, shared out. Activations, the runtime and fragmentation take
-memory too and are not counted here: `memory` is what weights and KV cache may use.
+Batch and context are that many tokens, shared out; layers with a sliding window stop growing where it is full.
+Activations, the runtime and fragmentation take memory too and are not counted here: `memory` is what weights and KV
+cache may use.
 """
 
 from typing import NamedTuple
 
-from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
+from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token, layers_kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import MOST_MEMORY_BYTES, whole
@@ -15,27 +16,46 @@ from llamalab.units import format_bytes
 
 
 class Room(NamedTuple):
-    """What is left for the KV cache, and how many tokens that is.
+    """What is left for the KV cache of a model in one storage dtype.
 
     `weight_bytes` is None where the memory was said to be free of the weights already.
     """
 
     free_bytes: int
-    kv_bytes_per_token: int
+    arch: LlamaArch
+    kv_dtype: str
     weight_bytes: int | None = None
 
     @property
-    def tokens(self) -> int:
-        """Cached tokens that fit, over all sequences."""
-        return self.free_bytes // self.kv_bytes_per_token
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of one token in all layers."""
+        return kv_bytes_per_token(self.arch, self.kv_dtype)
+
+    @property
+    def tokens(self) -> int | None:
+        """Cached tokens of one sequence that fit; None where its window bounds the cache, whatever its length."""
+        return self.largest_context(1)
 
     def largest_batch(self, seq: int) -> int:
         """Sequences of `seq` tokens that fit."""
-        return self.tokens // whole(seq, "seq")
+        return self.free_bytes // self.kv_bytes(whole(seq, "seq"), 1)
 
-    def largest_context(self, batch: int) -> int:
-        """Tokens that each of `batch` sequences can have."""
-        return self.tokens // whole(batch, "batch")
+    def largest_context(self, batch: int) -> int | None:
+        """Tokens that each of `batch` sequences can have; None where their windows bound the cache."""
+        free, filled = self.free_bytes // whole(batch, "batch"), 0
+        for window in sorted(window for window, _ in self.arch.windows if window is not None):
+            if self.kv_bytes(window, 1) > free:
+                break
+            filled = window
+        left = [group for group in self.arch.windows if group[0] is None or group[0] > filled]
+        if not left:
+            return None
+        each = layers_kv_bytes(((None, layers) for _, layers in left), self.arch.kv_dim, seq=1, dtype=self.kv_dtype)
+        return filled + (free - (self.kv_bytes(filled, 1) if filled else 0)) // each
+
+    def kv_bytes(self, seq: int, batch: int) -> int:
+        """Bytes of the cache of `batch` sequences of `seq` tokens."""
+        return kv_bytes(self.arch, seq=seq, batch=batch, dtype=self.kv_dtype)
 
 
 def room_in(arch: LlamaArch, memory_bytes: int, *, dtype: str = "bf16", kv_dtype: str | None = None) -> Room:
@@ -53,7 +73,7 @@ def room_in(arch: LlamaArch, memory_bytes: int, *, dtype: str = "bf16", kv_dtype
             f"{format_bytes(memory_bytes)}, {format_bytes(weights - memory_bytes)} too little; "
             "try a smaller --dtype, a smaller model or more memory"
         )
-    return Room(memory_bytes - weights, kv_bytes_per_token(arch, kv_dtype or dtype), weights)
+    return Room(memory_bytes - weights, arch, kv_dtype or dtype, weights)
 
 
 def room_free(arch: LlamaArch, free_bytes: int, *, kv_dtype: str = "bf16") -> Room:
@@ -63,18 +83,17 @@ def room_free(arch: LlamaArch, free_bytes: int, *, kv_dtype: str = "bf16") -> Ro
     >>> room_free(PRESETS["7b"].arch, 10 * 10**9, kv_dtype="fp16").tokens
     19073
     """
-    free_bytes = whole(free_bytes, "free_bytes", least=0, most=MOST_MEMORY_BYTES)
-    return Room(free_bytes, kv_bytes_per_token(arch, kv_dtype))
+    return Room(whole(free_bytes, "free_bytes", least=0, most=MOST_MEMORY_BYTES), arch, kv_dtype)
 
 
-def check_fits(arch: LlamaArch, room: Room, *, seq: int, batch: int, kv_dtype: str) -> int:
+def check_fits(room: Room, *, seq: int, batch: int) -> int:
     """Bytes left beside a cache of `batch` sequences of `seq` tokens; DoesNotFitError where there are none."""
-    seq, batch = whole(seq, "seq"), whole(batch, "batch")
-    needed = kv_bytes(arch, seq=seq, batch=batch, dtype=kv_dtype)
+    needed = room.kv_bytes(whole(seq, "seq"), whole(batch, "batch"))
+    at_full_price = room.free_bytes // room.kv_bytes_per_token
     if needed > room.free_bytes:
         raise DoesNotFitError(
-            f"the KV cache of {batch:,} × {seq:,} tokens must fit: it takes {format_bytes(needed)} in {kv_dtype}, "
-            f"{format_bytes(room.free_bytes)} is free, {format_bytes(needed - room.free_bytes)} too little; "
-            f"at most {room.tokens:,} tokens fit"
+            f"the KV cache of {batch:,} × {seq:,} tokens must fit: it takes {format_bytes(needed)} in "
+            f"{room.kv_dtype}, {format_bytes(room.free_bytes)} is free, {format_bytes(needed - room.free_bytes)} too "
+            f"little; at most {max(at_full_price, batch * (room.largest_context(batch) or 0)):,} tokens fit"
         )
     return room.free_bytes - needed

@@ -6,11 +6,17 @@ replicated. One forward pass all-reduces the residual twice a layer and gathers 
 
 A ring over N ranks sends 2 (N-1)/N of the buffer per rank for an all-reduce and (N-1)/N of the whole
 for an all-gather; the first and last byte of a step are in flight at once in both directions.
+
+Experts are cut like any feed-forward, or, where they are parallel, held whole by 1 / N of the ranks each: every rank
+then works for the tokens that its own experts were picked for, and the same all-reduce adds the parts up.
 """
 
+from math import prod
 from typing import NamedTuple
 
+from llamalab.analytic.params import Weight
 from llamalab.arch import LlamaArch
+from llamalab.arch_parts import Experts
 from llamalab.checks import whole
 from llamalab.errors import InputError
 
@@ -28,6 +34,9 @@ class Shard(NamedTuple):
     dim: int
     ffn_dim: int
     vocab_size: int
+    n_experts: int = 0
+    expert_ffn_dim: int = 0
+    shared_ffn_dim: int = 0
 
     @property
     def query_dim(self) -> int:
@@ -40,8 +49,8 @@ class Shard(NamedTuple):
         return self.n_kv_heads * self.head_dim
 
 
-def shard(arch: LlamaArch, ranks: int = 1) -> Shard:
-    """The share of one rank; `dim` is its columns of the embedding.
+def shard(arch: LlamaArch, ranks: int = 1, *, expert_parallel: bool = False) -> Shard:
+    """The share of one rank; `dim` is its columns of the embedding. Raises InputError for ranks that do not divide.
 
     >>> from llamalab.presets import PRESETS
     >>> shard(PRESETS["70b"].arch, 8)[1:3], shard(PRESETS["70b"].arch, 8).ffn_dim
@@ -49,6 +58,10 @@ def shard(arch: LlamaArch, ranks: int = 1) -> Shard:
     """
     ranks = whole(ranks, "tensor-parallel ranks", least=0)
     sizes = {"n_heads": arch.n_heads, "dim": arch.dim, "ffn_dim": arch.ffn_dim, "vocab_size": arch.vocab_size}
+    experts, across = arch.experts or Experts(0, 0, 0), ranks if expert_parallel else 1
+    if arch.experts is not None:
+        sizes |= {"n_experts": experts.n_experts} if expert_parallel else {"width of an expert": experts.ffn_dim}
+        sizes |= {"width of the shared experts": experts.shared_ffn_dim}
     for name, size in sizes.items():
         if ranks < 1 or size % ranks:
             raise InputError(f"tensor-parallel ranks must divide {name}={size}; got {ranks}")
@@ -64,7 +77,28 @@ def shard(arch: LlamaArch, ranks: int = 1) -> Shard:
         arch.dim // ranks,
         arch.ffn_dim // ranks,
         arch.vocab_size // ranks,
+        experts.n_experts // across,
+        experts.ffn_dim if expert_parallel else experts.ffn_dim // ranks,
+        experts.shared_ffn_dim // ranks,
     )
+
+
+_REPLICATED = ("norm.", "router.", "shared_gate.", "wo.bias", "w2.bias")  # ends of modules that every rank has whole
+
+
+def elements_on_rank(weight: Weight, arch: LlamaArch, part: Shard) -> int:
+    """Elements of one occurrence of a weight on one rank.
+
+    >>> from llamalab.analytic.params import weights
+    >>> from llamalab.presets import PRESETS
+    >>> arch = PRESETS["70b"].arch
+    >>> [elements_on_rank(weight, arch, shard(arch, 16)) for weight in weights(arch)[2:4]]
+    [4194304, 1048576]
+    """
+    elements = prod(weight.shape)
+    if ".wk." in weight.name or ".wv." in weight.name:  # replicated where there are fewer than ranks
+        return elements // arch.kv_dim * part.kv_dim
+    return elements if any(end in weight.name for end in _REPLICATED) else elements // part.ranks
 
 
 def all_reduce_bytes(buffer_bytes: int, ranks: int) -> int:

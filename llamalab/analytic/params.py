@@ -1,4 +1,6 @@
-"""Parameters: P = 2VD + L(2 D**2 + 2 D K E + 3 D F + 2 D) + D, counted matrix by matrix.
+"""How many parameters? Llama 2: P = 2VD + L(2 D**2 + 2 D K E + 3 D F + 2 D) + D, counted matrix by matrix.
+
+What other families add (biases, norms of heads, experts) is a row more here, and nowhere else.
 
 The same list of weights gives the parameter count, the bytes that decode streams, and the names
 and shapes that checkpoints are checked against.
@@ -35,21 +37,64 @@ def weights(arch: LlamaArch) -> tuple[Weight, ...]:
     >>> weights(PRESETS["70b"].arch)[3]
     Weight(name='layers.*.attention.wk.weight', shape=(1024, 8192), count=80)
     """
-    dim, layers, kv_dim, ffn_dim = arch.dim, arch.n_layers, arch.kv_dim, arch.ffn_dim
+    dim, layers = arch.dim, arch.n_layers
     head = () if arch.tied_embeddings else (Weight("output.weight", (arch.vocab_size, dim), 1),)
     return (
         Weight("tok_embeddings.weight", (arch.vocab_size, dim), 1),
         Weight("layers.*.attention_norm.weight", (dim,), layers),
-        Weight("layers.*.attention.wq.weight", (dim, dim), layers),
-        Weight("layers.*.attention.wk.weight", (kv_dim, dim), layers),
-        Weight("layers.*.attention.wv.weight", (kv_dim, dim), layers),
-        Weight("layers.*.attention.wo.weight", (dim, dim), layers),
+        *_attention_weights(arch),
+        *_norm(arch.post_norms, "layers.*.attention_post_norm", dim, layers),
         Weight("layers.*.ffn_norm.weight", (dim,), layers),
-        Weight("layers.*.feed_forward.w1.weight", (ffn_dim, dim), layers),
-        Weight("layers.*.feed_forward.w3.weight", (ffn_dim, dim), layers),
-        Weight("layers.*.feed_forward.w2.weight", (dim, ffn_dim), layers),
+        *_ffn_weights("layers.*.feed_forward.", dim, arch.ffn_dim, arch.dense_layers, bias=arch.ffn_bias),
+        *_expert_weights(arch),
+        *_norm(arch.post_norms, "layers.*.ffn_post_norm", dim, layers),
         Weight("norm.weight", (dim,), 1),
         *head,
+    )
+
+
+def _product(name: str, out: int, inner: int, count: int, *, bias: bool = False) -> tuple[Weight, ...]:
+    weight = Weight(name + ".weight", (out, inner), count)
+    return (weight, Weight(name + ".bias", (out,), count)) if bias else (weight,)
+
+
+def _norm(there: bool, name: str, width: int, count: int) -> tuple[Weight, ...]:
+    return (Weight(name + ".weight", (width,), count),) if there else ()
+
+
+def _attention_weights(arch: LlamaArch) -> tuple[Weight, ...]:
+    home, layers, dim, head_dim = "layers.*.attention.", arch.n_layers, arch.dim, arch.head_dim
+    return (
+        *_product(home + "wq", arch.query_dim, dim, layers, bias=arch.qkv_bias),
+        *_product(home + "wk", arch.kv_dim, dim, layers, bias=arch.qkv_bias),
+        *_product(home + "wv", arch.kv_dim, dim, layers, bias=arch.qkv_bias),
+        *_norm(arch.qk_norm, home + "q_norm", head_dim, layers),
+        *_norm(arch.qk_norm, home + "k_norm", head_dim, layers),
+        *_product(home + "wo", dim, arch.query_dim, layers, bias=arch.o_bias),
+    )
+
+
+def _ffn_weights(home: str, dim: int, ffn_dim: int, count: int, *, bias: bool = False) -> tuple[Weight, ...]:
+    if not count or not ffn_dim:
+        return ()
+    return (
+        *_product(home + "w1", ffn_dim, dim, count, bias=bias),
+        *_product(home + "w3", ffn_dim, dim, count, bias=bias),
+        *_product(home + "w2", dim, ffn_dim, count, bias=bias),
+    )
+
+
+def _expert_weights(arch: LlamaArch) -> tuple[Weight, ...]:
+    """The router, all experts as stored, and those that every token visits, as one of their common width."""
+    experts, layers, home = arch.experts, arch.n_layers - arch.dense_layers, "layers.*.feed_forward."
+    if experts is None or not layers:
+        return ()
+    gate = _product(home + "shared_gate", 1, arch.dim, layers) if experts.shared_gate else ()
+    return (
+        *_product(home + "router", experts.n_experts, arch.dim, layers),
+        *_ffn_weights(home + "experts.*.", arch.dim, experts.ffn_dim, layers * experts.n_experts),
+        *_ffn_weights(home + "shared.", arch.dim, experts.shared_ffn_dim, layers),
+        *gate,
     )
 
 

@@ -9,9 +9,9 @@ residual stream, the norms and the gathered logits are whole on every rank; what
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape
+from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, keys_in_view
 from llamalab.analytic.parallel import shard
-from llamalab.analytic.scratch import NoScratch, Product, Scratch
+from llamalab.analytic.scratch import NoScratch, Product, Scratch, mask_bytes
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
@@ -24,7 +24,7 @@ class Moment(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """T new tokens of B sequences in a context of S; `attention` is flash, naive or chunked, as a backend holds it."""
+    """T new tokens of B sequences in a context of S; `attention` is flash, masked, naive or chunked, as a backend holds it."""
 
     arch: LlamaArch
     batch: int
@@ -41,6 +41,7 @@ def moments(run: Pass, scratch: Scratch | None = None) -> Iterator[Moment]:
     """Every moment that can be the largest of its step, in order."""
     pass_ = _Sizes(run, scratch or NoScratch())
     yield from pass_.projections()
+    yield from pass_.head_norms()
     yield from pass_.rope()
     yield from pass_.attention()
     yield from pass_.output_projection()
@@ -54,7 +55,7 @@ class _Sizes:
     def __init__(self, run: Pass, scratch: Scratch) -> None:
         self.run, self.scratch, self.part = run, scratch, shard(run.arch, run.ranks)
         self.rows, self.narrow = run.batch * run.new_tokens, run.dtype != "fp32"
-        self.turns = storage_bytes(run.new_tokens * run.arch.head_dim, "fp32")
+        self.turns = storage_bytes(run.new_tokens * run.arch.rotary_dim, "fp32")
         self.x, self.q = self._of(run.arch.dim), self._of(self.part.query_dim)
         self.k, self.f = self._of(self.part.kv_dim), self._of(self.part.ffn_dim)
 
@@ -82,6 +83,13 @@ class _Sizes:
         """Block input, its norm, queries, keys and values."""
         return 2 * self.x + self.q + 2 * self.k
 
+    def head_norms(self) -> Iterator[Moment]:
+        """The norm of the queries: the quotient and its product, or both in fp32 and the root of each head's mean."""
+        if self.run.arch.qk_norm:
+            wide = storage_bytes(self.rows * self.part.query_dim, "fp32")
+            roots = storage_bytes(self.rows * self.part.n_heads, "fp32")
+            yield self._moment("head norms", self._heads() + 2 * wide + (self.q + roots if self.narrow else 0))
+
     def rope(self) -> Iterator[Moment]:
         # In fp32 the product alone is new; a half type is widened before it and narrowed after it.
         turned = storage_bytes(self.rows * self.part.query_dim, "fp32")
@@ -99,28 +107,52 @@ class _Sizes:
         return 2 * one, one + 2 * storage_bytes(elements, "fp32") + scales
 
     def attention(self) -> Iterator[Moment]:
-        run, part = self.run, self.part
         decoded, decoding = self._decoded()
         yield self._moment("attention", self._heads() + decoding)
-        shape = AttentionShape(
-            run.batch, run.new_tokens, run.context_tokens, part.n_heads, part.n_kv_heads, part.head_dim,
-            run.dtype, run.dtype,
-        )  # fmt: skip
-        for held in held_by_attention(shape, run.attention, self.scratch):
-            yield self._moment("attention", self._heads() + decoded + held)
+        for window, _ in self.run.arch.windows:
+            joined = self._joined(window)
+            for held in held_by_attention(self._shape(window), self.run.attention, self.scratch):
+                yield self._moment("attention", self._heads() + decoded + joined + held)
+
+    def _shape(self, window: int | None) -> AttentionShape:
+        run, part = self.run, self.part
+        keys = keys_in_view(run.new_tokens, run.context_tokens, window)
+        heads = (part.n_heads, part.n_kv_heads, part.head_dim)
+        return AttentionShape(run.batch, run.new_tokens, keys, *heads, run.dtype, run.dtype, window)
+
+    def _joined(self, window: int | None) -> int:
+        """Keys and values put together from a full window and the new ones."""
+        new, context = self.run.new_tokens, self.run.context_tokens
+        if window is None or context <= window or new in (1, context):
+            return 0  # what the cache holds is in order, or one query sees all of it
+        keys = self.run.batch * keys_in_view(new, context, window)
+        return storage_bytes(2 * self.part.kv_dim * keys, self.run.dtype)
 
     def output_projection(self) -> Iterator[Moment]:
-        merged = 0 if self.run.attention == "flash" or 1 in (self.run.new_tokens, self.part.n_heads) else self.q
+        merged = (
+            0 if self.run.attention in ("flash", "masked") or 1 in (self.run.new_tokens, self.part.n_heads) else self.q
+        )
         held = self._heads() + self._decoded()[0] + self.q + merged + self.x
         yield self._moment("output projection", held + self._linear(self.run.arch.dim, self.part.query_dim))
 
     def feed_forward(self) -> Iterator[Moment]:
         dim, part, held = self.run.arch.dim, self.part, 3 * self.x  # block input, middle, norm
         yield self._moment("feed-forward", held + self._norm())
+        if self.run.arch.experts is not None:
+            yield self._moment("feed-forward", held + self._experts())
+        if not self.run.arch.dense_layers:
+            return
         yield self._moment("feed-forward", held + self.f + self._linear(part.ffn_dim, dim))
         yield self._moment("feed-forward", held + 2 * self.f + self._linear(part.ffn_dim, dim))
         yield self._moment("feed-forward", held + 4 * self.f)  # gate, up, silu, product
         yield self._moment("feed-forward", held + 3 * self.f + self.x + self._linear(dim, part.ffn_dim))
+
+    def _experts(self) -> int:
+        """Gate, up, silu and product of all picked pairs beside inputs and outputs; or of the shared experts."""
+        experts, part = self.run.arch.experts, self.part
+        assert experts is not None
+        routed = experts.n_active * (4 * part.expert_ffn_dim + 2 * self.run.arch.dim) + experts.n_experts
+        return self._of(max(routed, 4 * part.shared_ffn_dim))
 
     def head(self) -> Iterator[Moment]:
         run, part = self.run, self.part
@@ -140,9 +172,10 @@ def held_by_attention(shape: AttentionShape, way: str, scratch: Scratch) -> Iter
     Q as a projection leaves it, heads beside each other in a row; K and V as the views of a cache.
     """
     output = storage_bytes(shape.query_elements, shape.dtype)
-    if way == "flash":
+    if way in ("flash", "masked"):
         sums = storage_bytes(shape.batch * shape.n_heads * shape.new_tokens, "fp32")
-        yield output + sums + scratch.fused_attention(shape)
+        # A probed kernel counts its mask itself.
+        yield output + sums + max(scratch.fused_attention(shape), mask_bytes(shape) if way == "masked" else 0)
     elif way == "naive" or 1 < shape.new_tokens <= QUERY_CHUNK:
         yield from _naive(shape, scratch)
     elif shape.new_tokens == 1:

@@ -88,12 +88,13 @@ class CpuBound:
 
 
 def mask_bytes(shape: AttentionShape) -> int:
-    """The mask of a chunk that continues a cache: as booleans, and in the dtype of the scores.
+    """The mask of a chunk that continues a cache, or within a window: as booleans, and in the dtype of the scores.
 
     >>> mask_bytes(AttentionShape(1, 10, 40, 5, 5, 20))
     1200
     """
-    if shape.new_tokens in (1, shape.context_tokens):
+    hidden = shape.new_tokens < shape.context_tokens or (shape.window or shape.context_tokens) < shape.context_tokens
+    if shape.new_tokens == 1 or not hidden:
         return 0
     pairs = shape.new_tokens * shape.context_tokens
     return pairs + storage_bytes(pairs, shape.dtype)

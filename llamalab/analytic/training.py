@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from llamalab.analytic.ops import Op, forward_ops
-from llamalab.analytic.parallel import shard
+from llamalab.analytic.parallel import elements_on_rank, shard
 from llamalab.analytic.params import weights
 from llamalab.analytic.saved_activations import Kept
 from llamalab.arch import LlamaArch
@@ -119,13 +119,8 @@ def rank_parameters(arch: LlamaArch, ranks: int) -> int:
     >>> rank_parameters(PRESETS["7b"].arch, 1)
     6738415616
     """
-    part, total = shard(arch, ranks), 0
-    for weight in weights(arch):
-        if ".wk." in weight.name or ".wv." in weight.name:
-            total += weight.count * part.kv_dim * arch.dim
-        else:
-            total += weight.parameters // (ranks if len(weight.shape) == 2 else 1)
-    return total
+    part = shard(arch, ranks)
+    return sum(weight.count * elements_on_rank(weight, arch, part) for weight in weights(arch))
 
 
 def training_flops(

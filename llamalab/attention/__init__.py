@@ -1,9 +1,9 @@
 """Attention implementations: one signature, chosen by name.
 
-    attend(q_BHTE, k_BKSE, v_BKSE, *, query_offset) -> z_BHTE
+    attend(q_BHTE, k_BKSE, v_BKSE, *, query_offset, window=None) -> z_BHTE
 
-Causal: query t sees keys 0 .. query_offset + t. Scale E**-0.5. Query head h uses KV head
-h // (H / K). A backend knows tensors, not the model. Its `algorithm` is the row of the cost table
+Causal: query t sees keys 0 .. query_offset + t, and of a window the last so many of them. Scale E**-0.5. Query
+head h uses KV head h // (H / K). A backend knows tensors, not the model. Its `algorithm` is the row of the cost table
 that it answers to; which kernel really ran is for a profiler to say.
 
 B batch, T new tokens, S keys in view, H query heads, K KV heads, G = H / K, E head dim.
@@ -28,7 +28,9 @@ from llamalab.errors import UnknownNameError
 class Attend(Protocol):
     """Attention of T queries to S keys; see the module for the convention."""
 
-    def __call__(self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor: ...
+    def __call__(
+        self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None
+    ) -> Tensor: ...
 
 
 Check = Callable[[AttentionShape, torch.device], None]
@@ -55,9 +57,11 @@ class Backend(NamedTuple):
 def _imported_when_used(module: str) -> tuple[Attend, Check]:
     """A backend that costs an import, and perhaps a package, which only its users pay."""
 
-    def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
-        z_BHTE: Tensor = import_module(module).attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
-        return z_BHTE
+    def attend(
+        q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None
+    ) -> Tensor:
+        run: Attend = import_module(module).attend
+        return run(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=window)
 
     def check(shape: AttentionShape, device: torch.device) -> None:
         import_module(module).check(shape, device)

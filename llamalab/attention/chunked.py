@@ -15,19 +15,18 @@ from torch import Tensor
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK
 from llamalab.attention import naive
-from llamalab.attention.shapes import check_shapes
+from llamalab.attention.shapes import in_view
 
 
-def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
+def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None) -> Tensor:
     """z_BHTE, chunk by chunk; raises InputError for shapes that do not belong together."""
-    check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
+    k_BKSE, v_BKSE, query_offset, window = in_view(q_BHTE, k_BKSE, v_BKSE, query_offset, window)
     if q_BHTE.shape[2] == 1:
-        seen = slice(0, query_offset + 1)
-        return _one_query(q_BHTE, k_BKSE[:, :, seen], v_BKSE[:, :, seen])
+        return _one_query(q_BHTE, k_BKSE, v_BKSE)
     z_chunks, start = [], query_offset
     for chunk in torch.split(q_BHTE, QUERY_CHUNK, dim=2):
         end = start + chunk.shape[2]
-        z_chunks.append(naive.attend(chunk, k_BKSE[:, :, :end], v_BKSE[:, :, :end], query_offset=start))
+        z_chunks.append(naive.attend(chunk, k_BKSE[:, :, :end], v_BKSE[:, :, :end], query_offset=start, window=window))
         start = end
     return z_chunks[0] if len(z_chunks) == 1 else torch.cat(z_chunks, dim=2)
 

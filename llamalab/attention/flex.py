@@ -6,7 +6,7 @@ instead of being searched in a T x S mask.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention.limits import shape_of
-from llamalab.attention.shapes import check_shapes
+from llamalab.attention.shapes import in_view
 from llamalab.errors import UnavailableError
 
 TILE = 128
@@ -23,11 +23,11 @@ MIN_HEAD_DIM = 16
 MOST_KINDS = 256  # combinations of dtype, heads and head dim that one process compiles for
 
 
-def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
+def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None) -> Tensor:
     """Causal attention; compiled at the first call of each kind. Raises InputError, UnavailableError."""
-    check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
-    check(shape_of(q_BHTE, k_BKSE), q_BHTE.device)
-    mask = causal_block_mask(q_BHTE.shape[2], k_BKSE.shape[2], query_offset, q_BHTE.device)
+    k_BKSE, v_BKSE, query_offset, window = in_view(q_BHTE, k_BKSE, v_BKSE, query_offset, window)
+    check(shape_of(q_BHTE, k_BKSE, window), q_BHTE.device)
+    mask = causal_block_mask(q_BHTE.shape[2], k_BKSE.shape[2], query_offset, q_BHTE.device, window)
     grouped = q_BHTE.shape[1] != k_BKSE.shape[1]
     # Past the limit PyTorch would run the attention uncompiled, with all scores in memory, and not say so.
     with torch._dynamo.config.patch(recompile_limit=MOST_KINDS):
@@ -48,17 +48,20 @@ def check(shape: AttentionShape, device: torch.device) -> None:
 
 
 @functools.lru_cache(maxsize=64)  # a decode step has a new length every time: keep the last few
-def causal_block_mask(new_tokens: int, context: int, query_offset: int, device: torch.device) -> BlockMask:
-    """Which tiles to visit: those up to the last query's last key, the ones on the diagonal with a mask.
+def causal_block_mask(
+    new_tokens: int, context: int, query_offset: int, device: torch.device, window: int | None = None
+) -> BlockMask:
+    """Which tiles to visit: those that some query sees, with a mask where another does not see all of them.
 
     >>> causal_block_mask(256, 256, 0, torch.device("cpu")).kv_num_blocks.tolist()
     [[[1, 1]]]
     """
-    partial, full = zip(*_tiles(new_tokens, context, query_offset), strict=True)
-    offset = torch.tensor(query_offset, device=device)
+    partial, full = zip(*_tiles(new_tokens, query_offset, window or context), strict=True)
+    offset, length = torch.tensor(query_offset, device=device), torch.tensor(window, device=device) if window else None
 
     def visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return key <= query + offset
+        earlier = key <= query + offset
+        return earlier if length is None else earlier & (key > query + offset - length)
 
     return BlockMask.from_kv_blocks(
         *_listed(partial, context, device),
@@ -69,17 +72,18 @@ def causal_block_mask(new_tokens: int, context: int, query_offset: int, device: 
     )
 
 
-def _tiles(new_tokens: int, context: int, query_offset: int) -> list[tuple[range, range]]:
+def _tiles(new_tokens: int, query_offset: int, window: int) -> list[tuple[list[int], range]]:
     """For each tile of queries: the tiles of keys that some query sees in part, and those that all see in full."""
     tiles = []
     for start in range(0, new_tokens, TILE):
-        seen_by_all = (query_offset + start + 1) // TILE
-        seen_by_any = -(-(query_offset + min(start + TILE, new_tokens)) // TILE)
-        tiles.append((range(seen_by_all, seen_by_any), range(seen_by_all)))
+        first, last = query_offset + start, query_offset + min(start + TILE, new_tokens) - 1
+        by_any = range(max(first - window + 1, 0) // TILE, last // TILE + 1)
+        by_all = range(-(-max(last - window + 1, 0) // TILE), (first + 1) // TILE)
+        tiles.append(([tile for tile in by_any if tile not in by_all], by_all))
     return tiles
 
 
-def _listed(rows: tuple[range, ...], context: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _listed(rows: tuple[Sequence[int], ...], context: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Counts (1, 1, query tiles) and, padded to the same width, indices of the tiles of keys."""
     width = -(-context // TILE)
     counts = torch.tensor([[[len(row) for row in rows]]], dtype=torch.int32, device=device)

@@ -7,7 +7,7 @@ from llamalab.analytic.attention_cost import AttentionShape
 _DTYPE_NAMES = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32"}
 
 
-def shape_of(q_BHTE: Tensor, k_BKSE: Tensor) -> AttentionShape:
+def shape_of(q_BHTE: Tensor, k_BKSE: Tensor, window: int | None = None) -> AttentionShape:
     """The sizes of a call, as the cost formulas take them; a dtype that these do not know keeps torch's name.
 
     >>> import torch
@@ -17,4 +17,4 @@ def shape_of(q_BHTE: Tensor, k_BKSE: Tensor) -> AttentionShape:
     batch, n_heads, new_tokens, head_dim = q_BHTE.shape
     _, n_kv_heads, context, _ = k_BKSE.shape
     dtype, kv_dtype = (_DTYPE_NAMES.get(str(tensor.dtype), str(tensor.dtype)) for tensor in (q_BHTE, k_BKSE))
-    return AttentionShape(batch, new_tokens, context, n_heads, n_kv_heads, head_dim, dtype, kv_dtype)
+    return AttentionShape(batch, new_tokens, context, n_heads, n_kv_heads, head_dim, dtype, kv_dtype, window)

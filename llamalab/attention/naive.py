@@ -10,11 +10,11 @@ B batch, T new tokens, S keys in view, H query heads, K KV heads, G = H / K, E h
 import torch
 from torch import Tensor
 
-from llamalab.attention.shapes import check_shapes
+from llamalab.attention.shapes import check_shapes, in_view
 
 
-def scores(q_BHTE: Tensor, k_BKSE: Tensor, *, query_offset: int) -> Tensor:
-    """Scaled and masked scores_BHTS; -inf where a key is later than its query."""
+def scores(q_BHTE: Tensor, k_BKSE: Tensor, *, query_offset: int, window: int | None = None) -> Tensor:
+    """Scaled and masked scores_BHTS; -inf where a key is later than its query, or out of its window."""
     batch, heads, new_tokens, head_dim = q_BHTE.shape
     kv_heads, keys = k_BKSE.shape[1:3]
     # alpha scales inside the product: no extra pass over T x S, and no extra rounding of it.
@@ -31,6 +31,11 @@ def scores(q_BHTE: Tensor, k_BKSE: Tensor, *, query_offset: int) -> Tensor:
     if masked_columns:
         later = torch.ones(new_tokens, masked_columns, dtype=torch.bool, device=q_BHTE.device).triu()
         scores_BHTS[..., query_offset + 1 :].masked_fill_(later, float("-inf"))
+    # Of the last query the first so many keys are out of the window; of those before it fewer.
+    left_behind = 0 if window is None else max(query_offset + new_tokens - window, 0)
+    if window is not None and left_behind:
+        earlier = torch.ones(new_tokens, left_behind, dtype=torch.bool, device=q_BHTE.device)
+        scores_BHTS[..., :left_behind].masked_fill_(earlier.tril(query_offset - window), float("-inf"))
     return scores_BHTS
 
 
@@ -51,7 +56,9 @@ def values(pattern_BHTS: Tensor, v_BKSE: Tensor) -> Tensor:
     return z_NRE.view(batch, heads, new_tokens, head_dim)
 
 
-def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
+def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None) -> Tensor:
     """z_BHTE by the three steps; raises InputError for shapes that do not belong together."""
-    check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
-    return values(pattern(scores(q_BHTE, k_BKSE, query_offset=query_offset)), v_BKSE)
+    check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset, window)
+    if window is not None:
+        k_BKSE, v_BKSE, query_offset, window = in_view(q_BHTE, k_BKSE, v_BKSE, query_offset, window)
+    return values(pattern(scores(q_BHTE, k_BKSE, query_offset=query_offset, window=window)), v_BKSE)

@@ -34,11 +34,13 @@ class SdpaKernel(NamedTuple):
     name: str
     backend: SDPBackend
 
-    def attend(self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
+    def attend(
+        self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None
+    ) -> Tensor:
         """z_BHTE by this kernel alone. Raises UnavailableError where PyTorch has no such kernel for the call."""
         with sdpa_kernel(self.backend):
             try:
-                return sdpa.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
+                return sdpa.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=window)
             except RuntimeError as error:
                 if "No viable backend" not in str(error) and "No available kernel" not in str(error):
                     raise
@@ -60,15 +62,18 @@ class SdpaKernel(NamedTuple):
         query = (1, shape.n_heads, shape.new_tokens, shape.head_dim)
         keys = (1, shape.n_kv_heads, shape.context_tokens, shape.head_dim)
         q_BHTE, k_BKSE = (torch.empty(size, dtype=dtype, device=device) for size in (query, keys))
-        causal = 1 < shape.new_tokens == shape.context_tokens
-        return _CUDA_ABLE[self.backend](SDPAParams(q_BHTE, k_BKSE, k_BKSE, None, 0.0, causal, grouped))
+        bounded = shape.new_tokens > 1 and shape.window is not None and shape.window < shape.context_tokens
+        mask_TS = torch.ones(q_BHTE.shape[2], k_BKSE.shape[2], dtype=torch.bool, device=device) if bounded else None
+        causal = 1 < shape.new_tokens == shape.context_tokens and not bounded
+        return _CUDA_ABLE[self.backend](SDPAParams(q_BHTE, k_BKSE, k_BKSE, mask_TS, 0.0, causal, grouped))
 
     def _refusal(self, what: str) -> str:
         return f"attention {self.name!r} needs a PyTorch kernel for it; there is none for {what}; take 'sdpa'"
 
 
 def _told(shape: AttentionShape) -> str:
-    return f"{shape.dtype}, {shape.n_heads} heads over {shape.n_kv_heads} and head dim {shape.head_dim}"
+    window = "" if shape.window is None else f" and a window of {shape.window}"
+    return f"{shape.dtype}, {shape.n_heads} heads over {shape.n_kv_heads} and head dim {shape.head_dim}{window}"
 
 
 KERNELS = {

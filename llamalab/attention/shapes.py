@@ -3,13 +3,40 @@
 B batch, T new tokens, S keys in view, H query heads, K KV heads, E head dim.
 """
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 from llamalab.errors import InputError
 
 
-def check_shapes(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, query_offset: int) -> None:
-    """Raise InputError unless B and E agree, K divides H, and every query's own key is in view."""
+class View(NamedTuple):
+    """The keys and values that some query sees, and what is left to mask among them."""
+
+    k_BKSE: Tensor
+    v_BKSE: Tensor
+    query_offset: int
+    window: int | None
+
+
+def in_view(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, query_offset: int, window: int | None) -> View:
+    """Checked, without the keys that are later than all queries or that the first one's window has left behind.
+
+    `window` is None where none of the rest is out of any query's sight: for one query it always is. Raises InputError.
+    """
+    check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset, window)
+    stop = query_offset + q_BHTE.shape[2]
+    first = 0 if window is None else max(query_offset - window + 1, 0)
+    if first or stop < k_BKSE.shape[2]:
+        k_BKSE, v_BKSE = k_BKSE[:, :, first:stop], v_BKSE[:, :, first:stop]
+    bounded = window is not None and stop - first > window
+    return View(k_BKSE, v_BKSE, query_offset - first, window if bounded else None)
+
+
+def check_shapes(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, query_offset: int, window: int | None = None) -> None:
+    """Raise InputError unless B and E agree, K divides H, and every query's own key is in view and in its window."""
+    if window is not None and window < 1:
+        raise InputError(f"window of attention must be at least 1 key, a query's own; got {window}")
     if q_BHTE.dim() != 4 or k_BKSE.dim() != 4 or k_BKSE.shape != v_BKSE.shape:
         raise InputError(
             "attention must get q of shape BHTE and k, v of one shape BKSE; "

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from llamalab.analytic.attention_cost import QUERY_TILE
-from llamalab.attention.shapes import check_shapes
+from llamalab.attention.shapes import in_view
 
 KEY_TILE = 128
 
@@ -60,9 +60,9 @@ class _Running(NamedTuple):
     acc_BKRE: Tensor
 
 
-def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
-    """Causal attention, tile by tile; query t sees keys 0 .. query_offset + t."""
-    return tiled_attention(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset).z_BHTE
+def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None) -> Tensor:
+    """Causal attention, tile by tile; query t sees keys 0 .. query_offset + t, or the last `window` of them."""
+    return tiled_attention(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=window).z_BHTE
 
 
 def tiled_attention(
@@ -71,6 +71,7 @@ def tiled_attention(
     v_BKSE: Tensor,
     *,
     query_offset: int,
+    window: int | None = None,
     query_tile: int = QUERY_TILE,
     key_tile: int = KEY_TILE,
 ) -> Tiled:
@@ -81,7 +82,7 @@ def tiled_attention(
     >>> tiled.lse_BHT.item(), dict(tiled.traffic.read)
     (4.0, {'q': 64, 'k': 64, 'v': 64})
     """
-    check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
+    k_BKSE, v_BKSE, query_offset, window = in_view(q_BHTE, k_BKSE, v_BKSE, query_offset, window)
     batch, _, new_tokens, head_dim = q_BHTE.shape
     grouped = (batch, k_BKSE.shape[1], -1, new_tokens, head_dim)
     # Views, not copies: the query heads of a group become an axis of their own.
@@ -92,10 +93,9 @@ def tiled_attention(
         tile = slice(start, min(start + query_tile, new_tokens))
         q_BKGtE = traffic.load("q", q_BKGTE[..., tile, :])
         position_R = _positions(q_BKGtE, query_offset + start)
-        seen = slice(0, query_offset + tile.stop)  # by the last query of the tile
-        running = _stream_keys(
-            q_BKGtE.flatten(2, 3), k_BKSE[:, :, seen], v_BKSE[:, :, seen], position_R, key_tile, traffic
-        )
+        first = 0 if window is None else max(query_offset + start - window + 1, 0)  # of the tile's first query
+        seen = range(first, query_offset + tile.stop)  # up to the last query's own key
+        running = _stream_keys(q_BKGtE.flatten(2, 3), k_BKSE, v_BKSE, seen, position_R, window, key_tile, traffic)
         z_BKRE = running.acc_BKRE / running.sum_BKR1
         lse_BKR = (running.max_BKR1 + running.sum_BKR1.log()).squeeze(-1)
         traffic.store("z", z_BKGTE[..., tile, :], z_BKRE.view_as(q_BKGtE))
@@ -104,33 +104,36 @@ def tiled_attention(
 
 
 def _stream_keys(
-    q_BKRE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, position_R: Tensor, key_tile: int, traffic: Traffic
-) -> _Running:
-    """One tile of queries against all keys given, tile by tile."""
-    visible = k_BKSE.shape[2]
+    q_BKRE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, seen: range, position_R: Tensor, window: int | None, key_tile: int,
+    traffic: Traffic,
+) -> _Running:  # fmt: skip
+    """One tile of queries against the keys that it sees, tile by tile."""
     running = _Running(
         q_BKRE.new_full((*q_BKRE.shape[:-1], 1), -math.inf),
         q_BKRE.new_zeros((*q_BKRE.shape[:-1], 1)),
         torch.zeros_like(q_BKRE),
     )
-    for start in range(0, visible, key_tile):
-        keys = slice(start, min(start + key_tile, visible))
+    for start in seen[::key_tile]:
+        keys = slice(start, min(start + key_tile, seen.stop))
         k_BKsE = traffic.load("k", k_BKSE[:, :, keys])
         v_BKsE = traffic.load("v", v_BKSE[:, :, keys])
         scores_BKRs = q_BKRE @ k_BKsE.transpose(-2, -1) * q_BKRE.shape[-1] ** -0.5
         traffic.pairs += scores_BKRs.numel()
         key_s = torch.arange(keys.start, keys.stop, device=q_BKRE.device)
         scores_BKRs.masked_fill_(key_s > position_R[:, None], -math.inf)
+        if window is not None:
+            scores_BKRs.masked_fill_(key_s <= position_R[:, None] - window, -math.inf)
         running = _update(running, scores_BKRs, v_BKsE)
     return running
 
 
 def _update(running: _Running, scores_BKRs: Tensor, v_BKsE: Tensor) -> _Running:
     """The online softmax: take one more tile of scores in."""
-    # Key 0 is in the first tile and visible to every query, so the maximum is finite from then on.
     max_BKR1 = torch.maximum(running.max_BKR1, scores_BKRs.amax(-1, keepdim=True))
-    pattern_BKRs = torch.exp(scores_BKRs - max_BKR1)
-    rescale_BKR1 = torch.exp(running.max_BKR1 - max_BKR1)
+    # A row whose window begins in a later tile has the maximum -inf so far, and -inf - -inf is not a number.
+    finite_BKR1 = max_BKR1.masked_fill(max_BKR1 == -math.inf, 0.0)
+    pattern_BKRs = torch.exp(scores_BKRs - finite_BKR1)
+    rescale_BKR1 = torch.exp(running.max_BKR1 - finite_BKR1)
     return _Running(
         max_BKR1,
         running.sum_BKR1 * rescale_BKR1 + pattern_BKRs.sum(-1, keepdim=True),

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from llamalab.analytic.params import weights
 from llamalab.arch import LlamaArch
-from llamalab.errors import FormatError
+from llamalab.errors import FormatError, UnavailableError
 from llamalab.model import Transformer
+from llamalab.runnable import model_refusal
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 FLOAT_NAMES = {kind: name for name, kind in FLOATS.items()}
@@ -77,7 +78,14 @@ def model_shapes(arch: LlamaArch) -> dict[str, tuple[int, ...]]:
 
     >>> len(model_shapes(LlamaArch(4096, 32, 32, 32, 11008, 32000)))
     291
+
+    Raises UnavailableError for a model that the built-in one does not run.
     """
+    refusal = model_refusal(arch)
+    if refusal is not None:
+        raise UnavailableError(refusal)
+    if arch.qkv_bias or arch.o_bias or arch.ffn_bias or arch.qk_norm or arch.fused_on_disk:
+        raise UnavailableError("a checkpoint must have no biases, norms of heads or fused matrices; this one has some")
     expanded = {}
     for weight in weights(arch):
         for layer in range(weight.count):

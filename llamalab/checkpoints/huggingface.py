@@ -1,7 +1,7 @@
 """Hugging Face folders: `config.json` and weights in safetensors or `.bin`, whole or in indexed shards.
 
 Rows of q_proj and k_proj lie in halves (see layout); the settings of RoPE are spelled as transformers 4
-or 5 spell them (see arch.from_hf_config). `rotary_emb.inv_freq` of old files is ignored.
+or 5 spell them (see hf_config.from_hf_config). `rotary_emb.inv_freq` of old files is ignored.
 Source: transformers 5.23, models/llama.
 """
 

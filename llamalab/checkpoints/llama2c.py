@@ -219,7 +219,7 @@ def _header_bytes(header: Header) -> bytes:
 
 def _rope_tables(arch: LlamaArch) -> torch.Tensor:
     """cos, then sin, of every position and pair."""
-    turn_TP = rotations(0, arch.max_positions, arch.head_dim, arch.rope_theta, torch.device("cpu"))
+    turn_TP = rotations(0, arch.max_positions, arch, torch.device("cpu"))
     return torch.stack((turn_TP.real, turn_TP.imag))
 
 

@@ -24,6 +24,7 @@ VERBS = {
     "flops": "FLOPs, bytes and intensity of prefill or decode, operation by operation",
     "fit": "largest batch or context that fits into a memory",
     "models": "the known models and their sizes",
+    "diff-arch": "what differs between two models, and what each difference costs",
     "hardware": "data-sheet peaks, bandwidth and memory of known devices",
     "generate": "continue a text with a checkpoint",
     "chat": "talk with a checkpoint",

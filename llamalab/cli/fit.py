@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         room = room_free(arch, args.free, kv_dtype=kv_dtype)
     # One token of each sequence is the least that can be asked for.
-    left = check_fits(arch, room, seq=args.seq or 1, batch=args.batch or 1, kv_dtype=kv_dtype)
+    left = check_fits(room, seq=args.seq or 1, batch=args.batch or 1)
     data = _data(model, arch, args, room) | {"weight_dtype": weight_dtype, "kv_dtype": kv_dtype}
     if args.seq and args.batch:
         data["left_bytes"] = left
@@ -74,6 +74,7 @@ def _data(model: str, arch: LlamaArch, args: argparse.Namespace, room: Room) -> 
         "weight_bytes": room.weight_bytes,
         "free_bytes": room.free_bytes,
         "kv_bytes_per_token": room.kv_bytes_per_token,
+        "window": arch.window,
         "seq": args.seq,
         "batch": args.batch,
         "max_tokens": room.tokens,
@@ -90,17 +91,25 @@ def _lead(data: dict[str, Any]) -> tuple[str, ...]:
     elif seq:
         answer = f"{data['max_batch']:,} sequences of {seq:,} tokens fit"
     elif batch:
-        answer = f"{batch:,} sequences of {data['max_seq']:,} tokens fit"
+        answer = f"{batch:,} sequences of {_tokens(data['max_seq'])} fit"
     else:
-        answer = f"{tokens:,} cached tokens fit"
+        answer = f"{_tokens(tokens, 'cached ')} fit"
     free, each = data["free_bytes"], data["kv_bytes_per_token"]
     weights = data["weight_bytes"]
     beside = f" beside the {data['weight_dtype']} weights ({format_bytes(weights)})" if weights else ""
+    if data["window"] is None:
+        share = f" / {each:,} bytes per token = {tokens:,} tokens"
+    else:
+        share = f", {each:,} bytes per token until layers with a window are full, at {data['window']:,}"
     return (
         f"{answer} ({data['model']}, KV cache in {data['kv_dtype']}, {data['n_kv_heads']} KV heads)",
-        f"  = {format_bytes(free)} free ({free:,} bytes){beside} / {each:,} bytes per token = {tokens:,} tokens",
+        f"  = {format_bytes(free)} free ({free:,} bytes){beside}{share}",
         "  activations and the runtime need memory too and are not counted",
     )
+
+
+def _tokens(number: int | None, kind: str = "") -> str:
+    return f"{'any number of' if number is None else f'{number:,}'} {kind}tokens"
 
 
 def _rows(room: Room, seq: int | None, batch: int | None, arch: LlamaArch) -> list[dict[str, int]]:
@@ -108,14 +117,14 @@ def _rows(room: Room, seq: int | None, batch: int | None, arch: LlamaArch) -> li
     if seq:
         pairs = [(seq, batch or room.largest_batch(seq))]
     elif batch:
-        pairs = [(room.largest_context(batch), batch)]
+        pairs = [(room.largest_context(batch) or arch.max_positions, batch)]
     else:
-        pairs = [(room.tokens, 1)]
+        most = room.tokens or arch.max_positions
         lengths = [arch.max_positions >> halvings for halvings in range(4)]
-        pairs += [(one, room.largest_batch(one)) for one in lengths if 1 <= one < room.tokens]
+        pairs = [(most, 1), *((one, room.largest_batch(one)) for one in lengths if 1 <= one < most)]
     return [_row(room, one_seq, one_batch) for one_seq, one_batch in pairs]
 
 
 def _row(room: Room, seq: int, batch: int) -> dict[str, int]:
-    used = seq * batch * room.kv_bytes_per_token
+    used = room.kv_bytes(seq, batch)
     return {"seq": seq, "batch": batch, "kv_bytes": used, "left_bytes": room.free_bytes - used}

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 def matching_preset(arch: LlamaArch) -> tuple[str | None, tuple[str, ...]]:
     """The preset of these sizes and the fields in which it differs; None where none has these sizes.
 
-    >>> matching_preset(PRESETS["13b"].arch.replace(vocab_size=55296))
+    >>> matching_preset(PRESETS["13b"].arch.replace(vocab_size=55000))
     ('13b', ('vocab_size',))
     """
     found = {}
@@ -66,7 +66,7 @@ def _answer(path: str, survey: "Survey") -> Answer:
         "kind": survey.kind,
         "llama2_shaped": arch is not None,
         "problem": problem,
-        "architecture": arch._asdict() if arch else None,
+        "architecture": arch.as_dict() if arch else None,
         "preset": preset,
         "differs_from_preset_in": list(differing),
         "parameters": sum(prod(tensor.shape) for tensor in survey.stored),

@@ -73,11 +73,19 @@ def _lead(arch: LlamaArch, data: dict[str, Any]) -> tuple[str, ...]:
     seq, batch, dtype = data["seq"], data["batch"], data["dtype"]
     size, weights = data["kv_bytes"], data["weight_bytes"]
     element = f"{dtype_bits(dtype) / 8:g}"
-    factors = (2, arch.n_layers, arch.n_kv_heads, arch.head_dim, seq, batch, element)
+    # Tokens that are kept, of all layers: a layer with a window keeps no more than it sees.
+    kept = sum(layers * min(seq, window or seq) for window, layers in arch.windows)
+    alike = kept == arch.n_layers * seq
+    factors: tuple[object, ...] = (2, arch.n_layers, arch.n_kv_heads, arch.head_dim, seq, batch, element)
+    factors = factors if alike else (2, kept, arch.n_kv_heads, arch.head_dim, batch, element)
+    layers = " + ".join(f"{layers} layers × {min(seq, window or seq)} tokens" for window, layers in arch.windows)
     return (
         f"KV cache of {data['model']} in {dtype}, {data['attention']}: {format_bytes(size)} ({size:,} bytes), exact",
         f"  = 2 (K,V) × {arch.n_layers} layers × {arch.n_kv_heads} KV heads × {arch.head_dim} head dim"
-        f" × {seq} tokens × {batch} sequences × {element} B",
+        f" × {seq} tokens × {batch} sequences × {element} B"
+        if alike
+        else f"  = 2 (K,V) × ({layers}) × {arch.n_kv_heads} KV heads × {arch.head_dim} head dim"
+        f" × {batch} sequences × {element} B",
         f"  per token {format_bytes(data['kv_bytes_per_token'])}"
         f" · per sequence {format_bytes(data['kv_bytes_per_sequence'])}"
         f" · {size / weights:.2f} × the {dtype} weights ({format_bytes(weights)})",

@@ -1,12 +1,15 @@
 """`llamalab models`: the models that are known by name."""
 
 import argparse
+from typing import Any
 
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.params import parameter_count, weight_bytes
+from llamalab.arch import ALWAYS_STORED, LlamaArch
 from llamalab.cli.arguments import add_dtype, add_format
 from llamalab.cli.output import Answer, Column, Table, show, thousands
 from llamalab.presets import PRESETS
+from llamalab.runnable import model_refusal
 from llamalab.units import format_bytes
 
 SUMMARY = "the known models and their sizes"
@@ -24,6 +27,7 @@ _COLUMNS = (
     Column("max_positions", "context"),
     Column("weight_bytes", "weights", format_bytes),
     Column("kv_bytes_per_token", "KV/token", format_bytes),
+    Column("built_in_model_runs_it", "built-in", lambda runs: "runs" if runs else "calculators only"),
     Column("title", "what"),
     Column("source", "source"),
 )
@@ -42,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             "model": name,
             "title": preset.title,
             "parameters": parameter_count(preset.arch),
-            **preset.arch._asdict(),
+            **_sizes(preset.arch),
             "dtype": args.dtype,
             "weight_bytes": weight_bytes(preset.arch, args.dtype),
             "kv_bytes_per_token": kv_bytes_per_token(preset.arch, args.dtype),
@@ -53,3 +57,15 @@ def run(args: argparse.Namespace) -> int:
     lead = (f"Models that --model knows by name; sizes in {args.dtype}:",)
     show(Answer({"basis": "exact", "models": rows}, lead, (Table(_COLUMNS, rows),)), args.format)
     return 0
+
+
+def _sizes(arch: LlamaArch) -> dict[str, Any]:
+    """The sizes that all models have, the names of what differs beyond them, and whether the built-in model runs it."""
+    fields = arch.as_dict()
+    sizes = {name: fields.pop(name) for name in arch._fields[:ALWAYS_STORED]}
+    fields.pop("head_dim", None)
+    return sizes | {
+        "head_dim": arch.head_dim,
+        "differs_from_llama_2": ", ".join(fields),
+        "built_in_model_runs_it": model_refusal(arch) is None,
+    }

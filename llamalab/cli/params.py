@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from llamalab.analytic.experts import active_parameters
 from llamalab.analytic.lora import TARGETS, TRAINING_BYTES_PER_PARAMETER, Lora, lora_pairs, parse_lora
 from llamalab.analytic.params import (
     Weight,
@@ -49,13 +50,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _answer(model: str, arch: LlamaArch, dtype: str) -> Answer:
     total = parameter_count(arch)
-    parts = components(arch)
+    active, parts = active_parameters(arch), components(arch)
     stored = component_bytes(arch, dtype)
     size = sum(stored.values())
     data = {
         "model": model,
         "dtype": dtype,
         "parameters": total,
+        "active_parameters": active,
         "components": parts,
         "weight_bytes": size,
         "tied_embeddings": arch.tied_embeddings,
@@ -74,8 +76,12 @@ def _answer(model: str, arch: LlamaArch, dtype: str) -> Answer:
         Column("share", "share", percent),
         Column("weight_bytes", f"in {dtype}", format_bytes),
     )
-    lead = (f"{model} has {total:,} parameters, exact: {format_bytes(size)} ({size:,} bytes) in {dtype}",)
-    return Answer(data, lead, (Table(columns, rows, total=everything), _tensor_table(arch)))
+    lead = [f"{model} has {total:,} parameters, exact: {format_bytes(size)} ({size:,} bytes) in {dtype}"]
+    if arch.experts is not None:
+        picked = f"{arch.experts.n_active} of {arch.experts.n_experts} experts"
+        met = f"{active:,} parameters ({format_bytes(storage_bytes(active, dtype))})"
+        lead.append(f"  {picked} work for a token, which meets {met}")
+    return Answer(data, tuple(lead), (Table(columns, rows, total=everything), _tensor_table(arch)))
 
 
 def _tensor(weight: Weight) -> dict[str, object]:

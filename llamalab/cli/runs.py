@@ -126,6 +126,8 @@ def add_ranks(parser: argparse.ArgumentParser, default: str) -> None:
         "--tensor-parallel", type=counts("--tensor-parallel"), default=parse_counts(default), metavar="N",
         help=f"devices that share the model (default: {default})",
     )  # fmt: skip
+    about = "each of the devices holds whole experts, not a part of each (mixtures of experts)"
+    parser.add_argument("--expert-parallel", action="store_true", help=about)
 
 
 def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, ranks: int) -> Workload:
@@ -133,7 +135,7 @@ def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, r
     return Workload(
         prompt, generate, batch, args.dtype, args.weight_dtype, args.kv_dtype, args.attention,
         args.fused or not (args.unfused or args.basis == "calibrated"), ranks, args.chunk,
-        args.logits,
+        args.logits, getattr(args, "expert_parallel", False),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_count, add_dtype, add_format
 from llamalab.cli.output import Answer, Column, Table, show
 from llamalab.errors import InputError
-from llamalab.instrument.points import POINTS, Point
+from llamalab.instrument.points import POINTS, Point, points_of
 from llamalab.presets import resolve_model
 from llamalab.units import format_bytes, storage_bytes
 
@@ -38,13 +38,14 @@ def run(args: argparse.Namespace) -> int:
         per_layer = sum("*" in point.name for point in POINTS)
         lead = (
             f"{per_layer} points in each layer (* is its number) and {len(POINTS) - per_layer} around them",
+            "q_norm and k_norm are there in models with qk_norm alone",
             LETTERS,
         )
         show(Answer({"points": rows}, lead, (Table(_COLUMNS, rows),)), args.format)
         return 0
     name, arch = resolve_model(args.model)
     sizes = letter_sizes(arch, batch=args.batch, new_tokens=args.seq, context_tokens=args.context)
-    rows = [_sized(point, sizes, args.dtype) for point in POINTS]
+    rows = [_sized(point, sizes, args.dtype) for point in points_of(arch)]
     given = ", ".join(f"{letter} {size:,}" for letter, size in sizes.items())
     title = (f"{name}, {arch.n_layers} layers, {args.dtype}: {given}",)
     data = {"model": name, "n_layers": arch.n_layers, "dtype": args.dtype, "sizes": sizes, "points": rows}
@@ -73,7 +74,7 @@ def letter_sizes(arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens
 
 
 def _row(point: Point) -> dict[str, Any]:
-    return {"point": point.name, "shape": point.shape, "op": point.op}
+    return {"point": point.name, "shape": point.shape, "op": point.op, "needs": point.needs or None}
 
 
 def _sized(point: Point, sizes: dict[str, int], dtype: str) -> dict[str, Any]:

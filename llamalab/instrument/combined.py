@@ -18,11 +18,11 @@ class Combined:
         """Whether any of the taps wants the point of that name."""
         return any(not hasattr(tap, "wants") or tap.wants(name) for tap in self._taps)
 
-    def attended(self, prefix: str, q_BHTE: "Tensor", k_BKSE: "Tensor") -> None:
+    def attended(self, prefix: str, q_BHTE: "Tensor", k_BKSE: "Tensor", *, window: int | None = None) -> None:
         """Show queries and keys to the taps that look at them."""
         for tap in self._taps:
             if hasattr(tap, "attended"):
-                tap.attended(prefix, q_BHTE, k_BKSE)
+                tap.attended(prefix, q_BHTE, k_BKSE, window=window)
 
     def __call__(self, name: str, tensor: "Tensor", /) -> "Tensor":
         for tap in self._taps:

@@ -10,16 +10,20 @@ H query heads, K KV heads, E head dim, F feed-forward dim, V vocabulary.
 
 from typing import NamedTuple
 
+from llamalab.arch import LlamaArch
+
 
 class Point(NamedTuple):
     """A tap point; per-layer names carry a `*` for the layer's number.
 
-    `op` is the row of the cost table whose result this is, None for a tensor that none computes.
+    `op` is the row of the cost table whose result this is, None for a tensor that none computes. `needs` is the
+    field of an architecture without which the point does not fire, empty where it always does.
     """
 
     name: str
     shape: str
     op: str | None
+    needs: str = ""
 
 
 POINTS: tuple[Point, ...] = (
@@ -29,6 +33,8 @@ POINTS: tuple[Point, ...] = (
     Point("layers.*.attention.q", "BHTE", "layers.*.attention.wq"),
     Point("layers.*.attention.k", "BKTE", "layers.*.attention.wk"),
     Point("layers.*.attention.v", "BKTE", "layers.*.attention.wv"),
+    Point("layers.*.attention.q_norm", "BHTE", "layers.*.attention.q_norm", "qk_norm"),
+    Point("layers.*.attention.k_norm", "BKTE", "layers.*.attention.k_norm", "qk_norm"),
     Point("layers.*.attention.rot_q", "BHTE", "layers.*.attention.rope"),
     Point("layers.*.attention.rot_k", "BKTE", "layers.*.attention.rope"),
     Point("layers.*.attention.k_cache", "BKSE", "layers.*.attention.kv_append"),
@@ -47,6 +53,16 @@ POINTS: tuple[Point, ...] = (
     Point("final_norm", "BTD", "norm"),
     Point("logits", "BTV", "output"),
 )
+
+
+def points_of(arch: LlamaArch) -> tuple[Point, ...]:
+    """The points that fire in a model of that architecture.
+
+    >>> from llamalab.presets import PRESETS
+    >>> len(points_of(PRESETS["qwen3-8b"].arch)) - len(points_of(PRESETS["7b"].arch))
+    2
+    """
+    return tuple(point for point in POINTS if not point.needs or getattr(arch, point.needs))
 
 
 def point_of(name: str) -> Point:
@@ -82,4 +98,5 @@ def _starred(name: str) -> str:
     return ".".join(parts)
 
 
+ALWAYS = tuple(point for point in POINTS if not point.needs)  # the points of a Llama 2
 _POINTS = {point.name: point for point in POINTS}

@@ -48,7 +48,9 @@ class Reduce(Selection, Mapping[str, Tensor]):
         device = next(model.parameters()).device
         plain = [name for name in self.in_order() if not name.endswith(_OF_ATTENTION)]
         self._order = plain + [name for name in self.in_order() if name.endswith(_OF_ATTENTION)]
+        self._of_attention = len(plain) < len(self.names)
         with torch.inference_mode(False):
+            self._left_behind = torch.zeros((), dtype=torch.int64, device=device)
             self.sums = torch.zeros(len(self.names), *shape, dtype=torch.float64, device=device)
             self.counts = torch.zeros(len(self.names), dtype=torch.int64, device=device)
             # Views made once: a pass only looks them up.
@@ -60,6 +62,9 @@ class Reduce(Selection, Mapping[str, Tensor]):
         return name in self.names and not name.endswith(_OF_ATTENTION)
 
     def __call__(self, name: str, tensor: Tensor, /) -> Tensor:
+        if self._of_attention and name.endswith(".scores"):
+            # Keys before the window of the last query: what a window hides of the pattern, which comes next.
+            self._left_behind = (tensor[0, 0, -1] == float("-inf")).cumprod(-1).sum()
         if name in self.names:
             x = tensor.detach() if tensor.requires_grad else tensor
             if name in self._pass.slots and not torch.compiler.is_compiling():
@@ -71,13 +76,13 @@ class Reduce(Selection, Mapping[str, Tensor]):
                     self._add(*self._cells[name], piece, 0)
         return tensor
 
-    def attended(self, prefix: str, q_BHTE: Tensor, k_BKSE: Tensor) -> None:
+    def attended(self, prefix: str, q_BHTE: Tensor, k_BKSE: Tensor, *, window: int | None = None) -> None:
         """Scores and pattern of fused attention, some rows at a time."""
         scores, pattern = prefix + "scores", prefix + "pattern"
         if not (scores in self.names or pattern in self.names):
             return
         with torch.no_grad():
-            for chunk_BHRS in score_chunks(q_BHTE, k_BKSE):
+            for chunk_BHRS in score_chunks(q_BHTE, k_BKSE, window=window):
                 later = chunk_BHRS == float("-inf")
                 if pattern in self.names:
                     self._add_visible(pattern, chunk_BHRS.softmax(-1), later)
@@ -118,12 +123,14 @@ class Reduce(Selection, Mapping[str, Tensor]):
         column_S = torch.arange(keys, device=tensor_BHTS.device)
         for start in range(0, tokens, rows):
             part = slice(start, start + rows)
-            self._add_visible(name, tensor_BHTS[:, :, part], column_S > row_T1[part])
+            row_R1 = row_T1[part]
+            hidden_RS = (column_S > row_R1) | (column_S <= row_R1 - keys + self._left_behind)
+            self._add_visible(name, tensor_BHTS[:, :, part], hidden_RS)
 
-    def _add_visible(self, name: str, chunk_BHRS: Tensor, later: Tensor) -> None:
-        """Add what is not later than its query; the rest becomes 0 and is counted out."""
-        hidden = later.expand_as(chunk_BHRS)
-        self._add(*self._cells[name], chunk_BHRS.masked_fill(later, 0.0), hidden.sum())
+    def _add_visible(self, name: str, chunk_BHRS: Tensor, hidden: Tensor) -> None:
+        """Add what a query sees; keys that are later or out of its window become 0 and are counted out."""
+        number = hidden.expand_as(chunk_BHRS).sum()
+        self._add(*self._cells[name], chunk_BHRS.masked_fill(hidden, 0.0), number)
 
 
 class _Pass:

@@ -16,8 +16,8 @@ from llamalab.instrument.selection import Part, take
 CHUNK_ELEMENTS = 2**19  # of scores at a time, where they are only added up
 
 
-def partial_scores(q_BHTE: Tensor, k_BKSE: Tensor, part: Part) -> Tensor:
-    """scores_BNRS, scaled and masked, of the part's heads and tokens; the last query sees all keys.
+def partial_scores(q_BHTE: Tensor, k_BKSE: Tensor, part: Part, *, window: int | None = None) -> Tensor:
+    """scores_BNRS, scaled and masked, of the part's heads and tokens; the last query sees all keys, or its window's.
 
     Raises InputError for a head or token that is not there.
     """
@@ -35,14 +35,17 @@ def partial_scores(q_BHTE: Tensor, k_BKSE: Tensor, part: Part) -> Tensor:
         head_N = take(torch.arange(heads, device=q_BHTE.device), 0, part.heads, "heads of scores")
         k_BNSE = k_BKSE.index_select(1, head_N // (heads // kv_heads))
         scores_BNRS = q_BNRE @ k_BNSE.transpose(2, 3)
-    later_RS = torch.arange(keys, device=q_BHTE.device) > row_R1
+    key_S = torch.arange(keys, device=q_BHTE.device)
+    unseen_RS = key_S > row_R1
+    if window is not None:
+        unseen_RS |= key_S <= row_R1 - window
     scores_BNRS = torch.mul(scores_BNRS, head_dim**-0.5)
-    return scores_BNRS.masked_fill_(later_RS, float("-inf"))
+    return scores_BNRS.masked_fill_(unseen_RS, float("-inf"))
 
 
-def score_chunks(q_BHTE: Tensor, k_BKSE: Tensor) -> Iterator[Tensor]:
+def score_chunks(q_BHTE: Tensor, k_BKSE: Tensor, *, window: int | None = None) -> Iterator[Tensor]:
     """The scores of all heads, some rows at a time, in order: memory that does not grow with T."""
     batch, heads, tokens, _ = q_BHTE.shape
     rows = max(1, CHUNK_ELEMENTS // (batch * heads * k_BKSE.shape[2]))
     for start in range(0, tokens, rows):
-        yield partial_scores(q_BHTE, k_BKSE, Part(tokens=slice(start, start + rows)))
+        yield partial_scores(q_BHTE, k_BKSE, Part(tokens=slice(start, start + rows)), window=window)

@@ -65,7 +65,7 @@ class Capture(Selection):
                 self._keep(name, tensor if self._part.whole else self._part.of(name, tensor))
         return tensor
 
-    def attended(self, prefix: str, q_BHTE: "Tensor", k_BKSE: "Tensor") -> None:
+    def attended(self, prefix: str, q_BHTE: "Tensor", k_BKSE: "Tensor", *, window: int | None = None) -> None:
         """Make the asked rows and heads of scores and pattern, which fused attention does not have."""
         if self._part.whole:
             return  # before any name is made: this is asked in every layer
@@ -74,7 +74,7 @@ class Capture(Selection):
             return
         from llamalab.instrument.scores import partial_scores
 
-        scores_BNRS = partial_scores(q_BHTE, k_BKSE, self._part)
+        scores_BNRS = partial_scores(q_BHTE, k_BKSE, self._part, window=window)
         if scores in self.names:
             self._keep(scores, scores_BNRS)
         if pattern in self.names:

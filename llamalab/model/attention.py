@@ -1,4 +1,4 @@
-"""The attention block: project, rotate, append to the cache, attend, project back.
+"""The attention block: project, normalise heads if the model does, rotate, append to the cache, attend, project back.
 
 Local sizes are read off the tensors, so that a shard of the heads runs the same code.
 B batch, T new tokens, S keys in view, D model dim, H query heads, K KV heads, E head dim, P = E / 2.
@@ -15,6 +15,7 @@ from llamalab.attention import Backend, naive
 from llamalab.attention.shapes import check_shapes
 from llamalab.model.kv_cache.ragged import RaggedLayerCache
 from llamalab.model.kv_cache.static import LayerCache
+from llamalab.model.norm import RMSNorm
 from llamalab.model.rope import rotate
 from llamalab.model.tap import Tap, wants
 
@@ -32,13 +33,15 @@ class Attention(nn.Module):
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
-        self.head_dim = arch.head_dim
+        self.head_dim, self.window = arch.head_dim, arch.window_of(layer)
         self.use(backend)
         self.prefix = f"layers.{layer}.attention."
-        self.wq = nn.Linear(arch.dim, arch.dim, bias=False, dtype=dtype, device=device)
-        self.wk = nn.Linear(arch.dim, arch.kv_dim, bias=False, dtype=dtype, device=device)
-        self.wv = nn.Linear(arch.dim, arch.kv_dim, bias=False, dtype=dtype, device=device)
-        self.wo = nn.Linear(arch.dim, arch.dim, bias=False, dtype=dtype, device=device)
+        self.wq = nn.Linear(arch.dim, arch.query_dim, bias=arch.qkv_bias, dtype=dtype, device=device)
+        self.wk = nn.Linear(arch.dim, arch.kv_dim, bias=arch.qkv_bias, dtype=dtype, device=device)
+        self.wv = nn.Linear(arch.dim, arch.kv_dim, bias=arch.qkv_bias, dtype=dtype, device=device)
+        self.q_norm = RMSNorm(arch.head_dim, arch.norm_eps, dtype=dtype, device=device) if arch.qk_norm else None
+        self.k_norm = RMSNorm(arch.head_dim, arch.norm_eps, dtype=dtype, device=device) if arch.qk_norm else None
+        self.wo = nn.Linear(arch.query_dim, arch.dim, bias=arch.o_bias, dtype=dtype, device=device)
 
     def use(self, backend: Backend) -> None:
         """Compute attention by `backend` from now on."""
@@ -63,6 +66,13 @@ class Attention(nn.Module):
         v_BKTE = self._heads(self.wv(x_BTD))
         if tap is not None:
             v_BKTE = tap(self.prefix + "v", v_BKTE)
+        if self.q_norm is not None and self.k_norm is not None:
+            q_BHTE = _normed(self.q_norm, q_BHTE)
+            if tap is not None:
+                q_BHTE = tap(self.prefix + "q_norm", q_BHTE)
+            k_BKTE = _normed(self.k_norm, k_BKTE)
+            if tap is not None:
+                k_BKTE = tap(self.prefix + "k_norm", k_BKTE)
         q_BHTE = rotate(q_BHTE, turn_TP)
         if tap is not None:
             q_BHTE = tap(self.prefix + "rot_q", q_BHTE)
@@ -72,7 +82,9 @@ class Attention(nn.Module):
         if isinstance(cache, RaggedLayerCache):
             return self._merge(self._attend_rows(q_BHTE, k_BKTE, v_BKTE, cache))
         # Without a cache the keys in view are the new ones.
-        k_BKSE, v_BKSE = (k_BKTE, v_BKTE) if cache is None else cache.append(k_BKTE, v_BKTE)
+        k_BKSE, v_BKSE = k_BKTE, v_BKTE
+        if cache is not None:
+            k_BKSE, v_BKSE = cache.append(k_BKTE, v_BKTE, ordered=tap is not None)
         if tap is not None:
             k_BKSE = tap(self.prefix + "k_cache", k_BKSE)
             v_BKSE = tap(self.prefix + "v_cache", v_BKSE)
@@ -101,23 +113,29 @@ class Attention(nn.Module):
         query_offset = k_BKSE.shape[2] - q_BHTE.shape[2]
         if tap is None or not self._shows_scores(tap):
             if tap is not None and hasattr(tap, "attended"):
-                tap.attended(self.prefix, q_BHTE, k_BKSE)
-            return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
+                tap.attended(self.prefix, q_BHTE, k_BKSE, window=self.window)
+            return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=self.window)
         check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
         with _versioned_tensors():
-            scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset)
+            scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset, window=self.window)
             scores_BHTS, scores_edited = _tap_and_tell(tap, self.prefix + "scores", scores_BHTS)
             pattern_BHTS = naive.pattern(scores_BHTS)
             pattern_BHTS, pattern_edited = _tap_and_tell(tap, self.prefix + "pattern", pattern_BHTS)
         if self._has_scores or scores_edited or pattern_edited:
             return naive.values(pattern_BHTS, v_BKSE)
-        return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
+        return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=self.window)
 
     def _shows_scores(self, tap: Tap) -> bool:
         """Naive attention has scores and pattern anyway; those of any other are recomputed on demand."""
         if self._has_scores:
             return True
         return wants(tap, self.prefix + "scores") or wants(tap, self.prefix + "pattern")
+
+
+def _normed(norm: RMSNorm, x_BHTE: Tensor) -> Tensor:
+    """Each head normalised, as it lies in memory: with tokens outside of heads there is nothing to copy."""
+    normed_BTHE: Tensor = norm(x_BHTE.transpose(1, 2))
+    return normed_BTHE.transpose(1, 2)
 
 
 def _tap_and_tell(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:

@@ -92,8 +92,8 @@ def _fill(model: Transformer, seed: int) -> None:
     pool = torch.empty(_POOL_SIZE).normal_(0.0, _STD, generator=torch.Generator().manual_seed(seed))
     pool = pool.to(model.tok_embeddings.weight)
     at = 0
-    for parameter in model.parameters():
-        if parameter.dim() == 1:
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1 and not name.endswith(".bias"):
             parameter.fill_(1.0)
         else:
             at = _lay_out(parameter.view(-1), pool, at)

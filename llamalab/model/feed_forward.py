@@ -19,9 +19,9 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         self.prefix = f"layers.{layer}.feed_forward."
-        self.w1 = nn.Linear(arch.dim, arch.ffn_dim, bias=False, dtype=dtype, device=device)
-        self.w2 = nn.Linear(arch.ffn_dim, arch.dim, bias=False, dtype=dtype, device=device)
-        self.w3 = nn.Linear(arch.dim, arch.ffn_dim, bias=False, dtype=dtype, device=device)
+        self.w1 = nn.Linear(arch.dim, arch.ffn_dim, bias=arch.ffn_bias, dtype=dtype, device=device)
+        self.w2 = nn.Linear(arch.ffn_dim, arch.dim, bias=arch.ffn_bias, dtype=dtype, device=device)
+        self.w3 = nn.Linear(arch.dim, arch.ffn_dim, bias=arch.ffn_bias, dtype=dtype, device=device)
 
     def forward(self, x_BTD: Tensor, *, tap: Tap | None = None) -> Tensor:
         gate_BTF = self.w1(x_BTD)

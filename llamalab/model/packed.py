@@ -76,33 +76,33 @@ def _close(weight_OI: Tensor, packed_OI: Tensor, rows: int) -> bool:
     return bool((made - exact).abs().max() <= 8 * exact.abs().max() * torch.finfo(weight_OI.dtype).eps)
 
 
-def multiply_packed(x: Tensor, packed_OI: Tensor) -> Tensor:
-    """The product x W^T of a weight that `pack` made."""
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed_OI, None, "none", [], "")
+def multiply_packed(x: Tensor, packed_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    """The product x W^T of a weight that `pack` made, and the bias added to it."""
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed_OI, bias_O, "none", [], "")
     return made
 
 
 @torch.library.custom_op("llamalab::packed_linear", mutates_args=())
-def _packed_linear(x: Tensor, weight: Tensor) -> Tensor:
+def _packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The product as one opaque operation: inductor takes packed weights only as constants of its graph."""
-    return multiply_packed(x, weight)
+    return multiply_packed(x, weight, bias)
 
 
 @_packed_linear.register_fake
-def _(x: Tensor, weight: Tensor) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
 class PackedLinear(nn.Module):
-    """x W^T with a packed weight_OI, for inference on a CPU. Its state dict has the plain weight."""
+    """x W^T, and a bias, with a packed weight_OI, for inference on a CPU. Its state dict has the plain weight."""
 
-    def __init__(self, packed_OI: nn.Parameter) -> None:
+    def __init__(self, packed_OI: nn.Parameter, bias_O: nn.Parameter | None = None) -> None:
         super().__init__()
         self.out_features, self.in_features = packed_OI.shape
-        self.weight = packed_OI
+        self.weight, self.bias = packed_OI, bias_O
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = (_packed_linear if torch.compiler.is_compiling() else multiply_packed)(x, self.weight)
+        made: Tensor = (_packed_linear if torch.compiler.is_compiling() else multiply_packed)(x, self.weight, self.bias)
         return made
 
     def extra_repr(self) -> str:
@@ -110,10 +110,14 @@ class PackedLinear(nn.Module):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         destination[prefix + "weight"] = self.weight.to_dense()
+        if self.bias is not None:
+            destination[prefix + "bias"] = self.bias if keep_vars else self.bias.detach()
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *_: Any) -> None:
         if prefix + "weight" in state:
             self.weight = pack(state[prefix + "weight"].to(self.weight.dtype))
+        if self.bias is not None and prefix + "bias" in state:
+            self.bias = nn.Parameter(state[prefix + "bias"].detach(), requires_grad=False)
 
 
 def pack(weight_OI: Tensor) -> nn.Parameter:
@@ -143,4 +147,4 @@ def pack_weights(model: nn.Module) -> None:
             continue
         packed_OI = pack(weight_OI)
         for module, name in places:
-            setattr(module, name, PackedLinear(packed_OI))
+            setattr(module, name, PackedLinear(packed_OI, getattr(module, name).bias))

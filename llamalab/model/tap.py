@@ -4,7 +4,7 @@ A tap is called as `tap(name, tensor)` at every point of llamalab.instrument.poi
 the operation that made the tensor; what it returns takes the tensor's place. A tap may have a method
 `wants(name) -> bool`; without one it wants everything. It is asked only where a tensor would have to
 be computed for the tap alone: scores and pattern under fused attention. Where it does not want them
-whole it may have a method `attended(prefix, q_BHTE, k_BKSE)`, which is shown what they are made from.
+whole it may have a method `attended(prefix, q_BHTE, k_BKSE, window=W)`, which is shown what they are made from.
 A tap that only notes when it is called says `looks = False`; nothing need then be converted for it.
 """
 

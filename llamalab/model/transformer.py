@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, get_backend
-from llamalab.errors import FormatError, InputError, UnknownNameError
+from llamalab.errors import FormatError, InputError, UnavailableError, UnknownNameError
 from llamalab.model.attention import Attention
 from llamalab.model.dtypes import activation_dtype, torch_device
 from llamalab.model.feed_forward import FeedForward
@@ -24,6 +24,7 @@ from llamalab.model.kv_cache.static import KVCache, LayerCache
 from llamalab.model.norm import RMSNorm
 from llamalab.model.rope import rotations
 from llamalab.model.tap import Tap
+from llamalab.runnable import model_refusal
 
 LOGITS = ("all", "last")
 
@@ -120,6 +121,9 @@ class Transformer(nn.Module):
         dtype: str | None = None,
         device: str | torch.device | None = None,
     ) -> None:
+        refusal = model_refusal(arch)
+        if refusal is not None:
+            raise UnavailableError(refusal)
         super().__init__()
         self.arch, self.backend = arch, get_backend(attention)
         like: dict[str, Any] = {
@@ -174,7 +178,7 @@ class Transformer(nn.Module):
         if tap is not None:
             x_BTD = tap("embed", x_BTD)
         start = 0 if cache is None else cache.length
-        turn_TP = rotations(start, new_tokens, self.arch.head_dim, self.arch.rope_theta, x_BTD.device)
+        turn_TP = rotations(start, new_tokens, self.arch, x_BTD.device)
         for place, layer in enumerate(self.layers):
             x_BTD = layer(x_BTD, turn_TP, cache=None if cache is None else cache.at(place), tap=tap)
         x_BTD = self.norm(x_BTD)

@@ -215,7 +215,7 @@ class Record:
     @property
     def llama_arch(self) -> LlamaArch:
         """The architecture, validated."""
-        return LlamaArch(**self.arch)
+        return LlamaArch.from_dict(self.arch)
 
     def phase(self, name: str) -> Pass:
         """The first pass of a phase."""
@@ -232,7 +232,7 @@ def unmeasured(
 ) -> Record:  # fmt: skip
     """A record that knows its model and what predictions rest on, and nothing of what has still to be measured."""
     return Record(
-        model=model, arch=arch._asdict(), dtype=dtype, environment=environment, roofs=roofs, passes=[], attention=[],
+        model=model, arch=arch.as_dict(), dtype=dtype, environment=environment, roofs=roofs, passes=[], attention=[],
         parameters_measured=0, kv_bytes_measured=0, elapsed_s=0.0, constants=constants,
     )  # fmt: skip
 
@@ -282,8 +282,7 @@ def _fault(record: Record) -> str | None:
 
     Raises TypeError or InputError where `arch` is no architecture.
     """
-    if type(record.llama_arch.tied_embeddings) is not bool:
-        return "tied_embeddings is not true or false"
+    record.llama_arch  # noqa: B018  # raises where its fields cannot be
     for one in record.passes:
         if not 1 <= one.new_tokens <= one.context_tokens or one.batch < 1:
             return f"{one.phase} has {one.new_tokens} new tokens in a context of {one.context_tokens}"

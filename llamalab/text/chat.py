@@ -113,7 +113,8 @@ class Chat:
             self.ids = [*generation.prompt_ids, *generation.ids, *self.form.closing]
             self.messages += [Message("user", question.strip()), Message("assistant", answer.strip())]
         else:
-            self.cache.rewind(min(self.cache.length, len(self.ids)))
+            kept = min(self.cache.length, len(self.ids))
+            self.cache.rewind(kept if self.cache.holds(kept) else 0)
 
 
 def _shared(ids: Sequence[int], others: Sequence[int]) -> int:

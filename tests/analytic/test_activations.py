@@ -57,6 +57,48 @@ def test_peak_is_what_the_allocator_hands_out(
     assert peak_activation_bytes(arch, **asked, attention=way).bytes <= exact <= bound
 
 
+# The peak is in another step each time: head norms, attention, a full window put together, feed-forward.
+NORMED = LlamaArch(96, 2, 6, 2, 100, 70, head_dim=64, qk_norm=True)
+SLIDING = LlamaArch(96, 3, 6, 6, 100, 70, window=240, full_layers=(1,))
+OTHERS = {"normed": NORMED, "mixed": SLIDING, "sliding": SLIDING.replace(full_layers=())}
+
+
+@pytest.mark.parametrize("new_share", [1, 5])
+@pytest.mark.parametrize(
+    ("attention", "way", "dtype", "tokens"),
+    [
+        ("naive", "naive", "fp32", 400),
+        ("naive", "naive", "bf16", 400),
+        ("chunked", "chunked", "fp32", 400),
+        ("chunked", "chunked", "bf16", 400),
+        ("sdpa", "masked", "fp32", 3000),  # long, so that the scratch of the fused kernel all but drowns
+    ],
+)
+@pytest.mark.parametrize("kind", OTHERS)
+def test_peak_of_other_families(kind: str, attention: str, way: str, dtype: str, tokens: int, new_share: int) -> None:
+    import torch
+
+    from llamalab.measure.profile.peak_memory import measure_peak
+    from llamalab.model import StaticKVCache, Transformer
+
+    arch, new, tokens_BT = OTHERS[kind], tokens // new_share, torch.zeros(1, tokens, dtype=torch.long)
+    model = Transformer(arch, attention=attention, dtype=dtype)
+    with torch.inference_mode():
+        caches = [StaticKVCache(arch, batch=1, max_tokens=tokens, dtype=dtype) for _ in range(3)]
+        for cache in caches:
+            if new < tokens:
+                model(tokens_BT[:, :-new], cache=cache, logits="last")
+
+        def run() -> object:
+            return model(tokens_BT[:, -new:], cache=caches.pop(), logits="last")
+
+        run()
+        measured = measure_peak(run, torch.device("cpu")).peak_bytes
+    predicted = peak_activation_bytes(arch, new_tokens=new, context_tokens=tokens, dtype=dtype, attention=way)
+    scratch = 150_000 if attention == "sdpa" else 0
+    assert measured == pytest.approx(predicted.bytes, rel=0.02, abs=scratch), predicted.step
+
+
 def test_peak_of_a_decode_is_the_logits() -> None:
     # One row in bf16 and its fp32 copy, the residual stream, and the turns of 64 pairs.
     expected = 32_000 * (2 + 4) + 4096 * 2 + 128 * 4

@@ -17,6 +17,7 @@ from llamalab.analytic.forecast import (
     stored_weight_bytes,
 )
 from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.roofline import predict_pass, total_s
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError
@@ -67,7 +68,7 @@ def test_no_run_is_predicted_below_its_bound(
     # The bound of the whole, from the model's FLOPs and the bytes that decode must stream.
     if generate > 1:
         assert bound.decode_s_per_token is not None
-        streamed = stored_weight_bytes(ARCH, dtype, weight_dtype or dtype, 1) - 2 * ARCH.vocab_size * ARCH.dim
+        streamed = stored_weight_bytes(ARCH, dtype, weight_dtype or dtype, shard(ARCH)) - 2 * ARCH.vocab_size * ARCH.dim
         assert bound.decode_s_per_token >= streamed / spec.bandwidth_bytes_per_s
 
 

@@ -21,7 +21,8 @@ def test_10_gb_hold_19073_tokens_of_7b() -> None:
 
 def test_24_gib_beside_the_weights_of_7b() -> None:
     room = room_in(ARCH_7B, 24 * 2**30)
-    assert room == (25_769_803_776 - 13_476_831_232, 524_288, 13_476_831_232)
+    assert room == (25_769_803_776 - 13_476_831_232, ARCH_7B, "bf16", 13_476_831_232)
+    assert room.kv_bytes_per_token == 524_288
     assert (room.tokens, room.largest_batch(4096), room.largest_context(5)) == (23_446, 5, 4_689)
 
 
@@ -31,10 +32,10 @@ def test_the_largest_batch_fits_and_one_more_does_not(arch: LlamaArch, free: int
     batch = room.largest_batch(seq)
     assert kv_bytes(arch, seq=seq, batch=batch + 1, dtype=dtype) > free
     assume(batch)
-    left = check_fits(arch, room, seq=seq, batch=batch, kv_dtype=dtype)
+    left = check_fits(room, seq=seq, batch=batch)
     assert left == free - kv_bytes(arch, seq=seq, batch=batch, dtype=dtype) >= 0
     with pytest.raises(DoesNotFitError):
-        check_fits(arch, room, seq=seq, batch=batch + 1, kv_dtype=dtype)
+        check_fits(room, seq=seq, batch=batch + 1)
 
 
 @given(archs(), st.integers(1, 10**9), st.integers(1, 500))
@@ -59,4 +60,4 @@ def test_weights_and_cache_may_be_stored_differently() -> None:
 
 def test_an_empty_question_is_refused() -> None:
     with pytest.raises(InputError, match="seq must be at least 1; got 0"):
-        check_fits(ARCH_7B, room_free(ARCH_7B, 10**10), seq=0, batch=3, kv_dtype="bf16")
+        check_fits(room_free(ARCH_7B, 10**10), seq=0, batch=3)

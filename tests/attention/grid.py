@@ -17,6 +17,11 @@ GRID = [
     (2, 6, 1, 1, 513, 64),
     (1, 1, 1, 1, 1, 64),
 ]
+# (T, S, W): windows below, at and beyond tiles and chunks of 128, and beyond all keys.
+WINDOWS = [
+    (37, 37, 1), (37, 37, 2), (150, 150, 37), (300, 300, 128), (300, 300, 129), (5, 37, 3), (5, 37, 7), (129, 300, 100),
+    (70, 257, 64), (1, 300, 17), (3, 300, 200), (40, 40, 40), (40, 40, 1000),
+]  # fmt: skip
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # Rounding of the output alone is 2**-9 and 2**-12 of values up to 4; the pattern is rounded too.
 TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
@@ -33,19 +38,20 @@ def tensors(
     return q, k, v
 
 
-def reference(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Output and log-sum-exp in fp64 on the CPU; the queries end the keys."""
+def reference(q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> tuple[Tensor, Tensor]:
+    """Output and log-sum-exp in fp64 on the CPU; the queries end the keys, and see the last `window` of theirs."""
     q, k, v = (x.cpu().double() for x in (q, k, v))
     group, offset = q.shape[1] // k.shape[1], k.shape[2] - q.shape[2]
     k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
-    hidden = torch.arange(k.shape[2]) > offset + torch.arange(q.shape[2])[:, None]
+    key, own = torch.arange(k.shape[2]), offset + torch.arange(q.shape[2])[:, None]
+    hidden = (key > own) | (key <= own - (window or k.shape[2]))
     scores = (q @ k.mT / q.shape[3] ** 0.5).masked_fill(hidden, float("-inf"))
     return scores.softmax(-1) @ v, scores.logsumexp(-1)
 
 
-def assert_close(z: Tensor, lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor) -> None:
+def assert_close(z: Tensor, lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> None:
     """Full tensors against the reference."""
-    expected, expected_lse = reference(q, k, v)
+    expected, expected_lse = reference(q, k, v, window)
     assert z.dtype == q.dtype
     torch.testing.assert_close(z.cpu().double(), expected, rtol=0, atol=TOLERANCE[q.dtype])
     if lse is not None:

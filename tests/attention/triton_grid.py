@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from llamalab.attention import triton_flash
-from tests.attention.grid import DTYPES, GRID, assert_close, reference, tensors
+from tests.attention.grid import DTYPES, GRID, WINDOWS, assert_close, reference, tensors
 
 WHOLE = (2, 6, 3, 150, 150, 80)
 
@@ -67,11 +67,22 @@ def _keys_after_the_last_query() -> None:
         torch.testing.assert_close(z.double(), expected, rtol=0, atol=3e-6)
 
 
+def _window(new: int, keys: int, window: int) -> None:
+    q, k, v = tensors((2, 6, 2, new, keys, 64))
+    runs = [triton_flash.flash]
+    if new > 1:  # both kernels, whatever their number of rows; the one that is not chosen too
+        runs += [triton_flash.prefill, triton_flash.decode] if 3 * new <= 64 else [triton_flash.prefill]
+    for run in runs:
+        flash = run(q, k, v, query_offset=keys - new, window=window)
+        assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v, window)
+
+
 CASES: dict[str, Callable[[], None]] = {
     **{f"{s} {d}": lambda s=s, d=d: _grid_case(s, d) for s in map(_interpreted, GRID) for d in DTYPES},  # type: ignore[misc]
     f"{WHOLE} whole": lambda: _grid_case(WHOLE, torch.float32),
     **{f"{n} splits": lambda n=n: _splits(n) for n in (1, 2, 5, 100)},  # type: ignore[misc]
     "a split that some queries do not see": _split_that_some_queries_do_not_see,
+    **{f"{w} window": lambda w=w: _window(*w) for w in WINDOWS},  # type: ignore[misc]
     "views of a cache": _views_of_a_cache,
     "head dim with a stride": _head_dim_with_a_stride,
     "keys after the last query": _keys_after_the_last_query,

@@ -36,6 +36,6 @@ def test_the_conclusion_looks_at_the_worst(ratio: float, verdict: str) -> None:
 
 def test_the_committed_record_is_within_the_limit() -> None:
     answer = json.loads(RECORD.read_text(encoding="utf-8"))
-    assert answer["arch"] == lab.ARCH._asdict()
+    assert answer["arch"] == lab.ARCH.as_dict()
     assert answer["conclusion"] == lab.conclude(answer["measured"])
     assert "NOT" not in answer["conclusion"]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llamalab.errors import InputError
 from llamalab.instrument.edits import ablate, patch, scale
-from llamalab.instrument.points import POINTS
+from llamalab.instrument.points import ALWAYS as POINTS
 from llamalab.instrument.taps import capture, edit
 from llamalab.model import StaticKVCache
 from tests.model.hf_reference import hf_model

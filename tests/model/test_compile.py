@@ -12,6 +12,7 @@ from llamalab.instrument.edits import ablate
 from llamalab.instrument.taps import capture, edit
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.compiled import warm_up
+from tests.model.families import FAMILIES
 from tests.model.shrunk import ARCHES, small_model, some_tokens
 
 ARCH = ARCHES["GQA"]
@@ -56,6 +57,39 @@ def test_a_backend_that_was_chosen_stays() -> None:
 def test_a_compiled_model_computes_what_the_plain_one_computes(scope: str) -> None:
     plain, fast = small_model(SHALLOW), llamalab.compile(small_model(SHALLOW), scope=scope)
     torch.testing.assert_close(chunked_pass(fast, (5, 1, 1, 1)), chunked_pass(plain, (5, 1, 1, 1)), rtol=0, atol=1e-5)
+
+
+EVERYTHING = FAMILIES["qwen3, biased"].replace(
+    n_layers=2, window=7, full_layers=(1,), ffn_bias=True, rope_scaling=FAMILIES["llama-3.1"].rope_scaling
+)
+OTHERS = {"all at once": EVERYTHING, "longrope": FAMILIES["phi-4-mini"].replace(n_layers=1)}
+
+
+@inductor
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("scope", ["none", "block", "step"])
+def test_other_families_compute_the_same_when_compiled(scope: str, kind: str) -> None:
+    """Across the end of a window, and of the context that RoPE was first made for."""
+    sizes = (5, 1, 6, 1, 1, 9, 1)
+    plain, fast = small_model(OTHERS[kind]), llamalab.compile(small_model(OTHERS[kind]), scope=scope)
+    torch.testing.assert_close(chunked_pass(fast, sizes), chunked_pass(plain, sizes), rtol=0, atol=1e-5)
+
+
+def test_a_full_window_shares_its_graphs_at_all_positions() -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    counter = CompileCounterWithBackend("aot_eager")
+    model = small_model(FAMILIES["mistral, window shorter than the text"])
+    for layer in model.layers:
+        layer.compile(backend=counter)
+    cache = StaticKVCache(model.arch, batch=3, max_tokens=60, dtype="fp32")
+    for size in (6, 1, 1, 1, 1, 1, 1):
+        model(some_tokens(3, size), cache=cache)
+    graphs = counter.frame_count
+    for _ in range(6):
+        model(some_tokens(3, 1), cache=cache)
+    assert counter.frame_count == graphs
 
 
 @inductor

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.model import StaticKVCache, Transformer
+from tests.model.families import FAMILIES
 from tests.model.shrunk import ARCHES
 
 PASSES = {"prefill": (7, 0), "chunk": (5, 11), "decode": (1, 11)}  # new tokens, cached tokens
@@ -52,6 +53,19 @@ def test_flops_equal_the_counter(kind: str, attention: str, phase: str, logits: 
     counted = counted_flops(model, new_tokens, cached, logits, device)
     assert counted > 0
     assert counted - add_up(ops).flops_full == 0
+
+
+@pytest.mark.parametrize("phase", [*PASSES, "full window"])
+@pytest.mark.parametrize("attention", ALGORITHMS)
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_flops_of_other_families_equal_the_counter(kind: str, attention: str, phase: str) -> None:
+    """Biases, norms of heads and RoPE are no products; windows take keys out of view."""
+    new_tokens, cached = (PASSES | {"full window": (3, 70)})[phase]
+    arch, algorithm = FAMILIES[kind], ALGORITHMS[attention]
+    run = {"batch": 3, "new_tokens": new_tokens, "context_tokens": cached + new_tokens, "dtype": "fp32"}
+    table = add_up(forward_ops(arch, **run, attention=algorithm)).flops_full  # type: ignore[arg-type]
+    counted = counted_flops(Transformer(arch, attention=attention), new_tokens, cached, "last", "cpu")
+    assert counted - table == 0
 
 
 def test_the_stock_counter_misses_fused_attention_on_the_cpu() -> None:

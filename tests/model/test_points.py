@@ -9,7 +9,8 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llamalab.analytic.ops import forward_ops
-from llamalab.instrument.points import POINTS, op_of
+from llamalab.instrument.points import ALWAYS as POINTS
+from llamalab.instrument.points import op_of
 from llamalab.instrument.taps import Capture, Edit
 from llamalab.model import StaticKVCache, Transformer
 from tests.model.shrunk import ARCHES, small_model, some_tokens

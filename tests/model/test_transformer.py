@@ -10,7 +10,7 @@ from torch import nn
 
 from llamalab.analytic.params import parameter_count, weights
 from llamalab.arch import LlamaArch
-from llamalab.errors import FormatError, InputError, UnknownNameError
+from llamalab.errors import FormatError, InputError, UnavailableError, UnknownNameError
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.transformer import TransformerBlock
 from llamalab.presets import PRESETS
@@ -40,16 +40,32 @@ def expected_state(arch: LlamaArch) -> dict[str, tuple[int, ...]]:
     }
 
 
-@pytest.mark.parametrize("name", PRESETS)
+OTHERS = ("llama-3.2-1b", "mistral-nemo-12b", "qwen2.5-0.5b", "qwen3-0.6b", "phi-3-mini-4k")
+
+
+@pytest.mark.parametrize("name", [*COUNTS, *OTHERS])
 def test_parameters_of_every_preset(name: str) -> None:
     arch = PRESETS[name].arch
     model = Transformer(arch, device="meta")
     counted = sum(parameter.numel() for parameter in model.parameters())
-    assert counted == parameter_count(arch) == COUNTS[name]
+    assert counted == parameter_count(arch) == COUNTS.get(name, counted)
     shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     assert shapes == expected_state(arch)
     assert not list(model.buffers())
     assert all(parameter.is_meta for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks"),
+    [
+        ("mixtral-8x7b", "mixture of experts"),
+        ("gemma-2b", "norms that multiply by 1 \\+ w and no constants on its streams and no gate of gelu_tanh"),
+        ("gemma-2-9b", "norms behind attention and feed-forward .* soft-capped scores and no soft-capped logits"),
+    ],
+)
+def test_what_the_model_leaves_out_is_refused_in_one_sentence(name: str, lacks: str) -> None:
+    with pytest.raises(UnavailableError, match=f"runs dense Llamas; it has no {lacks}"):
+        Transformer(PRESETS[name].arch, device="meta")
 
 
 @pytest.mark.parametrize("kind", ARCHES)

@@ -27,7 +27,7 @@ def sample_record(
     passes = [_pass(noise, arch, dtype, layers, *shape) for shape in shapes]
     fields: dict[str, Any] = {
         "model": model,
-        "arch": arch._asdict(),
+        "arch": arch.as_dict(),
         "dtype": dtype,
         "environment": environment(),
         "roofs": roofs(dtype),

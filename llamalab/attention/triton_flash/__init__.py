@@ -14,7 +14,7 @@ from torch import Tensor
 
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention.limits import shape_of
-from llamalab.attention.shapes import check_shapes
+from llamalab.attention.shapes import in_view
 from llamalab.errors import MissingError, UnavailableError
 
 LOG2_E = 1.4426950408889634
@@ -32,21 +32,21 @@ class Flash(NamedTuple):
     lse_BHT: Tensor
 
 
-def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
-    """Causal attention in one of the two kernels; query t sees keys 0 .. query_offset + t."""
-    return flash(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset).z_BHTE
+def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None) -> Tensor:
+    """Causal attention in one of the two kernels; query t sees keys 0 .. query_offset + t, or the window's."""
+    return flash(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=window).z_BHTE
 
 
-def flash(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Flash:
+def flash(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None) -> Flash:
     """Causal attention with its log-sum-exp. Raises InputError, UnavailableError before anything runs."""
-    check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
-    shape = shape_of(q_BHTE, k_BKSE)
+    k_BKSE, v_BKSE, query_offset, window = in_view(q_BHTE, k_BKSE, v_BKSE, query_offset, window)
+    shape = shape_of(q_BHTE, k_BKSE, window)
     check(shape, q_BHTE.device)
     # The kernels step through a head with stride 1.
     q_BHTE, k_BKSE, v_BKSE = (x if x.stride(-1) == 1 else x.contiguous() for x in (q_BHTE, k_BKSE, v_BKSE))
     few_rows = shape.new_tokens == 1 or shape.n_heads // shape.n_kv_heads * shape.new_tokens <= DECODE_ROWS
     run = decode if few_rows else prefill
-    return run(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
+    return run(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=window)
 
 
 def check(shape: AttentionShape, device: torch.device) -> None:
@@ -74,15 +74,15 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def prefill(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Flash:
+def prefill(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None) -> Flash:
     """Many queries: one program per tile of queries and head."""
     from llamalab.attention.triton_flash.prefill_kernel import prefill_kernel, tuned_prefill_kernel
 
     batch, n_heads, new_tokens, _ = q_BHTE.shape
     z_BHTE, lse_BHT = torch.empty_like(q_BHTE), _empty_lse(q_BHTE)
-    sizes = (new_tokens, k_BKSE.shape[2], query_offset, new_tokens.bit_length())
+    sizes = (new_tokens, k_BKSE.shape[2], query_offset, window or 0, new_tokens.bit_length())
     arguments = (q_BHTE, k_BKSE, v_BKSE, z_BHTE, lse_BHT, *_strides(q_BHTE, k_BKSE, v_BKSE, z_BHTE), *sizes)
-    constants = _constants(q_BHTE, k_BKSE)
+    constants = _constants(q_BHTE, k_BKSE, window)
 
     def grid(meta: dict[str, Any]) -> tuple[int, int, int]:
         return -(-new_tokens // meta["QUERY_TILE"]), n_heads, batch
@@ -95,7 +95,10 @@ def prefill(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int
     return Flash(z_BHTE, lse_BHT)
 
 
-def decode(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, n_splits: int | None = None) -> Flash:
+def decode(
+    q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None,
+    n_splits: int | None = None,
+) -> Flash:  # fmt: skip
     """Few queries: one program per group of heads and split of the keys, then the splits weighed together."""
     from llamalab.attention.triton_flash.decode_kernel import decode_kernel
 
@@ -115,8 +118,8 @@ def decode(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int,
     decode_kernel[(n_splits, n_kv_heads, batch)](
         q_BHTE, k_BKSE, v_BKSE, part_sBHTE, part_lse_sBHT,
         *_strides(q_BHTE, k_BKSE, v_BKSE), *part_sBHTE.stride()[:-1], part_lse_sBHT.stride(0),
-        new_tokens, context, query_offset, keys_per_split, _scale(q_BHTE),
-        **_constants(q_BHTE, k_BKSE), ROWS=rows, KEY_TILE=key_tile,
+        new_tokens, context, query_offset, keys_per_split, window or 0, _scale(q_BHTE),
+        **_constants(q_BHTE, k_BKSE, window), ROWS=rows, KEY_TILE=key_tile,
         num_warps=4 if half and rows <= DECODE_ROWS else 8, num_stages=3, **_FUSED,
     )  # fmt: skip
     if n_splits == 1:
@@ -157,9 +160,10 @@ def _combine(part_sBHTE: Tensor, part_lse_sBHT: Tensor, dtype: torch.dtype) -> F
     return Flash(z_BHTE, lse_BHT)
 
 
-def _constants(q_BHTE: Tensor, k_BKSE: Tensor) -> dict[str, Any]:
+def _constants(q_BHTE: Tensor, k_BKSE: Tensor, window: int | None) -> dict[str, Any]:
     head_dim = q_BHTE.shape[-1]
     return {
+        "WINDOWED": window is not None,
         "GROUP": q_BHTE.shape[1] // k_BKSE.shape[1],
         "HEAD_DIM": head_dim,
         "PADDED_DIM": max(16, _power_of_2(head_dim)),

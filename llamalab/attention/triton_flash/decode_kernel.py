@@ -13,14 +13,14 @@ import triton.language as tl
 from llamalab.attention.triton_flash.step_kernel import attend_tile, finish, load_tile
 
 
-@triton.jit(do_not_specialize=["new_tokens", "context_tokens", "query_offset", "keys_per_split"])
+@triton.jit(do_not_specialize=["new_tokens", "context_tokens", "query_offset", "keys_per_split", "window"])
 def decode_kernel(
     q_ptr, k_ptr, v_ptr, z_ptr, lse_ptr,
     stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_kt,
     stride_vb, stride_vh, stride_vt, stride_zs, stride_zb, stride_zh, stride_zt, stride_ls,
-    new_tokens, context_tokens, query_offset, keys_per_split, scale_log2,
+    new_tokens, context_tokens, query_offset, keys_per_split, window, scale_log2,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, PRECISION: tl.constexpr,
-    ROWS: tl.constexpr, KEY_TILE: tl.constexpr,
+    WINDOWED: tl.constexpr, ROWS: tl.constexpr, KEY_TILE: tl.constexpr,
 ):  # fmt: skip
     """All queries of one group of heads against one split of the keys."""
     split, kv_head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -43,15 +43,17 @@ def decode_kernel(
     visible_to_any = tl.minimum(first + keys_per_split, query_offset + new_tokens)
     all_see = tl.maximum(tl.minimum(visible_to_any, query_offset + 1) - first, 0)
     visible_to_all = first + all_see // KEY_TILE * KEY_TILE
+    if WINDOWED:  # a few queries whose windows begin at different keys: not worth telling tiles apart
+        visible_to_all = first
     for start in range(first, visible_to_all, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
             q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, context_tokens,
-            position_R, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, False, PRECISION,
+            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, False, WINDOWED, PRECISION,
         )  # fmt: skip
     for start in range(visible_to_all, visible_to_any, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
             q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, context_tokens,
-            position_R, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, True, PRECISION,
+            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, True, WINDOWED, PRECISION,
         )  # fmt: skip
 
     z_RE, lse_R = finish(max_R, sum_R, acc_RE)
@@ -74,7 +76,7 @@ def combine_kernel(
     lse_P = tl.load(part_lse_ptr + split_P * n_rows + row, mask=inside_P, other=float("-inf"))
     pointers = part_ptr + (split_P.to(tl.int64) * n_rows + row)[:, None] * HEAD_DIM + e[None, :]
     part_PE = tl.load(pointers, mask=inside_P[:, None] & inside_E[None, :], other=0.0)
-    # The split that holds key 0 is visible to every query, so the largest is finite.
+    # A split holds each query's own key, so the largest is finite.
     largest = tl.max(lse_P, 0)
     weight_P = tl.exp(lse_P - largest)
     total = tl.sum(weight_P, 0)

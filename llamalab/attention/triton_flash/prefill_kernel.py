@@ -11,14 +11,14 @@ import triton.language as tl
 from llamalab.attention.triton_flash.step_kernel import attend_tile, finish, load_tile
 
 
-@triton.jit(do_not_specialize=["new_tokens", "context_tokens", "query_offset", "bucket"])
+@triton.jit(do_not_specialize=["new_tokens", "context_tokens", "query_offset", "window", "bucket"])
 def prefill_kernel(
     q_ptr, k_ptr, v_ptr, z_ptr, lse_ptr,
     stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_kt,
     stride_vb, stride_vh, stride_vt, stride_zb, stride_zh, stride_zt,
-    new_tokens, context_tokens, query_offset, bucket, scale_log2,
+    new_tokens, context_tokens, query_offset, window, bucket, scale_log2,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, PRECISION: tl.constexpr,
-    QUERY_TILE: tl.constexpr, KEY_TILE: tl.constexpr,
+    WINDOWED: tl.constexpr, QUERY_TILE: tl.constexpr, KEY_TILE: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries of one head against all keys that it may see."""
     first = (tl.num_programs(0) - 1 - tl.program_id(0)) * QUERY_TILE  # the longest row of keys first
@@ -40,15 +40,27 @@ def prefill_kernel(
 
     visible_to_all = (query_offset + first + 1) // KEY_TILE * KEY_TILE
     visible_to_any = query_offset + tl.minimum(first + QUERY_TILE, new_tokens)
-    for start in range(0, visible_to_all, KEY_TILE):
+    unmasked = 0
+    if WINDOWED:
+        # From the tile with the first row's first key to where every row's window has begun.
+        begun = tl.maximum(query_offset + first - window + 1, 0) // KEY_TILE * KEY_TILE
+        unmasked = tl.cdiv(tl.maximum(query_offset + first + QUERY_TILE - window, 0), KEY_TILE) * KEY_TILE
+        unmasked = tl.maximum(tl.minimum(unmasked, visible_to_all), begun)
+        for start in range(begun, unmasked, KEY_TILE):
+            max_R, sum_R, acc_RE = attend_tile(
+                q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, context_tokens,
+                position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, True, WINDOWED, PRECISION,
+            )  # fmt: skip
+        visible_to_all = tl.maximum(visible_to_all, unmasked)
+    for start in range(unmasked, visible_to_all, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
             q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, context_tokens,
-            position_R, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, False, PRECISION,
+            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, False, WINDOWED, PRECISION,
         )  # fmt: skip
     for start in range(visible_to_all, visible_to_any, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
             q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, context_tokens,
-            position_R, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, True, PRECISION,
+            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, True, WINDOWED, PRECISION,
         )  # fmt: skip
 
     z_RE, lse_R = finish(max_R, sum_R, acc_RE)

@@ -34,9 +34,9 @@ def product(a, b, acc, PRECISION: tl.constexpr):
 def attend_tile(
     q_RE, running_max_R, running_sum_R, acc_RE,
     k_ptr, v_ptr, stride_k_token, stride_v_token,
-    start, context_tokens, position_R, scale_log2,
+    start, context_tokens, position_R, window, scale_log2,
     HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, KEY_TILE: tl.constexpr,
-    MASKED: tl.constexpr, PRECISION: tl.constexpr,
+    MASKED: tl.constexpr, WINDOWED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Take the keys start .. start + KEY_TILE in; MASKED where some row may not see all of them."""
     padded: tl.constexpr = PADDED_DIM != HEAD_DIM
@@ -50,6 +50,8 @@ def attend_tile(
     raw_RN = product(q_RE, k_EN, zero_RN, PRECISION)
     if MASKED:
         raw_RN = tl.where(key_N[None, :] <= position_R[:, None], raw_RN, float("-inf"))
+        if WINDOWED:
+            raw_RN = tl.where(key_N[None, :] > position_R[:, None] - window, raw_RN, float("-inf"))
     max_R = tl.maximum(running_max_R, tl.max(raw_RN, 1) * scale_log2)
     # A row that has seen no key yet has the maximum -inf, and -inf - -inf is not a number.
     finite_R = tl.where(max_R == float("-inf"), 0.0, max_R) if MASKED else max_R

@@ -43,7 +43,7 @@ class Reference:
     ) -> None:
         if record.dtype != dtype:
             raise InputError(f"a bench in {dtype} must have a reference in {dtype}; got one in {record.dtype}")
-        self.record = replace(record, arch=arch._asdict())
+        self.record = replace(record, arch=arch.as_dict())
         self.basis, self._algorithm, self._fault = basis_of(self.record), algorithm, fault
 
     def for_algorithm(self, algorithm: str) -> "Reference":

@@ -229,7 +229,7 @@ def _run(trials: Iterable[Trial]) -> Iterable[Block]:
 
 def _described(block: Block) -> dict[str, object]:
     shapes = [shape._asdict() for shape in block.shapes]
-    return {"block": block.name, "arch": block.arch._asdict(), "shapes": shapes}
+    return {"block": block.name, "arch": block.arch.as_dict(), "shapes": shapes}
 
 
 def _load() -> float | None:

@@ -13,6 +13,7 @@ import torch
 
 from llamalab.analytic.activations import memory_of
 from llamalab.instrument.bind import tapped
+from llamalab.instrument.points import points_of
 from llamalab.measure.device.environment import telemetry
 from llamalab.measure.profile.allocations import history_events, memory_profile, predicted_steps, profiler_events
 from llamalab.measure.profile.attention_kernel import kernel_of_pass
@@ -69,7 +70,7 @@ def look(work: Work, trace: Trace | None = None) -> Looks:
 def _ranged(work: Work, trace: Trace | None) -> tuple[dict[str, Busy], str | None, float]:
     """One pass under the profiler with ranges: what ran in each, the attention kernel, and the wall time."""
     subject = work.subject
-    ranges, cuda = Ranges(work.layers, subject.label), subject.device.type == "cuda"
+    ranges, cuda = Ranges(work.layers, subject.label, points_of(subject.arch)), subject.device.type == "cuda"
     work.job.before()
     with profiling() as profiler:
         seconds, _ = _timed(work, ranges)
@@ -83,7 +84,7 @@ def _ranged(work: Work, trace: Trace | None) -> tuple[dict[str, Busy], str | Non
 def _memory(work: Work) -> tuple[MemoryProfile, float]:
     """One pass with the allocator's events."""
     subject = work.subject
-    ranges, device = Ranges(work.layers, subject.label), subject.device
+    ranges, device = Ranges(work.layers, subject.label, points_of(subject.arch)), subject.device
     work.job.before()
     # What the pass made is held until its events are read: a cache of its own is no waste to be released in it.
     if device.type == "cuda":

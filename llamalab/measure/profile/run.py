@@ -153,7 +153,7 @@ def _work(subject: Subject, phase: str, shape: Shape) -> Work:
 def reference_of(profile: Profile) -> Record:
     """A record that holds the roofs of a profile, for another one on the same machine."""
     return unmeasured(
-        profile.model, LlamaArch(**profile.arch), profile.dtype, profile.environment, profile.roofs
+        profile.model, LlamaArch.from_dict(profile.arch), profile.dtype, profile.environment, profile.roofs
     )  # fmt: skip
 
 

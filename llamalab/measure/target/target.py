@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from llamalab.arch import LlamaArch, from_hf_config
+from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
+from llamalab.hf_config import from_hf_config
 from llamalab.instrument.bind import is_hugging_face
 from llamalab.measure.timing.profiler_ranges import Label, merged_labels, own_labels
 from llamalab.model import StaticKVCache, Transformer
@@ -78,7 +79,9 @@ def _built_in(model: Transformer, dtype: str) -> Subject:
             model(tokens_of(arch, batch, past_tokens, device), cache=cache, logits="last")
         tokens_BT = tokens_of(arch, batch, new_tokens, device)
         return Job(
-            lambda: cache.rewind(past_tokens), lambda: model(tokens_BT, cache=cache, logits="last"), cache.nbytes
+            lambda: cache.rewind(past_tokens, lossy=True),
+            lambda: model(tokens_BT, cache=cache, logits="last"),
+            cache.nbytes,
         )
 
     return Subject("llamalab", model, arch, dtype, backend.name, backend.algorithm, own_labels(backend.algorithm), job)

@@ -6,13 +6,13 @@ the embedding and the first block: the turns of RoPE, and masks where there are 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from llamalab.instrument.points import POINTS, op_of
+from llamalab.instrument.points import ALWAYS, Point, op_of
 from llamalab.instrument.selection import layer_of
 
 SETUP = "setup"
@@ -56,15 +56,15 @@ def merged_labels(algorithm: str) -> Label:
     return label
 
 
-def op_ends(n_layers: int, label: Label) -> list[tuple[str, str]]:
+def op_ends(n_layers: int, label: Label, points: Sequence[Point] = ALWAYS) -> list[tuple[str, str]]:
     """(point, name of the operation that it ends), in the order of a pass; an operation ends at its last point.
 
     >>> op_ends(1, own_labels("flash"))[5:8]  # doctest: +NORMALIZE_WHITESPACE
     [('layers.0.attention.v', 'layers.0.attention.wv'), ('layers.0.attention.rot_k', 'layers.0.attention.rope'),
      ('layers.0.attention.v_cache', 'layers.0.attention.kv_append')]
     """
-    first, *last = (point.name for point in POINTS if "*" not in point.name)
-    inner = [point.name for point in POINTS if "*" in point.name]
+    first, *last = (point.name for point in points if "*" not in point.name)
+    inner = [point.name for point in points if "*" in point.name]
     in_layers = [name.replace("*", str(layer)) for layer in range(n_layers) for name in inner]
     ends: list[tuple[str, str]] = []
     for point in (first, *in_layers, *last):
@@ -87,8 +87,8 @@ class Ranges:
 
     looks = False
 
-    def __init__(self, n_layers: int, label: Label) -> None:
-        self._ends = op_ends(n_layers, label)
+    def __init__(self, n_layers: int, label: Label, points: Sequence[Point] = ALWAYS) -> None:
+        self._ends = op_ends(n_layers, label, points)
         self._points = frozenset(point for point, _ in self._ends)
         self.spans: list[Span] = []
         self._open: tuple[str, int, torch.autograd.profiler.record_function] | None = None

@@ -82,7 +82,7 @@ class DynamicLayerCache(NamedTuple):
     cache: DynamicKVCache
     layer: int
 
-    def append(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
+    def append(self, k_BKTE: Tensor, v_BKTE: Tensor, *, ordered: bool = False) -> tuple[Tensor, Tensor]:
         """The layer's keys and values with the new ones behind, in a new place; `length` stays until `advance`."""
         keys, values, layer = self.cache.keys, self.cache.values, self.layer
         # Up to the length: a pass that failed half way may have left more.

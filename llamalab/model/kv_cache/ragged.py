@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
-from llamalab.model.kv_cache.static import StaticKVCache, StaticLayerCache
+from llamalab.model.kv_cache.static import StaticKVCache
+from llamalab.model.layer_cache import StaticLayerCache
 
 
 class RaggedKVCache:

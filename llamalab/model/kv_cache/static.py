@@ -2,8 +2,9 @@
 
     keys, values: a tensor (B, K, S_max, E) per layer; bytes = 2 * L * B * K * S_max * E * bytes per element
 
-Keys are stored rotated. What is handed out are views of exactly the filled length, so that the bytes
-an attention step reads are the analytic ones. Storage narrower than the activations is decoded on
+A layer with a sliding window has room for that many tokens and no more (llamalab.model.layer_cache). Keys are stored
+rotated. What is handed out are views of exactly the filled length, so that the bytes an attention step reads are the
+analytic ones. Storage narrower than the activations is decoded on
 read: int8 is symmetric with one fp32 scale (largest magnitude / 127) per token and KV head, fp8 is
 e4m3, cut at its largest value.
 
@@ -18,15 +19,14 @@ from torch import Tensor
 from llamalab.arch import LlamaArch
 from llamalab.errors import CacheOverflowError, DoesNotFitError, InputError
 from llamalab.model.dtypes import torch_device, torch_dtype
-
-_FP8_MAX = torch.finfo(torch.float8_e4m3fn).max
+from llamalab.model.layer_cache import SlidingLayerCache, StaticLayerCache
 
 
 class LayerCache(Protocol):
     """What the attention of one layer needs of a cache: see StaticLayerCache."""
 
-    def append(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the layer's new keys and values; return all that are in view."""
+    def append(self, k_BKTE: Tensor, v_BKTE: Tensor, *, ordered: bool = False) -> tuple[Tensor, Tensor]:
+        """Store the layer's new keys and values; return all that are in view, by position if `ordered`."""
 
 
 class KVCache(Protocol):
@@ -71,25 +71,27 @@ class StaticKVCache:
             if type(size) is not int or size < 1:
                 raise InputError(f"{what} of a KV cache must be a whole number of at least 1; got {size!r}")
         stored, place = torch_dtype(dtype), torch_device("cpu" if device is None else device)
-        per_head = (batch, arch.n_kv_heads, max_tokens)
+        rooms = [min(max_tokens, arch.window_of(layer) or max_tokens) for layer in range(arch.n_layers)]
 
-        def of_each_layer(*shape: int, kind: torch.dtype) -> list[Tensor]:
+        def of_each_layer(*per_token: int, kind: torch.dtype) -> list[Tensor]:
             # Not one buffer for all: a compiled pass that writes to a part of a tensor may copy the rest.
-            return [torch.zeros(shape, dtype=kind, device=place) for _ in range(arch.n_layers)]
+            return [torch.zeros(batch, arch.n_kv_heads, room, *per_token, dtype=kind, device=place) for room in rooms]
 
         try:
-            self.keys = of_each_layer(*per_head, arch.head_dim, kind=stored)
-            self.values = of_each_layer(*per_head, arch.head_dim, kind=stored)
+            self.keys = of_each_layer(arch.head_dim, kind=stored)
+            self.values = of_each_layer(arch.head_dim, kind=stored)
             scaled = dtype == "int8"
-            self.key_scales = of_each_layer(*per_head, kind=torch.float32) if scaled else []
-            self.value_scales = of_each_layer(*per_head, kind=torch.float32) if scaled else []
+            self.key_scales = of_each_layer(kind=torch.float32) if scaled else []
+            self.value_scales = of_each_layer(kind=torch.float32) if scaled else []
         except RuntimeError as error:
             raise DoesNotFitError(
                 f"a KV cache of {batch} x {max_tokens} tokens in {dtype} must fit on {place}; it does not; "
                 "take fewer tokens, a smaller batch or a narrower dtype"
             ) from error
         self.batch, self.max_tokens, self.dtype = batch, max_tokens, dtype
-        self._length = 0
+        self._windows = (arch.window, arch.full_layers)
+        self._ring = None if arch.window is None or arch.window >= max_tokens else arch.window
+        self._length = self._reached = 0
 
     @property
     def length(self) -> int:
@@ -114,6 +116,11 @@ class StaticKVCache:
                 "a KV cache must have the model's layers, KV heads and head dim "
                 f"{arch.n_layers}, {arch.n_kv_heads}, {arch.head_dim}; got {layers}, {kv_heads}, {head_dim}"
             )
+        if self._windows != (arch.window, arch.full_layers):
+            raise InputError(
+                f"a KV cache must have the model's window and layers without it {(arch.window, arch.full_layers)}; "
+                f"got {self._windows}"
+            )
         if batch != rows:
             raise InputError(f"tokens must have the batch of the KV cache, {rows}; got {batch}")
         if self._length + new_tokens > self.max_tokens:
@@ -121,14 +128,23 @@ class StaticKVCache:
                 f"tokens must fit in the KV cache of {self.max_tokens}; it holds {self._length} and "
                 f"{new_tokens} more came; make the cache longer"
             )
+        if not self.holds(self._length):
+            raise InputError("a pass that failed has overwritten what a window of this KV cache held; rewind it to 0")
+        self._reached = max(self._reached, self._length + new_tokens)
 
-    def at(self, layer: int) -> "StaticLayerCache":
+    def at(self, layer: int) -> StaticLayerCache:
         """One layer's part; raises InputError for a layer that this cache does not have."""
         layers = len(self.keys)
         if not 0 <= layer < layers:
             raise InputError(f"a layer of this KV cache must be from 0 to {layers - 1}; got {layer}")
         scales = (self.key_scales[layer], self.value_scales[layer]) if self.key_scales else (None, None)
-        return StaticLayerCache(self.keys[layer], self.values[layer], *scales, length=self._length)
+        keys, values = self.keys[layer], self.values[layer]
+        kind = SlidingLayerCache if keys.shape[2] < self.max_tokens else StaticLayerCache
+        return kind(keys, values, *scales, length=self._length)
+
+    def holds(self, length: int) -> bool:
+        """Whether the first `length` tokens can still be continued: a full window lets go of what slides out of it."""
+        return not length or self._ring is None or self._reached <= max(length + 1, self._ring)
 
     def advance(self, new_tokens: int) -> None:
         """Count `new_tokens` as filled: every layer has appended them."""
@@ -137,56 +153,21 @@ class StaticKVCache:
                 f"a KV cache of {self.max_tokens} tokens holding {self._length} must not advance by {new_tokens}"
             )
         self._length += new_tokens
+        self._reached = max(self._reached, self._length)
 
-    def rewind(self, length: int = 0) -> None:
-        """Forget all tokens from `length` on; raises InputError unless it is 0 to the present length."""
+    def rewind(self, length: int = 0, *, lossy: bool = False) -> None:
+        """Forget all tokens from `length` on.
+
+        Raises InputError unless it is 0 to the present length, and where a window has let go of tokens that it held
+        then; with `lossy`, for measuring, later ones stand in for those.
+        """
         if not 0 <= length <= self._length:
             raise InputError(f"a KV cache must be rewound to 0 .. {self._length} tokens; got {length}")
-        self._length = length
-
-
-class StaticLayerCache:
-    """The buffers of one layer as they are at the beginning of a pass: keys_BKSE, values_BKSE and their scales_BKS."""
-
-    def __init__(
-        self, keys: Tensor, values: Tensor, key_scales: Tensor | None, value_scales: Tensor | None, *, length: int
-    ) -> None:
-        self.keys, self.values, self.length = keys, values, length
-        self.key_scales, self.value_scales = key_scales, value_scales
-
-    def append(self, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
-        """Write new keys and values after `length`; return views_BKSE of all that is filled.
-
-        The views have the dtype of what came; decoded copies where the storage is another. Raises InputError for a
-        shape or device that is not this cache's and CacheOverflowError past the end, before anything is written.
-        """
-        batch, kv_heads, max_tokens, head_dim = self.keys.shape
-        expected = (batch, kv_heads, k_BKTE.shape[2] if k_BKTE.dim() == 4 else -1, head_dim)
-        if k_BKTE.shape != expected or v_BKTE.shape != expected:
+        if not lossy and not self.holds(length):
             raise InputError(
-                f"keys and values must be of shape ({batch}, {kv_heads}, new tokens, {head_dim}); "
-                f"got {tuple(k_BKTE.shape)} and {tuple(v_BKTE.shape)}"
+                f"a KV cache with a window of {self._ring} tokens must be rewound to 0 or by one token; "
+                f"it reached {self._reached}, got {length}"
             )
-        if k_BKTE.device != self.keys.device:
-            raise InputError(f"keys must be on the device of the KV cache, {self.keys.device}; got {k_BKTE.device}")
-        stop = self.length + k_BKTE.shape[2]
-        if stop > max_tokens:
-            raise CacheOverflowError(f"a KV cache of {max_tokens} tokens must not be written to {stop}")
-        return (
-            self._write_and_view(self.keys, self.key_scales, k_BKTE.detach(), stop),
-            self._write_and_view(self.values, self.value_scales, v_BKTE.detach(), stop),
-        )
-
-    def _write_and_view(self, store: Tensor, scales: Tensor | None, x_BKTE: Tensor, stop: int) -> Tensor:
-        new = slice(self.length, stop)
-        if scales is not None:
-            scale_BKT = x_BKTE.abs().amax(-1).float() / 127
-            scales[:, :, new] = scale_BKT
-            # A token of zeros has scale 0: it divides by 1 instead and stays 0.
-            divisor_BKT1 = torch.where(scale_BKT == 0, 1.0, scale_BKT).unsqueeze(-1)
-            store[:, :, new] = (x_BKTE.float() / divisor_BKT1).round().to(torch.int8)
-            decoded_BKSE = store[:, :, :stop].float() * scales[:, :, :stop].unsqueeze(-1)
-            return decoded_BKSE.to(x_BKTE.dtype)
-        # Not every torch cuts on conversion: older ones turn what is too large into NaN.
-        store[:, :, new] = x_BKTE.clamp(-_FP8_MAX, _FP8_MAX) if store.dtype == torch.float8_e4m3fn else x_BKTE
-        return store[:, :, :stop].to(x_BKTE.dtype)
+        self._length = length
+        if lossy or not length:
+            self._reached = length

@@ -56,7 +56,10 @@ class WindowKVCache:
         finally:
             model.use_attention(before)
 
-    def _attend(self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int) -> Tensor:
+    def _attend(
+        self, q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None
+    ) -> Tensor:
+        # A sliding window needs no mask of its own: its layer's cache holds no more than that.
         scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset)
         unfilled_S = torch.arange(k_BKSE.shape[2], device=q_BHTE.device) > self.position_1
         return naive.values(naive.pattern(scores_BHTS.masked_fill(unfilled_S, float("-inf"))), v_BKSE)
@@ -68,8 +71,9 @@ class WindowLayerCache:
     def __init__(self, keys: Tensor, values: Tensor, position_1: Tensor, window: int) -> None:
         self.keys, self.values, self.position_1, self.window = keys, values, position_1, window
 
-    def append(self, k_BK1E: Tensor, v_BK1E: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new token's keys and values at the position; return the window."""
-        self.keys.index_copy_(2, self.position_1, k_BK1E.to(self.keys.dtype))
-        self.values.index_copy_(2, self.position_1, v_BK1E.to(self.values.dtype))
+    def append(self, k_BK1E: Tensor, v_BK1E: Tensor, *, ordered: bool = False) -> tuple[Tensor, Tensor]:
+        """Write the new token's keys and values at the position; return the window, a full ring as it lies."""
+        place_1 = self.position_1 % self.keys.shape[2]
+        self.keys.index_copy_(2, place_1, k_BK1E.to(self.keys.dtype))
+        self.values.index_copy_(2, place_1, v_BK1E.to(self.values.dtype))
         return self.keys[:, :, : self.window].to(k_BK1E.dtype), self.values[:, :, : self.window].to(v_BK1E.dtype)

@@ -52,7 +52,7 @@ def depth(profile: Profile) -> Plot:
 def pieces(profile: Profile, phase: PhaseProfile) -> list[Piece]:
     """The parts of all bars from the embedding to the head, those of one group together."""
     table = forward_ops(
-        LlamaArch(**profile.arch), new_tokens=phase.new_tokens, context_tokens=phase.context_tokens,
+        LlamaArch.from_dict(profile.arch), new_tokens=phase.new_tokens, context_tokens=phase.context_tokens,
         attention=profile.algorithm,
     )  # fmt: skip
     kinds, found = {op.name: op.kind for op in table}, []

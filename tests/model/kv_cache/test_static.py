@@ -235,3 +235,63 @@ def test_unknown_dtype_and_too_little_memory() -> None:
     with pytest.raises(DoesNotFitError, match="must fit on cpu; it does not; take fewer tokens") as error:
         StaticKVCache(GQA, batch=10**9, max_tokens=10**9, dtype="fp32")
     assert error.value.exit_code == 3
+
+
+SLIDING = GQA.replace(window=6, full_layers=(1,))
+
+
+def test_a_window_has_room_for_itself_and_no_more() -> None:
+    cache = StaticKVCache(SLIDING, batch=3, max_tokens=20, dtype="int8")
+    assert [keys.shape[2] for keys in cache.keys] == [6, 20]
+    assert cache.nbytes == kv_bytes(SLIDING, seq=20, batch=3, dtype="int8")
+    assert cache.scale_nbytes == 2 * 4 * 3 * 4 * 26
+    with pytest.raises(InputError, match="must have the model's window and layers without it"):
+        cache.check_room(GQA, 3, 1)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8", "fp8"])
+def test_a_full_window_keeps_the_last_tokens_in_every_storage(dtype: str) -> None:
+    """The same values come back as from a cache that keeps everything, whatever the sizes of the passes."""
+    full = StaticKVCache(GQA, batch=3, max_tokens=40, dtype=dtype)
+    ring = StaticKVCache(SLIDING.replace(full_layers=()), batch=3, max_tokens=40, dtype=dtype)
+    generator = torch.Generator().manual_seed(3)
+    for size in (4, 1, 1, 1, 3, 9, 1, 2, 6, 1):
+        k_BKTE, v_BKTE = (torch.randn(3, 4, size, 10, generator=generator) for _ in "kv")
+        past = min(full.length, 5)
+        whole = full.at(0).append(k_BKTE, v_BKTE)
+        kept = ring.at(0).append(k_BKTE, v_BKTE, ordered=True)
+        for theirs, ours in zip(whole, kept, strict=True):
+            assert torch.equal(ours[:, :, -size - past :], theirs[:, :, -size - past :])
+        if size == 1:  # as they lie: the same keys, in another order
+            lying = ring.at(0).append(k_BKTE, v_BKTE)[0]
+            torch.testing.assert_close(lying.sum(2), kept[0].sum(2), rtol=0, atol=1e-2)
+        for cache in (full, ring):
+            cache.advance(size)
+
+
+def test_a_window_goes_back_by_one_token_or_to_nothing() -> None:
+    cache = StaticKVCache(SLIDING, batch=3, max_tokens=20, dtype="fp32")
+    for size, back in ((4, 2), (4, 5), (2, 7)):  # no token has slid out of the six, and then one
+        cache.check_room(SLIDING, 3, size)
+        cache.advance(size)
+        cache.rewind(back)
+    cache.rewind(6)
+    with pytest.raises(
+        InputError, match="with a window of 6 tokens must be rewound to 0 or by one token; it reached 7"
+    ):
+        cache.rewind(3)
+    cache.rewind(3, lossy=True)
+    cache.rewind()
+    assert cache.holds(0)
+
+
+def test_a_failed_pass_over_a_full_window_is_noticed() -> None:
+    cache = StaticKVCache(SLIDING, batch=3, max_tokens=20, dtype="fp32")
+    cache.check_room(SLIDING, 3, 10)
+    cache.advance(10)
+    cache.check_room(SLIDING, 3, 1)  # fails
+    cache.check_room(SLIDING, 3, 4)  # one token is nothing: what it took the place of had left the window; this fails
+    with pytest.raises(InputError, match="a pass that failed has overwritten"):
+        cache.check_room(SLIDING, 3, 1)
+    cache.rewind()
+    cache.check_room(SLIDING, 3, 1)

@@ -36,3 +36,19 @@ def test_more_than_one_token_is_refused() -> None:
     view = WindowKVCache(StaticKVCache(model.arch, batch=1, max_tokens=8, dtype="fp32"), 8)
     with pytest.raises(InputError, match="one new token at a time; got 2"):
         model(some_tokens(1, 2), cache=view)
+
+
+@torch.no_grad()
+def test_a_step_turns_a_full_ring_as_plain_steps_do() -> None:
+    model, tokens_BT = small_model(ARCHES["GQA"].replace(window=5, full_layers=(1,))), some_tokens(3, 15)
+    plain, cache = (StaticKVCache(model.arch, batch=3, max_tokens=16, dtype="fp32") for _ in range(2))
+    for target in (plain, cache):
+        model(tokens_BT[:, :4], cache=target)
+    for at in range(4, 15):
+        expected = model(tokens_BT[:, at : at + 1], cache=plain)
+        view = WindowKVCache(cache, 8 if at < 8 else 16)
+        view.position_1.fill_(at)
+        with view.attended_by(model):
+            got = model(tokens_BT[:, at : at + 1], cache=view)
+        cache.advance(1)
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)

@@ -1,0 +1,175 @@
+"""The rows of the op table: what one norm, product, RoPE or attention of a run computes and moves on one rank.
+
+Which of them a block has, and in which order, is llamalab.analytic.ops.
+"""
+
+from math import ceil
+
+from llamalab.analytic.attention_cost import SOFTCAP_OPS, AttentionShape, flash_step, keys_in_view, naive_steps
+from llamalab.analytic.batches import Sequences
+from llamalab.analytic.op import Op
+from llamalab.analytic.parallel import Shard, all_gather_bytes, all_reduce_bytes, is_one_shot
+from llamalab.arch import LlamaArch
+from llamalab.units import storage_bytes
+
+LAYER = "layers.*."
+COMPUTED_NARROW = ("fp8",)  # weight dtypes whose products take inputs of the same dtype
+
+
+class Rows:
+    """Rows for one run on one rank: `rows` tokens of activations in `dtype`."""
+
+    def __init__(
+        self, arch: LlamaArch, sequences: tuple[Sequences, ...], dtype: str, weight: str, kv: str, part: Shard
+    ) -> None:
+        self.arch, self.sequences, self.shard = arch, sequences, part
+        self.dtype, self.weight_dtype, self.kv_dtype = dtype, weight, kv
+        self.input_dtype = weight if weight in COMPUTED_NARROW else dtype
+        self.rows = sum(group.number * group.new_tokens for group in sequences)
+
+    def _bytes(self, elements: int) -> int:
+        return storage_bytes(elements, self.dtype)
+
+    def _count(self, name: str) -> int:
+        return self.arch.n_layers if name.startswith(LAYER) else 1
+
+    def elementwise(
+        self, name: str, vector_flops: int, read: int, written: int, *, weight: int = 0, mode: str = ""
+    ) -> Op:
+        moved = self._bytes(weight), self._bytes(read), self._bytes(written)
+        return Op(name, "elementwise", self._count(name), 0, 0, vector_flops, *moved, mode=mode)
+
+    def gather(self) -> tuple[Op | None, ...]:
+        columns, whole = self._bytes(self.rows * self.shard.dim), self._bytes(self.rows * self.arch.dim)
+        gathered = self._collective("tok_embeddings.all_gather", whole, all_gather_bytes(whole, self.shard.ranks))
+        elements = self.rows * self.arch.dim
+        scaled = self.elementwise("tok_embeddings.scale", elements, elements, elements)
+        return (
+            Op("tok_embeddings", "gather", 1, weight_bytes=columns, written_bytes=columns),
+            gathered,
+            scaled if self.arch.scaled_streams else None,
+        )
+
+    def norm(self, name: str, *, residual: bool = False) -> Op:
+        elements, operands = self.rows * self.arch.dim, 2 if residual else 1
+        # square, sum, scale by the root, scale by the weight; with the residual: one sum, in and out once more
+        vector_flops, moved = (3 + operands) * elements, operands * elements
+        mode = "" if residual else "norm"
+        return self.elementwise(name, vector_flops, moved, moved, weight=self.arch.dim, mode=mode)
+
+    def post_norm(self, name: str) -> Op | None:
+        return self.norm(name) if self.arch.post_norms else None
+
+    def head_norms(self) -> tuple[Op, ...]:
+        """The norms of queries and keys: one weight of E for all heads."""
+        if not self.arch.qk_norm:
+            return ()
+        widths = {"q_norm": self.shard.query_dim, "k_norm": self.shard.kv_dim}
+        return tuple(
+            self.elementwise(
+                f"{LAYER}attention.{name}", 4 * self.rows * width, self.rows * width, self.rows * width,
+                weight=self.arch.head_dim, mode="norm",
+            )
+            for name, width in widths.items()
+        )  # fmt: skip
+
+    def head(self, rows: int) -> tuple[Op | None, ...]:
+        # A tied model multiplies by the embedding table: same matrix product, same bytes.
+        product = self.gemm("output", self.shard.vocab_size, self.arch.dim, rows=rows)
+        whole = self._bytes(rows * self.arch.vocab_size)
+        logits = rows * self.shard.vocab_size
+        capped = self.elementwise("output.softcap", SOFTCAP_OPS * logits, logits, logits)
+        gathered = self._collective("output.all_gather", whole, all_gather_bytes(whole, self.shard.ranks))
+        return product, capped if self.arch.logits_softcap is not None else None, gathered
+
+    def gemm(
+        self, name: str, out: int, inner: int, *, rows: int | None = None, bias: bool = False, copies: float = 1
+    ) -> Op:
+        """A product of all rows; `copies` weights of this shape are read for it. A bias is kept in `dtype`."""
+        rows = self.rows if rows is None else rows
+        flops, weight = 2 * rows * out * inner, ceil(copies * storage_bytes(out * inner, self.weight_dtype))
+        vector_flops = rows * out if bias else 0
+        weight += self._bytes(out) if bias else 0
+        read, written = storage_bytes(rows * inner, self.input_dtype), self._bytes(rows * out)
+        mode = "row" if rows == 1 else ""  # a product of a matrix and a vector is another kernel
+        return Op(name, "gemm", self._count(name), flops, flops, vector_flops, weight, read, written, mode=mode)
+
+    def _collective(self, name: str, buffer_bytes: int, link_bytes: int) -> Op:
+        mode = "one_shot" if is_one_shot(buffer_bytes, self.shard.ranks) else ""
+        moved = {"read_bytes": buffer_bytes, "written_bytes": buffer_bytes, "link_bytes": link_bytes}
+        return Op(name, "collective", self._count(name), **moved, mode=mode)
+
+    def quantize(self, name: str, width: int) -> Op | None:
+        """The conversion of a product's input; None where it is in the right dtype."""
+        if self.input_dtype == self.dtype:
+            return None
+        elements = self.rows * width
+        read, written = self._bytes(elements), storage_bytes(elements, self.input_dtype)
+        return Op(name, "elementwise", self.arch.n_layers, 0, 0, elements, 0, read, written)
+
+    def all_reduce(self, name: str) -> Op:
+        buffer_bytes = self._bytes(self.rows * self.arch.dim)
+        return self._collective(name, buffer_bytes, all_reduce_bytes(buffer_bytes, self.shard.ranks))
+
+    def rope(self, name: str) -> Op:
+        elements = self.rows * (self.shard.query_dim + self.shard.kv_dim)
+        # A pair (a, b) becomes (a cos - b sin, a sin + b cos): 6 operations for 2 elements.
+        turned = elements * self.arch.rotary_dim // self.arch.head_dim
+        return self.elementwise(name, 3 * turned, elements, elements, mode="rope")
+
+    def kv_append(self, name: str) -> Op:
+        elements = 2 * self.rows * self.shard.kv_dim
+        read, written = self._bytes(elements), storage_bytes(elements, self.kv_dtype)
+        return Op(name, "elementwise", self.arch.n_layers, read_bytes=read, written_bytes=written, mode="append")
+
+    def attention(self, algorithm: str) -> tuple[Op, ...]:
+        """Rows for layers that see everything, and rows of their own for those with a window where both are there."""
+        windows = self.arch.windows
+        return tuple(
+            op._replace(name=op.name + "_window") if window is not None and len(windows) > 1 else op
+            for window, layers in windows
+            for op in self._attention(algorithm, window, layers)
+        )
+
+    def _attention(self, algorithm: str, window: int | None, layers: int) -> tuple[Op, ...]:
+        s, mode = self.shard, "decode" if self.rows == sum(group.number for group in self.sequences) else "prefill"
+        runs = [
+            AttentionShape(
+                number, new, keys_in_view(new, context, window), s.n_heads, s.n_kv_heads, s.head_dim, self.dtype,
+                self.kv_dtype, window, self.arch.attention_softcap is not None,
+            )
+            for number, new, context in self.sequences
+        ]  # fmt: skip
+        per_group = [naive_steps(run) if algorithm == "naive" else (flash_step(run),) for run in runs]
+        reread = 0 if algorithm == "naive" else sum(map(_reread_bytes, runs))
+        return tuple(
+            Op(
+                f"{LAYER}attention.{steps[0].name}",
+                "attention",
+                layers,
+                sum(step.flops_full for step in steps),
+                sum(step.flops_causal for step in steps),
+                sum(step.vector_flops for step in steps),
+                0,
+                sum(step.read_bytes for step in steps),
+                sum(step.written_bytes for step in steps),
+                reread_bytes=reread,
+                mode=mode,
+            )
+            for steps in zip(*per_group, strict=True)
+        )
+
+    def swiglu(self, name: str, rows: int, width: int) -> Op:
+        elements = rows * width
+        # silu is x / (1 + exp(-x)): 4 operations, and the product with `up` is one more.
+        return self.elementwise(name, 5 * elements, 2 * elements, elements, mode="swiglu")
+
+    def residual(self, name: str) -> Op:
+        elements = self.rows * self.arch.dim
+        return self.elementwise(name, elements, 2 * elements, elements)
+
+
+def _reread_bytes(run: AttentionShape) -> int:
+    """What flash attention reads of K and V beyond once: a later tile of queries streams them again."""
+    once = storage_bytes(run.query_elements, run.dtype) + storage_bytes(2 * run.key_elements, run.kv_dtype)
+    return flash_step(run).read_bytes - once

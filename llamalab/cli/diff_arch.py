@@ -1,0 +1,157 @@
+"""`llamalab diff-arch`: what differs between two models, and what each difference costs?"""
+
+import argparse
+from typing import Any
+
+from llamalab.analytic.constants import choose
+from llamalab.analytic.difference import Cost, Term, cost_of, terms
+from llamalab.analytic.forecast import Workload, pass_ops, pass_s
+from llamalab.arch import LlamaArch
+from llamalab.arch_parts import Experts, RopeScaling
+from llamalab.cli.arguments import add_count, add_dtype, add_format
+from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.hardware import find_hardware
+from llamalab.presets import resolve_model
+from llamalab.runnable import model_refusal
+from llamalab.units import format_bytes, format_seconds, format_si
+
+SUMMARY = "what differs between two models, and what each difference costs"
+EXAMPLES = (
+    "llamalab diff-arch 7b llama-3.1-8b",
+    "llamalab diff-arch 7b mistral-7b-v0.1 --prompt 16k --hardware a100-80gb-sxm",
+    "llamalab diff-arch qwen2.5-7b path/to/config.json --format json",
+)
+_DEVICE = "h100-80gb-sxm"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `llamalab diff-arch`."""
+    for name in ("one", "other"):
+        parser.add_argument(name, metavar=name.upper(), help="a preset (see llamalab models) or a .json file")
+    add_count(parser, "--prompt", "tokens of the prompt, and of the cache that is counted", default=2048)
+    add_count(parser, "--batch", "sequences", default=1)
+    parser.add_argument("--hardware", default=_DEVICE, help="the device of the times (default: %(default)s)")
+    add_dtype(parser, "of weights, activations and KV cache")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print both costs, the terms that lead from one to the other, and both op tables beside each other."""
+    (one, arch), (other, second) = resolve_model(args.one), resolve_model(args.other)
+    names, archs = (one, other), (arch, second)
+    spec, work = find_hardware(args.hardware), Workload(args.prompt, batch=args.batch, dtype=args.dtype)
+    constants = choose(spec, "shipped", args.dtype)
+    costs = [cost_of(each, work, constants.rates) for each in archs]
+    found = terms(arch, second, work, constants.rates)
+    ops = [row for phase in ("prefill", "decode") for row in _op_rows(archs, work, phase, constants.rates)]
+    rows = [_row(names[0], "", "", costs[0]), *map(_term_row, found), _row(names[1], "", "", costs[1])]
+    data = {
+        "one": names[0], "other": names[1], "prompt": args.prompt, "batch": args.batch, "dtype": args.dtype,
+        "hardware": spec.name, "basis": f"exact; times predicted, {constants.basis}",
+        "costs": {name: cost._asdict() for name, cost in zip(names, costs, strict=True)},
+        "terms": [
+            {"fields": term.fields, "before": list(map(_plain, term.before)), "after": list(map(_plain, term.after)),
+             "added": term.added._asdict()} for term in found
+        ],
+        "operations": ops,
+    }  # fmt: skip
+    tables = (Table(_COLUMNS, rows, "From one to the other, term by term; each line adds to the one above it:"),
+              Table(_OPS, ops, "Operation by operation, all occurrences together:"))  # fmt: skip
+    show(Answer(data, _lead(names, archs, found, args, spec.name), tables), args.format)
+    return 0
+
+
+def _lead(
+    names: tuple[str, ...], archs: tuple[LlamaArch, ...], found: tuple[Term, ...], args: argparse.Namespace, device: str
+) -> tuple[str, ...]:
+    if not found:
+        return (f"{names[0]} and {names[1]} have the same architecture",)
+    fields = ", ".join(field for term in found for field in term.fields)
+    free = [field for term in found if not any(term.added) for field in term.fields]
+    refusals = [
+        f"  {name}: {reason}" for name, arch in zip(names, archs, strict=True) if (reason := model_refusal(arch))
+    ]
+    return (
+        f"{names[1]} differs from {names[0]} in {fields}",
+        *([f"  of no cost: {', '.join(free)}"] if free else []),
+        f"  {args.prompt:,} tokens, batch {args.batch}, {args.dtype}; times predicted for {device}",
+        *refusals,
+    )
+
+
+def _term_row(term: Term) -> dict[str, Any]:
+    before, after = (" / ".join(_told(value) for value in values) for values in (term.before, term.after))
+    return _row(" + ".join(term.fields), before, after, term.added)
+
+
+def _row(term: str, before: str, after: str, cost: Cost) -> dict[str, Any]:
+    return {"term": term, "before": before, "after": after, **cost._asdict()}
+
+
+def _told(value: Any) -> str:
+    """A field's value in a cell.
+
+    >>> _told(RopeScaling("llama3", 8.0, 8192)), _told((1, 3)), _told(None)
+    ('llama3 × 8', '2 layers', 'none')
+    """
+    if isinstance(value, RopeScaling):
+        return f"{value.kind} × {value.factor:g}"
+    if isinstance(value, Experts):
+        return f"{value.n_active} of {value.n_experts}"
+    if isinstance(value, tuple):
+        return f"{len(value)} layers"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.as_dict() if isinstance(value, RopeScaling | Experts) else value
+
+
+def _op_rows(archs: tuple[LlamaArch, ...], work: Workload, phase: str, rates: Any) -> list[dict[str, Any]]:
+    """The rows of both tables by name, in the order of the first, then what only the other has."""
+    new, context = (work.prompt, work.prompt) if phase == "prefill" else (1, work.prompt + 1)
+    one, other = ({op.name: op for op in pass_ops(arch, work, new, context)} for arch in archs)
+    rows = []
+    for name in dict.fromkeys((*one, *other)):
+        row: dict[str, Any] = {"phase": phase, "operation": name}
+        for side, op in (("one", one.get(name)), ("other", other.get(name))):
+            row |= {
+                f"{side}_flops": op.count * op.flops_causal if op else None,
+                f"{side}_bytes": op.count * op.bytes if op else None,
+                f"{side}_s": pass_s((op,), rates) if op else None,
+            }
+        rows.append(row)
+    return rows
+
+
+def _signed(form: Any) -> Any:
+    return lambda value: "–" if value is None else f"−{form(-value)}" if value < 0 else form(value)
+
+
+_BYTES, _COUNT, _SECONDS = (
+    _signed(format_bytes),
+    _signed(lambda value: format_si(value, "FLOP")),
+    _signed(format_seconds),
+)
+_COLUMNS = (
+    Column("term", "term"),
+    Column("before", "from"),
+    Column("after", "to"),
+    Column("parameters", "parameters", _signed("{:,}".format)),
+    Column("weight_bytes", "weights", _BYTES),
+    Column("kv_bytes", "KV cache", _BYTES),
+    Column("prefill_flops", "prefill FLOPs", _COUNT),
+    Column("decode_bytes", "decode moves", _BYTES),
+    Column("prefill_s", "prefill", _SECONDS),
+    Column("decode_s", "per token", _SECONDS),
+)
+_OPS = (
+    Column("phase", "phase"),
+    Column("operation", "operation"),
+    Column("one_flops", "FLOPs", _COUNT),
+    Column("other_flops", "FLOPs then", _COUNT),
+    Column("one_bytes", "moves", _BYTES),
+    Column("other_bytes", "moves then", _BYTES),
+    Column("one_s", "time", _SECONDS),
+    Column("other_s", "time then", _SECONDS),
+)

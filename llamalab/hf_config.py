@@ -1,0 +1,186 @@
+"""What architecture does a Hugging Face `config.json` describe? Read with the defaults of transformers' own classes.
+
+Where a key is absent the class of the `model_type` decides (llamalab.hf_families); null is what the class makes of
+null. RoPE may be written as transformers 4 does (rope_theta, rope_scaling) or 5 (rope_parameters).
+"""
+
+import math
+from typing import Any
+
+from llamalab.arch import LlamaArch
+from llamalab.arch_parts import Experts, RopeScaling
+from llamalab.errors import FormatError
+from llamalab.hf_families import FAMILIES, MISSING, Family
+
+_ACTIVATIONS = {
+    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+}  # fmt: skip
+_OTHER_SENSES = ("vision_config", "audio_config", "speech_config", "vision_tower", "mm_vision_tower", "visual")
+_LATENT = ("kv_lora_rank", "q_lora_rank")
+_STATE = ("mamba_d_state", "ssm_state_size", "state_size", "ssm_cfg", "linear_num_key_heads")
+
+
+def from_hf_config(config: dict[str, Any]) -> LlamaArch:
+    """Read a Hugging Face `config.json`; a text_config without other senses around it is read in its place.
+
+    Raises FormatError, by name and with what is missing, for what is no such model: MLA, state-space hybrids,
+    multimodal wrappers, another activation or RoPE; KeyError for sizes that are absent.
+    """
+    _refuse_other_senses(config)
+    if isinstance(config.get("text_config"), dict) and "hidden_size" not in config:
+        return from_hf_config(config["text_config"])
+    family = _family(config)
+    full = {**family.defaults, **config}
+    dim, n_layers, n_heads = full["hidden_size"], full["num_hidden_layers"], full["num_attention_heads"]
+    head_dim = _given(full, "head_dim", dim // n_heads)
+    fields: dict[str, Any] = dict(family.always)
+    fields |= {field: bool(full.get(key, False)) for field, key in family.biases.items()}
+    fields |= _rope_fields(full, head_dim) | _window_fields(full, family, n_layers) | _cap_fields(full)
+    return LlamaArch(
+        dim,
+        n_layers,
+        n_heads,
+        _given(full, "num_key_value_heads", n_heads),
+        full["intermediate_size"],
+        full["vocab_size"],
+        _given(full, "rms_norm_eps", 1e-6),
+        tied_embeddings=bool(full.get("tie_word_embeddings", False)),
+        max_positions=_given(full, "max_position_embeddings", 2048),
+        head_dim=head_dim,
+        activation=_activation(full),
+        experts=_experts(full, n_layers),
+        **fields,
+    )
+
+
+def _given(data: dict[str, Any], key: str, default: Any) -> Any:
+    """The value of a key, or the default where it is absent or null; a 0 stays a 0 and is refused."""
+    value = data.get(key)
+    return default if value is None else value
+
+
+def _refuse_other_senses(config: dict[str, Any]) -> None:
+    senses = [key for key in _OTHER_SENSES if config.get(key)]
+    if not senses:
+        return
+    text = config.get("text_config") or config.get("llm_config")
+    inner = f" around a {text.get('model_type', 'llama')!r} text model" if isinstance(text, dict) else ""
+    raise FormatError(
+        f"a config.json must describe a text model; {config.get('model_type')!r} is a multimodal wrapper{inner}, and "
+        f"its {senses[0]} is not described here; save its text_config as a config.json of its own"
+    )
+
+
+def _family(config: dict[str, Any]) -> Family:
+    name = config.get("model_type", "llama")
+    missing = MISSING.get(name) if isinstance(name, str) else None
+    if missing is None and any(config.get(key) for key in _LATENT):
+        missing = MISSING["deepseek_v2"]
+    if missing is None and any(config.get(key) for key in _STATE):
+        missing = MISSING["mamba"]
+    if missing is not None:
+        raise FormatError(f"model_type of config.json must be of the Llama family; {name!r} has {missing}")
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise FormatError(f"model_type of config.json must be one of {', '.join(FAMILIES)}; got {name!r}")
+    return FAMILIES[name]
+
+
+def _activation(config: dict[str, Any]) -> str:
+    # Gemma 1 files name an older activation in hidden_act; the newer key counts.
+    name = _given(config, "hidden_activation", _given(config, "hidden_act", "silu"))
+    if name not in _ACTIVATIONS:
+        raise FormatError(f"hidden_act of config.json must be one of {', '.join(_ACTIVATIONS)}; got {name!r}")
+    return _ACTIVATIONS[name]
+
+
+def _cap_fields(config: dict[str, Any]) -> dict[str, Any]:
+    return {"attention_softcap": config.get("attn_logit_softcapping"),
+            "logits_softcap": config.get("final_logit_softcapping")}  # fmt: skip
+
+
+def _window_fields(config: dict[str, Any], family: Family, n_layers: int) -> dict[str, Any]:
+    # Files of models that do not slide may say 0, null, or that the number is not used.
+    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    kinds = config.get("layer_types")
+    if not window:
+        return {}
+    if kinds is None:
+        full = family.full_layers(config, n_layers)
+    else:
+        full = tuple(layer for layer, kind in enumerate(kinds[:n_layers]) if kind == "full_attention")
+        others = sorted({str(kind) for kind in kinds} - {"full_attention", "sliding_attention"})
+        if others:
+            raise FormatError(f"layer_types of config.json must be full_attention or sliding_attention; got {others}")
+    return {} if len(full) == n_layers else {"window": window, "full_layers": full}
+
+
+def _experts(config: dict[str, Any], n_layers: int) -> Experts | None:
+    # Mixtral, Qwen and DeepSeek name the same numbers differently.
+    number = config.get("num_local_experts") or config.get("num_experts") or config.get("n_routed_experts")
+    if not number:
+        return None
+    width = _given(config, "moe_intermediate_size", config["intermediate_size"])
+    shared = _given(config, "shared_expert_intermediate_size", _given(config, "n_shared_experts", 0) * width)
+    step = _given(config, "decoder_sparse_step", _given(config, "moe_layer_freq", 1))
+    phase = 1 if "decoder_sparse_step" in config else 0  # Qwen counts layers from 1, DeepSeek from 0
+    plain = set(_given(config, "mlp_only_layers", ())) | set(range(_given(config, "first_k_dense_replace", 0)))
+    dense = tuple(layer for layer in range(n_layers) if layer in plain or (layer + phase) % step)
+    gated = "shared_expert_intermediate_size" in config and shared > 0
+    return Experts(number, config["num_experts_per_tok"], width, shared, gated, dense)
+
+
+def _rope_fields(config: dict[str, Any], head_dim: int) -> dict[str, Any]:
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = rope.get("full_attention", rope)  # a RoPE per kind of layer: that of the layers that see everything
+    theta = _given(rope, "rope_theta", _given(config, "rope_theta", 10_000.0))
+    fraction = _given(rope, "partial_rotary_factor", _given(config, "partial_rotary_factor", 1.0))
+    return {"rope_theta": theta, "rotary_fraction": fraction, "rope_scaling": _rope_scaling(config, rope)}
+
+
+def _rope_scaling(config: dict[str, Any], rope: dict[str, Any]) -> RopeScaling | None:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind in ("default", "mrope"):  # for text alone, the three positions of mrope are one
+        return None
+    if "short_factor" in rope:
+        kind = "longrope"  # Phi-3's first files call it su or yarn
+    positions = _given(config, "max_position_embeddings", 2048)
+    # transformers lets the outer key win, which Phi-3 has, and takes dynamic NTK's from the context itself.
+    original = _given(config, "original_max_position_embeddings", rope.get("original_max_position_embeddings"))
+    original = positions if original is None or kind == "dynamic" else original
+    factor = _given(rope, "factor", positions / original)
+    if kind in ("linear", "dynamic"):
+        return RopeScaling(kind, rope["factor"], original)
+    if kind == "llama3":
+        return RopeScaling(
+            kind, rope["factor"], original,
+            low_freq_factor=rope["low_freq_factor"], high_freq_factor=rope["high_freq_factor"],
+        )  # fmt: skip
+    if kind == "yarn":
+        return RopeScaling(
+            kind, factor, original, _yarn_attention(rope, factor), beta_fast=rope.get("beta_fast") or 32.0,
+            beta_slow=rope.get("beta_slow") or 1.0, rounded=rope.get("truncate", True),
+        )  # fmt: skip
+    if kind == "longrope":
+        short, long = tuple(rope["short_factor"]), tuple(rope["long_factor"])
+        attention = _given(rope, "attention_factor", _longrope_attention(factor, original))
+        return RopeScaling(kind, factor, original, attention, short_factors=short, long_factors=long)
+    raise FormatError(
+        f"rope_type of config.json must be default, linear, dynamic, yarn, llama3 or longrope; got {kind!r}"
+    )
+
+
+def _yarn_attention(rope: dict[str, Any], factor: float) -> float:
+    """What the files call mscale (arXiv 2309.00071, equation 22; the quotient is DeepSeek's)."""
+
+    def grown(scale: float) -> float:
+        return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
+
+    if rope.get("attention_factor") is not None:
+        return float(rope["attention_factor"])
+    above, below = rope.get("mscale"), rope.get("mscale_all_dim")
+    return grown(above) / grown(below) if above and below else grown(1.0)
+
+
+def _longrope_attention(factor: float, original: int) -> float:
+    return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))

@@ -1,0 +1,123 @@
+"""How does one layer keep the keys and values of past tokens? In order; or in a ring, where its window is full.
+
+A ring of W places holds the token at position p in place p % W: the new token takes the place of the one that has
+just left the window. One query sees all that is there, in whatever order: each key has its position written into it.
+Several queries are shown the last W - 1 keys and their own in order, put together in a new tensor.
+
+B batch, K KV heads, S keys in view, T new tokens, W window, E head dim.
+"""
+
+import torch
+from torch import Tensor
+
+from llamalab.errors import CacheOverflowError, InputError
+
+_FP8_MAX = torch.finfo(torch.float8_e4m3fn).max
+
+
+class StaticLayerCache:
+    """The buffers of one layer as they are at the beginning of a pass: keys_BKSE, values_BKSE and their scales_BKS."""
+
+    def __init__(
+        self, keys: Tensor, values: Tensor, key_scales: Tensor | None, value_scales: Tensor | None, *, length: int
+    ) -> None:
+        self.keys, self.values, self.length = keys, values, length
+        self.key_scales, self.value_scales = key_scales, value_scales
+
+    def append(self, k_BKTE: Tensor, v_BKTE: Tensor, *, ordered: bool = False) -> tuple[Tensor, Tensor]:
+        """Write new keys and values after `length`; return views_BKSE of all that is filled, which is in order.
+
+        The views have the dtype of what came; decoded copies where the storage is another. Raises InputError for a
+        shape or device that is not this cache's and CacheOverflowError past the end, before anything is written.
+        """
+        self._check(k_BKTE, v_BKTE)
+        stop, max_tokens = self.length + k_BKTE.shape[2], self.keys.shape[2]
+        if stop > max_tokens:
+            raise CacheOverflowError(f"a KV cache of {max_tokens} tokens must not be written to {stop}")
+        return (
+            _write_and_view(self.keys, self.key_scales, k_BKTE.detach(), self.length, stop),
+            _write_and_view(self.values, self.value_scales, v_BKTE.detach(), self.length, stop),
+        )
+
+    def _check(self, k_BKTE: Tensor, v_BKTE: Tensor) -> None:
+        batch, kv_heads, _, head_dim = self.keys.shape
+        expected = (batch, kv_heads, k_BKTE.shape[2] if k_BKTE.dim() == 4 else -1, head_dim)
+        if k_BKTE.shape != expected or v_BKTE.shape != expected:
+            raise InputError(
+                f"keys and values must be of shape ({batch}, {kv_heads}, new tokens, {head_dim}); "
+                f"got {tuple(k_BKTE.shape)} and {tuple(v_BKTE.shape)}"
+            )
+        if k_BKTE.device != self.keys.device:
+            raise InputError(f"keys must be on the device of the KV cache, {self.keys.device}; got {k_BKTE.device}")
+
+
+class SlidingLayerCache(StaticLayerCache):
+    """As long as its window has room a cache like any other, then a ring."""
+
+    def append(self, k_BKTE: Tensor, v_BKTE: Tensor, *, ordered: bool = False) -> tuple[Tensor, Tensor]:
+        """Write new keys and values, over those that leave the window; return all that some new query sees.
+
+        One query is shown the ring as it lies, without a copy, unless they are to be `ordered`. Raises InputError
+        for a shape or device that is not this cache's.
+        """
+        if self.length + k_BKTE.shape[2] <= self.keys.shape[2]:
+            return super().append(k_BKTE, v_BKTE)
+        self._check(k_BKTE, v_BKTE)
+        turn = self._turn_one if k_BKTE.shape[2] == 1 and not ordered else self._turn
+        return (
+            turn(self.keys, self.key_scales, k_BKTE.detach()),
+            turn(self.values, self.value_scales, v_BKTE.detach()),
+        )
+
+    def _turn_one(self, store: Tensor, scales: Tensor | None, x_BK1E: Tensor) -> Tensor:
+        window = store.shape[2]
+        place = self.length % window
+        _write(store, scales, x_BK1E, place)
+        return _decoded(store, scales, x_BK1E.dtype)
+
+    def _turn(self, store: Tensor, scales: Tensor | None, x_BKTE: Tensor) -> Tensor:
+        window, new_tokens = store.shape[2], x_BKTE.shape[2]
+        stop, past = self.length + new_tokens, min(self.length, window - 1)
+        before_P = torch.arange(self.length - past, self.length, device=store.device) % window
+        before_BKPE = _decoded(store, scales, x_BKTE.dtype, before_P)
+        coded_BKTE, scale_BKT = _coded(x_BKTE, store.dtype)
+        now_BKTE = _decoded(coded_BKTE.to(store.dtype), scale_BKT, x_BKTE.dtype)
+        kept = min(new_tokens, window)
+        place_N = torch.arange(stop - kept, stop, device=store.device) % window
+        store[:, :, place_N] = coded_BKTE[:, :, -kept:].to(store.dtype)
+        if scales is not None and scale_BKT is not None:
+            scales[:, :, place_N] = scale_BKT[:, :, -kept:]
+        return torch.cat((before_BKPE, now_BKTE), dim=2) if past else now_BKTE
+
+
+def _write_and_view(store: Tensor, scales: Tensor | None, x_BKTE: Tensor, start: int, stop: int) -> Tensor:
+    _write(store, scales, x_BKTE, start)
+    return _decoded(store[:, :, :stop], None if scales is None else scales[:, :, :stop], x_BKTE.dtype)
+
+
+def _write(store: Tensor, scales: Tensor | None, x_BKTE: Tensor, start: int) -> None:
+    new = slice(start, start + x_BKTE.shape[2])
+    store[:, :, new], scale_BKT = _coded(x_BKTE, store.dtype)
+    if scales is not None and scale_BKT is not None:
+        scales[:, :, new] = scale_BKT
+
+
+def _coded(x_BKTE: Tensor, stored: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """What is to be stored in that dtype, and the scales_BKT that int8 needs."""
+    if stored == torch.int8:
+        scale_BKT = x_BKTE.abs().amax(-1).float() / 127
+        # A token of zeros has scale 0: it divides by 1 instead and stays 0.
+        divisor_BKT1 = torch.where(scale_BKT == 0, 1.0, scale_BKT).unsqueeze(-1)
+        return (x_BKTE.float() / divisor_BKT1).round().to(torch.int8), scale_BKT
+    # Not every torch cuts on conversion: older ones turn what is too large into NaN.
+    return (x_BKTE.clamp(-_FP8_MAX, _FP8_MAX) if stored == torch.float8_e4m3fn else x_BKTE), None
+
+
+def _decoded(store: Tensor, scales: Tensor | None, dtype: torch.dtype, places: Tensor | None = None) -> Tensor:
+    if places is not None:
+        store, scales = store[:, :, places], None if scales is None else scales[:, :, places]
+    return store.to(dtype) if scales is None else _scaled(store, scales, dtype)
+
+
+def _scaled(coded_BKTE: Tensor, scale_BKT: Tensor, dtype: torch.dtype) -> Tensor:
+    return (coded_BKTE.float() * scale_BKT.unsqueeze(-1)).to(dtype)

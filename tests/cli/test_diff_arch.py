@@ -1,0 +1,40 @@
+"""`llamalab diff-arch`: what differs, and what each difference costs."""
+
+from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.analytic.params import parameter_count
+from llamalab.cli import main
+from llamalab.presets import PRESETS
+from tests.cli.calls import Capture, loaded, printed
+
+
+def test_llama_2_and_3_1_term_by_term(capsys: Capture) -> None:
+    data = loaded(capsys, "diff-arch", "7B", "meta-llama/Llama-3.1-8B", "--prompt", "8k", "--batch", "2")
+    assert (data["one"], data["other"], data["hardware"]) == ("7b", "llama-3.1-8b", "h100-80gb-sxm")
+    added = {"+".join(term["fields"]): term["added"] for term in data["terms"]}
+    assert list(added) == ["n_kv_heads", "ffn_dim", "vocab_size", "rope_theta", "max_positions", "rope_scaling"]
+    assert added["n_kv_heads"]["kv_bytes"] == -3 * kv_bytes(PRESETS["llama-3.1-8b"].arch, seq=8192, batch=2)
+    assert sum(term["parameters"] for term in added.values()) == 8_030_261_248 - 6_738_415_616
+    assert data["terms"][-1]["after"][0]["kind"] == "llama3"
+    assert data["costs"]["llama-3.1-8b"]["parameters"] == parameter_count(PRESETS["llama-3.1-8b"].arch)
+
+
+def test_operations_of_both_stand_side_by_side(capsys: Capture) -> None:
+    rows = loaded(capsys, "diff-arch", "7b", "qwen3-8b")["operations"]
+    by_name = {(row["phase"], row["operation"]): row for row in rows}
+    normed = by_name["decode", "layers.*.attention.q_norm"]
+    assert normed["one_flops"] is None
+    assert normed["other_bytes"] > 0
+    assert by_name["prefill", "output"]["other_flops"] == 2 * 4096 * 151_936
+
+
+def test_it_says_what_costs_nothing_and_what_the_model_does_not_run(capsys: Capture) -> None:
+    text = printed(capsys, "diff-arch", "7b", "mixtral-8x7b")
+    assert "of no cost: rope_theta, max_positions" in text
+    assert "the built-in model runs dense Llamas; it has no mixture of experts" in text
+    assert "2 of 8" in text
+    assert printed(capsys, "diff-arch", "7b", "llama-2-7b").startswith("7b and 7b have the same architecture")
+
+
+def test_a_model_that_nobody_knows_is_refused(capsys: Capture) -> None:
+    assert main(["diff-arch", "7b", "llama-9"]) == 2
+    assert "model must be one of" in capsys.readouterr().err
