@@ -24,7 +24,7 @@ from llamalab.presets import PRESETS
 from llamalab.units import storage_bytes
 
 ARCH = PRESETS["tiny"].arch
-ROOM = Room(10**9, 1000)
+ROOM = room_free(ARCH, 10**9)
 
 
 def shape(**sizes: Any) -> AttentionShape:

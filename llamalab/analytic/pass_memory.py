@@ -24,7 +24,10 @@ class Moment(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """T new tokens of B sequences in a context of S; `attention` is flash, masked, naive or chunked, as a backend holds it."""
+    """T new tokens of B sequences in a context of S.
+
+    `attention` is flash, masked, naive or chunked, as a backend holds it.
+    """
 
     arch: LlamaArch
     batch: int

@@ -31,29 +31,29 @@ class ProbedScratch:
 @cache
 def _of_product(product: Product, threads: int) -> int:
     rows, inner, out, batch = product[:4]
-    like = {"dtype": activation_dtype(product.dtype)}
+    dtype = activation_dtype(product.dtype)
     if not batch:
-        x, weight = torch.ones(rows, inner, **like), torch.ones(out, inner, **like)
+        x, weight = torch.ones(rows, inner, dtype=dtype), torch.ones(out, inner, dtype=dtype)
         return _beyond(lambda: functional.linear(x, weight), rows * out)
-    left = torch.ones(batch, rows, inner, **like)
-    right = torch.ones(batch, out, inner, **like).transpose(1, 2) if product.transposed else torch.ones(
-        batch, inner, out, **like
-    )  # fmt: skip
+    left = torch.ones(batch, rows, inner, dtype=dtype)
+    right = torch.ones(batch, inner, out, dtype=dtype)
     if product.transposed:
-        start = left.new_empty(1)
+        right, start = torch.ones(batch, out, inner, dtype=dtype).transpose(1, 2), left.new_empty(1)
         return _beyond(lambda: torch.baddbmm(start, left, right, beta=0, alpha=0.5), batch * rows * out)
     return _beyond(lambda: torch.bmm(left, right), batch * rows * out)
 
 
 @cache
 def _of_attention(shape: AttentionShape, threads: int) -> int:
-    batch, new, keys, heads, kv_heads, head_dim, dtype, _ = shape
-    like = {"dtype": activation_dtype(dtype)}
+    batch, new, keys, heads, kv_heads, head_dim = shape[:6]
+    dtype = activation_dtype(shape.dtype)
     # Heads beside each other in a row, as a projection leaves them, and a cache's view.
-    q_BHTE = torch.ones(batch, new, heads, head_dim, **like).transpose(1, 2)
-    k_BKSE = torch.ones(batch, kv_heads, keys, head_dim, **like)
+    q_BHTE = torch.ones(batch, new, heads, head_dim, dtype=dtype).transpose(1, 2)
+    k_BKSE = torch.ones(batch, kv_heads, keys, head_dim, dtype=dtype)
     sums = batch * heads * new * 4
-    attended = _beyond(lambda: sdpa.attend(q_BHTE, k_BKSE, k_BKSE, query_offset=keys - new), shape.query_elements)
+    attended = _beyond(
+        lambda: sdpa.attend(q_BHTE, k_BKSE, k_BKSE, query_offset=keys - new, window=shape.window), shape.query_elements
+    )
     return max(0, attended - sums)
 
 
