@@ -31,6 +31,10 @@ DTYPES = {
         Dtype("int8", 8),
         Dtype("fp8", 8),
         Dtype("int4", 4, group=128, scale_bits=16),
+        # llama.cpp's: 18 bytes for 32 elements, 34 for 32; Q4_K_M mixes Q4_K and Q6_K, 4.85 bits on average.
+        Dtype("q4_0", 4, group=32, scale_bits=16),
+        Dtype("q8_0", 8, group=32, scale_bits=16),
+        Dtype("q4_k_m", 4, group=256, scale_bits=218),
     )
 }
 

@@ -21,6 +21,7 @@ from llamalab.analytic.constants import Constants, Host
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weights
+from llamalab.analytic.packed_weights import unpacked_ops
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError
@@ -32,7 +33,11 @@ CACHED_PASSES = 4096  # a sweep meets the same pass once per device
 
 
 class Workload(NamedTuple):
-    """What is run: B prompts of P tokens, G tokens generated after each, in which number formats."""
+    """What is run: B prompts of P tokens, G tokens generated after each, in which number formats.
+
+    `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows on, packed
+    weights are written out in the activations' dtype before they are multiplied; None: never.
+    """
 
     prompt: int
     generate: int = 1
@@ -45,6 +50,8 @@ class Workload(NamedTuple):
     tensor_parallel: int = 1
     chunk: int | None = None
     logits: str = "last"
+    head_dtype: str | None = None
+    unpack_rows: int | None = None
 
 
 class Memory(NamedTuple):
@@ -112,7 +119,8 @@ def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host:
     token_s = work.batch * host.sequence_s
     prefill_s = sum(pass_s(ops, rates) for ops in prefill_passes(arch, work)) + host.request_s + token_s
     steps = decode_contexts(work)
-    decode_s = sum(weight * (pass_s(pass_ops(arch, work, 1, context), rates) + token_s) for weight, context in steps)
+    step_s = token_s + host.step_s
+    decode_s = sum(weight * (pass_s(pass_ops(arch, work, 1, context), rates) + step_s) for weight, context in steps)
     total_s = prefill_s + (work.generate - 1) * decode_s
     tokens = work.batch * work.generate
     return Times(prefill_s, decode_s if steps else None, total_s, tokens / total_s)
@@ -143,7 +151,7 @@ def decode_contexts(work: Workload) -> list[tuple[float, int]]:
 
 @lru_cache(maxsize=CACHED_PASSES)
 def _ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:
-    return forward_ops(
+    ops = forward_ops(
         arch,
         new_tokens=new_tokens,
         context_tokens=context_tokens,
@@ -156,6 +164,7 @@ def _ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) 
         tensor_parallel=work.tensor_parallel,
         logits=work.logits,
     )
+    return unpacked_ops(ops, arch, work, new_tokens)
 
 
 def pass_ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:
@@ -180,7 +189,9 @@ def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
     kv_elements = 2 * arch.n_layers * part.kv_dim
     peak = _peak_activations(arch, min(work.chunk or work.prompt, work.prompt), work)
     return Memory(
-        stored_weight_bytes(arch, work.dtype, work.weight_dtype or work.dtype, work.tensor_parallel),
+        stored_weight_bytes(
+            arch, work.dtype, work.weight_dtype or work.dtype, work.tensor_parallel, work.head_dtype
+        ),
         storage_bytes(kv_elements, work.kv_dtype or work.dtype) * tokens,
         -(-peak // work.tensor_parallel),
     )
@@ -198,7 +209,9 @@ def _peak_activations(arch: LlamaArch, new: int, work: Workload) -> int:
 
 
 @lru_cache(maxsize=256)
-def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, ranks: int) -> int:
+def stored_weight_bytes(
+    arch: LlamaArch, dtype: str, weight_dtype: str, ranks: int, head_dtype: str | None = None
+) -> int:
     """Bytes of the weights on one rank: matrices in `weight_dtype`, embedding and norms in `dtype`.
 
     >>> from llamalab.presets import PRESETS
@@ -209,6 +222,8 @@ def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, ranks: i
     for weight in weights(arch):
         matrix = len(weight.shape) == 2
         kind = weight_dtype if matrix and not weight.name.startswith("tok_embeddings") else dtype
+        if head_dtype and weight.name.startswith("output"):
+            kind = head_dtype
         elements = weight.parameters // weight.count
         if ".wk." in weight.name or ".wv." in weight.name:
             elements = part.kv_dim * arch.dim
