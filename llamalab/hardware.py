@@ -1,6 +1,6 @@
 """What do data sheets promise? Dense peaks, bandwidth, memory of known devices, a source per cell.
 
-The rows are in devices.json. Peaks are dense (never 2:4 sparse) per second: floats accumulated in fp32,
+The rows are in devices.tsv. Peaks are dense (never 2:4 sparse) per second: floats accumulated in fp32,
 int8 in int32; `fp32` is the vector units', all others the matrix units'. GB = 10**9. None is unknown, or
 absent in the hardware: never a neighbour's value. Most sources quote the vendor's sheet; they are not the sheet.
 
@@ -8,11 +8,9 @@ peak = 2 * matrix_units * fma_per_clock * clock, 1 multiply-add = 2 FLOPs, in bf
 A CPU's row is cores x what its instruction set does in a clock x base clock, and memory channels x speed.
 """
 
-import json
 import os
 import re
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llamalab.errors import InputError, UnknownNameError
 
@@ -74,8 +72,10 @@ class HardwareSpec(NamedTuple):
     sources: dict[str, str] = {}  # noqa: RUF012  # never written
 
     @property
-    def usable_memory_bytes(self) -> int:
-        """What a program may hold: the driver's figure where it is known, else the nominal one."""
+    def usable_memory_bytes(self) -> int | None:
+        """What a program may hold: the driver's figure where it is known, else the nominal one; None of a CPU."""
+        if self.kind == "cpu":
+            return None
         return self.memory_bytes if self.reported_memory_bytes is None else self.reported_memory_bytes
 
     @property
@@ -164,40 +164,48 @@ def of_device(device_name: str, memory_bytes: int) -> HardwareSpec | None:
     'h200-141gb-sxm'
     """
     for spec in HARDWARE.values():
-        if device_name in spec.device_names and abs(memory_bytes / spec.usable_memory_bytes - 1) <= 0.1:
+        if device_name in spec.device_names and abs(memory_bytes / (spec.usable_memory_bytes or 1) - 1) <= 0.1:
             return spec
     return None
 
 
 def smallest_holding(needed_bytes: int) -> HardwareSpec | None:
     """The device with the least memory that still holds so many bytes, or None."""
-    holding = [spec for spec in HARDWARE.values() if spec.usable_memory_bytes >= needed_bytes]
-    return min(holding, key=lambda spec: spec.usable_memory_bytes, default=None)
+    holding = [spec for spec in HARDWARE.values() if (spec.usable_memory_bytes or 0) >= needed_bytes]
+    return min(holding, key=lambda spec: spec.usable_memory_bytes or 0, default=None)
 
 
-def _read(rows: Iterable[dict[str, Any]], sources: list[str]) -> dict[str, HardwareSpec]:
-    found = {}
-    for row in rows:
-        cells = {cell: sources[number] for cell, number in row.pop("sources").items()}
-        clocking = row.pop("clocking", None)
-        given = {
-            **_EMPTY,
-            **row,
-            "peak_flops_per_s": {dtype: row["peak_flops_per_s"].get(dtype) for dtype in PEAK_DTYPES},
-            "clocking": None if clocking is None else Clocking(*clocking),
-            "device_names": tuple(row.get("device_names", ())),
-            "memory_sizes_bytes": tuple(row.get("memory_sizes_bytes", ())),
-            "source": cells.pop("*"),
-            "sources": cells,
-        }
-        found[row["name"]] = HardwareSpec(**given)
-    return found
+def _row(cells: dict[str, str], sources: dict[str, str]) -> HardwareSpec:
+    """A row from its text; an empty cell is unknown."""
+    named = dict(part.split("=") for part in cells["sources"].split(","))
+    told = {cell: sources[number] for cell, number in named.items()}
+    clock = [_number(cells[cell]) for cell in ("matrix_units", "fma_per_clock", "clock_hz")]
+    return HardwareSpec(
+        name=cells["name"],
+        title=cells["title"],
+        peak_flops_per_s={dtype: _rate(cells[dtype]) for dtype in PEAK_DTYPES},
+        clocking=None if clock[0] is None else Clocking(int(clock[0]), int(clock[1] or 0), float(clock[2] or 0)),
+        source=told.pop("*"),
+        device_names=tuple(name for name in cells["device_names"].split("|") if name),
+        memory_sizes_bytes=tuple(int(size) for size in cells["memory_sizes_bytes"].split(",") if size),
+        sources=told,
+        **{cell: _rate(cells[cell]) for cell in _RATES},  # type: ignore[arg-type]
+        **{cell: _number(cells[cell]) for cell in _COUNTS},  # type: ignore[arg-type]
+        **{cell: cells[cell] or None for cell in ("vendor", "kind", "interconnect", "isa", "note")},
+    )
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def _rate(text: str) -> float | None:
+    return float(text) if text else None
 
 
 _GB = 10**9
-_EMPTY = dict.fromkeys(
-    ("bandwidth_bytes_per_s", "memory_bytes", "l2_bytes", "interconnect", "interconnect_bytes_per_s", "tdp_w")
-)
+_RATES = ("bandwidth_bytes_per_s", "interconnect_bytes_per_s", "fp16_in_fp16_flops_per_s", "max_clock_hz")
+_COUNTS = ("memory_bytes", "reported_memory_bytes", "l2_bytes", "tdp_w", "memory_channels", "memory_mt_per_s")
 _GENERATIONS = {  # a CPU of each, whose clock and memory stand for the generation
     "xeon-icx": "xeon-8380", "xeon-spr": "xeon-8480", "xeon-emr": "xeon-8592", "xeon-gnr": "xeon-6980p",
     "epyc-rome": "epyc-7742", "epyc-milan": "epyc-7763", "epyc-genoa": "epyc-9654", "epyc-turin": "epyc-9755",
@@ -205,11 +213,15 @@ _GENERATIONS = {  # a CPU of each, whose clock and memory stand for the generati
 
 
 def _tables() -> tuple[dict[str, HardwareSpec], dict[str, HardwareSpec]]:
-    with open(os.path.join(os.path.dirname(__file__), "devices.json"), encoding="utf-8") as file:
-        table = json.load(file)
-    rows = _read(table["devices"], table["sources"])
-    cpus = {name: spec for name, spec in rows.items() if spec.kind == "cpu"}
-    return {name: spec for name, spec in rows.items() if name not in cpus}, cpus
+    """GPUs and CPUs of devices.tsv: lines of sources by number, the names of the columns, a line per device."""
+    with open(os.path.join(os.path.dirname(__file__), "devices.tsv"), encoding="utf-8") as file:
+        lines = [line.rstrip("\n").split("\t") for line in file]
+    sources = {cells[1]: cells[2] for cells in lines if cells[0] == "source"}
+    columns, *rows = lines[len(sources) :]
+    specs = [_row(dict(zip(columns, cells, strict=True)), sources) for cells in rows]
+    known = {spec.name: spec for spec in specs}
+    cpus = {name: spec for name, spec in known.items() if spec.kind == "cpu"}
+    return {name: spec for name, spec in known.items() if name not in cpus}, cpus
 
 
 HARDWARE, CPUS = _tables()

@@ -52,7 +52,8 @@ FRAMEWORKS = (
     (r"TensorRT-LLM( 0\.\d+\S*)?", "tensorrt-llm"),
     (r"(tensorrt-llm|trt-?llm).*", "tensorrt-llm-1"),
     (r"sglang.*", "sglang"),
-    (r".*llama\.cpp (b1[0-7]\d\d|335acd2|2023\S*)", "llama.cpp-2023"),
+    (r".*llama\.cpp (b\d{1,3}|b1[01]\d\d|2023-0\d)", "llama.cpp-2023-08"),
+    (r".*llama\.cpp (b1[2-7]\d\d|335acd2|2023\S*)", "llama.cpp-2023"),
     (r".*llama\.cpp.*", "llama.cpp"),
     (r"exllama.*", "exllamav2"),
     (r"(hf )?transformers.*", "transformers"),
@@ -112,7 +113,7 @@ class Point(NamedTuple):
     def group(self) -> tuple[str, str, str, int, str]:
         """Stack, device, phase, bits of the weights, one device or several."""
         bits, several = DTYPES[self.work.weight_dtype or self.work.dtype].bits, self.work.tensor_parallel > 1
-        return self.stack.removesuffix("-2023"), self.row["device"], self.phase, bits, "several" if several else "one"
+        return re.sub(r"(?<=cpp)-2023.*", "", self.stack), self.row["device"], self.phase, bits, "several" if several else "one"
 
 
 class Scored(NamedTuple):

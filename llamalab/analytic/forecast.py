@@ -13,11 +13,11 @@ activations of a pass, per rank, must fit into the memory of the device.
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.batches import chunks
-from llamalab.analytic.constants import Constants, Host
+from llamalab.analytic.constants import Host
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weights
@@ -52,6 +52,25 @@ class Workload(NamedTuple):
     logits: str = "last"
     head_dtype: str | None = None
     unpack_rows: int | None = None
+
+
+class Basis(Protocol):
+    """What a prediction rests on: constants of a device (analytic.constants) or of a stack (analytic.stacks)."""
+
+    @property
+    def rates(self) -> Mapping[str, Rates]:
+        """Constants by class of operation."""
+
+    @property
+    def basis(self) -> str:
+        """In a few words."""
+
+    @property
+    def host(self) -> Host:
+        """What the host adds."""
+
+    def interval(self, time_s: float, bound_s: float) -> tuple[float, float | None]:
+        """Low and high end of a predicted time."""
 
 
 class Memory(NamedTuple):
@@ -90,10 +109,10 @@ class Forecast(NamedTuple):
     memory: Memory
     prefill_ops: tuple[Op, ...]
     decode_ops: tuple[Op, ...]
-    constants: Constants
+    constants: Basis
 
 
-def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Constants) -> Forecast:
+def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Basis) -> Forecast:
     """Predict a run. Raises DoesNotFitError, by how much; UnavailableError for ranks without a link.
 
     >>> from llamalab.analytic.constants import choose
@@ -236,19 +255,22 @@ def stored_weight_bytes(
 def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
     """What the run needs of each device. Raises DoesNotFitError, saying by how much."""
     needed = memory_needed(arch, work)
-    short = needed.total_bytes - spec.memory_bytes
+    room = spec.usable_memory_bytes
+    if room is None:  # a CPU that takes any memory
+        return needed
+    short = needed.total_bytes - room
     if short > 0:
         ranks = f" on each of {work.tensor_parallel} devices" if work.tensor_parallel > 1 else ""
         raise DoesNotFitError(
             f"the run must fit into {spec.name}: it needs {format_bytes(needed.total_bytes)}{ranks} (weights "
             f"{format_bytes(needed.weight_bytes)}, KV cache {format_bytes(needed.kv_bytes)}, activations "
-            f"{format_bytes(needed.activation_bytes)}) of {format_bytes(spec.memory_bytes)}, "
+            f"{format_bytes(needed.activation_bytes)}) of {format_bytes(room)}, "
             f"{format_bytes(short)} too much; try a smaller batch, more --tensor-parallel or a smaller dtype"
         )
     return needed
 
 
-def check_link(work: Workload, spec: HardwareSpec, constants: Constants) -> None:
+def check_link(work: Workload, spec: HardwareSpec, constants: Basis) -> None:
     """Raises UnavailableError where several ranks have no known link, or no constants for it."""
     if work.tensor_parallel == 1:
         return

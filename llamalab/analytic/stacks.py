@@ -35,6 +35,7 @@ class Stack(NamedTuple):
 
     `chunk` is how many tokens of a prompt go through at a time. `unpack` tells what becomes of packed weights
     under many rows: unpacked inside the product, first (written out in 16 bits), or multiplied as integers.
+    Under one row they are unpacked by the vector units, with `unpack_ops` operations a weight.
     `spread` is the relative half-width that holds 9 of 10 unfitted points of a phase, `unseen_spread` that on
     devices of which it was fitted on none; `devices` are those it was fitted on.
     """
@@ -59,6 +60,7 @@ class Stack(NamedTuple):
     decode_memory: float
     decode_vector_compute: float | None
     elementwise_memory: float
+    unpack_ops: float
     link_s: float
     link_memory: float
     step_s: float
@@ -112,6 +114,8 @@ def stacks() -> dict[str, Stack]:
 
 
 def _stack(key: str, rows: dict[str, dict[str, Any]]) -> Stack:
+    if same := rows[key].get("same_as"):
+        return _stack(same, rows)._replace(name=key.partition("/")[0])
     merged: dict[str, Any] = {}
     own, chain = rows[key], [key]
     while (parent := rows[chain[-1]].get("parent")) is not None:
@@ -206,6 +210,9 @@ def stack_constants(stack: Stack, spec: HardwareSpec, dtype: str, weight_dtype: 
             stack.decode_memory, ATTENTION_Q,
         ),
     }  # fmt: skip
+    if is_packed(weight) and spec.peak_flops_per_s["fp32"]:
+        unpacking = 2 * spec.peak_flops_per_s["fp32"] / stack.unpack_ops
+        rates["gemm_row"] = _lossy(bounds["gemm"], fixed_s, unpacking, memory, GEMM_Q)
     for name in ("collective", "collective_one_shot"):
         if name in bounds:
             rates[name] = _lossy(bounds[name], stack.link_s * _slowness(spec), None, stack.link_memory)
@@ -258,3 +265,9 @@ def _product_peak(stack: Stack, spec: HardwareSpec, dtype: str, weight: str) -> 
     if dtype == "fp16" and stack.accumulate == "fp16" and spec.fp16_in_fp16_flops_per_s:
         return spec.fp16_in_fp16_flops_per_s
     return _peak_of(spec, product_dtype(spec, dtype, weight) if weight == "fp8" else dtype)
+
+
+def prepared(spec: HardwareSpec, work: Workload, name: str) -> tuple[Workload, StackConstants]:
+    """A run as a stack does it on a device, and what its prediction rests on. Raises UnavailableError."""
+    stack = find_stack(name, spec)
+    return workload_of(stack, work), stack_constants(stack, spec, work.dtype, work.weight_dtype)
