@@ -18,6 +18,7 @@ a phase is the 90 % quantile of the held-out |log error|, of folds for devices t
 devices for others, at least that of MIN_SPREAD.
 """
 
+import csv
 import json
 import sys
 import zlib
@@ -34,7 +35,8 @@ from llamalab.analytic import stacks
 from llamalab.errors import LlamaLabError
 from llamalab.scoring import Point
 
-POINTS = Path("../shared/measured/points.csv")
+POINTS = Path(__file__).with_name("points.csv")
+HELD_OUT = Path(__file__).with_name("held_out.csv")
 ROWS = Path(stacks.__file__).with_name("stacks.json")
 FOLDS, MIN_SPREAD, QUANTILE, ROBUST = 5, 0.06, 0.9, 0.06
 # How far a cell may plausibly lie from its parent's value, and the limits of what it can mean.
@@ -178,6 +180,19 @@ def write(data: dict[str, Any]) -> None:
     stacks.stacks.cache_clear()
 
 
+def keep(residuals: list[dict[str, Any]], rows: list[dict[str, str]], *, only: Sequence[str]) -> None:
+    """Write what the fits did not see: a line per point, by its place in the file. Only whole runs are kept."""
+    if only:
+        return
+    place = {json.dumps(row, sort_keys=True): number for number, row in enumerate(rows)}
+    with open(HELD_OUT, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("row", "constants", "fold_log_error", "device_log_error"))
+        for one in sorted(residuals, key=lambda one: place[json.dumps(one["row"], sort_keys=True)]):
+            number = place[json.dumps(one["row"], sort_keys=True)]
+            writer.writerow((number, one["key"], f"{one['fold']:.4f}", f"{one['device']:.4f}"))
+
+
 def main(argv: list[str]) -> int:
     """Fit and write; the last line of output is the result as JSON."""
     path = argv.pop(0) if argv and argv[0].endswith(".csv") else str(POINTS)
@@ -185,6 +200,7 @@ def main(argv: list[str]) -> int:
     points = usable(scoring.read_rows(path))
     residuals = refit(data, points, argv)
     write(data)
+    keep(residuals, scoring.read_rows(path), only=argv)
     result = {"points": len(points), "rows": len(data["stacks"])}
     for how in ("fold", "device"):
         if residuals:

@@ -91,6 +91,7 @@ class StackConstants(NamedTuple):
     host: Host
     stack: Stack
     phase_spread: Mapping[str, float]
+    assumed: bool = False
 
     def interval(self, time_s: float, bound_s: float) -> tuple[float, float | None]:
         """Low and high end of a predicted time, never below its bound."""
@@ -158,9 +159,13 @@ def kind_of(spec: HardwareSpec) -> str:
     return spec.kind if spec.kind == "cpu" else (spec.vendor or "nvidia").lower()
 
 
-def assumed_stack(spec: HardwareSpec) -> str:
-    """The stack that is assumed where none is named: a server's in a data centre, llama.cpp elsewhere."""
-    return "vllm" if spec.kind in ("datacentre", None) else "llama.cpp"
+def assumed_stack(spec: HardwareSpec) -> str | None:
+    """The stack that is assumed where none is named: llama.cpp on what people own.
+
+    None in a data centre and for a reader's own file: there the shipped constants of analytic.constants stand,
+    kernels as servers fuse them.
+    """
+    return None if spec.measured or spec.kind in ("datacentre", None) else "llama.cpp"
 
 
 def workload_of(stack: Stack, work: Workload) -> Workload:
@@ -267,7 +272,10 @@ def _product_peak(stack: Stack, spec: HardwareSpec, dtype: str, weight: str) -> 
     return _peak_of(spec, product_dtype(spec, dtype, weight) if weight == "fp8" else dtype)
 
 
-def prepared(spec: HardwareSpec, work: Workload, name: str) -> tuple[Workload, StackConstants]:
+def prepared(
+    spec: HardwareSpec, work: Workload, name: str, *, assumed: bool = False
+) -> tuple[Workload, StackConstants]:
     """A run as a stack does it on a device, and what its prediction rests on. Raises UnavailableError."""
     stack = find_stack(name, spec)
-    return workload_of(stack, work), stack_constants(stack, spec, work.dtype, work.weight_dtype)
+    constants = stack_constants(stack, spec, work.dtype, work.weight_dtype)
+    return workload_of(stack, work), constants._replace(assumed=assumed)

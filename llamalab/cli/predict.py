@@ -166,7 +166,7 @@ def stack_of(result: Forecast) -> dict[str, Any]:
     if not isinstance(constants, StackConstants):
         return {"name": stack_name(constants), "assumed": True}
     row = constants.stack._asdict()
-    return {"name": row.pop("name"), "assumed": False, **row}
+    return {"name": row.pop("name"), "assumed": constants.assumed, **row}
 
 
 def op_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from llamalab.analytic.constants import TIERS, Constants, choose
 from llamalab.analytic.forecast import Workload
 from llamalab.analytic.ops import ALGORITHMS, LOGITS
-from llamalab.analytic.stacks import StackConstants, find_stack, prepared, stack_names
+from llamalab.analytic.stacks import StackConstants, assumed_stack, find_stack, prepared, stack_names
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_choice, add_count, one_of
 from llamalab.cli.devices import chosen_devices
@@ -155,12 +155,19 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
 
 def _as_run(args: argparse.Namespace, spec: HardwareSpec, work: Workload) -> Workload:
     """The run as the stack does it; as it was asked for where none is named or it has no constants for the device."""
-    if args.stack is None:
+    name = _stack(args, spec)
+    if name is None:
         return work
     try:
-        return prepared(spec, work, args.stack)[0]
+        return prepared(spec, work, name)[0]
     except UnavailableError:  # constants_of tells why
         return work
+
+
+def _stack(args: argparse.Namespace, spec: HardwareSpec) -> str | None:
+    """The stack that is named; else the one that is usual on the device, unless the options tell how it is run."""
+    told = args.basis or args.fused or args.unfused or args.constants or args.attention != "flash"
+    return args.stack or (None if told else assumed_stack(spec))
 
 
 def _check_stack(args: argparse.Namespace) -> None:
@@ -180,9 +187,10 @@ def _check_stack(args: argparse.Namespace) -> None:
 
 def constants_of(args: argparse.Namespace, spec: HardwareSpec) -> Constants | StackConstants:
     """What a prediction for a device rests on."""
-    if args.stack and args.basis != "bound":
-        return prepared(spec, workload(args, 1, 1, 1, 1), args.stack)[1]
-    if args.stack:
-        find_stack(args.stack, spec)
+    name = _stack(args, spec)
+    if name and args.basis != "bound":
+        return prepared(spec, workload(args, 1, 1, 1, 1), name, assumed=args.stack is None)[1]
+    if name:
+        find_stack(name, spec)
     tier = args.basis or ("calibrated" if spec.measured else "shipped")
     return choose(spec, tier, args.dtype, args.weight_dtype, file=args.constants)

@@ -107,7 +107,7 @@ def test_products_run_in_the_weights_dtype_where_the_device_has_it(
 def test_fp8_products_reach_less_of_their_peak() -> None:
     spec = find_hardware("h100-80gb-sxm")
     wide, narrow = (choose(spec, "shipped", "bf16", weight).rates["gemm"] for weight in ("bf16", "fp8"))
-    assert narrow.peak_flops_per_s == spec.peak_flops_per_s["fp8"]
+    assert narrow.peak_flops_per_s == pytest.approx(spec.boost * spec.peak_flops_per_s["fp8"])  # type: ignore[operator]
     assert narrow.compute_efficiency < wide.compute_efficiency
 
 
@@ -122,7 +122,7 @@ def test_an_unknown_tier_is_refused() -> None:
 
 
 def test_a_device_without_a_known_link_has_no_rate_for_collectives() -> None:
-    assert not any(name.startswith("collective") for name in data_sheet(find_hardware("rtx3090"), "bf16", "bf16"))
+    assert not any(name.startswith("collective") for name in data_sheet(find_hardware("mi250x"), "bf16", "bf16"))
 
 
 def test_calibrated_constants_survive_the_file(tmp_path: Path) -> None:
