@@ -136,7 +136,7 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
 def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host: Host = NO_HOST) -> Times:
     """Seconds of a run at given rates and the host's cost; no check of memory."""
     token_s = work.batch * host.sequence_s
-    prefill_s = sum(pass_s(ops, rates) for ops in prefill_passes(arch, work)) + host.request_s + token_s
+    prefill_s = sum(prompt_pass_s(arch, work, *part, rates) for part in prompt_parts(work)) + host.request_s + token_s
     steps = decode_contexts(work)
     step_s = token_s + host.step_s
     decode_s = sum(weight * (pass_s(pass_ops(arch, work, 1, context), rates) + step_s) for weight, context in steps)
@@ -145,10 +145,26 @@ def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host:
     return Times(prefill_s, decode_s if steps else None, total_s, tokens / total_s)
 
 
+def prompt_parts(work: Workload) -> tuple[tuple[int, int], ...]:
+    """New tokens and context of each pass of the prompt: one, or one per chunk."""
+    return chunks(work.prompt, work.prompt if work.chunk is None else work.chunk)
+
+
 def prefill_passes(arch: LlamaArch, work: Workload) -> list[tuple[Op, ...]]:
     """The op tables of the prompt: one, or one per chunk."""
-    parts = chunks(work.prompt, work.prompt if work.chunk is None else work.chunk)
-    return [pass_ops(arch, work, new, context) for new, context in parts]
+    return [pass_ops(arch, work, new, context) for new, context in prompt_parts(work)]
+
+
+def prompt_pass_s(
+    arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int, rates: Mapping[str, Rates]
+) -> float:
+    """Seconds of one pass of a prompt, not less than one of its tokens takes alone.
+
+    A single row runs in kernels of its own, whose constants are fitted apart: without the floor two tokens could
+    come out faster than one.
+    """
+    alone_s = pass_s(pass_ops(arch, work, 1, context_tokens), rates)
+    return alone_s if new_tokens == 1 else max(alone_s, pass_s(pass_ops(arch, work, new_tokens, context_tokens), rates))
 
 
 def decode_contexts(work: Workload) -> list[tuple[float, int]]:
