@@ -32,8 +32,9 @@ from scipy.optimize import least_squares
 
 from llamalab import scoring
 from llamalab.analytic import stacks
+from llamalab.analytic.stack_constants import stack_constants
 from llamalab.errors import LlamaLabError
-from llamalab.scoring import Point
+from llamalab.measured_runs import Point, read_rows
 
 POINTS = Path(__file__).with_name("points.csv")
 HELD_OUT = Path(__file__).with_name("held_out.csv")
@@ -43,11 +44,11 @@ FOLDS, MIN_SPREAD, QUANTILE, ROBUST = 5, 0.06, 0.9, 0.06
 SCALES = {
     "gemm_compute": 0.12, "gemm_memory": 0.08, "packed_compute": 0.15, "packed_memory": 0.12, "kernel_s": 3e-6,
     "attention_compute": 0.2, "attention_memory": 0.2, "decode_memory": 0.15, "decode_vector_compute": 0.3,
-    "elementwise_memory": 0.2, "unpack_ops": 6.0, "link_s": 1e-5, "link_memory": 0.2, "step_s": 1e-3, "sequence_s": 3e-5,
-    "request_s": 1e-2, "interleave": 0.2,
+    "elementwise_memory": 0.2, "unpack_ops": 6.0, "vector_ops": 15.0, "link_s": 1e-5, "link_memory": 0.2,
+    "step_s": 1e-3, "sequence_s": 3e-5, "request_s": 1e-2, "interleave": 0.2,
 }  # fmt: skip
 LIMITS = {
-    "unpack_ops": (1.0, 100.0), "decode_vector_compute": (1e-3, 1.0),
+    "unpack_ops": (1.0, 100.0), "vector_ops": (0.0, 200.0), "decode_vector_compute": (1e-3, 1.0),
     "kernel_s": (2e-7, 6e-5), "link_s": (1e-6, 3e-4), "step_s": (0.0, 0.2), "sequence_s": (0.0, 1e-3),
     "request_s": (0.0, 1.0), "interleave": (0.0, 1.2),
 }  # fmt: skip
@@ -81,7 +82,7 @@ def usable(rows: Sequence[dict[str, str]]) -> list[Point]:
 
 def log_error(point: Point, stack: stacks.Stack) -> float:
     """log(predicted / measured)."""
-    constants = stacks.stack_constants(stack, point.spec, point.work.dtype, point.work.weight_dtype)
+    constants = stack_constants(stack, point.spec, point.work.dtype, point.work.weight_dtype)
     return float(np.log(scoring.predicted_of(point, constants) / point.measured))
 
 
@@ -197,10 +198,10 @@ def main(argv: list[str]) -> int:
     """Fit and write; the last line of output is the result as JSON."""
     path = argv.pop(0) if argv and argv[0].endswith(".csv") else str(POINTS)
     data = json.loads(ROWS.read_text(encoding="utf-8"))
-    points = usable(scoring.read_rows(path))
+    points = usable(read_rows(path))
     residuals = refit(data, points, argv)
     write(data)
-    keep(residuals, scoring.read_rows(path), only=argv)
+    keep(residuals, read_rows(path), only=argv)
     result = {"points": len(points), "rows": len(data["stacks"])}
     for how in ("fold", "device"):
         if residuals:

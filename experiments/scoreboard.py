@@ -24,7 +24,8 @@ from llamalab.analytic import stacks
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
-from llamalab.scoring import Point, Scored
+from llamalab.measured_runs import Point, read_rows
+from llamalab.scoring import Scored
 
 HERE = Path(__file__).parent
 POINTS, HELD_OUT, AGREED = HERE / "points.csv", HERE / "held_out.csv", HERE / "agreed_errors.csv"
@@ -33,9 +34,9 @@ ALLOWED = 1.0  # points of MAPE that a group may lose without a reason
 GROUP = ("stack", "device", "phase", "width", "devices")
 PEERS = {"llm-flops (0.5/0.8)": (0.5, 0.8), "opal-sim (0.4/0.6)": (0.4, 0.6), "plain roofline (1/1)": (1.0, 1.0)}
 BARS = {  # of points that nobody here has seen, by stack
-    "tensorrt-llm": 8, "tensorrt-llm-1": 8, "vllm": 8, "vllm-2024": 10, "gpt-fast": 12, "transformers": 12,
-    "llama.cpp": 15, "exllamav2": 15, "tinychat": 15, "autoawq": 15, "autoawq-gemv": 15, "mlc": 15, "lmdeploy": 15,
-    "llm-awq": 15, "ipex": 20,
+    "tensorrt-llm": 8, "tensorrt-llm-1": 8, "vllm": 8, "vllm-0.12": 8, "vllm-2024": 10, "gpt-fast": 12,
+    "transformers": 12, "llama.cpp": 15, "exllamav2": 15, "tinychat": 15, "autoawq": 15, "autoawq-gemv": 15,
+    "mlc": 15, "lmdeploy": 15, "llm-awq": 15, "ipex": 20,
 }  # fmt: skip
 
 
@@ -56,7 +57,7 @@ class Unseen(NamedTuple):
 
 def scored_points() -> list[Scored]:
     """Every row of the file, predicted or not."""
-    return [scoring.predict_row(row) for row in scoring.read_rows(str(POINTS))]
+    return [scoring.predict_row(row) for row in read_rows(str(POINTS))]
 
 
 def unseen(scored: Sequence[Scored]) -> list[Unseen]:
@@ -90,10 +91,10 @@ def page(scored: Sequence[Scored]) -> list[str]:
         *_refused(scored),
         "",
         "*fitted* is the error on the points that the constants were fitted on. *fold* is that of five fits which each",
-        "leave a fifth of the points out, on what was left out; *device* leaves one device after the other out. The two",
-        "last columns are how many of those left out lie in the interval that is printed. With one device, leaving it",
-        "out leaves the parent row alone. The bars are for points that nobody here has seen; the rows of one source are",
-        "alike, so *fold* is the nearer to them for devices that are fitted and *device* for others.",
+        "leave a fifth of the points out, on what was left out; *device* leaves one device after the other out. The",
+        "two last columns are how many of those left out lie in the interval that is printed. With one device,",
+        "leaving it out leaves the parent row alone. The bars are for points that nobody here has seen; the rows of",
+        "one source are alike, so *fold* is nearer to them for devices that are fitted, and *device* for others.",
         "",
         *_stack_table(known, out),
         "",
@@ -116,13 +117,15 @@ def page(scored: Sequence[Scored]) -> list[str]:
 HISTORY = (
     "The form was settled with the points in view, and the score is not blind: multipliers on constants of single",
     "kernels were tried first (6.9 to 8 % for servers) and gave way to shares of the data sheet, which do as well and",
-    "need no kernels of a device. Seen in residuals and then given a constant of its own: decode attention of 2024 goes",
-    "with query heads (it runs on the vector units); packed weights of one row are unpacked by the vector units;",
-    "prompts of other requests come between tokens; fixed times go with the clock. llama.cpp's versions were split",
-    "where its authors replaced kernels. Rules for weak sources are at the head of `experiments/fit_stacks.py` and",
-    "were written before the first fit. Jetson Orin's fp16 peak with fp32 accumulation was taken as half of that with",
-    "fp16 after its two prefills had been seen; Apple's CPU clusters got the bandwidth that was measured of them.",
-    "No point was looked at besides those of the file.",
+    "need no kernels of a device. Seen in residuals and then given a constant of its own: decode attention of 2024",
+    "goes with query heads (it runs on the vector units); packed weights of one row are unpacked by the vector units,",
+    "which also work for every byte of elementwise kernels in llama.cpp; prompts of other requests come between",
+    "tokens; fixed times go with the clock. llama.cpp's versions were split where its authors replaced kernels, and",
+    "vLLM 0.12 from its neighbours after its two points had been seen: there others' prompts hardly delay a token.",
+    "Rules for weak sources are at the head of `experiments/fit_stacks.py` and were written before the first fit.",
+    "Jetson Orin's fp16 peak with fp32 accumulation was taken as half of that with fp16 after its two prefills had",
+    "been seen; Apple's CPU clusters got the bandwidth that was measured of them. No point was looked at besides",
+    "those of the file.",
 )
 
 
@@ -242,9 +245,7 @@ def groups_of(scored: Sequence[Scored]) -> dict[tuple[str, ...], dict[str, Any]]
 def agreed() -> dict[tuple[str, ...], tuple[float, str]]:
     """What each group was accepted with, and why where it got worse."""
     with open(AGREED, encoding="utf-8", newline="") as file:
-        return {
-            tuple(row[cell] for cell in GROUP): (float(row["mape"]), row["why"]) for row in csv.DictReader(file)
-        }
+        return {tuple(row[cell] for cell in GROUP): (float(row["mape"]), row["why"]) for row in csv.DictReader(file)}
 
 
 def worsened(now: dict[tuple[str, ...], dict[str, Any]], then: dict[tuple[str, ...], tuple[float, str]]) -> list[str]:

@@ -191,7 +191,7 @@ def _row(cells: dict[str, str], sources: dict[str, str]) -> HardwareSpec:
         sources=told,
         **{cell: _rate(cells[cell]) for cell in _RATES},  # type: ignore[arg-type]
         **{cell: _number(cells[cell]) for cell in _COUNTS},  # type: ignore[arg-type]
-        **{cell: cells[cell] or None for cell in ("vendor", "kind", "interconnect", "isa", "note")},
+        **{cell: cells[cell] or None for cell in _WORDS},  # type: ignore[arg-type]
     )
 
 
@@ -205,6 +205,7 @@ def _rate(text: str) -> float | None:
 
 _GB = 10**9
 _RATES = ("bandwidth_bytes_per_s", "interconnect_bytes_per_s", "fp16_in_fp16_flops_per_s", "max_clock_hz")
+_WORDS = ("vendor", "kind", "interconnect", "isa", "note")
 _COUNTS = ("memory_bytes", "reported_memory_bytes", "l2_bytes", "tdp_w", "memory_channels", "memory_mt_per_s")
 _GENERATIONS = {  # a CPU of each, whose clock and memory stand for the generation
     "xeon-icx": "xeon-8380", "xeon-spr": "xeon-8480", "xeon-emr": "xeon-8592", "xeon-gnr": "xeon-6980p",

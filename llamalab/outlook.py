@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Forecast, Times, Workload, decode_contexts, forecast
 from llamalab.analytic.ops import forward_ops
-from llamalab.analytic.stacks import assumed_stack, prepared
+from llamalab.analytic.stack_constants import prepared
+from llamalab.analytic.stacks import assumed_stack
 from llamalab.arch import LlamaArch, attention_kind
 from llamalab.compare import Comparison
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError

@@ -6,18 +6,8 @@ from pathlib import Path
 import pytest
 
 from llamalab.errors import FormatError, InputError, MissingError, UnknownNameError
-from llamalab.scoring import (
-    COLUMNS,
-    PHASES,
-    TOLERANCE,
-    formats_of,
-    grouped,
-    point_of,
-    predict_row,
-    read_rows,
-    stack_of,
-    summary,
-)
+from llamalab.measured_runs import COLUMNS, PHASES, formats_of, point_of, read_rows, stack_of
+from llamalab.scoring import TOLERANCE, grouped, predict_row, summary
 from llamalab.units import DTYPES
 
 POINTS = Path(__file__).parent.parent / "experiments" / "points.csv"
@@ -63,7 +53,8 @@ def test_groups_add_up(scored: list) -> None:  # type: ignore[type-arg]
 @pytest.mark.parametrize(
     ("framework", "stack"),
     [
-        ("vLLM", "vllm-2024"), ("vllm", "vllm"), ("vllm 0.12.0", "vllm"), ("vLLM 0.10.0 ROCm 6.4.1", "vllm"),
+        ("vLLM", "vllm-2024"), ("vllm", "vllm"), ("vllm 0.12.0", "vllm-0.12"),
+        ("vllm 0.14", "vllm"), ("vLLM 0.10.0 ROCm 6.4.1", "vllm"),
         ("vLLM 2023-10", "vllm-2024"), ("TensorRT-LLM", "tensorrt-llm"), ("trtllm", "tensorrt-llm-1"),
         ("trtllm 1.0.0rc3", "tensorrt-llm-1"), ("HF transformers", "transformers"), ("llama.cpp b3441", "llama.cpp"),
         ("llama.cpp 2024-05", "llama.cpp"), ("llama.cpp b1691", "llama.cpp-2023"), ("ik_llama.cpp", "llama.cpp"),

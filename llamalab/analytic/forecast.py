@@ -19,9 +19,9 @@ from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import Host
 from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.packed_weights import unpacked_ops
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weights
-from llamalab.analytic.packed_weights import unpacked_ops
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError
@@ -224,9 +224,7 @@ def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
     kv_elements = 2 * arch.n_layers * part.kv_dim
     peak = _peak_activations(arch, min(work.chunk or work.prompt, work.prompt), work)
     return Memory(
-        stored_weight_bytes(
-            arch, work.dtype, work.weight_dtype or work.dtype, work.tensor_parallel, work.head_dtype
-        ),
+        stored_weight_bytes(arch, work.dtype, work.weight_dtype or work.dtype, work.tensor_parallel, work.head_dtype),
         storage_bytes(kv_elements, work.kv_dtype or work.dtype) * tokens,
         -(-peak // work.tensor_parallel),
     )

@@ -8,7 +8,7 @@ from typing import Any
 from llamalab.analytic.forecast import Basis, Forecast, check_link, forecast, memory_needed, run_times
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
-from llamalab.analytic.stacks import StackConstants
+from llamalab.analytic.stack_constants import StackConstants
 from llamalab.cli.arguments import add_format
 from llamalab.cli.output import Answer, Column, Table, show
 from llamalab.cli.runs import (

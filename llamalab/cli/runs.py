@@ -12,7 +12,8 @@ from typing import NamedTuple
 from llamalab.analytic.constants import TIERS, Constants, choose
 from llamalab.analytic.forecast import Workload
 from llamalab.analytic.ops import ALGORITHMS, LOGITS
-from llamalab.analytic.stacks import StackConstants, assumed_stack, find_stack, prepared, stack_names
+from llamalab.analytic.stack_constants import StackConstants, prepared
+from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_choice, add_count, one_of
 from llamalab.cli.devices import chosen_devices

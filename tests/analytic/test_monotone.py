@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, run_times
-from llamalab.analytic.stacks import prepared, stack_names
+from llamalab.analytic.stack_constants import prepared
+from llamalab.analytic.stacks import stack_names
 from llamalab.errors import UnavailableError
 from llamalab.hardware import CPUS, HARDWARE
 from llamalab.presets import PRESETS
