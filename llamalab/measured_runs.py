@@ -16,7 +16,7 @@ from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError, InputError, MissingError, UnknownNameError
 from llamalab.hardware import HARDWARE, HardwareSpec, device_family
 from llamalab.presets import PRESETS
-from llamalab.units import DTYPES
+from llamalab.units import DTYPES, dtype_bits
 
 AUTO = "auto"
 COLUMNS = ("device", "n_gpus", "framework", "model", "dtype", "batch", "prompt", "generate", "metric", "value")
@@ -62,8 +62,10 @@ FRAMEWORKS = (
 FORMATS = (
     (r"(fp16|bf16|fp32)", r"\1", r"\1"),
     (r"fp8.*", "bf16", "fp8"),
-    (r"(q4_0|q8_0|q4_k_m)", "fp16", r"\1"),
+    (r"(q4_0|q8_0|q4_k_m|q5_k_m|q6_k)", "fp16", r"\1"),
     (r"q4_k.*", "fp16", "q4_k_m"),
+    (r"q5_k.*", "fp16", "q5_k_m"),
+    (r"exl2 (\d(?:\.\d+)?)\s*bpw", "fp16", r"\1bpw"),
     (r"int8.*", "bf16", "int8"),
     (r"int4 (g64|hqq|q4f16).*", "fp16", "q4_0"),
     (r"(awq|gptq|exl2|int4).*", "fp16", "int4"),
@@ -103,7 +105,7 @@ class Point(NamedTuple):
     @property
     def group(self) -> tuple[str, str, str, int, str]:
         """Stack, device, phase, bits of the weights, one device or several."""
-        bits = DTYPES[self.work.weight_dtype or self.work.dtype].bits
+        bits = dtype_bits(self.work.weight_dtype or self.work.dtype)
         several = "several" if self.work.tensor_parallel > 1 else "one"
         stack = re.sub(r"(?<=cpp)-2023.*|-0\.12$", "", self.stack)  # versions are one group
         return stack, self.row["device"], self.phase, bits, several

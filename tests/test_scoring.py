@@ -95,6 +95,14 @@ def test_a_row_that_means_nothing_is_refused_and_scored_with_the_reason(cells: d
             point_of(changed(**cells))
 
 
+def test_a_format_told_by_its_average_width() -> None:
+    assert formats_of("exl2 4.65bpw", "exllamav2") == ("fp16", "4.65bpw")
+    assert formats_of("q6_k", "llama.cpp") == ("fp16", "q6_k")
+    sizes = [predict_row(changed(framework="ExLlamaV2", dtype=f"exl2 {bits}bpw", metric="decode_ms")).predicted
+             for bits in ("2.4", "4.0", "6")]  # fmt: skip
+    assert sizes == sorted(sizes)  # type: ignore[type-var]
+
+
 def test_throughput_and_time_are_one_measurement() -> None:
     rate = predict_row(changed(metric="decode_tok_s", value="1600"))
     time = predict_row(changed(metric="decode_ms", value="10"))

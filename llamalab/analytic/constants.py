@@ -25,7 +25,15 @@ from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_har
 
 TIERS = ("bound", "shipped", "calibrated")
 SCHEMA_VERSION = 1
-WEIGHT_ONLY = ("int8", "int4", "q4_0", "q8_0", "q4_k_m")  # stored small, multiplied in the dtype of the activations
+WEIGHT_ONLY = (
+    "int8",
+    "int4",
+    "q4_0",
+    "q8_0",
+    "q4_k_m",
+    "q5_k_m",
+    "q6_k",
+)  # stored small, multiplied in the dtype of the activations
 
 
 CLASSES = {"gather", "gemm", "elementwise", "attention_prefill", "attention_decode"}  # at least
@@ -330,6 +338,8 @@ def _peak(spec: HardwareSpec, dtype: str) -> float:
     peak = spec.peak_flops_per_s.get(dtype)
     if peak is None:
         known = ", ".join(name for name, value in spec.peak_flops_per_s.items() if value and name != "tf32")
+        if not known:
+            raise UnavailableError(f"{spec.name} must have a known peak to predict with; its data sheet has none")
         raise UnavailableError(f"{spec.name} must have a {dtype} peak to predict with; it has {known}; choose one")
     return peak
 

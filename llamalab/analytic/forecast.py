@@ -35,7 +35,8 @@ CACHED_PASSES = 4096  # a sweep meets the same pass once per device
 class Workload(NamedTuple):
     """What is run: B prompts of P tokens, G tokens generated after each, in which number formats.
 
-    `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows on, packed
+    `layer_parallel` devices take a share of the layers each and work one after the other: they share the memory, not
+    the time. `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows on, packed
     weights are written out in the activations' dtype before they are multiplied; None: never.
     """
 
@@ -52,6 +53,7 @@ class Workload(NamedTuple):
     logits: str = "last"
     head_dtype: str | None = None
     unpack_rows: int | None = None
+    layer_parallel: int = 1
 
 
 class Basis(Protocol):
@@ -223,9 +225,11 @@ def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
     tokens = work.batch * (work.prompt + work.generate)
     kv_elements = 2 * arch.n_layers * part.kv_dim
     peak = _peak_activations(arch, min(work.chunk or work.prompt, work.prompt), work)
+    weight = work.weight_dtype or work.dtype
+    stored = stored_weight_bytes(arch, work.dtype, weight, work.tensor_parallel, work.head_dtype)
     return Memory(
-        stored_weight_bytes(arch, work.dtype, work.weight_dtype or work.dtype, work.tensor_parallel, work.head_dtype),
-        storage_bytes(kv_elements, work.kv_dtype or work.dtype) * tokens,
+        -(-stored // work.layer_parallel),
+        -(-storage_bytes(kv_elements, work.kv_dtype or work.dtype) * tokens // work.layer_parallel),
         -(-peak // work.tensor_parallel),
     )
 
@@ -274,7 +278,8 @@ def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
         return needed
     short = needed.total_bytes - room
     if short > 0:
-        ranks = f" on each of {work.tensor_parallel} devices" if work.tensor_parallel > 1 else ""
+        devices = work.tensor_parallel * work.layer_parallel
+        ranks = f" on each of {devices} devices" if devices > 1 else ""
         raise DoesNotFitError(
             f"the run must fit into {spec.name}: it needs {format_bytes(needed.total_bytes)}{ranks} (weights "
             f"{format_bytes(needed.weight_bytes)}, KV cache {format_bytes(needed.kv_bytes)}, activations "

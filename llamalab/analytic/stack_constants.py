@@ -9,7 +9,7 @@ from llamalab.analytic.roofline import Rates
 from llamalab.analytic.stacks import OWN, Stack, find_stack
 from llamalab.errors import UnavailableError
 from llamalab.hardware import HardwareSpec
-from llamalab.units import DTYPES
+from llamalab.units import dtype_bits
 
 CLOCK_HZ = 1.83e9  # at which fixed times are told: a GPU of another clock takes inversely as long
 GEMM_Q, ATTENTION_Q = 2.0, 1.3  # how far compute and memory overlap in a product, and in attention
@@ -49,6 +49,7 @@ def workload_of(stack: Stack, work: Workload) -> Workload:
         kv_dtype=work.kv_dtype or (stack.kv_of_fp8 if weight == "fp8" else None),
         head_dtype=work.head_dtype or (work.dtype if (packed and not ggml) or weight == "fp8" else None),
         unpack_rows=UNPACK_ROWS if packed and stack.unpack == "first" else None,
+        **({"tensor_parallel": 1, "layer_parallel": work.tensor_parallel} if stack.split == "layers" else {}),
     )
 
 
@@ -58,7 +59,7 @@ def is_packed(weight_dtype: str) -> bool:
     >>> is_packed("int4"), is_packed("fp8"), is_packed("bf16")
     (True, False, False)
     """
-    return weight_dtype != "fp8" and DTYPES[weight_dtype].bits < 16
+    return weight_dtype != "fp8" and dtype_bits(weight_dtype) < 16
 
 
 def stack_constants(stack: Stack, spec: HardwareSpec, dtype: str, weight_dtype: str | None = None) -> StackConstants:

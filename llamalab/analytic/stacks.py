@@ -24,7 +24,8 @@ OWN = ("apple", "cpu")  # a kind of device whose rows serve no other
 class Stack(NamedTuple):
     """One stack on one kind of device. Shares lie in (0, 1]; times are seconds at CLOCK_HZ.
 
-    `chunk` is how many tokens of a prompt go through at a time. `unpack` tells what becomes of packed weights
+    `chunk` is how many tokens of a prompt go through at a time; several devices `split` every layer (tensor), or
+    take layers each, one after the other (layers). `unpack` tells what becomes of packed weights
     under many rows: unpacked inside the product, first (written out in 16 bits), or multiplied as integers.
     Under one row they are unpacked by the vector units, with `unpack_ops` operations a weight. `vector_ops` is how
     many operations those units do for a byte that an elementwise kernel, or attention in steps, moves.
@@ -39,6 +40,7 @@ class Stack(NamedTuple):
     fused: bool
     attention: str
     chunk: int | None
+    split: str
     accumulate: str
     unpack: str
     kv_of_fp8: str | None

@@ -111,6 +111,17 @@ def test_the_head_of_a_packed_model_stays_in_16_bits_unless_it_is_ggml() -> None
     assert memory_needed(ARCH, work).weight_bytes > memory_needed(ARCH, plain).weight_bytes
 
 
+def test_devices_that_take_layers_share_the_memory_and_not_the_time() -> None:
+    spec, work = find_hardware("rtx4090"), Workload(64, 16, 1, "fp16", "q4_0")
+    one, four = (prepared(spec, work._replace(tensor_parallel=ranks), "llama.cpp") for ranks in (1, 4))
+    assert (four[0].tensor_parallel, four[0].layer_parallel) == (1, 4)
+    arch = PRESETS["70b"].arch
+    assert memory_needed(arch, four[0]).weight_bytes == -(-memory_needed(arch, one[0]).weight_bytes // 4)
+    times = [run_times(arch, run, constants.rates, constants.host).total_s for run, constants in (one, four)]
+    assert times[0] == times[1]
+    assert prepared(find_hardware("h200"), work._replace(tensor_parallel=4), "vllm")[0].tensor_parallel == 4
+
+
 def test_a_cpu_widens_what_it_cannot_multiply() -> None:
     assert computed_in(find_hardware("ryzen-7950x"), "fp16") == "fp32"
     assert computed_in(find_hardware("xeon-8480"), "bf16") == "bf16"
@@ -137,7 +148,9 @@ def test_which_stack_is_assumed() -> None:
 
 
 def test_a_device_that_no_fit_saw_has_a_wider_interval() -> None:
-    seen, other = (prepared(find_hardware(name), Workload(8), "tensorrt-llm")[1] for name in ("h100-80gb-sxm", "b200"))
+    seen, other = (
+        prepared(find_hardware(name), Workload(8), "tensorrt-llm")[1] for name in ("h100-80gb-sxm", "l40s-48gb")
+    )
     assert other.spread >= seen.spread  # type: ignore[operator]
     assert "none on this device" in other.basis
     assert "none on this device" not in seen.basis
