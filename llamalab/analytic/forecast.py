@@ -35,9 +35,9 @@ CACHED_PASSES = 4096  # a sweep meets the same pass once per device
 class Workload(NamedTuple):
     """What is run: B prompts of P tokens, G tokens generated after each, in which number formats.
 
-    `layer_parallel` devices take a share of the layers each and work one after the other: they share the memory, not
-    the time. `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows on, packed
-    weights are written out in the activations' dtype before they are multiplied; None: never.
+    `layer_parallel` devices take a share of the layers each and work one after the other: they share the memory,
+    not the time. `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows
+    on, packed weights are written out in the activations' dtype before they are multiplied; None: never.
     """
 
     prompt: int
