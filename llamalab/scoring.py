@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from llamalab.analytic.forecast import Times, Workload, memory_needed, run_times
-from llamalab.analytic.roofline import Rates
+from llamalab.analytic.forecast import Times, Workload, bound_times, memory_needed, run_times
 from llamalab.analytic.stack_constants import StackConstants, stack_constants, workload_of
 from llamalab.analytic.stacks import find_stack
 from llamalab.arch import LlamaArch
@@ -103,9 +102,7 @@ def bound_of(point: Point, constants: StackConstants) -> float:
     work = workload_of(constants.stack, point.work)
     if point.phase == "memory":
         return float(memory_needed(point.arch, work).weight_bytes)
-    work = _whole(point, work)._replace(fused=True, attention="flash", chunk=None, unpack_rows=None)
-    rates: dict[str, Rates] = {name: rate.bound() for name, rate in constants.rates.items()}
-    return _of(point, run_times(point.arch, work, rates))
+    return _of(point, bound_times(point.arch, _whole(point, work), constants.rates, point.spec.l2_bytes))
 
 
 def _whole(point: Point, work: Workload) -> Workload:

@@ -25,15 +25,8 @@ from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_har
 
 TIERS = ("bound", "shipped", "calibrated")
 SCHEMA_VERSION = 1
-WEIGHT_ONLY = (
-    "int8",
-    "int4",
-    "q4_0",
-    "q8_0",
-    "q4_k_m",
-    "q5_k_m",
-    "q6_k",
-)  # stored small, multiplied in the dtype of the activations
+# Stored small, multiplied in the dtype of the activations.
+WEIGHT_ONLY = ("int8", "int4", "q4_0", "q8_0", "q4_k_m", "q5_k_m", "q6_k")
 
 
 CLASSES = {"gather", "gemm", "elementwise", "attention_prefill", "attention_decode"}  # at least

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from llamalab.analytic.forecast import Basis, Forecast, check_link, forecast, memory_needed, run_times
+from llamalab.analytic.forecast import Basis, Forecast, bound_times, check_link, forecast, memory_needed, run_times
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
 from llamalab.analytic.stack_constants import StackConstants
@@ -74,8 +74,7 @@ def sweep(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for case in cases(args):
         if case.spec.name not in known:
             try:
-                constants = constants_of(args, case.spec)
-                known[case.spec.name] = (constants, {k: rate.bound() for k, rate in constants.rates.items()})
+                known[case.spec.name] = constants_of(args, case.spec)
             except UnavailableError as error:
                 known[case.spec.name] = str(error)
         yield _row(case, known[case.spec.name])
@@ -104,15 +103,13 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
         return row | {"reason": known}
     if not row["fits"]:
         return row | {"reason": f"{format_bytes(needed - (room or 0))} too much"}
-    constants, bounds = known
     try:
-        check_link(work, case.spec, constants)
+        check_link(work, case.spec, known)
     except UnavailableError as error:
         return row | {"reason": str(error)}
-    times, bound_s = (
-        run_times(case.arch, work, constants.rates, constants.host),
-        run_times(case.arch, work, bounds).total_s,
-    )
+    constants: Basis = known
+    times = run_times(case.arch, work, constants.rates, constants.host)
+    bound_s = bound_times(case.arch, work, constants.rates, case.spec.l2_bytes).total_s
     low, high = constants.interval(times.total_s, bound_s)
     row["stack"] = stack_name(constants)
     return row | times._asdict() | {"bound_s": bound_s, "basis": constants.basis, "low_s": low, "high_s": high}

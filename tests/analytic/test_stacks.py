@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llamalab.analytic import stacks
-from llamalab.analytic.forecast import Workload, forecast, memory_needed, pass_ops, run_times
+from llamalab.analytic.forecast import Workload, bound_times, forecast, memory_needed, pass_ops, run_times
 from llamalab.analytic.ops import add_up
 from llamalab.analytic.stack_constants import UNPACK_ROWS, computed_in, is_packed, prepared, workload_of
 from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
@@ -181,3 +181,12 @@ def test_a_host_costs_a_step_a_sequence_and_a_request() -> None:
         host.request_s + 4 * 11 * host.sequence_s + 10 * host.step_s
     )
     assert spec.name == "h100-80gb-sxm"
+
+
+def test_the_bound_of_what_fits_a_cache_is_arithmetic_alone() -> None:
+    spec, small = find_hardware("rtx4090"), PRESETS["stories260k"].arch
+    rates = prepared(spec, Workload(64, 8, 1, "fp16"), "llama.cpp")[1].rates
+    cached, streamed = (bound_times(small, Workload(64, 8, 1, "fp16"), rates, size) for size in (72 * 2**20, 0))
+    assert cached.total_s < streamed.total_s / 10
+    large = [bound_times(ARCH, Workload(64, 8, 1, "fp16"), rates, size).total_s for size in (72 * 2**20, None)]
+    assert 0.9 * large[1] < large[0] <= large[1]  # weights and keys come from memory, activations do not
