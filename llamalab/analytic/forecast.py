@@ -55,6 +55,11 @@ class Workload(NamedTuple):
     unpack_rows: int | None = None
     layer_parallel: int = 1
 
+    @property
+    def devices(self) -> int:
+        """How many share the model."""
+        return self.tensor_parallel * self.layer_parallel
+
 
 class Basis(Protocol):
     """What a prediction rests on: constants of a device (analytic.constants) or of a stack (analytic.stacks)."""
@@ -312,8 +317,7 @@ def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
         return needed
     short = needed.total_bytes - room
     if short > 0:
-        devices = work.tensor_parallel * work.layer_parallel
-        ranks = f" on each of {devices} devices" if devices > 1 else ""
+        ranks = f" on each of {work.devices} devices" if work.devices > 1 else ""
         raise DoesNotFitError(
             f"the run must fit into {spec.name}: it needs {format_bytes(needed.total_bytes)}{ranks} (weights "
             f"{format_bytes(needed.weight_bytes)}, KV cache {format_bytes(needed.kv_bytes)}, activations "

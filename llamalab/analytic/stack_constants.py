@@ -42,6 +42,7 @@ def workload_of(stack: Stack, work: Workload) -> Workload:
     """The run as a stack does it: what it fuses, its attention, chunks, cache and head."""
     weight = work.weight_dtype or work.dtype
     packed, ggml = is_packed(weight), weight.startswith("q")
+    layers = stack.split == "layers"
     return work._replace(
         fused=stack.fused,
         attention=stack.attention,
@@ -49,7 +50,8 @@ def workload_of(stack: Stack, work: Workload) -> Workload:
         kv_dtype=work.kv_dtype or (stack.kv_of_fp8 if weight == "fp8" else None),
         head_dtype=work.head_dtype or (work.dtype if (packed and not ggml) or weight == "fp8" else None),
         unpack_rows=UNPACK_ROWS if packed and stack.unpack == "first" else None,
-        **({"tensor_parallel": 1, "layer_parallel": work.tensor_parallel} if stack.split == "layers" else {}),
+        tensor_parallel=1 if layers else work.tensor_parallel,
+        layer_parallel=work.devices if layers else work.layer_parallel,
     )
 
 

@@ -85,7 +85,7 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
     row = dict.fromkeys(SWEEP_KEYS) | {
         "model": case.model,
         "hardware": case.spec.name,
-        "tensor_parallel": work.tensor_parallel,
+        "tensor_parallel": work.devices,
         "prompt": work.prompt,
         "generate": work.generate,
         "batch": work.batch,
@@ -223,7 +223,7 @@ def _room(spec: HardwareSpec) -> str:
 def _lead(case: Case, result: Forecast) -> tuple[str, ...]:
     work, times, bound = case.work, result.times, result.bound
     low, high = result.interval
-    ranks = f" × {work.tensor_parallel}" if work.tensor_parallel > 1 else ""
+    ranks = f" × {work.devices}" if work.devices > 1 else ""
     between = (
         f"between {format_seconds(low)} and {format_seconds(high)}"
         if high is not None

@@ -114,7 +114,8 @@ def test_the_head_of_a_packed_model_stays_in_16_bits_unless_it_is_ggml() -> None
 def test_devices_that_take_layers_share_the_memory_and_not_the_time() -> None:
     spec, work = find_hardware("rtx4090"), Workload(64, 16, 1, "fp16", "q4_0")
     one, four = (prepared(spec, work._replace(tensor_parallel=ranks), "llama.cpp") for ranks in (1, 4))
-    assert (four[0].tensor_parallel, four[0].layer_parallel) == (1, 4)
+    assert (four[0].tensor_parallel, four[0].layer_parallel, four[0].devices) == (1, 4, 4)
+    assert workload_of(find_stack("llama.cpp", spec), four[0]) == four[0]
     arch = PRESETS["70b"].arch
     assert memory_needed(arch, four[0]).weight_bytes == -(-memory_needed(arch, one[0]).weight_bytes // 4)
     times = [run_times(arch, run, constants.rates, constants.host).total_s for run, constants in (one, four)]
