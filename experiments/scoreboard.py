@@ -122,6 +122,7 @@ HISTORY = (
     "which also work for every byte of elementwise kernels in llama.cpp; prompts of other requests come between",
     "tokens; fixed times go with the clock. llama.cpp's versions were split where its authors replaced kernels, and",
     "vLLM 0.12 from its neighbours after its two points had been seen: there others' prompts hardly delay a token.",
+    "How near a row is held to its parent was chosen among three by the folds of stacks with few points.",
     "Rules for weak sources are at the head of `experiments/fit_stacks.py` and were written before the first fit.",
     "Jetson Orin's fp16 peak with fp32 accumulation was taken as half of that with fp16 after its two prefills had",
     "been seen; Apple's CPU clusters got the bandwidth that was measured of them. No point was looked at besides",
