@@ -64,10 +64,15 @@ def weight(point: Point) -> float:
     return 0.5 if unsure or weak else 1.0
 
 
+def key_of_row(key: str) -> str:
+    """The row that a key stands for: its own, or the one that it is the same as."""
+    rows = stacks.stacks()
+    return next(other for other, one in rows.items() if one._replace(name=rows[key].name) == rows[key])
+
+
 def key_of(point: Point) -> str:
     """The row of stacks.json that a point is predicted with."""
-    found = stacks.find_stack(point.stack, point.spec)
-    return next(key for key, one in stacks.stacks().items() if one._replace(name=found.name) == found)
+    return key_of_row(stacks.find_stack(point.stack, point.spec).key)
 
 
 def usable(rows: Sequence[dict[str, str]]) -> list[Point]:
