@@ -15,11 +15,11 @@ ROWS = read_rows(str(fit_stacks.POINTS))
 
 
 def made_by(cells: dict[str, float], noise: float = 0.0) -> list[Point]:
-    """Decode points of vLLM whose values are those that a stack with other cells gives."""
+    """Decode points of vLLM, of models of three sizes, whose values are those that a stack with other cells gives."""
     stack, made = stacks()["vllm/nvidia"]._replace(**cells), []
     for number, (batch, prompt) in enumerate([(1, 128), (4, 512), (16, 1024), (64, 128), (1, 2048), (32, 256)]):
         row = dict.fromkeys(ROWS[0], "") | {
-            "device": "h100-80gb-sxm", "n_gpus": "1", "framework": "vllm", "model": "7b", "dtype": "bf16",
+            "device": "h100-80gb-sxm", "n_gpus": "1", "framework": "vllm", "model": ("7b", "13b", "34b")[number % 3], "dtype": "bf16",
             "batch": str(batch), "prompt": str(prompt), "generate": "64", "metric": "decode_ms", "value": "1",
         }  # fmt: skip
         point = point_of(row)
