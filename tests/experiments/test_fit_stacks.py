@@ -19,7 +19,8 @@ def made_by(cells: dict[str, float], noise: float = 0.0) -> list[Point]:
     stack, made = stacks()["vllm/nvidia"]._replace(**cells), []
     for number, (batch, prompt) in enumerate([(1, 128), (4, 512), (16, 1024), (64, 128), (1, 2048), (32, 256)]):
         row = dict.fromkeys(ROWS[0], "") | {
-            "device": "h100-80gb-sxm", "n_gpus": "1", "framework": "vllm", "model": ("7b", "13b", "34b")[number % 3], "dtype": "bf16",
+            "device": "h100-80gb-sxm", "n_gpus": "1", "framework": "vllm", "dtype": "bf16",
+            "model": ("7b", "13b", "34b")[number % 3],
             "batch": str(batch), "prompt": str(prompt), "generate": "64", "metric": "decode_ms", "value": "1",
         }  # fmt: skip
         point = point_of(row)
