@@ -2,7 +2,8 @@
 
 The rows are in devices.tsv. Peaks are dense (never 2:4 sparse) per second: floats accumulated in fp32,
 int8 in int32; `fp32` is the vector units', all others the matrix units'. GB = 10**9. None is unknown, or
-absent in the hardware: never a neighbour's value. Most sources quote the vendor's sheet; they are not the sheet.
+absent in the hardware: never a neighbour's value. Most sources quote the vendor's sheet, or name it as it is
+commonly quoted; they are not the sheet.
 
 peak = 2 * matrix_units * fma_per_clock * clock, 1 multiply-add = 2 FLOPs, in bf16 (fp16 before Ampere).
 A CPU's row is cores x what its instruction set does in a clock x base clock, and memory channels x speed.
