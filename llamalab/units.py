@@ -31,6 +31,12 @@ DTYPES = {
         Dtype("int8", 8),
         Dtype("fp8", 8),
         Dtype("int4", 4, group=128, scale_bits=16),
+        # llama.cpp's: 18 bytes for 32 elements, 34 for 32, 210 for 256; the K_M ones mix two, so much on average.
+        Dtype("q4_0", 4, group=32, scale_bits=16),
+        Dtype("q8_0", 8, group=32, scale_bits=16),
+        Dtype("q4_k_m", 4, group=256, scale_bits=218),
+        Dtype("q5_k_m", 5, group=256, scale_bits=177),
+        Dtype("q6_k", 6, group=256, scale_bits=144),
     )
 }
 
@@ -63,6 +69,8 @@ def storage_bytes(elements: int, dtype: str) -> int:
 
     >>> storage_bytes(3, "fp16"), storage_bytes(256, "int4")  # 256 / 2 and two fp16 scales
     (6, 132)
+    >>> storage_bytes(8192, "2.5bpw")
+    2560
     """
     kind = _dtype(dtype)
     scales = -(-elements // kind.group) * kind.scale_bits if kind.group else 0
@@ -70,10 +78,13 @@ def storage_bytes(elements: int, dtype: str) -> int:
 
 
 def _dtype(name: str) -> Dtype:
-    try:
+    if name in DTYPES:
         return DTYPES[name]
-    except KeyError:
-        raise UnknownNameError("dtype", name, DTYPES) from None
+    if average := re.fullmatch(r"([1-9](?:\.\d{1,3})?)bpw", name):
+        # Formats that mix widths are told by their average, as ExLlamaV2 does: 4.65bpw.
+        whole, fraction = divmod(float(average[1]), 1)
+        return Dtype(name, int(whole), group=1024, scale_bits=round(1024 * fraction))
+    raise UnknownNameError("dtype", name, DTYPES)
 
 
 def parse_count(text: str, what: str = "count") -> int:

@@ -46,7 +46,7 @@ def read_device(path: str) -> HardwareSpec:
         raise FormatError(f"{path} must be a readable JSON file; got {error}") from None
     if not isinstance(data, dict) or not data.keys() >= OWN_KEYS:
         raise FormatError(f"{path} must be a JSON object with the keys {', '.join(sorted(OWN_KEYS))}")
-    if unknown := data.keys() - (set(HardwareSpec._fields) - {"measured"}):
+    if unknown := data.keys() - (set(HardwareSpec._fields) - {"measured", "sources"}):
         raise FormatError(f"{path} must have the keys of a hardware row only; got {', '.join(sorted(unknown))}")
     peaks = data["peak_flops_per_s"]
     if not isinstance(peaks, dict) or not peaks or not peaks.keys() <= set(PEAK_DTYPES):

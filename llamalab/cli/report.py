@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.stacks import stack_names
 from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
 from llamalab.errors import InputError, MissingError
@@ -42,6 +43,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of weights, activations and cache (default: bf16)",
     )  # fmt: skip
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
+    parser.add_argument(
+        "--stack", type=one_of("--stack", stack_names()), metavar="NAME",
+        help="the software that predictions for other devices are of (default: what is usual on each)",
+    )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
         "--from", dest="record", metavar="FILE.json",
@@ -64,7 +69,7 @@ def _show(args: argparse.Namespace, record: "Record") -> int:
     from llamalab.comparison.sentences import verdict
 
     page = Path(args.out or _default(record.model, record.environment.device))
-    size = write_report(record, page)
+    size = write_report(record, page, args.stack)
     print(verdict(Comparison(record)).text, flush=True)
     for remark in (*record.notes, *_uncalibrated(record), f"the page is {page} ({format_bytes(size)})"):
         note(remark)
@@ -98,7 +103,7 @@ def _uncalibrated(record: "Record") -> tuple[str, ...]:
     return ("predictions rest on roofs alone, which leave out the time of a call; llamalab calibrate adds it",)
 
 
-def write_report(record: "Record", page: Path) -> int:
+def write_report(record: "Record", page: Path, stack: str | None = None) -> int:
     """Write the page, and the record and the CSVs beside it; nothing where one of them is not ours.
 
     Returns the bytes of the page.
@@ -110,8 +115,8 @@ def write_report(record: "Record", page: Path) -> int:
     from llamalab.report.trend import stored_runs
 
     elsewhere = [one for one in committed(device="cuda") if one != record]
-    html = render(record, elsewhere, recorded_answers(), stored_runs())
-    texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record).items()}
+    html = render(record, elsewhere, recorded_answers(), stored_runs(), stack)
+    texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record, stack).items()}
     _write(texts | {page.with_suffix(".json"): to_json(record)}, page, html)
     return len(html.encode())
 

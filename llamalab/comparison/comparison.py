@@ -232,7 +232,9 @@ class Errors(NamedTuple):
 class Comparison:
     """A record and everything that can be said by holding prediction and measurement together."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, stack: str | None = None) -> None:
+        """`stack` is the software that predictions for other devices are of; None: what is usual on each."""
+        self.stack = stack
         self.record, self.arch, self.basis = record, record.llama_arch, basis_of(record)
         self.phases = tuple(Phase(record, run, self.basis) for run in record.passes)
 
