@@ -1,24 +1,31 @@
-"""Data sheets of known devices: dense peaks, bandwidth, memory of known devices, a source per row.
+"""Data sheets of known devices: dense peaks, bandwidth, memory of known devices, a source per cell.
 
-Peaks are dense (never 2:4 sparse) per second: floats accumulated in fp32, int8 in int32; `fp32` is
-the vector units', all others the matrix units'. GB = 10**9. None is unknown, or absent in the
-hardware: never a neighbour's value. Most sources quote the vendor's sheet; they are not the sheet.
+The rows are in devices.tsv. Peaks are dense (never 2:4 sparse) per second: floats accumulated in fp32,
+int8 in int32; `fp32` is the vector units', all others the matrix units'. GB = 10**9. None is unknown, or
+absent in the hardware: never a neighbour's value. Most sources quote the vendor's sheet, or name it as it is
+commonly quoted; they are not the sheet.
 
 peak = 2 * matrix_units * fma_per_clock * clock, 1 multiply-add = 2 FLOPs, in bf16 (fp16 before Ampere).
+A CPU's row is cores x what its instruction set does in a clock x base clock, and memory channels x speed.
 """
 
-from collections.abc import Iterable
+import os
+import re
 from typing import NamedTuple
 
 from llamalab.errors import InputError, UnknownNameError
 
 PEAK_DTYPES = ("bf16", "fp16", "tf32", "fp32", "int8", "fp8")
-CPU = "cpu"  # no row of the table: a CPU has no data sheet, it is always measured
+CPU = "cpu"  # this machine's: no row of the table, it is always measured
 ACCUMULATE = {dtype: "int32" if dtype == "int8" else "fp32" for dtype in PEAK_DTYPES}
+KINDS = ("datacentre", "workstation", "consumer", "embedded", "apple", "cpu")
 
 
 class Clocking(NamedTuple):
-    """Where a matrix peak comes from: units, multiply-adds of one per clock, and the clock."""
+    """Where a matrix peak comes from: units, multiply-adds of one per clock, and the clock.
+
+    Of a CPU the units are cores, and the multiply-adds those of fp32.
+    """
 
     matrix_units: int
     fma_per_clock: int
@@ -35,6 +42,8 @@ class HardwareSpec(NamedTuple):
 
     `interconnect_bytes_per_s` counts both directions. `device_names` are what its driver calls it.
     `fp16_in_fp16_flops_per_s` is the fp16 peak with fp16 accumulation where that is another one.
+    `reported_memory_bytes` is what its driver tells, `max_clock_hz` the highest clock that it may run at.
+    `sources` names where each cell comes from, `*` for those that it does not list.
     A `measured` one has no data sheet: peaks and bandwidth are what this machine reached.
     """
 
@@ -53,24 +62,100 @@ class HardwareSpec(NamedTuple):
     note: str | None = None
     fp16_in_fp16_flops_per_s: float | None = None
     measured: bool = False
+    vendor: str | None = None
+    kind: str | None = None
+    reported_memory_bytes: int | None = None
+    max_clock_hz: float | None = None
+    memory_sizes_bytes: tuple[int, ...] = ()
+    isa: str | None = None
+    memory_channels: int | None = None
+    memory_mt_per_s: int | None = None
+    sources: dict[str, str] = {}  # noqa: RUF012  # never written
+
+    @property
+    def usable_memory_bytes(self) -> int | None:
+        """What a program may hold: the driver's figure where it is known, else the nominal one; None of a CPU."""
+        if self.kind == "cpu":
+            return None
+        return self.memory_bytes if self.reported_memory_bytes is None else self.reported_memory_bytes
+
+    @property
+    def boost(self) -> float:
+        """Highest clock over that of the peaks: what a bound must allow for; 1 where either is unknown."""
+        if self.max_clock_hz is None or self.clocking is None:
+            return 1.0
+        return max(1.0, self.max_clock_hz / self.clocking.clock_hz)
+
+    def source_of(self, cell: str) -> str | None:
+        """Where a cell comes from; None for one that is unknown."""
+        part, _, dtype = cell.partition(".")
+        value = getattr(self, part)
+        if value is None or (dtype and value[dtype] is None):
+            return None
+        return self.sources.get(cell) or self.sources.get(part) or self.source
 
 
 def find_hardware(name: str) -> HardwareSpec:
     """The device of that name; a prefix such as `h200` will do where only one device has it.
 
-    >>> find_hardware("h200").name
-    'h200-141gb-sxm'
+    A chip that is sold with several memories or core counts is found by either: `apple-m3max-40core-64gb`,
+    `apple-m1max`; a CPU by generation and cores: `xeon-spr-32core`.
+
+    >>> find_hardware("h200").name, find_hardware("apple-m1max-32gb").memory_bytes
+    ('h200-141gb-sxm', 32000000000)
     """
-    wanted = name.strip().lower()
-    if wanted in HARDWARE:
-        return HARDWARE[wanted]
-    family = [spec for spec in HARDWARE.values() if spec.name.startswith(f"{wanted}-")]
+    family = device_family(name)
     if len(family) == 1:
         return family[0]
     if family:
         names = ", ".join(spec.name for spec in family)
         raise InputError(f"hardware must name one device; {name!r} is {len(family)} of them; choose from {names}")
-    raise UnknownNameError("hardware", name, HARDWARE)
+    raise UnknownNameError("hardware", name, HARDWARE | CPUS)
+
+
+def device_family(name: str) -> list[HardwareSpec]:
+    """All devices that a name may mean: one for a full name, none for an unknown one."""
+    wanted, known = name.strip().lower(), HARDWARE | CPUS
+    if wanted in known:
+        return [known[wanted]]
+    if found := _other_size(wanted):
+        return [found]
+    if not wanted:
+        return []
+    # A shortened name leaves memory and form out; a CPU's or another core count's row is a name of its own.
+    return [spec for spec in known.values() if re.fullmatch(rf"{re.escape(wanted)}(-\d+gb)?(-[a-z]+)?", spec.name)]
+
+
+def _other_size(name: str) -> HardwareSpec | None:
+    """The row of a chip with the memory and the cores that a name asks for."""
+    parts = re.fullmatch(r"(?P<chip>.+?)(?:-(?P<cores>\d+)core)?(?:-(?P<gb>\d+)gb)?", name)
+    if parts is None:
+        return None
+    chip, cores = parts["chip"], int(parts["cores"] or 0)
+    if chip in _GENERATIONS and cores and parts["gb"] is None:
+        return _with_cores(CPUS[_GENERATIONS[chip]], name, cores)
+    rows = [spec for spec in HARDWARE.values() if spec.memory_sizes_bytes and _chip(spec.name) == chip]
+    rows = [spec for spec in rows if spec.clocking and cores in (0, spec.clocking.matrix_units)]
+    if not rows:
+        return None
+    spec = max(rows, key=lambda row: row.clocking.matrix_units if row.clocking else 0)
+    if parts["gb"] is None:
+        return spec
+    memory = int(parts["gb"]) * _GB
+    return spec._replace(name=name, memory_bytes=memory) if memory in spec.memory_sizes_bytes else None
+
+
+def _chip(name: str) -> str:
+    return re.sub(r"(-\d+core)?-\d+gb$", "", name)
+
+
+def _with_cores(spec: HardwareSpec, name: str, cores: int) -> HardwareSpec:
+    """The same generation of a CPU with another number of cores, at the same clock and memory."""
+    assert spec.clocking is not None
+    share = cores / spec.clocking.matrix_units
+    peaks = {dtype: None if peak is None else peak * share for dtype, peak in spec.peak_flops_per_s.items()}
+    title, clocking = f"{spec.title} with {cores} cores", spec.clocking._replace(matrix_units=cores)
+    return spec._replace(name=name, title=title, peak_flops_per_s=peaks, clocking=clocking, l2_bytes=None, tdp_w=None)
 
 
 def is_listed(spec: HardwareSpec) -> bool:
@@ -86,128 +171,65 @@ def of_device(device_name: str, memory_bytes: int) -> HardwareSpec | None:
     'h200-141gb-sxm'
     """
     for spec in HARDWARE.values():
-        if device_name in spec.device_names and abs(memory_bytes / spec.memory_bytes - 1) <= 0.1:
+        if device_name in spec.device_names and abs(memory_bytes / (spec.usable_memory_bytes or 1) - 1) <= 0.1:
             return spec
     return None
 
 
 def smallest_holding(needed_bytes: int) -> HardwareSpec | None:
     """The device with the least memory that still holds so many bytes, or None."""
-    holding = [spec for spec in HARDWARE.values() if spec.memory_bytes >= needed_bytes]
-    return min(holding, key=lambda spec: spec.memory_bytes, default=None)
+    holding = [spec for spec in HARDWARE.values() if (spec.usable_memory_bytes or 0) >= needed_bytes]
+    return min(holding, key=lambda spec: spec.usable_memory_bytes or 0, default=None)
 
 
-def _peaks(*tera: float | None) -> dict[str, float | None]:
-    """Peaks in TFLOP/s in the order of PEAK_DTYPES."""
-    return {dtype: None if peak is None else peak * 1e12 for dtype, peak in zip(PEAK_DTYPES, tera, strict=True)}
-
-
-def _by_name(specs: Iterable[HardwareSpec]) -> dict[str, HardwareSpec]:
-    return {spec.name: spec for spec in specs}
-
-
-_GB, _MIB = 10**9, 2**20
-_NVLINK, _PCIE3, _PCIE4 = "NVLink", "PCIe 3 x16", "PCIe 4 x16"
-_A100 = _peaks(312, 312, 156, 19.5, 624, None)
-_A100_CLOCK = Clocking(432, 256, 1410e6)
-_HOPPER = _peaks(989.4, 989.4, 494.7, 66.9, 1978.9, 1978.9)
-_HOPPER_CLOCK = Clocking(528, 512, 1830e6)
-_V100 = _peaks(None, 125, None, 15.7, None, None)
-_V100_CLOCK = Clocking(640, 64, 1530e6)
-_A100_SHEET = "NVIDIA A100 data sheet, as quoted by glennklockwood.com/garden/processors/a100"
-_H100_SHEET = "NVIDIA H100 data sheet, as quoted by glennklockwood.com/garden/processors/h100"
-_STAS = "github.com/stas00/ml-engineering compute/accelerator"
-_VOLTA = "sysrqmts.com; forums.developer.nvidia.com/t/244727 for units and clock"
-
-HARDWARE: dict[str, HardwareSpec] = _by_name(
-    (
-        HardwareSpec(
-            "a100-40gb-sxm", "NVIDIA A100 SXM4 40 GB", _A100, 1555e9, 40 * _GB, 40 * _MIB, _NVLINK, 600e9, 400,
-            _A100_CLOCK, _A100_SHEET, ("NVIDIA A100-SXM4-40GB",),
-        ),
-        HardwareSpec(
-            "a100-40gb-pcie", "NVIDIA A100 PCIe 40 GB", _A100, 1555e9, 40 * _GB, 40 * _MIB, "NVLink bridge", 600e9, 250,
-            _A100_CLOCK, "sysrqmts.com nvidia-a100-pcie; int8 from " + _STAS, ("NVIDIA A100-PCIE-40GB",),
-        ),
-        HardwareSpec(
-            "a100-80gb-sxm", "NVIDIA A100 SXM4 80 GB", _A100, 2039e9, 80 * _GB, 40 * _MIB, _NVLINK, 600e9, 400,
-            _A100_CLOCK, _A100_SHEET, ("NVIDIA A100-SXM4-80GB",),
-        ),
-        HardwareSpec(
-            "a100-80gb-pcie", "NVIDIA A100 PCIe 80 GB", _A100, 1935e9, 80 * _GB, 40 * _MIB, "NVLink bridge", 600e9, 300,
-            _A100_CLOCK, "thundercompute.com A100 specification; " + _STAS, ("NVIDIA A100 80GB PCIe",),
-        ),
-        HardwareSpec(
-            "h100-80gb-sxm", "NVIDIA H100 SXM5 80 GB", _HOPPER, 3350e9, 80 * _GB, 50 * _MIB, _NVLINK, 900e9, 700,
-            _HOPPER_CLOCK, _H100_SHEET, ("NVIDIA H100 80GB HBM3",),
-        ),
-        HardwareSpec(
-            "h100-80gb-pcie", "NVIDIA H100 PCIe 80 GB", _peaks(756, 756, 378, 51, 1513, 1513), 2000e9, 80 * _GB,
-            50 * _MIB, "NVLink bridge", 600e9, 350, Clocking(456, 512, 1620e6),
-            "archive-lib.hpctech.co.jp/gpuproduct/nvidia-h100.html (sparse figures halved)", ("NVIDIA H100 PCIe",),
-        ),
-        HardwareSpec(
-            "h200-141gb-sxm", "NVIDIA H200 SXM5 141 GB", _HOPPER, 4800e9, 141 * _GB, 50 * _MIB, _NVLINK, 900e9, 700,
-            _HOPPER_CLOCK, _STAS + ", note 4; TensorRT-LLM H200launch.md", ("NVIDIA H200",),
-        ),
-        HardwareSpec(
-            "gh200-96gb", "NVIDIA GH200 with 96 GB HBM3", _HOPPER, 4000e9, 96 * _GB, None, _NVLINK, 900e9, None,
-            _HOPPER_CLOCK, _STAS + " (memory); peaks those of its H100", ("NVIDIA GH200 480GB",),
-            "the power limit covers the CPU too and is set by the maker of the server",
-        ),
-        HardwareSpec(
-            "b200-180gb", "NVIDIA B200 SXM 180 GB", _peaks(2250, 2250, 1125, 80, 4500, 4500), 8000e9, 180 * _GB,
-            None, _NVLINK, 1800e9, 1000, Clocking(592, 1024, 1860e6),
-            "DGX B200 data sheet via " + _STAS + "; hmc-tech.com nvidia-b200 for units and clock", ("NVIDIA B200",),
-            "the driver tells 7,672 GB/s; L2 is given as 65.5 MB and as 126.5 MB",
-        ),
-        HardwareSpec(
-            "l4-24gb", "NVIDIA L4", _peaks(121, 121, 60, 30.3, 242, 242), 300e9, 24 * _GB, 48 * _MIB, _PCIE4, 64e9, 72,
-            Clocking(232, 128, 2040e6), "fpsbench.com nvidia-l4; store.sourcecode.com (sparse figures halved)",
-            ("NVIDIA L4",),
-        ),
-        HardwareSpec(
-            "l40s-48gb", "NVIDIA L40S", _peaks(362.05, 362.05, 183, 91.6, 733, 733), 864e9, 48 * _GB, None,
-            _PCIE4, 64e9, 350, None, "mullet.se product 355414, NVIDIA's table; int8 from " + _STAS, ("NVIDIA L40S",),
-            "the 2,520 MHz boost clock would give 366 TFLOP/s; L2 is given as 48 MB and as 96 MB",
-        ),
-        HardwareSpec(
-            "a10-24gb", "NVIDIA A10", _peaks(125, 125, 62.5, 31.2, None, None), 600e9, 24 * _GB, 6 * _MIB, _PCIE4,
-            64e9, 150, Clocking(288, 128, 1695e6), "sysrqmts.com nvidia-a10-pcie; Baseten's guide to the A10",
-            ("NVIDIA A10",),
-        ),
-        HardwareSpec(
-            "t4-16gb", "NVIDIA T4", _peaks(None, 65, None, 8.1, None, None), 320e9, 16 * _GB, 4 * _MIB, _PCIE3, 32e9,
-            70, Clocking(320, 64, 1590e6), "sysrqmts.com nvidia-tesla-t4", ("Tesla T4",),
-        ),
-        HardwareSpec(
-            "v100-16gb", "NVIDIA V100 SXM2 16 GB", _V100, 900e9, 16 * _GB, 6 * _MIB, _NVLINK, 300e9, 300,
-            _V100_CLOCK, _VOLTA, ("Tesla V100-SXM2-16GB",),
-        ),
-        HardwareSpec(
-            "v100-32gb", "NVIDIA V100 SXM2 32 GB", _V100, 900e9, 32 * _GB, 6 * _MIB, _NVLINK, 300e9, 300,
-            _V100_CLOCK, _VOLTA, ("Tesla V100-SXM2-32GB",),
-        ),
-        HardwareSpec(
-            "rtx3090-24gb", "NVIDIA GeForce RTX 3090", _peaks(71.2, 71.2, None, 35.6, None, None), 936.2e9, 24 * _GB,
-            6 * _MIB, None, None, 350, Clocking(328, 64, 1695e6),
-            "holynerdvana.blogspot.com (Tom's Hardware), 142 TFLOP/s with fp16 accumulation",
-            ("NVIDIA GeForce RTX 3090",), "bf16 and fp16 with fp32 accumulation: half of the fp16 figure", 142e12,
-        ),
-        HardwareSpec(
-            "rtx4090-24gb", "NVIDIA GeForce RTX 4090", _peaks(165.2, 165.2, 82.6, 82.6, 660.6, 330.3), 1008e9,
-            24 * _GB, 72 * _MIB, _PCIE4, 64e9, 450, Clocking(512, 64, 2520e6),
-            "waredb.com/processor/nvidia-geforce-rtx-4090", ("NVIDIA GeForce RTX 4090",), None, 330.3e12,
-        ),
-        HardwareSpec(
-            "mi300x-192gb", "AMD Instinct MI300X", _peaks(1307.4, 1307.4, 653.7, 163.4, 2614.9, 2614.9), 5300e9,
-            192 * _GB, 32 * _MIB, "Infinity Fabric", 896e9, 750, Clocking(1216, 256, 2100e6),
-            "AMD's MI300X page via " + _STAS + ", note 17", ("AMD Instinct MI300X",), "and 256 MB of Infinity Cache",
-        ),
-        HardwareSpec(
-            "mi250x-128gb", "AMD Instinct MI250X", _peaks(383, 383, None, 47.9, 383, None), 3277e9, 128 * _GB, None,
-            "Infinity Fabric", None, 560, Clocking(880, 128, 1700e6), "zexron.com, AMD's table; " + _STAS, (),
-            "the whole board: a program sees one of its two dies (GCD) and half of everything",
-        ),
+def _row(cells: dict[str, str], sources: dict[str, str]) -> HardwareSpec:
+    """A row from its text; an empty cell is unknown."""
+    named = dict(part.split("=") for part in cells["sources"].split(","))
+    told = {cell: sources[number] for cell, number in named.items()}
+    clock = [_number(cells[cell]) for cell in ("matrix_units", "fma_per_clock", "clock_hz")]
+    return HardwareSpec(
+        name=cells["name"],
+        title=cells["title"],
+        peak_flops_per_s={dtype: _rate(cells[dtype]) for dtype in PEAK_DTYPES},
+        clocking=None if clock[0] is None else Clocking(int(clock[0]), int(clock[1] or 0), float(clock[2] or 0)),
+        source=told.pop("*"),
+        device_names=tuple(name for name in cells["device_names"].split("|") if name),
+        memory_sizes_bytes=tuple(int(size) for size in cells["memory_sizes_bytes"].split(",") if size),
+        sources=told,
+        **{cell: _rate(cells[cell]) for cell in _RATES},  # type: ignore[arg-type]
+        **{cell: _number(cells[cell]) for cell in _COUNTS},  # type: ignore[arg-type]
+        **{cell: cells[cell] or None for cell in _WORDS},  # type: ignore[arg-type]
     )
-)  # fmt: skip
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def _rate(text: str) -> float | None:
+    return float(text) if text else None
+
+
+_GB = 10**9
+_RATES = ("bandwidth_bytes_per_s", "interconnect_bytes_per_s", "fp16_in_fp16_flops_per_s", "max_clock_hz")
+_WORDS = ("vendor", "kind", "interconnect", "isa", "note")
+_COUNTS = ("memory_bytes", "reported_memory_bytes", "l2_bytes", "tdp_w", "memory_channels", "memory_mt_per_s")
+_GENERATIONS = {  # a CPU of each, whose clock and memory stand for the generation
+    "xeon-icx": "xeon-8380", "xeon-spr": "xeon-8480", "xeon-emr": "xeon-8592", "xeon-gnr": "xeon-6980p",
+    "epyc-rome": "epyc-7742", "epyc-milan": "epyc-7763", "epyc-genoa": "epyc-9654", "epyc-turin": "epyc-9755",
+}  # fmt: skip
+
+
+def _tables() -> tuple[dict[str, HardwareSpec], dict[str, HardwareSpec]]:
+    """GPUs and CPUs of devices.tsv: lines of sources by number, the names of the columns, a line per device."""
+    with open(os.path.join(os.path.dirname(__file__), "devices.tsv"), encoding="utf-8") as file:
+        lines = [line.rstrip("\n").split("\t") for line in file]
+    sources = {cells[1]: cells[2] for cells in lines if cells[0] == "source"}
+    columns, *rows = lines[len(sources) :]
+    specs = [_row(dict(zip(columns, cells, strict=True)), sources) for cells in rows]
+    known = {spec.name: spec for spec in specs}
+    cpus = {name: spec for name, spec in known.items() if spec.kind == "cpu"}
+    return {name: spec for name, spec in known.items() if name not in cpus}, cpus
+
+
+HARDWARE, CPUS = _tables()

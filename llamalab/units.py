@@ -32,6 +32,12 @@ DTYPES = {
         Dtype("int8", 8),
         Dtype("fp8", 8),
         Dtype("int4", 4, group=128, scale_bits=16),
+        # llama.cpp's: 18 bytes for 32 elements, 34 for 32, 210 for 256; the K_M ones mix two, so much on average.
+        Dtype("q4_0", 4, group=32, scale_bits=16),
+        Dtype("q8_0", 8, group=32, scale_bits=16),
+        Dtype("q4_k_m", 4, group=256, scale_bits=218),
+        Dtype("q5_k_m", 5, group=256, scale_bits=177),
+        Dtype("q6_k", 6, group=256, scale_bits=144),
     )
 }
 
@@ -66,6 +72,8 @@ def storage_bytes(elements: int, dtype: str) -> int:
 
     >>> storage_bytes(3, "fp16"), storage_bytes(256, "int4")  # 256 / 2 and two fp16 scales
     (6, 132)
+    >>> storage_bytes(8192, "2.5bpw")
+    2560
     """
     kind = _dtype(dtype)
     if type(elements) is not int or elements < 0:  # the op table asks some thousand times for one prediction
@@ -75,10 +83,13 @@ def storage_bytes(elements: int, dtype: str) -> int:
 
 
 def _dtype(name: str) -> Dtype:
-    try:
+    if isinstance(name, str) and name in DTYPES:
         return DTYPES[name]
-    except (KeyError, TypeError):  # a TypeError where it is a list
-        raise UnknownNameError("dtype", name, DTYPES) from None
+    if isinstance(name, str) and (average := re.fullmatch(r"([1-9](?:\.\d{1,3})?)bpw", name)):
+        # Formats that mix widths are told by their average, as ExLlamaV2 does: 4.65bpw.
+        bits, fraction = divmod(float(average[1]), 1)
+        return Dtype(name, int(bits), group=1024, scale_bits=round(1024 * fraction))
+    raise UnknownNameError("dtype", name, DTYPES)
 
 
 def check_plain(name: str, what: str = "dtype") -> None:

@@ -12,7 +12,7 @@ from llamalab.analytic.batches import chunks, ragged
 from llamalab.analytic.forecast import Workload
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token, kv_variants
 from llamalab.analytic.lora import Lora, lora_parameters
-from llamalab.analytic.memory import Room, check_fits, room_free, room_in
+from llamalab.analytic.memory import check_fits, room_free, room_in
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, shard
 from llamalab.analytic.params import weight_bytes
@@ -37,8 +37,8 @@ COUNTS: list[tuple[str, Callable[[Any], object]]] = [
     ("memory_bytes", lambda n: room_in(ARCH, n)),
     ("seq", ROOM.largest_batch),
     ("batch", ROOM.largest_context),
-    ("seq", lambda n: check_fits(ARCH, ROOM, seq=n, batch=1, kv_dtype="bf16")),
-    ("batch", lambda n: check_fits(ARCH, ROOM, seq=1, batch=n, kv_dtype="bf16")),
+    ("seq", lambda n: check_fits(ROOM, seq=n, batch=1)),
+    ("batch", lambda n: check_fits(ROOM, seq=1, batch=n)),
     ("new_tokens", lambda n: forward_ops(ARCH, new_tokens=n)),
     ("batch", lambda n: forward_ops(ARCH, new_tokens=1, batch=n)),
     ("context_tokens", lambda n: forward_ops(ARCH, new_tokens=1, context_tokens=n)),

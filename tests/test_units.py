@@ -75,7 +75,8 @@ def test_what_is_no_memory_is_refused(text: str) -> None:
 
 def test_dtypes_have_their_sizes() -> None:
     assert {name: dtype_bits(name) for name in DTYPES} == {
-        "bf16": 16, "fp16": 16, "fp32": 32, "int8": 8, "fp8": 8, "int4": 4,
+        "bf16": 16, "fp16": 16, "fp32": 32, "int8": 8, "fp8": 8, "int4": 4, "q4_0": 4, "q8_0": 8, "q4_k_m": 4,
+        "q5_k_m": 5, "q6_k": 6,
     }  # fmt: skip
     with pytest.raises(UnknownNameError, match="did you mean fp8 or bf16"):
         dtype_bits("bf8")

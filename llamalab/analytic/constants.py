@@ -31,7 +31,8 @@ from llamalab.input_files import read_object
 
 TIERS = ("bound", "shipped", "calibrated")
 SCHEMA_VERSION = 1
-WEIGHT_ONLY = ("int8", "int4")  # stored small, multiplied in the dtype of the activations
+# Stored small, multiplied in the dtype of the activations.
+WEIGHT_ONLY = ("int8", "int4", "q4_0", "q8_0", "q4_k_m", "q5_k_m", "q6_k")
 
 
 CLASSES = {"gather", "gemm", "elementwise", "attention_prefill", "attention_decode"}  # a pass has all of them
@@ -92,10 +93,11 @@ SHIPPED: dict[str, dict[str, ClassFit]] = {
 
 
 class Host(NamedTuple):
-    """What an inference server's host adds: once per request, and per sequence of the batch and token."""
+    """What a stack's host adds: once per request, per sequence of the batch and token, and per decode step."""
 
     request_s: float = 0.0
     sequence_s: float = 0.0
+    step_s: float = 0.0
 
 
 # Fitted by experiments/fit_host.py on 13 whole-model points of TensorRT-LLM 0.5, none of which is scored.
@@ -182,13 +184,14 @@ def choose(
             raise UnavailableError(f"{spec.name} must be calibrated: no constants are shipped for it; drop --basis")
         found = read_constants(file or default_path(spec.name, dtype), dtype)
         return Constants({name: rates.bound() for name, rates in found.rates.items()}, "bound (measured roofs)", None)
-    bounds = data_sheet(spec, dtype, weight_dtype or dtype)
+    bounds = data_sheet(spec, dtype, weight_dtype or dtype, packed=(weight_dtype or dtype) in WEIGHT_ONLY)
     if tier == "bound":
         return Constants(bounds, "bound (data sheet)", None)
     if tier != "shipped":
         raise InputError(f"basis must be one of {', '.join(TIERS)}; got {tier!r}")
     fitted = nearest_fitted(spec)
-    rates = {name: _with_losses(rates, SHIPPED[fitted][name]) for name, rates in bounds.items()}
+    nominal = _nominal(spec, dtype, weight_dtype or dtype)
+    rates = {name: _with_losses(rates, SHIPPED[fitted][name], nominal, name) for name, rates in bounds.items()}
     if product_dtype(spec, dtype, weight_dtype or dtype) == "fp8":
         rates["gemm"] = rates["gemm"]._replace(compute_efficiency=_FP8_SHARE * rates["gemm"].compute_efficiency)
     listed = is_listed(spec)  # a reader's own device may be named like any chip
@@ -199,19 +202,34 @@ def choose(
     return Constants(rates, f"shipped (transferred from {fitted})", spread, SHIPPED_HOST)
 
 
-def data_sheet(spec: HardwareSpec, dtype: str, weight_dtype: str) -> dict[str, Rates]:
-    """Rates by class at the data-sheet peaks, without any loss."""
+def data_sheet(spec: HardwareSpec, dtype: str, weight_dtype: str, *, packed: bool = False) -> dict[str, Rates]:
+    """Rates by class that no run can beat: the peaks of the data sheet at the highest clock, without any loss.
+
+    fp16 may be accumulated in fp16 where that is faster; `packed` weights may be multiplied in any narrow type.
+    """
     bandwidth, link = spec.bandwidth_bytes_per_s, spec.interconnect_bytes_per_s
-    attention = Rates(_peak(spec, dtype), bandwidth)
+    if bandwidth is None:
+        raise UnavailableError(f"{spec.name} must have a known bandwidth to predict with; its data sheet has none")
+    attention = Rates(_highest(spec, dtype), bandwidth)
     rates = {
         "gather": Rates(None, bandwidth),
-        "gemm": Rates(_peak(spec, product_dtype(spec, dtype, weight_dtype)), bandwidth),
+        "gemm": Rates(_highest(spec, product_dtype(spec, dtype, weight_dtype), packed=packed), bandwidth),
         "elementwise": Rates(None, bandwidth),
         "attention_prefill": attention,
         "attention_decode": attention,
     }
     # The figure of a data sheet counts both directions; a ring sends in one while it receives in the other.
     return rates | (dict.fromkeys(("collective", "collective_one_shot"), Rates(None, link / 2)) if link else {})
+
+
+def _highest(spec: HardwareSpec, dtype: str, *, packed: bool = False) -> float:
+    """The fastest products in a type at the highest clock."""
+    peaks = [_peak(spec, dtype)]
+    if dtype == "fp16" or packed:
+        peaks.append(spec.fp16_in_fp16_flops_per_s or 0.0)
+    if packed:
+        peaks += [spec.peak_flops_per_s.get(name) or 0.0 for name in ("int8", "fp8")]
+    return spec.boost * max(peaks)
 
 
 def product_dtype(spec: HardwareSpec, dtype: str, weight_dtype: str) -> str:
@@ -371,16 +389,26 @@ def _check(path: str, name: str, rate: Rates) -> None:
         raise FormatError(f"{path} must hold efficiencies in (0, 1], q >= 1 and positive rates; {name} has {rate}")
 
 
-def _with_losses(rates: Rates, fit: ClassFit) -> Rates:
-    return rates._replace(
-        t0_s=fit.t0_s, compute_efficiency=fit.compute_efficiency, memory_efficiency=fit.memory_efficiency, q=fit.q
-    )
+def _nominal(spec: HardwareSpec, dtype: str, weight_dtype: str) -> dict[str, float]:
+    """The peaks that efficiencies are told of, by class: with fp32 accumulation, at the clock of the data sheet."""
+    attention = _peak(spec, dtype)
+    gemm = _peak(spec, product_dtype(spec, dtype, weight_dtype))
+    return {"gemm": gemm, "attention_prefill": attention, "attention_decode": attention}
+
+
+def _with_losses(rates: Rates, fit: ClassFit, nominal: Mapping[str, float], name: str) -> Rates:
+    compute = fit.compute_efficiency
+    if rates.peak_flops_per_s and name in nominal:
+        compute *= nominal[name] / rates.peak_flops_per_s
+    return rates._replace(t0_s=fit.t0_s, compute_efficiency=compute, memory_efficiency=fit.memory_efficiency, q=fit.q)
 
 
 def _peak(spec: HardwareSpec, dtype: str) -> float:
     peak = spec.peak_flops_per_s.get(dtype)
     if peak is None:
         known = ", ".join(name for name, value in spec.peak_flops_per_s.items() if value and name != "tf32")
+        if not known:
+            raise UnavailableError(f"{spec.name} must have a known peak to predict with; its data sheet has none")
         raise UnavailableError(f"{spec.name} must have a {dtype} peak to predict with; it has {known}; choose one")
     return peak
 

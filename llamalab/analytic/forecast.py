@@ -13,13 +13,14 @@ activations of a pass, per rank, must fit into the memory of the device.
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.batches import chunks
-from llamalab.analytic.constants import Constants, Host
+from llamalab.analytic.constants import Host
 from llamalab.analytic.kv_cache import layers_kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.packed_weights import unpacked_ops
 from llamalab.analytic.parallel import Shard, elements_on_rank, shard
 from llamalab.analytic.params import stored_as, weights
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
@@ -46,11 +47,17 @@ class _WorkloadFields(NamedTuple):
     chunk: int | None = None
     logits: str = "last"
     expert_parallel: bool = False
+    head_dtype: str | None = None
+    unpack_rows: int | None = None
+    layer_parallel: int = 1
 
 
 class Workload(_WorkloadFields):
     """What is run: B prompts of P tokens, G tokens generated after each, in which number formats.
 
+    `layer_parallel` devices take a share of the layers each and work one after the other: they share the memory,
+    not the time. `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows
+    on, packed weights are written out in the activations' dtype before they are multiplied; None: never.
     Raises InputError for a size that is no count.
     """
 
@@ -64,11 +71,36 @@ class Workload(_WorkloadFields):
             generate=whole(self.generate, "generate"),
             batch=whole(self.batch, "batch"),
             tensor_parallel=whole(self.tensor_parallel, "tensor_parallel"),
+            layer_parallel=whole(self.layer_parallel, "layer_parallel"),
             chunk=None if self.chunk is None else whole(self.chunk, "chunk"),
         )
 
     def _replace(self, **changes: Any) -> "Workload":
         return Workload(**(self._asdict() | changes))
+
+    @property
+    def devices(self) -> int:
+        """How many share the model."""
+        return self.tensor_parallel * self.layer_parallel
+
+
+class Basis(Protocol):
+    """What a prediction rests on: constants of a device (analytic.constants) or of a stack (analytic.stacks)."""
+
+    @property
+    def rates(self) -> Mapping[str, Rates]:
+        """Constants by class of operation."""
+
+    @property
+    def basis(self) -> str:
+        """In a few words."""
+
+    @property
+    def host(self) -> Host:
+        """What the host adds."""
+
+    def interval(self, time_s: float, bound_s: float) -> tuple[float, float | None]:
+        """Low and high end of a predicted time."""
 
 
 class Memory(NamedTuple):
@@ -107,10 +139,10 @@ class Forecast(NamedTuple):
     memory: Memory
     prefill_ops: tuple[Op, ...]
     decode_ops: tuple[Op, ...]
-    constants: Constants
+    constants: Basis
 
 
-def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Constants) -> Forecast:
+def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Basis) -> Forecast:
     """Predict a run. Raises DoesNotFitError, by how much; UnavailableError for ranks without a link.
 
     >>> from llamalab.analytic.constants import choose
@@ -118,12 +150,12 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Con
     >>> from llamalab.presets import PRESETS
     >>> spec, run = find_hardware("h200"), Workload(2048)
     >>> round(1e3 * forecast(PRESETS["7b"].arch, run, spec, choose(spec, "bound", "bf16")).times.prefill_s, 1)
-    30.5
+    28.3
     """
     memory = check_memory(arch, work, spec)
     check_link(work, spec, constants)
-    bounds = {name: rates.bound() for name, rates in constants.rates.items()}
-    times, bound = run_times(arch, work, constants.rates, constants.host), run_times(arch, work, bounds)
+    times = run_times(arch, work, constants.rates, constants.host)
+    bound = bound_times(arch, work, constants.rates, spec.l2_bytes)
     interval = constants.interval(times.total_s, bound.total_s)
     prefill = prefill_passes(arch, work)[-1]
     steps = decode_contexts(work)
@@ -134,18 +166,69 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Con
 def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host: Host = NO_HOST) -> Times:
     """Seconds of a run at given rates and the host's cost; no check of memory."""
     token_s = work.batch * host.sequence_s
-    prefill_s = sum(pass_s(ops, rates) for ops in prefill_passes(arch, work)) + host.request_s + token_s
+    prefill_s = sum(prompt_pass_s(arch, work, *part, rates) for part in prompt_parts(work)) + host.request_s + token_s
     steps = decode_contexts(work)
-    decode_s = sum(weight * (pass_s(pass_ops(arch, work, 1, context), rates) + token_s) for weight, context in steps)
+    step_s = token_s + host.step_s
+    decode_s = sum(weight * (pass_s(pass_ops(arch, work, 1, context), rates) + step_s) for weight, context in steps)
     total_s = prefill_s + (work.generate - 1) * decode_s
     tokens = work.batch * work.generate
     return Times(prefill_s, decode_s if steps else None, total_s, tokens / total_s)
 
 
+def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cache_bytes: int | None) -> Times:
+    """What physics allows: fused kernels at the peaks that `rates` are told of, without fixed times and host.
+
+    Activations that fit into the last-level cache are not charged to the memory, nor is anything where weights and
+    KV cache fit too: how fast a cache is no data sheet tells, so that arithmetic alone bounds them.
+    """
+    cache = cache_bytes or 0
+    run = work._replace(fused=True, attention="flash", chunk=None, unpack_rows=None)
+    needed = memory_needed(arch, run)
+    resident = needed.weight_bytes + needed.kv_bytes <= cache
+
+    def seconds(new_tokens: int, context_tokens: int) -> float:
+        ops = pass_ops(arch, run, new_tokens, context_tokens)
+        return sum(op.count * _bound_s(op, rates_of_op(op, rates), cache, resident) for op in ops)
+
+    prefill_s = seconds(work.prompt, work.prompt)
+    steps = decode_contexts(work)
+    decode_s = sum(weight * seconds(1, context) for weight, context in steps)
+    total_s = prefill_s + (work.generate - 1) * decode_s
+    return Times(prefill_s, decode_s if steps else None, total_s, work.batch * work.generate / total_s)
+
+
+def _bound_s(op: Op, rates: Rates, cache_bytes: int, resident: bool) -> float:
+    moved = moved_bytes(op)
+    if op.kind != "collective":
+        activations = moved - op.weight_bytes
+        if resident:
+            moved = 0
+        elif op.kind != "attention" and activations <= cache_bytes:  # keys come from memory: weights passed between
+            moved = op.weight_bytes
+    compute_s = op.flops_causal / rates.peak_flops_per_s if rates.peak_flops_per_s else 0.0
+    return max(compute_s, moved / rates.bandwidth_bytes_per_s)
+
+
+def prompt_parts(work: Workload) -> tuple[tuple[int, int], ...]:
+    """New tokens and context of each pass of the prompt: one, or one per chunk."""
+    return chunks(work.prompt, work.prompt if work.chunk is None else work.chunk)
+
+
 def prefill_passes(arch: LlamaArch, work: Workload) -> list[tuple[Op, ...]]:
     """The op tables of the prompt: one, or one per chunk."""
-    parts = chunks(work.prompt, work.prompt if work.chunk is None else work.chunk)
-    return [pass_ops(arch, work, new, context) for new, context in parts]
+    return [pass_ops(arch, work, new, context) for new, context in prompt_parts(work)]
+
+
+def prompt_pass_s(
+    arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int, rates: Mapping[str, Rates]
+) -> float:
+    """Seconds of one pass of a prompt, not less than one of its tokens takes alone.
+
+    A single row runs in kernels of its own, whose constants are fitted apart: without the floor two tokens could
+    come out faster than one.
+    """
+    alone_s = pass_s(pass_ops(arch, work, 1, context_tokens), rates)
+    return alone_s if new_tokens == 1 else max(alone_s, pass_s(pass_ops(arch, work, new_tokens, context_tokens), rates))
 
 
 def decode_contexts(work: Workload) -> list[tuple[float, int]]:
@@ -165,7 +248,7 @@ def decode_contexts(work: Workload) -> list[tuple[float, int]]:
 
 @lru_cache(maxsize=CACHED_PASSES)
 def _ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:
-    return forward_ops(
+    ops = forward_ops(
         arch,
         new_tokens=new_tokens,
         context_tokens=context_tokens,
@@ -179,6 +262,7 @@ def _ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) 
         logits=work.logits,
         expert_parallel=work.expert_parallel,
     )
+    return unpacked_ops(ops, arch, work, new_tokens)
 
 
 def pass_ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:
@@ -201,9 +285,11 @@ def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
     part = shard(arch, work.tensor_parallel, expert_parallel=work.expert_parallel)
     tokens, kv_dtype = work.prompt + work.generate, work.kv_dtype or work.dtype
     peak = _peak_activations(arch, min(work.chunk or work.prompt, work.prompt), work)
+    weight = work.weight_dtype or work.dtype
+    stored = stored_weight_bytes(arch, work.dtype, weight, part, work.head_dtype)
     return Memory(
-        stored_weight_bytes(arch, work.dtype, work.weight_dtype or work.dtype, part),
-        work.batch * layers_kv_bytes(arch.windows, part.kv_dim, seq=tokens, dtype=kv_dtype),
+        -(-stored // work.layer_parallel),
+        -(-work.batch * layers_kv_bytes(arch.windows, part.kv_dim, seq=tokens, dtype=kv_dtype) // work.layer_parallel),
         peak,
     )
 
@@ -225,7 +311,9 @@ def _peak_activations(arch: LlamaArch, new: int, work: Workload) -> int:
 
 
 @lru_cache(maxsize=256)
-def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, part: Shard) -> int:
+def stored_weight_bytes(
+    arch: LlamaArch, dtype: str, weight_dtype: str, part: Shard, head_dtype: str | None = None
+) -> int:
     """Bytes of the weights on the rank of that part, each tensor as params.stored_as says.
 
     >>> from llamalab.presets import PRESETS
@@ -235,7 +323,8 @@ def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, part: Sh
     """
     stored = 0
     for weight in weights(arch):
-        kind = stored_as(weight, dtype, weight_dtype)
+        head = head_dtype if weight.name.startswith("output") else None
+        kind = head or stored_as(weight, dtype, weight_dtype)
         stored += weight.count * storage_bytes(elements_on_rank(weight, arch, part), kind)
     return stored
 
@@ -243,19 +332,22 @@ def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, part: Sh
 def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
     """What the run needs of each device. Raises DoesNotFitError, saying by how much."""
     needed = memory_needed(arch, work)
-    short = needed.total_bytes - spec.memory_bytes
+    room = spec.usable_memory_bytes
+    if room is None:  # a CPU that takes any memory
+        return needed
+    short = needed.total_bytes - room
     if short > 0:
-        ranks = f" on each of {work.tensor_parallel} devices" if work.tensor_parallel > 1 else ""
+        ranks = f" on each of {work.devices} devices" if work.devices > 1 else ""
         raise DoesNotFitError(
             f"the run must fit into {spec.name}: it needs {format_bytes(needed.total_bytes)}{ranks} (weights "
             f"{format_bytes(needed.weight_bytes)}, KV cache {format_bytes(needed.kv_bytes)}, activations "
-            f"{format_bytes(needed.activation_bytes)}) of {format_bytes(spec.memory_bytes)}, "
+            f"{format_bytes(needed.activation_bytes)}) of {format_bytes(room)}, "
             f"{format_bytes(short)} too much; try a smaller batch, more --tensor-parallel or a smaller dtype"
         )
     return needed
 
 
-def check_link(work: Workload, spec: HardwareSpec, constants: Constants) -> None:
+def check_link(work: Workload, spec: HardwareSpec, constants: Basis) -> None:
     """Raises UnavailableError where several ranks have no known link, or no constants for it."""
     if work.tensor_parallel == 1:
         return

@@ -6,13 +6,17 @@ from typing import Any
 from llamalab.cli.arguments import add_format
 from llamalab.cli.output import UNKNOWN, Answer, Column, Table, show
 from llamalab.errors import UnavailableError
-from llamalab.hardware import ACCUMULATE, CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
+from llamalab.hardware import ACCUMULATE, CPU, CPUS, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
 from llamalab.units import format_bytes
 
 SUMMARY = "data-sheet peaks, bandwidth and memory of known devices"
 EXAMPLES = ("llamalab hardware", "llamalab hardware h200", "llamalab hardware a100-80gb-sxm --format json")
 CALIBRATED = "bf16"  # the dtype of the calibration that the CPU's row is read from
 _PEAK = "peak_{}_flops_per_s"
+SOURCED = (
+    "bandwidth_bytes_per_s", "memory_bytes", "reported_memory_bytes", "l2_bytes", "interconnect_bytes_per_s", "tdp_w",
+    "clocking", "max_clock_hz", "fp16_in_fp16_flops_per_s", "memory_channels", "memory_mt_per_s",
+)  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table of devices, or the card of one."""
-    specs = [*HARDWARE.values(), *_this_cpu()] if args.name is None else [_find(args.name)]
+    specs = [*HARDWARE.values(), *CPUS.values(), *_this_cpu()] if args.name is None else [_find(args.name)]
     rows = [_row(spec) for spec in specs]
     table = Table(_COLUMNS, rows) if args.name is None else _card(specs[0], rows[0])
     lead = ["Dense peaks in TFLOP/s, floats accumulated in fp32 and int8 in int32; from data sheets."]
     if not specs[-1].measured:
-        lead.append("A CPU is always measured: llamalab calibrate adds a row for this machine's.")
+        lead.append("This machine's CPU is measured: llamalab calibrate adds a row for it.")
     data = {"basis": "data sheet", "dense": True, "devices": [_object(spec) for spec in specs]}
     show(Answer(data, tuple(lead), (table._replace(rows=rows) if args.format == "csv" else table,)), args.format)
     return 0
@@ -63,6 +67,7 @@ _COLUMNS = (
     *(Column(_PEAK.format(dtype), dtype, _tera) for dtype in PEAK_DTYPES),
     Column("bandwidth_bytes_per_s", "GB/s", _giga),
     Column("memory_bytes", "GB", _giga),
+    Column("reported_memory_bytes", "GB by driver", _giga),
     Column("tdp_w", "W"),
     Column("source", "source"),
 )
@@ -72,6 +77,7 @@ def _row(spec: HardwareSpec) -> dict[str, Any]:
     """A device as flat raw values, for the table and CSV."""
     flat = _object(spec)
     peaks, clocking = flat.pop("peaks"), flat.pop("clocking")
+    del flat["cell_sources"], flat["memory_sizes_bytes"]
     flat.update({_PEAK.format(peak["dtype"]): peak["flops_per_s"] for peak in peaks})
     flat.update(clocking or dict.fromkeys(("matrix_units", "fma_per_clock", "clock_hz")))
     return flat
@@ -80,11 +86,14 @@ def _row(spec: HardwareSpec) -> dict[str, Any]:
 def _object(spec: HardwareSpec) -> dict[str, Any]:
     """A device for JSON."""
     flat = spec._asdict()
-    del flat["peak_flops_per_s"], flat["device_names"]
+    del flat["peak_flops_per_s"], flat["device_names"], flat["sources"]
+    flat["memory_sizes_bytes"] = list(spec.memory_sizes_bytes)
     peaks = [
         {"dtype": dtype, "flops_per_s": peak, "accumulate": ACCUMULATE[dtype]}
         for dtype, peak in spec.peak_flops_per_s.items()
     ]
+    cells = (*(f"peak_flops_per_s.{dtype}" for dtype in PEAK_DTYPES), *SOURCED)
+    flat["cell_sources"] = {cell: spec.source_of(cell) for cell in cells}
     return flat | {"peaks": peaks, "clocking": spec.clocking._asdict() if spec.clocking else None}
 
 
@@ -93,8 +102,10 @@ def _card(spec: HardwareSpec, row: dict[str, Any]) -> Table:
     shown = {
         "device": spec.title,
         **{f"{column.title} TFLOP/s": _or_dash(row, column) for column in _COLUMNS if column.title in PEAK_DTYPES},
-        "bandwidth": f"{_giga(spec.bandwidth_bytes_per_s)} GB/s",
-        "memory": f"{_giga(spec.memory_bytes)} GB",
+        "fp16 in fp16": f"{_tera(spec.fp16_in_fp16_flops_per_s)} TFLOP/s" if spec.fp16_in_fp16_flops_per_s else UNKNOWN,
+        "bandwidth": f"{_giga(spec.bandwidth_bytes_per_s)} GB/s" if spec.bandwidth_bytes_per_s else UNKNOWN,
+        "memory": f"{_giga(spec.memory_bytes)} GB" if spec.memory_bytes else UNKNOWN,
+        "memory by driver": f"{_giga(spec.reported_memory_bytes)} GB" if spec.reported_memory_bytes else UNKNOWN,
         "L2": format_bytes(spec.l2_bytes) if spec.l2_bytes else UNKNOWN,
         "interconnect": f"{spec.interconnect}, {_giga(spec.interconnect_bytes_per_s)} GB/s both directions"
         if spec.interconnect and spec.interconnect_bytes_per_s
@@ -102,6 +113,7 @@ def _card(spec: HardwareSpec, row: dict[str, Any]) -> Table:
         "power": f"{spec.tdp_w} W" if spec.tdp_w else UNKNOWN,
         "bf16 ridge": _ridge(spec),
         "units × clock": _clock(spec),
+        "highest clock": f"{spec.max_clock_hz / 1e6:g} MHz" if spec.max_clock_hz else UNKNOWN,
         "note": spec.note or UNKNOWN,
         "source": spec.source,
     }
@@ -115,7 +127,7 @@ def _or_dash(row: dict[str, Any], column: Column) -> str:
 
 def _ridge(spec: HardwareSpec) -> str:
     peak = spec.peak_flops_per_s["bf16"]
-    return f"{peak / spec.bandwidth_bytes_per_s:.0f} FLOP/byte" if peak else UNKNOWN
+    return f"{peak / spec.bandwidth_bytes_per_s:.0f} FLOP/byte" if peak and spec.bandwidth_bytes_per_s else UNKNOWN
 
 
 def _clock(spec: HardwareSpec) -> str:
@@ -123,4 +135,6 @@ def _clock(spec: HardwareSpec) -> str:
         return UNKNOWN
     units, fma, clock = spec.clocking
     tera = spec.clocking.flops_per_s / 1e12
+    if spec.kind == "cpu":
+        return f"{units} cores × {fma} FMA × 2 × {clock / 1e6:g} MHz = {tera:.1f} TFLOP/s in fp32"
     return f"{units} matrix units × {fma} FMA × 2 × {clock / 1e6:g} MHz = {tera:.1f} TFLOP/s"

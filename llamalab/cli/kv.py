@@ -98,4 +98,4 @@ def _device(needed: int) -> str:
     spec = smallest_holding(needed)
     if spec is None:
         return "more than any device of llamalab hardware holds"
-    return f"smallest device that holds both: {spec.name} ({format_bytes(spec.memory_bytes)})"
+    return f"smallest device that holds both: {spec.name} ({format_bytes(spec.usable_memory_bytes or 0)})"

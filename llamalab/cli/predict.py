@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from llamalab.analytic.forecast import Forecast, check_link, forecast, memory_needed, run_times
+from llamalab.analytic.forecast import Basis, Forecast, bound_times, check_link, forecast, memory_needed, run_times
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
+from llamalab.analytic.stack_constants import StackConstants
 from llamalab.cli.arguments import add_format
 from llamalab.cli.output import Answer, Column, Table, show
 from llamalab.cli.runs import (
@@ -23,6 +24,7 @@ from llamalab.cli.runs import (
     constants_of,
 )
 from llamalab.errors import InputError, UnavailableError
+from llamalab.hardware import HardwareSpec
 from llamalab.plain_text import csv_text
 from llamalab.units import format_bytes, format_seconds, format_si
 
@@ -32,10 +34,11 @@ EXAMPLES = (
     "llamalab predict --model 70b --hardware h100-80gb-sxm --tensor-parallel 4 --weight-dtype fp8 --kv-dtype fp8",
     "llamalab predict --seq 512-8192*2 --batch 1,2,4,8 --model 7b,13b,70b --hardware all --format csv",
 )
+ASSUMED = "tensorrt-llm"  # shipped constants: kernels as servers fuse them, and the host of its 0.5
 SWEEP_KEYS = (
     "model", "hardware", "tensor_parallel", "prompt", "generate", "batch", "dtype", "weight_dtype", "kv_dtype",
     "fits", "needed_bytes", "prefill_s", "decode_s_per_token", "total_s", "tokens_per_s", "bound_s", "basis",
-    "low_s", "high_s", "reason",
+    "low_s", "high_s", "reason", "stack",
 )  # fmt: skip
 
 
@@ -72,8 +75,7 @@ def sweep(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for case in cases(args):
         if case.spec.name not in known:
             try:
-                constants = constants_of(args, case.spec)
-                known[case.spec.name] = (constants, {k: rate.bound() for k, rate in constants.rates.items()})
+                known[case.spec.name] = constants_of(args, case.spec)
             except UnavailableError as error:
                 known[case.spec.name] = str(error)
         yield _row(case, known[case.spec.name])
@@ -84,7 +86,7 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
     row = dict.fromkeys(SWEEP_KEYS) | {
         "model": case.model,
         "hardware": case.spec.name,
-        "tensor_parallel": work.tensor_parallel,
+        "tensor_parallel": work.devices,
         "prompt": work.prompt,
         "generate": work.generate,
         "batch": work.batch,
@@ -96,19 +98,21 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
         needed = memory_needed(case.arch, work).total_bytes
     except InputError as error:  # these ranks cannot share this model
         return row | {"reason": str(error)}
-    row |= {"needed_bytes": needed, "fits": needed <= case.spec.memory_bytes}
+    room = case.spec.usable_memory_bytes
+    row |= {"needed_bytes": needed, "fits": room is None or needed <= room}
     if isinstance(known, str):
         return row | {"reason": known}
     if not row["fits"]:
-        return row | {"reason": f"{format_bytes(needed - case.spec.memory_bytes)} too much"}
-    constants, bounds = known
+        return row | {"reason": f"{format_bytes(needed - (room or 0))} too much"}
     try:
-        check_link(work, case.spec, constants)
+        check_link(work, case.spec, known)
+        constants: Basis = known
         times = run_times(case.arch, work, constants.rates, constants.host)
     except UnavailableError as error:  # no link, or no constants of a class
         return row | {"reason": str(error)}
-    bound_s = run_times(case.arch, work, bounds).total_s
+    bound_s = bound_times(case.arch, work, constants.rates, case.spec.l2_bytes).total_s
     low, high = constants.interval(times.total_s, bound_s)
+    row["stack"] = stack_name(constants)
     return row | times._asdict() | {"bound_s": bound_s, "basis": constants.basis, "low_s": low, "high_s": high}
 
 
@@ -142,6 +146,22 @@ _OP_COLUMNS = (
     Column("total_s", "in all", format_seconds),
     Column("limit", "limit"),
 )
+
+
+def stack_name(constants: Basis) -> str | None:
+    """The stack that constants are of: None where they were measured here, or are a bound."""
+    if isinstance(constants, StackConstants):
+        return constants.stack.name
+    return ASSUMED if constants.basis.startswith("shipped") else None
+
+
+def stack_of(result: Forecast) -> dict[str, Any]:
+    """The stack of a prediction: its row of constants, or which one was assumed."""
+    constants = result.constants
+    if not isinstance(constants, StackConstants):
+        return {"name": stack_name(constants), "assumed": True}
+    row = constants.stack._asdict()
+    return {"name": row.pop("name"), "assumed": constants.assumed, **row}
 
 
 def op_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[dict[str, Any]]:
@@ -178,6 +198,7 @@ def _answer(case: Case, result: Forecast) -> Answer:
         **times._asdict(),
         "bound": bound._asdict(),
         "basis": result.basis,
+        "stack": stack_of(result),
         "interval": {"low_s": low, "high_s": high, "of": "total_s"},
         "memory": result.memory._asdict() | {"total_bytes": result.memory.total_bytes},
         "constants": {name: rate._asdict() for name, rate in result.constants.rates.items()},
@@ -187,10 +208,20 @@ def _answer(case: Case, result: Forecast) -> Answer:
     return Answer(data, _lead(case, result), (Table(_OP_COLUMNS, rows),))
 
 
+def _assumption(result: Forecast) -> str:
+    known = stack_of(result)
+    return f" · stack: {known['name']} assumed, see --stack" if known["assumed"] and known["name"] else ""
+
+
+def _room(spec: HardwareSpec) -> str:
+    room = spec.usable_memory_bytes
+    return "" if room is None else f" of {format_bytes(room)}"
+
+
 def _lead(case: Case, result: Forecast) -> tuple[str, ...]:
     work, times, bound = case.work, result.times, result.bound
     low, high = result.interval
-    ranks = f" × {work.tensor_parallel}" if work.tensor_parallel > 1 else ""
+    ranks = f" × {work.devices}" if work.devices > 1 else ""
     between = (
         f"between {format_seconds(low)} and {format_seconds(high)}"
         if high is not None
@@ -204,6 +235,6 @@ def _lead(case: Case, result: Forecast) -> tuple[str, ...]:
         f"{case.model} on {case.spec.name}{ranks}, batch {work.batch}, {work.prompt} + {work.generate} tokens",
         f"  prefill {format_seconds(times.prefill_s)}{per_token}",
         f"  whole run {format_seconds(times.total_s)} ({between}), {times.tokens_per_s:,.0f} tokens/s",
-        f"  bound {format_seconds(bound.total_s)} · basis: {result.basis}",
-        f"  memory {format_bytes(result.memory.total_bytes)} of {format_bytes(case.spec.memory_bytes)} per device",
+        f"  bound {format_seconds(bound.total_s)} · basis: {result.basis}{_assumption(result)}",
+        f"  memory {format_bytes(result.memory.total_bytes)}{_room(case.spec)} per device",
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llamalab.analytic import grades
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.stacks import stack_names
 from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
@@ -47,6 +48,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of weights, activations and cache (default: bf16)",
     )  # fmt: skip
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
+    parser.add_argument(
+        "--stack", type=one_of("--stack", stack_names()), metavar="NAME",
+        help="the software that predictions for other devices are of (default: what is usual on each)",
+    )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
         "--from", dest="record", metavar="FILE",
@@ -62,25 +67,25 @@ def run(args: argparse.Namespace) -> int:
     from llamalab.records.record import shown_text
 
     text = shown_text(args.record, "record of --from")
-    return _show_profiles(args, text) if are_profiles(text) else _show(_read(args, text), args.out)
+    return _show_profiles(args, text) if are_profiles(text) else _show(_read(args, text), args.out, args.stack)
 
 
-def _show(record: "Record", out: str | None) -> int:
+def _show(record: "Record", out: str | None, stack: str | None) -> int:
     from llamalab.comparison.comparison import Comparison
     from llamalab.comparison.sentences import verdict
 
     page = Path(out or default_page(record.model, record.environment.device))
-    size, remarks = write_report(record, page)
+    size, remarks = write_report(record, page, stack)
     print(printable(verdict(Comparison(record)).text), flush=True)
     for remark in (*record.notes, *_uncalibrated(record), *remarks, f"the page is {page} ({format_bytes(size)})"):
         note(remark)
     return 0
 
 
-def _show_kept(record: "Record", out: str | None, kept: Path | None) -> int:
+def _show_kept(record: "Record", out: str | None, stack: str | None, kept: Path | None) -> int:
     """As _show; whatever goes wrong, the record is there, and it is said how to go on from it."""
     try:
-        return _show(record, out)
+        return _show(record, out, stack)
     except Exception as error:
         again = f"the record is kept: render again with llamalab report --from {kept}" if kept else "see the record"
         told = str(error) if isinstance(error, LlamaLabError | OSError) else f"{type(error).__name__}: {error}"
@@ -154,7 +159,7 @@ def _measure(args: argparse.Namespace) -> int:
             if constants is not None:
                 record = replace(measured, constants=constants)
                 kept = keep_record(record, page)
-    return _show_kept(record, args.out, kept)
+    return _show_kept(record, args.out, args.stack, kept)
 
 
 def _read(args: argparse.Namespace, text: str) -> "Record":

@@ -27,7 +27,7 @@ def keep_record(record: "Record", page: Path) -> Path | None:
     return keep(page.with_suffix(".json"), to_json(record), ours=OUR_RECORD)
 
 
-def write_report(record: "Record", page: Path) -> tuple[int, list[str]]:
+def write_report(record: "Record", page: Path, stack: str | None = None) -> tuple[int, list[str]]:
     """Write the page, and the record and the CSVs beside it; nothing where one of them is not ours.
 
     Returns the bytes of the page, and what of other runs could not be shown on it.
@@ -35,13 +35,13 @@ def write_report(record: "Record", page: Path) -> tuple[int, list[str]]:
     from llamalab.records.record import to_json
     from llamalab.report import csv_files
 
-    html, remarks = _drawn(record)
-    texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record).items()}
+    html, remarks = _drawn(record, stack)
+    texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record, stack).items()}
     write_files(texts | {page.with_suffix(".json"): to_json(record)}, page, html)
     return len(html.encode()), remarks
 
 
-def _drawn(record: "Record") -> tuple[str, list[str]]:
+def _drawn(record: "Record", stack: str | None) -> tuple[str, list[str]]:
     """The page, with what others measured as far as it can be read and drawn."""
     from llamalab.report import render
     from llamalab.report.experiment_results import recorded_answers
@@ -64,12 +64,12 @@ def _drawn(record: "Record") -> tuple[str, list[str]]:
         found("stored benchmarks", stored_runs),
     )
     try:
-        return render(record, *beside), remarks
+        return render(record, *beside, stack=stack), remarks
     except Exception as error:
         # What others measured, drawn beside this run, must not cost its page.
         if not any(beside):
             raise
-        html = render(record)
+        html = render(record, stack=stack)
         return html, [*remarks, f"other runs are left out of the page ({type(error).__name__}: {error})"]
 
 

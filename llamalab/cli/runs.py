@@ -12,10 +12,12 @@ from typing import NamedTuple
 from llamalab.analytic.constants import TIERS, Constants, choose
 from llamalab.analytic.forecast import Workload
 from llamalab.analytic.ops import ALGORITHMS, LOGITS
+from llamalab.analytic.stack_constants import StackConstants, prepared
+from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_choice, add_count, one_of, split_paths
 from llamalab.cli.devices import chosen_devices
-from llamalab.errors import InputError
+from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
 from llamalab.presets import resolve_model
 from llamalab.units import DTYPES, parse_count
@@ -102,7 +104,8 @@ def add_numbers(parser: argparse.ArgumentParser) -> None:
 
 
 def add_basis(parser: argparse.ArgumentParser) -> None:
-    """--basis and --constants."""
+    """--stack, --basis and --constants."""
+    parser.add_argument("--stack", metavar="NAME", help=f"the software that runs it: {', '.join(stack_names())}")
     parser.add_argument(
         "--basis", type=one_of("--basis", TIERS), metavar="|".join(TIERS),
         help="what a prediction rests on (default: shipped; calibrated for this machine)",
@@ -141,6 +144,7 @@ def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, r
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Every combination of the options, devices innermost: passes that differ in nothing else are shared."""
+    _check_stack(args)
     models = [resolve_model(name) for name in split_paths(args.model) or [args.model]]
     devices = chosen_devices(args.hardware, args.dtype)
     if args.basis is None and all(spec.measured for spec in devices):
@@ -149,10 +153,47 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     for (name, arch), shape in product(models, list(shapes)):
         work = workload(args, *shape)
         for spec in devices:
-            yield Case(name, arch, spec, work)
+            yield Case(name, arch, spec, _as_run(args, spec, work))
 
 
-def constants_of(args: argparse.Namespace, spec: HardwareSpec) -> Constants:
+def _as_run(args: argparse.Namespace, spec: HardwareSpec, work: Workload) -> Workload:
+    """The run as the stack does it; as it was asked for where none is named or it has no constants for the device."""
+    name = _stack(args, spec)
+    if name is None:
+        return work
+    try:
+        return prepared(spec, work, name)[0]
+    except UnavailableError:  # constants_of tells why
+        return work
+
+
+def _stack(args: argparse.Namespace, spec: HardwareSpec) -> str | None:
+    """The stack that is named; else the one that is usual on the device, unless the options tell how it is run."""
+    told = args.basis or args.fused or args.unfused or args.constants or args.attention != "flash"
+    return args.stack or (None if told else assumed_stack(spec))
+
+
+def _check_stack(args: argparse.Namespace) -> None:
+    """A stack settles what the other options ask for."""
+    if args.stack is None:
+        return
+    if args.stack not in stack_names():
+        raise UnknownNameError("stack", args.stack, stack_names())
+    given = {
+        "--unfused": args.unfused, "--fused": args.fused, "--constants": args.constants,
+        "--attention": args.attention != "flash", f"--basis {args.basis}": args.basis not in (None, "shipped", "bound"),
+    }  # fmt: skip
+    for option, there in given.items():
+        if there:
+            raise InputError(f"--stack and {option} must not be given together: a stack tells how it runs a model")
+
+
+def constants_of(args: argparse.Namespace, spec: HardwareSpec) -> Constants | StackConstants:
     """What a prediction for a device rests on."""
+    name = _stack(args, spec)
+    if name and args.basis != "bound":
+        return prepared(spec, workload(args, 1, 1, 1, 1), name, assumed=args.stack is None)[1]
+    if name:
+        find_stack(name, spec)
     tier = args.basis or ("calibrated" if spec.measured else "shipped")
     return choose(spec, tier, args.dtype, args.weight_dtype, file=args.constants)

@@ -82,10 +82,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_fits(hardware: str, chosen: dict[str, Any]) -> None:
     for spec in chosen_devices(hardware):
-        short = chosen["total_bytes"] - spec.memory_bytes
-        if short > 0:
+        room = spec.usable_memory_bytes
+        short = 0 if room is None else chosen["total_bytes"] - room
+        if room is not None and short > 0:
             raise DoesNotFitError(
                 f"the step must fit into {spec.name}: it needs {format_bytes(chosen['total_bytes'])} of "
-                f"{format_bytes(spec.memory_bytes)}, {format_bytes(short)} too much; "
+                f"{format_bytes(room)}, {format_bytes(short)} too much; "
                 "try --recompute full, a smaller --batch or more --tensor-parallel"
             )

@@ -241,7 +241,9 @@ class Errors(NamedTuple):
 class Comparison:
     """A record and everything that can be said by holding prediction and measurement together."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, stack: str | None = None) -> None:
+        """`stack` is the software that predictions for other devices are of; None: what is usual on each."""
+        self.stack = stack
         self.record, self.arch = hold_roofs(record), record.llama_arch
         self.basis = basis_of(self.record)
         self.phases = tuple(Phase(self.record, run, self.basis) for run in record.passes)

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Times, Workload, decode_contexts, forecast
+from llamalab.analytic.forecast import Forecast, Times, Workload, decode_contexts, forecast
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.stack_constants import prepared
+from llamalab.analytic.stacks import assumed_stack
 from llamalab.arch import LlamaArch, attention_kind
 from llamalab.comparison.basis import Basis
 from llamalab.comparison.comparison import Comparison
@@ -57,20 +59,22 @@ def workload(comparison: Comparison) -> Workload:
     return Workload(max(prompts, default=1), GENERATED, dtype=comparison.record.dtype)
 
 
-def elsewhere(arch: LlamaArch, work: Workload) -> list[Elsewhere]:
-    """The run on every device of the table, the fastest first, then what cannot be told."""
-    rows = [_on(arch, work, spec) for spec in HARDWARE.values()]
+def elsewhere(arch: LlamaArch, work: Workload, stack: str | None = None) -> list[Elsewhere]:
+    """The run on every device of the table, the fastest first, then what cannot be told.
+
+    `stack` is the software that runs it; where none is named, the one that is usual on a device is assumed.
+    """
+    rows = [_on(arch, work, spec, stack) for spec in HARDWARE.values()]
     return sorted(rows, key=lambda row: row.times.total_s if row.times else float("inf"))
 
 
-def _on(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Elsewhere:
+def _on(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) -> Elsewhere:
     reason, dtype = "", work.dtype
     if dtype == "bf16" and spec.peak_flops_per_s.get(dtype) is None:
         dtype = "fp16"  # the 16 bits that older devices compute in
     for ranks in RANKS:
         try:
-            constants = choose(spec, "shipped", dtype)
-            found = forecast(arch, work._replace(tensor_parallel=ranks, dtype=dtype), spec, constants)
+            found = _forecast(arch, work._replace(tensor_parallel=ranks, dtype=dtype), spec, stack)
         except DoesNotFitError:
             reason = f"does not fit on {ranks}"
             continue
@@ -80,6 +84,14 @@ def _on(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Elsewhere:
         basis = found.basis if dtype == work.dtype else f"{found.basis}, in {dtype}"
         return Elsewhere(spec, ranks, found.times, (low, high or low), basis)
     return Elsewhere(spec, None, None, None, "", reason)
+
+
+def _forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) -> Forecast:
+    name = stack or assumed_stack(spec)
+    if name is None:
+        return forecast(arch, work, spec, choose(spec, "shipped", work.dtype))
+    run, constants = prepared(spec, work, name)
+    return forecast(arch, run, spec, constants)
 
 
 def changes(comparison: Comparison) -> list[Change]:

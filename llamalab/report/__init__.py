@@ -44,13 +44,14 @@ CSV_HEADS = {  # and a table of ours: what its first line has
 
 def render(
     record: Record, recorded: Sequence[Record] = (), answers: Sequence[Answer] = (), stored: Sequence[StoredRun] = (),
+    stack: str | None = None,
 ) -> str:  # fmt: skip
     """The report as HTML; beside it runs recorded on other devices, answers of experiments and stored benchmarks.
 
     The same arguments give the same bytes.
     """
     generator = f"{GENERATOR} {record.environment.llamalab}"
-    return page(Comparison(record), embedded(record), generator, recorded, answers, stored)
+    return page(Comparison(record, stack), embedded(record), generator, recorded, answers, stored)
 
 
 def render_profiles(profiles: Sequence[Profile]) -> str:
@@ -58,9 +59,9 @@ def render_profiles(profiles: Sequence[Profile]) -> str:
     return profile_page(profiles, embedded(*profiles), f"{GENERATOR} {profiles[0].environment.llamalab}")
 
 
-def csv_files(record: Record) -> dict[str, str]:
+def csv_files(record: Record, stack: str | None = None) -> dict[str, str]:
     """The report's tables as CSV text, by names of CSV_HEADS; those of its profile where it has one."""
-    comparison, own = Comparison(record), of_record(record)
+    comparison, own = Comparison(record, stack), of_record(record)
     rows, found = outlook.told(comparison)
     prospects = (outlook.devices(rows), outlook.next_steps(found, comparison.basis.words))
     made = {table.name: table.csv for table in (*tables(comparison).values(), *prospects)}

@@ -118,4 +118,4 @@ def recorded_finding(records: Sequence[Record]) -> str:
 
 def told(comparison: Comparison) -> tuple[list[Elsewhere], list[Change]]:
     """What the tables show: the run on other devices, and what to try here."""
-    return elsewhere(comparison.arch, workload(comparison)), changes(comparison)
+    return elsewhere(comparison.arch, workload(comparison), comparison.stack), changes(comparison)

@@ -12,7 +12,7 @@ from llamalab.analytic.constants import CLASSES, TRANSFERRED_SPREAD, choose, def
 from llamalab.analytic.roofline import Rates
 from llamalab.cli.devices import chosen_devices
 from llamalab.errors import FormatError, MissingError
-from llamalab.hardware import HARDWARE
+from llamalab.hardware import CPUS, HARDWARE
 from tests.cli.calls import Capture, loaded, printed, refused
 
 
@@ -22,7 +22,7 @@ def no_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_cpu_is_a_row_once_it_is_measured(capsys: Capture) -> None:
-    assert "A CPU is always measured: llamalab calibrate" in printed(capsys, "hardware")
+    assert "This machine's CPU is measured: llamalab calibrate" in printed(capsys, "hardware")
     assert "run llamalab calibrate first" in refused(capsys, "hardware", "cpu", code=3)
     path, rates = default_path("cpu", "bf16"), dict.fromkeys(CLASSES, Rates(8.85e11, 3.2e10))
     path.parent.mkdir()
@@ -38,7 +38,7 @@ def test_every_device_is_in_the_table(capsys: Capture) -> None:
     text = printed(capsys, "hardware")
     assert all(f"\n{name} " in text for name in HARDWARE)
     row = next(line for line in text.splitlines() if line.startswith("t4-16gb"))
-    assert row.split()[1:9] == ["–", "65", "–", "8.1", "–", "–", "320", "16"]
+    assert row.split()[1:9] == ["–", "65", "–", "8.1", "130", "–", "320", "16"]
 
 
 def test_json_has_raw_numbers_and_null_for_the_unknown(capsys: Capture) -> None:
@@ -58,19 +58,19 @@ def test_json_has_raw_numbers_and_null_for_the_unknown(capsys: Capture) -> None:
 
 def test_a_card_shows_the_ridge_and_the_clock(capsys: Capture) -> None:
     text = printed(capsys, "hardware", "h200")
-    assert "bf16 ridge      206 FLOP/byte\n" in text
-    assert "units × clock   528 matrix units × 512 FMA × 2 × 1830 MHz = 989.4 TFLOP/s\n" in text
+    assert "bf16 ridge        206 FLOP/byte\n" in text
+    assert "units × clock     528 matrix units × 512 FMA × 2 × 1830 MHz = 989.4 TFLOP/s\n" in text
 
 
 def test_every_card_can_be_shown(capsys: Capture) -> None:
-    for name, spec in HARDWARE.items():
+    for name, spec in (HARDWARE | CPUS).items():
         assert spec.source in printed(capsys, "hardware", name)
 
 
 def test_csv_of_one_and_of_all_have_the_same_columns(capsys: Capture) -> None:
     every = list(csv.DictReader(io.StringIO(printed(capsys, "hardware", "--format", "csv"))))
     one = list(csv.DictReader(io.StringIO(printed(capsys, "hardware", "l40s", "--format", "csv"))))
-    assert len(every) == len(HARDWARE)
+    assert len(every) == len(HARDWARE) + len(CPUS)
     assert one == [row for row in every if row["name"] == "l40s-48gb"]
     assert one[0]["peak_bf16_flops_per_s"] == "362050000000000.0"
     assert one[0]["clock_hz"] == ""

@@ -12,7 +12,7 @@ TABLE = """\
 KV cache of 7b in bf16, MHA: 32.00 GiB (34,359,738,368 bytes), exact
   = 2 (K,V) × 32 layers × 32 KV heads × 128 head dim × 4096 tokens × 16 sequences × 2 B
   per token 512.00 KiB · per sequence 2.00 GiB · 2.55 × the bf16 weights (12.55 GiB)
-  with the weights 44.55 GiB, before activations: smallest device that holds both: l40s-48gb (44.70 GiB)
+  with the weights 44.55 GiB, before activations: smallest device that holds both: l40s-48gb (44.99 GiB)
   verify: python3 -c "print(2*32*32*128*4096*16*2)"
 
 attention  KV heads   KV cache           bytes   of MHA

@@ -7,6 +7,7 @@ import pytest
 
 from llamalab.cli import main
 from llamalab.cli.predict import SWEEP_KEYS
+from tests.cli.calls import loaded, refused
 
 RUN = "--model 7b --hardware a100-40gb-sxm --prompt 1024 --generate 1024 --batch 16 --dtype fp16"
 OWN = {"name": "mine", "peak_flops_per_s": {"bf16": 1e14}, "bandwidth_bytes_per_s": 1e12, "memory_bytes": 64 * 10**9}
@@ -121,3 +122,21 @@ def test_a_row_of_a_sweep_is_the_prediction_alone(capsys: pytest.CaptureFixture[
     rows = json.loads(predict(capsys, f"{shape} --model 7b,13b --format json")[1])["rows"]
     assert rows[0]["total_s"] == alone["total_s"]
     assert rows[0]["needed_bytes"] == alone["memory"]["total_bytes"]
+
+
+def test_a_stack_is_named_in_every_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    stack = loaded(capsys, "predict", "--hardware", "h100-80gb-sxm", "--stack", "vllm")["stack"]
+    assert (stack["name"], stack["assumed"]) == ("vllm", False)
+    assert stack["versions"]
+    assert stack["points"] > 0
+    assumed = loaded(capsys, "predict", "--hardware", "rtx4090")["stack"]
+    assert (assumed["name"], assumed["assumed"]) == ("llama.cpp", True)
+    assert loaded(capsys, "predict", "--hardware", "h200")["stack"] == {"name": "tensorrt-llm", "assumed": True}
+    rows = loaded(capsys, "compare-hardware", "--hardware", "h200,apple-m4", "--stack", "vllm")
+    assert {row["stack"] for row in rows["ranked"]} == {"vllm"}
+    assert "vllm must have constants for apple" in rows["not_ranked"][0]["reason"]
+
+
+@pytest.mark.parametrize("option", [("--unfused",), ("--attention", "naive"), ("--basis", "calibrated")])
+def test_a_stack_settles_how_a_model_is_run(capsys: pytest.CaptureFixture[str], option: tuple[str, ...]) -> None:
+    assert "must not be given together" in refused(capsys, "predict", "--stack", "vllm", *option)

@@ -49,8 +49,19 @@ def test_a_model_that_fits_no_device_alone_takes_as_few_as_hold_it() -> None:
     rows = {row.spec.name: row for row in elsewhere(comparison.arch, workload(comparison))}
     assert rows["a100-80gb-sxm"].ranks == 2
     assert rows["mi300x-192gb"].ranks == 1
-    assert rows["rtx3090-24gb"].times is None
-    assert rows["rtx3090-24gb"].reason == "does not fit on 4"  # and it has no link to eight
+    assert rows["rtx4060-8gb"].times is None
+    assert rows["rtx4060-8gb"].reason == "does not fit on 8"
+    assert rows["apple-m1max-64gb"].reason is not None  # one of them does not hold it, and there is no link to two
+
+
+def test_a_stack_can_be_named_for_the_other_devices() -> None:
+    comparison = Comparison(sample_record("7b"))
+    rows = {row.spec.name: row for row in elsewhere(comparison.arch, workload(comparison), "vllm")}
+    assert rows["h100-80gb-sxm"].basis.startswith("stack vllm")
+    assert "vllm must have constants for apple" in str(rows["apple-m1max-64gb"].reason)
+    assumed = {row.spec.name: row for row in elsewhere(comparison.arch, workload(comparison))}
+    assert assumed["rtx4090-24gb"].basis.startswith("stack llama.cpp")
+    assert assumed["h100-80gb-sxm"].basis == "shipped"
 
 
 def test_changes_are_sorted_by_what_they_save(comparison: Comparison) -> None:

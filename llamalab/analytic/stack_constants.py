@@ -1,0 +1,163 @@
+"""What a run costs in a stack on a device: the stack's shares of the data sheet as rates by class of operation."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from llamalab.analytic.constants import Host, data_sheet, product_dtype
+from llamalab.analytic.forecast import Workload
+from llamalab.analytic.roofline import Rates
+from llamalab.analytic.stacks import OWN, Stack, find_stack
+from llamalab.errors import UnavailableError
+from llamalab.hardware import HardwareSpec
+from llamalab.units import dtype_bits
+
+CLOCK_HZ = 1.83e9  # at which fixed times are told: a GPU of another clock takes inversely as long
+GEMM_Q, ATTENTION_Q = 2.0, 1.3  # how far compute and memory overlap in a product, and in attention
+UNPACK_ROWS = 32  # stacks that unpack first have kernels of their own for fewer rows than this
+MARGIN_OF_BORROWED = 1.5  # times the spread of the row that is borrowed, where no point tells more
+
+
+class StackConstants(NamedTuple):
+    """What a prediction by stack rests on; it serves where analytic.constants.Constants does."""
+
+    rates: Mapping[str, Rates]
+    basis: str
+    spread: float | None
+    host: Host
+    stack: Stack
+    phase_spread: Mapping[str, float]
+    assumed: bool = False
+
+    def interval(self, time_s: float, bound_s: float) -> tuple[float, float | None]:
+        """Low and high end of a predicted time, never below its bound."""
+        return self.interval_of_phase("run", time_s, bound_s)
+
+    def interval_of_phase(self, phase: str, time_s: float, bound_s: float) -> tuple[float, float]:
+        """As interval, for a phase: prefill, decode or run."""
+        spread = self.phase_spread[phase]
+        return max(bound_s, time_s / (1 + spread)), time_s * (1 + spread)
+
+
+def workload_of(stack: Stack, work: Workload) -> Workload:
+    """The run as a stack does it: what it fuses, its attention, chunks, cache and head."""
+    weight = work.weight_dtype or work.dtype
+    packed, ggml = is_packed(weight), weight.startswith("q")
+    layers = stack.split == "layers"
+    return work._replace(
+        fused=stack.fused,
+        attention=stack.attention,
+        chunk=work.chunk or stack.chunk,
+        kv_dtype=work.kv_dtype or (stack.kv_of_fp8 if weight == "fp8" else None),
+        head_dtype=work.head_dtype or (work.dtype if (packed and not ggml) or weight == "fp8" else None),
+        unpack_rows=UNPACK_ROWS if packed and stack.unpack == "first" else None,
+        tensor_parallel=1 if layers else work.tensor_parallel,
+        layer_parallel=work.devices if layers else work.layer_parallel,
+    )
+
+
+def is_packed(weight_dtype: str) -> bool:
+    """Whether weights are stored in fewer bits than they are multiplied in.
+
+    >>> is_packed("int4"), is_packed("fp8"), is_packed("bf16")
+    (True, False, False)
+    """
+    return weight_dtype != "fp8" and dtype_bits(weight_dtype) < 16
+
+
+def stack_constants(stack: Stack, spec: HardwareSpec, dtype: str, weight_dtype: str | None = None) -> StackConstants:
+    """Rates by class of operation, and the host's part, of a stack on a device."""
+    weight = weight_dtype or dtype
+    dtype = computed_in(spec, dtype)
+    bounds = data_sheet(spec, dtype, weight if weight == "fp8" else dtype, packed=is_packed(weight))
+    fixed_s = stack.kernel_s * _slowness(spec)
+    compute, memory = (
+        (stack.packed_compute, stack.packed_memory) if is_packed(weight) else (stack.gemm_compute, stack.gemm_memory)
+    )
+    vector = spec.peak_flops_per_s["fp32"] if stack.decode_vector_compute else None
+    moving, attending = (_moved(stack, spec, share) for share in (stack.elementwise_memory, stack.attention_memory))
+    rates = {
+        "gather": _lossy(bounds["gather"], fixed_s / 2, None, moving),
+        "elementwise": _lossy(bounds["elementwise"], fixed_s / 2, None, moving),
+        "gemm": _lossy(bounds["gemm"], fixed_s, compute * _product_peak(stack, spec, dtype, weight), memory, GEMM_Q),
+        "attention_prefill": _lossy(
+            bounds["attention_prefill"], fixed_s, stack.attention_compute * _peak_of(spec, dtype),
+            attending, ATTENTION_Q,
+        ),
+        "attention_decode": _lossy(
+            bounds["attention_decode"], fixed_s,
+            vector * stack.decode_vector_compute if vector and stack.decode_vector_compute else None,
+            stack.decode_memory, ATTENTION_Q,
+        ),
+    }  # fmt: skip
+    if is_packed(weight) and spec.peak_flops_per_s["fp32"]:
+        unpacking = 2 * spec.peak_flops_per_s["fp32"] / stack.unpack_ops
+        rates["gemm_row"] = _lossy(bounds["gemm"], fixed_s, unpacking, memory, GEMM_Q)
+    for name in ("collective", "collective_one_shot"):
+        if name in bounds:
+            rates[name] = _lossy(bounds[name], stack.link_s * _slowness(spec), None, stack.link_memory)
+    seen = spec.name in stack.devices
+    spread = stack.spread if seen else stack.unseen_spread
+    if not stack.points:
+        spread = {phase: MARGIN_OF_BORROWED * value for phase, value in spread.items()}
+    host = Host(stack.request_s, stack.sequence_s, stack.step_s)
+    return StackConstants(rates, _basis(stack, seen), max(spread.values()), host, stack, spread)
+
+
+def _basis(stack: Stack, seen: bool) -> str:
+    if not stack.points:
+        return f"stack {stack.name} ({stack.versions}), constants borrowed: no point was fitted"
+    unseen = "" if seen else ", none on this device"
+    return f"stack {stack.name} ({stack.versions}), fitted on {stack.points} published points{unseen}"
+
+
+def _moved(stack: Stack, spec: HardwareSpec, share: float) -> float:
+    """The share of bandwidth that is left where the vector units have work for every byte too."""
+    vector = spec.peak_flops_per_s["fp32"]
+    if not stack.vector_ops or not vector:
+        return share
+    return 1 / (1 / share + stack.vector_ops * spec.bandwidth_bytes_per_s / vector)
+
+
+def _slowness(spec: HardwareSpec) -> float:
+    if spec.kind in OWN or spec.max_clock_hz is None:
+        return 1.0
+    return CLOCK_HZ / spec.max_clock_hz
+
+
+def _lossy(bound: Rates, t0_s: float, flops_per_s: float | None, memory: float, q: float = 1.0) -> Rates:
+    """The bound's peaks with efficiencies that give the rates of a stack: the bound stays readable off them."""
+    if flops_per_s is None or bound.peak_flops_per_s is None:
+        return Rates(bound.peak_flops_per_s, bound.bandwidth_bytes_per_s, t0_s, 1.0, memory, q)
+    share = min(1.0, flops_per_s / bound.peak_flops_per_s)
+    return Rates(bound.peak_flops_per_s, bound.bandwidth_bytes_per_s, t0_s, share, memory, q)
+
+
+def computed_in(spec: HardwareSpec, dtype: str) -> str:
+    """The type that a device computes a type in: a CPU without 16-bit units widens to fp32."""
+    narrow = spec.kind == "cpu" and spec.peak_flops_per_s.get(dtype) is None
+    return "fp32" if narrow else dtype
+
+
+def _peak_of(spec: HardwareSpec, dtype: str) -> float:
+    peak = spec.peak_flops_per_s.get(dtype)
+    if peak is None:
+        raise UnavailableError(f"{spec.name} must have a {dtype} peak to predict with; its data sheet has none")
+    return peak
+
+
+def _product_peak(stack: Stack, spec: HardwareSpec, dtype: str, weight: str) -> float:
+    """The data sheet's peak in the types that a stack multiplies and accumulates in."""
+    if is_packed(weight) and stack.unpack == "integer" and spec.peak_flops_per_s["int8"]:
+        return spec.peak_flops_per_s["int8"]
+    if dtype == "fp16" and stack.accumulate == "fp16" and spec.fp16_in_fp16_flops_per_s:
+        return spec.fp16_in_fp16_flops_per_s
+    return _peak_of(spec, product_dtype(spec, dtype, weight) if weight == "fp8" else dtype)
+
+
+def prepared(
+    spec: HardwareSpec, work: Workload, name: str, *, assumed: bool = False
+) -> tuple[Workload, StackConstants]:
+    """A run as a stack does it on a device, and what its prediction rests on. Raises UnavailableError."""
+    stack = find_stack(name, spec)
+    constants = stack_constants(stack, spec, work.dtype, work.weight_dtype)
+    return workload_of(stack, work), constants._replace(assumed=assumed)

@@ -1,0 +1,142 @@
+"""How does a software stack run a model? A few constants of each, beside the columns of a data sheet.
+
+    time = host + sum over operations of: fixed time + softmax_q(FLOPs / (share * peak), bytes / (share * bandwidth))
+
+A stack is a row of stacks.json per kind of device: what it fuses, in which type it accumulates, how it
+unpacks packed weights, which shares of peak and bandwidth its kernels reach, and what its host adds.
+There are no constants of a device: one that no fit has seen is predicted from its data sheet alone. Where a
+row has no value of its own it takes its parent's, so that stacks with few points share what they cannot tell
+apart. The rows are fitted by experiments/fit_stacks.py, which also writes error and spread.
+"""
+
+import json
+import os
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from llamalab.errors import UnavailableError, UnknownNameError
+from llamalab.hardware import HardwareSpec
+
+UNPACKS = ("inside", "first", "integer")
+OWN = ("apple", "cpu")  # a kind of device whose rows serve no other
+
+
+class Stack(NamedTuple):
+    """One stack on one kind of device. Shares lie in (0, 1]; times are seconds at CLOCK_HZ.
+
+    `chunk` is how many tokens of a prompt go through at a time; several devices `split` every layer (tensor), or
+    take layers each, one after the other (layers). `unpack` tells what becomes of packed weights
+    under many rows: unpacked inside the product, first (written out in 16 bits), or multiplied as integers.
+    Under one row they are unpacked by the vector units, with `unpack_ops` operations a weight. `vector_ops` is how
+    many operations those units do for a byte that an elementwise kernel, or attention in steps, moves.
+    `spread` is the relative half-width that holds 9 of 10 unfitted points of a phase, `unseen_spread` that on
+    devices of which it was fitted on none; `devices` are those it was fitted on.
+    """
+
+    name: str
+    on: str
+    title: str
+    versions: str
+    fused: bool
+    attention: str
+    chunk: int | None
+    split: str
+    accumulate: str
+    unpack: str
+    kv_of_fp8: str | None
+    gemm_compute: float
+    gemm_memory: float
+    packed_compute: float
+    packed_memory: float
+    kernel_s: float
+    attention_compute: float
+    attention_memory: float
+    decode_memory: float
+    decode_vector_compute: float | None
+    elementwise_memory: float
+    unpack_ops: float
+    vector_ops: float
+    link_s: float
+    link_memory: float
+    step_s: float
+    sequence_s: float
+    request_s: float
+    interleave: float
+    fitted: tuple[str, ...]
+    devices: tuple[str, ...]
+    sources: tuple[str, ...]
+    points: int
+    error: float | None
+    spread: dict[str, float]
+    unseen_spread: dict[str, float]
+    note: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name in stacks.json."""
+        return f"{self.name}/{self.on}"
+
+
+PHASES = ("prefill", "decode", "run")
+
+
+@lru_cache(maxsize=1)
+def stacks() -> dict[str, Stack]:
+    """All rows, by `name/kind of device`."""
+    with open(os.path.join(os.path.dirname(__file__), "stacks.json"), encoding="utf-8") as file:
+        rows = {row["key"]: row for row in json.load(file)["stacks"]}
+    return {key: _stack(key, rows) for key in rows}
+
+
+def _stack(key: str, rows: dict[str, dict[str, Any]]) -> Stack:
+    if same := rows[key].get("same_as"):
+        return _stack(same, rows)._replace(name=key.partition("/")[0])
+    merged: dict[str, Any] = {}
+    own, chain = rows[key], [key]
+    while (parent := rows[chain[-1]].get("parent")) is not None:
+        chain.append(parent)
+    for one in reversed(chain):
+        merged |= rows[one]
+    for cell in ("fitted", "devices", "sources"):
+        merged[cell] = tuple(own.get(cell, ()))
+    merged |= {"points": own.get("points", 0), "error": own.get("error"), "note": own.get("note")}
+    name, _, on = key.partition("/")
+    return Stack(name=name, on=on, **{cell: merged[cell] for cell in Stack._fields if cell not in ("name", "on")})
+
+
+def stack_names() -> tuple[str, ...]:
+    """The stacks that can be asked for."""
+    return tuple(dict.fromkeys(stack.name for stack in stacks().values() if stack.name != "any"))
+
+
+def find_stack(name: str, spec: HardwareSpec) -> Stack:
+    """The row of a stack for a device. Raises UnknownNameError, UnavailableError where it does not run there.
+
+    >>> from llamalab.hardware import find_hardware
+    >>> find_stack("llama.cpp", find_hardware("apple-m1max")).key
+    'llama.cpp/apple'
+    """
+    if name not in stack_names():
+        raise UnknownNameError("stack", name, stack_names())
+    kind = kind_of(spec)
+    if found := stacks().get(f"{name}/{kind}"):
+        return found
+    others = [stack for stack in stacks().values() if stack.name == name and stack.on not in OWN]
+    if kind in OWN or not others:
+        known = ", ".join(stack.on for stack in stacks().values() if stack.name == name)
+        raise UnavailableError(f"{name} must have constants for {kind}; it has them for {known}; choose another stack")
+    return others[0]
+
+
+def kind_of(spec: HardwareSpec) -> str:
+    """Which rows a device takes: nvidia, amd, intel, apple, or cpu."""
+    return spec.kind if spec.kind == "cpu" else (spec.vendor or "nvidia").lower()
+
+
+def assumed_stack(spec: HardwareSpec) -> str | None:
+    """The stack that is assumed where none is named: llama.cpp on what people own.
+
+    None in a data centre and for a reader's own file: there the shipped constants of analytic.constants stand,
+    kernels as servers fuse them.
+    """
+    return None if spec.measured or spec.kind in ("datacentre", None) else "llama.cpp"

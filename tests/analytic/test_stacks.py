@@ -1,0 +1,193 @@
+"""Stacks: rows with a meaning each, predictions from the data sheet alone, bounds that no stack beats."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llamalab.analytic import stacks
+from llamalab.analytic.forecast import Workload, bound_times, forecast, memory_needed, pass_ops, run_times
+from llamalab.analytic.ops import add_up
+from llamalab.analytic.stack_constants import UNPACK_ROWS, computed_in, is_packed, prepared, workload_of
+from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
+from llamalab.errors import UnavailableError, UnknownNameError
+from llamalab.hardware import CPUS, HARDWARE, find_hardware
+from llamalab.presets import PRESETS
+
+ARCH = PRESETS["7b"].arch
+ROWS = list(stacks.stacks().values())
+SHARES = [field for field in stacks.Stack._fields if field.endswith(("_compute", "_memory"))]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
+def test_every_constant_means_what_it_says(row: stacks.Stack) -> None:
+    for field in SHARES:
+        value = getattr(row, field)
+        assert value is None or 0 < value <= 1, field
+    for field in ("kernel_s", "link_s", "step_s", "sequence_s", "request_s"):
+        assert 0 <= getattr(row, field) < 1, field
+    assert row.unpack in stacks.UNPACKS
+    assert row.attention in ("flash", "naive")
+    assert set(row.spread) == set(row.unseen_spread) == set(stacks.PHASES)
+    assert row.title
+    assert row.versions
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.points], ids=lambda row: row.key)
+def test_a_fitted_row_says_on_what(row: stacks.Stack) -> None:
+    assert row.error is not None
+    assert row.fitted
+    assert row.sources
+    assert len(row.fitted) <= 10
+    assert all(row.unseen_spread[phase] >= row.spread[phase] for phase in stacks.PHASES)
+    assert set(row.devices) <= {spec.name for spec in (*HARDWARE.values(), *CPUS.values())} | {
+        "apple-m1max-32gb", "apple-m3-16gb", "apple-m3max-48gb", "apple-m2pro-19core-32gb",
+    }  # fmt: skip
+
+
+def test_the_stacks_that_users_run_are_there() -> None:
+    assert {
+        "llamalab", "transformers", "gpt-fast", "llama.cpp", "exllamav2", "vllm-2024", "vllm", "tensorrt-llm",
+        "tensorrt-llm-1", "tinychat", "autoawq",
+    } <= set(stack_names())  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["h100-80gb-sxm", "rtx4090-24gb", "mi300x-192gb", "apple-m2ultra", "xeon-8480"])
+@pytest.mark.parametrize("weight", ["fp16", "int4", "fp8", "q4_0"])
+@pytest.mark.parametrize("name", stack_names())
+def test_no_stack_beats_the_bound(name: str, device: str, weight: str) -> None:
+    spec = find_hardware(device)
+    try:
+        work, constants = prepared(spec, Workload(300, 20, 2, "fp16", weight), name)
+    except UnavailableError:
+        kinds = {row.on for row in ROWS if row.name == name}
+        assert spec.kind in ("apple", "cpu") or kinds <= {"apple", "cpu"}
+        return
+    found = forecast(ARCH, work, spec, constants)
+    assert found.times.prefill_s >= found.bound.prefill_s
+    assert found.times.total_s >= found.bound.total_s
+    low, high = found.interval
+    assert low <= found.times.total_s <= (high or 0)
+    assert low >= found.bound.total_s
+
+
+def test_a_faster_device_is_faster_by_its_data_sheet_alone() -> None:
+    work = Workload(512, 64, 1, "fp16", "q4_0")
+    times = [
+        forecast(ARCH, *_of(name, work, "llama.cpp")).times.decode_s_per_token
+        for name in ("rtx3060-12gb", "rtx3080-12gb", "rtx4090-24gb", "rtx5090-32gb")
+    ]
+    assert times == sorted(times, reverse=True)
+
+
+def _of(device: str, work: Workload, name: str):  # type: ignore[no-untyped-def]
+    spec = find_hardware(device)
+    run, constants = prepared(spec, work, name)
+    return run, spec, constants
+
+
+def test_weights_are_unpacked_first_from_so_many_rows_on() -> None:
+    stack = find_stack("llama.cpp", find_hardware("rtx4090"))
+    work = workload_of(stack, Workload(512, 2, 1, "fp16", "q4_0"))
+    assert work.unpack_rows == UNPACK_ROWS
+    few, many = (pass_ops(ARCH, work, rows, rows) for rows in (UNPACK_ROWS - 1, UNPACK_ROWS))
+    assert not any(op.name.endswith(".unpack") for op in few)
+    unpacking = [op for op in many if op.name.endswith(".unpack")]
+    assert len(unpacking) == 7  # llama.cpp fuses none of wq, wk, wv, wo, w1, w2, w3
+    dense = 2 * 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008)
+    assert sum(op.count * op.written_bytes for op in unpacking) == dense
+    assert add_up(few).flops_full < add_up(many).flops_full
+
+
+def test_the_head_of_a_packed_model_stays_in_16_bits_unless_it_is_ggml() -> None:
+    plain = Workload(8, 2, 1, "fp16", "int4")
+    heads = {
+        name: next(op for op in pass_ops(ARCH, workload_of(find_stack(stack, find_hardware("rtx4090")), work), 1, 9)
+                   if op.name == "output").weight_bytes
+        for name, stack, work in (("awq", "autoawq", plain), ("ggml", "llama.cpp", plain._replace(weight_dtype="q4_0")))
+    }  # fmt: skip
+    assert heads == {"awq": 2 * 32000 * 4096, "ggml": 32000 * 4096 * 18 // 32}
+    work = workload_of(find_stack("autoawq", find_hardware("rtx4090")), plain)
+    assert memory_needed(ARCH, work).weight_bytes > memory_needed(ARCH, plain).weight_bytes
+
+
+def test_devices_that_take_layers_share_the_memory_and_not_the_time() -> None:
+    spec, work = find_hardware("rtx4090"), Workload(64, 16, 1, "fp16", "q4_0")
+    one, four = (prepared(spec, work._replace(tensor_parallel=ranks), "llama.cpp") for ranks in (1, 4))
+    assert (four[0].tensor_parallel, four[0].layer_parallel, four[0].devices) == (1, 4, 4)
+    assert workload_of(find_stack("llama.cpp", spec), four[0]) == four[0]
+    arch = PRESETS["70b"].arch
+    assert memory_needed(arch, four[0]).weight_bytes == -(-memory_needed(arch, one[0]).weight_bytes // 4)
+    times = [run_times(arch, run, constants.rates, constants.host).total_s for run, constants in (one, four)]
+    assert times[0] == times[1]
+    assert prepared(find_hardware("h200"), work._replace(tensor_parallel=4), "vllm")[0].tensor_parallel == 4
+
+
+def test_a_cpu_widens_what_it_cannot_multiply() -> None:
+    assert computed_in(find_hardware("ryzen-7950x"), "fp16") == "fp32"
+    assert computed_in(find_hardware("xeon-8480"), "bf16") == "bf16"
+    assert computed_in(find_hardware("h100-80gb-sxm"), "fp16") == "fp16"
+
+
+def test_unknown_cells_are_no_prediction() -> None:
+    with pytest.raises(UnavailableError, match="peak"):
+        prepared(find_hardware("xeon-3rdgen-2s-vm"), Workload(8, 2, dtype="fp32"), "ipex")
+
+
+def test_a_stack_without_constants_for_a_kind_of_device_says_so() -> None:
+    with pytest.raises(UnavailableError, match="vllm must have constants for apple"):
+        find_stack("vllm", find_hardware("apple-m1max"))
+    with pytest.raises(UnknownNameError, match="llama"):
+        find_stack("lama.cpp", find_hardware("h200"))
+    assert find_stack("exllamav2", find_hardware("rx7900xtx")).on == "nvidia"  # borrowed
+
+
+def test_which_stack_is_assumed() -> None:
+    assert assumed_stack(find_hardware("rtx4090")) == "llama.cpp"
+    assert assumed_stack(find_hardware("apple-m4")) == "llama.cpp"
+    assert assumed_stack(find_hardware("h200")) is None
+
+
+def test_a_device_that_no_fit_saw_has_a_wider_interval() -> None:
+    seen, other = (
+        prepared(find_hardware(name), Workload(8), "tensorrt-llm")[1] for name in ("h100-80gb-sxm", "l40s-48gb")
+    )
+    assert other.spread >= seen.spread  # type: ignore[operator]
+    assert "none on this device" in other.basis
+    assert "none on this device" not in seen.basis
+
+
+def test_packed_types() -> None:
+    assert [is_packed(name) for name in ("bf16", "fp8", "int8", "q4_k_m")] == [False, False, True, True]
+
+
+def test_rows_inherit_from_their_parents_and_chains_end() -> None:
+    rows = {row["key"]: row for row in json.loads(Path(stacks.__file__).with_name("stacks.json").read_text())["stacks"]}
+    for key, row in rows.items():
+        seen = {key}
+        while (parent := row.get("parent") or row.get("same_as")) is not None:
+            assert parent not in seen
+            seen.add(parent)
+            row = rows[parent]
+    child, parent = (stacks.stacks()[key] for key in ("sglang/nvidia", "vllm/nvidia"))
+    assert child.gemm_memory == parent.gemm_memory
+    assert child.points == 0
+
+
+def test_a_host_costs_a_step_a_sequence_and_a_request() -> None:
+    work, spec, constants = _of("h100-80gb-sxm", Workload(64, 11, 4), "vllm-2024")
+    with_host, without = (run_times(ARCH, work, constants.rates, *host) for host in ((constants.host,), ()))
+    host = constants.host
+    assert with_host.total_s - without.total_s == pytest.approx(
+        host.request_s + 4 * 11 * host.sequence_s + 10 * host.step_s
+    )
+    assert spec.name == "h100-80gb-sxm"
+
+
+def test_the_bound_of_what_fits_a_cache_is_arithmetic_alone() -> None:
+    spec, small = find_hardware("rtx4090"), PRESETS["stories260k"].arch
+    rates = prepared(spec, Workload(64, 8, 1, "fp16"), "llama.cpp")[1].rates
+    cached, streamed = (bound_times(small, Workload(64, 8, 1, "fp16"), rates, size) for size in (72 * 2**20, 0))
+    assert cached.total_s < streamed.total_s / 10
+    large = [bound_times(ARCH, Workload(64, 8, 1, "fp16"), rates, size).total_s for size in (72 * 2**20, None)]
+    assert 0.9 * large[1] < large[0] <= large[1]  # weights and keys come from memory, activations do not

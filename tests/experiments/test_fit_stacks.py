@@ -1,0 +1,82 @@
+"""The fit of stacks: it finds constants that made the points, and weighs sources by what they say of themselves."""
+
+import math
+
+import numpy as np
+import pytest
+
+from experiments import fit_stacks
+from llamalab.analytic.stack_constants import stack_constants
+from llamalab.analytic.stacks import stacks
+from llamalab.measured_runs import Point, point_of, read_rows
+from llamalab.scoring import predicted_of
+
+ROWS = read_rows(str(fit_stacks.POINTS))
+
+
+def made_by(cells: dict[str, float], noise: float = 0.0) -> list[Point]:
+    """Decode points of vLLM, of models of three sizes, whose values are those that a stack with other cells gives."""
+    stack, made = stacks()["vllm/nvidia"]._replace(**cells), []
+    for number, (batch, prompt) in enumerate([(1, 128), (4, 512), (16, 1024), (64, 128), (1, 2048), (32, 256)]):
+        row = dict.fromkeys(ROWS[0], "") | {
+            "device": "h100-80gb-sxm", "n_gpus": "1", "framework": "vllm", "dtype": "bf16",
+            "model": ("7b", "13b", "34b")[number % 3],
+            "batch": str(batch), "prompt": str(prompt), "generate": "64", "metric": "decode_ms", "value": "1",
+        }  # fmt: skip
+        point = point_of(row)
+        seconds = predicted_of(point, stack_constants(stack, point.spec, "bf16"))
+        made.append(point_of(row | {"value": repr(1e3 * seconds * (1 + noise * (-1) ** number))}))
+    return made
+
+
+def test_constants_that_made_the_points_are_found() -> None:
+    made = {"gemm_memory": 0.7, "step_s": 2e-3}
+    start = {"gemm_memory": 0.85, "step_s": 1e-3}
+    fitted = fit_stacks.fit(made_by(made) * 8, stacks()["vllm/nvidia"], start)
+    assert fitted.gemm_memory == pytest.approx(0.7, rel=0.05)
+    assert fitted.step_s == pytest.approx(2e-3, rel=0.15)
+
+
+def test_what_the_points_do_not_tell_stays_with_the_parent() -> None:
+    start = {"gemm_memory": 0.7, "link_s": 7e-6, "packed_memory": 0.6}
+    fitted = fit_stacks.fit(made_by({"gemm_memory": 0.7}), stacks()["vllm/nvidia"], start)
+    assert (fitted.link_s, fitted.packed_memory) == (pytest.approx(7e-6), pytest.approx(0.6))
+
+
+def test_one_wild_point_moves_little() -> None:
+    points = made_by({"gemm_memory": 0.7})
+    wild = points[0]._replace(value=5 * points[0].value)
+    fitted = fit_stacks.fit([wild, *points[1:]], stacks()["vllm/nvidia"], {"gemm_memory": 0.8})
+    assert fitted.gemm_memory == pytest.approx(0.7, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("framework", "device", "source", "weight"),
+    [
+        ("vllm", "h100-80gb-sxm", "a page", 1.0),
+        ("vllm", "h100-80gb-sxm", "a page | prompt not stated", 0.5),
+        ("vLLM", "mi300x-192gb", "a page", 0.5),
+        ("vLLM", "h100-80gb-sxm", "a page", 1.0),
+    ],
+)
+def test_a_source_that_is_unsure_weighs_half(framework: str, device: str, source: str, weight: float) -> None:
+    row = made_by({})[0].row | {"framework": framework, "device": device, "source": source}
+    assert fit_stacks.weight(point_of(row)) == weight
+
+
+def test_nine_of_ten_errors_lie_in_the_spread() -> None:
+    points = made_by({}) * 20
+    rng = np.random.default_rng(0)
+    errors = {number: float(error) for number, error in enumerate(rng.normal(0, 0.2, len(points)))}
+    spread = fit_stacks.spreads(points, errors)["decode"]
+    inside = [abs(error) <= math.log1p(spread) for error in errors.values()]
+    assert 0.89 <= sum(inside) / len(inside) <= 0.94
+
+
+def test_every_fitted_point_is_of_the_file_and_every_row_is_used_once() -> None:
+    points = fit_stacks.usable(ROWS)
+    fitted = sum(stack.points for key, stack in stacks().items() if fit_stacks.key_of_row(key) == key)
+    borrowed = [point for point in points if not stacks()[fit_stacks.key_of(point)].points]
+    assert {point.stack for point in borrowed} == {"sglang"}
+    assert len(points) == fitted + len(borrowed)
+    assert all(point.phase != "memory" for point in points)
