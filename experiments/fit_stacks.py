@@ -5,7 +5,7 @@
 Per row of stacks.json: the cells in `free` are fitted, all others are its parent's. Minimised is a robust loss of
 log(predicted / measured) plus the distance from the parent's values in units of SCALES: with few points a row
 stays near its parent, and a cell that the points do not tell stays there. Nothing here knows a formula: times
-are those of llamalab.scoring.
+are those of llamalab.comparison.scoring.
 
 Which points are fitted was settled before the first fit, by what their sources say of themselves:
 - peak_memory_gb is never fitted, there is no constant in it;
@@ -33,8 +33,8 @@ from scipy.optimize import least_squares
 from llamalab import scoring
 from llamalab.analytic import stacks
 from llamalab.analytic.stack_constants import stack_constants
+from llamalab.comparison.measured_runs import Point, read_rows
 from llamalab.errors import LlamaLabError
-from llamalab.measured_runs import Point, read_rows
 
 POINTS = Path(__file__).with_name("points.csv")
 HELD_OUT = Path(__file__).with_name("held_out.csv")

@@ -2,7 +2,7 @@
 
     python -m experiments.scoreboard [--check | --accept "WHY" | --draw]
 
-All runs of experiments/points.csv, by llamalab.scoring; errors that the fits did not see come from
+All runs of experiments/points.csv, by llamalab.comparison.scoring; errors that the fits did not see come from
 experiments/held_out.csv, which experiments/fit_stacks.py writes. The first part of docs/accuracy.md is made here.
 
 agreed_errors.csv holds the MAPE that each group was accepted with. A group may get worse by ALLOWED points of MAPE;
@@ -24,8 +24,8 @@ from llamalab.analytic import stacks
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
-from llamalab.measured_runs import Point, read_rows
-from llamalab.scoring import Scored
+from llamalab.comparison.measured_runs import Point, read_rows
+from llamalab.comparison.scoring import Scored
 
 HERE = Path(__file__).parent
 POINTS, HELD_OUT, AGREED = HERE / "points.csv", HERE / "held_out.csv", HERE / "agreed_errors.csv"

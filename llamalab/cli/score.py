@@ -7,8 +7,8 @@ from typing import Any
 from llamalab.analytic.stacks import stack_names
 from llamalab.cli.arguments import add_format, one_of
 from llamalab.cli.output import Answer, Column, Table, show
-from llamalab.measured_runs import AUTO, read_rows
-from llamalab.scoring import Scored, grouped, predict_row, summary
+from llamalab.comparison.measured_runs import AUTO, read_rows
+from llamalab.comparison.scoring import Scored, grouped, predict_row, summary
 
 SUMMARY = "how far predictions are from the measured runs of a CSV file, by stack, device and phase"
 EXAMPLES = (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llamalab.measured_runs import COLUMNS
+from llamalab.comparison.measured_runs import COLUMNS
 from tests.cli.calls import Capture, loaded, printed, refused
 
 POINTS = Path(__file__).parent.parent.parent / "experiments" / "points.csv"

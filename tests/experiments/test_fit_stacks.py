@@ -8,8 +8,8 @@ import pytest
 from experiments import fit_stacks
 from llamalab.analytic.stack_constants import stack_constants
 from llamalab.analytic.stacks import stacks
-from llamalab.measured_runs import Point, point_of, read_rows
-from llamalab.scoring import predicted_of
+from llamalab.comparison.measured_runs import Point, point_of, read_rows
+from llamalab.comparison.scoring import predicted_of
 
 ROWS = read_rows(str(fit_stacks.POINTS))
 

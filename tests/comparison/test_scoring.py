@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from llamalab.comparison.measured_runs import COLUMNS, PHASES, formats_of, point_of, read_rows, stack_of
+from llamalab.comparison.scoring import TOLERANCE, grouped, predict_row, summary
 from llamalab.errors import FormatError, InputError, MissingError, UnknownNameError
-from llamalab.measured_runs import COLUMNS, PHASES, formats_of, point_of, read_rows, stack_of
-from llamalab.scoring import TOLERANCE, grouped, predict_row, summary
 from llamalab.units import dtype_bits
 
 POINTS = Path(__file__).parent.parent / "experiments" / "points.csv"

@@ -1,4 +1,4 @@
-"""How far are predictions from measured runs? A file of them (llamalab.measured_runs), row by row and by group.
+"""How far are predictions from measured runs? A file of them (llamalab.comparison.measured_runs), row by row and by group.
 
 An error is predicted over measured time (or memory) minus 1, for throughput too: positive is too slow. Coverage is
 the share of measurements inside the predicted interval; `under_bound` counts those more than 2 % faster than
@@ -13,8 +13,8 @@ from llamalab.analytic.forecast import Times, Workload, bound_times, memory_need
 from llamalab.analytic.stack_constants import StackConstants, stack_constants, workload_of
 from llamalab.analytic.stacks import find_stack
 from llamalab.arch import LlamaArch
+from llamalab.comparison.measured_runs import AUTO, Point, device_of, point_of
 from llamalab.errors import InputError, LlamaLabError
-from llamalab.measured_runs import AUTO, Point, device_of, point_of
 
 TOLERANCE = 0.02  # measurements and data sheets are rounded
 MEMORY_SPREAD = 0.15
