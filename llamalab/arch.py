@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from llamalab.arch_parts import ACTIVATIONS, Experts, RopeScaling, as_tuples, check_number, check_whole
 from llamalab.checks import whole
-from llamalab.errors import FormatError, InputError
-from llamalab.input_files import read_object
+from llamalab.errors import InputError
 
 MAX_LAYERS = 1_000
 MAX_SIZE = 10_000_000  # no width or vocabulary is larger; a typo must not allocate terabytes
@@ -344,24 +343,3 @@ def _given(data: dict[str, Any], key: str, default: Any) -> Any:
     """The value of a key, or the default where it is absent or null; a 0 stays a 0 and is refused."""
     value = data.get(key)
     return default if value is None else value
-
-
-def read_arch(path: str) -> LlamaArch:
-    """Read `params.json` or `config.json`, told apart by content.
-
-    Raises MissingError where there is no file, FormatError where it is neither.
-    """
-    data = read_object(path, "model file")
-    from llamalab.hf_config import from_hf_config  # it builds on this module
-
-    read = from_hf_config if "hidden_size" in data or "model_type" in data else from_meta_params
-    try:
-        return read(data)
-    except KeyError as missing:
-        raise FormatError(
-            f"{path} must be Meta's params.json or a Hugging Face config.json; it lacks {missing}"
-        ) from None
-    except (TypeError, AttributeError) as error:
-        raise FormatError(f"{path} must hold numbers where a Llama has sizes; {error}") from None
-    except InputError as error:
-        raise FormatError(f"{path} must describe a Llama; {error}") from None

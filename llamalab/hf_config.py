@@ -1,4 +1,4 @@
-"""What architecture does a Hugging Face `config.json` describe? Read with the defaults of transformers' own classes.
+"""The architecture that a Hugging Face `config.json` describes, read with the defaults of transformers' own classes.
 
 Where a key is absent the class of the `model_type` decides (llamalab.hf_families); null is what the class makes of
 null. RoPE may be written as transformers 4 does (rope_theta, rope_scaling) or 5 (rope_parameters).

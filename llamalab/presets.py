@@ -7,7 +7,8 @@ same row: `resolve_model` takes names as people write them.
 
 from typing import NamedTuple
 
-from llamalab.arch import LlamaArch, read_arch
+from llamalab.arch import LlamaArch
+from llamalab.arch_files import read_arch
 from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import UnknownNameError
 

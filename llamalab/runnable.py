@@ -1,4 +1,4 @@
-"""Can the built-in model run an architecture? Shape is one question, this is the other: it is answered here alone.
+"""Whether the built-in model can run an architecture. Shape is one question, this is the other, answered here alone.
 
 The calculators answer for any LlamaArch. llamalab.model is to be read in one sitting, and does without what would
 cost that: what it leaves out is listed here, one sentence each.

@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamalab.arch import (
-    LlamaArch,
-    attention_kind,
-    from_meta_params,
-    meta_ffn_dim,
-    read_arch,
-    valid_kv_heads,
-)
+from llamalab.arch import LlamaArch, attention_kind, from_meta_params, meta_ffn_dim, valid_kv_heads
+from llamalab.arch_files import read_arch
 from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import FormatError, InputError, MissingError
 from llamalab.presets import PRESETS

@@ -18,7 +18,7 @@ from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.roofline import Rates
-from llamalab.arch import read_arch
+from llamalab.arch_files import read_arch
 from llamalab.cli import main
 from llamalab.cli.devices import chosen_devices
 from llamalab.comparison.comparison import Comparison

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from llamalab.arch import LlamaArch, read_arch
+from llamalab.arch import LlamaArch
+from llamalab.arch_files import read_arch
 from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import FormatError
 from llamalab.hf_config import from_hf_config

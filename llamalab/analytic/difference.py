@@ -1,4 +1,4 @@
-"""What does one architecture cost more than another, and which of its differences costs it?
+"""What one architecture costs more than another, and which of its differences costs it.
 
 From A to B one field at a time, in the order of LlamaArch; after each the cost is counted anew, so that the steps add
 up to the whole difference exactly. Fields that no sound model has changed alone (heads and KV heads, a window and the

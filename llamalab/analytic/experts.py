@@ -1,4 +1,4 @@
-"""How many experts does a batch wake? Their weights are read once each, whoever picked them.
+"""Experts that a batch wakes: their weights are read once each, whoever picked them.
 
     expected distinct experts = N (1 - (1 - k / N)**tokens)
 

@@ -1,4 +1,4 @@
-"""How far can a calibration be trusted? A grade with its reasons, from how it was made and what it predicts.
+"""The grade of a calibration, with its reasons: from how it was made and what it predicts.
 
     poor   a reason of POOR's column holds: answers made from it say so
     fair   a reason of FAIR's column holds

@@ -1,4 +1,4 @@
-"""How many parameters? Llama 2: P = 2VD + L(2 D**2 + 2 D K E + 3 D F + 2 D) + D, counted matrix by matrix.
+"""Parameters. Llama 2: P = 2VD + L(2 D**2 + 2 D K E + 3 D F + 2 D) + D, counted matrix by matrix.
 
 What other families add (biases, norms of heads, experts) is a row more here, and nowhere else.
 

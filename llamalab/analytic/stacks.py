@@ -1,4 +1,4 @@
-"""How does a software stack run a model? A few constants of each, beside the columns of a data sheet.
+"""Software stacks: a few constants of each, beside the columns of a data sheet.
 
     time = host + sum over operations of: fixed time + softmax_q(FLOPs / (share * peak), bytes / (share * bandwidth))
 

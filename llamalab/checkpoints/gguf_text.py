@@ -1,4 +1,4 @@
-"""What does a GGUF file say about text? Pieces, scores, kinds and merges, and what llama.cpp goes by beside them.
+"""What a GGUF file says about text: pieces, scores, kinds and merges, and what llama.cpp goes by beside them.
 
 Keys that are missing mean what they mean to llama.cpp: BOS 1, EOS 2 and unknown 0 of a SentencePiece vocabulary, BOS
 put before a prompt there and in Llama 3's. A text ends at EOS, at eot_token_id, at eom_token_id and, as there, at

@@ -1,4 +1,4 @@
-"""How is a tokenizer written into a GGUF file? Any kind that is read, as the two kinds that llama.cpp knows.
+"""Tokenizers written into a GGUF file: any kind that is read, as the two kinds that llama.cpp knows.
 
 SentencePiece's pieces go as they are, with the pieces added to them; a tokenizer.json with byte fallback is one again,
 where the score of a piece is its place among the merges, last to first. Vocabularies over bytes go with their merges,

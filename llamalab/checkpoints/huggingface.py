@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from llamalab.arch import LlamaArch, read_arch
+from llamalab.arch import LlamaArch
+from llamalab.arch_files import read_arch
 from llamalab.checkpoints.checkpoint import (
     FLOATS,
     Stored,

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llamalab.arch import LlamaArch, meta_ffn_dim, read_arch
+from llamalab.arch import LlamaArch, meta_ffn_dim
+from llamalab.arch_files import read_arch
 from llamalab.checkpoints.checkpoint import (
     Stored,
     Survey,

@@ -1,4 +1,4 @@
-"""What lies where a checkpoint should? Said of what most often does: pointers, old pickles, web pages, other files."""
+"""What lies where a checkpoint should: pointers, old pickles, web pages, other files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What goes with the weights into another format? The tokenizer, and what its checkpoint says about text.
+"""What goes with the weights into another format: the tokenizer, and what its checkpoint says about text.
 
 Files of a Hugging Face folder are copied as they are, also into a folder of Meta's, whose own code reads the tokenizer
 alone. From a single file the same files are made: tokenizer.model or tokenizer.json, tokenizer_config.json and

@@ -1,4 +1,4 @@
-"""How far are predictions from measured runs? A file of them (llamalab.comparison.measured_runs), row by row and by group.
+"""The distance of predictions from measured runs, row by row and by group, over a file of them.
 
 An error is predicted over measured time (or memory) minus 1, for throughput too: positive is too slow. Coverage is
 the share of measurements inside the predicted interval; `under_bound` counts those more than 2 % faster than

@@ -1,4 +1,4 @@
-"""How does one layer keep the keys and values of past tokens? In order; or in a ring, where its window is full.
+"""Keys and values of past tokens in one layer: in order, or in a ring where its window is full.
 
 A ring of W places holds the token at position p in place p % W: the new token takes the place of the one that has
 just left the window. One query sees all that is there, in whatever order: each key has its position written into it.

@@ -1,4 +1,4 @@
-"""How fast does each pair turn? theta**(-2j/E), or slower where RoPE was stretched beyond its first context.
+"""Frequencies of RoPE: theta**(-2j/E), or slower where RoPE was stretched beyond its first context.
 
 What each kind does, and its source, is said of llamalab.arch_parts.RopeScaling. All is in fp32, as the weights were
 trained with it: at position 100,000 another rounding of a frequency is another angle.

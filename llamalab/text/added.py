@@ -1,4 +1,4 @@
-"""How are added pieces cut out of a text? Leftmost first, the longest where several begin at one place."""
+"""Added pieces are cut out of a text leftmost first, the longest where several begin at one place."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""How does a byte-level vocabulary write bytes? One printable character for each, as GPT-2 has it.
+"""Bytes in a byte-level vocabulary: one printable character for each, as GPT-2 has it.
 
 Bytes that Latin-1 prints stand for themselves; the other 68 take the characters from U+0100 on, in order
 (openai/gpt-2, encoder.py, bytes_to_unicode). A space so is written U+0120.

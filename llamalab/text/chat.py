@@ -1,4 +1,4 @@
-"""How does a conversation go on without starting over? Its ids only grow, and the cache keeps theirs.
+"""A conversation that goes on without starting over: its ids only grow, and the cache keeps theirs.
 
 The ids of a conversation are those that were fed and made, never text that was encoded again: another
 split of the same answer would be another text to the model. A new question so feeds the last id of

@@ -1,4 +1,4 @@
-"""How does a checkpoint's own chat template write a dialog? Rendered elsewhere (template_worker), and never trusted."""
+"""A dialog by a checkpoint's own chat template: rendered elsewhere (template_worker), and never trusted."""
 
 import json
 import subprocess

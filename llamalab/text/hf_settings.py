@@ -1,4 +1,4 @@
-"""What do the files beside a Hugging Face model say about text? Eight of them may; later ones of this list win.
+"""What the files beside a Hugging Face model say about text: eight of them may; later ones of this list win.
 
 config.json and generation_config.json name the ids that end a text (generation_config alone where it names any, as
 transformers generates; the tokenizer's own EOS too, as vLLM has it). special_tokens_map.json and

@@ -1,4 +1,4 @@
-"""What stands between a prefix and a suffix? Code Llama's infilling, with the ids that Meta's code gives.
+"""Code Llama's infilling: what stands between a prefix and a suffix, with the ids that Meta's code gives.
 
     BOS <PRE> {prefix} <SUF>{suffix} <MID>      prefix first
     BOS <PRE> <SUF>{suffix} <MID> {prefix}      suffix first

@@ -1,4 +1,4 @@
-"""What does a checkpoint say about text, beside its pieces? One object for it, wherever it was written down.
+"""What a checkpoint says about text, beside its pieces: one object, wherever it was written down.
 
 Hugging Face spreads it over config.json, generation_config.json, tokenizer_config.json, added_tokens.json,
 special_tokens_map.json and tokenizer.json (hf_settings); GGUF has keys for it (gguf_vocabulary); a SentencePiece model

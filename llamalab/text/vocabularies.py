@@ -1,4 +1,4 @@
-"""How many tokens do Llama 2 and its derivatives have? Sizes by name, as their tokenizers and embeddings have them.
+"""Vocabulary sizes of Llama 2 and its derivatives by name, as their tokenizers and embeddings have them.
 
 Sources: meta-llama/llama and codellama (tokenizer.model); ymcui/Chinese-LLaMA-Alpaca and Chinese-LLaMA-Alpaca-2 READMEs
 (Chinese-Alpaca has a padding token more than Chinese-LLaMA); meta-llama/llama3.

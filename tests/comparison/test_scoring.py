@@ -10,7 +10,7 @@ from llamalab.comparison.scoring import TOLERANCE, grouped, predict_row, summary
 from llamalab.errors import FormatError, InputError, MissingError, UnknownNameError
 from llamalab.units import dtype_bits
 
-POINTS = Path(__file__).parent.parent / "experiments" / "points.csv"
+POINTS = Path(__file__).resolve().parents[2] / "experiments" / "points.csv"
 ROW = dict(zip(COLUMNS, ("h100-80gb-sxm", "1", "vLLM", "7b", "fp16", "16", "128", "128", "run_s", "1.0"), strict=True))
 
 

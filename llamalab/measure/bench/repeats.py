@@ -1,4 +1,4 @@
-"""Do the repetitions of a test agree? Where they do not, it is repeated within a budget, and says what remains.
+"""Tests whose repetitions disagree are repeated within a budget, and say what remains.
 
 A disturbance only ever adds time: where a test is repeated, the fastest repetitions are kept, as many as were asked
 for. A test is steady while the slowest kept repetition takes at most SPREAD longer than the fastest.

@@ -1,4 +1,4 @@
-"""How large is the cache that this process really has? As large a working set as is read faster than memory.
+"""The cache that this process really has: as large a working set as is read faster than memory.
 
 What the system reports is not to be believed: a virtual machine of two cores may report the 480 MiB of its host and
 have 30 of them, or report nothing. So a buffer is summed up over longer and longer stretches of it. Short ones come

@@ -1,4 +1,4 @@
-"""What do control groups leave to this process? Limits and free bytes of its own group and of all above it.
+"""What control groups leave to this process: limits and free bytes of its own group and of all above it.
 
 A container, a service of systemd or a job of a batch system is a control group, and its limit binds whoever is inside
 or further down. Version 1 (a hierarchy for memory alone), version 2 and both at once are read; what cannot be read

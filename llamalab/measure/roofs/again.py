@@ -1,4 +1,4 @@
-"""Was a roof found too low? Roofs that a pass was faster than are probed again, right behind the passes.
+"""Roofs that a pass was faster than are probed again, right behind the passes.
 
 What slowed the machine down at the beginning may be over. What no probe reaches then is the rate of the pass itself
 (llamalab.comparison.held_roofs), and the roof.

@@ -1,0 +1,26 @@
+"""Architectures from files: Meta's `params.json` or a Hugging Face `config.json`, told apart by content."""
+
+from llamalab.arch import LlamaArch, from_meta_params
+from llamalab.errors import FormatError, InputError
+from llamalab.input_files import read_object
+
+
+def read_arch(path: str) -> LlamaArch:
+    """Read `params.json` or `config.json`, told apart by content.
+
+    Raises MissingError where there is no file, FormatError where it is neither.
+    """
+    data = read_object(path, "model file")
+    from llamalab.hf_config import from_hf_config  # here: a calculation by a model's name must not wait for it
+
+    read = from_hf_config if "hidden_size" in data or "model_type" in data else from_meta_params
+    try:
+        return read(data)
+    except KeyError as missing:
+        raise FormatError(
+            f"{path} must be Meta's params.json or a Hugging Face config.json; it lacks {missing}"
+        ) from None
+    except (TypeError, AttributeError) as error:
+        raise FormatError(f"{path} must hold numbers where a Llama has sizes; {error}") from None
+    except InputError as error:
+        raise FormatError(f"{path} must describe a Llama; {error}") from None
