@@ -19,8 +19,7 @@ from llamalab.checkpoints import gguf, huggingface, llama2c, lora, meta
 from llamalab.checkpoints.checkpoint import Survey, Weights, model_shapes
 from llamalab.checkpoints.llama2c import write_llama2c
 from llamalab.checkpoints.lora import merged
-from llamalab.checkpoints.safetensors_file import is_safetensors
-from llamalab.checkpoints.torch_file import is_torch_file
+from llamalab.checkpoints.nature import nature, wrong_file
 from llamalab.checkpoints.vocabulary import resize_vocabulary
 from llamalab.errors import DoesNotFitError, FormatError, InputError, MissingError
 from llamalab.files import check_exists
@@ -66,9 +65,11 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         raise _unsound(target, error) from None
     except OSError as error:
         raise MissingError(f"the checkpoint must be readable; {target}: {error.strerror}") from None
+    if (cause := wrong_file(target)) is not None:
+        raise FormatError(f"the checkpoint must hold its weights; {target} is {cause}")
     known = "; ".join(form.name for form in FORMATS)
     raise FormatError(
-        f"the checkpoint must be of a format that llamalab reads ({known}); {target} is {_nature(target)}"
+        f"the checkpoint must be of a format that llamalab reads ({known}); {target} is {nature(target)}"
     )
 
 
@@ -139,13 +140,3 @@ def _is_lack_of_memory(error: Exception) -> bool:
 
 def _unsound(path: Path, error: InputError) -> FormatError:
     return FormatError(f"{path} must be a whole and sound checkpoint; {error}")
-
-
-def _nature(path: Path) -> str:
-    if not path.is_file():
-        return "a folder without its files" if path.is_dir() else "no regular file"
-    with path.open("rb") as file:
-        head = file.read(8)
-    if is_torch_file(path) or is_safetensors(path):
-        return "a file of weights alone; give the folder with its config.json or params.json"
-    return f"none: it begins with the bytes {head.hex(' ')}" if head else "empty"

@@ -26,8 +26,12 @@ def settled(
     `mapped` must lie in a private mapping of a file that nobody has written to: its pages are dropped
     once they are copied.
     """
-    made = mapped if arrange is None else arrange(mapped)
+    # A transposed tensor is laid out as the model's are; its pages may be a neighbour's too, and stay.
+    dense = mapped.contiguous()
+    made = dense if arrange is None else arrange(dense)
     made = made.to(device=device, dtype=dtype)
+    if dense is not mapped:
+        return made
     if made.device != mapped.device or made.untyped_storage().data_ptr() != mapped.untyped_storage().data_ptr():
         drop_pages(mapped)
     return made

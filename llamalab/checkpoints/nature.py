@@ -1,0 +1,60 @@
+"""What lies where a checkpoint should: said of pointers, foreign pickles, web pages and other files."""
+
+from pathlib import Path
+
+from llamalab.checkpoints.safetensors_file import is_safetensors
+from llamalab.checkpoints.torch_file import LEGACY, is_torch_file
+
+_WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".gguf")
+_SHOWN = 6
+_POINTER = b"version https://git-lfs"
+
+
+def nature(path: Path) -> str:
+    """What lies at a path where no format is recognised, for the end of a sentence."""
+    if (cause := wrong_file(path)) is not None:
+        return cause
+    if path.is_dir():
+        return _seen(path)
+    if not path.is_file():
+        return "no regular file"
+    head = _head(path)
+    if not head:
+        return "empty"
+    if is_torch_file(path) or is_safetensors(path):
+        return "a file of weights alone; give the folder with its config.json or params.json"
+    return f"none: it begins with the bytes {head[:8].hex(' ')}"
+
+
+def wrong_file(path: Path) -> str | None:
+    """What a file, or one of a folder's, is that only looks like one of weights; None where none does."""
+    if path.is_file():
+        return _cause(_head(path))
+    for file in sorted(path.iterdir()) if path.is_dir() else ():
+        if file.suffix in _WEIGHTS and file.is_file() and (cause := _cause(_head(file))) is not None:
+            return f"a folder whose {file.name} is {cause}"
+    return None
+
+
+def _seen(path: Path) -> str:
+    files = sorted(entry.name for entry in path.iterdir() if entry.is_file())
+    if not files:
+        return "a folder without files"
+    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    return f"a folder without its files; it has {', '.join(files[:_SHOWN])}{more}"
+
+
+def _cause(head: bytes) -> str | None:
+    """What a file is that only looks like one of weights."""
+    if head.startswith(_POINTER):
+        return "a Git LFS pointer, which stands for a file that was not fetched; run git lfs pull in its repository"
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and not head.startswith(LEGACY):
+        return "a pickle that torch.save did not write"
+    if head[:5] in (b"<html", b"<!DOC", b"<!doc"):
+        return "a web page, which was saved in place of a file"
+    return None
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
