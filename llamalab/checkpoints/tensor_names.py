@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from llamalab.errors import FormatError
 
-_WRAPPERS = frozenset((
+WRAPPERS = frozenset((
     "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_fpw_module", "base_layer"
 ))  # fmt: skip
 _PEFT = "base_model.model."
@@ -44,5 +44,5 @@ def unwrapped(name: str) -> str:
     >>> unwrapped("base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight")
     'model.layers.0.self_attn.q_proj.weight'
     """
-    kept = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+    kept = ".".join(part for part in name.split(".") if part not in WRAPPERS)
     return kept.removeprefix(_PEFT)
