@@ -68,9 +68,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
     if (cause := wrong_file(target)) is not None:
         raise FormatError(f"the checkpoint must hold its weights; {target} is {cause}")
     known = "; ".join(form.name for form in FORMATS)
-    raise FormatError(
-        f"the checkpoint must be of a format that llamalab reads ({known}); {target} is {nature(target)}"
-    )
+    raise FormatError(f"the checkpoint must be of a format that llamalab reads ({known}); {target} is {nature(target)}")
 
 
 def open_weights(path: str | os.PathLike[str]) -> Weights:
