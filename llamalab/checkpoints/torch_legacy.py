@@ -36,7 +36,7 @@ class _Storage(NamedTuple):
 
     key: str
     dtype: torch.dtype
-    count: int
+    size: int
 
 
 class _Part(NamedTuple):
@@ -116,8 +116,8 @@ class _Rebuild:
         if type(storage) is not _Storage or len(shape) != len(strides) or any(type(one) is not int for one in numbers):
             raise FormatError("a tensor must be described as torch.save does; it is not")
         last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-        if min(numbers) < 0 or (0 not in shape and last >= storage.count):
-            raise FormatError(f"a tensor must lie in its storage of {storage.count:,} values; it does not")
+        if min(numbers) < 0 or (0 not in shape and last >= storage.size):
+            raise FormatError(f"a tensor must lie in its storage of {storage.size:,} values; it does not")
         return _Part(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -148,9 +148,9 @@ def _places(data: mmap.mmap, keys: list[Any], storages: dict[str, _Storage], at:
         (count,) = _COUNT.unpack(data[at : at + _COUNT.size])
         places[key] = at + _COUNT.size
         at = places[key] + count * storage.dtype.itemsize
-        if count != storage.count or at > len(data):
+        if count != storage.size or at > len(data):
             raise FormatError(
-                f"a file of torch.save must hold its storages; one of {storage.count:,} values is cut short"
+                f"a file of torch.save must hold its storages; one of {storage.size:,} values is cut short"
             )
     if places.keys() != storages.keys() or at != len(data):
         raise FormatError("a file of torch.save must hold its storages and nothing after them; it does not")
@@ -159,9 +159,9 @@ def _places(data: mmap.mmap, keys: list[Any], storages: dict[str, _Storage], at:
 
 def _tensor(data: mmap.mmap, part: _Part, places: dict[str, int]) -> Tensor:
     storage, kind = part.storage, part.storage.dtype
-    if not storage.count:
+    if not storage.size:
         return torch.empty(part.shape, dtype=kind)
-    raw = torch.frombuffer(data, dtype=torch.uint8, count=storage.count * kind.itemsize, offset=places[storage.key])
+    raw = torch.frombuffer(data, dtype=torch.uint8, count=storage.size * kind.itemsize, offset=places[storage.key])
     # The pickles before them leave values where a processor need not read them.
     aligned = raw.clone() if raw.data_ptr() % kind.itemsize else raw
     return aligned.view(kind).as_strided(part.shape, part.strides, part.offset)

@@ -28,6 +28,7 @@ from tests.checkpoints.samples import (
     write_params,
     write_shards,
 )  # fmt: skip
+from tests.checkpoints.test_gguf_split import parts
 from tests.checkpoints.test_llama2c import v0, v1, v2
 from tests.model.hf_reference import _hf_name
 
@@ -204,8 +205,13 @@ def test_gguf(tmp_path: Path) -> None:
 def test_gguf_in_blocks(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     arch = SMALL.replace(dim=32, ffn_dim=32)
-    write_gguf_sample(path, random_model(arch), {"*": "Q8_0", "attention.wq": "Q4_0"})
-    fuzz([path], lambda: read_all(path), seed=6, cases=1_000)
+    write_gguf_sample(path, random_model(arch), {"*": "Q8_0", "attention.wq": "Q4_0", "attention.wo": "Q5_1"})
+    fuzz([path], lambda: read_all(path), seed=6)
+
+
+def test_gguf_in_parts(tmp_path: Path) -> None:
+    first = parts(tmp_path, 2)[0]
+    fuzz(sorted(tmp_path.iterdir()), lambda: read_all(first), seed=10)
 
 
 def test_bin_of_the_old_format(tmp_path: Path) -> None:
