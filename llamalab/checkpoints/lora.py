@@ -21,6 +21,7 @@ from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated, ro
 from llamalab.checkpoints.lora_change import NOTHING, Change, applied, check_change, wholes
 from llamalab.checkpoints.lora_config import CONFIG, Settings, settings_of
 from llamalab.checkpoints.lora_names import sorted_names
+from llamalab.checkpoints.pages import readable
 from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError, MissingError
@@ -106,7 +107,7 @@ def _tensors(folder: Path) -> tuple[list[Stored], Callable[[str], Tensor]]:
             raise FormatError(f"{name} must be what its name says; it is not")
         if name.endswith(".bin"):
             tensors = read_torch_file(file)
-            return list(stored_in(tensors)), tensors.__getitem__
+            return list(stored_in(tensors)), {name: readable(tensor) for name, tensor in tensors.items()}.__getitem__
         stored, tensor = open_safetensors(file)
         return list(stored.values()), tensor
     raise FormatError(f"a LoRA adapter must have adapter_model.safetensors or .bin; there is none in {folder}")

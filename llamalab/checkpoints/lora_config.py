@@ -32,7 +32,7 @@ _NO_EFFECT = frozenset((
 ))  # fmt: skip
 _SAFE_STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
 # Plain names, and the few signs that people use in them; nothing that could take a matcher for ever.
-_PATTERN = re.compile(r"(?:\w|\\?\.|\\d\+?|\[[\w-]+\]\+?|\.\*|[\^$|]|\(\??:?|\))*")
+_PATTERN = re.compile(r"(?:\w|\\?\.|\\d\+?|\[[\w-]+\]\+?|\.[*+]|[\^$|]|\(\??:?|\))*")
 _MOST_REPEATS = 3
 
 
@@ -114,7 +114,7 @@ def _patterns(config: dict[str, Any], key: str) -> dict[str, Any]:
         raise FormatError(f"{key} of {CONFIG} must be values by pattern; got {patterns!r:.80}")
     for pattern in patterns:
         repeats = pattern.count("*") + pattern.count("+")
-        if not _PATTERN.fullmatch(pattern) or repeats > _MOST_REPEATS or len(pattern) > 200 or not _compiles(pattern):
+        if len(pattern) > 200 or repeats > _MOST_REPEATS or not _PATTERN.fullmatch(pattern) or not _compiles(pattern):
             raise FormatError(f"{key} of {CONFIG} must have the names of modules; {pattern!r:.80} is not one")
     return patterns
 

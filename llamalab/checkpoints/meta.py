@@ -26,7 +26,7 @@ from llamalab.checkpoints.checkpoint import (
     model_shapes,
 )
 from llamalab.checkpoints.nature import nature
-from llamalab.checkpoints.pages import drop_pages, settled
+from llamalab.checkpoints.pages import drop_pages, readable, settled
 from llamalab.checkpoints.tensor_names import unwrapped
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError
@@ -182,7 +182,7 @@ def _joined(parts: list[Tensor], axis: int, dtype: torch.dtype, device: torch.de
     shape[axis] *= len(parts)
     whole = torch.empty(shape, dtype=dtype, device=device)
     for target, part in zip(whole.chunk(len(parts), axis), parts, strict=True):
-        target.copy_(part)
+        target.copy_(readable(part))
         drop_pages(part)
     return whole
 

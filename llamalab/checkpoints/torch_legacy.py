@@ -161,7 +161,6 @@ def _tensor(data: mmap.mmap, part: _Part, places: dict[str, int]) -> Tensor:
     storage, kind = part.storage, part.storage.dtype
     if not storage.size:
         return torch.empty(part.shape, dtype=kind)
-    raw = torch.frombuffer(data, dtype=torch.uint8, count=storage.size * kind.itemsize, offset=places[storage.key])
-    # The pickles before them leave values where a processor need not read them.
-    aligned = raw.clone() if raw.data_ptr() % kind.itemsize else raw
-    return aligned.view(kind).as_strided(part.shape, part.strides, part.offset)
+    # After pickles of any length values may lie where a processor need not read them: pages.readable copies those.
+    values = torch.frombuffer(data, dtype=kind, count=storage.size, offset=places[storage.key])
+    return values.as_strided(part.shape, part.strides, part.offset)

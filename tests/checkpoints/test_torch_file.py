@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from llamalab.checkpoints.pages import settled
 from llamalab.checkpoints.torch_file import LEGACY, check_torch, read_torch_file
 from llamalab.errors import FormatError, MissingError
 
@@ -244,3 +245,14 @@ def test_no_call_is_made_by_an_old_file(path: Path) -> None:
         if parts < 3:
             at = data.index(b".\x80", at) + 1
     assert not witness.exists()
+
+
+def test_an_old_file_is_not_read_before_it_is_needed(path: Path) -> None:
+    data = legacy(path, {"a": torch.arange(5000).half(), "b": torch.arange(7).float(), "c": torch.arange(9).double()})
+    found = read_torch_file(path)
+    places = [tensor.data_ptr() for tensor in found.values()]
+    assert max(places) - min(places) < len(data)  # mapped, whatever the alignment
+    for name, tensor in found.items():
+        made = settled(tensor, dtype=None, device=None)
+        assert made.data_ptr() % made.element_size() == 0, name
+        assert torch.equal(made, read_torch_file(path)[name])
