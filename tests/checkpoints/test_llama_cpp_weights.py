@@ -21,13 +21,15 @@ from llamalab.checkpoints.convert import Wishes, convert
 from llamalab.checkpoints.gguf_header import map_gguf
 from llamalab.checkpoints.gguf_write import words_of, write_gguf
 from llamalab.checkpoints.quantisers import PLAIN, QUANTISERS
+from llamalab.errors import FormatError
 from llamalab.model import Transformer
-from tests.checkpoints.samples import random_model
+from tests.checkpoints.samples import random_model, write_gguf_sample
 
 xllamacpp = pytest.importorskip("xllamacpp", reason="xllamacpp is not installed: pip install llamalab[llama-cpp]")
 pytestmark = [pytest.mark.reference, pytest.mark.shared]
 
 PROMPT = [1, 317, 300, 419]
+LONGER = [*PROMPT, 261, 370, 268, 414, 444, 426, 338, 397]
 FIRST_TEXT = 259  # ids below are special, or bytes, which the server holds back until a character is whole
 TIE = 0.4  # how much likelier a token may seem to one of two readers of the same rounded weights
 BLOCKS = LlamaArch(256, 2, 8, 4, 512, 512, max_positions=128)  # rows of whole blocks of every kind
@@ -79,6 +81,12 @@ def same_text(model: Transformer, prompt: list[int], choices: list[dict[str, Any
     return len(choices)
 
 
+def ggml_number(kind: str) -> int:
+    import gguf
+
+    return int(gguf.GGMLQuantizationType[kind.upper()])
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16", *PLAIN])
 def test_a_real_model_writes_the_same_text(tmp_path: Path, shared_real: Path, dtype: str) -> None:
     wishes = Wishes(dtype=dtype, tokenizer=str(shared_real / "tok512.bin"))
@@ -116,7 +124,35 @@ def test_rows_that_are_no_whole_blocks(tmp_path: Path, shared_real: Path, tied: 
     assert median(differences(load(path, dtype="fp32"), PROMPT, Server(path).choices(PROMPT, 1))) < 0.3
 
 
-def ggml_number(kind: str) -> int:
-    import gguf
-
-    return int(gguf.GGMLQuantizationType[kind.upper()])
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ({"rope__scaling__type": "none", "rope__scaling__factor": 4.0}, False),
+        ({"rope__scaling__factor": 1.0, "rope__scale_linear": 4.0}, False),
+        ({"rope__scaling__type": "yarn", "rope__scaling__factor": 1.0}, False),
+        ({"rope__scaling__factor": 0.0, "rope__scaling__yarn_ext_factor": 0.0}, False),
+        ({"rope__scaling__yarn_beta_fast": 7.0, "rope__scaling__yarn_log_multiplier": 0.3}, False),
+        ({"logit_scale": 1.0, "residual_scale": 0.0, "embedding_scale": 1.0, "attention__scale": 0.0}, False),
+        ({"attention__layer_norm_epsilon": 0.1, "vocab_size": 7, "pooling_type": 1}, False),
+        ({"attention__sliding_window": 512, "expert_count": 0, "attention__causal": True}, False),
+        ({"rope__scaling__factor": 4.0}, True),
+        ({"rope__scale_linear": 4.0}, True),
+        ({"rope__scaling__attn_factor": 1.2}, True),
+        ({"attention__causal": False}, True),
+    ],
+    ids=str,
+)
+def test_settings_mean_what_they_mean_to_llama_cpp(
+    tmp_path: Path, shared_real: Path, settings: dict[str, Any], changes: bool
+) -> None:
+    path, plain = tmp_path / "m.gguf", load(shared_real / "stories260K.bin")
+    pieces = words_of(shared_real / "tok512.bin").pieces
+    write_gguf_sample(path, plain, words=pieces, **{f"llama__{key}": value for key, value in settings.items()})
+    found = differences(plain, LONGER, Server(path).choices(LONGER, 3))
+    if changes:
+        assert median(found) > 0.1
+        with pytest.raises(FormatError, match="llama"):
+            load(path)
+    else:
+        assert median(found) < 0.02
+        torch.testing.assert_close(dict(load(path).state_dict()), dict(plain.state_dict()), rtol=0, atol=0)
