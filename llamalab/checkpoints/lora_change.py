@@ -30,7 +30,10 @@ NOTHING = Change()
 
 
 def applied(weight: Tensor, change: Change) -> Tensor:
-    """A weight in fp32 with the pair, the magnitude and the rows of a change."""
+    """A weight in fp32 with the rows, the pair and the magnitude of a change, in PEFT's order."""
+    if change.rows is not None:
+        ids, values = (part.to(weight.device) for part in change.rows)
+        weight = weight.index_copy(0, ids, values.float())
     if change.pair is not None:
         down_RI, up_OR = (half.to(weight.device, torch.float32) for half in change.pair)
         weight = weight + (up_OR @ down_RI) * change.scale
@@ -38,9 +41,6 @@ def applied(weight: Tensor, change: Change) -> Tensor:
         magnitude = change.magnitude.to(weight.device, torch.float32)
         # Of one magnitude each output has its own; of an embedding each of the D elements.
         weight = weight * (magnitude / torch.linalg.vector_norm(weight, dim=magnitude.shape.index(1), keepdim=True))
-    if change.rows is not None:
-        ids, values = (part.to(weight.device) for part in change.rows)
-        weight = weight.index_copy(0, ids, values.float())
     return weight
 
 

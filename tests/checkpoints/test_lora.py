@@ -57,6 +57,23 @@ CASES: dict[str, dict[str, Any]] = {
     "rotated rows in full": {"target_modules": ["v_proj"], "modules_to_save": ["q_proj"]},
     "tokens": {"trainable_token_indices": [3, 37, 5]},
     "tokens of both ends": {"trainable_token_indices": {"embed_tokens": [3, 37], "lm_head": [5, 2]}},
+    "tokens of one end, pair at the other": {
+        "trainable_token_indices": [3, 5],
+        "target_modules": ["lm_head", "q_proj"],
+    },
+    "head in full, tie kept": {"modules_to_save": ["lm_head"], "ensure_weight_tying": True},
+    "dora, ranks and scales": {
+        "use_dora": True,
+        "use_rslora": True,
+        "rank_pattern": {"q_proj": 5},
+        "alpha_pattern": {"k_proj": 11},
+    },
+    "a vocabulary grown by one": {"vocab": 39, "save": {"save_embedding_layers": True}},
+    "resized, tie of a head": {
+        "vocab": 51,
+        "modules_to_save": ["embed_tokens"],
+        "save": {"save_embedding_layers": True},
+    },
     "biases that are not there": {"bias": "all"},
     "regular expression": {"target_modules": r".*\.1\.self_attn\.(q|v)_proj"},
     "resized, ends in full": {"vocab": 51, "modules_to_save": ["embed_tokens", "lm_head"]},
