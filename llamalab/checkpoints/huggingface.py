@@ -2,7 +2,8 @@
 
 Which files they are says weight_files, by which names tensor_names. Rows of q_proj and k_proj lie in halves (see
 layout); the settings of RoPE are spelled as transformers 4 or 5 spell them (see arch.from_hf_config).
-`rotary_emb.inv_freq` of old files is ignored, and so are heads for other tasks than language.
+`rotary_emb.inv_freq` of old files is ignored, and so is what lies beside the language model,
+such as the heads of other tasks.
 Source: transformers 5.23, models/llama.
 """
 
@@ -44,7 +45,8 @@ _TORCH_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat
 
 
 _IGNORED = ("rotary_emb.inv_freq",)
-_OTHER_HEADS = ("score.", "v_head.", "classifier.", "qa_outputs.")
+_OURS = ("model.", "lm_head.")  # what a language model is of; heads of other tasks lie beside
+_DOUBLE = ("F64", "float64")  # read as fp32
 _HEAD, _EMBEDDING = hf_name("output.weight"), hf_name("tok_embeddings.weight")
 
 
@@ -74,7 +76,7 @@ def survey(path: Path) -> Survey:
     found, remarks = _tensors(files), [*_remarks(config), *files.remarks]
     if _has_own_head(config, found):
         remarks.append("lm_head differs from the embedding and is used, though tie_word_embeddings is true")
-    others = sorted(name for name in found.stored if name.startswith(_OTHER_HEADS))
+    others = sorted(name for name in found.stored if not name.startswith(_OURS))
     kind = f"{KIND}, {len(files.files)} file{'s' if len(files.files) > 1 else ''} of weights"
     return Survey(
         kind,
@@ -189,11 +191,11 @@ def _complete(path: Path, config: dict[str, Any], found: _Found) -> Weights:
     arch = read_arch(str(path / "config.json"))
     if arch.tied_embeddings and _has_own_head(config, found):
         arch = arch.replace(tied_embeddings=False)
-    stored = {name: entry for name, entry in found.stored.items() if not name.startswith(_OTHER_HEADS)}
+    stored = {name: entry for name, entry in found.stored.items() if name.startswith(_OURS)}
     extra = set(stored) - {hf_name(name) for name in model_shapes(arch.replace(tied_embeddings=False))}
     if extra:
         raise FormatError(f"the files must hold a Llama 2 and nothing else; {leftover_remarks(extra)[0]}")
-    check_floats(stored.values())
+    check_floats(entry for entry in stored.values() if entry.dtype not in _DOUBLE)
     # A tied model may have been saved with its head alone.
     only_head = arch.tied_embeddings and _EMBEDDING not in stored and _HEAD in stored
 
@@ -204,9 +206,10 @@ def _complete(path: Path, config: dict[str, Any], found: _Found) -> Weights:
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
         arrange = partial(halves_to_pairs, heads=rotated_heads(name, arch)) if is_rotated(name) else None
-        return settled(found.tensor(theirs(name)), dtype=dtype, device=device, arrange=arrange)
+        kind = torch.float32 if dtype is None and stored[theirs(name)].dtype in _DOUBLE else dtype
+        return settled(found.tensor(theirs(name)), dtype=kind, device=device, arrange=arrange)
 
-    kinds = {name: FLOATS[entry.dtype] for name, entry in stored.items()}
+    kinds = {name: FLOATS.get(entry.dtype, torch.float32) for name, entry in stored.items()}
     return Weights(arch, fetch, lambda name: kinds[theirs(name)], common_dtype(stored.values()))
 
 

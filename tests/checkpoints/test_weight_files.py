@@ -212,3 +212,24 @@ def test_strided_tensors_of_an_old_pickle(tmp_path: Path) -> None:
         assert right(tmp_path)
         shutil.rmtree(tmp_path)
         write_config(tmp_path, ARCH)
+
+
+def test_double_precision_is_read_as_fp32(tmp_path: Path) -> None:
+    write_config(tmp_path, ARCH)
+    double = {name: tensor.double() for name, tensor in state().items()}
+    write_safetensors_sample(tmp_path / "model.safetensors", double)
+    assert right(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(double, tmp_path / "pytorch_model.bin")
+    assert right(tmp_path)
+    assert {weight.dtype for weight in load(tmp_path).parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "name", ["model.layers.0.self_attn.q_proj.bias", "lm_head.bias", "model.layers.0.extra.weight"]
+)
+def test_tensors_that_would_change_the_model_are_refused(tmp_path: Path, name: str) -> None:
+    write_config(tmp_path, ARCH)
+    write_safetensors_sample(tmp_path / "model.safetensors", state() | {name: torch.ones(24)})
+    with pytest.raises(FormatError, match="nothing else; 1 tensors"):
+        load(tmp_path)
