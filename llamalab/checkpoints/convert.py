@@ -13,12 +13,13 @@ from typing import NamedTuple
 from llamalab.arch import ALWAYS_STORED
 from llamalab.checkpoints import open_weights
 from llamalab.checkpoints.checkpoint import Weights, model_shapes
-from llamalab.checkpoints.gguf_write import QUANTISERS, words_of, write_gguf
+from llamalab.checkpoints.gguf_write import words_of, write_gguf
 from llamalab.checkpoints.huggingface import write_huggingface
 from llamalab.checkpoints.llama2c import write_weights
 from llamalab.checkpoints.lora import merged
 from llamalab.checkpoints.meta import check_shards, write_meta
 from llamalab.checkpoints.onnx_file import write_onnx
+from llamalab.checkpoints.quantisers import QUANTISERS, check_quantiser
 from llamalab.checkpoints.text_side import (
     TextSource,
     config_ids,
@@ -38,7 +39,7 @@ FORMATS = ("hf", "meta", "llama2c", "gguf", "onnx")
 
 
 class Wishes(NamedTuple):
-    """What else a conversion should do: `dtype` also names GGUF's q8_0 and q4_0; `shards` are Meta's."""
+    """What else a conversion should do: `dtype` also names GGUF's kinds, of QUANTISERS; `shards` are Meta's."""
 
     dtype: str | None = None
     shards: int = 1
@@ -81,6 +82,7 @@ def _check(to: str, wishes: Wishes) -> None:
     if wishes.dtype in QUANTISERS:
         if to != "gguf":
             raise InputError(f"dtype {wishes.dtype} must be written as gguf; got {to}")
+        check_quantiser(wishes.dtype)
     elif wishes.dtype is not None:
         activation_dtype(wishes.dtype)
     if to in ("llama2c", "onnx") and wishes.dtype not in (None, "fp32"):

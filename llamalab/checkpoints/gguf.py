@@ -1,15 +1,13 @@
 """GGUF files: a Llama under llama.cpp's names, and its settings (its vocabulary: gguf_text).
 
-Weights are F32, F16 or BF16, mapped, or Q8_0, Q4_0, Q4_K or Q6_K, dequantised by the gguf package a few rows
-at a time. Rows of attn_q and attn_k are in Meta's order (see layout). Source: ggml-org/ggml docs/gguf.md;
-llama.cpp gguf-py/gguf/constants.py and quants.py.
+Weights are F32, F16 or BF16, mapped, or of a kind that the gguf package dequantises, a few rows at a time. What
+settings mean says gguf_settings, how a file may be in parts gguf_split. Rows of attn_q and attn_k are in Meta's order
+(see layout). Source: ggml-org/ggml docs/gguf.md; llama.cpp gguf-py/gguf/constants.py and quants.py.
 """
 
-import mmap
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,14 +24,21 @@ from llamalab.checkpoints.checkpoint import (
     leftover_remarks,
     model_shapes,
 )
-from llamalab.checkpoints.gguf_header import Header, TensorInfo, Value, is_gguf, map_gguf
+from llamalab.checkpoints.gguf_header import Header, TensorInfo, is_gguf
+from llamalab.checkpoints.gguf_settings import arch_of
+from llamalab.checkpoints.gguf_split import Part, parts_of
 from llamalab.checkpoints.layout import gguf_name
 from llamalab.checkpoints.pages import drop_pages, settled
-from llamalab.errors import FormatError, MissingError
+from llamalab.checkpoints.quantisers import package
+from llamalab.errors import FormatError
 
 KIND = "GGUF"
-QUANTISED = ("Q8_0", "Q4_0", "Q4_K", "Q6_K")
+QUANTISED = (
+    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S", "IQ1_M", "IQ2_XXS",
+    "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4"
+)  # fmt: skip
 READ = (*FLOATS, *QUANTISED)
+_FACTORS = "rope_freqs.weight"
 _CHUNK_ELEMENTS = 2**22  # dequantised at a time: 16 MB of fp32, and a few times that inside the package
 
 
@@ -43,68 +48,22 @@ def recognises(path: Path) -> bool:
 
 
 def survey(path: Path) -> Survey:
-    """What the header holds. Raises FormatError where tensors do not lie in the file or overlap."""
-    data, header = map_gguf(path)
-    kinds = _kinds()
-    stored = {name: _stored(name, info, kinds) for name, info in header.tensors.items()}
-    _check_places(header, stored, len(data))
-    remarks = _remarks(header, stored)
-    return Survey(KIND, tuple(stored.values()), lambda: _complete(data, header, stored), remarks)
-
-
-def arch_of(settings: dict[str, Value], vocab_size: int, *, tied: bool) -> LlamaArch:
-    """The architecture in some settings; the vocabulary is as large as the embedding.
-
-    Raises FormatError for what is not a Llama 2.
-    """
-    architecture = settings.get("general.architecture")
-    if architecture != b"llama":
-        raise FormatError(f"general.architecture of a GGUF file must be 'llama'; got {architecture!r}")
-    scaling = settings.get("llama.rope.scaling.type", b"none")
-    if scaling != b"none":
-        raise FormatError(f"llama.rope.scaling.type must be 'none', as in Llama 2; got {scaling!r}")
-    if settings.get("llama.expert_count"):
-        raise FormatError(f"llama.expert_count must be 0, as in Llama 2; got {settings['llama.expert_count']!r}")
-    heads = _setting(settings, "attention.head_count")
-    arch = LlamaArch(
-        dim=_setting(settings, "embedding_length"),
-        n_layers=_setting(settings, "block_count"),
-        n_heads=heads,
-        n_kv_heads=_setting(settings, "attention.head_count_kv", heads),
-        ffn_dim=_setting(settings, "feed_forward_length"),
-        vocab_size=vocab_size,
-        norm_eps=_setting(settings, "attention.layer_norm_rms_epsilon"),
-        rope_theta=_setting(settings, "rope.freq_base", 10_000.0),
-        tied_embeddings=tied,
-        max_positions=_setting(settings, "context_length", 4096),
-    )
-    for key in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
-        if _setting(settings, key, arch.head_dim) != arch.head_dim:
-            raise FormatError(f"llama.{key} must be the head size {arch.head_dim}; got {settings[f'llama.{key}']!r}")
-    return arch
-
-
-def _setting(settings: dict[str, Value], key: str, default: Any = None) -> Any:
-    value = settings.get(f"llama.{key}", default)
-    if value is None:
-        raise FormatError(f"a GGUF file of a Llama must have the setting llama.{key}; it has none")
-    # The file holds eps as fp32; what was meant is the shortest decimal that rounds to it.
-    return float(np.format_float_positional(np.float32(value))) if isinstance(value, float) else value
+    """What the headers hold. Raises FormatError where tensors do not lie in their file or overlap."""
+    parts, kinds = parts_of(path), _kinds()
+    stored: dict[str, Stored] = {}
+    for part in parts:
+        mine = {name: _stored(name, info, kinds) for name, info in part.header.tensors.items()}
+        _check_places(part.header, mine, len(part.data))
+        stored |= mine
+    kind = KIND if len(parts) == 1 else f"{KIND}, {len(parts)} parts"
+    remarks = _remarks(parts[0].header, stored)
+    return Survey(kind, tuple(stored.values()), lambda: _complete(parts, stored), remarks)
 
 
 def _kinds() -> dict[int, tuple[str, int, int]]:
     """Number of a kind in ggml to its name, elements and bytes of a block."""
     gguf = package()
     return {int(kind): (kind.name, *sizes) for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
-
-
-def package() -> Any:
-    """The gguf package. Raises MissingError where it is not installed."""
-    try:
-        import gguf
-    except ModuleNotFoundError:
-        raise MissingError("a GGUF file needs the Python package gguf; it is not installed; pip install gguf") from None
-    return gguf
 
 
 def _stored(name: str, info: TensorInfo, kinds: dict[int, tuple[str, int, int]]) -> Stored:
@@ -132,19 +91,28 @@ def _remarks(header: Header, stored: dict[str, Stored]) -> tuple[str, ...]:
         remarks.append("it has no vocabulary")
     others = sorted({entry.dtype for entry in stored.values()} - set(READ))
     if others:
-        remarks.append(f"weights of kind {', '.join(others)} are not read; those of {', '.join(READ)} are")
+        remarks.append(f"weights of kind {', '.join(others)} are not read")
     return tuple(remarks)
 
 
-def _complete(data: mmap.mmap, header: Header, stored: dict[str, Stored]) -> Weights:
+def _complete(parts: list[Part], stored: dict[str, Stored]) -> Weights:
     if gguf_name("tok_embeddings.weight") not in stored:
         raise FormatError("a GGUF file of a Llama must hold token_embd.weight; it has none")
     vocab_size = stored[gguf_name("tok_embeddings.weight")].shape[0]
     try:
-        arch = arch_of(header.settings, vocab_size, tied=gguf_name("output.weight") not in stored)
+        arch = arch_of(parts[0].header.settings, vocab_size, tied=gguf_name("output.weight") not in stored)
     except (TypeError, ValueError) as error:
         raise FormatError(f"the settings of a GGUF file must describe a Llama; {error}") from None
-    extra = set(stored) - set(map(gguf_name, model_shapes(arch)))
+    places = {name: part for part in parts for name in part.header.tensors}
+
+    def raw(entry: Stored) -> Tensor:
+        data, header = places[entry.name]
+        offset = header.data_start + header.tensors[entry.name].offset
+        return torch.frombuffer(data, dtype=torch.uint8, count=entry.nbytes, offset=offset)
+
+    if _FACTORS in stored:
+        _check_factors(stored[_FACTORS], raw, arch)
+    extra = set(stored) - set(map(gguf_name, model_shapes(arch))) - {_FACTORS}
     if extra:
         raise FormatError(f"the file must hold a Llama 2 and nothing else; {leftover_remarks(extra)[0]}")
     for entry in stored.values():
@@ -154,17 +122,21 @@ def _complete(data: mmap.mmap, header: Header, stored: dict[str, Stored]) -> Wei
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
         entry = stored[gguf_name(name)]
-        raw = torch.frombuffer(
-            data, dtype=torch.uint8, count=entry.nbytes, offset=header.data_start + header.tensors[entry.name].offset
-        )
         if entry.dtype in FLOATS:
-            return settled(raw, dtype=dtype, device=device, arrange=_as_floats(entry))
-        return _dequantised(raw, entry, dtype or torch.float32).to(device)
+            return settled(raw(entry), dtype=dtype, device=device, arrange=_as_floats(entry))
+        return _dequantised(raw(entry), entry, dtype or torch.float32).to(device)
 
     def dtype_of(name: str) -> torch.dtype:
         return FLOATS.get(stored[gguf_name(name)].dtype, torch.float32)
 
     return Weights(arch, fetch, dtype_of, common_dtype(stored.values()))
+
+
+def _check_factors(entry: Stored, raw: Callable[[Stored], Tensor], arch: LlamaArch) -> None:
+    """Raise FormatError for divisors of RoPE's frequencies that change any."""
+    is_plain = entry.dtype == "F32" and entry.shape == (arch.head_dim // 2,)
+    if not is_plain or not bool((_as_floats(entry)(raw(entry)) == 1).all()):
+        raise FormatError(f"{_FACTORS} must be {arch.head_dim // 2} ones, as Llama 2 scales no RoPE; it is not")
 
 
 def _as_floats(entry: Stored) -> Callable[[Tensor], Tensor]:

@@ -1,8 +1,7 @@
 """Writing a Llama as GGUF, through the gguf package's writer, one tensor at a time.
 
-Norms are F32, as llama.cpp needs them; matrices are F32, F16, BF16, Q8_0 or Q4_0, where a matrix whose rows
-are no whole blocks is F16, as its converter has it. The vocabulary comes from any tokenizer that is read
-(gguf_words); a larger model gets unused pieces for the rest of its rows.
+Norms are F32, as llama.cpp needs them; matrices are F32, F16, BF16 or of a kind that quantisers makes. The vocabulary
+comes from any tokenizer that is read (gguf_words); a larger model gets unused pieces for the rest of its rows.
 """
 
 from pathlib import Path
@@ -14,15 +13,14 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Weights, model_shapes
-from llamalab.checkpoints.gguf import package
 from llamalab.checkpoints.gguf_header import is_gguf
 from llamalab.checkpoints.gguf_text import SENTENCEPIECE, Vocabulary, vocabulary
 from llamalab.checkpoints.gguf_words import fitted, vocabulary_from
 from llamalab.checkpoints.layout import gguf_name
+from llamalab.checkpoints.quantisers import fitting_kind, package
+from llamalab.checkpoints.quantisers import quantised as in_blocks
 from llamalab.text.load import load_tokenizer
 from llamalab.text.settings import TextSettings
-
-QUANTISERS = ("q8_0", "q4_0")  # that the package has; those of the K kinds are in llama.cpp alone
 
 
 def write_gguf(
@@ -36,6 +34,8 @@ def write_gguf(
     writer = gguf.GGUFWriter(path, "llama")
     try:
         _add_settings(writer, arch)
+        if quantised is not None:
+            writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         if words is not None:
             _add_vocabulary(writer, fitted(words, arch.vocab_size))
         plans = [
@@ -116,13 +116,11 @@ def _kind(shape: tuple[int, ...], dtype: torch.dtype, quantised: str | None) -> 
         return "F32"
     if quantised is None:
         return FLOAT_NAMES[dtype]
-    block = package().GGML_QUANT_SIZES[package().GGMLQuantizationType[quantised.upper()]][0]
-    return "F16" if shape[-1] % block else quantised.upper()
+    return fitting_kind(quantised, shape[-1])
 
 
 def _bytes(weight: Tensor, kind: str) -> "np.ndarray[Any, Any]":
     for name, dtype in (("F32", torch.float32), ("F16", torch.float16), ("BF16", torch.bfloat16)):
         if name == kind:
             return weight.to(dtype).contiguous().view(-1).view(torch.uint8).numpy()
-    made: np.ndarray[Any, Any] = package().quantize(weight.float().numpy(), package().GGMLQuantizationType[kind])
-    return made
+    return in_blocks(weight.float().numpy(), kind)

@@ -1,7 +1,9 @@
 """Hugging Face folders: `config.json` and weights in safetensors or `.bin`, whole or in indexed shards.
 
-Rows of q_proj and k_proj lie in halves (see layout); the settings of RoPE are spelled as transformers 4
-or 5 spell them (see hf_config.from_hf_config). `rotary_emb.inv_freq` of old files is ignored.
+Which files they are says weight_files, by which names tensor_names. Rows of q_proj and k_proj lie in halves (see
+layout); the settings of RoPE are spelled as transformers 4 or 5 spell them (see hf_config.from_hf_config).
+`rotary_emb.inv_freq` of old files is ignored, and so is what lies beside the language model,
+such as the heads of other tasks.
 Source: transformers 5.23, models/llama.
 """
 
@@ -31,13 +33,22 @@ from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated, pa
 from llamalab.checkpoints.nature import nature
 from llamalab.checkpoints.pages import settled
 from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors, stored_as, write_safetensors
+from llamalab.checkpoints.tensor_names import plain_names
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
+from llamalab.checkpoints.weight_files import WeightFiles, find_weights, has_weights
 from llamalab.errors import FormatError
-from llamalab.input_files import MOST_BYTES, read_object
+from llamalab.input_files import read_object
 
 KIND = "Hugging Face"
 SHARD_BYTES = 5 * 10**9  # as save_pretrained's
+_ROWS = 1024  # compared at a time
 _TORCH_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
+_IGNORED = ("rotary_emb.inv_freq",)
+_OURS = ("model.", "lm_head.")  # what a language model is of; heads of other tasks lie beside
+_DOUBLE = ("F64", "float64")  # read as fp32
+_HEAD, _EMBEDDING = hf_name("output.weight"), hf_name("tok_embeddings.weight")
 
 
 class _File(NamedTuple):
@@ -45,24 +56,35 @@ class _File(NamedTuple):
     tensor: Callable[[str], Tensor]
 
 
+class _Found(NamedTuple):
+    """The tensors of a folder by their plain names, as stored, and a way to each."""
+
+    stored: dict[str, Stored]
+    tensor: Callable[[str], Tensor]
+
+
 def recognises(path: Path) -> bool:
     """Whether a folder has config.json and files of weights."""
-    return path.is_dir() and (path / "config.json").is_file() and bool(_weight_files(path))
+    return path.is_dir() and (path / "config.json").is_file() and has_weights(path)
 
 
 def survey(path: Path) -> Survey:
     """What the headers hold. Raises FormatError where an index and its files do not agree."""
-    files = [_open(file) for file in _weight_files(path)]
-    where: dict[str, _File] = {}
-    for file in files:
-        for name in file.stored:
-            if name in where:
-                raise FormatError(f"a tensor must be in one file of a checkpoint; {name} is in two")
-            where[name] = file
     config = read_object(path / "config.json", "config.json of the checkpoint")
-    tensors = {name: file.stored[name] for name, file in where.items() if not name.endswith("rotary_emb.inv_freq")}
-    kind = f"{KIND}, {len(files)} file{'s' if len(files) > 1 else ''} of weights"
-    return Survey(kind, tuple(tensors.values()), lambda: _complete(path, config, where, tensors), _remarks(config))
+    files = find_weights(path, config)
+    if files is None:
+        raise FormatError(f"a Hugging Face folder must hold weights in safetensors or .bin; {path} is {nature(path)}")
+    found, remarks = _tensors(files), [*_remarks(config), *files.remarks]
+    if _has_own_head(config, found):
+        remarks.append("lm_head differs from the embedding and is used, though tie_word_embeddings is true")
+    others = sorted(name for name in found.stored if not name.startswith(_OURS))
+    kind = f"{KIND}, {len(files.files)} file{'s' if len(files.files) > 1 else ''} of weights"
+    return Survey(
+        kind,
+        tuple(found.stored.values()),
+        lambda: _complete(path, config, found),
+        (*remarks, *leftover_remarks(others)),
+    )
 
 
 def write_huggingface(
@@ -125,29 +147,20 @@ def hf_config(arch: LlamaArch, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def _weight_files(path: Path) -> list[Path]:
-    """The files that the index names, or without one every file of the one kind."""
-    for pattern, is_kind in (("*.safetensors", is_safetensors), ("*.bin", is_torch_file)):
-        indexes = sorted(path.glob(f"{pattern}.index.json"))
-        if indexes:
-            return _indexed(path, indexes[0])
-        files = sorted(file for file in path.glob(pattern) if file.is_file() and not file.name.startswith("adapter_"))
-        files = [file for file in files if is_kind(file)]
-        if files:
-            return files
-    return []
-
-
-def _indexed(path: Path, index: Path) -> list[Path]:
-    weight_map = read_object(index, "index of the checkpoint", most=MOST_BYTES).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise FormatError(f"{index.name} must have a weight_map from tensors to files; it has none")
-    names = set(map(str, weight_map.values()))
-    # A name with a folder in it could lead anywhere on this machine.
-    foreign = sorted(name for name in names if Path(name).name != name or not (path / name).is_file())
-    if foreign:
-        raise FormatError(f"{index.name} must name files of its own folder; {foreign[0]!r} is none")
-    return [path / name for name in sorted(names)]
+def _tensors(files: WeightFiles) -> _Found:
+    where: dict[str, _File] = {}
+    for path in files.files:
+        file = _open(path)
+        for name in file.stored:
+            # Where files repeat a tensor, the index decides which is meant.
+            if files.places.get(name, path.name) != path.name and name in file.stored:
+                continue
+            if name in where:
+                raise FormatError(f"a tensor must be in one file of a checkpoint; {name} is in two")
+            where[name] = file
+    names = plain_names(name for name in where if not name.endswith(_IGNORED))
+    stored = {plain: where[name].stored[name] for plain, name in names.items()}
+    return _Found(stored, lambda plain: where[names[plain]].tensor(names[plain]))
 
 
 def _open(path: Path) -> _File:
@@ -156,7 +169,21 @@ def _open(path: Path) -> _File:
     if is_torch_file(path):
         tensors = read_torch_file(path)
         return _File({entry.name: entry for entry in stored_in(tensors)}, tensors.__getitem__)
-    raise FormatError(f"{path.name} must be safetensors or a zip archive of torch.save; it is {nature(path)}")
+    raise FormatError(f"{path.name} must be safetensors or a file of torch.save; it is {nature(path)}")
+
+
+def _has_own_head(config: dict[str, Any], found: _Found) -> bool:
+    """Whether a model said to be tied has a head of other values; one of the same values is no second head."""
+    if config.get("tie_word_embeddings") is not True or not {_HEAD, _EMBEDDING} <= found.stored.keys():
+        return False
+    if found.stored[_HEAD].shape != found.stored[_EMBEDDING].shape:
+        return True
+    head, embedding = found.tensor(_HEAD), found.tensor(_EMBEDDING)
+    if head.data_ptr() == embedding.data_ptr():
+        return False
+    # A few rows at a time: other values show in the first ones.
+    starts = range(0, len(head), _ROWS)
+    return not all(torch.equal(head[at : at + _ROWS], embedding[at : at + _ROWS]) for at in starts)
 
 
 def _remarks(config: dict[str, Any]) -> tuple[str, ...]:
@@ -165,34 +192,34 @@ def _remarks(config: dict[str, Any]) -> tuple[str, ...]:
     return (f"architectures is {config['architectures']!r}, not LlamaForCausalLM",)
 
 
-def _complete(path: Path, config: dict[str, Any], where: dict[str, _File], tensors: dict[str, Stored]) -> Weights:
+def _complete(path: Path, config: dict[str, Any], found: _Found) -> Weights:
     if config.get("quantization_config"):
         raise FormatError(
             "a checkpoint must not be quantised by its config.json; use one in safetensors of bf16 or fp16"
         )
     arch = read_arch(str(path / "config.json"))
-    extra = set(tensors) - {hf_name(name) for name in model_shapes(arch.replace(tied_embeddings=False))}
+    if arch.tied_embeddings and _has_own_head(config, found):
+        arch = arch.replace(tied_embeddings=False)
+    stored = {name: entry for name, entry in found.stored.items() if name.startswith(_OURS)}
+    extra = set(stored) - {hf_name(name) for name in model_shapes(arch.replace(tied_embeddings=False))}
     if extra:
         raise FormatError(f"the files must hold a Llama 2 and nothing else; {leftover_remarks(extra)[0]}")
-    check_floats(tensors.values())
-    check_shapes(arch, {name: entry.shape for name, entry in tensors.items()}, hf_name)
+    check_floats(entry for entry in stored.values() if entry.dtype not in _DOUBLE)
+    # A tied model may have been saved with its head alone.
+    only_head = arch.tied_embeddings and _EMBEDDING not in stored and _HEAD in stored
+
+    def theirs(name: str) -> str:
+        return _HEAD if only_head and name == "tok_embeddings.weight" else hf_name(name)
+
+    check_shapes(arch, {name: entry.shape for name, entry in stored.items()}, theirs)
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
-        theirs = hf_name(name)
-        if arch.tied_embeddings and name == "tok_embeddings.weight":
-            _check_head(where)
         arrange = partial(halves_to_pairs, heads=rotated_heads(name, arch)) if is_rotated(name) else None
-        return settled(where[theirs].tensor(theirs), dtype=dtype, device=device, arrange=arrange)
+        kind = torch.float32 if dtype is None and stored[theirs(name)].dtype in _DOUBLE else dtype
+        return settled(found.tensor(theirs(name)), dtype=kind, device=device, arrange=arrange)
 
-    kinds = {name: FLOATS[entry.dtype] for name, entry in tensors.items()}
-    return Weights(arch, fetch, lambda name: kinds[hf_name(name)], common_dtype(tensors.values()))
-
-
-def _check_head(where: dict[str, _File]) -> None:
-    """A head that is stored though the embedding is used in its place must say the same."""
-    head, embedding = hf_name("output.weight"), hf_name("tok_embeddings.weight")
-    if head in where and not torch.equal(where[head].tensor(head), where[embedding].tensor(embedding)):
-        raise FormatError("lm_head of a model with tie_word_embeddings must equal its embedding; they differ")
+    kinds = {name: FLOATS.get(entry.dtype, torch.float32) for name, entry in stored.items()}
+    return Weights(arch, fetch, lambda name: kinds[theirs(name)], common_dtype(stored.values()))
 
 
 def _in_halves(weights: Weights, name: str, *, dtype: torch.dtype | None) -> Tensor:

@@ -1,16 +1,16 @@
-"""LoRA adapters: W + (alpha / r) B A for each matrix it targets.
+"""LoRA adapters in PEFT's layout, merged: W + s B A for each matrix they target, s = alpha / r of that matrix.
 
-Read in PEFT's layout: adapter_config.json and adapter_model.safetensors (or .bin), under Hugging Face's names
-with `lora_A` (r, in) and `lora_B` (out, r); rows of B for q_proj and k_proj are in halves (see layout).
-Embeddings and heads trained in full replace the base's, and may be larger. With `use_rslora` the factor is
-alpha / sqrt(r). Source: Hu et al. 2021, arXiv 2106.09685; huggingface/peft, tuners/lora.
+A folder of adapter_config.json and adapter_model.safetensors (or .bin); what its settings mean says lora_config, what
+its tensors are lora_names. Beside pairs there may be whole weights (modules_to_save, a resized vocabulary), rows of the
+embedding (trainable_token_indices) and DoRA's magnitudes m: m (W + s B A) / |W + s B A|, the norm along the inputs.
+Rows of q_proj and k_proj are in halves (see layout). O outputs, I inputs, R rank, V vocabulary, D model dim.
+Source: Hu et al. 2021, arXiv 2106.09685; Liu et al. 2024 (DoRA), arXiv 2402.09353; huggingface/peft 0.21, tuners/lora.
 """
 
 import os
-from collections.abc import Callable, Iterable
-from math import sqrt
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,32 +18,25 @@ from torch import Tensor
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Stored, Survey, Weights, check_floats, model_shapes
 from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated, rotated_heads
+from llamalab.checkpoints.lora_change import NOTHING, Change, applied, check_change, wholes
+from llamalab.checkpoints.lora_config import CONFIG, Settings, settings_of
+from llamalab.checkpoints.lora_names import sorted_names
+from llamalab.checkpoints.pages import readable
 from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError, MissingError
 from llamalab.input_files import read_object
 
 KIND = "LoRA adapter, adapter_config.json and adapter_model"
-CONFIG = "adapter_config.json"
-_PREFIX = "base_model.model."
-_PER_TOKEN = ("tok_embeddings.weight", "output.weight")
-# Settings that change what an adapter does, and the values with which it does what is computed here.
-_PLAIN: dict[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",),
-    "bias": (None, "none"),
-    "use_dora": (None, False),
-    "fan_in_fan_out": (None, False),
-    "lora_bias": (None, False),
-    "alpha_pattern": (None, {}),
-}
+_EMBEDDING, _HEAD = "tok_embeddings.weight", "output.weight"
+_PER_TOKEN = (_EMBEDDING, _HEAD)
 
 
 class Adapter(NamedTuple):
-    """Low-rank pairs and whole replacements by Meta's name of the weight they belong to."""
+    """The changes by Meta's name of the weight; `keeps_tie` where a tied head follows the embedding's."""
 
-    pairs: dict[str, tuple[Tensor, Tensor]]
-    replaced: dict[str, Tensor]
-    scale: Callable[[int], float]  # of a pair of this rank
+    changes: dict[str, Change]
+    keeps_tie: bool
 
 
 def recognises(path: Path) -> bool:
@@ -63,7 +56,7 @@ def survey(path: Path) -> Survey:
 
 
 def read_adapter(path: str | os.PathLike[str], arch: LlamaArch) -> Adapter:
-    """The adapter in a folder, checked against the architecture it is for.
+    """The adapter in a folder, checked against the architecture it is for, its vocabulary aside.
 
     Raises MissingError where there is none, FormatError where it is unsound or not for this architecture.
     """
@@ -71,38 +64,38 @@ def read_adapter(path: str | os.PathLike[str], arch: LlamaArch) -> Adapter:
     if not folder.is_dir():
         raise MissingError(f"the LoRA adapter must be a folder; there is none at {folder}; check the path")
     try:
-        scale = _scale(read_object(folder / CONFIG, "adapter's config"))
+        settings = settings_of(read_object(folder / CONFIG, "adapter's config"))
         stored, tensor = _tensors(folder)
         check_floats(stored)
-        return _sorted_out(stored, tensor, arch, scale)
+        return _adapter([entry.name for entry in stored], tensor, arch, settings)
     except InputError as error:
         raise FormatError(f"{folder} must be a sound LoRA adapter for this model; {error}") from None
 
 
 def merged(weights: Weights, path: str | os.PathLike[str]) -> Weights:
     """The weights with an adapter merged in: computed in fp32, cast once. Errors as for read_adapter."""
-    adapter, arch = read_adapter(path, weights.arch), weights.arch
-    sizes = {len(tensor) for tensor in adapter.replaced.values() if tensor.dim() == 2}
-    needed = {name for name in _PER_TOKEN if name in model_shapes(arch)}
-    if sizes != {arch.vocab_size} and sizes:
-        if len(sizes) > 1 or not needed <= adapter.replaced.keys():
-            raise FormatError(
-                f"an adapter with another vocabulary must bring {' and '.join(sorted(needed))} of one size; "
-                f"it has {sorted(adapter.replaced)} of {sorted(sizes)}"
-            )
-        arch = arch.replace(vocab_size=sizes.pop())
+    adapter = read_adapter(path, weights.arch)
+    try:
+        arch, changes = _fitted(adapter, weights.arch)
+    except InputError as error:
+        raise FormatError(f"{path} must be a sound LoRA adapter for this model; {error}") from None
+
+    def source(name: str) -> str:
+        return _EMBEDDING if name == _HEAD and weights.arch.tied_embeddings else name
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
-        kind = dtype or weights.dtype_of(name)
-        if name in adapter.replaced:
-            return adapter.replaced[name].to(device=device, dtype=kind)
-        if name not in adapter.pairs:
-            return weights.fetch(name, dtype=kind, device=device)
-        down_RI, up_OR = (part.to(device=device, dtype=torch.float32) for part in adapter.pairs[name])
-        change = (up_OR @ down_RI) * adapter.scale(len(down_RI))
-        return (weights.fetch(name, dtype=torch.float32, device=device) + change).to(kind)
+        kind, change = dtype or weights.dtype_of(source(name)), changes.get(name, NOTHING)
+        given = change.base if change.saved is None else change.saved
+        needs_sum = change.pair is not None or change.rows is not None
+        first = torch.float32 if needs_sum else kind
+        weight = (
+            weights.fetch(source(name), dtype=first, device=device)
+            if given is None
+            else given.to(device=device, dtype=first)
+        )
+        return applied(weight, change).to(kind) if needs_sum else weight
 
-    return weights._replace(arch=arch, fetch=fetch)
+    return weights._replace(arch=arch, fetch=fetch, dtype_of=lambda name: weights.dtype_of(source(name)))
 
 
 def _tensors(folder: Path) -> tuple[list[Stored], Callable[[str], Tensor]]:
@@ -114,45 +107,126 @@ def _tensors(folder: Path) -> tuple[list[Stored], Callable[[str], Tensor]]:
             raise FormatError(f"{name} must be what its name says; it is not")
         if name.endswith(".bin"):
             tensors = read_torch_file(file)
-            return list(stored_in(tensors)), tensors.__getitem__
+            return list(stored_in(tensors)), {name: readable(tensor) for name, tensor in tensors.items()}.__getitem__
         stored, tensor = open_safetensors(file)
         return list(stored.values()), tensor
     raise FormatError(f"a LoRA adapter must have adapter_model.safetensors or .bin; there is none in {folder}")
 
 
-def _scale(config: dict[str, Any]) -> Callable[[int], float]:
-    for key, plain in _PLAIN.items():
-        if config.get(key) not in plain:
-            raise FormatError(f"{key} of {CONFIG} must be {plain[-1]!r}; got {config.get(key)!r}")
-    alpha, root = config.get("lora_alpha"), bool(config.get("use_rslora"))
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < 1e9:
-        raise FormatError(f"lora_alpha of {CONFIG} must be a number; got {alpha!r}")
-    return lambda rank: float(alpha) / (sqrt(rank) if root else rank)
+def _adapter(names: list[str], tensor: Callable[[str], Tensor], arch: LlamaArch, settings: Settings) -> Adapter:
+    ours = {hf_name(name): name for name in model_shapes(arch.replace(tied_embeddings=False))}
+    parts: dict[str, dict[str, Tensor]] = {}
+    for found in sorted_names(names, frozenset(ours)):
+        part = found.part if found.part != "whole" else "saved" if settings.is_saved(found.weight) else "base"
+        if part != "ignored":
+            mine = parts.setdefault(found.weight, {})
+            # PEFT may write a module that was trained in full under two names; both hold the same.
+            if part in mine and part != "saved":
+                raise FormatError(f"{found.stored} must be in the file once; it is there under two names")
+            mine[part] = tensor(found.stored)
+    if not parts:
+        raise FormatError("an adapter must hold pairs for a Llama's matrices; got none")
+    if any(settings.token_ids.values()) and not any("rows" in mine for mine in parts.values()):
+        raise FormatError(f"trainable_token_indices of {CONFIG} must go with rows of an embedding; there are none")
+    changes = {ours[weight]: _change(weight, ours[weight], mine, arch, settings) for weight, mine in parts.items()}
+    return Adapter(changes, settings.keeps_tie)
 
 
-def _sorted_out(
-    stored: Iterable[Stored], tensor: Callable[[str], Tensor], arch: LlamaArch, scale: Callable[[int], float]
-) -> Adapter:
-    shapes = {entry.name: entry.shape for entry in stored}
-    pairs, replaced = {}, {}
-    for name, (rows, *columns) in model_shapes(arch).items():
-        module = _PREFIX + hf_name(name).removesuffix(".weight")
-        down, up, whole = (f"{module}.{part}" for part in ("lora_A.weight", "lora_B.weight", "weight"))
-        if down in shapes and up in shapes and len(columns) == 1:
-            down_shape, up_shape = shapes.pop(down), shapes.pop(up)
-            if len(down_shape) != 2 or down_shape[1] != columns[0] or up_shape != (rows, down_shape[0]):
-                raise FormatError(f"{down} and lora_B must be (r, {columns[0]:,}) and ({rows:,}, r); got "
-                                  f"{down_shape} and {up_shape}")  # fmt: skip
-            up_OR = tensor(up)
-            pairs[name] = (
-                tensor(down),
-                halves_to_pairs(up_OR, rotated_heads(name, arch)) if is_rotated(name) else up_OR,
+def _change(weight: str, name: str, parts: dict[str, Tensor], arch: LlamaArch, settings: Settings) -> Change:
+    module = weight.removesuffix(".weight")
+    pair, magnitude = _pair(module, name, parts, settings), parts.get("magnitude")
+    if (magnitude is not None) != (settings.is_dora and pair is not None):
+        raise FormatError(f"use_dora of {CONFIG} must go with a magnitude for each pair; {module} has it otherwise")
+    if magnitude is not None:
+        magnitude = magnitude.reshape(1, -1) if "embedding_up" in parts else magnitude.reshape(-1, 1)
+
+    def arranged(rows: Tensor | None) -> Tensor | None:
+        if rows is None or not is_rotated(name):
+            return rows
+        if rows.dim() != 2 or len(rows) != rotated_heads(name, arch) * arch.head_dim:
+            raise FormatError(f"{weight} must be adapted in all its rows; got a tensor of shape {tuple(rows.shape)}")
+        return halves_to_pairs(rows.contiguous(), rotated_heads(name, arch))
+
+    up = None if pair is None else arranged(pair[1])
+    return Change(
+        arranged(parts.get("base")),
+        arranged(parts.get("saved")),
+        None if pair is None or up is None else (pair[0], up),
+        settings.scale_of(module),
+        arranged(magnitude),
+        _rows(module, parts.get("rows"), settings),
+    )
+
+
+def _pair(module: str, name: str, parts: dict[str, Tensor], settings: Settings) -> tuple[Tensor, Tensor] | None:
+    down, up = parts.get("down"), parts.get("up")
+    if "embedding_down" in parts or "embedding_up" in parts:
+        if down is not None or up is not None or name != _EMBEDDING:
+            raise FormatError(f"{module} must have a pair of its own kind; it has lora_embedding_A or B")
+        # PEFT keeps an embedding's pair turned: A (R, V), B (D, R).
+        down, up = parts.get("embedding_up"), parts.get("embedding_down")
+        down, up = (None if half is None else half.t() for half in (down, up))
+    if down is None and up is None:
+        return None
+    if down is None or up is None or down.dim() != 2 or up.dim() != 2 or len(down) != up.shape[1]:
+        raise FormatError(f"{module} must have lora_A (r, inputs) and lora_B (outputs, r); it has not")
+    if len(down) != settings.rank_of(module):
+        raise FormatError(
+            f"the rank of {module} must be {settings.rank_of(module)}, as {CONFIG} says; its pair has {len(down)}"
+        )
+    return down, up
+
+
+def _rows(module: str, values: Tensor | None, settings: Settings) -> tuple[Tensor, Tensor] | None:
+    ids = settings.token_ids_of(module)
+    if values is None:
+        return None
+    if not ids or values.dim() != 2 or len(values) != len(ids):
+        raise FormatError(f"trainable_token_indices of {CONFIG} must name a row each of {module}; they do not")
+    return torch.tensor(ids), values
+
+
+def _fitted(adapter: Adapter, arch: LlamaArch) -> tuple[LlamaArch, dict[str, Change]]:
+    """The architecture that the changes make, and the changes with what a tied head takes from the embedding."""
+    changes = dict(adapter.changes)
+    if arch.tied_embeddings:
+        arch, changes = _untied(changes, arch, keeps_tie=adapter.keeps_tie)
+    sizes = {len(whole) for name in _PER_TOKEN for whole in wholes(changes.get(name, NOTHING)) if whole.dim() == 2}
+    if sizes - {arch.vocab_size}:
+        needed = [name for name in _PER_TOKEN if name in model_shapes(arch)]
+        if len(sizes) > 1 or not all(wholes(changes.get(name, NOTHING)) for name in needed):
+            raise FormatError(
+                f"an adapter with another vocabulary must bring {' and '.join(needed)} of one size; "
+                f"it has {[name for name in needed if wholes(changes.get(name, NOTHING))]} of {sorted(sizes)}"
             )
-        elif whole in shapes and name in _PER_TOKEN:
-            if shapes[whole][1:] != tuple(columns) or not shapes[whole][0]:
-                raise FormatError(f"{whole} must have rows of {columns[0]:,}; got {shapes[whole]}")
-            shapes.pop(whole)
-            replaced[name] = tensor(whole)
-    if shapes or not (pairs or replaced):
-        raise FormatError(f"an adapter must hold pairs for a Llama's matrices; got {sorted(shapes)[:3] or 'none'}")
-    return Adapter(pairs, replaced, scale)
+        arch = arch.replace(vocab_size=sizes.pop())
+    shapes = model_shapes(arch)
+    for name, change in changes.items():
+        check_change(name, change, shapes[name])
+    return arch, changes
+
+
+def _untied(changes: dict[str, Change], arch: LlamaArch, *, keeps_tie: bool) -> tuple[LlamaArch, dict[str, Change]]:
+    """A tied model stays one where both its ends change alike; else the head becomes a weight of its own.
+
+    What takes the place of the shared weight does so at both ends, and so do the embedding's rows; pairs and modules
+    trained beside the original are of one end alone, unless PEFT was told to keep them tied.
+    """
+    first, last = changes.pop(_EMBEDDING, NOTHING), changes.pop(_HEAD, NOTHING)
+    base = first.base if first.base is not None else last.base
+    first = first._replace(base=base)
+    last = last._replace(base=base, rows=first.rows if last.rows is None else last.rows)
+    of_first, of_last = (change.pair is not None or change.saved is not None for change in (first, last))
+    if keeps_tie and of_last and not of_first:
+        raise FormatError(
+            f"ensure_weight_tying of {CONFIG} must go with changes to the embedding; the head alone has some"
+        )
+    is_tied = not of_last and (keeps_tie or not of_first) and _same_rows(first, last)
+    both = {_EMBEDDING: first} if is_tied else {_EMBEDDING: first, _HEAD: last}
+    return arch.replace(tied_embeddings=is_tied), changes | both
+
+
+def _same_rows(first: Change, last: Change) -> bool:
+    if first.rows is None or last.rows is None:
+        return first.rows is last.rows
+    return all(map(torch.equal, first.rows, last.rows))

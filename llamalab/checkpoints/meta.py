@@ -1,7 +1,8 @@
 """Folders of Meta's: `params.json` and 1 to 8 shards `consolidated.NN.pth`, merged along the right axes.
 
 Shards are those of fairscale's parallel layers: outputs are split for wq, wk, wv, w1, w3 and output (axis 0), inputs
-for wo and w2 (axis 1); the embedding is split along D (axis 1); norms are repeated. `rope.freqs` is ignored.
+for wo and w2 (axis 1); the embedding is split along D (axis 1); norms are repeated. `rope.freqs` is ignored. One shard
+may be called consolidated.pth; names may have fairscale's and other wrappers (tensor_names).
 Source: meta-llama/llama 689c7f2, llama/model.py; fairscale nn/model_parallel/layers.py.
 """
 
@@ -26,7 +27,8 @@ from llamalab.checkpoints.checkpoint import (
     model_shapes,
 )
 from llamalab.checkpoints.nature import nature
-from llamalab.checkpoints.pages import drop_pages, settled
+from llamalab.checkpoints.pages import drop_pages, readable, settled
+from llamalab.checkpoints.tensor_names import unwrapped
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError
 from llamalab.input_files import read_object
@@ -35,6 +37,7 @@ KIND = "Meta, params.json and consolidated.NN.pth"
 MAX_SHARDS = 64
 IGNORED = "rope.freqs"
 _SHARD = re.compile(r"consolidated\.(\d\d)\.pth")
+_ONLY = "consolidated.pth"
 _SPLIT_INPUTS = ("tok_embeddings.weight", "attention.wo.weight", "feed_forward.w2.weight")
 
 
@@ -46,13 +49,13 @@ def recognises(path: Path) -> bool:
 def survey(path: Path) -> Survey:
     """What the shards hold. Raises FormatError where one is missing or unsound."""
     files = _shard_files(path)
-    numbers = [int(file.name.split(".")[1]) for file in files]
+    numbers = [int(found[1]) if (found := _SHARD.fullmatch(file.name)) else 0 for file in files]
     if numbers != list(range(len(files))) or len(files) > MAX_SHARDS:
         raise FormatError(f"the shards must be numbered from 00 on without a gap; got {numbers}")
     for file in files:
         if not is_torch_file(file):
-            raise FormatError(f"{file.name} must be a zip archive of torch.save; it is {nature(file)}")
-    shards = [read_torch_file(file) for file in files]
+            raise FormatError(f"{file.name} must be a file of torch.save; it is {nature(file)}")
+    shards = [_unwrapped(read_torch_file(file)) for file in files]
     stored = tuple(entry for shard in shards for entry in stored_in(shard) if entry.name != IGNORED)
     read_object(path / "params.json", "params.json of the checkpoint")
     return Survey(f"{KIND}, {_shards(len(files))}", stored, lambda: _complete(path, shards, stored), _remarks(stored))
@@ -132,7 +135,15 @@ def _part(weight: Tensor, name: str, rank: int, shards: int) -> Tensor:
 
 
 def _shard_files(path: Path) -> list[Path]:
-    return sorted(file for file in path.iterdir() if _SHARD.fullmatch(file.name) and file.is_file())
+    numbered = sorted(file for file in path.iterdir() if _SHARD.fullmatch(file.name) and file.is_file())
+    return numbered or [file for file in [path / _ONLY] if file.is_file()]
+
+
+def _unwrapped(shard: dict[str, Tensor]) -> dict[str, Tensor]:
+    plain = {unwrapped(name): tensor for name, tensor in shard.items()}
+    if len(plain) < len(shard):
+        raise FormatError("a tensor must be stored under one name; a shard has one with wrappers and without")
+    return plain
 
 
 def _shards(count: int) -> str:
@@ -172,7 +183,7 @@ def _joined(parts: list[Tensor], axis: int, dtype: torch.dtype, device: torch.de
     shape[axis] *= len(parts)
     whole = torch.empty(shape, dtype=dtype, device=device)
     for target, part in zip(whole.chunk(len(parts), axis), parts, strict=True):
-        target.copy_(part)
+        target.copy_(readable(part))
         drop_pages(part)
     return whole
 

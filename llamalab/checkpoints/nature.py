@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from llamalab.checkpoints.safetensors_file import is_safetensors
-from llamalab.checkpoints.torch_file import is_torch_file
+from llamalab.checkpoints.torch_file import LEGACY, is_torch_file
 
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".gguf")
 _SHOWN = 6
@@ -48,8 +48,8 @@ def _cause(head: bytes) -> str | None:
     """What a file is that only looks like one of weights."""
     if head.startswith(_POINTER):
         return "a Git LFS pointer, which stands for a file that was not fetched; run git lfs pull in its repository"
-    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        return "a pickle as torch saved it before 1.6, no zip archive; load it with torch.load and save it again"
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and not head.startswith(LEGACY):
+        return "a pickle that torch.save did not write"
     if head[:5] in (b"<html", b"<!DOC", b"<!doc"):
         return "a web page, which was saved in place of a file"
     return None

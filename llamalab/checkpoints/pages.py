@@ -26,16 +26,23 @@ def settled(
     `mapped` must lie in a private mapping of a file that nobody has written to: its pages are dropped
     once they are copied.
     """
-    made = mapped if arrange is None else arrange(mapped)
+    dense = readable(mapped)
+    made = dense if arrange is None else arrange(dense)
     made = made.to(device=device, dtype=dtype)
     if made.device != mapped.device or made.untyped_storage().data_ptr() != mapped.untyped_storage().data_ptr():
         drop_pages(mapped)
     return made
 
 
+def readable(mapped: Tensor) -> Tensor:
+    """A tensor in the order of its rows and where a processor may read its values: itself, or a copy."""
+    dense = mapped.contiguous()
+    return dense.clone() if dense.data_ptr() % dense.element_size() else dense
+
+
 def drop_pages(mapped: Tensor) -> None:
-    """Give back the whole pages that a contiguous, mapped, unwritten tensor covers."""
-    if sys.platform != "linux":
+    """Give back the whole pages that a mapped, unwritten tensor covers, if its values lie side by side."""
+    if sys.platform != "linux" or not mapped.is_contiguous():
         return
     # Inwards: the first and the last page may hold a neighbour that is in use.
     start = -(-mapped.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE

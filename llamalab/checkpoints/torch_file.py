@@ -1,4 +1,5 @@
-"""Files of torch.save, looked through before they are loaded: a zip archive of a pickle and raw storages.
+"""Files of torch.save, looked through before they are loaded: a zip archive of a pickle and raw storages, or the five
+pickles and storages of before (torch_legacy).
 
 A pickle is a program. torch.load runs it with `weights_only`, which allows a short list of
 calls, and mapped, so that storages are not read. That alone is not enough (measured with torch 2.13): 407 bytes
@@ -21,11 +22,13 @@ import torch
 from torch import Tensor
 
 from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Stored
+from llamalab.checkpoints.torch_legacy import read_legacy
 from llamalab.errors import FormatError, MissingError
 
 SAFE_TORCH = (2, 10)
 MAX_PICKLE_BYTES = 64 * 2**20
 MAX_MEMBERS = 100_000
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number that torch.save began with before its archives
 _ALLOWED = frozenset(
     {
         ("collections", "OrderedDict"),
@@ -54,24 +57,23 @@ _MADE = frozenset(
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether a file begins as a zip archive does."""
+    """Whether a file begins as a zip archive does, or as torch.save began before."""
     with path.open("rb") as file:
-        return file.read(4) == b"PK\3\4"
+        head = file.read(len(LEGACY))
+    return head[:4] == b"PK\3\4" or head == LEGACY
 
 
 def read_torch_file(path: Path) -> dict[str, Tensor]:
     """The tensors in a file of torch.save, mapped copy-on-write.
 
-    Raises FormatError where it is anything but a sound dictionary of contiguous CPU tensors, MissingError
+    Raises FormatError where it is anything but a sound dictionary of dense CPU tensors, MissingError
     where torch is too old to be trusted with it.
     """
     check_torch(torch.__version__)
     try:
         with path.open("rb") as file:
-            _check_pickle(_pickle_of(file))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of deprecated storages, which the file may name
-            value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            is_legacy = file.read(len(LEGACY)) == LEGACY
+        value = read_legacy(path, _check_pickle, MAX_PICKLE_BYTES) if is_legacy else _read_archive(path)
     except FormatError:
         raise
     except OSError as error:
@@ -79,6 +81,14 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # the unpickler lets through whatever a wrong pickle makes its parts raise
         raise FormatError(f"{path.name} must be a sound file of torch.save; {_first_line(error)}") from None
     return _tensors(value, path)
+
+
+def _read_archive(path: Path) -> Any:
+    with path.open("rb") as file:
+        _check_pickle(_pickle_of(file))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of deprecated storages, which the file may name
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 def stored_in(tensors: dict[str, Tensor]) -> Iterable[Stored]:
@@ -152,13 +162,25 @@ def _tensors(value: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(value, dict) or not all(type(name) is str for name in value):
         raise FormatError(f"{path.name} must hold a dictionary of tensors by name; got {type(value).__name__}")
     for name, tensor in value.items():
-        if not isinstance(tensor, Tensor) or tensor.device.type != "cpu" or not tensor.is_contiguous():
-            raise FormatError(f"{name!r} in {path.name} must be a contiguous tensor; it is not")
+        if not isinstance(tensor, Tensor) or tensor.device.type != "cpu" or not _is_dense(tensor):
+            raise FormatError(f"{name!r} in {path.name} must be a tensor that lies whole in its storage; it is not")
     claimed, held = sum(tensor.nbytes for tensor in value.values()), path.stat().st_size
     # Tensors may share a storage, as a tied head does, and could so claim more memory than any file has.
     if claimed > 2 * held:
         raise FormatError(f"the tensors in {path.name} must be in it; they are {claimed:,} bytes, the file is {held:,}")
     return {name: tensor.detach() for name, tensor in value.items()}
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor lies inside its storage, in any order, and no value there stands for two."""
+    if tensor.layout is not torch.strided or 0 in tensor.shape:
+        return tensor.layout is torch.strided
+    reach = 0  # of the dimensions with smaller strides, all of which each dimension must step over
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride <= reach:
+            return False
+        reach += (size - 1) * stride
+    return tensor.storage_offset() + reach < tensor.untyped_storage().nbytes() // tensor.element_size()
 
 
 def _first_line(error: Exception) -> str:

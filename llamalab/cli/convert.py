@@ -14,7 +14,7 @@ EXAMPLES = (
     "llamalab convert stories260K.bin stories.gguf --to gguf --dtype q8_0",
 )
 _FORMATS = ("hf", "meta", "llama2c", "gguf", "onnx")
-_DTYPES = ("bf16", "fp16", "fp32", "q8_0", "q4_0")
+_DTYPES = ("bf16", "fp16", "fp32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q6_k", "q5_k", "q4_k")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         type=one_of("--dtype", _DTYPES),
         metavar="|".join(_DTYPES),
-        help="of the weights written (default: as they are; q8_0 and q4_0 in gguf only)",
+        help="of the weights written (default: as they are; q8_0 to q4_k in gguf only)",
     )
     add_count(parser, "--shards", "files to split the weights into, as Meta does; meta only", default=1)
     parser.add_argument("--lora", metavar="FOLDER", help="an adapter in PEFT's layout to merge in")

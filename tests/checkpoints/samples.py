@@ -96,7 +96,9 @@ def write_gguf_sample(
     writer.add_layer_norm_rms_eps(arch.norm_eps)
     writer.add_rope_freq_base(arch.rope_theta)
     for key, value in settings.items():
-        writer.add_string(key.replace("__", "."), value)
+        adders = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, list: writer.add_array,
+                  str: writer.add_string}  # fmt: skip
+        adders[type(value)](key.replace("__", "."), value)
     if words:
         writer.add_tokenizer_model("llama")
         writer.add_token_list(words)

@@ -28,6 +28,7 @@ from tests.checkpoints.samples import (
     write_params,
     write_shards,
 )  # fmt: skip
+from tests.checkpoints.test_gguf_split import parts
 from tests.checkpoints.test_llama2c import v0, v1, v2
 from tests.model.hf_reference import _hf_name
 
@@ -204,22 +205,40 @@ def test_gguf(tmp_path: Path) -> None:
 def test_gguf_in_blocks(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     arch = SMALL.replace(dim=32, ffn_dim=32)
-    write_gguf_sample(path, random_model(arch), {"*": "Q8_0", "attention.wq": "Q4_0"})
-    fuzz([path], lambda: read_all(path), seed=6, cases=1_000)
+    write_gguf_sample(path, random_model(arch), {"*": "Q8_0", "attention.wq": "Q4_0", "attention.wo": "Q5_1"})
+    fuzz([path], lambda: read_all(path), seed=6)
+
+
+def test_gguf_in_parts(tmp_path: Path) -> None:
+    first = parts(tmp_path, 2)[0]
+    fuzz(sorted(tmp_path.iterdir()), lambda: read_all(first), seed=10)
+
+
+def test_bin_of_the_old_format(tmp_path: Path) -> None:
+    write_config(tmp_path, SMALL)
+    torch.save(hf_state(), tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    fuzz([tmp_path / "pytorch_model.bin"], lambda: read_all(tmp_path), seed=9)
 
 
 def test_adapters(tmp_path: Path) -> None:
     base, names = weights_of(random_model(SMALL)), ("q_proj", "k_proj")
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": list(names)}
+    config = {
+        "peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": list(names), "alpha_pattern": {"k_proj": 3},
+        "use_dora": True, "modules_to_save": ["norm"], "trainable_token_indices": [1, 3], "rank_pattern": {},
+    }  # fmt: skip
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    module = "base_model.model.model.layers.0.self_attn."
+    start = "base_model.model.model."
+    module = f"{start}layers.0.self_attn."
     tensors = {f"{module}{name}.lora_A.weight": torch.ones(2, 8) for name in names}
     tensors |= {f"{module}q_proj.lora_B.weight": torch.ones(8, 2), f"{module}k_proj.lora_B.weight": torch.ones(4, 2)}
+    tensors |= {f"{module}{name}.lora_magnitude_vector": torch.ones(8 if name == "q_proj" else 4) for name in names}
+    tensors |= {f"{start}norm.weight": torch.ones(8), f"{start}embed_tokens.trainable_tokens_delta": torch.ones(2, 8)}
     write_safetensors_sample(tmp_path / "adapter_model.safetensors", tensors)
 
     def load() -> None:
         survey(tmp_path)
         weights = merged(base, tmp_path)
-        weights.fetch("layers.0.attention.wk.weight")
+        for name in ("layers.0.attention.wk.weight", "norm.weight", "tok_embeddings.weight"):
+            weights.fetch(name)
 
     fuzz(sorted(tmp_path.iterdir()), load, seed=7)

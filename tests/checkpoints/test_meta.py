@@ -121,3 +121,17 @@ def test_shards_that_differ(tmp_path: Path) -> None:
     torch.save(shard | {"norm.weight": shard["norm.weight"].half()}, path)
     with pytest.raises(FormatError, match=r"differ at norm\.weight"):
         load(tmp_path)
+
+
+def test_one_shard_without_a_number_and_with_wrappers(tmp_path: Path) -> None:
+    model = random_model(ARCH)
+    write_params(tmp_path, ARCH)
+    state = {f"_fsdp_wrapped_module._fpw_module.{name}": weight for name, weight in model.state_dict().items()}
+    torch.save(state, tmp_path / "consolidated.pth", _use_new_zipfile_serialization=False)
+    torch.testing.assert_close(read(tmp_path)[1], dict(model.state_dict()), rtol=0, atol=0)
+    torch.save(state | {"norm.weight": torch.ones(24)}, tmp_path / "consolidated.pth")
+    with pytest.raises(FormatError, match="stored under one name"):
+        read(tmp_path)
+    (tmp_path / "consolidated.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(FormatError, match="Git LFS pointer"):
+        read(tmp_path)
