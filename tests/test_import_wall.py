@@ -23,7 +23,7 @@ HEAVY = (
     "pynvml",
     "triton",
 )
-TORCH_ZONE = ("attention", "model", "checkpoints", "text", "measure", "report")
+TORCH_ZONE = ("formats", "attention", "model", "checkpoints", "text", "measure", "report")
 TORCH_MODULES = (
     "llamalab.__main__",
     *(f"llamalab.instrument.{name}" for name in ("edits", "hugging_face", "reduce", "scores", "taps", "trace")),

@@ -24,13 +24,13 @@ from llamalab.checkpoints.checkpoint import (
     leftover_remarks,
     model_shapes,
 )
-from llamalab.checkpoints.gguf_header import Header, TensorInfo, is_gguf
 from llamalab.checkpoints.gguf_settings import arch_of
 from llamalab.checkpoints.gguf_split import Part, parts_of
 from llamalab.checkpoints.layout import gguf_name
 from llamalab.checkpoints.pages import drop_pages, settled
 from llamalab.checkpoints.quantisers import package
 from llamalab.errors import FormatError
+from llamalab.formats.gguf_header import Header, TensorInfo, is_gguf
 
 KIND = "GGUF"
 QUANTISED = (

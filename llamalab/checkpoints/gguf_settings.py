@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from llamalab.arch import LlamaArch
-from llamalab.checkpoints.gguf_header import Value
 from llamalab.errors import FormatError
+from llamalab.formats.gguf_header import Value
 
 _PREFIX = "llama."
 _A_LAYER = ("attention.head_count", "attention.head_count_kv", "feed_forward_length")

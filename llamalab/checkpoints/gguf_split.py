@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from llamalab.checkpoints.gguf_header import Header, map_gguf
 from llamalab.errors import FormatError
+from llamalab.formats.gguf_header import Header, map_gguf
 
 _NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _NUMBER, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"

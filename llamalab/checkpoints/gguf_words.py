@@ -8,9 +8,9 @@ which a tiktoken file does not hold: a piece's is of the two parts that encoding
 from itertools import pairwise
 from typing import Any
 
-from llamalab.checkpoints.gguf_text import BYTE_LEVEL, SENTENCEPIECE, Vocabulary
 from llamalab.errors import InputError
 from llamalab.text.byte_level import written
+from llamalab.text.gguf_text import BYTE_LEVEL, SENTENCEPIECE, Vocabulary
 from llamalab.text.gguf_vocabulary import GPT_2_PATTERN, PATTERNS
 from llamalab.text.sentencepiece_model import SentencePieceModel
 from llamalab.text.settings import Added, TextSettings

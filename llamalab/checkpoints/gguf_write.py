@@ -13,12 +13,12 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Weights, model_shapes
-from llamalab.checkpoints.gguf_header import is_gguf
-from llamalab.checkpoints.gguf_text import SENTENCEPIECE, Vocabulary, vocabulary
 from llamalab.checkpoints.gguf_words import fitted, vocabulary_from
 from llamalab.checkpoints.layout import gguf_name
 from llamalab.checkpoints.quantisers import fitting_kind, package
 from llamalab.checkpoints.quantisers import quantised as in_blocks
+from llamalab.formats.gguf_header import is_gguf
+from llamalab.text.gguf_text import SENTENCEPIECE, Vocabulary, vocabulary
 from llamalab.text.load import load_tokenizer
 from llamalab.text.settings import TextSettings
 

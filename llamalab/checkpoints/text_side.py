@@ -11,11 +11,11 @@ import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llamalab.checkpoints.gguf_header import is_gguf, map_gguf
-from llamalab.checkpoints.gguf_text import Vocabulary
 from llamalab.checkpoints.gguf_write import special_ids
 from llamalab.errors import FormatError, InputError
+from llamalab.formats.gguf_header import is_gguf, map_gguf
 from llamalab.input_files import read_object
+from llamalab.text.gguf_text import Vocabulary
 from llamalab.text.hf_settings import FILES
 from llamalab.text.load import NAMES, has_tokenizer, load_tokenizer
 from llamalab.text.sentencepiece_model import SentencePieceModel

@@ -11,7 +11,7 @@ from llamalab.text.tiktoken_file import LLAMA_3_PATTERN
 from llamalab.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from llamalab.checkpoints.gguf_text import Vocabulary
+    from llamalab.text.gguf_text import Vocabulary
 
 GPT_2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 # How a text is cut before it is encoded, by the names that llama.cpp has for it.
@@ -21,7 +21,7 @@ PATTERNS = {"llama-bpe": LLAMA_3_PATTERN, "llama3": LLAMA_3_PATTERN, "llama-v3":
 
 def gguf_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """Open it. Raises FormatError for a vocabulary of another kind, or one that is not sound."""
-    from llamalab.checkpoints.gguf_text import BYTE_LEVEL, SENTENCEPIECE, vocabulary  # here: its package needs torch
+    from llamalab.text.gguf_text import BYTE_LEVEL, SENTENCEPIECE, vocabulary  # here: its package needs torch
 
     words, name = vocabulary(Path(path)), os.fspath(path)
     try:

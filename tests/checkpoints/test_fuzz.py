@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 
 from llamalab.checkpoints import read, survey
 from llamalab.checkpoints.checkpoint import weights_of
-from llamalab.checkpoints.gguf_text import vocabulary
 from llamalab.checkpoints.lora import merged
 from llamalab.errors import LlamaLabError
 from llamalab.model import Transformer
+from llamalab.text.gguf_text import vocabulary
 from tests.checkpoints.samples import (
     SMALL,
     random_model,

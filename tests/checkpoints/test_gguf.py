@@ -13,10 +13,10 @@ from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load, read, survey
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.gguf import QUANTISED, READ
-from llamalab.checkpoints.gguf_header import map_gguf
-from llamalab.checkpoints.gguf_text import vocabulary
 from llamalab.checkpoints.gguf_write import words_of, write_gguf
 from llamalab.errors import FormatError, InputError, MissingError
+from llamalab.formats.gguf_header import map_gguf
+from llamalab.text.gguf_text import vocabulary
 from tests.checkpoints.samples import ARCH, GGUF_NAMES, TIED, random_model, write_gguf_sample
 
 BLOCKS = LlamaArch(256, 1, 8, 2, 256, 9)  # rows of whole blocks, also of the K kinds

@@ -18,10 +18,10 @@ from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.convert import Wishes, convert
-from llamalab.checkpoints.gguf_header import map_gguf
 from llamalab.checkpoints.gguf_write import words_of, write_gguf
 from llamalab.checkpoints.quantisers import PLAIN, QUANTISERS
 from llamalab.errors import FormatError
+from llamalab.formats.gguf_header import map_gguf
 from llamalab.model import Transformer
 from tests.checkpoints.samples import random_model, write_gguf_sample
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llamalab.checkpoints.gguf_header import Value, map_gguf
 from llamalab.errors import FormatError
+from llamalab.formats.gguf_header import Value, map_gguf
 from llamalab.text.settings import INFILL_PIECES, Added, Infill, TextSettings
 from llamalab.text.tokenizer import Kind
 
