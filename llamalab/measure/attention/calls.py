@@ -21,8 +21,8 @@ from llamalab.attention import Backend
 from llamalab.errors import UnavailableError
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import available_bytes, probe_budget_bytes
+from llamalab.measure.device.peak_memory import measure_peak
 from llamalab.measure.profile.attention_kernel import attention_kernel
-from llamalab.measure.profile.peak_memory import measure_peak
 from llamalab.measure.roofs.probes import Machine
 from llamalab.measure.timing.timer import Plan, Work, time_variants
 from llamalab.records.record import AttentionPoint

@@ -6,7 +6,7 @@ come before flash), so the op that the profiler saw is the only evidence.
 
 from collections.abc import Callable, Iterable
 
-from llamalab.measure.profile.profiler import profiled
+from llamalab.measure.device.profiler import profiled
 
 _FUSED = (
     "aten::_scaled_dot_product_flash_attention_for_cpu",

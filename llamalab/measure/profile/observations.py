@@ -14,10 +14,10 @@ import torch
 from llamalab.analytic.activations import memory_of
 from llamalab.instrument.bind import tapped
 from llamalab.measure.device.environment import telemetry
+from llamalab.measure.device.profiler import profiling
 from llamalab.measure.profile.allocations import history_events, memory_profile, predicted_steps, profiler_events
 from llamalab.measure.profile.attention_kernel import kernel_of_pass
 from llamalab.measure.profile.kernel_times import Busy, busy_times, ranges_in
-from llamalab.measure.profile.profiler import profiling
 from llamalab.measure.target.target import Job, Subject
 from llamalab.measure.timing.profiler_ranges import Ranges
 from llamalab.records.phase_profile import MemoryProfile

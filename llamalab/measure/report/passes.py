@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 
 from llamalab.measure.device.environment import telemetry
+from llamalab.measure.device.peak_memory import measure_peak, process_peak_bytes
 from llamalab.measure.profile.observations import Looks, Work, look
-from llamalab.measure.profile.peak_memory import measure_peak, process_peak_bytes
 from llamalab.measure.profile.rows import OP_CLOCK, numbered, over_blocks, phase_profile
 from llamalab.measure.target.blocks import Share
 from llamalab.measure.target.target import Job, Subject, subject_of, tokens_of

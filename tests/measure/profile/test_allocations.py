@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from llamalab.measure.device.peak_memory import measure_peak
 from llamalab.measure.profile.allocations import Event, history_events, memory_profile, predicted_steps, profiler_events
-from llamalab.measure.profile.peak_memory import measure_peak
 from llamalab.measure.profile.run import profile as profile_model
 from llamalab.measure.timing.profiler_ranges import Span
 from llamalab.model import StaticKVCache

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from llamalab.measure.profile.profiler import profiled
+from llamalab.measure.device.profiler import profiled
 from llamalab.records.record import Memory
 
 _PROC = Path("/proc/self")
