@@ -21,10 +21,9 @@ from experiments.common import results as answers
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.rows import Case
-from llamalab.measure.device.machine import available_bytes, cache_bytes, resolve_device
+from llamalab.measure.device.machine import available_bytes, cache_bytes, clock_for, resolve_device
 from llamalab.measure.roofs.probes import Machine, copy_roof
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
-from llamalab.measure.timing.clock import clock_for
 from llamalab.measure.timing.timer import Plan, Work, time_variants
 from llamalab.model import Transformer, build
 from llamalab.presets import resolve_model

@@ -20,8 +20,7 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.passes import filled_cache
 from llamalab.measure.bench.rows import Case
-from llamalab.measure.device.machine import resolve_device
-from llamalab.measure.device.peak_memory import measure_peak
+from llamalab.measure.device.machine import measure_peak, resolve_device
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import Transformer, build
 from llamalab.presets import resolve_model

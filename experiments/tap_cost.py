@@ -29,10 +29,8 @@ from llamalab.arch import LlamaArch
 from llamalab.instrument.points import POINTS
 from llamalab.instrument.reduce import Reduce
 from llamalab.instrument.taps import Capture
-from llamalab.measure.device.machine import resolve_device
-from llamalab.measure.device.peak_memory import measure_peak
+from llamalab.measure.device.machine import clock_for, measure_peak, resolve_device
 from llamalab.measure.roofs.probes import Machine, cache_roof, gemm_roof
-from llamalab.measure.timing.clock import clock_for
 from llamalab.measure.timing.timer import Plan, Work, paired_ratio, time_variants
 from llamalab.model import Transformer, build
 from llamalab.presets import PRESETS

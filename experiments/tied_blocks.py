@@ -18,10 +18,9 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.passes import filled_cache
 from llamalab.measure.bench.rows import Case
-from llamalab.measure.device.machine import cache_bytes, resolve_device
+from llamalab.measure.device.machine import cache_bytes, clock_for, resolve_device
 from llamalab.measure.target.blocks import TIED_ERROR, Depth, bytes_of_block, choose_tied
 from llamalab.measure.target.target import tokens_of
-from llamalab.measure.timing.clock import clock_for
 from llamalab.measure.timing.timer import Plan, Work, paired_ratio, time_variants
 from llamalab.model import build
 from llamalab.presets import PRESETS

@@ -16,7 +16,7 @@ SMALL = LlamaArch(384, 2, 6, 2, 1000, 700)
 def test_peak_of_a_prefill_is_exact(arch: LlamaArch, attention: str, algorithm: str, dtype: str) -> None:
     import torch
 
-    from llamalab.measure.device.peak_memory import measure_peak
+    from llamalab.measure.device.machine import measure_peak
     from llamalab.model import StaticKVCache, Transformer
 
     model, tokens_BT = Transformer(arch, attention=attention, dtype=dtype), torch.zeros(1, 200, dtype=torch.long)

@@ -76,11 +76,11 @@ def kernel_tiles(backend: str, device: str, new_tokens: int) -> tuple[int, int]:
     """Queries and keys per tile of a kernel.
 
     CPU: ATen/native/cpu/FlashAttentionKernel.cpp, 512 keys and 32, 64 or 256 queries by length.
-    CUDA: FlashAttention-2 at head dim 128.
+    Elsewhere: FlashAttention-2 at head dim 128.
     """
     if backend in ("tiled", "chunked"):
         return 128, 1  # they stop at the last visible key
-    if device == "cuda" or backend in ("flex", "triton"):
+    if device != "cpu" or backend in ("flex", "triton"):
         return 128, 128
     return (256 if new_tokens >= 768 else 64 if new_tokens >= 192 else 32), 512
 

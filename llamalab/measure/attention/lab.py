@@ -11,10 +11,8 @@ from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_s
 from llamalab.attention import Backend
 from llamalab.measure.attention.calls import input_bytes, measure_attention
 from llamalab.measure.attention.forecast import Forecast, forecast, kernel_peak_bytes
-from llamalab.measure.device.allocator import keep_freed_memory
-from llamalab.measure.device.machine import available_bytes, resolve_device
+from llamalab.measure.device.machine import available_bytes, clock_for, device_of, resolve_device
 from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.clock import clock_for
 from llamalab.measure.timing.timer import Plan, paired_ratio
 from llamalab.records.record import AttentionPoint
 
@@ -75,10 +73,8 @@ def lab_machine(device: str, dtype: str, shapes: list[AttentionShape]) -> tuple[
     """The machine to measure on, prepared so that times repeat, and a remark where it could not be."""
     place = resolve_device(device)
     machine = Machine(place, clock_for(place), dtype)
-    if place.type != "cpu":
-        return machine, None
     largest = max(attention_bytes(shape, "naive") + input_bytes(shape) for shape in shapes)
-    if keep_freed_memory(min(_SETTLED * largest, available_bytes(place) // 2)):
+    if device_of(place).keep_freed_memory(min(_SETTLED * largest, available_bytes(place) // 2)):
         return machine, None
     return machine, "this C library cannot be told to keep freed memory: naive times will scatter"
 

@@ -25,14 +25,19 @@ from llamalab.measure.bench.reference import Progress, Reference, measure_refere
 from llamalab.measure.bench.repeats import repeat_steadily
 from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchRow, Case
 from llamalab.measure.device.cache_size import effective_cache_bytes
-from llamalab.measure.device.energy import usage
 from llamalab.measure.device.environment import environment, telemetry
-from llamalab.measure.device.machine import available_bytes, device_name, release_memory, resolve_device
+from llamalab.measure.device.machine import (
+    available_bytes,
+    clock_for,
+    device_name,
+    device_of,
+    release_memory,
+    resolve_device,
+)
 from llamalab.measure.profile.attention_kernel import fused_kernel
 from llamalab.measure.profile.rows import throttle_reasons
 from llamalab.measure.roofs.probes import Machine
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
-from llamalab.measure.timing.clock import clock_for
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.measure.timing.timer import collector_off
 from llamalab.model import Transformer, build
@@ -253,8 +258,8 @@ def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, 
     cache = filled_cache(bench.arch, case, bench.dtype, bench.place)
     prompt_BT, steps = case_tokens(bench.arch, case, bench.place)
     clock = clock_for(bench.place, marks=case.generate + 2)
-    if bench.place.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(bench.place)
+    device = device_of(bench.place)
+    device.start_held()
 
     def repeat(steps: Sequence[Tensor]) -> list[float]:
         cache.rewind(case.depth)
@@ -265,7 +270,7 @@ def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, 
     # A compiler looks anew at lengths it has not met: it must meet them all before they are timed.
     repeat(steps[:_WARM_STEPS] if bench.compiled == "none" else steps)
     warmup_s = perf_counter() - began
-    kernel = fused_kernel(lambda: repeat(steps[:1]))
+    kernel = fused_kernel(lambda: repeat(steps[:1]), bench.place)
     before = telemetry(bench.place)
 
     def repetition(number: int) -> list[float]:
@@ -277,7 +282,7 @@ def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, 
     throttled = throttle_reasons(before, after)
     disturbances = [*steady.reasons, *_busy(bench, before), *(f"throttled: {reason}" for reason in throttled or ())]
     return Timed(
-        warmup_s, steady.passes_s, kernel, _memory_bytes(bench.place), throttled, before.load_average, disturbances,
+        warmup_s, steady.passes_s, kernel, device.held_bytes(), throttled, before.load_average, disturbances,
         product_of(model),
     )  # fmt: skip
 
@@ -285,7 +290,7 @@ def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, 
 def _busy(bench: Bench, before: Telemetry) -> list[str]:
     """Whether others used the host's processors before the test; its own repetitions are in the figure after."""
     load, cores = before.load_average, os.cpu_count() or 1
-    if bench.place.type != "cpu" or load is None or load <= cores:
+    if device_of(bench.place).role != "host" or load is None or load <= cores:
         return []
     return [f"load average {load:.1f} on {cores} processors"]
 
@@ -299,7 +304,7 @@ def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed
         warmup_s=timed.warmup_s,
         passes_s=timed.passes_s,
         memory_bytes=timed.memory_bytes,
-        memory_method="cuda: max_memory_allocated" if bench.place.type == "cuda" else "VmRSS of the process",
+        memory_method=device_of(bench.place).held_method,
         throttle_reasons=timed.throttle_reasons,
         load_average=timed.load_average,
         disturbances=timed.disturbances,
@@ -319,10 +324,6 @@ def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed
 def _share(rate: float, roof: float | None) -> float | None:
     """The share of a roof; a rate above it is the best that was seen, and so all of the roof."""
     return min(1.0, rate / roof) if roof else None
-
-
-def _memory_bytes(place: torch.device) -> int | None:
-    return int(torch.cuda.max_memory_allocated(place)) if place.type == "cuda" else usage(place).resident_bytes
 
 
 @contextmanager

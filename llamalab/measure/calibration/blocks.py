@@ -6,7 +6,10 @@ was fitted. A GPU needs more tokens to be full, and its peak must be among what 
 
 from typing import NamedTuple
 
+import torch
+
 from llamalab.arch import LlamaArch
+from llamalab.measure.device.machine import device_of
 from llamalab.presets import PRESETS
 
 
@@ -47,7 +50,7 @@ FITTED = (
          Shape(1, 1, 400), Shape(1, 1, 2500), Shape(2, 1, 90), Shape(5, 1, 1000), Shape(9, 1, 350)),
     ),
 )  # fmt: skip
-FITTED_ON_CUDA = (
+FITTED_ON_ACCELERATOR = (
     Block(
         "2048 wide, MHA",
         LlamaArch(2048, 1, 16, 16, 5504, 8192),
@@ -91,7 +94,7 @@ CHECKED = (
     ),
     Block("13b", PRESETS["13b"].arch, (Shape(1, 160), Shape(1, 1, 1024), Shape(6, 1, 320))),
 )  # fmt: skip
-CHECKED_ON_CUDA = (
+CHECKED_ON_ACCELERATOR = (
     Block(
         "7b", PRESETS["7b"].arch,
         (Shape(1, 320), Shape(1, 2048), Shape(4, 512), Shape(1, 1, 512), Shape(8, 1, 2048), Shape(32, 1, 1024)),
@@ -107,10 +110,13 @@ class Blocks(NamedTuple):
     check: tuple[Block, ...]
 
 
-def blocks_for(device_type: str) -> Blocks:
-    """Those of a CPU or a CUDA device.
+BLOCKS = {"host": Blocks(FITTED, CHECKED), "accelerator": Blocks(FITTED_ON_ACCELERATOR, CHECKED_ON_ACCELERATOR)}
 
-    >>> [block.name for block in blocks_for("cuda").check]
+
+def blocks_for(place: torch.device) -> Blocks:
+    """Those of the role that a device has.
+
+    >>> [block.name for block in blocks_for(torch.device("cpu")).check]
     ['7b', '13b']
     """
-    return Blocks(FITTED_ON_CUDA, CHECKED_ON_CUDA) if device_type == "cuda" else Blocks(FITTED, CHECKED)
+    return BLOCKS[device_of(place).role]

@@ -48,7 +48,7 @@ def short_calibration(
 
     Shorter still where the deadline is nearer, down to a second.
     """
-    small, blocks = weight_bytes < SMALL_BYTES, blocks_for(place.type)
+    small, blocks = weight_bytes < SMALL_BYTES, blocks_for(place)
     wanted_s = _SMALL_BUDGET_S if small else _BUDGET_S
     left_s = wanted_s if deadline is None else deadline.left_s
     try:

@@ -31,13 +31,13 @@ from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import (
     available_bytes,
     calibration_name,
+    clock_for,
     device_name,
     memory_bytes,
     probe_budget_bytes,
     resolve_device,
 )
 from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.clock import clock_for
 from llamalab.measure.timing.deadline import Deadline, Progress
 from llamalab.model.dtypes import activation_dtype
 from llamalab.units import format_bytes
@@ -120,7 +120,7 @@ def calibrate(
     activation_dtype(dtype)
     deadline = deadline or Deadline(BUDGET_S)
     place = resolve_device(device)
-    usual = blocks_for(place.type)
+    usual = blocks_for(place)
     chosen = _fitting(place, dtype, usual.fit if fit is None else fit, usual.check if check is None else check)
     load, machine = _load(), Machine(place, clock_for(place), dtype)
     with torch.inference_mode():

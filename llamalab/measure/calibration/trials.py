@@ -15,8 +15,8 @@ from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.measure.calibration.blocks import Block, Shape
 from llamalab.measure.calibration.fit import Kernel
+from llamalab.measure.device.machine import clock_for, device_of
 from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.clock import clock_for
 from llamalab.measure.timing.deadline import Deadline, Progress, now_s
 from llamalab.measure.timing.op_clock import OpClock, cost_rows, part_of
 from llamalab.model import StaticKVCache, Transformer
@@ -82,7 +82,8 @@ class Trial:
         self._tokens_BT = self._tokens_BT.to(machine.device)
         rows = part_of if clean else cost_rows(ring.first.backend.algorithm)
         self._clock = OpClock(clock_for(machine.device, marks=_MARKS), rows)
-        self._passes = 1 if machine.device.type == "cpu" else 4  # a device that is ahead of the host needs a few
+        # A device that works behind the host needs a few.
+        self._passes = 1 if device_of(machine.device).role == "host" else 4
         self.best: dict[str, float] = {}
         self.rounds_s: list[float] = []
 

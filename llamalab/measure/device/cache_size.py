@@ -11,8 +11,8 @@ from functools import cache, partial
 
 import torch
 
-from llamalab.measure.device.machine import cache_bytes, probe_budget_bytes, release_memory
-from llamalab.measure.timing.clock import Clock, clock_for
+from llamalab.measure.device.machine import cache_bytes, clock_for, device_of, probe_budget_bytes, release_memory
+from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
 
 MOST_BYTES = 2**28  # of cache that is believed; working sets twice as large are tried
@@ -33,7 +33,7 @@ def effective_cache_bytes(device: torch.device) -> int:
     A working set twice as large comes from memory. On a CPU it is measured by the first call, in about SWEEP_S seconds
     and within `probe_budget_bytes`; later calls know it. A GPU's driver tells the truth.
     """
-    if device.type != "cpu":
+    if device_of(device).trusts_cache_size:
         return max(LEAST_BYTES, min(MOST_BYTES, cache_bytes(device)))
     sizes = swept_sizes(min(2 * MOST_BYTES, probe_budget_bytes(device)))
     measured = sweep(sizes, reader(sizes[-1], clock_for(device)), SWEEP_S)

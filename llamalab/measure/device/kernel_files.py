@@ -27,3 +27,13 @@ def number_of(text: str) -> int | None:
     (4096, None, None)
     """
     return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def kibibytes_of(text: str | None) -> int | None:
+    """Bytes of a size that Linux gives in kB, which are units of 1024; None where there is none.
+
+    >>> kibibytes_of("640 kB"), kibibytes_of(None)
+    (655360, None)
+    """
+    kibibytes = number_of((text or "").partition(" ")[0])
+    return None if kibibytes is None else kibibytes * 1024

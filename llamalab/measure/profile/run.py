@@ -23,12 +23,12 @@ from llamalab.errors import InputError, UnknownNameError
 from llamalab.instrument.bind import tapped
 from llamalab.measure.device.energy import energy_per_token
 from llamalab.measure.device.environment import environment, telemetry
+from llamalab.measure.device.machine import clock_for
 from llamalab.measure.profile.observations import Trace, Work, look
 from llamalab.measure.profile.rows import OP_CLOCK, numbered, phase_profile
 from llamalab.measure.roofs.probes import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.target.target import Subject, subject_of
-from llamalab.measure.timing.clock import clock_for
 from llamalab.measure.timing.op_clock import OpClock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile

@@ -55,7 +55,7 @@ def _cached_weights(record: Record, last_level_bytes: int) -> str | None:
 
 def _busy(record: Record) -> str | None:
     before, threads = record.environment.before, record.environment.threads
-    if record.environment.device != "cpu" or before is None or before.load_average is None:
+    if before is None or before.load_average is None:
         return None
     if before.load_average < 0.5 * threads:
         return None

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import torch
 
 from llamalab.measure.device.environment import telemetry
-from llamalab.measure.device.peak_memory import measure_peak, process_peak_bytes
+from llamalab.measure.device.machine import clock_for, device_of, measure_peak
+from llamalab.measure.device.peak_memory import process_peak_bytes
 from llamalab.measure.profile.observations import Looks, Work, look
 from llamalab.measure.profile.rows import OP_CLOCK, numbered, over_blocks, phase_profile
 from llamalab.measure.target.blocks import Share
 from llamalab.measure.target.target import Job, Subject, subject_of, tokens_of
-from llamalab.measure.timing.clock import clock_for
 from llamalab.measure.timing.deadline import Deadline, unlimited
 from llamalab.measure.timing.op_clock import OpClock, part_of
 from llamalab.measure.timing.profiler_ranges import SETUP
@@ -124,7 +124,7 @@ def _timed(
 
 
 def _memory(work: Work, looks: Looks | None, bench: Bench) -> Memory:
-    """The peak as the allocator's events have it, which were looked at on a CPU; CUDA's allocator keeps its own."""
+    """The peak by the allocator's events that were traced, or by the allocator's own account where it keeps one."""
     if looks is None:
         return Memory(
             peak_bytes=None, method=NOT_LOOKED, resident_bytes=bench.resident_bytes,
@@ -135,7 +135,7 @@ def _memory(work: Work, looks: Looks | None, bench: Bench) -> Memory:
         work.job.before()
         work.job.run()
 
-    if bench.device.type == "cuda":
+    if not device_of(bench.device).counts_peak_in_trace():
         return measure_peak(run, bench.device, resident_bytes=bench.resident_bytes)
     return Memory(
         peak_bytes=looks.memory.peak_bytes,

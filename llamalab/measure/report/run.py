@@ -20,7 +20,7 @@ from llamalab.arch import LlamaArch
 from llamalab.attention import fastest_backend
 from llamalab.measure.attention.sweep import Limits, sweep_attention
 from llamalab.measure.device.environment import environment, telemetry
-from llamalab.measure.device.machine import available_bytes, release_memory, resolve_device
+from llamalab.measure.device.machine import available_bytes, clock_for, device_of, release_memory, resolve_device
 from llamalab.measure.report.notes import findings
 from llamalab.measure.report.passes import NOT_LOOKED, Bench, measure_pass
 from llamalab.measure.roofs.again import probe_again
@@ -38,7 +38,6 @@ from llamalab.measure.roofs.probes import (
     weight_shapes,
 )
 from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, Share, bytes_of_block, check_fits, choose_share
-from llamalab.measure.timing.clock import clock_for
 from llamalab.measure.timing.deadline import Deadline, Progress
 from llamalab.measure.timing.timer import Plan
 from llamalab.model import StaticKVCache, Transformer, build
@@ -59,7 +58,7 @@ SECONDS = {"small": 13.0, "large": 85.0}  # of a report's measuring, if nobody n
 
 
 class Scale(NamedTuple):
-    """How much to measure on a kind of device."""
+    """How much to measure in a role of devices (llamalab.measure.device.base.Role)."""
 
     prompt_tokens: int
     gemm_rows: int
@@ -71,8 +70,24 @@ class Scale(NamedTuple):
 
 
 SCALES = {
-    "cpu": Scale(512, 512, (256, 512, 1024, 2048), Plan(3.0, 4, 14), Plan(0.4, 3, 20), 2.0, 3 * 2**29),
-    "cuda": Scale(2048, 4096, (512, 1024, 2048, 4096, 8192), Plan(4.0, 20, 100, 3), Plan(1.0, 10, 100, 3), 2.0, 2**34),
+    "host": Scale(
+        prompt_tokens=512,
+        gemm_rows=512,
+        attention_tokens=(256, 512, 1024, 2048),
+        pass_plan=Plan(3.0, 4, 14),
+        attention_plan=Plan(0.4, 3, 20),
+        call_s=2.0,
+        call_bytes=3 * 2**29,
+    ),
+    "accelerator": Scale(
+        prompt_tokens=2048,
+        gemm_rows=4096,
+        attention_tokens=(512, 1024, 2048, 4096, 8192),
+        pass_plan=Plan(4.0, 20, 100, 3),
+        attention_plan=Plan(1.0, 10, 100, 3),
+        call_s=2.0,
+        call_bytes=2**34,
+    ),
 }
 
 
@@ -94,7 +109,7 @@ def measure_report(
     """
     activation_dtype(dtype)
     place = resolve_device(device)
-    scale = SCALES[place.type]
+    scale = SCALES[device_of(place).role]
     deadline = deadline or Deadline(SECONDS["small" if weight_bytes(arch, dtype) < SMALL_BYTES else "large"])
     share = choose_share(arch, dtype, limit_bytes=_limit_bytes(arch, dtype, place), full=full)
     need = share.need_bytes(batch=1, new_tokens=scale.prompt_tokens, max_tokens=scale.prompt_tokens + 1, dtype=dtype)
@@ -131,10 +146,10 @@ def measure_report(
 
 def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device) -> int:
     """Bytes of the blocks to run: what is usual, less where memory does not hold it beside embedding, head and work."""
-    tokens = SCALES[place.type].prompt_tokens
+    tokens = SCALES[device_of(place).role].prompt_tokens
     around = weight_bytes(arch, dtype) - arch.n_layers * bytes_of_block(arch, dtype)
     beside = around + peak_activation_bytes(arch, new_tokens=tokens, dtype=dtype).bytes
-    return min(BLOCK_LIMITS_BYTES[place.type], int(_ROOM_SHARE * available_bytes(place)) - beside)
+    return min(BLOCK_LIMITS_BYTES[device_of(place).role], int(_ROOM_SHARE * available_bytes(place)) - beside)
 
 
 def _left_out(record: Record, scale: Scale) -> list[str]:

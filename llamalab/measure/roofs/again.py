@@ -11,7 +11,7 @@ import torch
 
 from llamalab.attention import fastest_backend
 from llamalab.comparison.held_roofs import above, hold_roofs
-from llamalab.measure.device.machine import release_memory
+from llamalab.measure.device.machine import clock_for, release_memory
 from llamalab.measure.roofs.probes import (
     Machine,
     attention_roof,
@@ -21,7 +21,6 @@ from llamalab.measure.roofs.probes import (
     stream_roof,
     weight_shapes,
 )
-from llamalab.measure.timing.clock import clock_for
 from llamalab.records.record import Record, Roof
 
 TURNS = 2  # for a machine that is still slowed down at the first

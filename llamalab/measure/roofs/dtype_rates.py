@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.measure.timing.clock import Clock, clock_for
+from llamalab.measure.device.machine import clock_for
+from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model.dtypes import torch_dtype
 from llamalab.model.packed import product_for

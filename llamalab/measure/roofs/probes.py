@@ -19,7 +19,7 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.measure.device.cache_size import effective_cache_bytes
-from llamalab.measure.device.machine import probe_budget_bytes
+from llamalab.measure.device.machine import device_of, probe_budget_bytes
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.measure.timing.doubling_check import Checked, check_doubling
@@ -31,7 +31,8 @@ from llamalab.units import format_bytes
 
 _PATTERN = 1 << 20  # distinct random values; the rest repeats them, as making them all takes seconds
 _FLOOR_BYTES = 1 << 28
-_CACHES = {"cpu": 4, "cuda": 32}  # a buffer this many times the last-level cache is not in it; a GPU writes back late
+# A buffer this many times the last-level cache is not in it; an accelerator writes back late.
+_CACHES = {"host": 4, "accelerator": 32}
 _LAUNCHES = 1000
 SQUARE = (4096, 4096)
 T = TypeVar("T")
@@ -62,7 +63,7 @@ class Machine(NamedTuple):
     @property
     def stream_bytes(self) -> int:
         """Bytes that come from memory and not from a cache, at most half of what a probe may hold."""
-        wanted = max(_FLOOR_BYTES, _CACHES[self.device.type] * effective_cache_bytes(self.device))
+        wanted = max(_FLOOR_BYTES, _CACHES[device_of(self.device).role] * effective_cache_bytes(self.device))
         return min(wanted, probe_budget_bytes(self.device) // 2)
 
     def random(self, *shape: int) -> Tensor:

@@ -19,7 +19,7 @@ from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError
 from llamalab.units import format_bytes
 
-BLOCK_LIMITS_BYTES = {"cpu": 2**30, "cuda": 2**33}
+BLOCK_LIMITS_BYTES = {"host": 2**30, "accelerator": 2**33}  # by the role of the device
 SPARE = 0.9  # of the free memory; libraries and the allocator need some
 TIED_ERROR = 0.03  # of the weights' bytes: what the last-level cache may save at most where blocks are tied
 

@@ -9,7 +9,7 @@ import torch
 
 from llamalab.arch import LlamaArch
 from llamalab.errors import MissingError
-from llamalab.measure.device.machine import available_bytes
+from llamalab.measure.device.machine import available_bytes, device_of
 from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, check_fits, choose_share
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import compile
@@ -21,7 +21,7 @@ def built_in(
     prompt_tokens: int,
 ) -> tuple[Transformer, int]:  # fmt: skip
     """Blocks of the real size, made ready for speed, and how many the whole model has. Raises DoesNotFitError."""
-    share = choose_share(arch, dtype, limit_bytes=BLOCK_LIMITS_BYTES[device.type], full=full)
+    share = choose_share(arch, dtype, limit_bytes=BLOCK_LIMITS_BYTES[device_of(device).role], full=full)
     need = share.need_bytes(batch=batch, new_tokens=prompt_tokens, max_tokens=prompt_tokens + 1, dtype=dtype)
     check_fits(share, name, need, available_bytes(device))
     model = build(share.arch, dtype=dtype, device=device).eval()

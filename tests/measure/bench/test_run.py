@@ -236,7 +236,7 @@ def test_throttling_and_load_are_marked(monkeypatch):
 def test_a_disturbed_test_is_repeated_and_says_so(monkeypatch):
     times = iter([[9.0], [1.0], [3.0], [1.1], [1.05], [1.1]])  # warm-up, three repetitions, two more
     monkeypatch.setattr(bench, "time_passes", lambda *_: next(times))
-    monkeypatch.setattr(bench, "fused_kernel", lambda work: None)
+    monkeypatch.setattr(bench, "fused_kernel", lambda work, place: None)
     monkeypatch.setattr(bench, "telemetry", lambda place: Telemetry())
     (row,) = measured([Case(5, 0)], repeat_s=1e9)
     assert row.passes_s == [[1.0], [1.1], [1.05]]

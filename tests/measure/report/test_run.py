@@ -21,7 +21,7 @@ from llamalab.presets import PRESETS
 from llamalab.records.record import Roof, from_json, to_json
 
 ARCH = LlamaArch(48, 7, 6, 2, 80, 96)
-SCALE = SCALES["cpu"]._replace(
+SCALE = SCALES["host"]._replace(
     prompt_tokens=24,
     gemm_rows=8,
     attention_tokens=(8, 16, 32, 64),
@@ -33,8 +33,8 @@ SCALE = SCALES["cpu"]._replace(
 def make_small(monkeypatch):
     """The whole run on little work: 2 of 7 blocks, 24 tokens."""
     block_bytes = 2 * (2 * 48 * 48 + 2 * 16 * 48 + 3 * 80 * 48 + 2 * 48)
-    monkeypatch.setitem(recording.SCALES, "cpu", SCALE)
-    monkeypatch.setitem(recording.BLOCK_LIMITS_BYTES, "cpu", 2 * block_bytes)
+    monkeypatch.setitem(recording.SCALES, "host", SCALE)
+    monkeypatch.setitem(recording.BLOCK_LIMITS_BYTES, "host", 2 * block_bytes)
     monkeypatch.setattr(recording, "_FEWEST_TOKENS", 24)
     monkeypatch.setattr(recording, "SQUARE", (64, 64))
     monkeypatch.setattr(roofs, "SQUARE", (64, 64))
@@ -184,7 +184,7 @@ def paced_report(monkeypatch, tick_s, seconds):
     """A report under a clock that moves only when it is looked at: each look stands for work of `tick_s` seconds."""
     looks = itertools.count(1)
     monkeypatch.setattr(recording, "_LEAST_S", 0.0)
-    monkeypatch.setitem(recording.SCALES, "cpu", SCALE._replace(pass_plan=Plan(1.0, 4, 14)))
+    monkeypatch.setitem(recording.SCALES, "host", SCALE._replace(pass_plan=Plan(1.0, 4, 14)))
     monkeypatch.setattr(time, "perf_counter_ns", lambda: round(next(looks) * tick_s * 1e9))
     monkeypatch.setattr(time, "perf_counter", lambda: next(looks) * tick_s)
     return measure_report("toy", ARCH, device="cpu", deadline=Deadline(seconds))

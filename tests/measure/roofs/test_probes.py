@@ -10,7 +10,7 @@ from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
 from llamalab.measure.roofs import probes as roofs
 from llamalab.measure.roofs.probes import Machine, Probe, best_roof
-from llamalab.measure.timing.clock import CpuClock
+from llamalab.measure.timing.clock import HostClock
 from llamalab.measure.timing.timer import Plan
 from llamalab.model import packed
 from llamalab.model.packed import Product
@@ -37,7 +37,7 @@ def fake_machine():
 
 
 def real_machine(dtype="fp32"):
-    return Machine(torch.device("cpu"), CpuClock(), dtype)
+    return Machine(torch.device("cpu"), HostClock(), dtype)
 
 
 def probe(machine, shape, amount, once_s, twice_s=None):

@@ -19,7 +19,7 @@ ARCH = LlamaArch(48, 7, 6, 2, 80, 96)
 
 @pytest.mark.parametrize(("name", "layers"), [("tiny", 6), ("7b", 2), ("13b", 1), ("34b", 1), ("70b", 1)])
 def test_as_many_blocks_as_the_cpu_limit_lets_in(name, layers):
-    share = choose_share(PRESETS[name].arch, "bf16", limit_bytes=BLOCK_LIMITS_BYTES["cpu"])
+    share = choose_share(PRESETS[name].arch, "bf16", limit_bytes=BLOCK_LIMITS_BYTES["host"])
     assert (share.layers, share.layers_total) == (layers, PRESETS[name].arch.n_layers)
     assert share.arch == PRESETS[name].arch.replace(n_layers=layers)
 
