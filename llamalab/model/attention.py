@@ -55,30 +55,23 @@ class Attention(nn.Module):
         tap: Tap | None = None,
     ) -> Tensor:
         q_BHTE = self._heads(self.wq(x_BTD))
-        if tap is not None:
-            q_BHTE = tap(self.prefix + "q", q_BHTE)
+        q_BHTE = q_BHTE if tap is None else tap(self.prefix + "q", q_BHTE)
         k_BKTE = self._heads(self.wk(x_BTD))
-        if tap is not None:
-            k_BKTE = tap(self.prefix + "k", k_BKTE)
+        k_BKTE = k_BKTE if tap is None else tap(self.prefix + "k", k_BKTE)
         v_BKTE = self._heads(self.wv(x_BTD))
-        if tap is not None:
-            v_BKTE = tap(self.prefix + "v", v_BKTE)
+        v_BKTE = v_BKTE if tap is None else tap(self.prefix + "v", v_BKTE)
         q_BHTE = rotate(q_BHTE, turn_TP)
-        if tap is not None:
-            q_BHTE = tap(self.prefix + "rot_q", q_BHTE)
+        q_BHTE = q_BHTE if tap is None else tap(self.prefix + "rot_q", q_BHTE)
         k_BKTE = rotate(k_BKTE, turn_TP)
-        if tap is not None:
-            k_BKTE = tap(self.prefix + "rot_k", k_BKTE)
+        k_BKTE = k_BKTE if tap is None else tap(self.prefix + "rot_k", k_BKTE)
         if isinstance(cache, RaggedLayerCache):
             return self._merge(self._attend_rows(q_BHTE, k_BKTE, v_BKTE, cache))
         # Without a cache the keys in view are the new ones.
         k_BKSE, v_BKSE = (k_BKTE, v_BKTE) if cache is None else cache.append(k_BKTE, v_BKTE)
-        if tap is not None:
-            k_BKSE = tap(self.prefix + "k_cache", k_BKSE)
-            v_BKSE = tap(self.prefix + "v_cache", v_BKSE)
+        k_BKSE = k_BKSE if tap is None else tap(self.prefix + "k_cache", k_BKSE)
+        v_BKSE = v_BKSE if tap is None else tap(self.prefix + "v_cache", v_BKSE)
         z_BHTE = self._attend(q_BHTE, k_BKSE, v_BKSE, tap)
-        if tap is not None:
-            z_BHTE = tap(self.prefix + "z", z_BHTE)
+        z_BHTE = z_BHTE if tap is None else tap(self.prefix + "z", z_BHTE)
         return self._merge(z_BHTE)
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
