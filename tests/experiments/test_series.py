@@ -14,7 +14,7 @@ from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
-from llamalab.measure.bench.rows import Case
+from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.roofs.probes import Machine
 from llamalab.measure.timing.clock import HostClock
 from llamalab.measure.timing.timer import Plan
@@ -80,7 +80,7 @@ def test_memory_is_as_counted_on_a_cpu() -> None:
     model = memory_peaks.build(ARCH, dtype="bf16").eval()
     rows = []
     with torch.inference_mode():
-        for case in (Case(40, 0), Case(0, 1, 20, 3)):
+        for case in (BenchCase(40, 0), BenchCase(0, 1, 20, 3)):
             told = {"model": "mine", "test": case.test, "batch": case.batch}
             rows.append(told | memory_peaks.predict(ARCH, case) | memory_peaks.measure(model, case, CPU))
     assert all(row["resident_bytes"] == row["predicted_resident_bytes"] for row in rows)

@@ -22,7 +22,7 @@ from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import available_bytes, device_of, measure_peak, probe_budget_bytes
 from llamalab.measure.profile.attention_kernel import attention_kernel
 from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.timer import Plan, Work, time_variants
+from llamalab.measure.timing.timer import Call, Plan, time_variants
 from llamalab.records.record import AttentionPoint
 from llamalab.units import format_bytes, storage_bytes
 
@@ -109,7 +109,7 @@ def measure_attention(
     ]
 
 
-def _round(machine: Machine, backend: Backend, ring: list[Inputs]) -> Work:
+def _round(machine: Machine, backend: Backend, ring: list[Inputs]) -> Call:
     """One call on each of the inputs, launched as cheaply as the device allows."""
 
     def once_each() -> None:

@@ -46,7 +46,7 @@ class UnitCost(NamedTuple):
         return self.seconds[i - 1] + share * (self.seconds[i] - self.seconds[i - 1])
 
 
-class Forecast(NamedTuple):
+class UnitCosts(NamedTuple):
     """Unit costs by backend name, for one kind of device."""
 
     device: str
@@ -101,7 +101,7 @@ def kernel_peak_bytes(shape: AttentionShape, backend: Backend, device: str, thre
     return held + threads * queries * (keys * (4 + copy) + 2 * 4 + shape.head_dim * 4)
 
 
-def forecast(machine: Machine, like: AttentionShape, backends: list[Backend]) -> Forecast:
+def probe_unit_costs(machine: Machine, like: AttentionShape, backends: list[Backend]) -> UnitCosts:
     """Probe the backends at the heads, batch and dtype of `like`."""
     lengths, few = (PROBE_DECODE, like.new_tokens) if like.new_tokens <= FEW_TOKENS else (PROBE_PREFILL, None)
     probes = {length: like._replace(context_tokens=length, new_tokens=few or length) for length in lengths}
@@ -120,7 +120,7 @@ def forecast(machine: Machine, like: AttentionShape, backends: list[Backend]) ->
         per_unit = [seconds[length][backend.name] / unit for length, unit in zip(known, units, strict=True)]
         if known:
             costs[backend.name] = UnitCost(tuple(known), tuple(per_unit))
-    return Forecast(machine.device.type, costs)
+    return UnitCosts(machine.device.type, costs)
 
 
 def probed_seconds(visits: list[list[AttentionPoint]]) -> dict[str, float]:

@@ -21,11 +21,11 @@ from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, fastest_backend, get_backend
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
-from llamalab.measure.bench.reference import Progress, Reference, measure_reference
+from llamalab.measure.bench.reference import Reference, measure_reference
 from llamalab.measure.bench.repeats import repeat_steadily
-from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchRow, Case
+from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchCase, BenchRow
 from llamalab.measure.device.cache_size import effective_cache_bytes
-from llamalab.measure.device.environment import environment, telemetry
+from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import (
     available_bytes,
     clock_for,
@@ -38,7 +38,7 @@ from llamalab.measure.profile.attention_kernel import fused_kernel
 from llamalab.measure.profile.rows import throttle_reasons
 from llamalab.measure.roofs.probes import Machine
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
-from llamalab.measure.timing.deadline import Deadline
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import SCOPES, compile
@@ -53,7 +53,7 @@ _WARM_STEPS = 3  # of generation: the first is unlike the others
 _REFERENCE_DONE = 0.1  # share of the whole time, roughly
 
 
-class Bench(NamedTuple):
+class BenchSettings(NamedTuple):
     """What all tests of a bench share."""
 
     name: str
@@ -68,7 +68,7 @@ class Bench(NamedTuple):
     free_bytes: int
     repeat_s: float = 0.0
 
-    def need_bytes(self, case: Case) -> int:
+    def need_bytes(self, case: BenchCase) -> int:
         """Weights, cache and activations of a test."""
         return _need_bytes(self.depth, case, self.dtype, self.backend.algorithm)
 
@@ -89,7 +89,7 @@ class Timed(NamedTuple):
 def measure_bench(
     name: str,
     arch: LlamaArch,
-    cases: Sequence[Case],
+    cases: Sequence[BenchCase],
     *,
     device: str = AUTO,
     dtype: str = "bf16",
@@ -100,7 +100,7 @@ def measure_bench(
     repetitions: int = 5,
     repeat_s: float = REPEAT_S,
     reference: Record | None = None,
-    progress: Progress = lambda label, done: None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> Iterator[BenchRow]:
     """A row per case, each as it is done.
 
@@ -128,7 +128,7 @@ def measure_bench(
     free_bytes = available_bytes(place)
     least = min(cases, key=lambda case: (case.batch * case.context, case.batch * case.prompt))
     depth = _depth(arch, tie_blocks, least, dtype, place, backend.algorithm, int(SPARE * free_bytes))
-    bench = Bench(
+    bench = BenchSettings(
         name, arch, place, dtype, backend, compiled, threads or torch.get_num_threads(), repetitions, depth, free_bytes,
         repeat_s,
     )  # fmt: skip
@@ -137,7 +137,7 @@ def measure_bench(
 
 
 def _depth(
-    arch: LlamaArch, tie_blocks: int | str | None, least: Case, dtype: str, place: torch.device, algorithm: str,
+    arch: LlamaArch, tie_blocks: int | str | None, least: BenchCase, dtype: str, place: torch.device, algorithm: str,
     room_bytes: int,
 ) -> Depth:  # fmt: skip
     """The blocks to run; all of them where the smallest test then fits."""
@@ -152,21 +152,23 @@ def _depth(
     return Depth(arch, tie_blocks)
 
 
-def _need_bytes(depth: Depth, case: Case, dtype: str, algorithm: str) -> int:
+def _need_bytes(depth: Depth, case: BenchCase, dtype: str, algorithm: str) -> int:
     new_tokens = max(1, case.prompt)
     return depth.need_bytes(
         batch=case.batch, new_tokens=new_tokens, max_tokens=case.context, dtype=dtype, attention=algorithm
     )
 
 
-def _rows(bench: Bench, cases: Sequence[Case], reference: Reference | None, progress: Progress) -> Iterator[BenchRow]:
+def _rows(
+    bench: BenchSettings, cases: Sequence[BenchCase], reference: Reference | None, progress: ProgressCallback
+) -> Iterator[BenchRow]:
     # No context is left open over a yield: it would hold for whoever takes the rows.
     reference = reference or _measured_reference(bench, progress)
     model: Transformer | None = None
     for index, case in enumerate(cases):
         row = _blank(bench, case, reference)
 
-        def tell(label: str, share: float, index: int = index, case: Case = case) -> None:
+        def tell(label: str, share: float, index: int = index, case: BenchCase = case) -> None:
             done = _REFERENCE_DONE + (1 - _REFERENCE_DONE) * (index + share) / len(cases)
             progress(f"{case.test}, batch {case.batch}: {label}", done)
 
@@ -189,7 +191,7 @@ def _rows(bench: Bench, cases: Sequence[Case], reference: Reference | None, prog
     progress("done", 1.0)
 
 
-def _measured_reference(bench: Bench, progress: Progress) -> Reference:
+def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Reference:
     """Roofs and constants of this machine; where they cannot be had, the reason in the place of every prediction."""
     machine = Machine(bench.place, clock_for(bench.place), bench.dtype)
     try:
@@ -206,7 +208,7 @@ def _measured_reference(bench: Bench, progress: Progress) -> Reference:
         return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, fault=f"not predicted: {reason}")
 
 
-def _blank(bench: Bench, case: Case, reference: Reference) -> BenchRow:
+def _blank(bench: BenchSettings, case: BenchCase, reference: Reference) -> BenchRow:
     """The row of a test that was not run: all that is known without."""
     predicted = reference.predicted_s(case)
     known = not isinstance(predicted, str)
@@ -236,7 +238,7 @@ def _blank(bench: Bench, case: Case, reference: Reference) -> BenchRow:
     )
 
 
-def _too_large(bench: Bench, case: Case) -> str | None:
+def _too_large(bench: BenchSettings, case: BenchCase) -> str | None:
     """Why a test cannot be run in this memory; None where it can."""
     need = bench.need_bytes(case)
     if need <= SPARE * bench.free_bytes:
@@ -248,13 +250,13 @@ def _too_large(bench: Bench, case: Case) -> str | None:
     )
 
 
-def _built(bench: Bench) -> Transformer:
+def _built(bench: BenchSettings) -> Transformer:
     tied = bench.depth.distinct if bench.depth.tied else None
     model = build(bench.arch, dtype=bench.dtype, device=bench.place, tie_blocks=tied).eval()
     return compile(model, scope=bench.compiled, attention=bench.backend.name)
 
 
-def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, float], None]) -> Timed:
+def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, tell: Callable[[str, float], None]) -> Timed:
     cache = filled_cache(bench.arch, case, bench.dtype, bench.place)
     prompt_BT, steps = case_tokens(bench.arch, case, bench.place)
     clock = clock_for(bench.place, marks=case.generate + 2)
@@ -271,14 +273,14 @@ def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, 
     repeat(steps[:_WARM_STEPS] if bench.compiled == "none" else steps)
     warmup_s = perf_counter() - began
     kernel = fused_kernel(lambda: repeat(steps[:1]), bench.place)
-    before = telemetry(bench.place)
+    before = read_telemetry(bench.place)
 
     def repetition(number: int) -> list[float]:
         tell(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * min(1.0, number / bench.repetitions))
         return repeat(steps)
 
     steady = repeat_steadily(repetition, bench.repetitions, Deadline(bench.repeat_s))
-    after = telemetry(bench.place)
+    after = read_telemetry(bench.place)
     throttled = throttle_reasons(before, after)
     disturbances = [*steady.reasons, *_busy(bench, before), *(f"throttled: {reason}" for reason in throttled or ())]
     return Timed(
@@ -287,7 +289,7 @@ def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, 
     )  # fmt: skip
 
 
-def _busy(bench: Bench, before: Telemetry) -> list[str]:
+def _busy(bench: BenchSettings, before: Telemetry) -> list[str]:
     """Whether others used the host's processors before the test; its own repetitions are in the figure after."""
     load, cores = before.load_average, os.cpu_count() or 1
     if device_of(bench.place).role != "host" or load is None or load <= cores:
@@ -295,7 +297,7 @@ def _busy(bench: Bench, before: Telemetry) -> list[str]:
     return [f"load average {load:.1f} on {cores} processors"]
 
 
-def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed: Timed) -> BenchRow:
+def _filled(row: BenchRow, bench: BenchSettings, reference: Reference, case: BenchCase, timed: Timed) -> BenchRow:
     row = replace(
         row,
         basis=MEASURED_TIED if bench.depth.tied else MEASURED,

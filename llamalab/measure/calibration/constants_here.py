@@ -13,10 +13,10 @@ import torch
 from llamalab.analytic import grades
 from llamalab.analytic.constants import constants_of, default_path, read_calibration
 from llamalab.errors import DoesNotFitError, LlamaLabError
-from llamalab.measure.calibration.blocks import Block, Shape, blocks_for
+from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
 from llamalab.measure.calibration.run import Calibration, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
-from llamalab.measure.timing.deadline import Deadline, Progress
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.presets import PRESETS
 
 SMALL_BYTES = 2**30  # of weights that run
@@ -25,7 +25,7 @@ SMALL_BYTES = 2**30  # of weights that run
 _BUDGET_S, _SMALL_BUDGET_S = 16.0, 3.0  # of building and rounds
 _LEAST_S = 1.0
 _SMALL_COPIES_BYTES = 2**28  # all of a small model's report is to stay below 1 GiB
-_SMALL_CHECK = (Block("tiny", PRESETS["tiny"].arch, (Shape(1, 64), Shape(1, 1, 64))),)
+_SMALL_CHECK = (Block("tiny", PRESETS["tiny"].arch, (BlockPass(1, 64), BlockPass(1, 1, 64))),)
 
 
 def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
@@ -42,7 +42,7 @@ def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
 
 
 def short_calibration(
-    place: torch.device, dtype: str, *, weight_bytes: int, progress: Progress, deadline: Deadline | None = None
+    place: torch.device, dtype: str, *, weight_bytes: int, progress: ProgressCallback, deadline: Deadline | None = None
 ) -> dict[str, Any] | None:
     """What a calibration short enough for `weight_bytes` would leave; None where memory is too small for it.
 

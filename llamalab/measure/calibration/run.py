@@ -24,9 +24,9 @@ from llamalab.analytic.constants import CLASSES, to_json
 from llamalab.analytic.grades import Grade, Signs, grade
 from llamalab.analytic.roofline import Rates, known_rates, predict_pass, total_s
 from llamalab.errors import DoesNotFitError
-from llamalab.measure.calibration.blocks import Block, Shape, blocks_for
+from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
 from llamalab.measure.calibration.fit import Fit, Kernel, best_rates, fit_class
-from llamalab.measure.calibration.trials import Room, Trial, Trials, block_bytes, first_round
+from llamalab.measure.calibration.trials import CopyBudget, Trial, Trials, block_bytes, first_round
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import (
     available_bytes,
@@ -38,7 +38,7 @@ from llamalab.measure.device.machine import (
     resolve_device,
 )
 from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.deadline import Deadline, Progress
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.model.dtypes import activation_dtype
 from llamalab.units import format_bytes
 
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
     """A checked pass: predicted and measured seconds of the whole model."""
 
     model: str
-    shape: Shape
+    shape: BlockPass
     predicted_s: float
     measured_s: float
 
@@ -109,7 +109,7 @@ class Calibration(NamedTuple):
 def calibrate(
     *, device: str = "auto", dtype: str = "bf16", deadline: Deadline | None = None, fit: Sequence[Block] | None = None,
     check: Sequence[Block] | None = None, copies_bytes: int | None = None,
-    progress: Progress = lambda label, done: None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> Calibration:  # fmt: skip
     """Measure, fit and check on blocks of other sizes: those of the device, where none are named.
 
@@ -127,7 +127,7 @@ def calibrate(
         measuring = deadline.part(_MEASURING)
         progress("size of the cache", 0.0)
         spare = min(probe_budget_bytes(place) if copies_bytes is None else copies_bytes, chosen.free_bytes)
-        room = Room(effective_cache_bytes(place), spare)
+        room = CopyBudget(effective_cache_bytes(place), spare)
         trials = first_round(machine, chosen.fit, chosen.check, room, measuring, progress)
         rounds = _rounds(trials, measuring, progress)
     progress("fitting", 0.95)
@@ -197,7 +197,7 @@ def _fitting(place: torch.device, dtype: str, fit: Sequence[Block], check: Seque
     )  # fmt: skip
 
 
-def _rounds(trials: Trials, deadline: Deadline, progress: Progress) -> int:
+def _rounds(trials: Trials, deadline: Deadline, progress: ProgressCallback) -> int:
     """Run all trials in turn while a round fits into the time; the number of rounds, the first included."""
     done, runs, last_s = 1, trials.all, trials.round_s
     while done < MOST_ROUNDS and deadline.fits(last_s):
@@ -219,7 +219,7 @@ def _outcomes(trials: Iterable[Trial], rates: Mapping[str, Rates]) -> Iterable[O
 
 def _run(trials: Iterable[Trial]) -> Iterable[Block]:
     """The blocks with the passes that were run."""
-    shapes: dict[Block, list[Shape]] = defaultdict(list)
+    shapes: dict[Block, list[BlockPass]] = defaultdict(list)
     for trial in trials:
         shapes[trial.block].append(trial.shape)
     return (block._replace(shapes=tuple(found)) for block, found in shapes.items())

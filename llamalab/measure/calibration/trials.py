@@ -13,16 +13,15 @@ import torch
 
 from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
-from llamalab.measure.calibration.blocks import Block, Shape
+from llamalab.measure.calibration.blocks import Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
 from llamalab.measure.device.machine import clock_for, device_of
 from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.deadline import Deadline, Progress, now_s
-from llamalab.measure.timing.op_clock import OpClock, cost_rows, part_of
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback, now_s
+from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock, cost_rows, model_part_of
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.compiled import compile
 
-_MARKS = 1 << 14
 _WEIGHT = 0.02  # values about as large as a trained model's
 _BEYOND = 2  # times the cache that weights in turn must be: a cache does not evict the oldest alone
 _MOST_COPIES = 64  # building more of a block so small is no way to fill a cache
@@ -37,7 +36,7 @@ class Turns(NamedTuple):
     in_cache: bool
 
 
-class Room:
+class CopyBudget:
     """What weights must exceed to come from memory, and the bytes of memory that are left for copies of them."""
 
     def __init__(self, cache_bytes: int, copies_bytes: int) -> None:
@@ -46,7 +45,7 @@ class Room:
     def copies(self, size_bytes: int) -> Turns:
         """Copies of a block of so many bytes; one where there is no memory for as many as it takes.
 
-        >>> room = Room(cache_bytes=16, copies_bytes=40)
+        >>> room = CopyBudget(cache_bytes=16, copies_bytes=40)
         >>> [tuple(room.copies(size)) for size in (12, 12, 50)]
         [(3, False), (1, True), (1, False)]
         """
@@ -69,7 +68,7 @@ class Ring(NamedTuple):
 class Trial:
     """A pass of a block that can be run again and again; `best` keeps the least seconds of each row."""
 
-    def __init__(self, machine: Machine, block: Block, ring: Ring, shape: Shape, *, clean: bool) -> None:
+    def __init__(self, machine: Machine, block: Block, ring: Ring, shape: BlockPass, *, clean: bool) -> None:
         self.block, self.shape, self.clean, self._ring = block, shape, clean, ring
         arch, kept = ring.first.arch, {"batch": shape.batch, "max_tokens": shape.past + shape.new}
         self._cache = StaticKVCache(arch, **kept, dtype=machine.dtype, device=machine.device)
@@ -80,8 +79,8 @@ class Trial:
         size = (shape.batch, shape.new)
         self._tokens_BT = torch.randint(arch.vocab_size, size, generator=torch.Generator().manual_seed(shape.new))
         self._tokens_BT = self._tokens_BT.to(machine.device)
-        rows = part_of if clean else cost_rows(ring.first.backend.algorithm)
-        self._clock = OpClock(clock_for(machine.device, marks=_MARKS), rows)
+        rows = model_part_of if clean else cost_rows(ring.first.backend.algorithm)
+        self._clock = OpClock(clock_for(machine.device, marks=MARKS_OF_A_PASS), rows)
         # A device that works behind the host needs a few.
         self._passes = 1 if device_of(machine.device).role == "host" else 4
         self.best: dict[str, float] = {}
@@ -150,7 +149,12 @@ class _Pace:
 
 
 def first_round(
-    machine: Machine, fit: Sequence[Block], check: Sequence[Block], room: Room, deadline: Deadline, progress: Progress
+    machine: Machine,
+    fit: Sequence[Block],
+    check: Sequence[Block],
+    room: CopyBudget,
+    deadline: Deadline,
+    progress: ProgressCallback,
 ) -> Trials:
     """Build the blocks and run every pass once; what would not fit into the time ENOUGH_ROUNDS times is left out.
 
@@ -201,7 +205,7 @@ def _trials(
     return sorted(kept, key=lambda trial: block.shapes.index(trial.shape))
 
 
-def _ops(block: Block, shape: Shape, layers: int, dtype: str, algorithm: str) -> tuple[Op, ...]:
+def _ops(block: Block, shape: BlockPass, layers: int, dtype: str, algorithm: str) -> tuple[Op, ...]:
     return forward_ops(
         block.arch.replace(n_layers=layers), new_tokens=shape.new, context_tokens=shape.past + shape.new,
         batch=shape.batch, dtype=dtype, attention=algorithm,

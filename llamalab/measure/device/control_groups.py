@@ -13,7 +13,7 @@ from typing import NamedTuple
 from llamalab.measure.device.kernel_files import number_of, text_of
 
 
-class Room(NamedTuple):
+class GroupLimit(NamedTuple):
     """A group's limit, and what is left of it; both in bytes."""
 
     limit_bytes: int
@@ -37,7 +37,7 @@ _LIMITS = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
 _USED = {1: "memory.usage_in_bytes", 2: "memory.current"}
 
 
-def rooms(root: Path) -> list[Room]:
+def rooms(root: Path) -> list[GroupLimit]:
     """The room in every limited group that holds this process, in no order; `root` is the root of the file system."""
     groups = {
         (folder, one.version) for one in _hierarchies(root) for folder in _with_parents(root, one, _own(root, one))
@@ -83,7 +83,7 @@ def _with_parents(root: Path, hierarchy: _Hierarchy, own: str) -> Iterator[Path]
             yield folder
 
 
-def _rooms_of(folder: Path, version: int) -> Iterator[Room]:
+def _rooms_of(folder: Path, version: int) -> Iterator[GroupLimit]:
     stat = _table(text_of(folder / "memory.stat"))
     limits = [number_of(text_of(folder / name)) for name in _LIMITS[version]]
     known = [limit for limit in (*limits, stat.get("hierarchical_memory_limit")) if limit is not None]
@@ -91,7 +91,7 @@ def _rooms_of(folder: Path, version: int) -> Iterator[Room]:
     # Files that were read and not looked at again: the kernel drops them before it refuses memory.
     idle_files = stat.get("total_inactive_file", stat.get("inactive_file", 0))
     for limit in known:
-        yield Room(limit, max(0, limit - max(0, used - idle_files)))
+        yield GroupLimit(limit, max(0, limit - max(0, used - idle_files)))
 
 
 def _table(text: str) -> dict[str, int]:

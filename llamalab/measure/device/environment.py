@@ -32,11 +32,11 @@ def environment(device: torch.device, command: str) -> Environment:
         driver=versions.driver,
         git_revision=revision,
         git_dirty=dirty,
-        before=telemetry(device),
+        before=read_telemetry(device),
     )
 
 
-def telemetry(device: torch.device) -> Telemetry:
+def read_telemetry(device: torch.device) -> Telemetry:
     """The device's state at this moment; what it does not tell is None with the reason."""
     return device_of(device).telemetry()
 

@@ -21,7 +21,7 @@ from llamalab.measure.device.base import AllocatorEvent
 from llamalab.measure.timing.profiler_ranges import SETUP, Span, starred
 from llamalab.records.phase_profile import Holding, MemoryMoment, MemoryProfile, StepMemory
 
-CATEGORIES = ("kv", "activation", "logits", "workspace")
+MEMORY_CATEGORIES = ("kv", "activation", "logits", "workspace")
 _STEPS = {
     "projections": ("attention_norm", "wq", "wk", "wv"),
     "rope": ("rope", "kv_append"),
@@ -115,7 +115,7 @@ def _follow(
     changes: dict[int, _Block], events: Sequence[AllocatorEvent], spans: Sequence[Span]
 ) -> tuple[list[MemoryMoment], int]:
     """The largest moment of every operation, in order, and the event after which most of all was alive."""
-    alive, peak, peak_at = dict.fromkeys(CATEGORIES, 0), -1, 0
+    alive, peak, peak_at = dict.fromkeys(MEMORY_CATEGORIES, 0), -1, 0
     largest: dict[str, tuple[int, dict[str, int]]] = {}
     order = {span.name: None for span in spans}
     for index in sorted(changes):

@@ -8,7 +8,7 @@ from llamalab.records.record import Record
 from llamalab.units import format_bytes, format_si
 
 
-def findings(record: Record, device: torch.device) -> list[str]:
+def notes_of(record: Record, device: torch.device) -> list[str]:
     """The notes of a finished record, empty when there is nothing odd."""
     notes = [
         *_untrusted(record),

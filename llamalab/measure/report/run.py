@@ -19,10 +19,11 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.attention import fastest_backend
 from llamalab.measure.attention.sweep import Limits, sweep_attention
-from llamalab.measure.device.environment import environment, telemetry
+from llamalab.measure.calibration.constants_here import SMALL_BYTES
+from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, release_memory, resolve_device
-from llamalab.measure.report.notes import findings
-from llamalab.measure.report.passes import NOT_LOOKED, Bench, measure_pass
+from llamalab.measure.report.notes import notes_of
+from llamalab.measure.report.passes import NOT_LOOKED, MeasuredModel, measure_pass
 from llamalab.measure.roofs.again import probe_again
 from llamalab.measure.roofs.probes import (
     SQUARE,
@@ -33,12 +34,12 @@ from llamalab.measure.roofs.probes import (
     cache_roof,
     copy_roof,
     gemm_roof,
-    launch_roof,
+    launch_time_roof,
     stream_roof,
     weight_shapes,
 )
-from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, Share, bytes_of_block, check_fits, choose_share
-from llamalab.measure.timing.deadline import Deadline, Progress
+from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, Share, bytes_of_block, check_share_fits, choose_share
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import Plan
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile
@@ -53,8 +54,7 @@ _ROOFS_SHARE, _PREFILL_SHARE, _DECODE_SHARE = 0.35, 0.45, 0.4  # of the time tha
 _LEAST_S = 1.5  # for the passes of a phase, which the report is about, however long all else took
 _PASS_SHARE = 1 / 20  # of the time for a prefill's measurement that one pass may take
 _ROOM_SHARE = 0.7  # of the free memory for the blocks that run; the rest is for what stands beside them
-SMALL_BYTES = 2**30  # of weights; a report of fewer is to be there in seconds
-SECONDS = {"small": 13.0, "large": 85.0}  # of a report's measuring, if nobody named a deadline
+BUDGETS_S = {"small": 13.0, "large": 85.0}  # of a report's measuring, if nobody named a deadline
 
 
 class Scale(NamedTuple):
@@ -99,9 +99,9 @@ def measure_report(
     dtype: str = "bf16",
     full: bool = False,
     deadline: Deadline | None = None,
-    progress: Progress = lambda label, done: None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> Record:
-    """Measure `arch` on this machine, by the deadline (default: SECONDS from now).
+    """Measure `arch` on this machine, by the deadline (default: BUDGETS_S from now).
 
     `progress(label, done)` is called before each step with the share of the time that is over.
     Raises InputError for a dtype or device that cannot be, MissingError for a device that is not
@@ -110,10 +110,10 @@ def measure_report(
     activation_dtype(dtype)
     place = resolve_device(device)
     scale = SCALES[device_of(place).role]
-    deadline = deadline or Deadline(SECONDS["small" if weight_bytes(arch, dtype) < SMALL_BYTES else "large"])
+    deadline = deadline or Deadline(BUDGETS_S["small" if weight_bytes(arch, dtype) < SMALL_BYTES else "large"])
     share = choose_share(arch, dtype, limit_bytes=_limit_bytes(arch, dtype, place), full=full)
     need = share.need_bytes(batch=1, new_tokens=scale.prompt_tokens, max_tokens=scale.prompt_tokens + 1, dtype=dtype)
-    check_fits(share, name, need, available_bytes(place))
+    check_share_fits(share, name, need, available_bytes(place))
     model_name = PurePath(name).name
     command = f"llamalab report --model {model_name} --device {place.type} --dtype {dtype}{' --full' if full else ''}"
     surroundings = environment(place, command)
@@ -128,7 +128,7 @@ def measure_report(
             base = probe_again(dataclasses.replace(base, passes=[run for run, _ in measured]), place)
         attention = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
         parameters, cache_bytes = _count(arch, measured[-1][0])
-    after = telemetry(place)
+    after = read_telemetry(place)
     progress("done", 1.0)
     record = dataclasses.replace(
         base,
@@ -141,7 +141,7 @@ def measure_report(
         kv_bytes_measured=cache_bytes,
         elapsed_s=deadline.spent_s,
     )
-    return dataclasses.replace(record, notes=[*findings(record, place), *_left_out(record, scale)])
+    return dataclasses.replace(record, notes=[*notes_of(record, place), *_left_out(record, scale)])
 
 
 def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device) -> int:
@@ -167,7 +167,7 @@ def _left_out(record: Record, scale: Scale) -> list[str]:
     return [note for note in notes if note]
 
 
-def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) -> list[Roof]:
+def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCallback) -> list[Roof]:
     """The ceilings in the run's dtype, and the product's and stream's in fp32 to hold it against."""
     shapes = weight_shapes(arch)
     heads, rows = [(arch.vocab_size, arch.dim)], affordable_rows(machine, max(shapes), scale.gemm_rows)
@@ -179,7 +179,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) 
         (f"copy roof, {ours}", "copy", ours, copy_roof),
         (f"cache roof, {ours}", "cache", ours, cache_roof),
         (f"attention roof, {ours}", "attention", ours, lambda own: attention_roof(own, arch, attend, lengths)),
-        ("launch time", "launch", ours, launch_roof),
+        ("launch time", "launch", ours, launch_time_roof),
     ]
     if ours != "fp32":
         steps += [
@@ -212,14 +212,14 @@ def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Dead
 
 def _passes(
     share: Share, dtype: str, device: torch.device, prompt_tokens: int, scale: Scale, base: Record,
-    deadline: Deadline, progress: Progress,
+    deadline: Deadline, progress: ProgressCallback,
 ) -> list[tuple[Pass, PhaseProfile | None]]:  # fmt: skip
     """Prefill of the prompt, then decode of the token after it."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
     model: Transformer = compile(build(share.arch, dtype=dtype, device=device), scope="none")
     cache = StaticKVCache(share.arch, batch=1, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
-    bench = Bench(model.eval(), cache, share, dtype)
+    bench = MeasuredModel(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)
     part = deadline.part(_PREFILL_SHARE, least_s=_LEAST_S)
     prefill = measure_pass(bench, "prefill", scale.pass_plan, base, new_tokens=prompt_tokens, deadline=part)
@@ -231,7 +231,7 @@ def _passes(
     return [prefill, decode]
 
 
-def _attention(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) -> list[AttentionPoint]:
+def _attention(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCallback) -> list[AttentionPoint]:
     release_memory(machine.device)  # the model is gone: its memory is free for the score matrices
     progress("flash against naive attention", _PASSES_DONE)
     limits = Limits(scale.call_s, min(scale.call_bytes, available_bytes(machine.device) // 2))

@@ -23,7 +23,7 @@ from llamalab.measure.device.machine import device_of, probe_budget_bytes
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.measure.timing.doubling_check import Checked, check_doubling
-from llamalab.measure.timing.timer import Plan, Work, time_one
+from llamalab.measure.timing.timer import Call, Plan, time_one
 from llamalab.model.dtypes import torch_dtype
 from llamalab.model.packed import PLAIN, Product, product_for
 from llamalab.records.record import Roof
@@ -78,12 +78,12 @@ class Machine(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """Work that can be done once or twice over: what it does per second is a roof's candidate."""
+    """Call that can be done once or twice over: what it does per second is a roof's candidate."""
 
     shape: str
     amount: float
-    once: Work
-    twice: Work
+    once: Call
+    twice: Call
 
 
 Candidate = Callable[[], Probe]  # made when its turn comes, so that one is held at a time
@@ -241,7 +241,7 @@ def _attention(machine: Machine, arch: LlamaArch, attend: Callable[..., Tensor],
     return Probe(name, flops, once, _call(attend, q, k, v, query_offset=0))
 
 
-def launch_roof(machine: Machine) -> Roof:
+def launch_time_roof(machine: Machine) -> Roof:
     """Seconds of the smallest operation: what every operation costs before it works."""
     x = machine.random(1)
 
@@ -277,7 +277,7 @@ def _call(function: Callable[..., T], *arguments: object, **options: object) -> 
     return partial(function, *arguments, **options)
 
 
-def _repeat(work: Work, times: int) -> Work:
+def _repeat(work: Call, times: int) -> Call:
     def run() -> None:
         for _ in range(times):
             work()
@@ -285,7 +285,7 @@ def _repeat(work: Work, times: int) -> Work:
     return run
 
 
-def _next(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, ring: Iterator[Tensor], count: int) -> Work:
+def _next(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, ring: Iterator[Tensor], count: int) -> Call:
     """Products with the ring's next matrices: those that a call just read, and a cache may hold, come last again."""
 
     def run() -> None:

@@ -113,7 +113,7 @@ def choose_share(arch: LlamaArch, dtype: str, *, limit_bytes: int, full: bool = 
     return Share(arch.replace(n_layers=layers), arch.n_layers)
 
 
-def check_fits(share: Share, name: str, need_bytes: int, free_bytes: int) -> None:
+def check_share_fits(share: Share, name: str, need_bytes: int, free_bytes: int) -> None:
     """Raise DoesNotFitError, with the numbers and what helps, before anything is allocated."""
     if need_bytes <= SPARE * free_bytes:
         return

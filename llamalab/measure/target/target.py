@@ -28,7 +28,7 @@ class Job(NamedTuple):
     kv_bytes: int
 
 
-class Subject(NamedTuple):
+class Target(NamedTuple):
     """A model to be measured, and what has to be known of it."""
 
     kind: str
@@ -51,7 +51,7 @@ class Subject(NamedTuple):
         return sum(weight.nbytes for weight in self.model.parameters())
 
 
-def subject_of(model: nn.Module) -> Subject:
+def target_of(model: nn.Module) -> Target:
     """The model as something to measure. Raises InputError for another kind of model or dtype."""
     if not isinstance(model, Transformer) and not is_hugging_face(model):
         raise InputError(
@@ -69,7 +69,7 @@ def tokens_of(arch: LlamaArch, batch: int, new_tokens: int, device: torch.device
     return torch.randint(arch.vocab_size, (batch, new_tokens), generator=generator).to(device)
 
 
-def _built_in(model: Transformer, dtype: str) -> Subject:
+def _built_in(model: Transformer, dtype: str) -> Target:
     arch, backend, device = model.arch, model.backend, model.norm.weight.device
 
     def job(batch: int, new_tokens: int, past_tokens: int) -> Job:
@@ -81,10 +81,10 @@ def _built_in(model: Transformer, dtype: str) -> Subject:
             lambda: cache.rewind(past_tokens), lambda: model(tokens_BT, cache=cache, logits="last"), cache.nbytes
         )
 
-    return Subject("llamalab", model, arch, dtype, backend.name, backend.algorithm, own_labels(backend.algorithm), job)
+    return Target("llamalab", model, arch, dtype, backend.name, backend.algorithm, own_labels(backend.algorithm), job)
 
 
-def _hugging_face(model: Any, dtype: str) -> Subject:
+def _hugging_face(model: Any, dtype: str) -> Target:
     arch = from_hf_config(model.config.to_dict())
     attention = str(model.config._attn_implementation)
     algorithm, device = "naive" if attention == "eager" else "flash", next(model.parameters()).device
@@ -102,4 +102,4 @@ def _hugging_face(model: Any, dtype: str) -> Subject:
             batch * past_tokens * token_bytes,
         )
 
-    return Subject("transformers", model, arch, dtype, attention, algorithm, merged_labels(algorithm), job)
+    return Target("transformers", model, arch, dtype, attention, algorithm, merged_labels(algorithm), job)

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 
-Progress = Callable[[str, float], None]  # a step's name, and the share of the whole that is done
+ProgressCallback = Callable[[str, float], None]  # a step's name, and the share of the whole that is done
 
 
 def now_s() -> float:

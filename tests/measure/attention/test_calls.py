@@ -8,14 +8,14 @@ from llamalab.attention import Backend, get_backend
 from llamalab.measure.attention import calls as attention
 from llamalab.measure.attention.calls import measure_attention, obstacle, ring_size
 from llamalab.measure.attention.forecast import (
-    Forecast,
     UnitCost,
+    UnitCosts,
     kernel_peak_bytes,
     kernel_tiles,
     probed_seconds,
     work,
 )
-from llamalab.measure.attention.lab import LabRow, crossover, run_lab
+from llamalab.measure.attention.lab import LabRow, crossover_tokens, run_lab
 from llamalab.measure.roofs.probes import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.records.record import AttentionPoint
@@ -114,7 +114,7 @@ def test_peak_of_the_kernels_is_exact(machine: Machine) -> None:
 
 
 def test_forecast_of_an_unprobed_backend_is_none() -> None:
-    forecast = Forecast("cpu", {"naive": UnitCost((8,), (2.0,))})
+    forecast = UnitCosts("cpu", {"naive": UnitCost((8,), (2.0,))})
     assert forecast.seconds(SHAPE, get_backend("naive")) == 2.0 * 2 * 6 * 37 * 37
     assert forecast.seconds(SHAPE, get_backend("sdpa")) is None
 
@@ -148,6 +148,6 @@ def test_crossover_is_where_the_lead_stays() -> None:
     def row(length: int, ratio: float | None) -> LabRow:
         return LabRow(SHAPE._replace(context_tokens=length), None, None, None, ratio, ratio)  # type: ignore[arg-type]
 
-    assert crossover([row(8, 0.5), row(64, 3.0), row(16, 1.2), row(32, 0.9)]) == 64
-    assert crossover([row(8, 1.1), row(16, 1.2), row(32, None)], predicted=True) == 8
-    assert crossover([row(8, 0.5), row(16, None)]) is None
+    assert crossover_tokens([row(8, 0.5), row(64, 3.0), row(16, 1.2), row(32, 0.9)]) == 64
+    assert crossover_tokens([row(8, 1.1), row(16, 1.2), row(32, None)], predicted=True) == 8
+    assert crossover_tokens([row(8, 0.5), row(16, None)]) is None

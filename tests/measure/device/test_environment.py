@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llamalab.measure.device.cpu import Cpu
-from llamalab.measure.device.environment import environment, git_state, telemetry
+from llamalab.measure.device.environment import environment, git_state, read_telemetry
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def test_it_says_what_ran():
 
 
 def test_what_a_cpu_does_not_tell_has_a_reason():
-    state = telemetry(CPU)
+    state = read_telemetry(CPU)
     nulls = {name for name, value in asdict(state).items() if value is None}
     assert nulls == state.missing.keys()
     assert all(state.missing.values())

@@ -13,7 +13,7 @@ from llamalab.attention import get_backend
 from llamalab.errors import InputError, MissingError
 from llamalab.measure.attention.calls import measure_attention
 from llamalab.measure.attention.lab import lab_machine
-from llamalab.measure.bench.rows import Case
+from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.bench.run import measure_bench
 from llamalab.measure.calibration.blocks import CHECKED_ON_ACCELERATOR, blocks_for
 from llamalab.measure.device.base import Device
@@ -74,7 +74,7 @@ def test_a_profile_runs_on_it(asked: dict[str, int]) -> None:
 
 def test_a_bench_runs_on_it(asked: dict[str, int]) -> None:
     reference = unmeasured("x", ARCH, "fp32", environment(PLACE, ""), ROOFS)
-    (row,) = measure_bench("x", ARCH, [Case(8, 0)], dtype="fp32", device="cpu", repetitions=1, reference=reference)
+    (row,) = measure_bench("x", ARCH, [BenchCase(8, 0)], dtype="fp32", device="cpu", repetitions=1, reference=reference)
     assert (row.device, row.memory_bytes, row.memory_method) == ("Fake 3000", 4321, "fake: bytes held")
     assert "throttled: fake heat" in row.disturbances
     assert asked["start_held"] == 1

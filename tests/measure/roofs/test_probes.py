@@ -106,7 +106,7 @@ def test_cache_roof_knows_how_much_stays():
 
 def test_launch_is_a_time_and_no_rate(monkeypatch):
     monkeypatch.setattr(roofs, "_LAUNCHES", 3)
-    roof = roofs.launch_roof(real_machine())
+    roof = roofs.launch_time_roof(real_machine())
     assert roof.per_second is None
     assert roof.seconds > 0
 
