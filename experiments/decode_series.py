@@ -22,7 +22,8 @@ from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.device.machine import available_bytes, cache_bytes, clock_for, resolve_device
-from llamalab.measure.roofs.probes import Machine, copy_roof
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.moves import copy_roof
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
 from llamalab.measure.timing.timer import Call, Plan, time_variants
 from llamalab.model import Transformer, build

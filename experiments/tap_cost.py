@@ -30,7 +30,9 @@ from llamalab.instrument.points import POINTS
 from llamalab.instrument.reduce import Reduce
 from llamalab.instrument.taps import Capture
 from llamalab.measure.device.machine import clock_for, measure_peak, resolve_device
-from llamalab.measure.roofs.probes import Machine, cache_roof, gemm_roof
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.moves import cache_roof
+from llamalab.measure.roofs.probes import gemm_roof
 from llamalab.measure.timing.timer import Call, Plan, paired_ratio, time_variants
 from llamalab.model import Transformer, build
 from llamalab.presets import PRESETS

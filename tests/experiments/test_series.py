@@ -15,7 +15,7 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
 from llamalab.measure.bench.rows import BenchCase
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.clock import HostClock
 from llamalab.measure.timing.timer import Plan
 from llamalab.records.record import AttentionPoint

@@ -21,7 +21,7 @@ from llamalab.errors import UnavailableError
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import available_bytes, device_of, measure_peak, probe_budget_bytes
 from llamalab.measure.profile.attention_kernel import attention_kernel
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Call, Plan, time_variants
 from llamalab.records.record import AttentionPoint
 from llamalab.units import format_bytes, storage_bytes

@@ -16,7 +16,7 @@ from llamalab.analytic.activations import attention_bytes, memory_of
 from llamalab.analytic.attention_cost import AttentionShape, tile_pairs
 from llamalab.attention import Backend
 from llamalab.measure.attention.calls import FEW_TOKENS, measure_attention, obstacle
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan, paired_ratio
 from llamalab.records.record import AttentionPoint
 from llamalab.units import storage_bytes

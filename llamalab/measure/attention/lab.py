@@ -12,7 +12,7 @@ from llamalab.attention import Backend
 from llamalab.measure.attention.calls import input_bytes, measure_attention
 from llamalab.measure.attention.forecast import UnitCosts, kernel_peak_bytes, probe_unit_costs
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, resolve_device
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.measure.timing.timer import Plan, paired_ratio
 from llamalab.records.record import AttentionPoint

@@ -15,7 +15,7 @@ from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, fastest_backend, get_backend
 from llamalab.measure.attention.calls import measure_attention
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.records.record import AttentionPoint
 from llamalab.units import format_bytes, format_si

@@ -17,7 +17,7 @@ from llamalab.errors import InputError
 from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.calibration.constants_here import kept_constants, short_calibration
 from llamalab.measure.device.environment import environment
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.records.record import Record, unmeasured

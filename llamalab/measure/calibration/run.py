@@ -37,7 +37,7 @@ from llamalab.measure.device.machine import (
     probe_budget_bytes,
     resolve_device,
 )
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.model.dtypes import activation_dtype
 from llamalab.units import format_bytes

@@ -16,7 +16,7 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.measure.calibration.blocks import Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
 from llamalab.measure.device.machine import clock_for, device_of
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback, now_s
 from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock, cost_rows, model_part_of
 from llamalab.model import StaticKVCache, Transformer

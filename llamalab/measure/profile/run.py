@@ -26,7 +26,7 @@ from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import clock_for
 from llamalab.measure.profile.observations import PhaseRun, TraceWriter, observe
 from llamalab.measure.profile.rows import OP_CLOCK, numbered, phase_profile
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.target.target import Target, target_of
 from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock

@@ -25,14 +25,13 @@ from llamalab.measure.device.machine import available_bytes, clock_for, device_o
 from llamalab.measure.report.notes import notes_of
 from llamalab.measure.report.passes import NOT_LOOKED, MeasuredModel, measure_pass
 from llamalab.measure.roofs.again import probe_again
+from llamalab.measure.roofs.best import absent_roof
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.moves import cache_roof, copy_roof
 from llamalab.measure.roofs.probes import (
     SQUARE,
-    Machine,
-    absent_roof,
     affordable_rows,
     attention_roof,
-    cache_roof,
-    copy_roof,
     gemm_roof,
     launch_time_roof,
     stream_roof,

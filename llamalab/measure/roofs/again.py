@@ -12,15 +12,9 @@ import torch
 from llamalab.attention import fastest_backend
 from llamalab.comparison.held_roofs import above, hold_roofs
 from llamalab.measure.device.machine import clock_for, release_memory
-from llamalab.measure.roofs.probes import (
-    Machine,
-    attention_roof,
-    cache_roof,
-    copy_roof,
-    gemm_roof,
-    stream_roof,
-    weight_shapes,
-)
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.moves import cache_roof, copy_roof
+from llamalab.measure.roofs.probes import attention_roof, gemm_roof, stream_roof, weight_shapes
 from llamalab.records.record import Record, Roof
 
 TURNS = 2  # for a machine that is still slowed down at the first

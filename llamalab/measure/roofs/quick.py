@@ -6,13 +6,12 @@ can be given instead.
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import fastest_backend
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.moves import cache_roof, copy_roof
 from llamalab.measure.roofs.probes import (
     SQUARE,
-    Machine,
     affordable_rows,
     attention_roof,
-    cache_roof,
-    copy_roof,
     gemm_roof,
     launch_time_roof,
     stream_roof,

@@ -16,7 +16,7 @@ from llamalab.measure.attention.forecast import (
     work,
 )
 from llamalab.measure.attention.lab import LabRow, crossover_tokens, run_lab
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.records.record import AttentionPoint
 from tests.measure.fakes import StepClock

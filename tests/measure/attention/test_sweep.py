@@ -3,7 +3,7 @@ import torch
 
 from llamalab.arch import LlamaArch
 from llamalab.measure.attention.sweep import Limits, sweep_attention
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.clock import HostClock
 from llamalab.measure.timing.timer import Plan
 

@@ -11,14 +11,18 @@ from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import DoesNotFitError, InputError, MissingError
+from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.report import run as recording
 from llamalab.measure.report.run import SCALES, measure_report
+from llamalab.measure.roofs import best
+from llamalab.measure.roofs import machine as machine_module
 from llamalab.measure.roofs import probes as roofs
 from llamalab.measure.target.blocks import choose_share
 from llamalab.measure.timing.deadline import Deadline, unlimited
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
 from llamalab.records.record import Roof, from_json, to_json
+from tests.fakes import everywhere
 
 ARCH = LlamaArch(48, 7, 6, 2, 80, 96)
 SCALE = SCALES["host"]._replace(
@@ -38,12 +42,12 @@ def make_small(monkeypatch):
     monkeypatch.setattr(recording, "_FEWEST_TOKENS", 24)
     monkeypatch.setattr(recording, "SQUARE", (64, 64))
     monkeypatch.setattr(roofs, "SQUARE", (64, 64))
-    monkeypatch.setattr(roofs, "_FLOOR_BYTES", 1 << 16)
+    monkeypatch.setattr(machine_module, "_FLOOR_BYTES", 1 << 16)
     monkeypatch.setattr(roofs, "_LEAST_MATRIX_BYTES", 1 << 12)
     monkeypatch.setattr(roofs, "_LAUNCHES", 10)
-    monkeypatch.setattr(roofs, "effective_cache_bytes", lambda device: 1 << 13)
-    monkeypatch.setattr(roofs, "_SURVEY", Plan(0.0, 1, 1, 1, 0.0))
-    monkeypatch.setattr(roofs, "_FINAL", Plan(0.0, 2, 2, 1, 0.0))
+    everywhere(monkeypatch, effective_cache_bytes, lambda device: 1 << 13)
+    everywhere(monkeypatch, best.SURVEY, Plan(0.0, 1, 1, 1, 0.0))
+    everywhere(monkeypatch, best.FINAL, Plan(0.0, 2, 2, 1, 0.0))
 
 
 @pytest.fixture
