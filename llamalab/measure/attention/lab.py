@@ -10,7 +10,7 @@ from llamalab.analytic.activations import attention_bytes
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps, total
 from llamalab.attention import Backend
 from llamalab.measure.attention.calls import input_bytes, measure_attention
-from llamalab.measure.attention.forecast import UnitCosts, kernel_peak_bytes, probe_unit_costs
+from llamalab.measure.attention.unit_costs import UnitCosts, kernel_peak_bytes, probe_unit_costs
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, resolve_device
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import ProgressCallback

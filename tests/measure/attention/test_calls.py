@@ -7,7 +7,8 @@ from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import Backend, get_backend
 from llamalab.measure.attention import calls as attention
 from llamalab.measure.attention.calls import measure_attention, obstacle, ring_size
-from llamalab.measure.attention.forecast import (
+from llamalab.measure.attention.lab import LabRow, crossover_tokens, run_lab
+from llamalab.measure.attention.unit_costs import (
     UnitCost,
     UnitCosts,
     kernel_peak_bytes,
@@ -15,7 +16,6 @@ from llamalab.measure.attention.forecast import (
     probed_seconds,
     work,
 )
-from llamalab.measure.attention.lab import LabRow, crossover_tokens, run_lab
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.records.record import AttentionPoint
