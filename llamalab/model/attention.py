@@ -99,9 +99,9 @@ class Attention(nn.Module):
         check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
         with _versioned_tensors():
             scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset)
-            scores_BHTS, scores_edited = _tap_and_tell(tap, self.prefix + "scores", scores_BHTS)
+            scores_BHTS, scores_edited = _tap_edited(tap, self.prefix + "scores", scores_BHTS)
             pattern_BHTS = naive.pattern(scores_BHTS)
-            pattern_BHTS, pattern_edited = _tap_and_tell(tap, self.prefix + "pattern", pattern_BHTS)
+            pattern_BHTS, pattern_edited = _tap_edited(tap, self.prefix + "pattern", pattern_BHTS)
         if self._has_scores or scores_edited or pattern_edited:
             return naive.values(pattern_BHTS, v_BKSE)
         return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
@@ -113,8 +113,8 @@ class Attention(nn.Module):
         return wants(tap, self.prefix + "scores") or wants(tap, self.prefix + "pattern")
 
 
-def _tap_and_tell(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
-    """What the tap returned, and whether it may be an edit: another tensor, or this one changed in place."""
+def _tap_edited(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
+    """The tensor that the tap returned, and whether it may be an edit: another tensor, or this one changed in place."""
     if torch.compiler.is_compiling():
         return tap(name, tensor), True  # a traced graph cannot ask for versions: go on with what came back
     version = tensor._version
@@ -124,7 +124,7 @@ def _tap_and_tell(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
 
 @contextmanager
 def _versioned_tensors() -> Iterator[None]:
-    """Inference mode off, and still no gradients: its tensors cannot tell that they were edited in place."""
+    """No gradients without inference mode, whose tensors keep no version and so do not show edits in place."""
     if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
         yield
         return

@@ -1,4 +1,4 @@
-"""The torch dtype, and the torch device, that a name stands for.
+"""Torch dtypes and torch devices by name.
 
 The names are those of llamalab.units, as far as torch has a type that stores them value by value.
 """

@@ -1,7 +1,7 @@
 """Memory of the host that is freed and needed again: kept by the process, or given back at once.
 
 By default glibc returns large blocks to the system when they are freed and asks for them again at the next
-operation; each page is then cleared and mapped anew. The activations of a 512-token pass through three blocks of
+operation; each page is then cleared and mapped again. The activations of a 512-token pass through three blocks of
 7B took 52,000 page faults, 6 % of its time. Memory that is kept causes none after the first few passes.
 
 A threshold of 1 GiB, and not "never map" (M_MMAP_MAX 0): both avoid the same page faults, but of weights of 1.2 GiB

@@ -179,7 +179,7 @@ class Transformer(nn.Module):
 
 
 def _embedding(table_VD: Tensor) -> nn.Embedding:
-    # torch's own initialisation of a table on meta would load its compiler: a second and a half for nothing.
+    # torch's own initialisation of a table on meta would load its compiler, which takes a second and a half.
     table_VD = table_VD if table_VD.is_meta else nn.init.normal_(table_VD)
     made: nn.Embedding = nn.Embedding.from_pretrained(table_VD, freeze=False)  # type: ignore[no-untyped-call]
     return made

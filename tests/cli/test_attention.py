@@ -5,7 +5,7 @@ import json
 import pytest
 
 from llamalab.cli import main
-from llamalab.measure.attention import forecast as attention_rates
+from llamalab.measure.attention import unit_costs as attention_rates
 
 SMALL = ["attention", "--heads", "6", "--head-dim", "16", "--dtype", "fp32", "--device", "cpu", "--rounds", "2"]
 

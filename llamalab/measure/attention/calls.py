@@ -4,9 +4,9 @@ All backends run in the same rounds, so that their times can be paired. A call t
 or that a backend cannot do, is left out with the reason instead of a time; and so is a call in which
 another kernel ran than the one that was asked for.
 
-A decode step reads keys and values that nobody has touched for a whole model's worth of weights: it
-is timed over a ring of inputs larger than the caches. On CUDA calls are captured in a graph and
-replayed, so that times are the device's and not those of launching from Python.
+In a model, all other weights are read between two decode steps of a layer, so its keys and values are in no
+cache: a decode step is timed over a ring of inputs larger than the caches. Where the device has graphs, calls
+are captured and replayed, so that times are the device's and not those of launching from Python.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""Flash against naive, honestly: every backend at every shape, beside what was predicted before it ran."""
+"""Flash and naive attention compared: every backend at every shape, beside a prediction made before it ran."""
 
 from collections.abc import Iterable
 from statistics import median
@@ -21,7 +21,7 @@ _SETTLED = 3  # times the largest call: what the heap needs so that calls of all
 
 
 class LabRow(NamedTuple):
-    """One backend at one shape; ratios are naive's time over this backend's, in the same rounds."""
+    """One backend at one shape; ratios are the time of naive attention over this backend's, in the same rounds."""
 
     shape: AttentionShape
     point: AttentionPoint

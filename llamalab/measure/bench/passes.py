@@ -1,7 +1,7 @@
-"""What one test of a bench runs: a cache filled to its depth, tokens, and passes that are timed one by one.
+"""The passes of one test of a bench: a cache filled to its depth, tokens, and passes that are timed one by one.
 
-What the cache holds at first is random: it does not change the work, and is written, because pages that
-nobody wrote are one page of zeros, which every cache holds. B batch, K KV heads, S room, E head dim.
+The cache is filled with random values, which do not change the work. It must be written, because pages that
+were never written all map to one page of zeros, which every cache holds. B batch, K KV heads, S room, E head dim.
 """
 
 from collections.abc import Callable, Sequence

@@ -31,9 +31,9 @@ class WorkTotals(NamedTuple):
 
 
 class Reference:
-    """The machine that a model is benched on: its roofs, and what predictions rest on, both of a record.
+    """The machine that a model is benched on: its roofs and the basis of predictions, both from a record.
 
-    `fault` says why nothing can be predicted, where that is known. Raises InputError for a record of another dtype.
+    `fault` is the reason why nothing can be predicted, if any. Raises InputError for a record of another dtype.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The speed of the built-in model, test by test: prompt processing and generation over depth and batch.
 
-The manner is llama-bench's: a warm-up, then repetitions of each test on a cache that holds `depth`
+As in llama-bench: a warm-up, then repetitions of each test on a cache that holds `depth`
 tokens and is rewound to them. A test whose repetitions disagree is repeated within a budget, and says so.
 Every forward pass is timed by itself; on CUDA by events, and the device is waited for once per repetition.
 The kernel is read from the profiler in a pass of its own, after the warm-up and outside all times.
@@ -104,13 +104,26 @@ def measure_bench(
 ) -> Iterator[BenchRow]:
     """A row per case, each as it is done.
 
-    `attention` is a backend's name (default: the fastest of the device), `compiled` a scope of llamalab.compile.
-    `tie_blocks` runs the full depth over so many distinct blocks, None over all, "auto" over all where they
-    fit, else over as few as caches allow. `threads` are the CPU's (default: torch's). A disturbed test is repeated
-    for up to `repeat_s` seconds. `reference` is a record of this machine, whose roofs and constants predictions rest
-    on (default: a short measurement; where that fails, rows have no prediction but the reason). What does not fit
-    into memory or cannot be run is a row with the reason. Raises InputError, UnknownNameError or MissingError for
-    what cannot be asked, before any work.
+    A test that does not fit into memory or cannot be run is a row with the reason.
+
+    Args:
+        name: the model's name in the rows.
+        arch: its architecture; weights are random.
+        cases: the tests.
+        device: auto, cpu, cuda or cuda:N.
+        dtype: of weights, activations and cache.
+        attention: a backend's name (default: the fastest of the device).
+        compiled: a scope of llamalab.compile.
+        tie_blocks: distinct blocks to run the full depth over; None for all, "auto" for all where they fit, else for
+            as few as caches allow.
+        threads: of the CPU (default: torch's).
+        repetitions: of each test.
+        repeat_s: seconds for which a disturbed test is repeated at most.
+        reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
+            measurement; where that fails, rows have the reason instead of a prediction).
+        progress: called with the label of each step and the share that is done.
+
+    Raises InputError, UnknownNameError or MissingError for options that are not valid, before any work.
     """
     activation_dtype(dtype)
     place = resolve_device(device)
@@ -129,9 +142,18 @@ def measure_bench(
     least = min(cases, key=lambda case: (case.batch * case.context, case.batch * case.prompt))
     depth = _depth(arch, tie_blocks, least, dtype, place, backend.algorithm, int(SPARE * free_bytes))
     bench = BenchSettings(
-        name, arch, place, dtype, backend, compiled, threads or torch.get_num_threads(), repetitions, depth, free_bytes,
-        repeat_s,
-    )  # fmt: skip
+        name=name,
+        arch=arch,
+        place=place,
+        dtype=dtype,
+        backend=backend,
+        compiled=compiled,
+        threads=threads or torch.get_num_threads(),
+        repetitions=repetitions,
+        depth=depth,
+        free_bytes=free_bytes,
+        repeat_s=repeat_s,
+    )
     known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm)
     return _rows(bench, cases, known, progress)
 
@@ -162,13 +184,13 @@ def _need_bytes(depth: Depth, case: BenchCase, dtype: str, algorithm: str) -> in
 def _rows(
     bench: BenchSettings, cases: Sequence[BenchCase], reference: Reference | None, progress: ProgressCallback
 ) -> Iterator[BenchRow]:
-    # No context is left open over a yield: it would hold for whoever takes the rows.
+    # No context stays open over a yield: it would also hold for the caller.
     reference = reference or _measured_reference(bench, progress)
     model: Transformer | None = None
     for index, case in enumerate(cases):
         row = _blank(bench, case, reference)
 
-        def tell(label: str, share: float, index: int = index, case: BenchCase = case) -> None:
+        def step(label: str, share: float, index: int = index, case: BenchCase = case) -> None:
             done = _REFERENCE_DONE + (1 - _REFERENCE_DONE) * (index + share) / len(cases)
             progress(f"{case.test}, batch {case.batch}: {label}", done)
 
@@ -178,10 +200,10 @@ def _rows(
         try:
             with _threads(bench.threads), torch.inference_mode(), collector_off():
                 if model is None:
-                    tell(f"building {bench.depth.label}", 0.0)
+                    step(f"building {bench.depth.label}", 0.0)
                     model = _built(bench)
                     reference = reference.for_algorithm(model.backend.algorithm)  # compiling may change it
-                timed = _measure(bench, model, case, tell)
+                timed = _measure(bench, model, case, step)
                 row = replace(_blank(bench, case, reference), attention=model.backend.name)
         except (LlamaLabError, torch.OutOfMemoryError) as error:
             yield replace(row, reason=" ".join(str(error).split()))
@@ -256,7 +278,7 @@ def _built(bench: BenchSettings) -> Transformer:
     return compile(model, scope=bench.compiled, attention=bench.backend.name)
 
 
-def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, tell: Callable[[str, float], None]) -> Timed:
+def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Callable[[str, float], None]) -> Timed:
     cache = filled_cache(bench.arch, case, bench.dtype, bench.place)
     prompt_BT, steps = case_tokens(bench.arch, case, bench.place)
     clock = clock_for(bench.place, marks=case.generate + 2)
@@ -267,16 +289,16 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, tell: Ca
         cache.rewind(case.depth)
         return time_passes(model, cache, prompt_BT, steps, clock)
 
-    tell("warm-up", 0.1)
+    step("warm-up", 0.1)
     began = perf_counter()
-    # A compiler looks anew at lengths it has not met: it must meet them all before they are timed.
+    # A compiler compiles again for lengths it has not seen: all of them run once before they are timed.
     repeat(steps[:_WARM_STEPS] if bench.compiled == "none" else steps)
     warmup_s = perf_counter() - began
     kernel = fused_kernel(lambda: repeat(steps[:1]), bench.place)
     before = read_telemetry(bench.place)
 
     def repetition(number: int) -> list[float]:
-        tell(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * min(1.0, number / bench.repetitions))
+        step(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * min(1.0, number / bench.repetitions))
         return repeat(steps)
 
     steady = repeat_steadily(repetition, bench.repetitions, Deadline(bench.repeat_s))
@@ -284,9 +306,15 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, tell: Ca
     throttled = throttle_reasons(before, after)
     disturbances = [*steady.reasons, *_busy(bench, before), *(f"throttled: {reason}" for reason in throttled or ())]
     return Timed(
-        warmup_s, steady.passes_s, kernel, device.held_bytes(), throttled, before.load_average, disturbances,
-        product_of(model),
-    )  # fmt: skip
+        warmup_s=warmup_s,
+        passes_s=steady.passes_s,
+        kernel=kernel,
+        memory_bytes=device.held_bytes(),
+        throttle_reasons=throttled,
+        load_average=before.load_average,
+        disturbances=disturbances,
+        product=product_of(model),
+    )
 
 
 def _busy(bench: BenchSettings, before: Telemetry) -> list[str]:

@@ -1,7 +1,7 @@
 """The blocks that a machine is calibrated on, and the other ones that the result is checked on.
 
 Small blocks at awkward token counts are fitted, blocks of 7b and 13b at others are checked: nothing that is checked
-was fitted. A GPU needs more tokens to be full, and its peak must be among what is fitted.
+was fitted. An accelerator needs more tokens to be full, and passes that reach its peak must be among those fitted.
 """
 
 from typing import NamedTuple
@@ -83,7 +83,7 @@ CHECKED_ON_ACCELERATOR = (
 
 
 class Blocks(NamedTuple):
-    """What is fitted and what is checked."""
+    """The blocks to fit and the blocks to check."""
 
     fit: tuple[Block, ...]
     check: tuple[Block, ...]
@@ -93,7 +93,7 @@ BLOCKS_BY_ROLE = {"host": Blocks(FITTED, CHECKED), "accelerator": Blocks(FITTED_
 
 
 def blocks_for(place: torch.device) -> Blocks:
-    """Those of the role that a device has.
+    """The blocks for a device, by its role.
 
     >>> [block.name for block in blocks_for(torch.device("cpu")).check]
     ['7b', '13b']

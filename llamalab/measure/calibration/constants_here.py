@@ -1,7 +1,7 @@
-"""The constants that predictions for this machine rest on when nobody names any.
+"""The default constants of predictions for this machine.
 
-On what `llamalab calibrate` kept for it; else on a short calibration, which for a small model is shorter still, as a
-report of it is to be there in seconds. How short it was stands in its file: rounds, and the blocks it was fitted on.
+They are those that `llamalab calibrate` kept for it, else those of a short calibration, which is shorter still for a
+small model so that its report takes seconds. The file records rounds and the blocks that were fitted.
 """
 
 import json
@@ -29,7 +29,7 @@ _SMALL_CHECK = (Block("tiny", PRESETS["tiny"].arch, (BlockPass(1, 64), BlockPass
 
 
 def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
-    """What llamalab calibrate kept for this very device and dtype, None where it was not run on it.
+    """The constants that llamalab calibrate kept for this device and dtype; None where there are none.
 
     Raises FormatError for a spoilt file.
     """
@@ -44,7 +44,7 @@ def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
 def short_calibration(
     place: torch.device, dtype: str, *, weight_bytes: int, progress: ProgressCallback, deadline: Deadline | None = None
 ) -> dict[str, Any] | None:
-    """What a calibration short enough for `weight_bytes` would leave; None where memory is too small for it.
+    """The constants of a calibration short enough for `weight_bytes`; None where memory is too small for it.
 
     Shorter still where the deadline is nearer, down to a second.
     """

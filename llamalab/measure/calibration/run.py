@@ -101,7 +101,7 @@ class Calibration(NamedTuple):
             self.device, self.dtype, self.made_on, self.rates, errors | {"points": points},
             title=self.title, memory_bytes=self.memory_bytes, rounds=self.rounds, load_average=self.load_average,
             grade=self.grade.json, spread_between_rounds=self.spread, left_out=self.left_out,
-            fitted={name: fit.told for name, fit in self.fits.items()},
+            fitted={name: fit.origin for name, fit in self.fits.items()},
             fitted_on=[_described(block) for block in self.fitted_on],
         )  # fmt: skip
 
@@ -113,8 +113,16 @@ def calibrate(
 ) -> Calibration:  # fmt: skip
     """Measure, fit and check on blocks of other sizes: those of the device, where none are named.
 
-    It is done by the deadline (default: BUDGET_S from now), on a slow machine with fewer passes and rounds. Copies of
-    blocks that a cache would hold take at most `copies_bytes` (default: what a probe may take).
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+        dtype: of weights, activations and cache.
+        deadline: when it is to be done (default: BUDGET_S from now); a slow machine makes fewer passes and rounds.
+        fit: blocks to fit the constants on.
+        check: blocks to check them on.
+        copies_bytes: the most that copies of blocks may take, which are made where a cache would hold one block
+            (default: the budget of a probe).
+        progress: called with the label of each step and the share that is done.
+
     Raises InputError, MissingError or DoesNotFitError before any work.
     """
     activation_dtype(dtype)
@@ -135,9 +143,13 @@ def calibrate(
     rates = {name: fit.rates for name, fit in fits.items()}
     outcomes, after = tuple(_outcomes(trials.checked, rates)), _load()
     signs = Signs(
-        rounds, trials.spread, None if load is None else load / (os.cpu_count() or 1),
-        tuple(one.error for one in outcomes), rates, tuple(sorted(CLASSES - rates.keys())),
-    )  # fmt: skip
+        rounds=rounds,
+        spread=trials.spread,
+        load=None if load is None else load / (os.cpu_count() or 1),
+        errors=tuple(one.error for one in outcomes),
+        rates=rates,
+        lacking=tuple(sorted(CLASSES - rates.keys())),
+    )
     return Calibration(
         device=calibration_name(place),
         title=device_name(place),
@@ -168,7 +180,7 @@ def fit_classes(kernels: Iterable[Kernel]) -> dict[str, Fit]:
 
 
 class _Fitting(NamedTuple):
-    """The blocks that fit into memory, what is free beside them, and what was left out."""
+    """The blocks that fit into memory, the bytes that stay free beside them, and the blocks that were left out."""
 
     fit: tuple[Block, ...]
     check: tuple[Block, ...]

@@ -1,4 +1,4 @@
-"""Passes of single blocks, run again and again: what a calibration times, and how much of it fits into its time.
+"""Passes of single blocks that a calibration times repeatedly, as many as fit into its time.
 
 Products count only where no cache holds their weights. Where one block's weights would stay in a cache, the passes take
 turns over copies of the block, until what is read in between is larger than the cache, as far as memory lets them.
@@ -72,7 +72,7 @@ class Trial:
         self.block, self.shape, self.clean, self._ring = block, shape, clean, ring
         arch, kept = ring.first.arch, {"batch": shape.batch, "max_tokens": shape.past + shape.new}
         self._cache = StaticKVCache(arch, **kept, dtype=machine.dtype, device=machine.device)
-        # Pages that nobody has written are one page of zeros, which every cache holds.
+        # Pages that were never written all map to one page of zeros, which every cache holds.
         for store in (*self._cache.keys, *self._cache.values):
             store.copy_(machine.random(*store.shape))
         self._cache.advance(shape.past)
@@ -116,7 +116,7 @@ class Trial:
 
 
 class Trials(NamedTuple):
-    """Passes that ran once and fit into the time, those to fit and those to check, and what was left out."""
+    """Passes that ran once and fit into the time: those to fit, those to check, and the names of those left out."""
 
     fitted: list[Trial]
     checked: list[Trial]
@@ -144,7 +144,7 @@ class _Pace:
         self.build_s = max(self.build_s, seconds / size_bytes)
 
     def ran(self, flops: int, seconds: float) -> None:
-        # The last pass speaks for the next, which is larger: small ones are all calls.
+        # The last pass predicts the next, which is larger: small ones consist of call overhead.
         self.flop_s, self.round_s = seconds / max(1, flops), self.round_s + seconds
 
 

@@ -1,6 +1,6 @@
-"""How large is the cache that this process really has? As large a working set as is read faster than memory.
+"""The effective size of the last-level cache: the largest working set that is read faster than memory.
 
-What the system reports is not to be believed: a virtual machine of two cores may report the 480 MiB of its host and
+The reported size is not reliable: a virtual machine of two cores may report the 480 MiB of its host and
 have 30 of them, or report nothing. So a buffer is summed up over longer and longer stretches of it. Short ones come
 from a cache; from some length on all take as long per byte as the longest does. The longest that is still a quarter
 faster is the cache's size, as far as it makes a difference.
@@ -15,7 +15,7 @@ from llamalab.measure.device.machine import cache_bytes, clock_for, device_of, p
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
 
-MOST_CACHE_BYTES = 2**28  # of cache that is believed; working sets twice as large are tried
+MOST_CACHE_BYTES = 2**28  # of cache at most; working sets twice as large are tried
 LEAST_CACHE_BYTES = 2**20
 SWEEP_S = 1.0
 _FASTER = 1.25
@@ -31,7 +31,8 @@ def effective_cache_bytes(device: torch.device) -> int:
     """Bytes of the last-level cache that make a difference here: from LEAST_CACHE_BYTES to MOST_CACHE_BYTES.
 
     A working set twice as large comes from memory. On a CPU it is measured by the first call, in about SWEEP_S seconds
-    and within `probe_budget_bytes`; later calls know it. A GPU's driver tells the truth.
+    and within `probe_budget_bytes`; later calls return the same.
+    A size that the driver reports reliably is not measured.
     """
     if device_of(device).trusts_cache_size:
         return max(LEAST_CACHE_BYTES, min(MOST_CACHE_BYTES, cache_bytes(device)))

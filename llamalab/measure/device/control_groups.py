@@ -1,8 +1,8 @@
-"""What do control groups leave to this process? Limits and free bytes of its own group and of all above it.
+"""Memory limits of control groups: limit and free bytes of the group of this process and of all above it.
 
-A container, a service of systemd or a job of a batch system is a control group, and its limit binds whoever is inside
-or further down. Version 1 (a hierarchy for memory alone), version 2 and both at once are read; what cannot be read
-binds nobody. Formats: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst, and
+A container, a service of systemd or a job of a batch system is a control group, and its limit holds for all processes
+inside it. Version 1 (a hierarchy for memory alone), version 2 and both at once are read; what cannot be read
+imposes no limit. Formats: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst, and
 proc_pid_mountinfo(5).
 """
 
@@ -14,7 +14,7 @@ from llamalab.measure.device.kernel_files import number_of, text_of
 
 
 class GroupLimit(NamedTuple):
-    """A group's limit, and what is left of it; both in bytes."""
+    """A group's limit and the unused part of it, both in bytes."""
 
     limit_bytes: int
     free_bytes: int
@@ -38,7 +38,7 @@ _USED = {1: "memory.usage_in_bytes", 2: "memory.current"}
 
 
 def rooms(root: Path) -> list[GroupLimit]:
-    """The room in every limited group that holds this process, in no order; `root` is the root of the file system."""
+    """The limit of every limited group that holds this process, in no order; `root` is the root of the file system."""
     groups = {
         (folder, one.version) for one in _hierarchies(root) for folder in _with_parents(root, one, _own(root, one))
     }
@@ -61,7 +61,7 @@ def _hierarchies(root: Path) -> set[_Hierarchy]:
 
 
 def _own(root: Path, hierarchy: _Hierarchy) -> str:
-    """The group of this process, as /proc tells it."""
+    """The group of this process by /proc."""
     for line in text_of(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")

@@ -37,14 +37,14 @@ def environment(device: torch.device, command: str) -> Environment:
 
 
 def read_telemetry(device: torch.device) -> Telemetry:
-    """The device's state at this moment; what it does not tell is None with the reason."""
+    """The device's state at this moment; what it does not report is None with the reason."""
     return device_of(device).telemetry()
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
     """Revision and whether files differ from it, where `folder` is the top of a checkout."""
     top = _git(folder, "rev-parse", "--show-toplevel")
-    # An installed copy may lie inside another project's checkout, whose revision is not ours.
+    # An installed copy may lie inside another project's checkout, whose revision is another's.
     if top is None or Path(top) != folder:
         return None, None
     revision, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain")

@@ -23,7 +23,7 @@ def profiled(work: Callable[[], object], *, device: Device | None = None, memory
 @contextmanager
 def profiling(*, device: Device | None = None, memory: bool = False) -> Iterator[Any]:
     """The profiler over a block, with the work of `device` (default: the host's alone), which ends with the block."""
-    # Kineto writes its stages to the terminal, through the progress bar, unless told not to.
+    # Kineto writes its stages to the terminal, through the progress bar, unless switched off.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     name = None if device is None else device.profiler_name
     # Not torch.profiler, which is this one and loads the compiler for its set-up: a second or two at first use.

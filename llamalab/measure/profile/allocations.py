@@ -1,4 +1,4 @@
-"""What is alive when, and what made it: the allocator's events of one pass, laid over its operations.
+"""Memory over one pass, by operation and category: the allocator's events matched to the operations' ranges.
 
 Categories of what a pass allocates, above the weights and the cache that were there before it:
     logits       made by the head
@@ -43,7 +43,7 @@ def memory_profile(
     events: Sequence[AllocatorEvent], spans: Sequence[Span], *, method: str, weight_bytes: int, kv_bytes: int,
     predicted: dict[str, int],
 ) -> MemoryProfile:  # fmt: skip
-    """Lay the events over the operations. What was there before the pass began is not followed."""
+    """Match the events to the operations. Memory that was allocated before the pass began is not included."""
     blocks = _blocks(events, spans)
     if not blocks or not spans:
         reason = "the allocator reported no event of this pass"
@@ -78,7 +78,16 @@ def memory_profile(
 def predicted_steps(
     arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens: int, dtype: str, attention: str
 ) -> dict[str, int]:
-    """Bytes that should be alive in each step, by its name; `attention` as memory_of tells."""
+    """Bytes that should be alive in each step, by its name.
+
+    Args:
+        arch: the architecture of the blocks that ran.
+        batch: sequences.
+        new_tokens: tokens of the pass.
+        context_tokens: tokens in view of the last of them.
+        dtype: of activations.
+        attention: a name that memory_of returns.
+    """
     live = live_steps(
         arch, new_tokens=new_tokens, context_tokens=context_tokens, batch=batch, dtype=dtype, attention=attention
     )

@@ -1,6 +1,6 @@
-"""What one closely observed pass shows: kernels by operation, memory over time, the device's state.
+"""Passes under instruments: kernels by operation, memory over time, the device's state.
 
-Each instrument has a pass of its own, timed only to say what looking costs.
+Each instrument has a pass of its own, which is timed only to report the cost of the instrument.
 """
 
 import time
@@ -58,10 +58,12 @@ class Observations(NamedTuple):
 
 
 def observe(work: PhaseRun, trace: TraceWriter | None = None) -> Observations:
-    """Run the three passes. `trace(phase, profiler)` is given the profiled one."""
+    """Run the three passes; `trace(phase, profiler)` receives the profiled one."""
     busy, kernel, ranged_s = _ranged(work, trace)
     memory, memory_s = _memory(work)
-    return Observations(busy, kernel, ranged_s, memory, memory_s, _during(work))
+    return Observations(
+        busy=busy, kernel=kernel, ranged_s=ranged_s, memory=memory, memory_s=memory_s, during=_during(work)
+    )
 
 
 def _ranged(work: PhaseRun, trace: TraceWriter | None) -> tuple[dict[str, Busy], str | None, float]:

@@ -22,10 +22,19 @@ def phase_profile(
     work: PhaseRun, base: Record, observed: Observations, wall_s: list[float], clocked: list[dict[str, float]], *,
     instruments: list[Instrument], before: Telemetry, after: Telemetry, energy: Energy, keep_samples: bool = True,
 ) -> PhaseProfile:  # fmt: skip
-    """Join clean times, times by operation and what was looked at; `instruments` are those that made the times.
+    """Join clean times, times by operation, kernels and memory to the profile of a phase.
 
-    `clocked` has the seconds of every operation of every block; `base` is a record that holds the roofs.
-    Without `keep_samples` medians alone are kept, as a record's passes have the samples.
+    Args:
+        work: the phase that ran.
+        base: a record that holds the roofs.
+        observed: what the passes under instruments showed.
+        wall_s: seconds of clean passes.
+        clocked: seconds of every operation of every block, by pass.
+        instruments: those that made the times, with their cost.
+        before: the device's state before the passes.
+        after: and after them.
+        energy: of a token.
+        keep_samples: False keeps medians alone, for a record whose passes have the samples.
     """
     wall, kind = median(wall_s), work.target.kind
     ops, outside = ops_and_outside(clocked, work.layers)
@@ -67,7 +76,7 @@ def _rows(
     work: PhaseRun, base: Record, observed: Observations, wall_s: list[float], ops: dict[str, tuple[list[float], int]],
     depth: dict[str, list[float]],
 ) -> list[OpProfile]:  # fmt: skip
-    """The measured operations beside what the cost table and the roofs say of them."""
+    """The measured operations with their rows of the cost table and their predictions."""
     target = work.target
     measured = [
         Measurement(name=name, samples_s=samples, count=work.layers_total if "*" in name else 1)
@@ -175,7 +184,7 @@ def medians_by_block(clocked: list[dict[str, float]]) -> dict[str, list[float]]:
 def ops_and_outside(
     clocked: list[dict[str, float]], layers: int
 ) -> tuple[dict[str, tuple[list[float], int]], list[float]]:
-    """Samples of one occurrence and occurrences, by row; and what was outside of all rows."""
+    """Samples of one occurrence and the number of occurrences, by row; and seconds of each pass outside of all rows."""
     passes = over_blocks(clocked)
     ops = {
         name: ([one[name] / (layers if "*" in name else 1) for one in passes], layers if "*" in name else 1)
@@ -199,7 +208,7 @@ def missing_time(closure: float, kind: str) -> str | None:
 
 
 def throttle_reasons(*states: Telemetry) -> list[str] | None:
-    """Every reason that held at one of the moments; None where the device does not tell."""
+    """Every reason that held at one of the moments; None where the device does not report them."""
     reasons = [state.throttle_reasons for state in states]
     if any(one is None for one in reasons):
         return None

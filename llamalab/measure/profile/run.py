@@ -5,8 +5,8 @@
     ranges      the profiler with a range per operation: kernels, device time, gaps
     memory      the allocator's events, laid over the same ranges
 
-Clean passes and the op clock alternate in blocks, so that their ratio is fair; the profiler and memory
-passes are timed only to say what they cost. A Hugging Face model is measured in the same way; what it
+Clean passes and the op clock alternate in blocks, so that a slow moment affects both; the profiler and memory
+passes are timed only to report their cost. A Hugging Face model is measured in the same way; what it
 does between its projections and the output of attention is one row, as it shows nothing in between.
 """
 
@@ -63,10 +63,21 @@ def profile(
 ) -> Profile:
     """Profile a Transformer or a LlamaForCausalLM where it is.
 
-    `prefill` runs the prompt, `decode` the token after it. `reference` is a record of this machine, whose
-    roofs and constants predictions rest on (default: a short measurement of the roofs).
-    `trace(phase, profiler)` is given the profiled pass of each phase. Raises UnknownNameError for another
-    phase, InputError for another kind of model.
+    Args:
+        model: the model, on the device where it is to be profiled.
+        name: its name in the profile.
+        phases: some of PHASES; `prefill` runs the prompt, `decode` the token after it.
+        prompt_tokens: tokens of each sequence of the prompt.
+        batch: sequences.
+        layers_total: blocks of the whole model (default: those of `model`).
+        reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
+            measurement of the roofs).
+        budget_s: seconds for the timed passes of all phases.
+        command: the command line, for the profile.
+        trace: called as `trace(phase, profiler)` with the profiled pass of each phase.
+        progress: called with the label of each step and the share that is done.
+
+    Raises UnknownNameError for another phase, InputError for another kind of model.
     """
     for phase in phases:
         if phase not in PHASES:
@@ -99,7 +110,7 @@ def profile(
 
 
 def _profile(work: PhaseRun, base: Record, budget_s: float, trace: TraceWriter | None) -> PhaseProfile:
-    """Every pass of one phase, and what they say together."""
+    """Every pass of one phase, joined to one profile."""
     device, before = work.target.device, read_telemetry(work.target.device)
     wall_s, clocked = _clean_and_clocked(work, Plan(budget_s / (2 * ALTERNATIONS), 3, 40))
     observed = observe(work, trace)
@@ -146,7 +157,15 @@ def _work(target: Target, phase: str, shape: PromptShape) -> PhaseRun:
     past = shape.prompt_tokens if phase == "decode" else 0
     new = 1 if past else shape.prompt_tokens
     total = shape.layers_total or target.arch.n_layers
-    return PhaseRun(target, target.job(shape.batch, new, past), phase, shape.batch, new, past, total)
+    return PhaseRun(
+        target=target,
+        job=target.job(shape.batch, new, past),
+        phase=phase,
+        batch=shape.batch,
+        new_tokens=new,
+        past_tokens=past,
+        layers_total=total,
+    )
 
 
 def reference_of(profile: Profile) -> Record:

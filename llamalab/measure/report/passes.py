@@ -1,7 +1,7 @@
 """The cost of one forward pass: clean times by part, times by op, memory and kernels: a Pass and its profile.
 
 Clean timing and the op-by-op pass run in the same rounds, beside a pass without any tap, so that
-the cost of looking is itself measured. Memory and kernels are looked at apart from all timing.
+the cost of the taps is measured too. Memory and kernels have passes of their own, apart from all timing.
 B batch, T new tokens.
 """
 
@@ -121,7 +121,13 @@ def _timed(
     samples = time_variants(variants, clock_for(bench.device), plan, before=rewind)
     rounds = len(samples["whole"])
     work = PhaseRun(
-        target, Job(rewind, run, cache.nbytes), phase, cache.batch, new_tokens, past_tokens, bench.share.layers_total
+        target=target,
+        job=Job(rewind, run, cache.nbytes),
+        phase=phase,
+        batch=cache.batch,
+        new_tokens=new_tokens,
+        past_tokens=past_tokens,
+        layers_total=bench.share.layers_total,
     )
     return work, parts.read()[-rounds:], ops.read()[-rounds:], samples  # the warm-up's passes came first
 

@@ -53,7 +53,7 @@ _ROOFS_SHARE, _PREFILL_SHARE, _DECODE_SHARE = 0.35, 0.45, 0.4  # of the time tha
 _LEAST_S = 1.5  # for the passes of a phase, which the report is about, however long all else took
 _PASS_SHARE = 1 / 20  # of the time for a prefill's measurement that one pass may take
 _ROOM_SHARE = 0.7  # of the free memory for the blocks that run; the rest is for what stands beside them
-BUDGETS_S = {"small": 13.0, "large": 85.0}  # of a report's measuring, if nobody named a deadline
+BUDGETS_S = {"small": 13.0, "large": 85.0}  # for measuring, where the caller gives no deadline
 
 
 class Scale(NamedTuple):
@@ -102,9 +102,17 @@ def measure_report(
 ) -> Record:
     """Measure `arch` on this machine, by the deadline (default: BUDGETS_S from now).
 
-    `progress(label, done)` is called before each step with the share of the time that is over.
-    Raises InputError for a dtype or device that cannot be, MissingError for a device that is not
-    there and DoesNotFitError, all before any work.
+    Args:
+        name: a preset's name, or the path of a model, of which the record keeps the last part.
+        arch: its architecture; weights are random.
+        device: auto, cpu, cuda or cuda:N.
+        dtype: of weights, activations and cache.
+        full: run every block, not as many as fit the usual limit.
+        deadline: when measuring is to be over.
+        progress: called as `progress(label, done)` before each step, with the share of the time that is over.
+
+    Raises InputError for another dtype or device, MissingError for a device that is absent and
+    DoesNotFitError, all before any work.
     """
     activation_dtype(dtype)
     place = resolve_device(device)
@@ -144,7 +152,7 @@ def measure_report(
 
 
 def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device) -> int:
-    """Bytes of the blocks to run: what is usual, less where memory does not hold it beside embedding, head and work."""
+    """Bytes of the blocks to run: the usual limit, or less where memory beside embedding, head and work is smaller."""
     tokens = SCALES[device_of(place).role].prompt_tokens
     around = weight_bytes(arch, dtype) - arch.n_layers * bytes_of_block(arch, dtype)
     beside = around + peak_activation_bytes(arch, new_tokens=tokens, dtype=dtype).bytes
@@ -152,7 +160,7 @@ def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device) -> int:
 
 
 def _left_out(record: Record, scale: Scale) -> list[str]:
-    """What the time did not suffice for, a sentence each."""
+    """Parts that were shortened or left out for lack of time, a sentence each."""
     prefill = record.phase("prefill")
     few = [f"{run.phase} in {len(run.whole_s)}" for run in record.passes if len(run.whole_s) < scale.pass_plan.least]
     blind = [run.phase for run in record.passes if run.memory.method == NOT_LOOKED]
@@ -238,7 +246,7 @@ def _attention(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progre
 
 
 def _count(arch: LlamaArch, last: Pass) -> tuple[int, int]:
-    """Parameters and cache bytes of the whole model as it would be allocated, which meta does for nothing."""
+    """Parameters and cache bytes of the whole model as it would be allocated, counted on the meta device."""
     model = Transformer(arch, dtype=last.dtype, device="meta")
     cache = StaticKVCache(arch, batch=last.batch, max_tokens=last.context_tokens, dtype=last.dtype, device="meta")
     return sum(weight.numel() for weight in model.parameters()), cache.nbytes

@@ -1,4 +1,4 @@
-"""Which element type is fast here? A short trial of each, as no instruction set is told reliably.
+"""The rate of products in each element type, from a short trial: reported instruction sets are not reliable.
 
 A CPU without units for bf16 or fp16 computes them by way of fp32, which may take longer than fp32 itself. A prompt is
 bound by such products; a step of generation by bytes, of which a narrow type has half.

@@ -1,4 +1,4 @@
-"""What is measured: the built-in model, or a Hugging Face LlamaForCausalLM as it is, run the same way.
+"""The target of a measurement: the built-in model, or a Hugging Face LlamaForCausalLM as it is, run the same way.
 
 Either makes a `Job` of a phase: something to call before each sample, untimed, and the pass itself.
 B batch, T new tokens.
@@ -29,7 +29,7 @@ class Job(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A model to be measured, and what has to be known of it."""
+    """A model to be measured, with its architecture, dtype, attention, labels of points and a maker of jobs."""
 
     kind: str
     model: nn.Module
@@ -81,7 +81,16 @@ def _built_in(model: Transformer, dtype: str) -> Target:
             lambda: cache.rewind(past_tokens), lambda: model(tokens_BT, cache=cache, logits="last"), cache.nbytes
         )
 
-    return Target("llamalab", model, arch, dtype, backend.name, backend.algorithm, own_labels(backend.algorithm), job)
+    return Target(
+        kind="llamalab",
+        model=model,
+        arch=arch,
+        dtype=dtype,
+        attention=backend.name,
+        algorithm=backend.algorithm,
+        label=own_labels(backend.algorithm),
+        job=job,
+    )
 
 
 def _hugging_face(model: Any, dtype: str) -> Target:
@@ -102,4 +111,13 @@ def _hugging_face(model: Any, dtype: str) -> Target:
             batch * past_tokens * token_bytes,
         )
 
-    return Target("transformers", model, arch, dtype, attention, algorithm, merged_labels(algorithm), job)
+    return Target(
+        kind="transformers",
+        model=model,
+        arch=arch,
+        dtype=dtype,
+        attention=attention,
+        algorithm=algorithm,
+        label=merged_labels(algorithm),
+        job=job,
+    )

@@ -1,4 +1,4 @@
-"""The check of a probe: doubled work must take doubled time, or the rate is no roof.
+"""The check of a probe: doubled work must take twice the time, or the rate is not trusted.
 
 A clock that does not wait for the device, a product that was optimised away, or data that stayed in
 a cache all show as a ratio far from 2.

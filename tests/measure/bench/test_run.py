@@ -230,7 +230,7 @@ def test_throttling_and_load_are_marked(monkeypatch):
     states = iter(
         [Telemetry(throttle_reasons=[], load_average=2.5), Telemetry(throttle_reasons=["software power cap"])]
     )
-    monkeypatch.setattr(bench, "telemetry", lambda place: next(states))
+    monkeypatch.setattr(bench, "read_telemetry", lambda place: next(states))
     (row,) = measured([BenchCase(5, 0)])
     assert (row.throttle_reasons, row.load_average) == (["software power cap"], 2.5)
     assert row.disturbances[-2:] == ["load average 2.5 on 2 processors", "throttled: software power cap"]
@@ -240,7 +240,7 @@ def test_a_disturbed_test_is_repeated_and_says_so(monkeypatch):
     times = iter([[9.0], [1.0], [3.0], [1.1], [1.05], [1.1]])  # warm-up, three repetitions, two more
     monkeypatch.setattr(bench, "time_passes", lambda *_: next(times))
     monkeypatch.setattr(bench, "fused_kernel", lambda work, place: None)
-    monkeypatch.setattr(bench, "telemetry", lambda place: Telemetry())
+    monkeypatch.setattr(bench, "read_telemetry", lambda place: Telemetry())
     (row,) = measured([BenchCase(5, 0)], repeat_s=1e9)
     assert row.passes_s == [[1.0], [1.1], [1.05]]
     assert row.disturbances == ["repetitions up to 200 % apart; steady after 1 more, the slowest left out"]
