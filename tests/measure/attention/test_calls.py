@@ -134,13 +134,14 @@ def test_probes_keep_the_ratio_of_the_rounds_they_share() -> None:
 
 def test_lab_pairs_each_backend_with_naive(machine: Machine) -> None:
     small = [SHAPE._replace(new_tokens=1, context_tokens=n) for n in (20, 40)]
-    said: list[str] = []
-    rows = run_lab(machine, small, backends("naive", "sdpa", "efficient"), PLAN, said.append)
+    said: list[tuple[str, float]] = []
+    chosen = backends("naive", "sdpa", "efficient")
+    rows = run_lab(machine, small, chosen, PLAN, lambda label, done: said.append((label, done)))
     assert [(row.shape.context_tokens, row.point.backend, row.ratio) for row in rows] == [
         (20, "naive", 1.0), (20, "sdpa", 1.0), (20, "efficient", None),
         (40, "naive", 1.0), (40, "sdpa", 1.0), (40, "efficient", None),
     ]  # fmt: skip
-    assert len(said) == 3  # the heads are probed once
+    assert [done for _, done in said] == [0.0, 0.0, 0.5]  # the heads are probed once
     assert rows[1].flops_per_s == pytest.approx(4 * 16 * 2 * 6 * 20 / rows[1].time_s)
 
 
