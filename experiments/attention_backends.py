@@ -24,7 +24,7 @@ from llamalab.attention import Backend, get_backend
 from llamalab.comparison.comparison import Comparison
 from llamalab.measure.attention.calls import measure_attention, obstacle, random_inputs
 from llamalab.measure.attention.lab import lab_machine
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
 from llamalab.records.record import AttentionPoint, Record, from_json

@@ -20,12 +20,12 @@ import llamalab
 from experiments.common import results as answers
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.arch import LlamaArch
-from llamalab.measure.bench.rows import Case
-from llamalab.measure.device.machine import available_bytes, cache_bytes, resolve_device
-from llamalab.measure.roofs.probes import Machine, copy_roof
+from llamalab.measure.bench.rows import BenchCase
+from llamalab.measure.device.machine import available_bytes, cache_bytes, clock_for, resolve_device
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.moves import copy_roof
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
-from llamalab.measure.timing.clock import clock_for
-from llamalab.measure.timing.timer import Plan, Work, time_variants
+from llamalab.measure.timing.timer import Call, Plan, time_variants
 from llamalab.model import Transformer, build
 from llamalab.presets import resolve_model
 from llamalab.text.decode_loop import DecodeLoop
@@ -77,7 +77,7 @@ def measure(
             "read_bytes": predict(arch, batch, past + scale.steps // 2),
         }  # fmt: skip
         print(f"  {name}, {', '.join(series)}, batch {batch}, {past} tokens in the cache", file=sys.stderr)
-        case = Case(0, scale.steps, past, batch)
+        case = BenchCase(0, scale.steps, past, batch)
         free = available_bytes(place) + depth.held_weight_bytes(DTYPE)
         need = depth.need_bytes(batch=batch, new_tokens=1, max_tokens=case.context, dtype=DTYPE, attention="naive")
         if need > SPARE * free:
@@ -89,7 +89,7 @@ def measure(
 
 
 def _timed(
-    model: Transformer, series: Sequence[str], case: Case, place: torch.device, plan: Plan
+    model: Transformer, series: Sequence[str], case: BenchCase, place: torch.device, plan: Plan
 ) -> dict[str, list[float]]:
     """Seconds of a step, one sample per round of all series; they share one cache."""
     with torch.inference_mode():
@@ -104,7 +104,7 @@ def _timed(
             for _ in range(case.generate):
                 token = loop.choice(model(token, cache=loop.cache, logits="last")[:, -1])
 
-        works: dict[str, Work] = {"plain": plain}
+        works: dict[str, Call] = {"plain": plain}
         works |= dict.fromkeys(("loop", "compiled"), lambda: loop.steps(case.generate))
         chosen = {name: works[name] for name in series}
         found = time_variants(

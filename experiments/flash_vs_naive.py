@@ -15,7 +15,7 @@ import torch
 from experiments.common import results as answers
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps, total
 from llamalab.attention import get_backend
-from llamalab.measure.attention.lab import LabRow, crossover, lab_machine, run_lab
+from llamalab.measure.attention.lab import LabRow, crossover_tokens, lab_machine, run_lab
 from llamalab.measure.timing.timer import Plan
 from llamalab.units import format_bytes
 
@@ -46,7 +46,11 @@ def measure(asked: list[AttentionShape], device: str) -> list[LabRow]:
         print(remark, file=sys.stderr)
     backends = [get_backend("naive"), get_backend("sdpa")]
     with torch.inference_mode():
-        return run_lab(machine, asked, backends, Plan(2.0, 9, 60), lambda label: print(f"  {label}", file=sys.stderr))
+
+        def progress(label: str, _: float) -> None:
+            print(f"  {label}", file=sys.stderr)
+
+        return run_lab(machine, asked, backends, Plan(2.0, 9, 60), progress)
 
 
 def conclude(rows: list[LabRow]) -> str:
@@ -55,7 +59,7 @@ def conclude(rows: list[LabRow]) -> str:
     if not flash:
         return "Nothing could be compared: " + "; ".join(sorted({row.point.reason or "" for row in rows}))
     last = flash[-1]
-    start, foreseen = crossover(flash), crossover(flash, predicted=True)
+    start, foreseen = crossover_tokens(flash), crossover_tokens(flash, predicted=True)
     ratio_errors = [abs(row.predicted_ratio / row.ratio - 1) for row in flash if row.predicted_ratio and row.ratio]
     peak_errors = [
         abs(row.predicted_peak_bytes / row.point.peak_bytes - 1)

@@ -20,8 +20,7 @@ from llamalab import LlamaArch, build
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import attention_kind, valid_kv_heads
-from llamalab.measure.device.machine import resolve_device
-from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.device.machine import clock_for, resolve_device
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model import StaticKVCache
 from llamalab.units import format_bytes, parse_memory

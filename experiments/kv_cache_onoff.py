@@ -30,7 +30,9 @@ from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.analytic.roofline import Rates, predict_pass, total_s
 from llamalab.measure.device.machine import cache_bytes
-from llamalab.measure.roofs.probes import Machine, copy_roof, gemm_roof
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.moves import copy_roof
+from llamalab.measure.roofs.probes import gemm_roof
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model import DynamicKVCache, StaticKVCache, Transformer
 from llamalab.text import load_tokenizer

@@ -19,9 +19,8 @@ from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.passes import filled_cache
-from llamalab.measure.bench.rows import Case
-from llamalab.measure.device.machine import resolve_device
-from llamalab.measure.profile.peak_memory import measure_peak
+from llamalab.measure.bench.rows import BenchCase
+from llamalab.measure.device.machine import measure_peak, resolve_device
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import Transformer, build
 from llamalab.presets import resolve_model
@@ -30,13 +29,16 @@ from llamalab.units import format_bytes
 DTYPE, LAYERS, BAR = "bf16", 2, 0.03
 CASES = {
     "cuda": (
-        Case(512, 0), Case(2048, 0), Case(512, 0, 0, 16), Case(512, 0, 3584), Case(0, 1, 4095), Case(0, 1, 4095, 64),
+        BenchCase(512, 0), BenchCase(2048, 0), BenchCase(512, 0, 0, 16), BenchCase(512, 0, 3584),
+        BenchCase(0, 1, 4095), BenchCase(0, 1, 4095, 64),
     ),
-    "cpu": (Case(64, 0), Case(256, 0), Case(48, 0, 16, 2), Case(0, 1, 255), Case(0, 1, 255, 4)),
+    "cpu": (
+        BenchCase(64, 0), BenchCase(256, 0), BenchCase(48, 0, 16, 2), BenchCase(0, 1, 255), BenchCase(0, 1, 255, 4),
+    ),
 }  # fmt: skip
 
 
-def predict(arch: LlamaArch, case: Case) -> dict[str, int]:
+def predict(arch: LlamaArch, case: BenchCase) -> dict[str, int]:
     """Bytes that weights and cache take, and activations at their peak."""
     new = max(1, case.prompt)
     peak = peak_activation_bytes(arch, new_tokens=new, context_tokens=case.context, batch=case.batch, dtype=DTYPE)
@@ -44,7 +46,7 @@ def predict(arch: LlamaArch, case: Case) -> dict[str, int]:
     return {"predicted_resident_bytes": held, "predicted_peak_bytes": peak.bytes}
 
 
-def measure(model: Transformer, case: Case, place: torch.device) -> dict[str, Any]:
+def measure(model: Transformer, case: BenchCase, place: torch.device) -> dict[str, Any]:
     """The same of one pass; the allocator's own scratch and slack beside it."""
     cache = filled_cache(model.arch, case, DTYPE, place)
     tokens_BT = tokens_of(model.arch, case.batch, max(1, case.prompt), place)

@@ -29,11 +29,11 @@ from llamalab.arch import LlamaArch
 from llamalab.instrument.points import POINTS
 from llamalab.instrument.reduce import Reduce
 from llamalab.instrument.taps import Capture
-from llamalab.measure.device.machine import resolve_device
-from llamalab.measure.profile.peak_memory import measure_peak
-from llamalab.measure.roofs.probes import Machine, cache_roof, gemm_roof
-from llamalab.measure.timing.clock import clock_for
-from llamalab.measure.timing.timer import Plan, Work, paired_ratio, time_variants
+from llamalab.measure.device.machine import clock_for, measure_peak, resolve_device
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.moves import cache_roof
+from llamalab.measure.roofs.probes import gemm_roof
+from llamalab.measure.timing.timer import Call, Plan, paired_ratio, time_variants
 from llamalab.model import Transformer, build
 from llamalab.presets import PRESETS
 from llamalab.units import storage_bytes
@@ -77,7 +77,7 @@ class Subject(NamedTuple):
         """The same pass of the twin."""
         return self.twin(self.tokens_BT)
 
-    def beside_twin(self, work: Work, plan: Plan) -> tuple[list[float], list[float]]:
+    def beside_twin(self, work: Call, plan: Plan) -> tuple[list[float], list[float]]:
         """Seconds of the work and of the twin, in the same rounds."""
         with torch.inference_mode():
             samples = time_variants({"twin": self.run_twin, "work": work}, self.machine.clock, plan)
@@ -88,7 +88,7 @@ def measure(seq: int, plan: Plan, chosen: Sequence[str] = tuple(LIMITS), device:
     """The ratios of the chosen variants to the twin, and the twin's seconds."""
     subject = Subject.of(seq, device)
     depth = subject.model.arch.n_layers
-    works: dict[str, Work] = {
+    works: dict[str, Call] = {
         "twin again": subject.run_twin,
         "unused": partial(subject.run, None),
         "captured": partial(subject.run, Capture(*ALL, n_layers=depth)),

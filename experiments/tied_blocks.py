@@ -17,12 +17,11 @@ from experiments.common import results as answers
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.passes import filled_cache
-from llamalab.measure.bench.rows import Case
-from llamalab.measure.device.machine import cache_bytes, resolve_device
+from llamalab.measure.bench.rows import BenchCase
+from llamalab.measure.device.machine import cache_bytes, clock_for, resolve_device
 from llamalab.measure.target.blocks import TIED_ERROR, Depth, bytes_of_block, choose_tied
 from llamalab.measure.target.target import tokens_of
-from llamalab.measure.timing.clock import clock_for
-from llamalab.measure.timing.timer import Plan, Work, paired_ratio, time_variants
+from llamalab.measure.timing.timer import Call, Plan, paired_ratio, time_variants
 from llamalab.model import build
 from llamalab.presets import PRESETS
 
@@ -31,7 +30,7 @@ DTYPE = "bf16"
 CPU = torch.device("cpu")
 # Vocabulary small: the head is not tied, and would hide what is.
 ARCH = PRESETS["7b"].arch.replace(n_layers=6, vocab_size=4096)
-CASES = {"prefill": Case(64, 0), "decode": Case(0, 1, depth=256)}
+CASES = {"prefill": BenchCase(64, 0), "decode": BenchCase(0, 1, depth=256)}
 UNTIED, AGAIN = "untied", "untied again"
 
 
@@ -67,7 +66,7 @@ def measure(arch: LlamaArch, plans: dict[str, Plan], place: torch.device = CPU) 
     return found
 
 
-def _work(model: Any, case: Case, place: torch.device) -> Work:
+def _work(model: Any, case: BenchCase, place: torch.device) -> Call:
     """The passes of a case; all models have a cache of their own."""
     cache = filled_cache(model.arch, case, DTYPE, place)
     new, _ = case.passes[0]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from llamalab.measure.bench import run as bench
-from llamalab.measure.device import machine
-from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.device import cache_size, machine
+from llamalab.measure.device.machine import clock_for
 from tests.fakes import FakeMachine, GiB, MiB, no_memory
 
 CPU = torch.device("cpu")
@@ -17,8 +17,8 @@ def test_every_module_is_told_of_the_same_machine(monkeypatch: pytest.MonkeyPatc
     here = machine.cache_bytes(CPU)
     with monkeypatch.context() as patched:
         FakeMachine(cache_bytes=7 * MiB, free_bytes=3 * GiB).install(patched)
-        for module in (machine, bench):
-            assert (module.cache_bytes(CPU), module.available_bytes(CPU)) == (7 * MiB, 3 * GiB)
+        assert [module.cache_bytes(CPU) for module in (machine, cache_size)] == [7 * MiB] * 2
+        assert [module.available_bytes(CPU) for module in (machine, bench)] == [3 * GiB] * 2
         assert machine.memory_bytes(CPU) == 6 * GiB
     assert machine.cache_bytes(CPU) == here
 

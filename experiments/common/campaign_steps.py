@@ -23,7 +23,7 @@ from llamalab.cli.calibrate import OURS
 from llamalab.cli.report_files import OUR_RECORD
 from llamalab.comparison.comparison import Comparison
 from llamalab.files import write_text
-from llamalab.measure.bench.rows import BenchRow, Case
+from llamalab.measure.bench.rows import BenchCase, BenchRow
 from llamalab.measure.bench.run import measure_bench
 from llamalab.measure.calibration.run import calibrate
 from llamalab.measure.device.environment import environment
@@ -216,16 +216,16 @@ def make_experiment(job: Job, module: str, arguments: tuple[str, ...], models: b
     return Made(" ".join(conclusion.split()), tuple(told))
 
 
-def cases(kind: str, arch: LlamaArch, *, short: bool = False) -> list[Case]:
+def cases(kind: str, arch: LlamaArch, *, short: bool = False) -> list[BenchCase]:
     """The tests of a bench: two prompts and a batch of them, and generation over depth to 4096 and batch to 64."""
     if kind == "cuda" and not short:
-        prompts = [Case(512, 0), Case(2048, 0), Case(512, 0, 0, 16)]
-        return [*prompts, *(Case(0, 32, depth, batch) for depth in (480, 4064) for batch in (1, 4, 16, 64))]
+        prompts = [BenchCase(512, 0), BenchCase(2048, 0), BenchCase(512, 0, 0, 16)]
+        return [*prompts, *(BenchCase(0, 32, depth, batch) for depth in (480, 4064) for batch in (1, 4, 16, 64))]
     if kind == "cuda":
-        return [Case(2048, 0), Case(0, 16, 480)]
+        return [BenchCase(2048, 0), BenchCase(0, 16, 480)]
     if weight_bytes(arch, DTYPE) > _LARGE_BYTES:
-        return [Case(64, 0), Case(0, 4, 60), Case(0, 4, 60, 4)]
-    return [Case(512, 0), Case(0, 32), Case(0, 32, 224, 16)]
+        return [BenchCase(64, 0), BenchCase(0, 4, 60), BenchCase(0, 4, 60, 4)]
+    return [BenchCase(512, 0), BenchCase(0, 32), BenchCase(0, 32, 224, 16)]
 
 
 def tell(label: str, done: float) -> None:

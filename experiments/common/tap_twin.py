@@ -1,6 +1,6 @@
 """A model to hold taps against: the same weights and the same code, with not one question about a tap in it.
 
-It is made from the model's own source: every `if tap ...` and every `tap=` is cut out of it, so that it
+It is made from the model's own source: every condition on `tap` and every `tap=` is cut out of it, so that it
 stays the same model whatever becomes of that.
 """
 
@@ -40,6 +40,17 @@ class _Cut(ast.NodeTransformer):
         if isinstance(node.test, ast.Constant):
             return node.body if node.test.value else node.orelse
         return node
+
+    def visit_IfExp(self, node: ast.IfExp) -> Any:
+        self.generic_visit(node)
+        if isinstance(node.test, ast.Constant):
+            return node.body if node.test.value else node.orelse
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.Assign | None:
+        """What is left of `x = x if tap is None else tap(name, x)` is no code at all."""
+        self.generic_visit(node)
+        return None if [ast.unparse(target) for target in node.targets] == [ast.unparse(node.value)] else node
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)

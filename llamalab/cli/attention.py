@@ -111,7 +111,7 @@ def _measure(args: argparse.Namespace, shapes: list[AttentionShape]) -> "list[La
         return run_lab(machine, shapes, backends, Plan(1.0, args.rounds, 100), _progress)
 
 
-def _progress(label: str) -> None:
+def _progress(label: str, done: float) -> None:
     print(f"  {label}", file=sys.stderr)
 
 
@@ -135,7 +135,7 @@ def _answer(args: argparse.Namespace, rows: "list[LabRow]") -> Answer:
 
 def _crossings(rows: "list[LabRow]") -> list[dict[str, Any]]:
     """Per backend, KV heads and batch: from which context on it is faster than naive."""
-    from llamalab.measure.attention.lab import crossover
+    from llamalab.measure.attention.lab import crossover_tokens
 
     families: dict[tuple[str, int, int], list[LabRow]] = {}
     for row in rows:
@@ -146,8 +146,8 @@ def _crossings(rows: "list[LabRow]") -> list[dict[str, Any]]:
             "backend": backend,
             "n_kv_heads": heads,
             "batch": batch,
-            "crossover_tokens": crossover(family),
-            "predicted_crossover_tokens": crossover(family, predicted=True),
+            "crossover_tokens": crossover_tokens(family),
+            "predicted_crossover_tokens": crossover_tokens(family, predicted=True),
             "longest_tokens": max(row.shape.context_tokens for row in family),
         }
         for (backend, heads, batch), family in families.items()

@@ -14,7 +14,7 @@ from llamalab.files import check_target
 from llamalab.presets import resolve_model
 
 if TYPE_CHECKING:
-    from llamalab.measure.bench.rows import BenchRow, Case
+    from llamalab.measure.bench.rows import BenchCase, BenchRow
 
 SUMMARY = "tokens per second of prompts and generation over depth and batch, as llama-bench measures them"
 EXAMPLES = (
@@ -97,7 +97,7 @@ def _part(progress: Progress, index: int, models: int) -> Callable[[str, float],
     return lambda label, done: progress(label, (index + done) / models)
 
 
-def _cases(args: argparse.Namespace) -> "list[Case]":
+def _cases(args: argparse.Namespace) -> "list[BenchCase]":
     from llamalab.measure.bench.rows import grid
 
     prompts, generates = ([size for size in given if size] for given in (args.prompt, args.generate))

@@ -15,6 +15,7 @@ from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import LlamaLabError, UnavailableError
+from llamalab.measure.device.kinds import KINDS
 from llamalab.measure.timing.deadline import Deadline, now_s
 from llamalab.plain_text import printable
 from llamalab.presets import resolve_model
@@ -29,7 +30,7 @@ EXAMPLES = (
     "llamalab report --model tiny --device cpu --out tiny.html",
     "llamalab report --from profile.json --out profile.html",
 )
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", *KINDS)
 DTYPES = ("bf16", "fp16", "fp32")
 SMALL_BYTES = 2**30  # of weights
 SECONDS = {"small": 14.0, "large": 100.0}  # of measuring and calibrating; loading torch and rendering come on top
@@ -185,9 +186,9 @@ def model_name(model: str) -> str:
 def _resolved(device: str) -> str:
     if device != "auto":
         return device
-    import torch
+    from llamalab.measure.device.machine import resolve_device
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return resolve_device(device).type
 
 
 class Progress:

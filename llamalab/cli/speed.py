@@ -107,8 +107,9 @@ def bound(generations: Sequence["Generation"], attention: str, rates: Rates, *, 
 
 def measured_rates(generation: "Generation") -> Rates:
     """The matrix and the streaming roof of the machine that a text was made on."""
-    from llamalab.measure.roofs.probes import SQUARE, Machine, gemm_roof, stream_roof
-    from llamalab.measure.timing.clock import clock_for
+    from llamalab.measure.device.machine import clock_for
+    from llamalab.measure.roofs.machine import Machine
+    from llamalab.measure.roofs.probes import SQUARE, gemm_roof, stream_roof
 
     device = generation.model.tok_embeddings.weight.device
     machine = Machine(device, clock_for(device), _dtypes(generation)[0])

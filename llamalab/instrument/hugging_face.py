@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from llamalab.attention import naive
 from llamalab.errors import InputError
-from llamalab.model.tap import Tap, looks, wants
+from llamalab.model.tap import Tap, reads_tensors, wants
 
 # Our point, their module, inside a layer and around the layers; where its output is the tensor.
 _LAYER_OUTPUTS = {
@@ -87,7 +87,7 @@ class _Attention:
 
         def hook(module: nn.Module, arguments: Any, x_BTD: Tensor) -> Tensor | None:
             theirs = x_BTD.view(*x_BTD.shape[:2], -1, self.head_dim).transpose(1, 2)
-            ours = theirs if point == "v" or not looks(self.tap) else _pairs(theirs)
+            ours = theirs if point == "v" or not reads_tensors(self.tap) else _pairs(theirs)
             result = self.tap(self.prefix + point, ours)
             self._heads[point] = theirs
             if result is ours:
@@ -100,7 +100,7 @@ class _Attention:
     def attended(self, module: nn.Module, arguments: tuple[Tensor], options: dict[str, Any]) -> Any:
         """Before the output projection: everything between the projections, then z, which is its input."""
         (x_BTD,) = arguments
-        if looks(self.tap):
+        if reads_tensors(self.tap):
             self._look()
         # Nothing of a pass is held longer than the model itself would hold it.
         self._heads, self._options = {}, {}

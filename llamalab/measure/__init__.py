@@ -1,4 +1,4 @@
-"""What a model costs on this machine: rooms for clocks, devices, roofs, targets and each kind of run.
+"""The measured cost of a model on this machine: rooms for clocks, devices, roofs, targets and each kind of run.
 
 From the bottom: `timing`, `device`, `roofs`, `target`, `calibration`, `profile`, `attention`, `bench`, `report`; a room
 imports only rooms named before it. Clean timing, the op-by-op pass, memory and the profiler are separate passes, never

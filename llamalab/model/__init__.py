@@ -1,4 +1,4 @@
-"""The Llama 2 reference in plain PyTorch: what one forward pass computes, and where to look inside.
+"""The Llama 2 reference in plain PyTorch: one forward pass and its points.
 
 Dimension letters, as suffixes of tensors (`k_BKSE`):
 

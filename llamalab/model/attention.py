@@ -58,39 +58,30 @@ class Attention(nn.Module):
         tap: Tap | None = None,
     ) -> Tensor:
         q_BHTE = self._heads(self.wq(x_BTD))
-        if tap is not None:
-            q_BHTE = tap(self.prefix + "q", q_BHTE)
+        q_BHTE = q_BHTE if tap is None else tap(self.prefix + "q", q_BHTE)
         k_BKTE = self._heads(self.wk(x_BTD))
-        if tap is not None:
-            k_BKTE = tap(self.prefix + "k", k_BKTE)
+        k_BKTE = k_BKTE if tap is None else tap(self.prefix + "k", k_BKTE)
         v_BKTE = self._heads(self.wv(x_BTD))
-        if tap is not None:
-            v_BKTE = tap(self.prefix + "v", v_BKTE)
+        v_BKTE = v_BKTE if tap is None else tap(self.prefix + "v", v_BKTE)
         if self.q_norm is not None and self.k_norm is not None:
             q_BHTE = _normed(self.q_norm, q_BHTE)
-            if tap is not None:
-                q_BHTE = tap(self.prefix + "q_norm", q_BHTE)
+            q_BHTE = q_BHTE if tap is None else tap(self.prefix + "q_norm", q_BHTE)
             k_BKTE = _normed(self.k_norm, k_BKTE)
-            if tap is not None:
-                k_BKTE = tap(self.prefix + "k_norm", k_BKTE)
+            k_BKTE = k_BKTE if tap is None else tap(self.prefix + "k_norm", k_BKTE)
         q_BHTE = rotate(q_BHTE, turn_TP)
-        if tap is not None:
-            q_BHTE = tap(self.prefix + "rot_q", q_BHTE)
+        q_BHTE = q_BHTE if tap is None else tap(self.prefix + "rot_q", q_BHTE)
         k_BKTE = rotate(k_BKTE, turn_TP)
-        if tap is not None:
-            k_BKTE = tap(self.prefix + "rot_k", k_BKTE)
+        k_BKTE = k_BKTE if tap is None else tap(self.prefix + "rot_k", k_BKTE)
         if isinstance(cache, RaggedLayerCache):
             return self._merge(self._attend_rows(q_BHTE, k_BKTE, v_BKTE, cache))
         # Without a cache the keys in view are the new ones.
         k_BKSE, v_BKSE = k_BKTE, v_BKTE
         if cache is not None:
             k_BKSE, v_BKSE = cache.append(k_BKTE, v_BKTE, ordered=tap is not None)
-        if tap is not None:
-            k_BKSE = tap(self.prefix + "k_cache", k_BKSE)
-            v_BKSE = tap(self.prefix + "v_cache", v_BKSE)
+        k_BKSE = k_BKSE if tap is None else tap(self.prefix + "k_cache", k_BKSE)
+        v_BKSE = v_BKSE if tap is None else tap(self.prefix + "v_cache", v_BKSE)
         z_BHTE = self._attend(q_BHTE, k_BKSE, v_BKSE, tap)
-        if tap is not None:
-            z_BHTE = tap(self.prefix + "z", z_BHTE)
+        z_BHTE = z_BHTE if tap is None else tap(self.prefix + "z", z_BHTE)
         return self._merge(z_BHTE)
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
@@ -118,9 +109,9 @@ class Attention(nn.Module):
         check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
         with _versioned_tensors():
             scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset, window=self.window)
-            scores_BHTS, scores_edited = _tap_and_tell(tap, self.prefix + "scores", scores_BHTS)
+            scores_BHTS, scores_edited = _tap_edited(tap, self.prefix + "scores", scores_BHTS)
             pattern_BHTS = naive.pattern(scores_BHTS)
-            pattern_BHTS, pattern_edited = _tap_and_tell(tap, self.prefix + "pattern", pattern_BHTS)
+            pattern_BHTS, pattern_edited = _tap_edited(tap, self.prefix + "pattern", pattern_BHTS)
         if self._has_scores or scores_edited or pattern_edited:
             return naive.values(pattern_BHTS, v_BKSE)
         return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=self.window)
@@ -138,8 +129,8 @@ def _normed(norm: RMSNorm, x_BHTE: Tensor) -> Tensor:
     return normed_BTHE.transpose(1, 2)
 
 
-def _tap_and_tell(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
-    """What the tap returned, and whether it may be an edit: another tensor, or this one changed in place."""
+def _tap_edited(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
+    """The tensor that the tap returned, and whether it may be an edit: another tensor, or this one changed in place."""
     if torch.compiler.is_compiling():
         return tap(name, tensor), True  # a traced graph cannot ask for versions: go on with what came back
     version = tensor._version
@@ -149,7 +140,7 @@ def _tap_and_tell(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
 
 @contextmanager
 def _versioned_tensors() -> Iterator[None]:
-    """Inference mode off, and still no gradients: its tensors cannot tell that they were edited in place."""
+    """No gradients without inference mode, whose tensors keep no version and so do not show edits in place."""
     if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
         yield
         return

@@ -34,10 +34,18 @@ def build(
 ) -> Transformer:
     """A Transformer with random weights, the same ones for the same seed on every device.
 
-    `model` is a preset name, the path of a `params.json` or `config.json`, or an architecture. Torch's global
-    random state is left alone. On device "meta" there are shapes and no weights. With `tie_blocks` all layers
-    share the parameters of the first so many, in turn; each keeps its own place in a KV cache. Raises
-    DoesNotFitError where the device cannot hold the weights, MissingError where it is absent, InputError
+    Torch's global random state is not changed.
+
+    Args:
+        model: a preset name, the path of a `params.json` or `config.json`, or an architecture.
+        dtype: bf16, fp16 or fp32.
+        device: of the weights; on "meta" there are shapes and no weights.
+        attention: a name of llamalab.attention.
+        seed: of the random weights.
+        tie_blocks: layers share the parameters of the first so many blocks in turn; each keeps its own place in a
+            KV cache (default: no layer shares any).
+
+    Raises DoesNotFitError where the device cannot hold the weights, MissingError where it is absent, InputError
     for `tie_blocks` that is not 1 to the model's layers.
 
     >>> build("tiny", device="meta").tok_embeddings.weight.shape

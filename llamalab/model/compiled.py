@@ -20,7 +20,7 @@ from llamalab.model.transformer import Transformer
 
 SCOPES = ("none", "block", "step")
 _DEFAULT = "sdpa"
-_STEPS = 3  # the first meets a new shape, the second a length that changes, the third is free of both
+_STEPS = 3  # the first has a new shape, the second another length; the third compiles nothing
 
 
 class WarmUp(NamedTuple):

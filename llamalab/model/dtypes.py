@@ -1,4 +1,4 @@
-"""The torch dtype, and the torch device, that a name stands for.
+"""Torch dtypes and torch devices by name.
 
 The names are those of llamalab.units, as far as torch has a type that stores them value by value.
 """
@@ -50,8 +50,13 @@ def torch_device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"device must be cpu, cuda, cuda:N, mps or meta; got {name!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise MissingError(
-            f"device {name} must be present; torch sees {torch.cuda.device_count()} CUDA devices; try device cpu"
-        )
+    if device.type not in ("cpu", "meta") and (device.index or 0) >= _present(device.type):
+        seen = f"torch sees {_present(device.type)} {device.type.upper()} devices"
+        raise MissingError(f"device {name} must be present; {seen}; try device cpu")
     return device
+
+
+def _present(kind: str) -> int:
+    """How many accelerators of that kind torch sees."""
+    found = torch.accelerator.current_accelerator()
+    return torch.accelerator.device_count() if found is not None and found.type == kind else 0

@@ -25,13 +25,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor, *, tap: Tap | None = None) -> Tensor:
         gate_BTF = self.w1(x_BTD)
-        if tap is not None:
-            gate_BTF = tap(self.prefix + "gate", gate_BTF)
+        gate_BTF = gate_BTF if tap is None else tap(self.prefix + "gate", gate_BTF)
         up_BTF = self.w3(x_BTD)
-        if tap is not None:
-            up_BTF = tap(self.prefix + "up", up_BTF)
+        up_BTF = up_BTF if tap is None else tap(self.prefix + "up", up_BTF)
         act_BTF = functional.silu(gate_BTF) * up_BTF
-        if tap is not None:
-            act_BTF = tap(self.prefix + "act", act_BTF)
+        act_BTF = act_BTF if tap is None else tap(self.prefix + "act", act_BTF)
         out_BTD: Tensor = self.w2(act_BTF)
         return out_BTD

@@ -1,9 +1,9 @@
-"""Guards that let a hook fire which is added to a compiled model; torch's default drops it without a word.
+"""Guards that let a hook fire which is added to a compiled model; by default torch ignores such a hook silently.
 
 torch.compile leaves out the guards on empty hook tables of modules (`skip_nnmodule_hook_guards`), so
 that a hook registered after the first call is never seen. While one of our blocks is traced that
 option is switched off, for the process: guards are built when the tracing is done, a late hook
-fails one, and the graph is traced anew with the hook in it.
+fails one, and the graph is traced again with the hook in it.
 """
 
 

@@ -1,8 +1,8 @@
 """Weights copied into another order, so that a CPU streams them at the speed of its memory.
 
 oneDNN keeps the weight of a product in blocks that fit the registers. Given a plain matrix it multiplies one
-row at about two thirds of the rate (docs/decisions.md has the figures); packed once, it need not look for them
-again. The packed weight takes the place of the plain one, of the same size: no second copy stays.
+row at about two thirds of the rate (docs/decisions.md has the figures); packed once, it is used as it
+is. The packed weight takes the place of the plain one, of the same size: no second copy stays.
 
 Not every CPU and every build of torch has these products for every element type: whether this one does is tried
 (`can_pack`), and `product_for` chooses for all who multiply with weights.
@@ -47,7 +47,7 @@ def product_of(model: nn.Module) -> str:
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is there and switched on, and multiplies packed weights of this type here, with right results.
+    """Whether oneDNN is present and enabled, and multiplies packed weights of this type here with correct results.
 
     A tiny product is tried once per process and type.
     """

@@ -1,11 +1,11 @@
-"""What may be handed to a forward pass to look inside it, or to change what it computes.
+"""Taps: functions that a forward pass calls at its points, to capture or to change tensors.
 
 A tap is called as `tap(name, tensor)` at every point of llamalab.instrument.points, directly after
 the operation that made the tensor; what it returns takes the tensor's place. A tap may have a method
 `wants(name) -> bool`; without one it wants everything. It is asked only where a tensor would have to
 be computed for the tap alone: scores and pattern under fused attention. Where it does not want them
 whole it may have a method `attended(prefix, q_BHTE, k_BKSE, window=W)`, which is shown what they are made from.
-A tap that only notes when it is called says `looks = False`; nothing need then be converted for it.
+A tap that only records when it is called has `reads_tensors = False`; no tensor is then converted for it.
 """
 
 from typing import Protocol
@@ -25,6 +25,6 @@ def wants(tap: Tap, name: str) -> bool:
     return True if ask is None else bool(ask(name))
 
 
-def looks(tap: Tap) -> bool:
-    """Whether `tap` looks at the tensors it is called with."""
-    return bool(getattr(tap, "looks", True))
+def reads_tensors(tap: Tap) -> bool:
+    """Whether `tap` reads the tensors it is called with."""
+    return bool(getattr(tap, "reads_tensors", True))

@@ -58,26 +58,19 @@ class TransformerBlock(nn.Module):
     ) -> Tensor:
         if torch.compiler.is_compiling():
             keep_hook_guards()
-        if tap is not None:
-            x_BTD = tap(self.prefix + "resid_pre", x_BTD)
+        x_BTD = x_BTD if tap is None else tap(self.prefix + "resid_pre", x_BTD)
         h_BTD = self.attention_norm(x_BTD)
-        if tap is not None:
-            h_BTD = tap(self.prefix + "attn_norm", h_BTD)
+        h_BTD = h_BTD if tap is None else tap(self.prefix + "attn_norm", h_BTD)
         h_BTD = self.attention(h_BTD, turn_TP, cache=cache, tap=tap)
-        if tap is not None:
-            h_BTD = tap(self.prefix + "attn_out", h_BTD)
+        h_BTD = h_BTD if tap is None else tap(self.prefix + "attn_out", h_BTD)
         x_BTD = x_BTD + h_BTD
-        if tap is not None:
-            x_BTD = tap(self.prefix + "resid_mid", x_BTD)
+        x_BTD = x_BTD if tap is None else tap(self.prefix + "resid_mid", x_BTD)
         h_BTD = self.ffn_norm(x_BTD)
-        if tap is not None:
-            h_BTD = tap(self.prefix + "ffn_norm", h_BTD)
+        h_BTD = h_BTD if tap is None else tap(self.prefix + "ffn_norm", h_BTD)
         h_BTD = self.feed_forward(h_BTD, tap=tap)
-        if tap is not None:
-            h_BTD = tap(self.prefix + "ffn_out", h_BTD)
+        h_BTD = h_BTD if tap is None else tap(self.prefix + "ffn_out", h_BTD)
         x_BTD = x_BTD + h_BTD
-        if tap is not None:
-            x_BTD = tap(self.prefix + "resid_post", x_BTD)
+        x_BTD = x_BTD if tap is None else tap(self.prefix + "resid_post", x_BTD)
         return x_BTD
 
 
@@ -175,25 +168,22 @@ class Transformer(nn.Module):
             if tap is not None and isinstance(cache, RaggedKVCache):
                 raise InputError("a tap must not be used with a ragged KV cache; run the sequences one by one")
         x_BTD = self.tok_embeddings(tokens_BT)
-        if tap is not None:
-            x_BTD = tap("embed", x_BTD)
+        x_BTD = x_BTD if tap is None else tap("embed", x_BTD)
         start = 0 if cache is None else cache.length
         turn_TP = rotations(start, new_tokens, self.arch, x_BTD.device)
         for place, layer in enumerate(self.layers):
             x_BTD = layer(x_BTD, turn_TP, cache=None if cache is None else cache.at(place), tap=tap)
         x_BTD = self.norm(x_BTD)
-        if tap is not None:
-            x_BTD = tap("final_norm", x_BTD)
+        x_BTD = x_BTD if tap is None else tap("final_norm", x_BTD)
         logits_BTV: Tensor = self.output(x_BTD if logits == "all" else _last_position(x_BTD)).float()
-        if tap is not None:
-            logits_BTV = tap("logits", logits_BTV)
+        logits_BTV = logits_BTV if tap is None else tap("logits", logits_BTV)
         if cache is not None:
             cache.advance(new_tokens)
         return logits_BTV
 
 
 def _embedding(table_VD: Tensor) -> nn.Embedding:
-    # torch's own initialisation of a table on meta would load its compiler: a second and a half for nothing.
+    # torch's own initialisation of a table on meta would load its compiler, which takes a second and a half.
     table_VD = table_VD if table_VD.is_meta else nn.init.normal_(table_VD)
     made: nn.Embedding = nn.Embedding.from_pretrained(table_VD, freeze=False)  # type: ignore[no-untyped-call]
     return made

@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from llamalab.comparison.sentences import percent, short
-from llamalab.records.phase_profile import OpProfile, PhaseProfile
+from llamalab.records.phase_profile import MERGED_STEPS, OpProfile, PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.tables import Column, Table
 from llamalab.units import format_bytes, format_seconds, format_si
 
-MERGED = "layers.*.attention.rope+kv_append+"  # how a model that shows nothing in between names its steps
 _STATE = ("clock_hz", "memory_clock_hz", "power_w", "temperature_c", "load_average")
 
 
@@ -162,7 +161,7 @@ def side_by_side(profiles: Sequence[Profile]) -> Table:
 def _merges(phases: Sequence[PhaseProfile | None]) -> str | None:
     """The row in which one of them has several steps of attention together."""
     names = (op.name for phase in phases if phase for op in phase.ops)
-    return next((name for name in names if name.startswith(MERGED)), None)
+    return next((name for name in names if name.startswith(MERGED_STEPS)), None)
 
 
 def _by_row(phase: PhaseProfile, merged: str | None) -> dict[str, float]:

@@ -33,7 +33,7 @@ def test_peak_is_what_the_allocator_hands_out(
     """To the byte but for scalars, with what this CPU's kernels take for themselves probed shape by shape."""
     import torch
 
-    from llamalab.measure.profile.peak_memory import allocation_peak
+    from llamalab.measure.device.peak_memory import allocation_peak
     from llamalab.measure.profile.scratch import ProbedScratch
     from llamalab.model import StaticKVCache, Transformer
 
@@ -78,7 +78,7 @@ OTHERS = {"normed": NORMED, "mixed": SLIDING, "sliding": SLIDING.replace(full_la
 def test_peak_of_other_families(kind: str, attention: str, way: str, dtype: str, tokens: int, new_share: int) -> None:
     import torch
 
-    from llamalab.measure.profile.peak_memory import measure_peak
+    from llamalab.measure.device.machine import measure_peak
     from llamalab.model import StaticKVCache, Transformer
 
     arch, new, tokens_BT = OTHERS[kind], tokens // new_share, torch.zeros(1, tokens, dtype=torch.long)

@@ -34,7 +34,7 @@ def test_backend_or_its_refusal(name: str, shape: tuple[int, ...], dtype: torch.
 
 def _assert_right(z: torch.Tensor, backend: Backend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
     assert_close(z, None, q, k, v)
-    seen = attention_kernel(lambda: backend.attend(q, k, v, query_offset=k.shape[2] - q.shape[2]))
+    seen = attention_kernel(lambda: backend.attend(q, k, v, query_offset=k.shape[2] - q.shape[2]), q.device)
     assert backend.kernel is None or backend.kernel in (seen or "")
 
 
@@ -42,7 +42,7 @@ def _assert_right(z: torch.Tensor, backend: Backend, q: torch.Tensor, k: torch.T
 def test_flash_runs_a_plain_prefill_in_half_precision(dtype: torch.dtype) -> None:
     q, k, v = tensors((2, 8, 2, 150, 150, 64), dtype, "cuda")
     get_backend("flash").check(shape_of(q, k), q.device)
-    seen = attention_kernel(lambda: get_backend("flash").attend(q, k, v, query_offset=0))
+    seen = attention_kernel(lambda: get_backend("flash").attend(q, k, v, query_offset=0), q.device)
     assert seen == "aten::_scaled_dot_product_flash_attention"
 
 
@@ -100,5 +100,5 @@ def test_triton_runs_under_a_cuda_graph() -> None:
 @pytest.mark.parametrize(("new", "kernel"), [(1, "decode_kernel"), (150, "prefill_kernel")])
 def test_the_profiler_sees_our_kernel(new: int, kernel: str) -> None:
     q, k, v = tensors((2, 6, 2, new, 300, 64), torch.bfloat16, "cuda")
-    seen = attention_kernel(lambda: get_backend("triton").attend(q, k, v, query_offset=300 - new))
+    seen = attention_kernel(lambda: get_backend("triton").attend(q, k, v, query_offset=300 - new), q.device)
     assert kernel in (seen or "")

@@ -28,7 +28,7 @@ def test_kernel_on_the_grid(name: str, shape: tuple[int, ...], dtype: torch.dtyp
 def test_the_kernel_asked_for_is_the_one_that_runs(name: str, kernel: str, new: int) -> None:
     q, k, v = tensors((2, 6, 2, new, 17, 64))
     backend = get_backend(name)
-    assert attention_kernel(lambda: backend.attend(q, k, v, query_offset=17 - new)) == kernel
+    assert attention_kernel(lambda: backend.attend(q, k, v, query_offset=17 - new), torch.device("cpu")) == kernel
     assert backend.kernel is not None
     assert backend.kernel in kernel
 
@@ -72,5 +72,5 @@ def test_compile_trap() -> None:
 
 
 def _fused(call: object) -> str | None:
-    kernel = attention_kernel(call)  # type: ignore[arg-type]
+    kernel = attention_kernel(call, torch.device("cpu"))  # type: ignore[arg-type]
     return kernel if kernel and "scaled_dot_product" in kernel else None

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from llamalab.cli import main
-from llamalab.measure.attention import forecast as attention_rates
+from llamalab.measure.attention import unit_costs as attention_rates
 
 SMALL = ["attention", "--heads", "6", "--head-dim", "16", "--dtype", "fp32", "--device", "cpu", "--rounds", "2"]
 
@@ -15,7 +15,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention_rates, "PROBE_PREFILL", (24,))
     monkeypatch.setattr(attention_rates, "PROBE_DECODE", (24,))
     monkeypatch.setattr(attention_rates, "_VISITS", 1)
-    monkeypatch.setattr("llamalab.measure.attention.lab.keep_freed_memory", lambda touch_bytes: True)
+    monkeypatch.setattr("llamalab.measure.device.cpu.Cpu.keep_freed_memory", lambda self, touch_bytes: True)
 
 
 def test_rows_of_every_combination(capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,7 @@ def test_ctrl_c_keeps_what_is_done_whole(
 ) -> None:
     measure, path = bench._measure, tmp_path / "rows"
 
-    def interrupted(one: bench.Bench, model: object, case: bench.Case, tell: object) -> bench.Timed:
+    def interrupted(one: bench.BenchSettings, model: object, case: bench.BenchCase, tell: object) -> bench.Timed:
         if case.generate:
             raise KeyboardInterrupt
         return measure(one, model, case, tell)  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def test_ctrl_c_keeps_what_is_done_whole(
 def test_rows_are_printed_as_they_are_done(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     measure, seen = bench._measure, []
 
-    def looked(one: bench.Bench, model: object, case: bench.Case, tell: object) -> bench.Timed:
+    def looked(one: bench.BenchSettings, model: object, case: bench.BenchCase, tell: object) -> bench.Timed:
         seen.append(capsys.readouterr().out.count("\n"))
         return measure(one, model, case, tell)  # type: ignore[arg-type]
 
@@ -175,6 +175,6 @@ def test_rows_without_a_prediction_have_a_dash_and_the_reason(capsys: Capture, m
 def test_a_disturbed_row_says_so(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([[1.0], [1.0], [2.0], [2.0], [2.0], [2.0], [2.0], [2.0], [2.0]])
     monkeypatch.setattr(bench, "time_passes", lambda *_: next(times))
-    monkeypatch.setattr(bench, "fused_kernel", lambda work: None)
+    monkeypatch.setattr(bench, "fused_kernel", lambda work, place: None)
     text = printed(capsys, *SMALL, "-p", "6", "-n", "0", "-o", "md")
     assert "DISTURBED: repetitions up to 100 % apart after 6 more" in text

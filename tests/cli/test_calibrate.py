@@ -10,7 +10,7 @@ from llamalab.analytic.grades import Grade
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main
 from llamalab.measure.calibration import run as module
-from llamalab.measure.calibration.blocks import Shape
+from llamalab.measure.calibration.blocks import BlockPass
 from llamalab.measure.calibration.fit import Fit
 from llamalab.measure.calibration.run import Calibration, Outcome
 
@@ -19,7 +19,7 @@ MADE = Calibration(
     "cpu", "A CPU", 24 * 2**30, "bf16", "2026-01-02",
     {name: Fit(RATES, 11, 0.03, (0, 2**40), (1, 2**36)) for name in sorted(CLASSES)},
     (),
-    (Outcome("7b", Shape(1, 128), 2.2, 2.1), Outcome("7b", Shape(1, 1, 512), 0.53, 0.55)),
+    (Outcome("7b", BlockPass(1, 128), 2.2, 2.1), Outcome("7b", BlockPass(1, 1, 512), 0.53, 0.55)),
     24, 44.0, (0.2, 1.9), Grade("good"), 0.04,
 )  # fmt: skip
 

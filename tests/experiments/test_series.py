@@ -14,9 +14,9 @@ from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
-from llamalab.measure.bench.rows import Case
-from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.clock import CpuClock
+from llamalab.measure.bench.rows import BenchCase
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.timing.clock import HostClock
 from llamalab.measure.timing.timer import Plan
 from llamalab.records.record import AttentionPoint
 from tests.report.sample import ATTENTION, LAUNCH, sample_record
@@ -80,7 +80,7 @@ def test_memory_is_as_counted_on_a_cpu() -> None:
     model = memory_peaks.build(ARCH, dtype="bf16").eval()
     rows = []
     with torch.inference_mode():
-        for case in (Case(40, 0), Case(0, 1, 20, 3)):
+        for case in (BenchCase(40, 0), BenchCase(0, 1, 20, 3)):
             told = {"model": "mine", "test": case.test, "batch": case.batch}
             rows.append(told | memory_peaks.predict(ARCH, case) | memory_peaks.measure(model, case, CPU))
     assert all(row["resident_bytes"] == row["predicted_resident_bytes"] for row in rows)
@@ -129,7 +129,7 @@ def test_a_backend_that_fails_is_left_out_with_the_reason(monkeypatch: pytest.Mo
     broken = get_backend("sdpa")._replace(name="broken", attend=attend)
     known = {"naive": get_backend("naive"), "broken": broken}
     monkeypatch.setattr(attention_backends, "get_backend", known.__getitem__)
-    machine, shape = Machine(CPU, CpuClock(), "bf16"), AttentionShape(1, 4, 8, 4, 2, 16, "bf16", "bf16")
+    machine, shape = Machine(CPU, HostClock(), "bf16"), AttentionShape(1, 4, 8, 4, 2, 16, "bf16", "bf16")
     scale = attention_backends.Scale(("naive", "broken"), (), (), ONCE)
     naive, failed = attention_backends.measure(machine, [shape], scale)
     assert len(naive.samples_s) == 2
@@ -145,7 +145,7 @@ def test_a_failure_in_the_rounds_leaves_out_only_who_failed(monkeypatch: pytest.
         return real(machine, shape, backends, plan, left_out=left_out)
 
     monkeypatch.setattr(attention_backends, "measure_attention", measure)
-    machine, shape = Machine(CPU, CpuClock(), "bf16"), AttentionShape(1, 4, 8, 4, 2, 16, "bf16", "bf16")
+    machine, shape = Machine(CPU, HostClock(), "bf16"), AttentionShape(1, 4, 8, 4, 2, 16, "bf16", "bf16")
     scale = attention_backends.Scale(("naive", "chunked", "sdpa"), (), (), ONCE)
     found = attention_backends.measure(machine, [shape], scale)
     assert [one.backend for one in found if one.samples_s] == ["naive", "sdpa"]
@@ -157,7 +157,7 @@ def test_backends_end_in_one_json_line(
 ) -> None:
     small = attention_backends.Scale(("naive", "sdpa"), (16,), ((1, 32),), ONCE)
     monkeypatch.setattr(attention_backends, "SCALES", {"cpu": small})
-    monkeypatch.setattr(attention_backends, "lab_machine", lambda *_: (Machine(CPU, CpuClock(), "bf16"), None))
+    monkeypatch.setattr(attention_backends, "lab_machine", lambda *_: (Machine(CPU, HostClock(), "bf16"), None))
     monkeypatch.setattr(sys, "argv", ["attention_backends", "--out", str(tmp_path / "a.json")])
     attention_backends.main()
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])

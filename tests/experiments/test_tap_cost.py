@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.common.tap_twin import twin_of
+from experiments.common.tap_twin import twin_of, untapped
 from experiments.tap_cost import ARCH, LIMITS, conclude, measure, predict, recompute, told
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.measure.timing.timer import Plan
@@ -28,6 +28,19 @@ def test_no_code_of_the_twin_reads_a_tap() -> None:
     model = build(ARCH.replace(n_layers=1), dtype="fp32")
     assert any("tap" in names_read(module) for module in model.modules())
     assert not any("tap" in names_read(module) for module in twin_of(model).modules())
+
+
+def test_what_is_left_is_the_code_that_a_model_without_taps_would_have() -> None:
+    def plain(self: Any, x: Any, tap: Any = None) -> Any:
+        h = self.norm(x)
+        return h
+
+    def tapped(self: Any, x: Any, tap: Any = None) -> Any:
+        h = self.norm(x)
+        h = h if tap is None else tap("norm", h)
+        return h
+
+    assert untapped(tapped).__code__.co_code == plain.__code__.co_code
 
 
 def names_read(module: torch.nn.Module) -> set[str]:

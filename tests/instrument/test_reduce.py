@@ -12,7 +12,7 @@ from llamalab.errors import InputError, UnknownNameError
 from llamalab.instrument.reduce import BINS, KINDS, LOWEST, Reduce
 from llamalab.instrument.scores import CHUNK_ELEMENTS
 from llamalab.instrument.taps import capture
-from llamalab.measure.profile.peak_memory import measure_peak
+from llamalab.measure.device.machine import measure_peak
 from llamalab.model import Transformer
 from llamalab.presets import PRESETS
 from tests.model.shrunk import ARCHES, small_model, some_tokens

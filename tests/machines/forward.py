@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import llamalab
-from llamalab.measure.bench.rows import Case
+from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.bench.run import measure_bench
 from llamalab.presets import resolve_model
 from tests.report.sample import sample_record
@@ -41,7 +41,7 @@ def found(dtype: str) -> dict[str, Any]:
     error = float((logits.float() - expected(tokens_BT)).abs().max())
     rows = list(
         measure_bench(
-            NAME, ARCH, [Case(8, 0), Case(0, 2)], device="cpu", dtype=dtype, repetitions=1,
+            NAME, ARCH, [BenchCase(8, 0), BenchCase(0, 2)], device="cpu", dtype=dtype, repetitions=1,
             reference=sample_record("tiny", dtype=dtype),
         )
     )  # fmt: skip

@@ -12,13 +12,14 @@ from llamalab.analytic.ops import forward_ops
 from llamalab.comparison.basis import basis_of
 from llamalab.measure.calibration import constants_here
 from llamalab.measure.calibration import run as calibrate
+from llamalab.measure.roofs import best
 from llamalab.measure.roofs import probes as roofs
 from llamalab.measure.roofs import quick as roofs_quick
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import resolve_model
 from llamalab.records.record import unmeasured
-from tests.fakes import Asked, FakeMachine, GiB, MiB, no_memory
+from tests.fakes import Asked, FakeMachine, GiB, MiB, everywhere, no_memory
 from tests.measure.fakes import StepClock
 from tests.report.sample import environment
 
@@ -36,10 +37,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
         Machine, "random", lambda self, *shape: torch.empty(shape, dtype=self.torch_dtype, device=self.device)
     )
     for module, name, value in (
-        (roofs, "_LAUNCHES", 2), (roofs, "_SURVEY", ONCE), (roofs, "_FINAL", ONCE),
-        (calibrate, "FEWEST_ROUNDS", 1), (calibrate, "MOST_ROUNDS", 1),
+        (roofs, "_LAUNCHES", 2), (calibrate, "FEWEST_ROUNDS", 1), (calibrate, "MOST_ROUNDS", 1),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value, raising=False)
+    for plan in (best.SURVEY, best.FINAL):
+        everywhere(monkeypatch, plan, ONCE)
     with no_memory(monkeypatch) as counted:
         yield counted
 

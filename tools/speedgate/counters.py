@@ -24,8 +24,8 @@ from llamalab import LlamaArch, StaticKVCache, Transformer, build
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count, weight_bytes
-from llamalab.measure.profile.peak_memory import running_peak
-from llamalab.measure.profile.profiler import profiled
+from llamalab.measure.device.peak_memory import running_peak
+from llamalab.measure.device.profiler import profiled
 from llamalab.presets import PRESETS
 from tests.model.test_flops import count_fused
 

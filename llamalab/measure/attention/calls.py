@@ -4,15 +4,14 @@ All backends run in the same rounds, so that their times can be paired. A call t
 or that a backend cannot do, is left out with the reason instead of a time; and so is a call in which
 another kernel ran than the one that was asked for.
 
-A decode step reads keys and values that nobody has touched for a whole model's worth of weights: it
-is timed over a ring of inputs larger than the caches. On CUDA calls are captured in a graph and
-replayed, so that times are the device's and not those of launching from Python.
+In a model, all other weights are read between two decode steps of a layer, so its keys and values are in no
+cache: a decode step is timed over a ring of inputs larger than the caches. Where the device has graphs, calls
+are captured and replayed, so that times are the device's and not those of launching from Python.
 """
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from llamalab.analytic.activations import attention_bytes, memory_of
@@ -20,11 +19,10 @@ from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import Backend
 from llamalab.errors import UnavailableError
 from llamalab.measure.device.cache_size import effective_cache_bytes
-from llamalab.measure.device.machine import available_bytes, probe_budget_bytes
+from llamalab.measure.device.machine import available_bytes, device_of, measure_peak, probe_budget_bytes
 from llamalab.measure.profile.attention_kernel import attention_kernel
-from llamalab.measure.profile.peak_memory import measure_peak
-from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.timer import Plan, Work, time_variants
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.timing.timer import Call, Plan, time_variants
 from llamalab.records.record import AttentionPoint
 from llamalab.units import format_bytes, storage_bytes
 
@@ -100,7 +98,7 @@ def measure_attention(
     for backend in running:
         try:
             calls[backend.name] = _round(machine, backend, ring)
-        except RuntimeError as error:  # CUDA refused to record it: the others are none the worse for it
+        except RuntimeError as error:  # the device refused to record it, which does not concern the others
             reasons[backend.name] = f"failed: {str(error).partition(chr(10))[0]}"
     samples = time_variants(calls, machine.clock, plan) if calls else {}
     return [
@@ -111,34 +109,21 @@ def measure_attention(
     ]
 
 
-def _round(machine: Machine, backend: Backend, ring: list[Inputs]) -> Work:
-    """One call on each of the inputs; on CUDA as one graph."""
+def _round(machine: Machine, backend: Backend, ring: list[Inputs]) -> Call:
+    """One call on each of the inputs, launched as cheaply as the device allows."""
 
     def once_each() -> None:
         for inputs in ring:
             inputs.call(backend)()
 
-    return once_each if machine.device.type != "cuda" else _captured(once_each)
-
-
-def _captured(work: Work) -> Work:
-    """The same work as a CUDA graph. It runs first on a side stream, where kernels are compiled and chosen."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        work()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
+    return device_of(machine.device).graph(once_each)
 
 
 def _measured(
     machine: Machine, shape: AttentionShape, backend: Backend, inputs: Inputs, samples_s: list[float]
 ) -> AttentionPoint:
     call = inputs.call(backend)
-    kernel, memory = attention_kernel(call), measure_peak(call, machine.device)
+    kernel, memory = attention_kernel(call, machine.device), measure_peak(call, machine.device)
     if backend.kernel and backend.kernel not in (kernel or ""):
         reason = f"failed: {backend.name!r} was asked for and the profiler saw {kernel or 'no kernel that it knows'}"
         return _left_out(backend, shape, reason, kernel=kernel)

@@ -1,6 +1,6 @@
-"""Flash against naive, honestly: every backend at every shape, beside what was predicted before it ran."""
+"""Flash and naive attention compared: every backend at every shape, beside a prediction made before it ran."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from statistics import median
 from typing import NamedTuple
 
@@ -10,20 +10,18 @@ from llamalab.analytic.activations import attention_bytes
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps, total
 from llamalab.attention import Backend
 from llamalab.measure.attention.calls import input_bytes, measure_attention
-from llamalab.measure.attention.forecast import Forecast, forecast, kernel_peak_bytes
-from llamalab.measure.device.allocator import keep_freed_memory
-from llamalab.measure.device.machine import available_bytes, resolve_device
-from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.attention.unit_costs import UnitCosts, kernel_peak_bytes, probe_unit_costs
+from llamalab.measure.device.machine import available_bytes, clock_for, device_of, resolve_device
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.measure.timing.timer import Plan, paired_ratio
 from llamalab.records.record import AttentionPoint
 
-Progress = Callable[[str], None]
 _SETTLED = 3  # times the largest call: what the heap needs so that calls of all sizes find room in it
 
 
 class LabRow(NamedTuple):
-    """One backend at one shape; ratios are naive's time over this backend's, in the same rounds."""
+    """One backend at one shape; ratios are the time of naive attention over this backend's, in the same rounds."""
 
     shape: AttentionShape
     point: AttentionPoint
@@ -55,17 +53,21 @@ def run_lab(
     shapes: Iterable[AttentionShape],
     backends: list[Backend],
     plan: Plan,
-    progress: Progress = lambda label: None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> list[LabRow]:
     """Rows by shape and backend. Predictions are made before the shapes are measured."""
     rows: list[LabRow] = []
-    costs: dict[AttentionShape, Forecast] = {}
-    for shape in shapes:
+    costs: dict[AttentionShape, UnitCosts] = {}
+    asked = list(shapes)
+    for number, shape in enumerate(asked):
+        done = number / len(asked)
         family = shape._replace(context_tokens=0, new_tokens=min(shape.new_tokens, 2))
         if family not in costs:
-            progress(f"unit costs at {shape.n_heads} heads over {shape.n_kv_heads}, batch {shape.batch}")
-            costs[family] = forecast(machine, shape, backends)
-        progress(f"{shape.new_tokens} new of {shape.context_tokens} tokens, batch {shape.batch}, KV {shape.n_kv_heads}")
+            progress(f"unit costs at {shape.n_heads} heads over {shape.n_kv_heads}, batch {shape.batch}", done)
+            costs[family] = probe_unit_costs(machine, shape, backends)
+        progress(
+            f"{shape.new_tokens} new of {shape.context_tokens} tokens, batch {shape.batch}, KV {shape.n_kv_heads}", done
+        )
         points = measure_attention(machine, shape, backends, plan)
         rows += _rows(shape, points, costs[family], backends)
     return rows
@@ -75,15 +77,13 @@ def lab_machine(device: str, dtype: str, shapes: list[AttentionShape]) -> tuple[
     """The machine to measure on, prepared so that times repeat, and a remark where it could not be."""
     place = resolve_device(device)
     machine = Machine(place, clock_for(place), dtype)
-    if place.type != "cpu":
-        return machine, None
     largest = max(attention_bytes(shape, "naive") + input_bytes(shape) for shape in shapes)
-    if keep_freed_memory(min(_SETTLED * largest, available_bytes(place) // 2)):
+    if device_of(place).keep_freed_memory(min(_SETTLED * largest, available_bytes(place) // 2)):
         return machine, None
     return machine, "this C library cannot be told to keep freed memory: naive times will scatter"
 
 
-def crossover(rows: Iterable[LabRow], *, predicted: bool = False) -> int | None:
+def crossover_tokens(rows: Iterable[LabRow], *, predicted: bool = False) -> int | None:
     """The shortest context from which on the backend of `rows` is faster than naive; None where there is none."""
     ratios = sorted((row.shape.context_tokens, row.predicted_ratio if predicted else row.ratio) for row in rows)
     found = None
@@ -94,7 +94,7 @@ def crossover(rows: Iterable[LabRow], *, predicted: bool = False) -> int | None:
 
 
 def _rows(
-    shape: AttentionShape, points: list[AttentionPoint], costs: Forecast, backends: list[Backend]
+    shape: AttentionShape, points: list[AttentionPoint], costs: UnitCosts, backends: list[Backend]
 ) -> list[LabRow]:
     predicted = {backend.name: costs.seconds(shape, backend) for backend in backends}
     naive = next((point for point in points if point.backend == "naive"), None)

@@ -1,8 +1,8 @@
 """Flash or naive attention, by itself, as the sequence grows: time, peak memory, kernel.
 
 All backends run in the same rounds at a length. Work and score matrix grow with the square of the
-length: what a length took says what its double will, and what would take too long or too much
-memory is left out with that reason instead of a time.
+length, so the time and memory of the next length are estimated from the last; a call that would take too
+long or too much memory is left out, with that reason instead of a time.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, fastest_backend, get_backend
 from llamalab.measure.attention.calls import measure_attention
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.records.record import AttentionPoint
 from llamalab.units import format_bytes, format_si
@@ -49,14 +49,21 @@ def sweep_attention(
         }
         left_out = {name: reason for name, reason in reasons.items() if reason}
         shape = AttentionShape(
-            1, tokens, tokens, arch.n_heads, arch.n_kv_heads, arch.head_dim, machine.dtype, machine.dtype
+            batch=1,
+            new_tokens=tokens,
+            context_tokens=tokens,
+            n_heads=arch.n_heads,
+            n_kv_heads=arch.n_kv_heads,
+            head_dim=arch.head_dim,
+            dtype=machine.dtype,
+            kv_dtype=machine.dtype,
         )
         points += measure_attention(machine, shape, compared, machine.within(plan, _LENGTH_SHARE), left_out=left_out)
     return points
 
 
 def backends_compared(device: torch.device) -> tuple[Backend, ...]:
-    """Naive attention, torch's fused attention, and what is fastest on the device where that is neither."""
+    """Naive attention, the fastest backend of the device, and torch's fused attention; each once."""
     return tuple(dict.fromkeys((get_backend("naive"), fastest_backend(device), get_backend("sdpa"))))
 
 

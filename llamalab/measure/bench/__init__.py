@@ -1,6 +1,6 @@
 """Tokens per second of the built-in model over prompt, depth and batch.
 
-Belongs here: `run` (the tests of a bench), `passes` (what one test runs), `rows` (one line and its figures),
+Belongs here: `run` (the tests of a bench), `passes` (the passes of one test), `rows` (one line and its figures),
 `reference` (the prediction and the limit beside it).
 Does not belong here: printing (cli), the A/B gate (tools/speedgate).
 """

@@ -1,7 +1,7 @@
-"""What one test of a bench runs: a cache filled to its depth, tokens, and passes that are timed one by one.
+"""The passes of one test of a bench: a cache filled to its depth, tokens, and passes that are timed one by one.
 
-What the cache holds at first is random: it does not change the work, and is written, because pages that
-nobody wrote are one page of zeros, which every cache holds. B batch, K KV heads, S room, E head dim.
+The cache is filled with random values, which do not change the work. It must be written, because pages that
+were never written all map to one page of zeros, which every cache holds. B batch, K KV heads, S room, E head dim.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
-from llamalab.measure.bench.rows import Case
+from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.target.target import tokens_of
 from llamalab.measure.timing.clock import Clock
 from llamalab.model import StaticKVCache
@@ -27,7 +27,7 @@ def time_passes(
     return clock.read()
 
 
-def filled_cache(arch: LlamaArch, case: Case, dtype: str, place: torch.device) -> StaticKVCache:
+def filled_cache(arch: LlamaArch, case: BenchCase, dtype: str, place: torch.device) -> StaticKVCache:
     """A cache with room for a test that holds `depth` random tokens. Raises DoesNotFitError."""
     cache = StaticKVCache(arch, batch=case.batch, max_tokens=case.context, dtype=dtype, device=place)
     for store in (*cache.keys, *cache.values):
@@ -36,7 +36,7 @@ def filled_cache(arch: LlamaArch, case: Case, dtype: str, place: torch.device) -
     return cache
 
 
-def case_tokens(arch: LlamaArch, case: Case, place: torch.device) -> tuple[Tensor | None, list[Tensor]]:
+def case_tokens(arch: LlamaArch, case: BenchCase, place: torch.device) -> tuple[Tensor | None, list[Tensor]]:
     """The prompt, and the tokens of each step as tensors of their own; the same ids everywhere."""
     prompt_BT = tokens_of(arch, case.batch, case.prompt, place) if case.prompt else None
     if not case.generate:

@@ -5,7 +5,6 @@ kept for this device; where it kept none, on a short calibration. Every pass of 
 at its own context.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,17 +14,16 @@ from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import OWN_ROOFS, basis_of, roof_fault
 from llamalab.errors import InputError
-from llamalab.measure.bench.rows import Case
+from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.calibration.constants_here import kept_constants, short_calibration
 from llamalab.measure.device.environment import environment
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
+from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.records.record import Record, unmeasured
 
-Progress = Callable[[str, float], None]
 
-
-class Work(NamedTuple):
+class WorkTotals(NamedTuple):
     """What a repetition must do: causal matrix FLOPs and bytes moved, of all its passes."""
 
     flops: int
@@ -33,9 +31,9 @@ class Work(NamedTuple):
 
 
 class Reference:
-    """The machine that a model is benched on: its roofs, and what predictions rest on, both of a record.
+    """The machine that a model is benched on: its roofs and the basis of predictions, both from a record.
 
-    `fault` says why nothing can be predicted, where that is known. Raises InputError for a record of another dtype.
+    `fault` is the reason why nothing can be predicted, if any. Raises InputError for a record of another dtype.
     """
 
     def __init__(
@@ -60,12 +58,12 @@ class Reference:
         roof, dtype = self.record.roof(kind, self.record.dtype), self.record.dtype
         return roof.per_second if roof and roof_fault(kind, dtype, roof) is None else None
 
-    def work(self, case: Case) -> Work:
+    def work(self, case: BenchCase) -> WorkTotals:
         """What one repetition of a test must do."""
         totals = [add_up(ops) for ops in self._tables(case)]
-        return Work(sum(one.flops_causal for one in totals), sum(one.bytes for one in totals))
+        return WorkTotals(sum(one.flops_causal for one in totals), sum(one.bytes for one in totals))
 
-    def predicted_s(self, case: Case) -> float | str:
+    def predicted_s(self, case: BenchCase) -> float | str:
         """Seconds of one repetition, or why they are not known."""
         if self._fault is not None:
             return self._fault
@@ -81,7 +79,7 @@ class Reference:
                 total_s += op.count * known[op]
         return total_s
 
-    def _tables(self, case: Case) -> list[tuple[Op, ...]]:
+    def _tables(self, case: BenchCase) -> list[tuple[Op, ...]]:
         return [
             forward_ops(
                 self.record.llama_arch, new_tokens=new, context_tokens=context, batch=case.batch,
@@ -91,7 +89,9 @@ class Reference:
         ]  # fmt: skip
 
 
-def measure_reference(name: str, arch: LlamaArch, machine: Machine, *, weight_bytes: int, progress: Progress) -> Record:
+def measure_reference(
+    name: str, arch: LlamaArch, machine: Machine, *, weight_bytes: int, progress: ProgressCallback
+) -> Record:
     """Measure the roofs, and calibrate shortly, the more so the fewer `weight_bytes` there are to run.
 
     Raises FormatError for a spoilt calibration.

@@ -1,4 +1,4 @@
-"""Tests whose repetitions disagree are repeated within a budget, and say what remains.
+"""Repetitions of a test until they agree, within a budget, with the remaining disagreement as a reason.
 
 A disturbance only ever adds time: where a test is repeated, the fastest repetitions are kept, as many as were asked
 for. A test is steady while the slowest kept repetition takes at most SPREAD longer than the fastest.
@@ -14,7 +14,7 @@ _MOST_TURNS = 4  # times the repetitions that were asked for
 
 
 class Steady(NamedTuple):
-    """Seconds of the passes of the repetitions kept, in their order, and what disturbed them; empty where nothing."""
+    """Seconds of the passes of the repetitions kept, in their order, and reasons why they are not trusted, if any."""
 
     passes_s: list[list[float]]
     reasons: list[str]

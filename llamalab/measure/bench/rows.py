@@ -22,10 +22,10 @@ from llamalab.errors import InputError
 MEASURED, MEASURED_TIED = "measured", "measured, tied blocks"
 
 
-class Case(NamedTuple):
+class BenchCase(NamedTuple):
     """One test: `prompt` tokens at once, then `generate` one at a time, behind `depth` in the cache, `batch` fold.
 
-    >>> Case(512, 0, 4096, 1).test, Case(0, 128, 0, 4).test, Case(512, 128, 0, 1).test
+    >>> BenchCase(512, 0, 4096, 1).test, BenchCase(0, 128, 0, 4).test, BenchCase(512, 128, 0, 1).test
     ('pp512 @ d4096', 'tg128', 'pp512+tg128')
     """
 
@@ -54,7 +54,7 @@ class Case(NamedTuple):
     def passes(self) -> list[tuple[int, int]]:
         """(new tokens, tokens in context) of every forward pass of a repetition, in order.
 
-        >>> Case(512, 2, 10).passes
+        >>> BenchCase(512, 2, 10).passes
         [(512, 522), (1, 523), (1, 524)]
         """
         first = self.depth + self.prompt
@@ -77,14 +77,14 @@ def grid(
     *,
     depths: Iterable[int] = (0,),
     batches: Iterable[int] = (1,),
-) -> list[Case]:
+) -> list[BenchCase]:
     """Every test at every depth and batch: prompts, then generation, then both. Raises InputError for bad sizes.
 
     >>> [case.test for case in grid([512], [128], [(64, 32)], depths=[0, 4096])]
     ['pp512', 'tg128', 'pp64+tg32', 'pp512 @ d4096', 'tg128 @ d4096', 'pp64+tg32 @ d4096']
     """
     tests = [*((prompt, 0) for prompt in prompts), *((0, made) for made in generates), *pairs]
-    cases = [Case(*test, depth, batch) for depth, batch, test in product(depths, batches, tests)]
+    cases = [BenchCase(*test, depth, batch) for depth, batch, test in product(depths, batches, tests)]
     for case in cases:
         case.check()
     return list(dict.fromkeys(cases))
@@ -160,9 +160,9 @@ class BenchRow:
     product: str | None = None
 
     @property
-    def case(self) -> Case:
+    def case(self) -> BenchCase:
         """What was run."""
-        return Case(self.prompt_tokens, self.generated_tokens, self.depth_tokens, self.batch)
+        return BenchCase(self.prompt_tokens, self.generated_tokens, self.depth_tokens, self.batch)
 
     @property
     def rates(self) -> list[float]:

@@ -1,6 +1,6 @@
 """The speed of the built-in model, test by test: prompt processing and generation over depth and batch.
 
-The manner is llama-bench's: a warm-up, then repetitions of each test on a cache that holds `depth`
+As in llama-bench: a warm-up, then repetitions of each test on a cache that holds `depth`
 tokens and is rewound to them. A test whose repetitions disagree is repeated within a budget, and says so.
 Every forward pass is timed by itself; on CUDA by events, and the device is waited for once per repetition.
 The kernel is read from the profiler in a pass of its own, after the warm-up and outside all times.
@@ -21,19 +21,24 @@ from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, fastest_backend, get_backend
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
-from llamalab.measure.bench.reference import Progress, Reference, measure_reference
+from llamalab.measure.bench.reference import Reference, measure_reference
 from llamalab.measure.bench.repeats import repeat_steadily
-from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchRow, Case
+from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchCase, BenchRow
 from llamalab.measure.device.cache_size import effective_cache_bytes
-from llamalab.measure.device.energy import usage
-from llamalab.measure.device.environment import environment, telemetry
-from llamalab.measure.device.machine import available_bytes, device_name, release_memory, resolve_device
+from llamalab.measure.device.environment import environment, read_telemetry
+from llamalab.measure.device.machine import (
+    available_bytes,
+    clock_for,
+    device_name,
+    device_of,
+    release_memory,
+    resolve_device,
+)
 from llamalab.measure.profile.attention_kernel import fused_kernel
 from llamalab.measure.profile.rows import throttle_reasons
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
-from llamalab.measure.timing.clock import clock_for
-from llamalab.measure.timing.deadline import Deadline
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import SCOPES, compile
@@ -48,7 +53,7 @@ _WARM_STEPS = 3  # of generation: the first is unlike the others
 _REFERENCE_DONE = 0.1  # share of the whole time, roughly
 
 
-class Bench(NamedTuple):
+class BenchSettings(NamedTuple):
     """What all tests of a bench share."""
 
     name: str
@@ -63,7 +68,7 @@ class Bench(NamedTuple):
     free_bytes: int
     repeat_s: float = 0.0
 
-    def need_bytes(self, case: Case) -> int:
+    def need_bytes(self, case: BenchCase) -> int:
         """Weights, cache and activations of a test."""
         return _need_bytes(self.depth, case, self.dtype, self.backend.algorithm)
 
@@ -84,7 +89,7 @@ class Timed(NamedTuple):
 def measure_bench(
     name: str,
     arch: LlamaArch,
-    cases: Sequence[Case],
+    cases: Sequence[BenchCase],
     *,
     device: str = AUTO,
     dtype: str = "bf16",
@@ -95,17 +100,30 @@ def measure_bench(
     repetitions: int = 5,
     repeat_s: float = REPEAT_S,
     reference: Record | None = None,
-    progress: Progress = lambda label, done: None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> Iterator[BenchRow]:
     """A row per case, each as it is done.
 
-    `attention` is a backend's name (default: the fastest of the device), `compiled` a scope of llamalab.compile.
-    `tie_blocks` runs the full depth over so many distinct blocks, None over all, "auto" over all where they
-    fit, else over as few as caches allow. `threads` are the CPU's (default: torch's). A disturbed test is repeated
-    for up to `repeat_s` seconds. `reference` is a record of this machine, whose roofs and constants predictions rest
-    on (default: a short measurement; where that fails, rows have no prediction but the reason). What does not fit
-    into memory or cannot be run is a row with the reason. Raises InputError, UnknownNameError or MissingError for
-    what cannot be asked, before any work.
+    A test that does not fit into memory or cannot be run is a row with the reason.
+
+    Args:
+        name: the model's name in the rows.
+        arch: its architecture; weights are random.
+        cases: the tests.
+        device: auto, cpu, cuda or cuda:N.
+        dtype: of weights, activations and cache.
+        attention: a backend's name (default: the fastest of the device).
+        compiled: a scope of llamalab.compile.
+        tie_blocks: distinct blocks to run the full depth over; None for all, "auto" for all where they fit, else for
+            as few as caches allow.
+        threads: of the CPU (default: torch's).
+        repetitions: of each test.
+        repeat_s: seconds for which a disturbed test is repeated at most.
+        reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
+            measurement; where that fails, rows have the reason instead of a prediction).
+        progress: called with the label of each step and the share that is done.
+
+    Raises InputError, UnknownNameError or MissingError for options that are not valid, before any work.
     """
     activation_dtype(dtype)
     place = resolve_device(device)
@@ -123,16 +141,25 @@ def measure_bench(
     free_bytes = available_bytes(place)
     least = min(cases, key=lambda case: (case.batch * case.context, case.batch * case.prompt))
     depth = _depth(arch, tie_blocks, least, dtype, place, backend.algorithm, int(SPARE * free_bytes))
-    bench = Bench(
-        name, arch, place, dtype, backend, compiled, threads or torch.get_num_threads(), repetitions, depth, free_bytes,
-        repeat_s,
-    )  # fmt: skip
+    bench = BenchSettings(
+        name=name,
+        arch=arch,
+        place=place,
+        dtype=dtype,
+        backend=backend,
+        compiled=compiled,
+        threads=threads or torch.get_num_threads(),
+        repetitions=repetitions,
+        depth=depth,
+        free_bytes=free_bytes,
+        repeat_s=repeat_s,
+    )
     known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm)
     return _rows(bench, cases, known, progress)
 
 
 def _depth(
-    arch: LlamaArch, tie_blocks: int | str | None, least: Case, dtype: str, place: torch.device, algorithm: str,
+    arch: LlamaArch, tie_blocks: int | str | None, least: BenchCase, dtype: str, place: torch.device, algorithm: str,
     room_bytes: int,
 ) -> Depth:  # fmt: skip
     """The blocks to run; all of them where the smallest test then fits."""
@@ -147,21 +174,23 @@ def _depth(
     return Depth(arch, tie_blocks)
 
 
-def _need_bytes(depth: Depth, case: Case, dtype: str, algorithm: str) -> int:
+def _need_bytes(depth: Depth, case: BenchCase, dtype: str, algorithm: str) -> int:
     new_tokens = max(1, case.prompt)
     return depth.need_bytes(
         batch=case.batch, new_tokens=new_tokens, max_tokens=case.context, dtype=dtype, attention=algorithm
     )
 
 
-def _rows(bench: Bench, cases: Sequence[Case], reference: Reference | None, progress: Progress) -> Iterator[BenchRow]:
-    # No context is left open over a yield: it would hold for whoever takes the rows.
+def _rows(
+    bench: BenchSettings, cases: Sequence[BenchCase], reference: Reference | None, progress: ProgressCallback
+) -> Iterator[BenchRow]:
+    # No context stays open over a yield: it would also hold for the caller.
     reference = reference or _measured_reference(bench, progress)
     model: Transformer | None = None
     for index, case in enumerate(cases):
         row = _blank(bench, case, reference)
 
-        def tell(label: str, share: float, index: int = index, case: Case = case) -> None:
+        def step(label: str, share: float, index: int = index, case: BenchCase = case) -> None:
             done = _REFERENCE_DONE + (1 - _REFERENCE_DONE) * (index + share) / len(cases)
             progress(f"{case.test}, batch {case.batch}: {label}", done)
 
@@ -171,10 +200,10 @@ def _rows(bench: Bench, cases: Sequence[Case], reference: Reference | None, prog
         try:
             with _threads(bench.threads), torch.inference_mode(), collector_off():
                 if model is None:
-                    tell(f"building {bench.depth.label}", 0.0)
+                    step(f"building {bench.depth.label}", 0.0)
                     model = _built(bench)
                     reference = reference.for_algorithm(model.backend.algorithm)  # compiling may change it
-                timed = _measure(bench, model, case, tell)
+                timed = _measure(bench, model, case, step)
                 row = replace(_blank(bench, case, reference), attention=model.backend.name)
         except (LlamaLabError, torch.OutOfMemoryError) as error:
             yield replace(row, reason=" ".join(str(error).split()))
@@ -184,7 +213,7 @@ def _rows(bench: Bench, cases: Sequence[Case], reference: Reference | None, prog
     progress("done", 1.0)
 
 
-def _measured_reference(bench: Bench, progress: Progress) -> Reference:
+def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Reference:
     """Roofs and constants of this machine; where they cannot be had, the reason in the place of every prediction."""
     machine = Machine(bench.place, clock_for(bench.place), bench.dtype)
     try:
@@ -201,7 +230,7 @@ def _measured_reference(bench: Bench, progress: Progress) -> Reference:
         return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, fault=f"not predicted: {reason}")
 
 
-def _blank(bench: Bench, case: Case, reference: Reference) -> BenchRow:
+def _blank(bench: BenchSettings, case: BenchCase, reference: Reference) -> BenchRow:
     """The row of a test that was not run: all that is known without."""
     predicted = reference.predicted_s(case)
     known = not isinstance(predicted, str)
@@ -231,7 +260,7 @@ def _blank(bench: Bench, case: Case, reference: Reference) -> BenchRow:
     )
 
 
-def _too_large(bench: Bench, case: Case) -> str | None:
+def _too_large(bench: BenchSettings, case: BenchCase) -> str | None:
     """Why a test cannot be run in this memory; None where it can."""
     need = bench.need_bytes(case)
     if need <= SPARE * bench.free_bytes:
@@ -243,54 +272,60 @@ def _too_large(bench: Bench, case: Case) -> str | None:
     )
 
 
-def _built(bench: Bench) -> Transformer:
+def _built(bench: BenchSettings) -> Transformer:
     tied = bench.depth.distinct if bench.depth.tied else None
     model = build(bench.arch, dtype=bench.dtype, device=bench.place, tie_blocks=tied).eval()
     return compile(model, scope=bench.compiled, attention=bench.backend.name)
 
 
-def _measure(bench: Bench, model: Transformer, case: Case, tell: Callable[[str, float], None]) -> Timed:
+def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Callable[[str, float], None]) -> Timed:
     cache = filled_cache(bench.arch, case, bench.dtype, bench.place)
     prompt_BT, steps = case_tokens(bench.arch, case, bench.place)
     clock = clock_for(bench.place, marks=case.generate + 2)
-    if bench.place.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(bench.place)
+    device = device_of(bench.place)
+    device.start_held()
 
     def repeat(steps: Sequence[Tensor]) -> list[float]:
         cache.rewind(case.depth, lossy=True)
         return time_passes(model, cache, prompt_BT, steps, clock)
 
-    tell("warm-up", 0.1)
+    step("warm-up", 0.1)
     began = perf_counter()
-    # A compiler looks anew at lengths it has not met: it must meet them all before they are timed.
+    # A compiler compiles again for lengths it has not seen: all of them run once before they are timed.
     repeat(steps[:_WARM_STEPS] if bench.compiled == "none" else steps)
     warmup_s = perf_counter() - began
-    kernel = fused_kernel(lambda: repeat(steps[:1]))
-    before = telemetry(bench.place)
+    kernel = fused_kernel(lambda: repeat(steps[:1]), bench.place)
+    before = read_telemetry(bench.place)
 
     def repetition(number: int) -> list[float]:
-        tell(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * min(1.0, number / bench.repetitions))
+        step(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * min(1.0, number / bench.repetitions))
         return repeat(steps)
 
     steady = repeat_steadily(repetition, bench.repetitions, Deadline(bench.repeat_s))
-    after = telemetry(bench.place)
+    after = read_telemetry(bench.place)
     throttled = throttle_reasons(before, after)
     disturbances = [*steady.reasons, *_busy(bench, before), *(f"throttled: {reason}" for reason in throttled or ())]
     return Timed(
-        warmup_s, steady.passes_s, kernel, _memory_bytes(bench.place), throttled, before.load_average, disturbances,
-        product_of(model),
-    )  # fmt: skip
+        warmup_s=warmup_s,
+        passes_s=steady.passes_s,
+        kernel=kernel,
+        memory_bytes=device.held_bytes(),
+        throttle_reasons=throttled,
+        load_average=before.load_average,
+        disturbances=disturbances,
+        product=product_of(model),
+    )
 
 
-def _busy(bench: Bench, before: Telemetry) -> list[str]:
+def _busy(bench: BenchSettings, before: Telemetry) -> list[str]:
     """Whether others used the host's processors before the test; its own repetitions are in the figure after."""
     load, cores = before.load_average, os.cpu_count() or 1
-    if bench.place.type != "cpu" or load is None or load <= cores:
+    if device_of(bench.place).role != "host" or load is None or load <= cores:
         return []
     return [f"load average {load:.1f} on {cores} processors"]
 
 
-def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed: Timed) -> BenchRow:
+def _filled(row: BenchRow, bench: BenchSettings, reference: Reference, case: BenchCase, timed: Timed) -> BenchRow:
     row = replace(
         row,
         basis=MEASURED_TIED if bench.depth.tied else MEASURED,
@@ -299,7 +334,7 @@ def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed
         warmup_s=timed.warmup_s,
         passes_s=timed.passes_s,
         memory_bytes=timed.memory_bytes,
-        memory_method="cuda: max_memory_allocated" if bench.place.type == "cuda" else "VmRSS of the process",
+        memory_method=device_of(bench.place).held_method,
         throttle_reasons=timed.throttle_reasons,
         load_average=timed.load_average,
         disturbances=timed.disturbances,
@@ -319,10 +354,6 @@ def _filled(row: BenchRow, bench: Bench, reference: Reference, case: Case, timed
 def _share(rate: float, roof: float | None) -> float | None:
     """The share of a roof; a rate above it is the best that was seen, and so all of the roof."""
     return min(1.0, rate / roof) if roof else None
-
-
-def _memory_bytes(place: torch.device) -> int | None:
-    return int(torch.cuda.max_memory_allocated(place)) if place.type == "cuda" else usage(place).resident_bytes
 
 
 @contextmanager

@@ -1,16 +1,19 @@
 """The blocks that a machine is calibrated on, and the other ones that the result is checked on.
 
 Small blocks at awkward token counts are fitted, blocks of 7b and 13b at others are checked: nothing that is checked
-was fitted. A GPU needs more tokens to be full, and its peak must be among what is fitted.
+was fitted. An accelerator needs more tokens to be full, and passes that reach its peak must be among those fitted.
 """
 
 from typing import NamedTuple
 
+import torch
+
 from llamalab.arch import LlamaArch
+from llamalab.measure.device.machine import device_of
 from llamalab.presets import PRESETS
 
 
-class Shape(NamedTuple):
+class BlockPass(NamedTuple):
     """A pass: `new` tokens of each of `batch` sequences, onto `past` that the cache holds."""
 
     batch: int
@@ -28,89 +31,71 @@ class Block(NamedTuple):
 
     name: str
     arch: LlamaArch
-    shapes: tuple[Shape, ...]
+    shapes: tuple[BlockPass, ...]
+
+
+_VOCAB_SIZE = 8192  # small: embedding and head are to be no more than a block is
+
+
+def _block(name: str, dim: int, heads: tuple[int, int], ffn_dim: int, *passes: tuple[int, ...]) -> Block:
+    """A block of no preset: `heads` of queries and of keys, and its passes as (batch, new) or (batch, new, past)."""
+    arch = LlamaArch(
+        dim=dim, n_layers=1, n_heads=heads[0], n_kv_heads=heads[1], ffn_dim=ffn_dim, vocab_size=_VOCAB_SIZE
+    )
+    return Block(name, arch, tuple(BlockPass(*sizes) for sizes in passes))
+
+
+def _preset(name: str, *passes: tuple[int, ...]) -> Block:
+    """A block of a preset with passes in the same form."""
+    return Block(name, PRESETS[name].arch, tuple(BlockPass(*sizes) for sizes in passes))
 
 
 FITTED = (
-    Block(
-        "512 wide, GQA", LlamaArch(512, 1, 8, 4, 1376, 8192),
-        (Shape(1, 24), Shape(1, 104), Shape(1, 392), Shape(1, 1, 40), Shape(1, 1, 300), Shape(3, 1, 130)),
+    _block("512 wide, GQA", 512, (8, 4), 1376, (1, 24), (1, 104), (1, 392), (1, 1, 40), (1, 1, 300), (3, 1, 130)),
+    _block(
+        "2048 wide, MHA", 2048, (16, 16), 5504, (1, 24), (1, 56), (1, 104), (1, 200), (1, 392),
+        (1, 1, 130), (1, 1, 900), (3, 1, 250), (7, 1, 600), (12, 1, 1500),
     ),
-    Block(
-        "2048 wide, MHA", LlamaArch(2048, 1, 16, 16, 5504, 8192),
-        (Shape(1, 24), Shape(1, 56), Shape(1, 104), Shape(1, 200), Shape(1, 392),
-         Shape(1, 1, 130), Shape(1, 1, 900), Shape(3, 1, 250), Shape(7, 1, 600), Shape(12, 1, 1500)),
-    ),
-    Block(
-        "3072 wide, GQA", LlamaArch(3072, 1, 24, 8, 8192, 8192),
-        (Shape(1, 37), Shape(1, 80), Shape(1, 144), Shape(1, 288),
-         Shape(1, 1, 400), Shape(1, 1, 2500), Shape(2, 1, 90), Shape(5, 1, 1000), Shape(9, 1, 350)),
+    _block(
+        "3072 wide, GQA", 3072, (24, 8), 8192, (1, 37), (1, 80), (1, 144), (1, 288),
+        (1, 1, 400), (1, 1, 2500), (2, 1, 90), (5, 1, 1000), (9, 1, 350),
     ),
 )  # fmt: skip
-FITTED_ON_CUDA = (
-    Block(
-        "2048 wide, MHA",
-        LlamaArch(2048, 1, 16, 16, 5504, 8192),
-        (
-            Shape(1, 104),
-            Shape(1, 392),
-            Shape(1, 1000),
-            Shape(1, 3000),
-            Shape(4, 700),
-            Shape(1, 1, 130),
-            Shape(1, 1, 900),
-            Shape(1, 1, 3900),
-            Shape(7, 1, 600),
-            Shape(30, 1, 1500),
-        ),
+FITTED_ON_ACCELERATOR = (
+    _block(
+        "2048 wide, MHA", 2048, (16, 16), 5504, (1, 104), (1, 392), (1, 1000), (1, 3000), (4, 700),
+        (1, 1, 130), (1, 1, 900), (1, 1, 3900), (7, 1, 600), (30, 1, 1500),
     ),
-    Block(
-        "3072 wide, GQA",
-        LlamaArch(3072, 1, 24, 8, 8192, 8192),
-        (
-            Shape(1, 200),
-            Shape(1, 700),
-            Shape(1, 2500),
-            Shape(2, 1300),
-            Shape(1, 1, 400),
-            Shape(1, 1, 2500),
-            Shape(15, 1, 1000),
-            Shape(60, 1, 350),
-        ),
+    _block(
+        "3072 wide, GQA", 3072, (24, 8), 8192, (1, 200), (1, 700), (1, 2500), (2, 1300),
+        (1, 1, 400), (1, 1, 2500), (15, 1, 1000), (60, 1, 350),
     ),
-    Block(
-        "6144 wide, GQA",
-        LlamaArch(6144, 1, 48, 8, 16384, 8192),
-        (Shape(1, 500), Shape(1, 1900), Shape(3, 1100), Shape(1, 1, 700), Shape(4, 1, 2000)),
-    ),
-)
+    _block("6144 wide, GQA", 6144, (48, 8), 16384, (1, 500), (1, 1900), (3, 1100), (1, 1, 700), (4, 1, 2000)),
+)  # fmt: skip
 CHECKED = (
-    Block(
-        "7b", PRESETS["7b"].arch,
-        (Shape(1, 128), Shape(1, 320), Shape(2, 96), Shape(1, 1, 512), Shape(4, 1, 700), Shape(8, 1, 256)),
-    ),
-    Block("13b", PRESETS["13b"].arch, (Shape(1, 160), Shape(1, 1, 1024), Shape(6, 1, 320))),
-)  # fmt: skip
-CHECKED_ON_CUDA = (
-    Block(
-        "7b", PRESETS["7b"].arch,
-        (Shape(1, 320), Shape(1, 2048), Shape(4, 512), Shape(1, 1, 512), Shape(8, 1, 2048), Shape(32, 1, 1024)),
-    ),
-    Block("13b", PRESETS["13b"].arch, (Shape(1, 1500), Shape(1, 1, 1024), Shape(16, 1, 3000))),
-)  # fmt: skip
+    _preset("7b", (1, 128), (1, 320), (2, 96), (1, 1, 512), (4, 1, 700), (8, 1, 256)),
+    _preset("13b", (1, 160), (1, 1, 1024), (6, 1, 320)),
+)
+CHECKED_ON_ACCELERATOR = (
+    _preset("7b", (1, 320), (1, 2048), (4, 512), (1, 1, 512), (8, 1, 2048), (32, 1, 1024)),
+    _preset("13b", (1, 1500), (1, 1, 1024), (16, 1, 3000)),
+)
 
 
 class Blocks(NamedTuple):
-    """What is fitted and what is checked."""
+    """The blocks to fit and the blocks to check."""
 
     fit: tuple[Block, ...]
     check: tuple[Block, ...]
 
 
-def blocks_for(device_type: str) -> Blocks:
-    """Those of a CPU or a CUDA device.
+BLOCKS_BY_ROLE = {"host": Blocks(FITTED, CHECKED), "accelerator": Blocks(FITTED_ON_ACCELERATOR, CHECKED_ON_ACCELERATOR)}
 
-    >>> [block.name for block in blocks_for("cuda").check]
+
+def blocks_for(place: torch.device) -> Blocks:
+    """The blocks for a device, by its role.
+
+    >>> [block.name for block in blocks_for(torch.device("cpu")).check]
     ['7b', '13b']
     """
-    return Blocks(FITTED_ON_CUDA, CHECKED_ON_CUDA) if device_type == "cuda" else Blocks(FITTED, CHECKED)
+    return BLOCKS_BY_ROLE[device_of(place).role]

@@ -1,7 +1,7 @@
-"""The constants that predictions for this machine rest on when nobody names any.
+"""The default constants of predictions for this machine.
 
-On what `llamalab calibrate` kept for it; else on a short calibration, which for a small model is shorter still, as a
-report of it is to be there in seconds. How short it was stands in its file: rounds, and the blocks it was fitted on.
+They are those that `llamalab calibrate` kept for it, else those of a short calibration, which is shorter still for a
+small model so that its report takes seconds. The file records rounds and the blocks that were fitted.
 """
 
 import json
@@ -14,10 +14,10 @@ from llamalab.analytic import grades
 from llamalab.analytic.constants import constants_of, default_path, read_calibration
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.errors import DoesNotFitError, LlamaLabError
-from llamalab.measure.calibration.blocks import Block, Shape, blocks_for
+from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
 from llamalab.measure.calibration.run import Calibration, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
-from llamalab.measure.timing.deadline import Deadline, Progress
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.presets import PRESETS
 
 SMALL_BYTES = 2**30  # of weights that run
@@ -25,11 +25,11 @@ _BUDGET_S, _SMALL_BUDGET_S = 16.0, 3.0  # of building and rounds
 _LEAST_S = 1.0
 # All of a small model's report is to stay below 1 GiB: copies of blocks, and the cache of any pass.
 _SMALL_COPIES_BYTES, _SMALL_KV_BYTES = 2**28, 2**25
-_SMALL_CHECK = (Block("tiny", PRESETS["tiny"].arch, (Shape(1, 64), Shape(1, 1, 64))),)
+_SMALL_CHECK = (Block("tiny", PRESETS["tiny"].arch, (BlockPass(1, 64), BlockPass(1, 1, 64))),)
 
 
 def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
-    """What llamalab calibrate kept for this very device and dtype, None where it was not run on it.
+    """The constants that llamalab calibrate kept for this device and dtype; None where there are none.
 
     Raises FormatError for a spoilt file.
     """
@@ -42,13 +42,13 @@ def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
 
 
 def short_calibration(
-    place: torch.device, dtype: str, *, weight_bytes: int, progress: Progress, deadline: Deadline | None = None
+    place: torch.device, dtype: str, *, weight_bytes: int, progress: ProgressCallback, deadline: Deadline | None = None
 ) -> dict[str, Any] | None:
-    """What a calibration short enough for `weight_bytes` would leave; None where memory is too small for it.
+    """The constants of a calibration short enough for `weight_bytes`; None where memory is too small for it.
 
     Shorter still where the deadline is nearer, down to a second.
     """
-    small, blocks = weight_bytes < SMALL_BYTES, blocks_for(place.type)
+    small, blocks = weight_bytes < SMALL_BYTES, blocks_for(place)
     fit, check = (tuple(map(_light, blocks.fit[:2])), _SMALL_CHECK) if small else (blocks.fit, blocks.check[:1])
     wanted_s = _SMALL_BUDGET_S if small else _BUDGET_S
     left_s = wanted_s if deadline is None else deadline.left_s

@@ -2,7 +2,7 @@
 
     time = t0 + ((FLOPs / (e_c peak))**q + (bytes / (e_m bandwidth))**q)**(1/q)     (llamalab.analytic.roofline)
 
-What is minimised is the mean |log(predicted / measured)|, a factor too slow weighing as one too fast,
+The loss is the mean |log(predicted / measured)|, a factor too slow weighing as one too fast,
 and every kernel as much as its share of the pass it ran in: 20 us matter in a small model and not in a
 large one. The start is fixed, so the same times give the same constants.
 """
@@ -41,8 +41,8 @@ class Fit(NamedTuple):
     bytes: tuple[int, int]
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What a file of constants keeps beside the rates."""
+    def origin(self) -> dict[str, Any]:
+        """The fields that a file of constants keeps beside the rates."""
         return {name: value for name, value in self._asdict().items() if name != "rates"}
 
 
@@ -77,7 +77,14 @@ def fit_class(kernels: Sequence[Kernel], peak: float | None, bandwidth: float) -
     t0, compute, memory, q = (float(value) for value in best)
     error = float(np.average(np.abs(predicted(best) / time_s - 1), weights=share))
     flops, moved = ([amount(kernel.op) for kernel in kernels] for amount in (_flops, moved_bytes))
-    rates = Rates(peak, bandwidth, t0, compute, memory, q)
+    rates = Rates(
+        peak_flops_per_s=peak,
+        bandwidth_bytes_per_s=bandwidth,
+        t0_s=t0,
+        compute_efficiency=compute,
+        memory_efficiency=memory,
+        q=q,
+    )
     return Fit(rates, len(kernels), error, (min(flops), max(flops)), (min(moved), max(moved)))
 
 

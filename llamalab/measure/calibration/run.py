@@ -24,22 +24,22 @@ from llamalab.analytic.constants import CLASSES, to_json
 from llamalab.analytic.grades import Grade, Signs, grade
 from llamalab.analytic.roofline import Rates, known_rates, predict_pass, total_s
 from llamalab.errors import DoesNotFitError
-from llamalab.measure.calibration.blocks import Block, Shape, blocks_for
+from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
 from llamalab.measure.calibration.fit import Fit, Kernel, best_rates, fit_class
-from llamalab.measure.calibration.trials import Room, Trial, Trials, block_bytes, first_round
+from llamalab.measure.calibration.trials import CopyBudget, Trial, Trials, block_bytes, first_round
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import (
     available_bytes,
     calibration_name,
+    clock_for,
     device_name,
     memory_bytes,
     probe_budget_bytes,
     release_memory,
     resolve_device,
 )
-from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.clock import clock_for
-from llamalab.measure.timing.deadline import Deadline, Progress
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.model.dtypes import activation_dtype
 from llamalab.units import format_bytes
 
@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
     """A checked pass: predicted and measured seconds of the whole model."""
 
     model: str
-    shape: Shape
+    shape: BlockPass
     predicted_s: float
     measured_s: float
 
@@ -102,7 +102,7 @@ class Calibration(NamedTuple):
             self.device, self.dtype, self.made_on, self.rates, errors | {"points": points},
             title=self.title, memory_bytes=self.memory_bytes, rounds=self.rounds, load_average=self.load_average,
             grade=self.grade.json, spread_between_rounds=self.spread, left_out=self.left_out,
-            fitted={name: fit.told for name, fit in self.fits.items()},
+            fitted={name: fit.origin for name, fit in self.fits.items()},
             fitted_on=[_described(block) for block in self.fitted_on],
         )  # fmt: skip
 
@@ -110,18 +110,26 @@ class Calibration(NamedTuple):
 def calibrate(
     *, device: str = "auto", dtype: str = "bf16", deadline: Deadline | None = None, fit: Sequence[Block] | None = None,
     check: Sequence[Block] | None = None, copies_bytes: int | None = None,
-    progress: Progress = lambda label, done: None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> Calibration:  # fmt: skip
     """Measure, fit and check on blocks of other sizes: those of the device, where none are named.
 
-    It is done by the deadline (default: BUDGET_S from now), on a slow machine with fewer passes and rounds. Copies of
-    blocks that a cache would hold take at most `copies_bytes` (default: what a probe may take).
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+        dtype: of weights, activations and cache.
+        deadline: when it is to be done (default: BUDGET_S from now); a slow machine makes fewer passes and rounds.
+        fit: blocks to fit the constants on.
+        check: blocks to check them on.
+        copies_bytes: the most that copies of blocks may take, which are made where a cache would hold one block
+            (default: the budget of a probe).
+        progress: called with the label of each step and the share that is done.
+
     Raises InputError, MissingError or DoesNotFitError before any work.
     """
     activation_dtype(dtype)
     deadline = deadline or Deadline(BUDGET_S)
     place = resolve_device(device)
-    usual = blocks_for(place.type)
+    usual = blocks_for(place)
     chosen = _fitting(place, dtype, usual.fit if fit is None else fit, usual.check if check is None else check)
     load, machine = _load(), Machine(place, clock_for(place), dtype)
     with torch.inference_mode():
@@ -129,7 +137,7 @@ def calibrate(
         release_memory(place)
         progress("size of the cache", 0.0)
         spare = min(probe_budget_bytes(place) if copies_bytes is None else copies_bytes, chosen.free_bytes)
-        room = Room(effective_cache_bytes(place), spare)
+        room = CopyBudget(effective_cache_bytes(place), spare)
         trials = first_round(machine, chosen.fit, chosen.check, room, measuring, progress)
         rounds = _rounds(trials, measuring, progress)
     progress("fitting", 0.95)
@@ -137,9 +145,13 @@ def calibrate(
     rates = {name: fit.rates for name, fit in fits.items()}
     outcomes, after = tuple(_outcomes(trials.checked, rates)), _load()
     signs = Signs(
-        rounds, trials.spread, None if load is None else load / (os.cpu_count() or 1),
-        tuple(one.error for one in outcomes), rates, tuple(sorted(CLASSES - rates.keys())),
-    )  # fmt: skip
+        rounds=rounds,
+        spread=trials.spread,
+        load=None if load is None else load / (os.cpu_count() or 1),
+        errors=tuple(one.error for one in outcomes),
+        rates=rates,
+        lacking=tuple(sorted(CLASSES - rates.keys())),
+    )
     return Calibration(
         device=calibration_name(place),
         title=device_name(place),
@@ -170,7 +182,7 @@ def fit_classes(kernels: Iterable[Kernel]) -> dict[str, Fit]:
 
 
 class _Fitting(NamedTuple):
-    """The blocks that fit into memory, what is free beside them, and what was left out."""
+    """The blocks that fit into memory, the bytes that stay free beside them, and the blocks that were left out."""
 
     fit: tuple[Block, ...]
     check: tuple[Block, ...]
@@ -199,7 +211,7 @@ def _fitting(place: torch.device, dtype: str, fit: Sequence[Block], check: Seque
     )  # fmt: skip
 
 
-def _rounds(trials: Trials, deadline: Deadline, progress: Progress) -> int:
+def _rounds(trials: Trials, deadline: Deadline, progress: ProgressCallback) -> int:
     """Run all trials in turn while a round fits into the time; the number of rounds, the first included."""
     done, runs, last_s = 1, trials.all, trials.round_s
     while done < MOST_ROUNDS and deadline.fits(last_s):
@@ -221,7 +233,7 @@ def _outcomes(trials: Iterable[Trial], rates: Mapping[str, Rates]) -> Iterable[O
 
 def _run(trials: Iterable[Trial]) -> Iterable[Block]:
     """The blocks with the passes that were run."""
-    shapes: dict[Block, list[Shape]] = defaultdict(list)
+    shapes: dict[Block, list[BlockPass]] = defaultdict(list)
     for trial in trials:
         shapes[trial.block].append(trial.shape)
     return (block._replace(shapes=tuple(found)) for block, found in shapes.items())

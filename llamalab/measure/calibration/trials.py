@@ -1,4 +1,4 @@
-"""Passes of single blocks, run again and again: what a calibration times, and how much of it fits into its time.
+"""Passes of single blocks that a calibration times repeatedly, as many as fit into its time.
 
 Products count only where no cache holds their weights. Where one block's weights would stay in a cache, the passes take
 turns over copies of the block, until what is read in between is larger than the cache, as far as memory lets them.
@@ -13,16 +13,15 @@ import torch
 
 from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
-from llamalab.measure.calibration.blocks import Block, Shape
+from llamalab.measure.calibration.blocks import Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
-from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.clock import clock_for
-from llamalab.measure.timing.deadline import Deadline, Progress, now_s
-from llamalab.measure.timing.op_clock import OpClock, cost_rows, part_of
+from llamalab.measure.device.machine import clock_for, device_of
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback, now_s
+from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock, cost_rows, model_part_of
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.compiled import compile
 
-_MARKS = 1 << 14
 _WEIGHT = 0.02  # values about as large as a trained model's
 _BEYOND = 2  # times the cache that weights in turn must be: a cache does not evict the oldest alone
 _MOST_COPIES = 64  # building more of a block so small is no way to fill a cache
@@ -37,7 +36,7 @@ class Turns(NamedTuple):
     in_cache: bool
 
 
-class Room:
+class CopyBudget:
     """What weights must exceed to come from memory, and the bytes of memory that are left for copies of them."""
 
     def __init__(self, cache_bytes: int, copies_bytes: int) -> None:
@@ -46,7 +45,7 @@ class Room:
     def copies(self, size_bytes: int) -> Turns:
         """Copies of a block of so many bytes; one where there is no memory for as many as it takes.
 
-        >>> room = Room(cache_bytes=16, copies_bytes=40)
+        >>> room = CopyBudget(cache_bytes=16, copies_bytes=40)
         >>> [tuple(room.copies(size)) for size in (12, 12, 50)]
         [(3, False), (1, True), (1, False)]
         """
@@ -69,20 +68,21 @@ class Ring(NamedTuple):
 class Trial:
     """A pass of a block that can be run again and again; `best` keeps the least seconds of each row."""
 
-    def __init__(self, machine: Machine, block: Block, ring: Ring, shape: Shape, *, clean: bool) -> None:
+    def __init__(self, machine: Machine, block: Block, ring: Ring, shape: BlockPass, *, clean: bool) -> None:
         self.block, self.shape, self.clean, self._ring = block, shape, clean, ring
         arch, kept = ring.first.arch, {"batch": shape.batch, "max_tokens": shape.past + shape.new}
         self._cache = StaticKVCache(arch, **kept, dtype=machine.dtype, device=machine.device)
-        # Pages that nobody has written are one page of zeros, which every cache holds.
+        # Pages that were never written all map to one page of zeros, which every cache holds.
         for store in (*self._cache.keys, *self._cache.values):
             store.copy_(machine.random(*store.shape))
         self._cache.advance(shape.past)
         size = (shape.batch, shape.new)
         self._tokens_BT = torch.randint(arch.vocab_size, size, generator=torch.Generator().manual_seed(shape.new))
         self._tokens_BT = self._tokens_BT.to(machine.device)
-        rows = part_of if clean else cost_rows(ring.first.backend.algorithm)
-        self._clock = OpClock(clock_for(machine.device, marks=_MARKS), rows)
-        self._passes = 1 if machine.device.type == "cpu" else 4  # a device that is ahead of the host needs a few
+        rows = model_part_of if clean else cost_rows(ring.first.backend.algorithm)
+        self._clock = OpClock(clock_for(machine.device, marks=MARKS_OF_A_PASS), rows)
+        # A device that works behind the host needs a few.
+        self._passes = 1 if device_of(machine.device).role == "host" else 4
         self.best: dict[str, float] = {}
         self.rounds_s: list[float] = []
 
@@ -116,7 +116,7 @@ class Trial:
 
 
 class Trials(NamedTuple):
-    """Passes that ran once and fit into the time, those to fit and those to check, and what was left out."""
+    """Passes that ran once and fit into the time: those to fit, those to check, and the names of those left out."""
 
     fitted: list[Trial]
     checked: list[Trial]
@@ -144,12 +144,17 @@ class _Pace:
         self.build_s = max(self.build_s, seconds / size_bytes)
 
     def ran(self, flops: int, seconds: float) -> None:
-        # The last pass speaks for the next, which is larger: small ones are all calls.
+        # The last pass predicts the next, which is larger: small ones consist of call overhead.
         self.flop_s, self.round_s = seconds / max(1, flops), self.round_s + seconds
 
 
 def first_round(
-    machine: Machine, fit: Sequence[Block], check: Sequence[Block], room: Room, deadline: Deadline, progress: Progress
+    machine: Machine,
+    fit: Sequence[Block],
+    check: Sequence[Block],
+    room: CopyBudget,
+    deadline: Deadline,
+    progress: ProgressCallback,
 ) -> Trials:
     """Build the blocks and run every pass once; what would not fit into the time ENOUGH_ROUNDS times is left out.
 
@@ -200,7 +205,7 @@ def _trials(
     return sorted(kept, key=lambda trial: block.shapes.index(trial.shape))
 
 
-def _ops(block: Block, shape: Shape, layers: int, dtype: str, algorithm: str) -> tuple[Op, ...]:
+def _ops(block: Block, shape: BlockPass, layers: int, dtype: str, algorithm: str) -> tuple[Op, ...]:
     return forward_ops(
         block.arch.replace(n_layers=layers), new_tokens=shape.new, context_tokens=shape.past + shape.new,
         batch=shape.batch, dtype=dtype, attention=algorithm,

@@ -1,6 +1,6 @@
-"""The cache that this process really has: as large a working set as is read faster than memory.
+"""The effective size of the last-level cache: the largest working set that is read faster than memory.
 
-What the system reports is not to be believed: a virtual machine of two cores may report the 480 MiB of its host and
+The reported size is not reliable: a virtual machine of two cores may report the 480 MiB of its host and
 have 30 of them, or report nothing. So a buffer is summed up over longer and longer stretches of it. Short ones come
 from a cache; from some length on all take as long per byte as the longest does. The longest that is still a quarter
 faster is the cache's size, as far as it makes a difference.
@@ -11,12 +11,12 @@ from functools import cache, partial
 
 import torch
 
-from llamalab.measure.device.machine import cache_bytes, probe_budget_bytes, release_memory
-from llamalab.measure.timing.clock import Clock, clock_for
+from llamalab.measure.device.machine import cache_bytes, clock_for, device_of, probe_budget_bytes, release_memory
+from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
 
-MOST_BYTES = 2**28  # of cache that is believed; working sets twice as large are tried
-LEAST_BYTES = 2**20
+MOST_CACHE_BYTES = 2**28  # of cache at most; working sets twice as large are tried
+LEAST_CACHE_BYTES = 2**20
 SWEEP_S = 1.0
 _FASTER = 1.25
 _ROUNDS = 4
@@ -28,31 +28,32 @@ Rate = Callable[[int], float]
 
 @cache
 def effective_cache_bytes(device: torch.device) -> int:
-    """Bytes of the last-level cache that make a difference here: from LEAST_BYTES to MOST_BYTES.
+    """Bytes of the last-level cache that make a difference here: from LEAST_CACHE_BYTES to MOST_CACHE_BYTES.
 
     A working set twice as large comes from memory. On a CPU it is measured by the first call, in about SWEEP_S seconds
-    and within `probe_budget_bytes`; later calls know it. A GPU's driver tells the truth.
+    and within `probe_budget_bytes`; later calls return the same.
+    A size that the driver reports reliably is not measured.
     """
-    if device.type != "cpu":
-        return max(LEAST_BYTES, min(MOST_BYTES, cache_bytes(device)))
-    sizes = swept_sizes(min(2 * MOST_BYTES, probe_budget_bytes(device)))
-    measured = sweep(sizes, reader(sizes[-1], clock_for(device)), SWEEP_S)
+    if device_of(device).trusts_cache_size:
+        return max(LEAST_CACHE_BYTES, min(MOST_CACHE_BYTES, cache_bytes(device)))
+    sizes = swept_sizes(min(2 * MOST_CACHE_BYTES, probe_budget_bytes(device)))
+    measured = sweep_working_sets(sizes, reader(sizes[-1], clock_for(device)), SWEEP_S)
     release_memory(device)
     return measured
 
 
 def swept_sizes(most_bytes: int) -> list[int]:
-    """Sizes of working sets, two to an octave, from LEAST_BYTES to at most `most_bytes`; at least the first.
+    """Sizes of working sets, two to an octave, from LEAST_CACHE_BYTES to at most `most_bytes`; at least the first.
 
     >>> [size / 2**20 for size in swept_sizes(2**22)]
     [1.0, 1.5, 2.0, 3.0, 4.0]
     """
-    octaves = range(max(1, (most_bytes // LEAST_BYTES).bit_length()))
-    sizes = [factor * (LEAST_BYTES << octave) // 2 for octave in octaves for factor in (2, 3)]
-    return [size for size in sizes if size <= most_bytes] or [LEAST_BYTES]
+    octaves = range(max(1, (most_bytes // LEAST_CACHE_BYTES).bit_length()))
+    sizes = [factor * (LEAST_CACHE_BYTES << octave) // 2 for octave in octaves for factor in (2, 3)]
+    return [size for size in sizes if size <= most_bytes] or [LEAST_CACHE_BYTES]
 
 
-def sweep(sizes: Sequence[int], rate_of: Rate, budget_s: float) -> int:
+def sweep_working_sets(sizes: Sequence[int], rate_of: Rate, budget_s: float) -> int:
     """The largest of `sizes` that is read faster than the largest tried is.
 
     `rate_of(size)` reads a working set and returns byte/s. Sizes grow while half of the time lasts, two of them at

@@ -1,8 +1,8 @@
-"""What control groups leave to this process: limits and free bytes of its own group and of all above it.
+"""Memory limits of control groups: limit and free bytes of the group of this process and of all above it.
 
-A container, a service of systemd or a job of a batch system is a control group, and its limit binds whoever is inside
-or further down. Version 1 (a hierarchy for memory alone), version 2 and both at once are read; what cannot be read
-binds nobody. Formats: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst, and
+A container, a service of systemd or a job of a batch system is a control group, and its limit holds for all processes
+inside it. Version 1 (a hierarchy for memory alone), version 2 and both at once are read; what cannot be read
+imposes no limit. Formats: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst, and
 proc_pid_mountinfo(5).
 """
 
@@ -13,8 +13,8 @@ from typing import NamedTuple
 from llamalab.measure.device.kernel_files import number_of, text_of
 
 
-class Room(NamedTuple):
-    """A group's limit, and what is left of it; both in bytes."""
+class GroupLimit(NamedTuple):
+    """A group's limit and the unused part of it, both in bytes."""
 
     limit_bytes: int
     free_bytes: int
@@ -37,8 +37,8 @@ _LIMITS = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
 _USED = {1: "memory.usage_in_bytes", 2: "memory.current"}
 
 
-def rooms(root: Path) -> list[Room]:
-    """The room in every limited group that holds this process, in no order; `root` is the root of the file system."""
+def rooms(root: Path) -> list[GroupLimit]:
+    """The limit of every limited group that holds this process, in no order; `root` is the root of the file system."""
     groups = {
         (folder, one.version) for one in _hierarchies(root) for folder in _with_parents(root, one, _own(root, one))
     }
@@ -61,7 +61,7 @@ def _hierarchies(root: Path) -> set[_Hierarchy]:
 
 
 def _own(root: Path, hierarchy: _Hierarchy) -> str:
-    """The group of this process, as /proc tells it."""
+    """The group of this process by /proc."""
     for line in text_of(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -83,7 +83,7 @@ def _with_parents(root: Path, hierarchy: _Hierarchy, own: str) -> Iterator[Path]
             yield folder
 
 
-def _rooms_of(folder: Path, version: int) -> Iterator[Room]:
+def _rooms_of(folder: Path, version: int) -> Iterator[GroupLimit]:
     stat = _table(text_of(folder / "memory.stat"))
     limits = [number_of(text_of(folder / name)) for name in _LIMITS[version]]
     known = [limit for limit in (*limits, stat.get("hierarchical_memory_limit")) if limit is not None]
@@ -91,7 +91,7 @@ def _rooms_of(folder: Path, version: int) -> Iterator[Room]:
     # Files that were read and not looked at again: the kernel drops them before it refuses memory.
     idle_files = stat.get("total_inactive_file", stat.get("inactive_file", 0))
     for limit in known:
-        yield Room(limit, max(0, limit - max(0, used - idle_files)))
+        yield GroupLimit(limit, max(0, limit - max(0, used - idle_files)))
 
 
 def _table(text: str) -> dict[str, int]:

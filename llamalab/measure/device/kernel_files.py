@@ -1,4 +1,4 @@
-"""Small files in which Linux tells about itself, under /proc and /sys. What cannot be read is empty."""
+"""Small files under /proc and /sys in which Linux describes itself. A file that cannot be read counts as empty."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def text_of(path: Path) -> str:
 
 
 def field_of(path: Path, name: str) -> str | None:
-    """What stands behind the colon of the first `name : value` line; None without such a line."""
+    """The text after the colon of the first `name : value` line; None without such a line."""
     for line in text_of(path).splitlines():
         key, _, value = line.partition(":")
         if key.strip() == name:
@@ -27,3 +27,13 @@ def number_of(text: str) -> int | None:
     (4096, None, None)
     """
     return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def kibibytes_of(text: str | None) -> int | None:
+    """Bytes of a size that Linux gives in kB, which are units of 1024; None where there is none.
+
+    >>> kibibytes_of("640 kB"), kibibytes_of(None)
+    (655360, None)
+    """
+    kibibytes = number_of((text or "").partition(" ")[0])
+    return None if kibibytes is None else kibibytes * 1024

@@ -1,109 +1,123 @@
-"""The machine: its name, its memory and its caches, from Linux and CUDA; nothing set.
+"""The machine under a torch device: which kind it is, and short questions that many callers ask of it.
 
-Sizes are those this process may use: a container's limit counts, not the host's memory.
+Sizes are those this process may use: a container's limit counts, not the host's memory. Nothing is set.
 """
 
 import gc
-import os
-import platform
-from pathlib import Path
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 
 import torch
 
 from llamalab.errors import InputError, MissingError
 from llamalab.hardware import CPU, of_device
-from llamalab.measure.device.control_groups import rooms
-from llamalab.measure.device.kernel_files import field_of, number_of, text_of
+from llamalab.measure.device.base import Device
+from llamalab.measure.device.kinds import KINDS
+from llamalab.measure.timing.clock import Clock
 from llamalab.model.host_memory import give_freed_memory_back
-from llamalab.units import MEMORY_UNITS
+from llamalab.records.record import Memory
 
-ROOT = Path("/")
-_SYSFS_UNITS = {"K": MEMORY_UNITS["KiB"], "M": MEMORY_UNITS["MiB"], "G": MEMORY_UNITS["GiB"]}
 PROBE_SHARE = 1 / 4  # of the free memory
-MOST_PROBE_BYTES = {"cpu": 2**29, "cuda": 2**32}  # on a host beside torch, and a small report in 1 GiB
+MOST_PROBE_BYTES = {"host": 2**29, "accelerator": 2**32}  # of a host beside torch, a small report in 1 GiB
+
+
+def device_of(place: torch.device) -> Device:
+    """The device behind a torch device, of the kind that KINDS has for it. Raises InputError for another kind."""
+    if place.type not in KINDS:
+        raise InputError(f"a measured device must be one of {', '.join(KINDS)}; got {place.type}; try cpu")
+    device: Device = _class_of(KINDS[place.type])(place)
+    return device
+
+
+@cache
+def _class_of(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    found: type = getattr(import_module(module), name)
+    return found
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
+    """The device of `auto` (an accelerator where there is one), `cpu`, `cuda` or `cuda:1`.
 
     Raises InputError for another name, MissingError where there is no such device.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = next(kind for kind in reversed(KINDS) if _class_of(KINDS[kind]).count())  # type: ignore[attr-defined]
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()) or (kind == "cpu" and number):
-        raise InputError(f"device must be auto, cpu, cuda or cuda:N; got {name!r}; try cpu")
-    if kind == "cpu":
-        return torch.device("cpu")
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind not in KINDS or (number and not number.isdecimal()) or (kind == CPU and ":" in name):
+        raise InputError(f"device must be {_spellings()}; got {name!r}; try cpu")
+    if kind == CPU:
+        return torch.device(CPU)
+    found = _class_of(KINDS[kind]).count()  # type: ignore[attr-defined]
     if int(number or 0) >= found:
-        raise MissingError(f"device {name} must be there; torch sees {found} CUDA devices; try cpu, or llamalab doctor")
-    return torch.device("cuda", int(number or 0))
+        seen = f"torch sees {found} {kind.upper()} devices"
+        raise MissingError(f"device {name} must be there; {seen}; try cpu, or llamalab doctor")
+    return torch.device(kind, int(number or 0))
 
 
-def device_name(device: torch.device, *, root: Path = ROOT) -> str:
+def _spellings() -> str:
+    """How devices are named.
+
+    >>> _spellings()
+    'auto, cpu, cuda or cuda:N'
+    """
+    *rest, last = [CPU, *(form for kind in KINDS if kind != CPU for form in (kind, f"{kind}:N"))]
+    return f"{', '.join(['auto', *rest])} or {last}"
+
+
+def device_name(place: torch.device) -> str:
     """The model of the CPU or GPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return field_of(root / "proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+    return device_of(place).name
 
 
-def calibration_name(device: torch.device) -> str:
+def calibration_name(place: torch.device) -> str:
     """What a calibration of this device is kept under: its row of the hardware table, or its kind."""
-    if device.type == "cpu":
-        return CPU
-    spec = of_device(device_name(device), memory_bytes(device))
-    return spec.name if spec else device.type
+    spec = of_device(device_name(place), memory_bytes(place)) if device_of(place).role == "accelerator" else None
+    return spec.name if spec else place.type
 
 
-def memory_bytes(device: torch.device, *, root: Path = ROOT) -> int:
+def memory_bytes(place: torch.device) -> int:
     """All memory of the device that this process may use."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    total = _meminfo_bytes(root, "MemTotal")
-    if total is None:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([total, *(room.limit_bytes for room in rooms(root))])
+    return device_of(place).memory_bytes()
 
 
-def available_bytes(device: torch.device, *, root: Path = ROOT) -> int:
+def available_bytes(place: torch.device) -> int:
     """Memory of the device that is free for this process now."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    free = _meminfo_bytes(root, "MemAvailable")
-    if free is None:
-        free = memory_bytes(device, root=root)
-    return min([free, *(room.free_bytes for room in rooms(root))])
+    return device_of(place).available_bytes()
 
 
-def probe_budget_bytes(device: torch.device, *, root: Path = ROOT) -> int:
+def probe_budget_bytes(place: torch.device) -> int:
     """The most that one probe of this device may hold at any time, whatever its caches and shapes: all its tensors.
 
-    A quarter of the memory that is free now, at most 512 MiB of a host and 4 GiB of a GPU.
+    A quarter of the memory that is free now, at most 512 MiB of a host and 4 GiB of an accelerator.
     """
-    return min(MOST_PROBE_BYTES[device.type], int(PROBE_SHARE * available_bytes(device, root=root)))
+    return min(MOST_PROBE_BYTES[device_of(place).role], int(PROBE_SHARE * available_bytes(place)))
 
 
-def cache_bytes(device: torch.device, *, root: Path = ROOT) -> int:
-    """Size of the last-level cache as the system reports it, 0 where it does not tell.
+def cache_bytes(place: torch.device) -> int:
+    """Size of the last-level cache as it is reported, 0 where it is not.
 
     A virtual machine reports its host's, or anything: llamalab.measure.device.cache_size measures.
     """
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).L2_cache_size)
-    sizes = [text_of(path) for path in (root / "sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
-    counts = [(number_of(size[:-1]), _SYSFS_UNITS.get(size[-1:])) for size in sizes]
-    return max((count * unit for count, unit in counts if count is not None and unit is not None), default=0)
+    return device_of(place).cache_bytes()
 
 
-def _meminfo_bytes(root: Path, name: str) -> int | None:
-    kilobytes = number_of((field_of(root / "proc/meminfo", name) or "").partition(" ")[0])
-    return None if kilobytes is None else kilobytes * 1024
+def clock_for(place: torch.device, *, marks: int = 4096) -> Clock:
+    """The clock of a device, ready for so many marks between two readings."""
+    return device_of(place).clock(marks=marks)
 
 
-def release_memory(device: torch.device) -> None:
-    """Give back what is no longer held: cycles to the interpreter, a GPU's cached blocks, freed memory of the host."""
+def measure_peak(work: Callable[[], object], place: torch.device, *, resident_bytes: int | None = None) -> Memory:
+    """The peak of one call above what was held before it. The call runs twice on a CPU.
+
+    Run the call once before, or the peak holds what libraries keep from their first use.
+    """
+    return device_of(place).peak_memory(work, resident_bytes=resident_bytes)
+
+
+def release_memory(place: torch.device) -> None:
+    """Give back what is no longer held: cycles to the interpreter, the device's cached blocks, the host's memory."""
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    device_of(place).release_memory()
     give_freed_memory_back()

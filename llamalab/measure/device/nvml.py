@@ -1,7 +1,7 @@
-"""What the NVIDIA driver says about a device: NVML behind one wrapper, read only.
+"""The state of an NVIDIA device by its driver: NVML behind one wrapper, read only.
 
 Every reading is a value or None with the reason; a missing library, driver, device or sensor is
-never an error and never 0. Clocks are recorded, never set: the device's settings are not ours.
+never an error and never 0. Clocks are recorded and never set.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _TEMPERATURE_GPU, _CLOCK_SM, _CLOCK_MEMORY = 0, 1, 2
 
 
 class NvmlDevice:
-    """One device as NVML shows it. Made by `open_device`."""
+    """One device in NVML. Made by `open_device`."""
 
     def __init__(self, library: Any, handle: Any) -> None:
         self._library, self._handle = library, handle

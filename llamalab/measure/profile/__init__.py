@@ -1,6 +1,6 @@
 """Where time and memory of a model go, operation by operation.
 
-Belongs here: `run` (a profile), `rows` (its rows), `observations` (what one pass shows to those who look closely),
-`profiler`, `kernel_times`, `attention_kernel`, `allocations`, `peak_memory`, `trace`.
+Belongs here: `run` (a profile), `rows` (its rows), `observations` (kernels and memory of one pass),
+`kernel_times`, `attention_kernel`, `allocations`, `trace`.
 Does not belong here: clean timing (timing), pages and tables (report).
 """

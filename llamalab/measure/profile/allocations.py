@@ -1,28 +1,27 @@
-"""What is alive when, and what made it: the allocator's events of one pass, laid over its operations.
+"""Memory over one pass, by operation and category: the allocator's events matched to the operations' ranges.
 
 Categories of what a pass allocates, above the weights and the cache that were there before it:
     logits       made by the head
     workspace    made and released inside one operation
     KV           made by attention and still alive when the pass is over: a cache that grows
     activations  all else
-On a CPU the events are the profiler's, with addresses; on CUDA those of the allocator's own history.
+Where the events come from is the device's matter (llamalab.measure.device).
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any, NamedTuple
-
-import torch
+from typing import NamedTuple
 
 from llamalab.analytic.activations import live_steps
 from llamalab.arch import LlamaArch
 from llamalab.instrument.selection import layer_of
+from llamalab.measure.device.base import AllocatorEvent
 from llamalab.measure.timing.profiler_ranges import SETUP, Span, starred
 from llamalab.records.phase_profile import Holding, MemoryMoment, MemoryProfile, StepMemory
 
-CATEGORIES = ("kv", "activation", "logits", "workspace")
+MEMORY_CATEGORIES = ("kv", "activation", "logits", "workspace")
 _STEPS = {
     "projections": ("attention_norm", "wq", "wk", "wv"),
     "rope": ("rope", "kv_append"),
@@ -33,14 +32,6 @@ _STEPS = {
 }
 
 
-class Event(NamedTuple):
-    """Bytes taken (+) or given back (-) at an address, at a moment in ns."""
-
-    at_ns: int
-    address: int
-    bytes: int
-
-
 class _Block(NamedTuple):
     taken: int  # index of the event that took it
     given: int | None  # and of that which gave it back
@@ -49,33 +40,11 @@ class _Block(NamedTuple):
     category: str
 
 
-def profiler_events(tree: Iterable[Any]) -> list[Event]:
-    """The allocations in a profiler's event tree, in order."""
-    found, waiting = [], list(tree)
-    while waiting:
-        node = waiting.pop()
-        waiting.extend(node.children)
-        if node.tag == torch._C._profiler._EventType.Allocation:
-            fields = node.typed[1]
-            found.append(Event(node.start_time_ns, int(fields.ptr), int(fields.alloc_size)))
-    return sorted(found)
-
-
-def history_events(trace: Iterable[dict[str, Any]]) -> list[Event]:
-    """The allocations of one device in the history of CUDA's caching allocator."""
-    signs = {"alloc": 1, "free_completed": -1}
-    return [
-        Event(int(entry["time_us"]) * 1000, int(entry["addr"]), signs[entry["action"]] * int(entry["size"]))
-        for entry in trace
-        if entry["action"] in signs
-    ]
-
-
 def memory_profile(
-    events: Sequence[Event], spans: Sequence[Span], *, method: str, weight_bytes: int, kv_bytes: int,
+    events: Sequence[AllocatorEvent], spans: Sequence[Span], *, method: str, weight_bytes: int, kv_bytes: int,
     predicted: dict[str, int],
 ) -> MemoryProfile:  # fmt: skip
-    """Lay the events over the operations. What was there before the pass began is not followed."""
+    """Match the events to the operations. Memory that was allocated before the pass began is not included."""
     blocks = _blocks(events, spans)
     if not blocks or not spans:
         reason = "the allocator reported no event of this pass"
@@ -110,14 +79,23 @@ def memory_profile(
 def predicted_steps(
     arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens: int, dtype: str, attention: str
 ) -> dict[str, int]:
-    """Bytes that should be alive in each step, by its name; `attention` as memory_of tells."""
+    """Bytes that should be alive in each step, by its name.
+
+    Args:
+        arch: the architecture of the blocks that ran.
+        batch: sequences.
+        new_tokens: tokens of the pass.
+        context_tokens: tokens in view of the last of them.
+        dtype: of activations.
+        attention: a name that memory_of returns.
+    """
     live = live_steps(
         arch, new_tokens=new_tokens, context_tokens=context_tokens, batch=batch, dtype=dtype, attention=attention
     )
     return {step.step: step.bytes for step in live}
 
 
-def _blocks(events: Sequence[Event], spans: Sequence[Span]) -> list[_Block]:
+def _blocks(events: Sequence[AllocatorEvent], spans: Sequence[Span]) -> list[_Block]:
     """Pair what was taken with what was given back; releases of older memory have no partner and are left out."""
     open_at: dict[int, int] = {}
     pairs: dict[int, int | None] = {}
@@ -144,10 +122,10 @@ def _category(op: str, released_in: str | None) -> str:
 
 
 def _follow(
-    changes: dict[int, _Block], events: Sequence[Event], spans: Sequence[Span]
+    changes: dict[int, _Block], events: Sequence[AllocatorEvent], spans: Sequence[Span]
 ) -> tuple[list[MemoryMoment], int]:
     """The largest moment of every operation, in order, and the event after which most of all was alive."""
-    alive, peak, peak_at = dict.fromkeys(CATEGORIES, 0), -1, 0
+    alive, peak, peak_at = dict.fromkeys(MEMORY_CATEGORIES, 0), -1, 0
     largest: dict[str, tuple[int, dict[str, int]]] = {}
     order = {span.name: None for span in spans}
     for index in sorted(changes):

@@ -6,7 +6,10 @@ come before flash), so the op that the profiler saw is the only evidence.
 
 from collections.abc import Callable, Iterable
 
-from llamalab.measure.profile.profiler import profiled
+import torch
+
+from llamalab.measure.device.machine import device_of
+from llamalab.measure.device.profiler import profiled
 
 _FUSED = (
     "aten::_scaled_dot_product_flash_attention_for_cpu",
@@ -20,12 +23,12 @@ _WRITTEN = ("prefill_kernel", "decode_kernel", "combine_kernel", "flex_attention
 _STEPS = ("aten::bmm", "aten::baddbmm", "aten::mm", "aten::addmm", "aten::_softmax")
 
 
-def attention_kernel(attend: Callable[[], object]) -> str | None:
+def attention_kernel(attend: Callable[[], object], place: torch.device) -> str | None:
     """The kernel that one call of attention, and nothing else, ran; None where none is known.
 
     A fused one is its op's name; attention in steps is the names of the steps, in order.
     """
-    return name_kernel(event.name() for event in profiled(attend))
+    return name_kernel(event.name() for event in profiled(attend, device=device_of(place)))
 
 
 def name_kernel(op_names: Iterable[str]) -> str | None:
@@ -51,6 +54,6 @@ def kernel_of_pass(op_names: Iterable[str]) -> str | None:
     return " + ".join(fused or dict.fromkeys(written)) or None
 
 
-def fused_kernel(work: Callable[[], object]) -> str | None:
+def fused_kernel(work: Callable[[], object], place: torch.device) -> str | None:
     """The kernel of attention as a whole that a call which does more ran; None where it goes in steps."""
-    return kernel_of_pass(event.name() for event in profiled(work))
+    return kernel_of_pass(event.name() for event in profiled(work, device=device_of(place)))

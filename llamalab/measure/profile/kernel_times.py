@@ -1,6 +1,6 @@
 """The kernels of every operation and their share of its time, read from one profiled pass with ranges.
 
-On CUDA a kernel belongs to the range in which it was launched. On a CPU the kernels are PyTorch's own
+On an accelerator a kernel belongs to the range in which it was launched. On a CPU the kernels are PyTorch's own
 operations, by the time each spends in itself; what is left of a range is Python and dispatch.
 """
 
@@ -24,7 +24,7 @@ class Busy(NamedTuple):
 
 
 def ranges_in(events: Iterable[Any], names: Iterable[str]) -> list[Span]:
-    """The host's ranges of these names, in order; on CUDA the profiler repeats them on the device's track."""
+    """The host's ranges of these names, in order; the profiler repeats them on the track of an accelerator."""
     known = set(names)
     found = [
         Span(event.name(), event.start_ns(), event.start_ns() + event.duration_ns())
@@ -34,10 +34,13 @@ def ranges_in(events: Iterable[Any], names: Iterable[str]) -> list[Span]:
     return sorted(found, key=lambda span: span.start_ns)
 
 
-def busy_times(events: Sequence[Any], spans: Sequence[Span], *, cuda: bool) -> dict[str, Busy]:
-    """By row of the cost table: calls, seconds of the ranges, seconds and names of the kernels."""
+def busy_times(events: Sequence[Any], spans: Sequence[Span], *, launch_calls: tuple[str, ...]) -> dict[str, Busy]:
+    """By row of the cost table: calls, seconds of the ranges, seconds and names of the kernels.
+
+    `launch_calls` are the device's (llamalab.measure.device.base.Device); without any, kernels are the host's calls.
+    """
     self_ns: dict[str, Counter[str]] = {}
-    launched = _launches(events) if cuda else _self_times(events, spans)
+    launched = _launches(events, launch_calls) if launch_calls else _self_times(events, spans)
     for at_ns, name, duration_ns in launched:
         op = _span_at(at_ns, spans)
         if op is not None:
@@ -53,13 +56,13 @@ def busy_times(events: Sequence[Any], spans: Sequence[Span], *, cuda: bool) -> d
     return found
 
 
-def _launches(events: Iterable[Any]) -> list[tuple[int, str, int]]:
+def _launches(events: Iterable[Any], launch_calls: tuple[str, ...]) -> list[tuple[int, str, int]]:
     """(when it was launched, kernel, ns on the device); runtime call and kernel share a correlation."""
     events = list(events)
     calls = {
         event.correlation_id(): event.start_ns()
         for event in events
-        if not _on_device(event) and event.name().startswith(("cuda", "cu"))
+        if not _on_device(event) and event.name().startswith(launch_calls)
     }
     return [
         (calls[event.correlation_id()], event.name(), event.duration_ns())

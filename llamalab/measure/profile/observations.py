@@ -1,36 +1,34 @@
-"""What one closely observed pass shows: kernels by operation, memory over time, the device's state.
+"""Passes under instruments: kernels by operation, memory over time, the device's state.
 
-Each instrument has a pass of its own, timed only to say what looking costs.
+Each instrument has a pass of its own, which is timed only to report the cost of the instrument.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, NamedTuple
-
-import torch
 
 from llamalab.analytic.activations import memory_of
 from llamalab.instrument.bind import tapped
 from llamalab.instrument.points import points_of
-from llamalab.measure.device.environment import telemetry
-from llamalab.measure.profile.allocations import history_events, memory_profile, predicted_steps, profiler_events
+from llamalab.measure.device.environment import read_telemetry
+from llamalab.measure.device.machine import device_of
+from llamalab.measure.device.profiler import profiling
+from llamalab.measure.profile.allocations import memory_profile, predicted_steps
 from llamalab.measure.profile.attention_kernel import kernel_of_pass
 from llamalab.measure.profile.kernel_times import Busy, busy_times, ranges_in
-from llamalab.measure.profile.profiler import profiling
-from llamalab.measure.target.target import Job, Subject
+from llamalab.measure.target.target import Job, Target
 from llamalab.measure.timing.profiler_ranges import Ranges
 from llamalab.records.phase_profile import MemoryProfile
 from llamalab.records.record import Telemetry
 
-Trace = Callable[[str, Any], None]
+TraceWriter = Callable[[str, Any], None]
 
 
-class Work(NamedTuple):
+class PhaseRun(NamedTuple):
     """A phase of a model, ready to be run: `new_tokens` of `batch` sequences onto `past_tokens`."""
 
-    subject: Subject
+    target: Target
     job: Job
     phase: str
     batch: int
@@ -46,11 +44,11 @@ class Work(NamedTuple):
     @property
     def layers(self) -> int:
         """Blocks that are run."""
-        return self.subject.arch.n_layers
+        return self.target.arch.n_layers
 
 
-class Looks(NamedTuple):
-    """What the passes that look have seen, and the seconds of the two that are timed."""
+class Observations(NamedTuple):
+    """What the observed passes show, and the seconds of the two that are timed."""
 
     busy: dict[str, Busy]
     kernel: str | None
@@ -60,90 +58,71 @@ class Looks(NamedTuple):
     during: Telemetry
 
 
-def look(work: Work, trace: Trace | None = None) -> Looks:
-    """Run the three passes. `trace(phase, profiler)` is given the profiled one."""
+def observe(work: PhaseRun, trace: TraceWriter | None = None) -> Observations:
+    """Run the three passes; `trace(phase, profiler)` receives the profiled one."""
     busy, kernel, ranged_s = _ranged(work, trace)
     memory, memory_s = _memory(work)
-    return Looks(busy, kernel, ranged_s, memory, memory_s, _during(work))
+    return Observations(
+        busy=busy, kernel=kernel, ranged_s=ranged_s, memory=memory, memory_s=memory_s, during=_during(work)
+    )
 
 
-def _ranged(work: Work, trace: Trace | None) -> tuple[dict[str, Busy], str | None, float]:
+def _ranged(work: PhaseRun, trace: TraceWriter | None) -> tuple[dict[str, Busy], str | None, float]:
     """One pass under the profiler with ranges: what ran in each, the attention kernel, and the wall time."""
-    subject = work.subject
-    ranges, cuda = Ranges(work.layers, subject.label, points_of(subject.arch)), subject.device.type == "cuda"
+    target = work.target
+    ranges, device = Ranges(work.layers, target.label, points_of(target.arch)), device_of(target.device)
     work.job.before()
-    with profiling() as profiler:
+    with profiling(device=device) as profiler:
         seconds, _ = _timed(work, ranges)
     if trace is not None:
         trace(work.phase, profiler)
     events = list(profiler.kineto_results.events())
     spans = ranges_in(events, (span.name for span in ranges.spans))
-    return busy_times(events, spans, cuda=cuda), kernel_of_pass(event.name() for event in events), seconds
+    busy = busy_times(events, spans, launch_calls=device.launch_calls)
+    return busy, kernel_of_pass(event.name() for event in events), seconds
 
 
-def _memory(work: Work) -> tuple[MemoryProfile, float]:
+def _memory(work: PhaseRun) -> tuple[MemoryProfile, float]:
     """One pass with the allocator's events."""
-    subject = work.subject
-    ranges, device = Ranges(work.layers, subject.label, points_of(subject.arch)), subject.device
+    target = work.target
+    ranges = Ranges(work.layers, target.label, points_of(target.arch))
     work.job.before()
     # What the pass made is held until its events are read: a cache of its own is no waste to be released in it.
-    if device.type == "cuda":
-        with _cuda_history(device) as history:
-            seconds, made = _timed(work, ranges)
-        events, method, spans = history_events(history), "cuda: allocator history", ranges.spans
-    else:
-        with profiling(memory=True) as profiler:
-            seconds, made = _timed(work, ranges)
-        results = profiler.kineto_results
-        events, method = profiler_events(results.experimental_event_tree()), "profiler: allocator events"
-        spans = ranges_in(results.events(), (span.name for span in ranges.spans))
+    with device_of(target.device).trace_allocations() as trace:
+        seconds, made = _timed(work, ranges)
+    profiled, spans = trace.profiler_events, ranges.spans
+    if profiled is not None:  # the ranges by the clock of the allocator's events
+        spans = ranges_in(profiled, (span.name for span in spans))
     predicted = predicted_steps(
-        subject.arch, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
-        dtype=subject.dtype, attention=memory_of(subject.attention, subject.algorithm),
+        target.arch, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
+        dtype=target.dtype, attention=memory_of(target.attention, target.algorithm),
     )  # fmt: skip
     del made
     spans = sorted(spans, key=lambda span: span.start_ns)
-    inside = [event for event in events if spans and event.at_ns >= spans[0].start_ns]
+    inside = [event for event in trace.events if spans and event.at_ns >= spans[0].start_ns]
     found = memory_profile(
-        inside, spans, method=method, weight_bytes=subject.weight_bytes, kv_bytes=work.job.kv_bytes,
+        inside, spans, method=trace.method, weight_bytes=target.weight_bytes, kv_bytes=work.job.kv_bytes,
         predicted=predicted,
     )  # fmt: skip
     return found, seconds
 
 
-def _during(work: Work) -> Telemetry:
+def _during(work: PhaseRun) -> Telemetry:
     """The device's state, read by another thread while a pass runs."""
     work.job.before()
     with ThreadPoolExecutor(1) as pool:
-        state = pool.submit(telemetry, work.subject.device)
+        state = pool.submit(read_telemetry, work.target.device)
         work.job.run()
         return state.result()
 
 
-def _timed(work: Work, ranges: Ranges) -> tuple[float, object]:
-    device = work.subject.device
-    with tapped(work.subject.model, ranges):
+def _timed(work: PhaseRun, ranges: Ranges) -> tuple[float, object]:
+    with tapped(work.target.model, ranges):
         began = time.perf_counter()
         ranges.start()
         try:
             made = work.job.run()
         finally:
             ranges.stop()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        device_of(work.target.device).synchronise()
         return time.perf_counter() - began, made
-
-
-@contextmanager
-def _cuda_history(device: torch.device) -> Iterator[list[dict[str, Any]]]:
-    """The allocator's history of what happens inside; filled when it ends."""
-    entries: list[dict[str, Any]] = []
-    torch.cuda.synchronize(device)
-    torch.cuda.memory._record_memory_history(context=None, max_entries=1 << 17)
-    try:
-        yield entries
-        torch.cuda.synchronize(device)
-        traces = torch.cuda.memory._snapshot(device)["device_traces"]
-        entries += traces[device.index or 0]
-    finally:
-        torch.cuda.memory._record_memory_history(enabled=None)

@@ -9,9 +9,9 @@ from llamalab.comparison.comparison import Phase, Row
 from llamalab.instrument.selection import layer_of
 from llamalab.measure.device.energy import usage
 from llamalab.measure.profile.kernel_times import Busy
-from llamalab.measure.profile.observations import Looks, Work
-from llamalab.measure.timing.profiler_ranges import MERGED, SETUP, Label, starred
-from llamalab.records.phase_profile import Energy, Instrument, OpProfile, PhaseProfile
+from llamalab.measure.profile.observations import Observations, PhaseRun
+from llamalab.measure.timing.profiler_ranges import SETUP, Label, starred
+from llamalab.records.phase_profile import MERGED_STEPS, Energy, Instrument, OpProfile, PhaseProfile
 from llamalab.records.record import Measurement, Memory, Pass, Record, Telemetry
 
 CLOSES = 0.05
@@ -19,19 +19,28 @@ OP_CLOCK = "op clock"
 
 
 def phase_profile(
-    work: Work, base: Record, looks: Looks, wall_s: list[float], clocked: list[dict[str, float]], *,
+    work: PhaseRun, base: Record, observed: Observations, wall_s: list[float], clocked: list[dict[str, float]], *,
     instruments: list[Instrument], before: Telemetry, after: Telemetry, energy: Energy, keep_samples: bool = True,
 ) -> PhaseProfile:  # fmt: skip
-    """Join clean times, times by operation and what was looked at; `instruments` are those that made the times.
+    """Join clean times, times by operation, kernels and memory to the profile of a phase.
 
-    `clocked` has the seconds of every operation of every block; `base` is a record that holds the roofs.
-    Without `keep_samples` medians alone are kept, as a record's passes have the samples.
+    Args:
+        work: the phase that ran.
+        base: a record that holds the roofs.
+        observed: what the passes under instruments showed.
+        wall_s: seconds of clean passes.
+        clocked: seconds of every operation of every block, by pass.
+        instruments: those that made the times, with their cost.
+        before: the device's state before the passes.
+        after: and after them.
+        energy: of a token.
+        keep_samples: False keeps medians alone, for a record whose passes have the samples.
     """
-    wall, kind = median(wall_s), work.subject.kind
+    wall, kind = median(wall_s), work.target.kind
     ops, outside = ops_and_outside(clocked, work.layers)
     named, outside_s = sum(median(samples) * calls for samples, calls in ops.values()), median(outside)
     closure = (named + outside_s) / wall - 1
-    rows = _rows(work, base, looks, wall_s, ops, in_depth(clocked))
+    rows = _rows(work, base, observed, wall_s, ops, medians_by_block(clocked))
     return PhaseProfile(
         phase=work.phase,
         batch=work.batch,
@@ -39,7 +48,7 @@ def phase_profile(
         context_tokens=work.context_tokens,
         layers_measured=work.layers,
         layers_total=work.layers_total,
-        kernel=looks.kernel,
+        kernel=observed.kernel,
         wall_s=wall,
         wall_samples_s=wall_s if keep_samples else [],
         named_s=named,
@@ -48,41 +57,41 @@ def phase_profile(
         closure=closure,
         missing=missing_time(closure, kind),
         ops=rows if keep_samples else [replace(row, samples_s=[]) for row in rows],
-        memory=looks.memory,
+        memory=observed.memory,
         instruments=[
             *instruments,
-            Instrument(name="profiler", ratio=looks.ranged_s / wall, about="ranges, kernels; one pass"),
-            Instrument(name="memory", ratio=looks.memory_s / wall, about="allocator events; one pass"),
+            Instrument(name="profiler", ratio=observed.ranged_s / wall, about="ranges, kernels; one pass"),
+            Instrument(name="memory", ratio=observed.memory_s / wall, about="allocator events; one pass"),
         ],
         before=before,
-        during=looks.during,
+        during=observed.during,
         after=after,
-        throttled=throttle_reasons(before, looks.during, after),
+        throttled=throttle_reasons(before, observed.during, after),
         energy=energy,
-        usage=usage(work.subject.device),
+        usage=usage(work.target.device),
     )
 
 
 def _rows(
-    work: Work, base: Record, looks: Looks, wall_s: list[float], ops: dict[str, tuple[list[float], int]],
+    work: PhaseRun, base: Record, observed: Observations, wall_s: list[float], ops: dict[str, tuple[list[float], int]],
     depth: dict[str, list[float]],
 ) -> list[OpProfile]:  # fmt: skip
-    """The measured operations beside what the cost table and the roofs say of them."""
-    subject = work.subject
+    """The measured operations with their rows of the cost table and their predictions."""
+    target = work.target
     measured = [
         Measurement(name=name, samples_s=samples, count=work.layers_total if "*" in name else 1)
         for name, (samples, _) in ops.items()
     ]
     run = Pass(
         phase=work.phase, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
-        dtype=subject.dtype, attention=subject.attention, algorithm=subject.algorithm, kernel=looks.kernel,
+        dtype=target.dtype, attention=target.attention, algorithm=target.algorithm, kernel=observed.kernel,
         layers_measured=work.layers, layers_total=work.layers_total, parts=[], ops=measured,
-        memory=Memory(peak_bytes=looks.memory.peak_bytes, method=looks.memory.method), whole_s=wall_s,
+        memory=Memory(peak_bytes=observed.memory.peak_bytes, method=observed.memory.method), whole_s=wall_s,
     )  # fmt: skip
     table = {row.op.name: row for row in Phase(base, run, basis_of(base)).rows}
     total = sum(one.median_s * one.count for one in measured)
     return [
-        op_profile(one, parts_of(one.name, table), looks.busy.get(one.name), depth.get(one.name, []), work.layers,
+        op_profile(one, parts_of(one.name, table), observed.busy.get(one.name), depth.get(one.name, []), work.layers,
                    total)
         for one in measured
     ]  # fmt: skip
@@ -128,7 +137,7 @@ def op_profile(
 
 def parts_of(name: str, table: dict[str, Row]) -> list[Row]:
     """The rows of the cost table that a measured row stands for."""
-    if not name.startswith(MERGED):
+    if not name.startswith(MERGED_STEPS):
         return [table[name]]
     prefix, _, steps = name.rpartition(".")
     return [table[f"{prefix}.{step}"] for step in steps.split("+")]
@@ -159,10 +168,10 @@ def over_blocks(clocked: list[dict[str, float]]) -> list[dict[str, float]]:
     return passes
 
 
-def in_depth(clocked: list[dict[str, float]]) -> dict[str, list[float]]:
+def medians_by_block(clocked: list[dict[str, float]]) -> dict[str, list[float]]:
     """The median of each block, first to last, by row of the cost table; rows of no block are left out.
 
-    >>> in_depth([{"layers.0.ffn_norm": 1.0, "layers.1.ffn_norm": 2.0, "output": 4.0}])
+    >>> medians_by_block([{"layers.0.ffn_norm": 1.0, "layers.1.ffn_norm": 2.0, "output": 4.0}])
     {'layers.*.ffn_norm': [1.0, 2.0]}
     """
     rows: dict[str, list[float]] = {}
@@ -175,7 +184,7 @@ def in_depth(clocked: list[dict[str, float]]) -> dict[str, list[float]]:
 def ops_and_outside(
     clocked: list[dict[str, float]], layers: int
 ) -> tuple[dict[str, tuple[list[float], int]], list[float]]:
-    """Samples of one occurrence and occurrences, by row; and what was outside of all rows."""
+    """Samples of one occurrence and the number of occurrences, by row; and seconds of each pass outside of all rows."""
     passes = over_blocks(clocked)
     ops = {
         name: ([one[name] / (layers if "*" in name else 1) for one in passes], layers if "*" in name else 1)
@@ -199,7 +208,7 @@ def missing_time(closure: float, kind: str) -> str | None:
 
 
 def throttle_reasons(*states: Telemetry) -> list[str] | None:
-    """Every reason that held at one of the moments; None where the device does not tell."""
+    """Every reason that held at one of the moments; None where the device does not report them."""
     reasons = [state.throttle_reasons for state in states]
     if any(one is None for one in reasons):
         return None

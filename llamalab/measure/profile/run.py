@@ -5,8 +5,8 @@
     ranges      the profiler with a range per operation: kernels, device time, gaps
     memory      the allocator's events, laid over the same ranges
 
-Clean passes and the op clock alternate in blocks, so that their ratio is fair; the profiler and memory
-passes are timed only to say what they cost. A Hugging Face model is measured in the same way; what it
+Clean passes and the op clock alternate in blocks, so that a slow moment affects both; the profiler and memory
+passes are timed only to report their cost. A Hugging Face model is measured in the same way; what it
 does between its projections and the output of attention is one row, as it shows nothing in between.
 """
 
@@ -22,25 +22,24 @@ from llamalab.arch import LlamaArch
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.instrument.bind import tapped
 from llamalab.measure.device.energy import energy_per_token
-from llamalab.measure.device.environment import environment, telemetry
-from llamalab.measure.profile.observations import Trace, Work, look
+from llamalab.measure.device.environment import environment, read_telemetry
+from llamalab.measure.device.machine import clock_for
+from llamalab.measure.profile.observations import PhaseRun, TraceWriter, observe
 from llamalab.measure.profile.rows import OP_CLOCK, numbered, phase_profile
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
-from llamalab.measure.target.target import Subject, subject_of
-from llamalab.measure.timing.clock import clock_for
-from llamalab.measure.timing.op_clock import OpClock
+from llamalab.measure.target.target import Target, target_of
+from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.records.record import Environment, Record, unmeasured
 
 PHASES = ("prefill", "decode")
-BLOCKS = 3  # clean passes and op-clock passes take turns so many times
-_MARKS = 1 << 14
+ALTERNATIONS = 3  # clean passes and op-clock passes take turns so many times
 
 
-class Shape(NamedTuple):
+class PromptShape(NamedTuple):
     """What is run: a prompt, and the token after it; of `layers_total` blocks those of the model."""
 
     prompt_tokens: int
@@ -59,39 +58,50 @@ def profile(
     reference: Record | None = None,
     budget_s: float = 4.0,
     command: str = "",
-    trace: Trace | None = None,
+    trace: TraceWriter | None = None,
     progress: Callable[[str, float], None] = lambda label, done: None,
 ) -> Profile:
     """Profile a Transformer or a LlamaForCausalLM where it is.
 
-    `prefill` runs the prompt, `decode` the token after it. `reference` is a record of this machine, whose
-    roofs and constants predictions rest on (default: a short measurement of the roofs).
-    `trace(phase, profiler)` is given the profiled pass of each phase. Raises UnknownNameError for another
-    phase, InputError for another kind of model.
+    Args:
+        model: the model, on the device where it is to be profiled.
+        name: its name in the profile.
+        phases: some of PHASES; `prefill` runs the prompt, `decode` the token after it.
+        prompt_tokens: tokens of each sequence of the prompt.
+        batch: sequences.
+        layers_total: blocks of the whole model (default: those of `model`).
+        reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
+            measurement of the roofs).
+        budget_s: seconds for the timed passes of all phases.
+        command: the command line, for the profile.
+        trace: called as `trace(phase, profiler)` with the profiled pass of each phase.
+        progress: called with the label of each step and the share that is done.
+
+    Raises UnknownNameError for another phase, InputError for another kind of model.
     """
     for phase in phases:
         if phase not in PHASES:
             raise UnknownNameError("phase", phase, PHASES)
     if prompt_tokens < 1 or batch < 1:
         raise InputError(f"prompt_tokens and batch must be at least 1; got {prompt_tokens} and {batch}")
-    subject, shape = subject_of(model), Shape(prompt_tokens, batch, layers_total)
-    surroundings = environment(subject.device, command)
+    target, shape = target_of(model), PromptShape(prompt_tokens, batch, layers_total)
+    surroundings = environment(target.device, command)
     with torch.inference_mode():
         progress("roofs of this machine", 0.0)
-        base = _base(subject, name, surroundings, reference, shape)
+        base = _base(target, name, surroundings, reference, shape)
         found = []
         for index, phase in enumerate(phases):
             progress(phase, 0.3 + 0.7 * index / len(phases))
-            found.append(_profile(_work(subject, phase, shape), base, budget_s / len(phases), trace))
+            found.append(_profile(_work(target, phase, shape), base, budget_s / len(phases), trace))
     progress("done", 1.0)
-    environment_after = dataclasses.replace(surroundings, after=telemetry(subject.device))
+    environment_after = dataclasses.replace(surroundings, after=read_telemetry(target.device))
     return Profile(
-        kind=subject.kind,
+        kind=target.kind,
         model=name,
         arch=base.arch,
-        dtype=subject.dtype,
-        attention=subject.attention,
-        algorithm=subject.algorithm,
+        dtype=target.dtype,
+        attention=target.attention,
+        algorithm=target.algorithm,
         environment=environment_after,
         roofs=base.roofs,
         phases=found,
@@ -99,25 +109,25 @@ def profile(
     )
 
 
-def _profile(work: Work, base: Record, budget_s: float, trace: Trace | None) -> PhaseProfile:
-    """Every pass of one phase, and what they say together."""
-    device, before = work.subject.device, telemetry(work.subject.device)
-    wall_s, clocked = _clean_and_clocked(work, Plan(budget_s / (2 * BLOCKS), 3, 40))
-    looks = look(work, trace)
-    after, wall = telemetry(device), median(wall_s)
+def _profile(work: PhaseRun, base: Record, budget_s: float, trace: TraceWriter | None) -> PhaseProfile:
+    """Every pass of one phase, joined to one profile."""
+    device, before = work.target.device, read_telemetry(work.target.device)
+    wall_s, clocked = _clean_and_clocked(work, Plan(budget_s / (2 * ALTERNATIONS), 3, 40))
+    observed = observe(work, trace)
+    after, wall = read_telemetry(device), median(wall_s)
     clocked_s = median(sum(one.values()) for one in clocked)
     return phase_profile(
-        work, base, looks, wall_s, clocked,
+        work, base, observed, wall_s, clocked,
         instruments=[Instrument(name=OP_CLOCK, ratio=clocked_s / wall, about="a timestamp at every point")],
         before=before, after=after, energy=_energy(work, wall),
     )  # fmt: skip
 
 
-def _clean_and_clocked(work: Work, plan: Plan) -> tuple[list[float], list[dict[str, float]]]:
+def _clean_and_clocked(work: PhaseRun, plan: Plan) -> tuple[list[float], list[dict[str, float]]]:
     """Wall times without a tap, and the seconds of every operation with a timestamp at each point."""
-    job, device = work.job, work.subject.device
+    job, device = work.job, work.target.device
     clock = clock_for(device)
-    ops = OpClock(clock_for(device, marks=_MARKS), numbered(work.subject.label))
+    ops = OpClock(clock_for(device, marks=MARKS_OF_A_PASS), numbered(work.target.label))
     wall_s: list[float] = []
     passes: list[dict[str, float]] = []
 
@@ -125,29 +135,37 @@ def _clean_and_clocked(work: Work, plan: Plan) -> tuple[list[float], list[dict[s
         ops.start()
         job.run()
 
-    for _ in range(BLOCKS):
+    for _ in range(ALTERNATIONS):
         wall_s += time_one(job.run, clock, plan, before=job.before)
-        with tapped(work.subject.model, ops):
+        with tapped(work.target.model, ops):
             rounds = len(time_one(clocked, clock, plan, before=job.before))
         passes += ops.read()[-rounds:]  # the warm-up's passes came first
     return wall_s, passes
 
 
-def _energy(work: Work, wall_s: float) -> Energy:
+def _energy(work: PhaseRun, wall_s: float) -> Energy:
     """Of the phase's tokens, over as many passes as fill the window."""
 
     def run() -> None:
         work.job.before()
         work.job.run()
 
-    return energy_per_token(run, work.batch * work.new_tokens, work.subject.device, pass_s=wall_s)
+    return energy_per_token(run, work.batch * work.new_tokens, work.target.device, pass_s=wall_s)
 
 
-def _work(subject: Subject, phase: str, shape: Shape) -> Work:
+def _work(target: Target, phase: str, shape: PromptShape) -> PhaseRun:
     past = shape.prompt_tokens if phase == "decode" else 0
     new = 1 if past else shape.prompt_tokens
-    total = shape.layers_total or subject.arch.n_layers
-    return Work(subject, subject.job(shape.batch, new, past), phase, shape.batch, new, past, total)
+    total = shape.layers_total or target.arch.n_layers
+    return PhaseRun(
+        target=target,
+        job=target.job(shape.batch, new, past),
+        phase=phase,
+        batch=shape.batch,
+        new_tokens=new,
+        past_tokens=past,
+        layers_total=total,
+    )
 
 
 def reference_of(profile: Profile) -> Record:
@@ -157,12 +175,12 @@ def reference_of(profile: Profile) -> Record:
     )  # fmt: skip
 
 
-def _base(subject: Subject, name: str, surroundings: Environment, reference: Record | None, shape: Shape) -> Record:
+def _base(target: Target, name: str, surroundings: Environment, reference: Record | None, shape: PromptShape) -> Record:
     """What the comparison needs of a record: the shape of the whole model and the machine's roofs."""
     if reference is None:
-        roofs = quick_roofs(Machine(subject.device, clock_for(subject.device), subject.dtype), subject.arch)
+        roofs = quick_roofs(Machine(target.device, clock_for(target.device), target.dtype), target.arch)
     else:
         roofs = reference.roofs
-    arch = subject.arch.replace(n_layers=shape.layers_total or subject.arch.n_layers)
+    arch = target.arch.replace(n_layers=shape.layers_total or target.arch.n_layers)
     constants = reference.constants if reference else None
-    return unmeasured(name, arch, subject.dtype, surroundings, roofs, constants)
+    return unmeasured(name, arch, target.dtype, surroundings, roofs, constants)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.analytic.scratch import Product
 from llamalab.attention import sdpa
-from llamalab.measure.profile.peak_memory import allocation_peak
+from llamalab.measure.device.peak_memory import allocation_peak
 from llamalab.model.dtypes import activation_dtype
 
 

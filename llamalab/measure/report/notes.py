@@ -1,4 +1,4 @@
-"""What a reader of a record should know that its numbers alone do not say: notes, one sentence each."""
+"""Notes on a record, one sentence each: conditions that change how its numbers are to be read."""
 
 import torch
 
@@ -8,8 +8,8 @@ from llamalab.records.record import Record
 from llamalab.units import format_bytes, format_si
 
 
-def findings(record: Record, device: torch.device) -> list[str]:
-    """The notes of a finished record, empty when there is nothing odd."""
+def notes_of(record: Record, device: torch.device) -> list[str]:
+    """The notes of a finished record; empty where none applies."""
     notes = [
         *_untrusted(record),
         _slow_dtype(record, "gemm", "FLOP/s"),
@@ -28,7 +28,7 @@ def _untrusted(record: Record) -> list[str]:
 
 
 def _slow_dtype(record: Record, kind: str, unit: str) -> str | None:
-    """A narrow type that runs slower than fp32 is emulated, or lacks a kernel."""
+    """A note on a type narrower than fp32 that is slower: it is emulated, or has no kernel."""
     ours, wide = record.roof(kind, record.dtype), record.roof(kind, "fp32")
     if record.dtype == "fp32" or ours is None or wide is None or not ours.per_second or not wide.per_second:
         return None
@@ -55,7 +55,7 @@ def _cached_weights(record: Record, last_level_bytes: int) -> str | None:
 
 def _busy(record: Record) -> str | None:
     before, threads = record.environment.before, record.environment.threads
-    if record.environment.device != "cpu" or before is None or before.load_average is None:
+    if before is None or before.load_average is None:
         return None
     if before.load_average < 0.5 * threads:
         return None

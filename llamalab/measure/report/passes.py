@@ -1,7 +1,7 @@
 """The cost of one forward pass: clean times by part, times by op, memory and kernels: a Pass and its profile.
 
 Clean timing and the op-by-op pass run in the same rounds, beside a pass without any tap, so that
-the cost of looking is itself measured. Memory and kernels are looked at apart from all timing.
+the cost of the taps is measured too. Memory and kernels have passes of their own, apart from all timing.
 B batch, T new tokens.
 """
 
@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.measure.device.environment import telemetry
-from llamalab.measure.profile.observations import Looks, Work, look
-from llamalab.measure.profile.peak_memory import measure_peak, process_peak_bytes
+from llamalab.measure.device.environment import read_telemetry
+from llamalab.measure.device.machine import clock_for, device_of, measure_peak
+from llamalab.measure.device.peak_memory import process_peak_bytes
+from llamalab.measure.profile.observations import Observations, PhaseRun, observe
 from llamalab.measure.profile.rows import OP_CLOCK, numbered, over_blocks, phase_profile
 from llamalab.measure.target.blocks import Share
-from llamalab.measure.target.target import Job, Subject, subject_of, tokens_of
-from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.target.target import Job, Target, target_of, tokens_of
 from llamalab.measure.timing.deadline import Deadline, unlimited
-from llamalab.measure.timing.op_clock import OpClock, part_of
+from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock, model_part_of
 from llamalab.measure.timing.profiler_ranges import SETUP
 from llamalab.measure.timing.timer import Plan, median_error, paired_ratio, time_variants
 from llamalab.model import StaticKVCache, Transformer
@@ -27,14 +27,13 @@ from llamalab.model.packed import product_of
 from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records.record import Basis, Measurement, Memory, Pass, Record
 
-_MARKS = 1 << 14
 NOT_LOOKED = "not looked at"
-_TIMED_SHARE = 0.7  # of a pass's time; the rest is for those that look
-_LOOKS = 8  # what the passes that look take, in passes that are clocked: a profiler makes them longer
+_TIMED_SHARE = 0.7  # of a pass's time; the rest is for the passes that are observed
+_OBSERVED_PASSES = 8  # what the observed passes take, in clocked passes: a profiler makes them longer
 _NO_ENERGY = "not measured in a report; llamalab profile measures it over 2 s and more"
 
 
-class Bench(NamedTuple):
+class MeasuredModel(NamedTuple):
     """A model of the share's blocks with its cache, and the element type's name."""
 
     model: Transformer
@@ -54,20 +53,21 @@ class Bench(NamedTuple):
 
 
 def measure_pass(
-    bench: Bench, phase: str, plan: Plan, base: Record, *, new_tokens: int, past_tokens: int = 0,
+    bench: MeasuredModel, phase: str, plan: Plan, base: Record, *, new_tokens: int, past_tokens: int = 0,
     deadline: Deadline | None = None,
 ) -> tuple[Pass, PhaseProfile | None]:  # fmt: skip
     """Measure passes of `new_tokens` onto `past_tokens` that the cache already holds; `base` holds the roofs.
 
-    By the deadline, with fewer rounds where they are slow; there is no profile where there was no time to look.
+    By the deadline, with fewer rounds where they are slow; there is no profile where there was no time for it.
     """
-    before, subject, deadline = telemetry(bench.device), subject_of(bench.model), deadline or unlimited()
+    before, target, deadline = read_telemetry(bench.device), target_of(bench.model), deadline or unlimited()
     plan = plan.within(deadline.part(_TIMED_SHARE))
-    work, parts_s, ops_s, samples = _timed(bench, subject, phase, plan, new_tokens, past_tokens)
-    looks = look(work) if deadline.fits(_LOOKS * median(samples["ops"])) else None
+    work, parts_s, ops_s, samples = _timed(bench, target, phase, plan, new_tokens, past_tokens)
+    observed = observe(work) if deadline.fits(_OBSERVED_PASSES * median(samples["ops"])) else None
     ratios = {name: paired_ratio(samples[name], samples["whole"]) for name in ("parts", "ops")}
-    profile = None if looks is None else phase_profile(
-        work, base, looks, samples["whole"], ops_s, keep_samples=False, before=before, after=telemetry(bench.device),
+    profile = None if observed is None else phase_profile(
+        work, base, observed, samples["whole"], ops_s, keep_samples=False, before=before,
+        after=read_telemetry(bench.device),
         energy=Energy(joules_per_token=None, reason=_NO_ENERGY),
         instruments=[
             Instrument(name="part clock", ratio=ratios["parts"], about="a timestamp after every block"),
@@ -83,12 +83,12 @@ def measure_pass(
         dtype=bench.dtype,
         attention=bench.model.backend.name,
         algorithm=bench.model.backend.algorithm,
-        kernel=looks and looks.kernel,
+        kernel=observed and observed.kernel,
         layers_measured=bench.share.layers,
         layers_total=bench.share.layers_total,
         parts=_rows(parts_s, bench.share),
         ops=_rows(by_op, bench.share),
-        memory=_memory(work, looks, bench),
+        memory=_memory(work, observed, bench),
         observer_ratio=ratios["ops"],
         whole_s=samples["whole"],
         product=product_of(bench.model),
@@ -99,12 +99,15 @@ def measure_pass(
 
 
 def _timed(
-    bench: Bench, subject: Subject, phase: str, plan: Plan, new_tokens: int, past_tokens: int
-) -> tuple[Work, list[dict[str, float]], list[dict[str, float]], dict[str, list[float]]]:
+    bench: MeasuredModel, target: Target, phase: str, plan: Plan, new_tokens: int, past_tokens: int
+) -> tuple[PhaseRun, list[dict[str, float]], list[dict[str, float]], dict[str, list[float]]]:
     """The pass; seconds of its parts and of its operations in every round; and samples of the three variants."""
     cache = bench.cache
-    tokens_BT = tokens_of(subject.arch, cache.batch, new_tokens, bench.device)
-    parts, ops = (OpClock(clock_for(bench.device, marks=_MARKS), rows) for rows in (part_of, numbered(subject.label)))
+    tokens_BT = tokens_of(target.arch, cache.batch, new_tokens, bench.device)
+    parts, ops = (
+        OpClock(clock_for(bench.device, marks=MARKS_OF_A_PASS), rows)
+        for rows in (model_part_of, numbered(target.label))
+    )
 
     def run(tap: OpClock | None = None) -> object:
         if tap is not None:
@@ -117,15 +120,21 @@ def _timed(
     variants = {"whole": run, "parts": lambda: run(parts), "ops": lambda: run(ops)}
     samples = time_variants(variants, clock_for(bench.device), plan, before=rewind)
     rounds = len(samples["whole"])
-    work = Work(
-        subject, Job(rewind, run, cache.nbytes), phase, cache.batch, new_tokens, past_tokens, bench.share.layers_total
+    work = PhaseRun(
+        target=target,
+        job=Job(rewind, run, cache.nbytes),
+        phase=phase,
+        batch=cache.batch,
+        new_tokens=new_tokens,
+        past_tokens=past_tokens,
+        layers_total=bench.share.layers_total,
     )
     return work, parts.read()[-rounds:], ops.read()[-rounds:], samples  # the warm-up's passes came first
 
 
-def _memory(work: Work, looks: Looks | None, bench: Bench) -> Memory:
-    """The peak as the allocator's events have it, which were looked at on a CPU; CUDA's allocator keeps its own."""
-    if looks is None:
+def _memory(work: PhaseRun, observed: Observations | None, bench: MeasuredModel) -> Memory:
+    """The peak by the allocator's events that were traced, or by the allocator's own account where it keeps one."""
+    if observed is None:
         return Memory(
             peak_bytes=None, method=NOT_LOOKED, resident_bytes=bench.resident_bytes,
             reason="there was no time left to look at memory",
@@ -135,14 +144,14 @@ def _memory(work: Work, looks: Looks | None, bench: Bench) -> Memory:
         work.job.before()
         work.job.run()
 
-    if bench.device.type == "cuda":
+    if not device_of(bench.device).counts_peak_in_trace():
         return measure_peak(run, bench.device, resident_bytes=bench.resident_bytes)
     return Memory(
-        peak_bytes=looks.memory.peak_bytes,
-        method=looks.memory.method,
+        peak_bytes=observed.memory.peak_bytes,
+        method=observed.memory.method,
         resident_bytes=bench.resident_bytes,
         process_peak_bytes=process_peak_bytes(run),
-        reason=looks.memory.reason,
+        reason=observed.memory.reason,
     )
 
 

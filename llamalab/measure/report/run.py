@@ -19,27 +19,26 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.attention import fastest_backend
 from llamalab.measure.attention.sweep import Limits, sweep_attention
-from llamalab.measure.device.environment import environment, telemetry
-from llamalab.measure.device.machine import available_bytes, release_memory, resolve_device
-from llamalab.measure.report.notes import findings
-from llamalab.measure.report.passes import NOT_LOOKED, Bench, measure_pass
+from llamalab.measure.calibration.constants_here import SMALL_BYTES
+from llamalab.measure.device.environment import environment, read_telemetry
+from llamalab.measure.device.machine import available_bytes, clock_for, device_of, release_memory, resolve_device
+from llamalab.measure.report.notes import notes_of
+from llamalab.measure.report.passes import NOT_LOOKED, MeasuredModel, measure_pass
 from llamalab.measure.roofs.again import probe_again
+from llamalab.measure.roofs.best import absent_roof
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.moves import cache_roof, copy_roof
 from llamalab.measure.roofs.probes import (
     SQUARE,
-    Machine,
-    absent_roof,
     affordable_rows,
     attention_roof,
-    cache_roof,
-    copy_roof,
     gemm_roof,
-    launch_roof,
+    launch_time_roof,
     stream_roof,
     weight_shapes,
 )
-from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, Share, bytes_of_block, check_fits, choose_share
-from llamalab.measure.timing.clock import clock_for
-from llamalab.measure.timing.deadline import Deadline, Progress
+from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, Share, bytes_of_block, check_share_fits, choose_share
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import Plan
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile
@@ -54,12 +53,11 @@ _ROOFS_SHARE, _PREFILL_SHARE, _DECODE_SHARE = 0.35, 0.45, 0.4  # of the time tha
 _LEAST_S = 1.5  # for the passes of a phase, which the report is about, however long all else took
 _PASS_SHARE = 1 / 20  # of the time for a prefill's measurement that one pass may take
 _ROOM_SHARE = 0.7  # of the free memory for the blocks that run; the rest is for what stands beside them
-SMALL_BYTES = 2**30  # of weights; a report of fewer is to be there in seconds
-SECONDS = {"small": 13.0, "large": 85.0}  # of a report's measuring, if nobody named a deadline
+BUDGETS_S = {"small": 13.0, "large": 85.0}  # for measuring, where the caller gives no deadline
 
 
 class Scale(NamedTuple):
-    """How much to measure on a kind of device."""
+    """How much to measure in a role of devices (llamalab.measure.device.base.Role)."""
 
     prompt_tokens: int
     gemm_rows: int
@@ -71,8 +69,24 @@ class Scale(NamedTuple):
 
 
 SCALES = {
-    "cpu": Scale(512, 512, (256, 512, 1024, 2048), Plan(3.0, 4, 14), Plan(0.4, 3, 20), 2.0, 3 * 2**29),
-    "cuda": Scale(2048, 4096, (512, 1024, 2048, 4096, 8192), Plan(4.0, 20, 100, 3), Plan(1.0, 10, 100, 3), 2.0, 2**34),
+    "host": Scale(
+        prompt_tokens=512,
+        gemm_rows=512,
+        attention_tokens=(256, 512, 1024, 2048),
+        pass_plan=Plan(3.0, 4, 14),
+        attention_plan=Plan(0.4, 3, 20),
+        call_s=2.0,
+        call_bytes=3 * 2**29,
+    ),
+    "accelerator": Scale(
+        prompt_tokens=2048,
+        gemm_rows=4096,
+        attention_tokens=(512, 1024, 2048, 4096, 8192),
+        pass_plan=Plan(4.0, 20, 100, 3),
+        attention_plan=Plan(1.0, 10, 100, 3),
+        call_s=2.0,
+        call_bytes=2**34,
+    ),
 }
 
 
@@ -84,21 +98,29 @@ def measure_report(
     dtype: str = "bf16",
     full: bool = False,
     deadline: Deadline | None = None,
-    progress: Progress = lambda label, done: None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> Record:
-    """Measure `arch` on this machine, by the deadline (default: SECONDS from now).
+    """Measure `arch` on this machine, by the deadline (default: BUDGETS_S from now).
 
-    `progress(label, done)` is called before each step with the share of the time that is over.
-    Raises InputError for a dtype or device that cannot be, MissingError for a device that is not
-    there and DoesNotFitError, all before any work.
+    Args:
+        name: a preset's name, or the path of a model, of which the record keeps the last part.
+        arch: its architecture; weights are random.
+        device: auto, cpu, cuda or cuda:N.
+        dtype: of weights, activations and cache.
+        full: run every block, not as many as fit the usual limit.
+        deadline: when measuring is to be over.
+        progress: called as `progress(label, done)` before each step, with the share of the time that is over.
+
+    Raises InputError for another dtype or device, MissingError for a device that is absent and
+    DoesNotFitError, all before any work.
     """
     activation_dtype(dtype)
     place = resolve_device(device)
-    scale = SCALES[place.type]
-    deadline = deadline or Deadline(SECONDS["small" if weight_bytes(arch, dtype) < SMALL_BYTES else "large"])
+    scale = SCALES[device_of(place).role]
+    deadline = deadline or Deadline(BUDGETS_S["small" if weight_bytes(arch, dtype) < SMALL_BYTES else "large"])
     share = choose_share(arch, dtype, limit_bytes=_limit_bytes(arch, dtype, place), full=full)
     need = share.need_bytes(batch=1, new_tokens=scale.prompt_tokens, max_tokens=scale.prompt_tokens + 1, dtype=dtype)
-    check_fits(share, name, need, available_bytes(place))
+    check_share_fits(share, name, need, available_bytes(place))
     model_name = PurePath(name).name
     command = f"llamalab report --model {model_name} --device {place.type} --dtype {dtype}{' --full' if full else ''}"
     surroundings = environment(place, command)
@@ -113,7 +135,7 @@ def measure_report(
             base = probe_again(dataclasses.replace(base, passes=[run for run, _ in measured]), place)
         attention = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
         parameters, cache_bytes = _count(arch, measured[-1][0])
-    after = telemetry(place)
+    after = read_telemetry(place)
     progress("done", 1.0)
     record = dataclasses.replace(
         base,
@@ -126,19 +148,19 @@ def measure_report(
         kv_bytes_measured=cache_bytes,
         elapsed_s=deadline.spent_s,
     )
-    return dataclasses.replace(record, notes=[*findings(record, place), *_left_out(record, scale)])
+    return dataclasses.replace(record, notes=[*notes_of(record, place), *_left_out(record, scale)])
 
 
 def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device) -> int:
-    """Bytes of the blocks to run: what is usual, less where memory does not hold it beside embedding, head and work."""
-    tokens = SCALES[place.type].prompt_tokens
+    """Bytes of the blocks to run: the usual limit, or less where memory beside embedding, head and work is smaller."""
+    tokens = SCALES[device_of(place).role].prompt_tokens
     around = weight_bytes(arch, dtype) - arch.n_layers * bytes_of_block(arch, dtype)
     beside = around + peak_activation_bytes(arch, new_tokens=tokens, dtype=dtype).bytes
-    return min(BLOCK_LIMITS_BYTES[place.type], int(_ROOM_SHARE * available_bytes(place)) - beside)
+    return min(BLOCK_LIMITS_BYTES[device_of(place).role], int(_ROOM_SHARE * available_bytes(place)) - beside)
 
 
 def _left_out(record: Record, scale: Scale) -> list[str]:
-    """What the time did not suffice for, a sentence each."""
+    """Parts that were shortened or left out for lack of time, a sentence each."""
     prefill = record.phase("prefill")
     few = [f"{run.phase} in {len(run.whole_s)}" for run in record.passes if len(run.whole_s) < scale.pass_plan.least]
     blind = [run.phase for run in record.passes if run.memory.method == NOT_LOOKED]
@@ -152,7 +174,7 @@ def _left_out(record: Record, scale: Scale) -> list[str]:
     return [note for note in notes if note]
 
 
-def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) -> list[Roof]:
+def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCallback) -> list[Roof]:
     """The ceilings in the run's dtype, and the product's and stream's in fp32 to hold it against."""
     shapes = weight_shapes(arch)
     heads, rows = [(arch.vocab_size, arch.dim)], affordable_rows(machine, max(shapes), scale.gemm_rows)
@@ -164,7 +186,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) 
         (f"copy roof, {ours}", "copy", ours, copy_roof),
         (f"cache roof, {ours}", "cache", ours, cache_roof),
         (f"attention roof, {ours}", "attention", ours, lambda own: attention_roof(own, arch, attend, lengths)),
-        ("launch time", "launch", ours, launch_roof),
+        ("launch time", "launch", ours, launch_time_roof),
     ]
     if ours != "fp32":
         steps += [
@@ -197,14 +219,14 @@ def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Dead
 
 def _passes(
     share: Share, dtype: str, device: torch.device, prompt_tokens: int, scale: Scale, base: Record,
-    deadline: Deadline, progress: Progress,
+    deadline: Deadline, progress: ProgressCallback,
 ) -> list[tuple[Pass, PhaseProfile | None]]:  # fmt: skip
     """Prefill of the prompt, then decode of the token after it."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
     model: Transformer = compile(build(share.arch, dtype=dtype, device=device), scope="none")
     cache = StaticKVCache(share.arch, batch=1, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
-    bench = Bench(model.eval(), cache, share, dtype)
+    bench = MeasuredModel(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)
     part = deadline.part(_PREFILL_SHARE, least_s=_LEAST_S)
     prefill = measure_pass(bench, "prefill", scale.pass_plan, base, new_tokens=prompt_tokens, deadline=part)
@@ -216,7 +238,7 @@ def _passes(
     return [prefill, decode]
 
 
-def _attention(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) -> list[AttentionPoint]:
+def _attention(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCallback) -> list[AttentionPoint]:
     release_memory(machine.device)  # the model is gone: its memory is free for the score matrices
     progress("flash against naive attention", _PASSES_DONE)
     limits = Limits(scale.call_s, min(scale.call_bytes, available_bytes(machine.device) // 2))
@@ -224,7 +246,7 @@ def _attention(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progre
 
 
 def _count(arch: LlamaArch, last: Pass) -> tuple[int, int]:
-    """Parameters and cache bytes of the whole model as it would be allocated, which meta does for nothing."""
+    """Parameters and cache bytes of the whole model as it would be allocated, counted on the meta device."""
     model = Transformer(arch, dtype=last.dtype, device="meta")
     cache = StaticKVCache(arch, batch=last.batch, max_tokens=last.context_tokens, dtype=last.dtype, device="meta")
     return sum(weight.numel() for weight in model.parameters()), cache.nbytes

@@ -1,7 +1,7 @@
-"""Roofs that a pass was faster than are probed again, right behind the passes.
+"""Roofs that a pass exceeded are probed again, right after the passes.
 
-What slowed the machine down at the beginning may be over. What no probe reaches then is the rate of the pass itself
-(llamalab.comparison.held_roofs), and the roof.
+A disturbance at the beginning of the run may be over by then. Where the second probe is still slower than the pass,
+the rate of the pass becomes the roof (llamalab.comparison.held_roofs).
 """
 
 from collections.abc import Callable, Mapping
@@ -11,20 +11,13 @@ import torch
 
 from llamalab.attention import fastest_backend
 from llamalab.comparison.held_roofs import above, hold_roofs
-from llamalab.measure.device.machine import release_memory
-from llamalab.measure.roofs.probes import (
-    Machine,
-    attention_roof,
-    cache_roof,
-    copy_roof,
-    gemm_roof,
-    stream_roof,
-    weight_shapes,
-)
-from llamalab.measure.timing.clock import clock_for
+from llamalab.measure.device.machine import clock_for, release_memory
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.moves import cache_roof, copy_roof
+from llamalab.measure.roofs.probes import attention_roof, gemm_roof, stream_roof, weight_shapes
 from llamalab.records.record import Record, Roof
 
-TURNS = 2  # for a machine that is still slowed down at the first
+TURNS = 2  # the machine may still be slowed down in the first
 Find = Callable[[], Roof]
 
 

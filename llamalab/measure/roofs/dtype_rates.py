@@ -1,4 +1,4 @@
-"""Which element type is fast here: a short trial of each, as no instruction set is told reliably.
+"""The rate of products in each element type, from a short trial: reported instruction sets are not reliable.
 
 A CPU without units for bf16 or fp16 computes them by way of fp32, which may take longer than fp32 itself. A prompt is
 bound by such products; a step of generation by bytes, of which a narrow type has half.
@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.measure.timing.clock import Clock, clock_for
+from llamalab.measure.device.machine import clock_for
+from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model.dtypes import torch_dtype
 from llamalab.model.packed import product_for

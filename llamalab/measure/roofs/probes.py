@@ -8,10 +8,8 @@ lets them: all that one probe holds stays within `probe_budget_bytes`, and one p
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import cycle, islice
 from math import prod
-from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,106 +18,19 @@ from torch import Tensor
 from llamalab.arch import LlamaArch
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import probe_budget_bytes
-from llamalab.measure.timing.clock import Clock
-from llamalab.measure.timing.deadline import Deadline
-from llamalab.measure.timing.doubling_check import Checked, check_doubling
-from llamalab.measure.timing.timer import Plan, Work, time_one
-from llamalab.model.dtypes import torch_dtype
+from llamalab.measure.roofs.best import FINAL, SURVEY, Candidate, Probe, best_roof, bound, repeated, roof_of
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.timing.doubling_check import check_doubling
+from llamalab.measure.timing.timer import Call, time_one
 from llamalab.model.packed import PLAIN, Product, product_for
 from llamalab.records.record import Roof
 from llamalab.units import format_bytes
 
-_PATTERN = 1 << 20  # distinct random values; the rest repeats them, as making them all takes seconds
-_FLOOR_BYTES = 1 << 28
-_CACHES = {"cpu": 4, "cuda": 32}  # a buffer this many times the last-level cache is not in it; a GPU writes back late
 _LAUNCHES = 1000
 SQUARE = (4096, 4096)
-T = TypeVar("T")
-
-
-class Machine(NamedTuple):
-    """Where roofs are measured: device, its clock, and the element type by llamalab's name."""
-
-    device: torch.device
-    clock: Clock
-    dtype: str
-    deadline: Deadline | None = None
-
-    def within(self, plan: Plan, share: float = 1.0) -> Plan:
-        """The plan as far as so much of the time that is left lets it."""
-        return plan if self.deadline is None else plan.within(self.deadline.part(share))
-
-    @property
-    def late(self) -> bool:
-        """Whether the time is over."""
-        return self.deadline is not None and not self.deadline.left_s
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The element type."""
-        return torch_dtype(self.dtype)
-
-    @property
-    def stream_bytes(self) -> int:
-        """Bytes that come from memory and not from a cache, at most half of what a probe may hold."""
-        wanted = max(_FLOOR_BYTES, _CACHES[self.device.type] * effective_cache_bytes(self.device))
-        return min(wanted, probe_budget_bytes(self.device) // 2)
-
-    def random(self, *shape: int) -> Tensor:
-        """Values of about unit size; zeros would flatter a device that clocks by power."""
-        tensor = torch.empty(shape, dtype=self.torch_dtype, device=self.device)
-        flat = tensor.view(-1)
-        pattern = torch.randn(min(_PATTERN, flat.numel()), dtype=self.torch_dtype, device=self.device)
-        for start in range(0, flat.numel(), _PATTERN):
-            piece = flat[start : start + _PATTERN]
-            piece.copy_(pattern[: piece.numel()])
-        return tensor
-
-
-class Probe(NamedTuple):
-    """Work that can be done once or twice over: what it does per second is a roof's candidate."""
-
-    shape: str
-    amount: float
-    once: Work
-    twice: Work
-
-
-Candidate = Callable[[], Probe]  # made when its turn comes, so that one is held at a time
-
-_SURVEY, _FINAL = Plan(0.05, 2, 8), Plan(0.3, 3, 40)
 _MOST_CALL_S, _FEWEST_ROWS = 1.0, 16
-_SURVEY_SHARE, _CALL_SHARE = 0.5, 0.02  # of the time for a roof; for all of them, of one product
+_CALL_SHARE = 0.02  # of the time for all roofs, of one product
 _LEAST_MATRIX_BYTES = 1 << 20
-_SMALL_MOVES_BYTES, _MOVES_BYTES = (1 << 17, 1 << 19), 1 << 22
-
-
-def best_roof(kind: str, machine: Machine, candidates: Iterable[Candidate]) -> Roof:
-    """Try all probes shortly, check the fastest by doubling, and keep the best rate of them all."""
-    surveyed: list[tuple[float, str]] = []
-    best: Candidate | None = None
-    survey = machine._replace(deadline=machine.deadline and machine.deadline.part(_SURVEY_SHARE))
-    for candidate in candidates:
-        rate, shape = _survey(candidate(), survey)
-        if not surveyed or rate > max(surveyed)[0]:
-            best = candidate
-        surveyed.append((rate, shape))
-        if survey.late:
-            break  # on a slow machine the first shapes must do
-    assert best is not None
-    probe = best()
-    checked = check_doubling(probe.once, probe.twice, machine.clock, _FINAL, machine.deadline)
-    rate, shape = max(*surveyed, (probe.amount / checked.unit_s, probe.shape))
-    return _roof(kind, machine.dtype, checked, per_second=rate, shape=shape)
-
-
-def _survey(probe: Probe, machine: Machine) -> tuple[float, str]:
-    return probe.amount / min(time_one(probe.once, machine.clock, machine.within(_SURVEY))), probe.shape
-
-
-def absent_roof(kind: str, dtype: str, reason: str) -> Roof:
-    """A roof that was not looked for, which carries no prediction."""
-    return Roof(kind=kind, dtype=dtype, per_second=None, trusted=False, reason=reason)
 
 
 def weight_shapes(arch: LlamaArch) -> list[tuple[int, int]]:
@@ -139,7 +50,7 @@ def affordable_rows(machine: Machine, shape: tuple[int, int], rows: int) -> int:
     most_bytes = probe_budget_bytes(machine.device) // 2
     out, inner = fitted(machine, shape, most_bytes)
     x, weight = machine.random(64, inner), machine.random(out, inner)
-    once_s = min(time_one(_call(F.linear, x, weight), machine.clock, machine.within(_SURVEY)))
+    once_s = min(time_one(bound(F.linear, x, weight), machine.clock, machine.within(SURVEY)))
     row_s = once_s / 64 * shape[0] / out
     most_s = _MOST_CALL_S if machine.deadline is None else min(_MOST_CALL_S, _CALL_SHARE * machine.deadline.left_s)
     while rows > _FEWEST_ROWS and rows * row_s > most_s:
@@ -157,7 +68,7 @@ def gemm_roof(machine: Machine, shapes: Iterable[tuple[int, int]], rows: int) ->
             held_bytes = 2 * sum(shape) * machine.torch_dtype.itemsize
             tokens = max(1, min(rows, budget // 2 // held_bytes))
             for how, product in _orders(machine):
-                yield _call(_gemm, machine, shape, tokens, how, product)
+                yield bound(_gemm, machine, shape, tokens, how, product)
 
     return best_roof("gemm", machine, candidates())
 
@@ -165,7 +76,7 @@ def gemm_roof(machine: Machine, shapes: Iterable[tuple[int, int]], rows: int) ->
 def _gemm(machine: Machine, shape: tuple[int, int], rows: int, how: str, product: Product) -> Probe:
     out, inner = shape
     weight, x = product.arrange(machine.random(out, inner)), machine.random(2 * rows, inner)
-    once, twice = (_call(product.multiply, tokens, weight) for tokens in (x[:rows], x))
+    once, twice = (bound(product.multiply, tokens, weight) for tokens in (x[:rows], x))
     return Probe(f"{rows}x{inner} @ {inner}x{out}{how}", 2.0 * rows * out * inner, once, twice)
 
 
@@ -186,7 +97,7 @@ def stream_roof(machine: Machine, shapes: Iterable[tuple[int, int]]) -> Roof:
     floor, size = machine.stream_bytes, machine.torch_dtype.itemsize
     large = [shape for shape in shapes if prod(shape) * size >= _LEAST_MATRIX_BYTES] or [SQUARE]
     fitting = dict.fromkeys(fitted(machine, shape, max(1, floor // 2)) for shape in large)
-    roof = best_roof("stream", machine, [_call(_stream, machine, shape, floor) for shape in fitting])
+    roof = best_roof("stream", machine, [bound(_stream, machine, shape, floor) for shape in fitting])
     cached = effective_cache_bytes(machine.device)
     if floor > cached:
         return roof
@@ -207,28 +118,13 @@ def _stream(machine: Machine, shape: tuple[int, int], floor_bytes: int) -> Probe
     return Probe(f"1x{inner} @ {inner}x{out}, {count} matrices", float(count * matrix_bytes), once, twice)
 
 
-def copy_roof(machine: Machine) -> Roof:
-    """Byte/s, read plus written, of a copy and of a sum far larger than the caches."""
-    return best_roof("copy", machine, _moves(machine, machine.stream_bytes // 4))
-
-
-def cache_roof(machine: Machine) -> Roof:
-    """Byte/s, read plus written, of a copy and of a sum that stay in the last-level cache, or in a closer one."""
-    capacity = effective_cache_bytes(machine.device)
-    # The three tensors of the doubled probe fill 3/8 of the cache.
-    largest = min(capacity // 16, machine.stream_bytes // 4)
-    sizes = [size for size in (*_SMALL_MOVES_BYTES, largest) if size <= largest]
-    roof = best_roof("cache", machine, [one for size in sizes for one in _moves(machine, size)])
-    return replace(roof, capacity_bytes=capacity)
-
-
 def attention_roof(machine: Machine, arch: LlamaArch, attend: Callable[..., Tensor], lengths: Iterable[int]) -> Roof:
     """FLOP/s, causal pairs counted, of fused attention at the model's heads."""
     # Of doubled work: queries, output and their copies, keys and values, each repeated for the heads of a group.
     token_bytes = 2 * 8 * arch.n_heads * arch.head_dim * machine.torch_dtype.itemsize
     most = max(1, probe_budget_bytes(machine.device) // token_bytes)
     shorter = dict.fromkeys(min(tokens, most) for tokens in lengths)
-    return best_roof("attention", machine, [_call(_attention, machine, arch, attend, tokens) for tokens in shorter])
+    return best_roof("attention", machine, [bound(_attention, machine, arch, attend, tokens) for tokens in shorter])
 
 
 def _attention(machine: Machine, arch: LlamaArch, attend: Callable[..., Tensor], tokens: int) -> Probe:
@@ -236,55 +132,20 @@ def _attention(machine: Machine, arch: LlamaArch, attend: Callable[..., Tensor],
     k, v = (machine.random(2, arch.n_kv_heads, tokens, arch.head_dim) for _ in range(2))
     flops = 4.0 * arch.n_heads * arch.head_dim * (tokens * (tokens + 1) // 2)
     name = f"{tokens} tokens, {arch.n_heads} heads of {arch.head_dim}"
-    once = _call(attend, q[:1], k[:1], v[:1], query_offset=0)
-    return Probe(name, flops, once, _call(attend, q, k, v, query_offset=0))
+    once = bound(attend, q[:1], k[:1], v[:1], query_offset=0)
+    return Probe(name, flops, once, bound(attend, q, k, v, query_offset=0))
 
 
-def launch_roof(machine: Machine) -> Roof:
+def launch_time_roof(machine: Machine) -> Roof:
     """Seconds of the smallest operation: what every operation costs before it works."""
     x = machine.random(1)
 
-    once, twice = (_repeat(_call(x.add_, 1), times * _LAUNCHES) for times in (1, 2))
-    checked = check_doubling(once, twice, machine.clock, _FINAL, machine.deadline)
-    return _roof("launch", machine.dtype, checked, seconds=checked.unit_s / _LAUNCHES, shape="add to 1 element")
+    once, twice = (repeated(bound(x.add_, 1), times * _LAUNCHES) for times in (1, 2))
+    checked = check_doubling(once, twice, machine.clock, FINAL, machine.deadline)
+    return roof_of("launch", machine.dtype, checked, seconds=checked.unit_s / _LAUNCHES, shape="add to 1 element")
 
 
-def _moves(machine: Machine, size_bytes: int) -> list[Candidate]:
-    """A copy and a sum of two tensors of that size. Small ones are done more than once: the clock must see them."""
-    return [_call(move, machine, size_bytes, max(1, _MOVES_BYTES // size_bytes)) for move in (_copy, _sum)]
-
-
-def _copy(machine: Machine, size_bytes: int, times: int) -> Probe:
-    elements = max(1, size_bytes // machine.torch_dtype.itemsize)
-    source, target = (machine.random(2 * elements) for _ in range(2))
-    once = _repeat(_call(target[:elements].copy_, source[:elements]), times)
-    twice = _repeat(_call(target.copy_, source), times) if times == 1 else _repeat(once, 2)
-    return Probe(f"copy of {size_bytes / 2**20:.3g} MiB", 2.0 * size_bytes * times, once, twice)
-
-
-def _sum(machine: Machine, size_bytes: int, times: int) -> Probe:
-    elements = max(1, size_bytes // machine.torch_dtype.itemsize)
-    source, other, target = (machine.random(2 * elements) for _ in range(3))
-    a, b, c = source[:elements], other[:elements], target[:elements]
-    once = _repeat(_call(torch.add, a, b, out=c), times)
-    twice = _repeat(_call(torch.add, source, other, out=target), times) if times == 1 else _repeat(once, 2)
-    return Probe(f"sum of two of {size_bytes / 2**20:.3g} MiB", 3.0 * size_bytes * times, once, twice)
-
-
-def _call(function: Callable[..., T], *arguments: object, **options: object) -> Callable[[], T]:
-    """The call, bound now: a probe outlives the loop that made it."""
-    return partial(function, *arguments, **options)
-
-
-def _repeat(work: Work, times: int) -> Work:
-    def run() -> None:
-        for _ in range(times):
-            work()
-
-    return run
-
-
-def _next(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, ring: Iterator[Tensor], count: int) -> Work:
+def _next(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, ring: Iterator[Tensor], count: int) -> Call:
     """Products with the ring's next matrices: those that a call just read, and a cache may hold, come last again."""
 
     def run() -> None:
@@ -292,25 +153,3 @@ def _next(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, ring: Iterato
             multiply(x, matrix)
 
     return run
-
-
-def _roof(
-    kind: str,
-    dtype: str,
-    checked: Checked,
-    *,
-    shape: str,
-    per_second: float | None = None,
-    seconds: float | None = None,
-) -> Roof:
-    return Roof(
-        kind=kind,
-        dtype=dtype,
-        per_second=per_second,
-        seconds=seconds,
-        shape=shape,
-        samples_s=checked.once_s,
-        doubling_ratio=checked.ratio,
-        trusted=checked.trusted,
-        reason=checked.reason,
-    )

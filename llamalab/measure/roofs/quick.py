@@ -6,15 +6,14 @@ can be given instead.
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import fastest_backend
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.moves import cache_roof, copy_roof
 from llamalab.measure.roofs.probes import (
     SQUARE,
-    Machine,
     affordable_rows,
     attention_roof,
-    cache_roof,
-    copy_roof,
     gemm_roof,
-    launch_roof,
+    launch_time_roof,
     stream_roof,
 )
 from llamalab.model.host_memory import keep_freed_memory
@@ -34,5 +33,5 @@ def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
         copy_roof(machine),
         cache_roof(machine),
         attention_roof(machine, arch, fastest_backend(machine.device).attend, _ATTENTION_TOKENS),
-        launch_roof(machine),
+        launch_time_roof(machine),
     ]

@@ -1,8 +1,8 @@
 """The part of a model that can be run here: embedding, k real-size blocks and the head.
 
 All blocks of a Llama do the same work on the same sizes, so the time of one stands for all; k is as
-many as a memory limit lets in. Two accounts of the rest are kept apart: what ran is measured, what
-is multiplied is extrapolated. Weights are random: their values do not change the work.
+many as a memory limit lets in. Numbers of blocks that ran are measured, numbers
+multiplied from them extrapolated. Weights are random: their values do not change the work.
 
 Or at its full depth, over k distinct blocks that the layers share in turn (llamalab.model.build): all
 that is timed then ran. k is as small as caches allow: of k blocks that come round in turn, even a cache that
@@ -19,7 +19,7 @@ from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError
 from llamalab.units import format_bytes
 
-BLOCK_LIMITS_BYTES = {"cpu": 2**30, "cuda": 2**33}
+BLOCK_LIMITS_BYTES = {"host": 2**30, "accelerator": 2**33}  # by the role of the device
 SPARE = 0.9  # of the free memory; libraries and the allocator need some
 TIED_ERROR = 0.03  # of the weights' bytes: what the last-level cache may save at most where blocks are tied
 
@@ -70,7 +70,15 @@ class Depth(NamedTuple):
         return weight_bytes(self.arch.replace(n_layers=self.distinct), dtype)
 
     def need_bytes(self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str, attention: str) -> int:
-        """Weights in memory, the cache of every layer, and the activations of a pass at the end of the context."""
+        """Weights in memory, the cache of every layer, and the activations of a pass at the end of the context.
+
+        Args:
+            batch: sequences.
+            new_tokens: tokens of the pass.
+            max_tokens: tokens that the cache has room for.
+            dtype: of weights, activations and cache.
+            attention: the algorithm, naive or flash.
+        """
         activations = peak_activation_bytes(
             self.arch, new_tokens=new_tokens, context_tokens=max_tokens, batch=batch, dtype=dtype, attention=attention
         )
@@ -113,8 +121,8 @@ def choose_share(arch: LlamaArch, dtype: str, *, limit_bytes: int, full: bool = 
     return Share(arch.replace(n_layers=layers), arch.n_layers)
 
 
-def check_fits(share: Share, name: str, need_bytes: int, free_bytes: int) -> None:
-    """Raise DoesNotFitError, with the numbers and what helps, before anything is allocated."""
+def check_share_fits(share: Share, name: str, need_bytes: int, free_bytes: int) -> None:
+    """Raise DoesNotFitError, with the sizes and a remedy, before anything is allocated."""
     if need_bytes <= SPARE * free_bytes:
         return
     what = f"{share.layers} of {share.layers_total} blocks" if share.layers < share.layers_total else "the whole"

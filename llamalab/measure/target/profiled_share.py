@@ -9,8 +9,8 @@ import torch
 
 from llamalab.arch import LlamaArch
 from llamalab.errors import MissingError
-from llamalab.measure.device.machine import available_bytes
-from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, check_fits, choose_share
+from llamalab.measure.device.machine import available_bytes, device_of
+from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, check_share_fits, choose_share
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
@@ -20,10 +20,23 @@ def built_in(
     name: str, arch: LlamaArch, *, device: torch.device, dtype: str, attention: str | None, full: bool, batch: int,
     prompt_tokens: int,
 ) -> tuple[Transformer, int]:  # fmt: skip
-    """Blocks of the real size, made ready for speed, and how many the whole model has. Raises DoesNotFitError."""
-    share = choose_share(arch, dtype, limit_bytes=BLOCK_LIMITS_BYTES[device.type], full=full)
+    """Blocks of the real size, made ready for speed, and how many the whole model has.
+
+    Args:
+        name: the model's name, for the error.
+        arch: the architecture of the whole model.
+        device: of the weights.
+        dtype: of weights, activations and cache.
+        attention: a backend's name (default: the fastest of the device).
+        full: every block, not as many as fit the usual limit.
+        batch: sequences of the passes that must fit.
+        prompt_tokens: tokens of each of them.
+
+    Raises DoesNotFitError.
+    """
+    share = choose_share(arch, dtype, limit_bytes=BLOCK_LIMITS_BYTES[device_of(device).role], full=full)
     need = share.need_bytes(batch=batch, new_tokens=prompt_tokens, max_tokens=prompt_tokens + 1, dtype=dtype)
-    check_fits(share, name, need, available_bytes(device))
+    check_share_fits(share, name, need, available_bytes(device))
     model = build(share.arch, dtype=dtype, device=device).eval()
     return compile(model, scope="none", attention=attention), share.layers_total
 

@@ -1,4 +1,4 @@
-"""What is measured: the built-in model, or a Hugging Face LlamaForCausalLM as it is, run the same way.
+"""The target of a measurement: the built-in model, or a Hugging Face LlamaForCausalLM as it is, run the same way.
 
 Either makes a `Job` of a phase: something to call before each sample, untimed, and the pass itself.
 B batch, T new tokens.
@@ -29,8 +29,8 @@ class Job(NamedTuple):
     kv_bytes: int
 
 
-class Subject(NamedTuple):
-    """A model to be measured, and what has to be known of it."""
+class Target(NamedTuple):
+    """A model to be measured, with its architecture, dtype, attention, labels of points and a maker of jobs."""
 
     kind: str
     model: nn.Module
@@ -52,7 +52,7 @@ class Subject(NamedTuple):
         return sum(weight.nbytes for weight in self.model.parameters())
 
 
-def subject_of(model: nn.Module) -> Subject:
+def target_of(model: nn.Module) -> Target:
     """The model as something to measure. Raises InputError for another kind of model or dtype."""
     if not isinstance(model, Transformer) and not is_hugging_face(model):
         raise InputError(
@@ -70,7 +70,7 @@ def tokens_of(arch: LlamaArch, batch: int, new_tokens: int, device: torch.device
     return torch.randint(arch.vocab_size, (batch, new_tokens), generator=generator).to(device)
 
 
-def _built_in(model: Transformer, dtype: str) -> Subject:
+def _built_in(model: Transformer, dtype: str) -> Target:
     arch, backend, device = model.arch, model.backend, model.norm.weight.device
 
     def job(batch: int, new_tokens: int, past_tokens: int) -> Job:
@@ -84,10 +84,19 @@ def _built_in(model: Transformer, dtype: str) -> Subject:
             cache.nbytes,
         )
 
-    return Subject("llamalab", model, arch, dtype, backend.name, backend.algorithm, own_labels(backend.algorithm), job)
+    return Target(
+        kind="llamalab",
+        model=model,
+        arch=arch,
+        dtype=dtype,
+        attention=backend.name,
+        algorithm=backend.algorithm,
+        label=own_labels(backend.algorithm),
+        job=job,
+    )
 
 
-def _hugging_face(model: Any, dtype: str) -> Subject:
+def _hugging_face(model: Any, dtype: str) -> Target:
     arch = from_hf_config(model.config.to_dict())
     attention = str(model.config._attn_implementation)
     algorithm, device = "naive" if attention == "eager" else "flash", next(model.parameters()).device
@@ -105,4 +114,13 @@ def _hugging_face(model: Any, dtype: str) -> Subject:
             batch * past_tokens * token_bytes,
         )
 
-    return Subject("transformers", model, arch, dtype, attention, algorithm, merged_labels(algorithm), job)
+    return Target(
+        kind="transformers",
+        model=model,
+        arch=arch,
+        dtype=dtype,
+        attention=attention,
+        algorithm=algorithm,
+        label=merged_labels(algorithm),
+        job=job,
+    )

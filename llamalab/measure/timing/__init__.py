@@ -2,5 +2,5 @@
 
 Belongs here: `clock` (timestamps of a device), `timer` (plans, rounds, raw samples), `op_clock` (a tap that times every
 operation), `profiler_ranges` (a tap that names them for the profiler), `doubling_check` (whether a probe's rate holds).
-Does not belong here: what is timed, and what its time means.
+Does not belong here: the work that is timed, and the interpretation of its time.
 """

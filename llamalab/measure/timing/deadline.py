@@ -1,6 +1,6 @@
 """Seconds that a run has, and their division among its steps: time is a budget, on a slow machine too.
 
-A step asks what is left, takes a part of it, or is left out with a reason. What is timed here and what is measured
+A step takes a part of the remaining time, or is left out with a reason. Deadlines and measurements
 (llamalab.measure.timing.clock) read the same clock.
 """
 
@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 
-Progress = Callable[[str, float], None]  # a step's name, and the share of the whole that is done
+ProgressCallback = Callable[[str, float], None]  # a step's name, and the share of the whole that is done
 
 
 def now_s() -> float:
@@ -52,5 +52,5 @@ class Deadline:
 
 
 def unlimited() -> Deadline:
-    """As long as it takes."""
+    """A deadline that is never reached."""
     return Deadline(math.inf)

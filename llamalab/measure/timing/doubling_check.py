@@ -1,4 +1,4 @@
-"""The check of a probe: doubled work must take doubled time, or the rate is no roof.
+"""The check of a probe: doubled work must take twice the time, or the rate is not trusted.
 
 A clock that does not wait for the device, a product that was optimised away, or data that stayed in
 a cache all show as a ratio far from 2.
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.deadline import Deadline
-from llamalab.measure.timing.timer import Plan, Work, time_variants
+from llamalab.measure.timing.timer import Call, Plan, time_variants
 
 SOUND_RATIOS = (1.8, 2.2)
 TRIES = 4
@@ -33,7 +33,7 @@ class Checked(NamedTuple):
         return min(*self.once_s, min(self.twice_s) / 2)
 
 
-def check_doubling(once: Work, twice: Work, clock: Clock, plan: Plan, deadline: Deadline | None = None) -> Checked:
+def check_doubling(once: Call, twice: Call, clock: Clock, plan: Plan, deadline: Deadline | None = None) -> Checked:
     """Time work and doubled work in the same rounds, and on while the ratio is not about 2 and there is time."""
     least, most = SOUND_RATIOS
     checked, tries = Checked([], [], trusted=False), 0

@@ -12,17 +12,18 @@ import torch
 from llamalab.instrument.points import op_of
 from llamalab.measure.timing.clock import Clock
 
-IGNORED = ""  # the row of an interval that belongs to no operation
+MARKS_OF_A_PASS = 1 << 14  # more than a pass of any model has
+UNTIMED = ""  # the row of an interval that belongs to no operation
 
 
 class OpClock:
     """A tap that times what `row_of` maps a point to; points mapped to None are passed over.
 
-    The time of points passed over goes to the next point that is not, and the time of `IGNORED` to
+    The time of points passed over goes to the next point that is not, and the time of `UNTIMED` to
     none. Passes add up until they are read.
     """
 
-    looks = False
+    reads_tensors = False
 
     def __init__(self, clock: Clock, row_of: Callable[[str], str | None]) -> None:
         self._clock, self._row_of = clock, row_of
@@ -54,7 +55,7 @@ class OpClock:
         for row, interval_s in zip(self._rows, self._clock.read(), strict=True):
             if row is None:
                 passes.append(defaultdict(float))
-            elif row != IGNORED:
+            elif row != UNTIMED:
                 passes[-1][row] += interval_s
         self._rows, self._started = [], False
         return [dict(rows) for rows in passes]
@@ -75,18 +76,18 @@ def cost_rows(algorithm: str) -> Callable[[str], str | None]:
     """
 
     def row_of(point: str) -> str | None:
-        return IGNORED if point.endswith(".resid_pre") else op_of(point, algorithm=algorithm)
+        return UNTIMED if point.endswith(".resid_pre") else op_of(point, algorithm=algorithm)
 
     return row_of
 
 
-def part_of(point: str) -> str | None:
+def model_part_of(point: str) -> str | None:
     """Points to the three parts of the model: few marks, so the pass stays clean.
 
     What is done once before the first block counts with the embedding.
 
-    >>> part_of("layers.0.resid_pre"), part_of("layers.3.resid_post"), part_of("logits"), part_of("embed")
-    ('embedding', 'block', 'head', None)
+    >>> [model_part_of(point) for point in ("layers.0.resid_pre", "layers.3.resid_post", "logits", "embed")]
+    ['embedding', 'block', 'head', None]
     """
     if point.endswith(".resid_post"):
         return "block"

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from llamalab.instrument.points import ALWAYS, Point, op_of
 from llamalab.instrument.selection import layer_of
+from llamalab.records.phase_profile import MERGED_STEPS
 
 SETUP = "setup"
-MERGED = "layers.*.attention.rope+kv_append+"
 Label = Callable[[str], str | None]
 
 
@@ -51,7 +51,7 @@ def merged_labels(algorithm: str) -> Label:
         last = point.rpartition(".")[2]
         if ".attention." in point and last in inner:
             return None
-        return MERGED + steps if point.endswith(".attention.z") else own(point)
+        return MERGED_STEPS + steps if point.endswith(".attention.z") else own(point)
 
     return label
 
@@ -85,7 +85,7 @@ class Ranges:
     `start` comes before the pass and `stop` after it; a range costs about a microsecond.
     """
 
-    looks = False
+    reads_tensors = False
 
     def __init__(self, n_layers: int, label: Label, points: Sequence[Point] = ALWAYS) -> None:
         self._ends = op_ends(n_layers, label, points)

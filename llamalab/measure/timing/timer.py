@@ -15,7 +15,7 @@ from typing import NamedTuple
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.deadline import Deadline
 
-Work = Callable[[], object]
+Call = Callable[[], object]
 
 
 class Plan(NamedTuple):
@@ -47,7 +47,7 @@ _MOST_WARMUPS, _LONG_S = 100, 0.5
 
 
 def time_variants(
-    variants: Mapping[str, Work], clock: Clock, plan: Plan, *, before: Work | None = None
+    variants: Mapping[str, Call], clock: Clock, plan: Plan, *, before: Call | None = None
 ) -> dict[str, list[float]]:
     """Seconds of each variant, one sample per round, in the order of the rounds.
 
@@ -75,7 +75,7 @@ def time_variants(
     return samples
 
 
-def time_one(work: Work, clock: Clock, plan: Plan, *, before: Work | None = None) -> list[float]:
+def time_one(work: Call, clock: Clock, plan: Plan, *, before: Call | None = None) -> list[float]:
     """Seconds of one thing, one sample per round."""
     return time_variants({"": work}, clock, plan, before=before)[""]
 
@@ -115,7 +115,7 @@ def collector_off() -> Iterator[None]:
             gc.enable()
 
 
-def _warm_up(work: Work, clock: Clock, plan: Plan, before: Work | None) -> list[float]:
+def _warm_up(work: Call, clock: Clock, plan: Plan, before: Call | None) -> list[float]:
     """Run until warm; seconds of the runs, the shortest of which is the estimate of the next."""
     runs: list[float] = []
     while len(runs) < plan.warmup or (sum(runs) < plan.warmup_s and len(runs) < _MOST_WARMUPS):

@@ -1,4 +1,4 @@
-"""A step for positions that are not known yet: the position is in a tensor.
+"""A KV cache for CUDA graphs: the position of the next token is in a tensor.
 
 A CUDA graph repeats the same operations on the same addresses. So the new keys go to where the position says, and
 attention reads a window of W places, of which those behind the position are masked.
@@ -48,7 +48,7 @@ class WindowKVCache:
 
     @contextmanager
     def attended_by(self, model: Transformer) -> Iterator[None]:
-        """Inside the block the model's attention heeds the mask of this window."""
+        """Inside the block the model's attention applies the mask of this window."""
         before = model.backend
         model.use_attention(Backend("window", "naive", self._attend))
         try:

@@ -7,16 +7,16 @@ from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import Backend, get_backend
 from llamalab.measure.attention import calls as attention
 from llamalab.measure.attention.calls import measure_attention, obstacle, ring_size
-from llamalab.measure.attention.forecast import (
-    Forecast,
+from llamalab.measure.attention.lab import LabRow, crossover_tokens, run_lab
+from llamalab.measure.attention.unit_costs import (
     UnitCost,
+    UnitCosts,
     kernel_peak_bytes,
     kernel_tiles,
     probed_seconds,
     work,
 )
-from llamalab.measure.attention.lab import LabRow, crossover, run_lab
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.records.record import AttentionPoint
 from tests.measure.fakes import StepClock
@@ -114,7 +114,7 @@ def test_peak_of_the_kernels_is_exact(machine: Machine) -> None:
 
 
 def test_forecast_of_an_unprobed_backend_is_none() -> None:
-    forecast = Forecast("cpu", {"naive": UnitCost((8,), (2.0,))})
+    forecast = UnitCosts("cpu", {"naive": UnitCost((8,), (2.0,))})
     assert forecast.seconds(SHAPE, get_backend("naive")) == 2.0 * 2 * 6 * 37 * 37
     assert forecast.seconds(SHAPE, get_backend("sdpa")) is None
 
@@ -134,13 +134,14 @@ def test_probes_keep_the_ratio_of_the_rounds_they_share() -> None:
 
 def test_lab_pairs_each_backend_with_naive(machine: Machine) -> None:
     small = [SHAPE._replace(new_tokens=1, context_tokens=n) for n in (20, 40)]
-    said: list[str] = []
-    rows = run_lab(machine, small, backends("naive", "sdpa", "efficient"), PLAN, said.append)
+    said: list[tuple[str, float]] = []
+    chosen = backends("naive", "sdpa", "efficient")
+    rows = run_lab(machine, small, chosen, PLAN, lambda label, done: said.append((label, done)))
     assert [(row.shape.context_tokens, row.point.backend, row.ratio) for row in rows] == [
         (20, "naive", 1.0), (20, "sdpa", 1.0), (20, "efficient", None),
         (40, "naive", 1.0), (40, "sdpa", 1.0), (40, "efficient", None),
     ]  # fmt: skip
-    assert len(said) == 3  # the heads are probed once
+    assert [done for _, done in said] == [0.0, 0.0, 0.5]  # the heads are probed once
     assert rows[1].flops_per_s == pytest.approx(4 * 16 * 2 * 6 * 20 / rows[1].time_s)
 
 
@@ -148,6 +149,6 @@ def test_crossover_is_where_the_lead_stays() -> None:
     def row(length: int, ratio: float | None) -> LabRow:
         return LabRow(SHAPE._replace(context_tokens=length), None, None, None, ratio, ratio)  # type: ignore[arg-type]
 
-    assert crossover([row(8, 0.5), row(64, 3.0), row(16, 1.2), row(32, 0.9)]) == 64
-    assert crossover([row(8, 1.1), row(16, 1.2), row(32, None)], predicted=True) == 8
-    assert crossover([row(8, 0.5), row(16, None)]) is None
+    assert crossover_tokens([row(8, 0.5), row(64, 3.0), row(16, 1.2), row(32, 0.9)]) == 64
+    assert crossover_tokens([row(8, 1.1), row(16, 1.2), row(32, None)], predicted=True) == 8
+    assert crossover_tokens([row(8, 0.5), row(16, None)]) is None

@@ -3,8 +3,8 @@ import torch
 
 from llamalab.arch import LlamaArch
 from llamalab.measure.attention.sweep import Limits, sweep_attention
-from llamalab.measure.roofs.probes import Machine
-from llamalab.measure.timing.clock import CpuClock
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.timing.clock import HostClock
 from llamalab.measure.timing.timer import Plan
 
 ARCH = LlamaArch(48, 3, 6, 2, 80, 96)
@@ -14,7 +14,7 @@ NO_LIMIT = Limits(1e9, 10**15)
 
 @pytest.fixture
 def machine():
-    return Machine(torch.device("cpu"), CpuClock(), "fp32")
+    return Machine(torch.device("cpu"), HostClock(), "fp32")
 
 
 def by_key(points):

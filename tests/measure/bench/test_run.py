@@ -18,7 +18,7 @@ from llamalab.errors import DoesNotFitError, InputError, MissingError, UnknownNa
 from llamalab.measure.bench import run as bench
 from llamalab.measure.bench.passes import filled_cache, time_passes
 from llamalab.measure.bench.reference import Reference
-from llamalab.measure.bench.rows import BenchRow, Case, grid, percentiles
+from llamalab.measure.bench.rows import BenchCase, BenchRow, grid, percentiles
 from llamalab.measure.bench.run import measure_bench
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import build
@@ -94,7 +94,7 @@ def test_a_row_is_plain_data(rows):
 
 
 def test_every_pass_is_timed_by_itself():
-    case, seen = Case(3, 2, 4, 2), []
+    case, seen = BenchCase(3, 2, 4, 2), []
     cache = filled_cache(ARCH, case, "bf16", torch.device("cpu"))
     model = build(ARCH)
 
@@ -110,7 +110,7 @@ def test_every_pass_is_timed_by_itself():
 
 
 def test_the_cache_is_written_everywhere_and_filled_to_the_depth():
-    cache = filled_cache(ARCH, Case(0, 3, 5, 2), "bf16", torch.device("cpu"))
+    cache = filled_cache(ARCH, BenchCase(0, 3, 5, 2), "bf16", torch.device("cpu"))
     assert (cache.length, cache.max_tokens, cache.batch) == (5, 8, 2)
     for layer_BKSE in (*cache.keys, *cache.values):
         assert (layer_BKSE != 0).float().mean() > 0.99
@@ -133,19 +133,19 @@ def test_tied_blocks_are_said_in_every_row():
 
 
 def test_auto_ties_what_does_not_fit(monkeypatch):
-    need = bench._need_bytes(bench.Depth(ARCH, 7), Case(0, 4), "bf16", "flash")
+    need = bench._need_bytes(bench.Depth(ARCH, 7), BenchCase(0, 4), "bf16", "flash")
     monkeypatch.setattr(bench, "effective_cache_bytes", lambda place: 0)
     for free, label in ((2 * need, "7 blocks"), (0.9 * need, "tied 2 of 7 blocks")):
         monkeypatch.setattr(bench, "available_bytes", lambda place, free=free: int(free))
-        assert [row.blocks for row in measured([Case(0, 4)])] == [label]
+        assert [row.blocks for row in measured([BenchCase(0, 4)])] == [label]
 
 
 def test_what_does_not_fit_is_a_row_with_the_reason(monkeypatch):
-    large = Case(0, 2, 400, 9)
+    large = BenchCase(0, 2, 400, 9)
     need = kv_bytes(ARCH, seq=402, batch=9, dtype="bf16")
     monkeypatch.setattr(bench, "available_bytes", lambda place: need)
     monkeypatch.setattr(bench, "effective_cache_bytes", lambda place: 0)
-    small, missing = measured([Case(0, 2), large])
+    small, missing = measured([BenchCase(0, 2), large])
     assert small.basis == "measured"
     assert (missing.basis, missing.tokens_per_s, missing.passes_s, missing.token_latency) == (None, None, [], None)
     assert "must fit into 90% of the free memory" in missing.reason
@@ -161,7 +161,7 @@ def test_memory_that_ends_later_is_a_row_with_the_reason(monkeypatch, error):
         return filled_cache(arch, case, dtype, place)
 
     monkeypatch.setattr(bench, "filled_cache", refuse)
-    one, three, after = measured([Case(5, 0), Case(5, 0, 0, 3), Case(0, 2)])
+    one, three, after = measured([BenchCase(5, 0), BenchCase(5, 0, 0, 3), BenchCase(0, 2)])
     assert (three.basis, three.reason) == (None, " ".join(str(error).split()))
     assert one.basis == after.basis == "measured"
 
@@ -169,7 +169,7 @@ def test_memory_that_ends_later_is_a_row_with_the_reason(monkeypatch, error):
 def test_an_untrusted_roof_gives_no_share_and_no_prediction_but_the_reason():
     record = sample_record()
     roofs = [replace(roof, trusted=False, reason="doubled work took 1.3 times") for roof in record.roofs]
-    (row,) = measured([Case(5, 0)], reference=replace(record, roofs=roofs))
+    (row,) = measured([BenchCase(5, 0)], reference=replace(record, roofs=roofs))
     assert row.gemm_fraction is row.predicted_tokens_per_s is row.prediction_basis is None
     assert "is not trusted (doubled work took 1.3 times)" in row.prediction_reason
     assert row.flops_per_s > 0
@@ -177,8 +177,11 @@ def test_an_untrusted_roof_gives_no_share_and_no_prediction_but_the_reason():
 
 def test_a_prediction_sums_every_pass_at_its_own_context():
     reference = Reference(sample_record(), ARCH, "bf16", "flash")
-    whole = reference.predicted_s(Case(3, 4, 2))
-    parts = [reference.predicted_s(Case(3, 0, 2)), *(reference.predicted_s(Case(0, 1, 5 + made)) for made in range(4))]
+    whole = reference.predicted_s(BenchCase(3, 4, 2))
+    parts = [
+        reference.predicted_s(BenchCase(3, 0, 2)),
+        *(reference.predicted_s(BenchCase(0, 1, 5 + made)) for made in range(4)),
+    ]
     assert whole == pytest.approx(sum(parts))
     assert reference.words == "roofs alone"
     with pytest.raises(InputError, match="a bench in fp32 must have a reference in fp32; got one in bf16"):
@@ -193,7 +196,7 @@ def test_without_a_reference_the_roofs_are_measured(monkeypatch):
         return sample_record()
 
     monkeypatch.setattr(bench, "measure_reference", measure)
-    list(measured([Case(5, 0)], reference=None, tie_blocks=2))
+    list(measured([BenchCase(5, 0)], reference=None, tie_blocks=2))
     assert asked == {
         "name": "toy", "dtype": "bf16", "weight_bytes": weight_bytes(ARCH.replace(n_layers=2), "bf16"), "threads": 1,
     }  # fmt: skip
@@ -216,7 +219,7 @@ def test_a_compiled_model_is_what_is_run(monkeypatch):
         return Compiled(model)
 
     monkeypatch.setattr(bench, "compile", double)
-    (row,) = measured([Case(0, 4)], compiled="block", attention="sdpa")
+    (row,) = measured([BenchCase(0, 4)], compiled="block", attention="sdpa")
     assert row.compiled == "block"
     assert scopes == [{"scope": "block", "attention": "sdpa"}]
     assert calls == [(1, 1)] * (4 + 1 + 3 * 4)  # a whole repetition of warm-up, the kernel's pass, repetitions
@@ -227,8 +230,8 @@ def test_throttling_and_load_are_marked(monkeypatch):
     states = iter(
         [Telemetry(throttle_reasons=[], load_average=2.5), Telemetry(throttle_reasons=["software power cap"])]
     )
-    monkeypatch.setattr(bench, "telemetry", lambda place: next(states))
-    (row,) = measured([Case(5, 0)])
+    monkeypatch.setattr(bench, "read_telemetry", lambda place: next(states))
+    (row,) = measured([BenchCase(5, 0)])
     assert (row.throttle_reasons, row.load_average) == (["software power cap"], 2.5)
     assert row.disturbances[-2:] == ["load average 2.5 on 2 processors", "throttled: software power cap"]
 
@@ -236,9 +239,9 @@ def test_throttling_and_load_are_marked(monkeypatch):
 def test_a_disturbed_test_is_repeated_and_says_so(monkeypatch):
     times = iter([[9.0], [1.0], [3.0], [1.1], [1.05], [1.1]])  # warm-up, three repetitions, two more
     monkeypatch.setattr(bench, "time_passes", lambda *_: next(times))
-    monkeypatch.setattr(bench, "fused_kernel", lambda work: None)
-    monkeypatch.setattr(bench, "telemetry", lambda place: Telemetry())
-    (row,) = measured([Case(5, 0)], repeat_s=1e9)
+    monkeypatch.setattr(bench, "fused_kernel", lambda work, place: None)
+    monkeypatch.setattr(bench, "read_telemetry", lambda place: Telemetry())
+    (row,) = measured([BenchCase(5, 0)], repeat_s=1e9)
     assert row.passes_s == [[1.0], [1.1], [1.05]]
     assert row.disturbances == ["repetitions up to 200 % apart; steady after 1 more, the slowest left out"]
 
@@ -249,7 +252,7 @@ def test_what_cannot_be_predicted_is_measured_with_the_reason(monkeypatch, error
         raise error
 
     monkeypatch.setattr(bench, "measure_reference", measure)
-    rows = list(measured([Case(5, 0), Case(0, 2)], reference=None))
+    rows = list(measured([BenchCase(5, 0), BenchCase(0, 2)], reference=None))
     assert all(row.basis == "measured" and row.tokens_per_s > 0 for row in rows)
     assert {row.predicted_tokens_per_s for row in rows} == {None}
     assert all(row.prediction_reason.startswith("not predicted: ") for row in rows)
@@ -260,10 +263,10 @@ def test_what_cannot_be_predicted_is_measured_with_the_reason(monkeypatch, error
 def test_a_class_without_constants_is_predicted_from_its_roof(lacking):
     rates = {name: Rates(1e12, 1e10, 1e-5) for name in CLASSES if name not in lacking}
     text = to_json("cpu", "bf16", "2026-01-02", rates, {"prefill_error": None, "decode_error": 0.1})
-    (row,) = measured([Case(5, 0)], reference=replace(sample_record(), constants=json.loads(text)))
+    (row,) = measured([BenchCase(5, 0)], reference=replace(sample_record(), constants=json.loads(text)))
     assert row.predicted_tokens_per_s > 0
     assert f"{', '.join(lacking)} from roofs alone, as the calibration has no kernel of it" in row.prediction_basis
-    (row,) = measured([Case(5, 0)], reference=replace(sample_record(), roofs=[], constants=json.loads(text)))
+    (row,) = measured([BenchCase(5, 0)], reference=replace(sample_record(), roofs=[], constants=json.loads(text)))
     used = set(lacking) - {"attention_decode"}
     assert (row.predicted_tokens_per_s is None) == bool(used)
     assert row.tokens_per_s > 0
@@ -302,8 +305,8 @@ def test_progress_grows_to_the_end():
         ({"repetitions": 0}, InputError),
         ({"threads": 0}, InputError),
         ({"cases": []}, InputError),
-        ({"cases": [Case(0, 0)]}, InputError),
-        ({"cases": [Case(1, 0, -1)]}, InputError),
+        ({"cases": [BenchCase(0, 0)]}, InputError),
+        ({"cases": [BenchCase(1, 0, -1)]}, InputError),
         ({"device": "cuda"}, MissingError),
     ],
 )
@@ -335,7 +338,7 @@ def test_the_first_pass_of_a_prompt_is_its_ttft_and_all_others_are_tokens(rows):
 
 
 def test_one_repetition_has_no_deviation():
-    (row,) = measured([Case(0, 2)], repetitions=1)
+    (row,) = measured([BenchCase(0, 2)], repetitions=1)
     assert row.tokens_per_s > 0
     assert row.tokens_per_s_deviation is None
 

@@ -11,7 +11,7 @@ from llamalab.analytic.ops import forward_ops
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.measure.calibration import run as module
-from llamalab.measure.calibration.blocks import CHECKED, FITTED, Block, Shape
+from llamalab.measure.calibration.blocks import CHECKED, FITTED, Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
 from llamalab.measure.calibration.run import Calibration, Outcome, calibrate, fit_classes
 from llamalab.measure.calibration.trials import block_bytes
@@ -19,10 +19,10 @@ from llamalab.measure.timing.deadline import Deadline
 from llamalab.presets import PRESETS
 
 SMALL = (
-    Block("a", LlamaArch(32, 1, 4, 2, 48, 64), (Shape(1, 5), Shape(1, 1, 9), Shape(3, 1, 4))),
-    Block("b", LlamaArch(48, 1, 6, 6, 80, 64), (Shape(1, 7), Shape(2, 1, 6))),
+    Block("a", LlamaArch(32, 1, 4, 2, 48, 64), (BlockPass(1, 5), BlockPass(1, 1, 9), BlockPass(3, 1, 4))),
+    Block("b", LlamaArch(48, 1, 6, 6, 80, 64), (BlockPass(1, 7), BlockPass(2, 1, 6))),
 )
-OTHERS = (Block("c", LlamaArch(64, 3, 4, 4, 96, 64), (Shape(1, 6), Shape(2, 3), Shape(1, 1, 5))),)
+OTHERS = (Block("c", LlamaArch(64, 3, 4, 4, 96, 64), (BlockPass(1, 6), BlockPass(2, 3), BlockPass(1, 1, 5))),)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_nothing_that_is_checked_was_fitted() -> None:
         archs = [block.arch for block in blocks]
         return {(out, arch.dim) for arch in archs for out in (arch.dim, arch.ffn_dim, arch.kv_dim)}
 
-    def passes(blocks: tuple[Block, ...]) -> set[Shape]:
+    def passes(blocks: tuple[Block, ...]) -> set[BlockPass]:
         return {shape for block in blocks for shape in block.shapes}
 
     assert products(FITTED).isdisjoint(products(CHECKED))

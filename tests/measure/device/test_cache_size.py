@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llamalab.measure.device import cache_size
-from llamalab.measure.device.cache_size import largest_cached, reader, sweep, swept_sizes
+from llamalab.measure.device.cache_size import largest_cached, reader, sweep_working_sets, swept_sizes
 from tests.measure.fakes import FakeClock, StepClock
 
 MIB = 2**20
@@ -18,22 +18,22 @@ def machine(cache_mib, fast=40e9, slow=10e9):
 
 @pytest.mark.parametrize("cache_mib", [1, 2, 16, 32, 96, 128, 256])
 def test_a_cache_is_found_whatever_is_reported(cache_mib):
-    assert sweep(FULL, machine(cache_mib), 1e9) == cache_mib * MIB
+    assert sweep_working_sets(FULL, machine(cache_mib), 1e9) == cache_mib * MIB
 
 
 def test_between_two_sizes_the_smaller_is_known_to_fit():
-    assert sweep(FULL, machine(260), 1e9) == 256 * MIB
-    assert sweep(FULL, machine(40), 1e9) == 32 * MIB
+    assert sweep_working_sets(FULL, machine(260), 1e9) == 256 * MIB
+    assert sweep_working_sets(FULL, machine(40), 1e9) == 32 * MIB
 
 
 def test_a_second_level_does_not_hide_the_last():
     levels = {2: 120e9, 48: 35e9}
     rate = lambda size: next((rate for mib, rate in levels.items() if size <= mib * MIB), 8e9)  # noqa: E731
-    assert sweep(FULL, rate, 1e9) == 48 * MIB
+    assert sweep_working_sets(FULL, rate, 1e9) == 48 * MIB
 
 
 def test_no_cache_that_makes_a_difference():
-    assert sweep(FULL, machine(0), 1e9) == MIB
+    assert sweep_working_sets(FULL, machine(0), 1e9) == MIB
     assert largest_cached({MIB: 11e9, 2 * MIB: 10e9}) == MIB
 
 
@@ -45,7 +45,7 @@ def test_a_disturbed_sample_is_measured_again():
         disturbed = seen.count(size) == 1 and size in (24 * MIB, 32 * MIB)
         return 2e8 if disturbed else machine(32)(size)
 
-    assert sweep(FULL, rate, 1e9) == 32 * MIB
+    assert sweep_working_sets(FULL, rate, 1e9) == 32 * MIB
 
 
 @pytest.mark.parametrize("slower", [1, 10, 100, 10_000])
@@ -57,7 +57,7 @@ def test_a_slow_machine_tries_fewer_sizes_in_the_same_time(slower):
         spent.append(most(size, 2**24) / found)
         return found
 
-    sweep(FULL, rate, 1.0)
+    sweep_working_sets(FULL, rate, 1.0)
     assert sum(spent[:-1]) <= 1.0 or len(spent) == 2
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llamalab.measure.device.control_groups import Room, rooms
+from llamalab.measure.device.control_groups import GroupLimit, rooms
 from tests.measure.device.test_machine import put
 
 HUGE = str(2**63 - 4096)  # what version 1 writes where there is no limit
@@ -23,7 +23,7 @@ def test_a_group_of_version_2_below_the_root(tmp_path):
     put(tmp_path, OWN, "0::/system.slice/job.service\n")
     put(tmp_path, "sys/fs/cgroup/system.slice/job.service/memory.max", "5000\n")
     put(tmp_path, "sys/fs/cgroup/system.slice/job.service/memory.current", "1200\n")
-    assert rooms(tmp_path) == [Room(5000, 3800)]
+    assert rooms(tmp_path) == [GroupLimit(5000, 3800)]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llamalab.measure.device.energy import LEAST_S, energy_per_token, measure_energy, rapl_counter, usage
+from llamalab.measure.device.cpu import Cpu
+from llamalab.measure.device.energy import LEAST_S, energy_per_token, measure_energy, usage
 from llamalab.measure.device.nvml import open_device
 from tests.measure.fakes import FakeNvml
 
@@ -51,13 +52,15 @@ def test_without_a_counter_no_work_is_done() -> None:
 
 
 def test_a_cpu_tells_its_energy_or_why_not(tmp_path: Path) -> None:
-    assert rapl_counter(root=tmp_path)() == (None, "this system has no energy counter of the CPU (RAPL)")
+    read, source = Cpu(torch.device("cpu"), root=tmp_path).energy_counter()
+    assert source == "RAPL"
+    assert read() == (None, "this system has no energy counter of the CPU (RAPL)")
     file = tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj"
     file.parent.mkdir(parents=True)
     file.write_text("2500000\n")
-    assert rapl_counter(root=tmp_path)() == (2.5, None)
+    assert read() == (2.5, None)
     file.write_text("")
-    assert "not readable" in str(rapl_counter(root=tmp_path)()[1])
+    assert "not readable" in str(read()[1])
 
 
 def test_a_pass_that_is_too_long_is_not_repeated() -> None:
@@ -93,6 +96,6 @@ def test_this_process_has_memory_and_a_peak(tmp_path: Path) -> None:
     assert found.peak_resident_bytes > 10 * 2**20
     assert found.device_bytes_by_process is None
     assert found.missing == {"device_bytes_by_process": "not an NVIDIA device"}
-    silent = usage(torch.device("cpu"), root=tmp_path)
+    silent = usage(torch.device("cpu"), proc=tmp_path)
     assert (silent.resident_bytes, silent.peak_resident_bytes) == (None, None)
     assert set(silent.missing) == {"resident_bytes", "peak_resident_bytes", "device_bytes_by_process"}

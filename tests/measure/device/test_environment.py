@@ -7,7 +7,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from llamalab.measure.device.environment import cpu_telemetry, environment, git_state, telemetry
+from llamalab.measure.device.cpu import Cpu
+from llamalab.measure.device.environment import environment, git_state, read_telemetry
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,7 @@ def test_it_says_what_ran():
 
 
 def test_what_a_cpu_does_not_tell_has_a_reason():
-    state = telemetry(CPU)
+    state = read_telemetry(CPU)
     nulls = {name for name, value in asdict(state).items() if value is None}
     assert nulls == state.missing.keys()
     assert all(state.missing.values())
@@ -38,11 +39,11 @@ def test_what_a_cpu_does_not_tell_has_a_reason():
 def test_clock_is_the_mean_of_the_cores(tmp_path):
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text("cpu MHz\t: 1000.0\ncpu MHz\t: 3000.0\n")
-    assert cpu_telemetry(root=tmp_path).clock_hz == 2_000_000_000
+    assert Cpu(CPU, root=tmp_path).telemetry().clock_hz == 2_000_000_000
 
 
 def test_no_clock_is_null_with_a_reason(tmp_path):
-    state = cpu_telemetry(root=tmp_path)
+    state = Cpu(CPU, root=tmp_path).telemetry()
     assert state.clock_hz is None
     assert state.missing["clock_hz"]
 

@@ -2,14 +2,8 @@ import pytest
 import torch
 
 from llamalab.errors import InputError, MissingError
-from llamalab.measure.device.machine import (
-    available_bytes,
-    cache_bytes,
-    device_name,
-    memory_bytes,
-    probe_budget_bytes,
-    resolve_device,
-)
+from llamalab.measure.device.cpu import Cpu
+from llamalab.measure.device.machine import probe_budget_bytes, resolve_device
 
 CPU = torch.device("cpu")
 
@@ -34,10 +28,10 @@ def put(root, name, text):
 
 
 def test_the_host(root):
-    assert memory_bytes(CPU, root=root) == 1_024_000
-    assert available_bytes(CPU, root=root) == 614_400
-    assert cache_bytes(CPU, root=root) == 32 * 2**20
-    assert device_name(CPU, root=root) == "Fast CPU"
+    assert Cpu(CPU, root=root).memory_bytes() == 1_024_000
+    assert Cpu(CPU, root=root).available_bytes() == 614_400
+    assert Cpu(CPU, root=root).cache_bytes() == 32 * 2**20
+    assert Cpu(CPU, root=root).name == "Fast CPU"
 
 
 @pytest.mark.parametrize(
@@ -50,35 +44,36 @@ def test_the_host(root):
 def test_a_container_has_less(root, limit, used):
     put(root, limit, "500000\n")
     put(root, used, "120000\n")
-    assert memory_bytes(CPU, root=root) == 500_000
-    assert available_bytes(CPU, root=root) == 380_000
+    assert Cpu(CPU, root=root).memory_bytes() == 500_000
+    assert Cpu(CPU, root=root).available_bytes() == 380_000
 
 
 def test_a_container_without_limit_has_the_host(root):
     put(root, "sys/fs/cgroup/memory.max", "max\n")
     put(root, "sys/fs/cgroup/memory.current", "120000\n")
-    assert memory_bytes(CPU, root=root) == 1_024_000
+    assert Cpu(CPU, root=root).memory_bytes() == 1_024_000
 
 
 @pytest.mark.parametrize(
     ("free_kb", "budget"), [(0, 0), (2**19, 2**27), (2**21, 2**29), (2**22, 2**29), (2**30, 2**29)]
 )
-def test_a_probe_gets_a_quarter_of_what_is_free_and_half_a_gibibyte_at_most(root, free_kb, budget):
+def test_a_probe_gets_a_quarter_of_what_is_free_and_half_a_gibibyte_at_most(root, free_kb, budget, monkeypatch):
     put(root, "proc/meminfo", f"MemTotal: {2**31} kB\nMemAvailable: {free_kb} kB\n")
-    assert probe_budget_bytes(CPU, root=root) == budget
+    monkeypatch.setattr("llamalab.measure.device.machine.device_of", lambda place: Cpu(place, root=root))
+    assert probe_budget_bytes(CPU) == budget
 
 
 @pytest.mark.parametrize("text", ["", "M", "K\n", "twoM", "-5K", "٣M"])
 def test_a_cache_that_is_told_badly_is_not_known(root, text):
     put(root, "sys/devices/system/cpu/cpu0/cache/index0/size", text)
     put(root, "sys/devices/system/cpu/cpu0/cache/index3/size", text)
-    assert cache_bytes(CPU, root=root) == 0
+    assert Cpu(CPU, root=root).cache_bytes() == 0
 
 
 def test_an_unknown_system_has_memory_and_no_known_cache(tmp_path):
-    assert memory_bytes(CPU, root=tmp_path) > 0
-    assert available_bytes(CPU, root=tmp_path) == memory_bytes(CPU, root=tmp_path)
-    assert cache_bytes(CPU, root=tmp_path) == 0
+    assert Cpu(CPU, root=tmp_path).memory_bytes() > 0
+    assert Cpu(CPU, root=tmp_path).available_bytes() == Cpu(CPU, root=tmp_path).memory_bytes()
+    assert Cpu(CPU, root=tmp_path).cache_bytes() == 0
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:-1", "cpu:0", "", "CPU"])

@@ -6,8 +6,11 @@ from typing import Any
 
 import torch
 
-from llamalab.measure.profile.allocations import Event, history_events, memory_profile, predicted_steps, profiler_events
-from llamalab.measure.profile.peak_memory import measure_peak
+from llamalab.measure.device.base import AllocatorEvent
+from llamalab.measure.device.cpu import profiler_events
+from llamalab.measure.device.cuda import history_events
+from llamalab.measure.device.machine import measure_peak
+from llamalab.measure.profile.allocations import memory_profile, predicted_steps
 from llamalab.measure.profile.run import profile as profile_model
 from llamalab.measure.timing.profiler_ranges import Span
 from llamalab.model import StaticKVCache
@@ -18,18 +21,18 @@ SPANS = [Span("tok_embeddings", 0, 10), Span("layers.0.attention.kv_append", 10,
          Span("layers.0.feed_forward.w1", 20, 30), Span("output", 30, 40)]  # fmt: skip
 
 
-def laid_out(events: Sequence[Event]) -> Any:
+def laid_out(events: Sequence[AllocatorEvent]) -> Any:
     return memory_profile(events, SPANS, method="test", weight_bytes=7, kv_bytes=8, predicted={"feed-forward": 300})
 
 
 def test_categories_are_told_by_where_memory_is_taken_and_given_back() -> None:
     found = laid_out([
-        Event(1, 100, 64),  # the stream, until the head
-        Event(11, 200, 32),  # a cache that grows: never given back
-        Event(21, 300, 500), Event(25, 300, -500),  # scratch of one operation
-        Event(26, 300, 128),  # the same address again, this time for the next operation
-        Event(31, 300, -128), Event(32, 400, 16), Event(33, 100, -64),
-        Event(35, 999, -1000),  # older than the pass
+        AllocatorEvent(1, 100, 64),  # the stream, until the head
+        AllocatorEvent(11, 200, 32),  # a cache that grows: never given back
+        AllocatorEvent(21, 300, 500), AllocatorEvent(25, 300, -500),  # scratch of one operation
+        AllocatorEvent(26, 300, 128),  # the same address again, this time for the next operation
+        AllocatorEvent(31, 300, -128), AllocatorEvent(32, 400, 16), AllocatorEvent(33, 100, -64),
+        AllocatorEvent(35, 999, -1000),  # older than the pass
     ])  # fmt: skip
     by_op = {moment.op: moment for moment in found.timeline}
     w1 = by_op["layers.0.feed_forward.w1"]
@@ -59,7 +62,7 @@ def test_the_history_of_the_cuda_allocator_is_read() -> None:
         {"action": "free_requested", "addr": 5, "size": 512, "time_us": 3},
         {"action": "free_completed", "addr": 5, "size": 512, "time_us": 4},
     ]
-    assert history_events(trace) == [Event(2000, 5, 512), Event(4000, 5, -512)]
+    assert history_events(trace) == [AllocatorEvent(2000, 5, 512), AllocatorEvent(4000, 5, -512)]
 
 
 def test_the_tree_of_the_profiler_is_read_in_order() -> None:
@@ -70,7 +73,7 @@ def test_the_tree_of_the_profiler_is_read_in_order() -> None:
         return SimpleNamespace(tag=tag, start_time_ns=at, typed=(tag, fields), children=children)
 
     tree = [node(1, 0, node(5, -8), node(3, 8), tag="other")]
-    assert profiler_events(tree) == [Event(3, 9, 8), Event(5, 9, -8)]
+    assert profiler_events(tree) == [AllocatorEvent(3, 9, 8), AllocatorEvent(5, 9, -8)]
 
 
 def test_the_peak_is_the_one_that_the_running_sum_finds_and_is_what_is_predicted() -> None:

@@ -15,23 +15,23 @@ def call():
 
 
 def test_sdpa_on_a_cpu_runs_the_flash_kernel(call):
-    assert attention_kernel(call("sdpa")) == "aten::_scaled_dot_product_flash_attention_for_cpu"
+    assert attention_kernel(call("sdpa"), torch.device("cpu")) == "aten::_scaled_dot_product_flash_attention_for_cpu"
 
 
 def test_naive_runs_its_steps_in_order(call):
-    assert attention_kernel(call("naive")) == "aten::baddbmm + aten::_softmax + aten::bmm"
-    assert fused_kernel(call("naive")) is None
+    assert attention_kernel(call("naive"), torch.device("cpu")) == "aten::baddbmm + aten::_softmax + aten::bmm"
+    assert fused_kernel(call("naive"), torch.device("cpu")) is None
 
 
 def test_a_forced_math_kernel_is_not_called_flash(call):
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        assert attention_kernel(call("sdpa")) == "aten::_scaled_dot_product_attention_math"
+        assert attention_kernel(call("sdpa"), torch.device("cpu")) == "aten::_scaled_dot_product_attention_math"
 
 
 def test_a_call_without_attention_has_no_kernel():
     x = torch.randn(4, 4)
-    assert attention_kernel(lambda: x @ x) is None
-    assert fused_kernel(lambda: x @ x) is None
+    assert attention_kernel(lambda: x @ x, torch.device("cpu")) is None
+    assert fused_kernel(lambda: x @ x, torch.device("cpu")) is None
 
 
 def test_cuda_ops_are_told_apart():

@@ -46,7 +46,7 @@ def test_on_a_cpu_time_is_that_of_the_operations_themselves() -> None:
     ]  # fmt: skip
     spans = ranges_in(events, [WQ, W1])
     assert spans == [Span(WQ, 0, 100), Span(W1, 100, 150)]
-    found = busy_times(events, spans, cuda=False)["layers.*.attention.wq"]
+    found = busy_times(events, spans, launch_calls=())["layers.*.attention.wq"]
     assert (found.calls, found.range_s, found.device_s) == (2, 150e-9, 110e-9)
     assert found.kernels == ["aten::mm", "aten::linear"]  # 17 of 110 ns for linear itself, 3 for t
 
@@ -62,5 +62,5 @@ def test_on_cuda_a_kernel_belongs_to_where_it_was_launched() -> None:
     ]  # fmt: skip
     spans = ranges_in(events, [WQ, W1])
     assert [span.start_ns for span in spans] == [0, 100]
-    found = busy_times(events, spans, cuda=True)["layers.*.attention.wq"]
+    found = busy_times(events, spans, launch_calls=("cuda", "cu"))["layers.*.attention.wq"]
     assert (found.calls, found.device_s, found.kernels) == (2, 1600e-9, ["sm90_gemm"])

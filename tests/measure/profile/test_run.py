@@ -8,7 +8,7 @@ import torch
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.measure.profile.rows import in_depth, missing_time, ops_and_outside, throttle_reasons
+from llamalab.measure.profile.rows import medians_by_block, missing_time, ops_and_outside, throttle_reasons
 from llamalab.measure.profile.run import profile as profile_model
 from llamalab.records.profile import Profile, from_json, to_json
 from llamalab.records.record import Telemetry
@@ -95,7 +95,7 @@ def test_passes_become_rows_and_depth() -> None:
         {"tok_embeddings": 1.0, "layers.0.ffn_norm": 2.0, "setup": 0.5, "layers.1.ffn_norm": 4.0},
         {"tok_embeddings": 1.0, "layers.0.ffn_norm": 3.0, "setup": 0.5, "layers.1.ffn_norm": 7.0},
     ]
-    assert in_depth(passes) == {"layers.*.ffn_norm": [2.5, 5.5]}
+    assert medians_by_block(passes) == {"layers.*.ffn_norm": [2.5, 5.5]}
     ops, outside = ops_and_outside(passes, 2)
     assert ops == {"tok_embeddings": ([1.0, 1.0], 1), "layers.*.ffn_norm": ([3.0, 5.0], 2)}
     assert outside == [0.5, 0.5]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llamalab.measure.report import notes as module
-from llamalab.measure.report.notes import findings
+from llamalab.measure.report.notes import notes_of
 from llamalab.records.record import Roof, Telemetry
 from tests.report.sample import sample_record
 
@@ -26,11 +26,11 @@ def environment(record, **changes):
 
 
 def test_nothing_odd_no_note(record):
-    assert findings(record, CPU) == []
+    assert notes_of(record, CPU) == []
 
 
 def test_small_weights_stay_in_cache():
-    (note,) = findings(sample_record("tiny", layers_measured=None), CPU)
+    (note,) = notes_of(sample_record("tiny", layers_measured=None), CPU)
     assert note.startswith("The weights that ran, 28.98 MiB, stay in the cache of 32.00 MiB:")
 
 
@@ -39,7 +39,7 @@ def test_small_weights_stay_in_cache():
 ])  # fmt: skip
 def test_weights_that_are_larger_than_the_cache_do_not_stay_in_it(monkeypatch, cache_mib, words):
     monkeypatch.setattr(module, "effective_cache_bytes", lambda device: cache_mib * 2**20)
-    notes = findings(sample_record("tiny", layers_measured=None), CPU)
+    notes = notes_of(sample_record("tiny", layers_measured=None), CPU)
     assert words in notes[0] if words else notes == []
 
 
@@ -49,23 +49,23 @@ def test_weights_that_are_larger_than_the_cache_do_not_stay_in_it(monkeypatch, c
 ])  # fmt: skip
 def test_a_narrow_type_slower_than_fp32_is_named_with_figures(record, kind, ours, wide, odd):
     roofs = [Roof(kind=kind, dtype="bf16", per_second=ours), Roof(kind=kind, dtype="fp32", per_second=wide)]
-    notes = findings(replace(record, roofs=roofs), CPU)
+    notes = notes_of(replace(record, roofs=roofs), CPU)
     assert bool(notes) == odd
     assert all("bf16 is slow" in note and f"{kind} roof" in note for note in notes)
 
 
 def test_untrusted_roofs_are_named(record):
     roof = Roof(kind="copy", dtype="bf16", per_second=1e10, trusted=False, reason="doubled work took 1.00 times")
-    assert findings(replace(record, roofs=[roof]), CPU) == [
+    assert notes_of(replace(record, roofs=[roof]), CPU) == [
         "The copy roof for bf16 is not trusted: doubled work took 1.00 times."
     ]
 
 
 def test_a_busy_host_is_named(record):
-    (note,) = findings(environment(record, before=Telemetry(load_average=1.5)), CPU)
+    (note,) = notes_of(environment(record, before=Telemetry(load_average=1.5)), CPU)
     assert "1.5 on 2 threads" in note
 
 
 def test_throttling_before_or_after_is_named(record):
     throttled = environment(record, after=Telemetry(throttle_reasons=["software power cap"]))
-    assert findings(throttled, CPU) == ["The device was throttled: software power cap."]
+    assert notes_of(throttled, CPU) == ["The device was throttled: software power cap."]

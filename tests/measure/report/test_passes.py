@@ -3,7 +3,7 @@ import torch
 
 from llamalab.arch import LlamaArch
 from llamalab.measure.report import passes
-from llamalab.measure.report.passes import Bench, measure_pass
+from llamalab.measure.report.passes import MeasuredModel, measure_pass
 from llamalab.measure.target.blocks import choose_share
 from llamalab.measure.timing.timer import Plan
 from llamalab.model import StaticKVCache, build
@@ -28,7 +28,7 @@ def make_bench(attention="sdpa", *, full=False, dtype="fp32"):
     block_bytes = 4 * (2 * 48 * 48 + 2 * 16 * 48 + 3 * 80 * 48 + 2 * 48)
     share = choose_share(ARCH, "fp32", limit_bytes=3 * block_bytes, full=full)
     cache = StaticKVCache(share.arch, batch=2, max_tokens=12, dtype=dtype)
-    return Bench(build(share.arch, dtype=dtype, attention=attention), cache, share, dtype)
+    return MeasuredModel(build(share.arch, dtype=dtype, attention=attention), cache, share, dtype)
 
 
 @pytest.fixture(autouse=True)

@@ -11,17 +11,21 @@ from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import DoesNotFitError, InputError, MissingError
+from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.report import run as recording
 from llamalab.measure.report.run import SCALES, measure_report
+from llamalab.measure.roofs import best
+from llamalab.measure.roofs import machine as machine_module
 from llamalab.measure.roofs import probes as roofs
 from llamalab.measure.target.blocks import choose_share
 from llamalab.measure.timing.deadline import Deadline, unlimited
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
 from llamalab.records.record import Roof, from_json, to_json
+from tests.fakes import everywhere
 
 ARCH = LlamaArch(48, 7, 6, 2, 80, 96)
-SCALE = SCALES["cpu"]._replace(
+SCALE = SCALES["host"]._replace(
     prompt_tokens=24,
     gemm_rows=8,
     attention_tokens=(8, 16, 32, 64),
@@ -33,17 +37,17 @@ SCALE = SCALES["cpu"]._replace(
 def make_small(monkeypatch):
     """The whole run on little work: 2 of 7 blocks, 24 tokens."""
     block_bytes = 2 * (2 * 48 * 48 + 2 * 16 * 48 + 3 * 80 * 48 + 2 * 48)
-    monkeypatch.setitem(recording.SCALES, "cpu", SCALE)
-    monkeypatch.setitem(recording.BLOCK_LIMITS_BYTES, "cpu", 2 * block_bytes)
+    monkeypatch.setitem(recording.SCALES, "host", SCALE)
+    monkeypatch.setitem(recording.BLOCK_LIMITS_BYTES, "host", 2 * block_bytes)
     monkeypatch.setattr(recording, "_FEWEST_TOKENS", 24)
     monkeypatch.setattr(recording, "SQUARE", (64, 64))
     monkeypatch.setattr(roofs, "SQUARE", (64, 64))
-    monkeypatch.setattr(roofs, "_FLOOR_BYTES", 1 << 16)
+    monkeypatch.setattr(machine_module, "_FLOOR_BYTES", 1 << 16)
     monkeypatch.setattr(roofs, "_LEAST_MATRIX_BYTES", 1 << 12)
     monkeypatch.setattr(roofs, "_LAUNCHES", 10)
-    monkeypatch.setattr(roofs, "effective_cache_bytes", lambda device: 1 << 13)
-    monkeypatch.setattr(roofs, "_SURVEY", Plan(0.0, 1, 1, 1, 0.0))
-    monkeypatch.setattr(roofs, "_FINAL", Plan(0.0, 2, 2, 1, 0.0))
+    everywhere(monkeypatch, effective_cache_bytes, lambda device: 1 << 13)
+    everywhere(monkeypatch, best.SURVEY, Plan(0.0, 1, 1, 1, 0.0))
+    everywhere(monkeypatch, best.FINAL, Plan(0.0, 2, 2, 1, 0.0))
 
 
 @pytest.fixture
@@ -184,7 +188,7 @@ def paced_report(monkeypatch, tick_s, seconds):
     """A report under a clock that moves only when it is looked at: each look stands for work of `tick_s` seconds."""
     looks = itertools.count(1)
     monkeypatch.setattr(recording, "_LEAST_S", 0.0)
-    monkeypatch.setitem(recording.SCALES, "cpu", SCALE._replace(pass_plan=Plan(1.0, 4, 14)))
+    monkeypatch.setitem(recording.SCALES, "host", SCALE._replace(pass_plan=Plan(1.0, 4, 14)))
     monkeypatch.setattr(time, "perf_counter_ns", lambda: round(next(looks) * tick_s * 1e9))
     monkeypatch.setattr(time, "perf_counter", lambda: next(looks) * tick_s)
     return measure_report("toy", ARCH, device="cpu", deadline=Deadline(seconds))

@@ -8,13 +8,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
+from llamalab.measure.device.cache_size import effective_cache_bytes
+from llamalab.measure.device.machine import probe_budget_bytes
+from llamalab.measure.roofs import best, moves
+from llamalab.measure.roofs import machine as machine_module
 from llamalab.measure.roofs import probes as roofs
-from llamalab.measure.roofs.probes import Machine, Probe, best_roof
-from llamalab.measure.timing.clock import CpuClock
+from llamalab.measure.roofs.best import Probe, best_roof
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.timing.clock import HostClock
 from llamalab.measure.timing.timer import Plan
 from llamalab.model import packed
 from llamalab.model.packed import Product
 from llamalab.presets import PRESETS
+from tests.fakes import everywhere
 from tests.measure.fakes import FakeClock, StepClock
 
 ARCH = LlamaArch(48, 3, 6, 2, 80, 96)
@@ -23,13 +29,13 @@ ARCH = LlamaArch(48, 3, 6, 2, 80, 96)
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Few rounds of little work: these tests ask what is measured, not how fast."""
-    monkeypatch.setattr(roofs, "_SURVEY", Plan(0.0, 1, 1, 1, 0.0))
-    monkeypatch.setattr(roofs, "_FINAL", Plan(0.0, 2, 2, 1, 0.0))
-    monkeypatch.setattr(roofs, "_FLOOR_BYTES", 1 << 16)
+    everywhere(monkeypatch, best.SURVEY, Plan(0.0, 1, 1, 1, 0.0))
+    everywhere(monkeypatch, best.FINAL, Plan(0.0, 2, 2, 1, 0.0))
+    monkeypatch.setattr(machine_module, "_FLOOR_BYTES", 1 << 16)
     monkeypatch.setattr(roofs, "_LEAST_MATRIX_BYTES", 1 << 12)
-    monkeypatch.setattr(roofs, "effective_cache_bytes", lambda device: 1 << 13)
-    monkeypatch.setattr(roofs, "_SMALL_MOVES_BYTES", (256,))
-    monkeypatch.setattr(roofs, "_MOVES_BYTES", 1 << 12)
+    everywhere(monkeypatch, effective_cache_bytes, lambda device: 1 << 13)
+    monkeypatch.setattr(moves, "_SMALL_MOVES_BYTES", (256,))
+    monkeypatch.setattr(moves, "_MOVES_BYTES", 1 << 12)
 
 
 def fake_machine():
@@ -37,7 +43,7 @@ def fake_machine():
 
 
 def real_machine(dtype="fp32"):
-    return Machine(torch.device("cpu"), CpuClock(), dtype)
+    return Machine(torch.device("cpu"), HostClock(), dtype)
 
 
 def probe(machine, shape, amount, once_s, twice_s=None):
@@ -87,8 +93,8 @@ def test_random_values_fill_all_and_are_not_alike():
     [
         (lambda machine: roofs.gemm_roof(machine, [(48, 80), (80, 48)], 8), "gemm"),
         (lambda machine: roofs.stream_roof(machine, [(48, 80), (8, 8)]), "stream"),
-        (roofs.copy_roof, "copy"),
-        (roofs.cache_roof, "cache"),
+        (moves.copy_roof, "copy"),
+        (moves.cache_roof, "cache"),
         (lambda machine: roofs.attention_roof(machine, ARCH, get_backend("sdpa").attend, (16, 32)), "attention"),
     ],
 )
@@ -101,12 +107,12 @@ def test_every_probe_runs(find, kind):
 
 
 def test_cache_roof_knows_how_much_stays():
-    assert roofs.cache_roof(real_machine()).capacity_bytes == 1 << 13
+    assert moves.cache_roof(real_machine()).capacity_bytes == 1 << 13
 
 
 def test_launch_is_a_time_and_no_rate(monkeypatch):
     monkeypatch.setattr(roofs, "_LAUNCHES", 3)
-    roof = roofs.launch_roof(real_machine())
+    roof = roofs.launch_time_roof(real_machine())
     assert roof.per_second is None
     assert roof.seconds > 0
 
@@ -169,12 +175,12 @@ def counted_machine(monkeypatch, cache, free, dtype="bf16"):
     """Sizes as they are on a machine of such caches and free memory; tensors are not made, only counted."""
     monkeypatch.undo()
     monkeypatch.setattr(Machine, "random", lambda self, *shape: torch.empty(shape, dtype=self.torch_dtype))
-    monkeypatch.setattr(roofs, "effective_cache_bytes", lambda device: max(MIB, min(256 * MIB, cache)))
-    monkeypatch.setattr(roofs, "probe_budget_bytes", lambda device: min(GIB // 2, free // 4))
+    everywhere(monkeypatch, effective_cache_bytes, lambda device: max(MIB, min(256 * MIB, cache)))
+    everywhere(monkeypatch, probe_budget_bytes, lambda device: min(GIB // 2, free // 4))
     monkeypatch.setattr(roofs, "product_for", lambda device, dtype: Product("copied", torch.clone, F.linear))
-    for plan in ("_SURVEY", "_FINAL"):
-        monkeypatch.setattr(roofs, plan, Plan(0.0, 1, 1, 1, 0.0))
-    monkeypatch.setattr(roofs, "_MOVES_BYTES", 1)
+    for plan in (best.SURVEY, best.FINAL):
+        everywhere(monkeypatch, plan, Plan(0.0, 1, 1, 1, 0.0))
+    monkeypatch.setattr(moves, "_MOVES_BYTES", 1)
     return Machine(torch.device("cpu"), StepClock(), dtype)
 
 
@@ -189,8 +195,8 @@ def test_every_probe_stays_within_its_budget(monkeypatch, cache, free, dtype):
     for find in (
         lambda: roofs.gemm_roof(machine, SHAPES, 512),
         lambda: roofs.stream_roof(machine, SHAPES),
-        lambda: roofs.copy_roof(machine),
-        lambda: roofs.cache_roof(machine),
+        lambda: moves.copy_roof(machine),
+        lambda: moves.cache_roof(machine),
     ):
         with FakeTensorMode(), LiveBytes() as live:
             find()
@@ -211,7 +217,7 @@ def test_attention_and_the_first_trial_stay_within_the_budget_too(monkeypatch, f
 
 
 def test_weights_that_cannot_leave_the_cache_are_no_roof_of_memory(monkeypatch):
-    monkeypatch.setattr(roofs, "probe_budget_bytes", lambda device: 1 << 14)
+    everywhere(monkeypatch, probe_budget_bytes, lambda device: 1 << 14)
     roof = roofs.stream_roof(real_machine(), [(48, 80)])
     assert not roof.trusted
     assert roof.reason == "weights of 8.00 KiB, which memory has room for, stay in a cache of 8.00 KiB"

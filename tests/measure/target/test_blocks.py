@@ -7,7 +7,7 @@ from llamalab.measure.target.blocks import (
     TIED_ERROR,
     Depth,
     bytes_of_block,
-    check_fits,
+    check_share_fits,
     choose_share,
     choose_tied,
 )
@@ -19,7 +19,7 @@ ARCH = LlamaArch(48, 7, 6, 2, 80, 96)
 
 @pytest.mark.parametrize(("name", "layers"), [("tiny", 6), ("7b", 2), ("13b", 1), ("34b", 1), ("70b", 1)])
 def test_as_many_blocks_as_the_cpu_limit_lets_in(name, layers):
-    share = choose_share(PRESETS[name].arch, "bf16", limit_bytes=BLOCK_LIMITS_BYTES["cpu"])
+    share = choose_share(PRESETS[name].arch, "bf16", limit_bytes=BLOCK_LIMITS_BYTES["host"])
     assert (share.layers, share.layers_total) == (layers, PRESETS[name].arch.n_layers)
     assert share.arch == PRESETS[name].arch.replace(n_layers=layers)
 
@@ -45,12 +45,12 @@ def test_need_covers_what_is_allocated():
 
 def test_what_fits_passes_and_what_does_not_says_what_helps():
     share = choose_share(ARCH, "bf16", limit_bytes=2**30, full=True)
-    check_fits(share, "toy", 900, 1000)
+    check_share_fits(share, "toy", 900, 1000)
     with pytest.raises(DoesNotFitError, match=r"the whole of toy .* 1000 B; it needs 901 B; leave out --full"):
-        check_fits(share, "toy", 901, 1000)
+        check_share_fits(share, "toy", 901, 1000)
     one = choose_share(ARCH, "bf16", limit_bytes=1)
     with pytest.raises(DoesNotFitError, match=r"1 of 7 blocks of toy .* smaller model"):
-        check_fits(one, "toy", 901, 1000)
+        check_share_fits(one, "toy", 901, 1000)
 
 
 def test_blocks_are_tied_only_where_not_all_of_them_fit():

@@ -3,7 +3,7 @@ import torch
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.arch import LlamaArch
-from llamalab.measure.timing.op_clock import OpClock, cost_rows, part_of
+from llamalab.measure.timing.op_clock import OpClock, cost_rows, model_part_of
 from llamalab.model import StaticKVCache, build
 from tests.measure.fakes import FakeClock
 
@@ -27,7 +27,7 @@ def test_an_interval_belongs_to_the_op_whose_point_ends_it():
 
 def test_blocks_add_up_and_passes_do_not():
     clock = FakeClock()
-    tap = OpClock(clock, part_of)
+    tap = OpClock(clock, model_part_of)
     for factor in (1.0, 10.0):
         blocks = [("layers.0.resid_post", 2.0 * factor), ("layers.1.resid_post", 4.0 * factor)]
         walk(tap, clock, [("embed", 0.5 * factor), ("layers.0.resid_pre", 0.5 * factor), *blocks, ("logits", factor)])
@@ -40,7 +40,7 @@ def test_blocks_add_up_and_passes_do_not():
 
 def test_reading_forgets():
     clock = FakeClock()
-    tap = OpClock(clock, part_of)
+    tap = OpClock(clock, model_part_of)
     walk(tap, clock, [("logits", 1.0)])
     tap.read()
     walk(tap, clock, [("logits", 3.0)])

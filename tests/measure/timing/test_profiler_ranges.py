@@ -5,7 +5,7 @@ import torch
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.instrument.bind import tapped
-from llamalab.measure.profile.profiler import profiling
+from llamalab.measure.device.profiler import profiling
 from llamalab.measure.timing.profiler_ranges import SETUP, Ranges, merged_labels, op_ends, own_labels, starred
 from tests.model.shrunk import ARCHES, small_model, some_tokens
 

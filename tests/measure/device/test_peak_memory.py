@@ -4,7 +4,8 @@ import torch
 from llamalab.analytic.activations import attention_bytes
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import chunked, naive
-from llamalab.measure.profile.peak_memory import measure_peak, process_peak_bytes, running_peak
+from llamalab.measure.device.machine import measure_peak
+from llamalab.measure.device.peak_memory import process_peak_bytes, running_peak
 
 CPU = torch.device("cpu")
 

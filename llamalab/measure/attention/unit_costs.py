@@ -16,7 +16,7 @@ from llamalab.analytic.activations import attention_bytes, memory_of
 from llamalab.analytic.attention_cost import AttentionShape, tile_pairs
 from llamalab.attention import Backend
 from llamalab.measure.attention.calls import FEW_TOKENS, measure_attention, obstacle
-from llamalab.measure.roofs.probes import Machine
+from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan, paired_ratio
 from llamalab.records.record import AttentionPoint
 from llamalab.units import storage_bytes
@@ -46,7 +46,7 @@ class UnitCost(NamedTuple):
         return self.seconds[i - 1] + share * (self.seconds[i] - self.seconds[i - 1])
 
 
-class Forecast(NamedTuple):
+class UnitCosts(NamedTuple):
     """Unit costs by backend name, for one kind of device."""
 
     device: str
@@ -76,11 +76,11 @@ def kernel_tiles(backend: str, device: str, new_tokens: int) -> tuple[int, int]:
     """Queries and keys per tile of a kernel.
 
     CPU: ATen/native/cpu/FlashAttentionKernel.cpp, 512 keys and 32, 64 or 256 queries by length.
-    CUDA: FlashAttention-2 at head dim 128.
+    Elsewhere: FlashAttention-2 at head dim 128.
     """
     if backend in ("tiled", "chunked"):
         return 128, 1  # they stop at the last visible key
-    if device == "cuda" or backend in ("flex", "triton"):
+    if device != "cpu" or backend in ("flex", "triton"):
         return 128, 128
     return (256 if new_tokens >= 768 else 64 if new_tokens >= 192 else 32), 512
 
@@ -101,7 +101,7 @@ def kernel_peak_bytes(shape: AttentionShape, backend: Backend, device: str, thre
     return held + threads * queries * (keys * (4 + copy) + 2 * 4 + shape.head_dim * 4)
 
 
-def forecast(machine: Machine, like: AttentionShape, backends: list[Backend]) -> Forecast:
+def probe_unit_costs(machine: Machine, like: AttentionShape, backends: list[Backend]) -> UnitCosts:
     """Probe the backends at the heads, batch and dtype of `like`."""
     lengths, few = (PROBE_DECODE, like.new_tokens) if like.new_tokens <= FEW_TOKENS else (PROBE_PREFILL, None)
     probes = {length: like._replace(context_tokens=length, new_tokens=few or length) for length in lengths}
@@ -120,7 +120,7 @@ def forecast(machine: Machine, like: AttentionShape, backends: list[Backend]) ->
         per_unit = [seconds[length][backend.name] / unit for length, unit in zip(known, units, strict=True)]
         if known:
             costs[backend.name] = UnitCost(tuple(known), tuple(per_unit))
-    return Forecast(machine.device.type, costs)
+    return UnitCosts(machine.device.type, costs)
 
 
 def probed_seconds(visits: list[list[AttentionPoint]]) -> dict[str, float]:

@@ -1,0 +1,9 @@
+"""The kinds of devices that can be measured, by torch's name of the kind, and the class of each.
+
+`auto` takes the last kind that is present, so the CPU comes first. Nothing is imported before a kind is asked for.
+"""
+
+KINDS = {
+    "cpu": "llamalab.measure.device.cpu.Cpu",
+    "cuda": "llamalab.measure.device.cuda.Cuda",
+}

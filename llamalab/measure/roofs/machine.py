@@ -1,0 +1,57 @@
+"""The machine that roofs and passes are measured on: a device, its clock, an element type, and the time there is."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from llamalab.measure.device.cache_size import effective_cache_bytes
+from llamalab.measure.device.machine import device_of, probe_budget_bytes
+from llamalab.measure.timing.clock import Clock
+from llamalab.measure.timing.deadline import Deadline
+from llamalab.measure.timing.timer import Plan
+from llamalab.model.dtypes import torch_dtype
+
+_PATTERN = 1 << 20  # distinct random values; the rest repeats them, as making them all takes seconds
+_FLOOR_BYTES = 1 << 28
+# A buffer this many times the last-level cache is not in it; an accelerator writes back late.
+_CACHES = {"host": 4, "accelerator": 32}
+
+
+class Machine(NamedTuple):
+    """Where roofs are measured: device, its clock, and the element type by llamalab's name."""
+
+    device: torch.device
+    clock: Clock
+    dtype: str
+    deadline: Deadline | None = None
+
+    def within(self, plan: Plan, share: float = 1.0) -> Plan:
+        """The plan as far as so much of the time that is left lets it."""
+        return plan if self.deadline is None else plan.within(self.deadline.part(share))
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return self.deadline is not None and not self.deadline.left_s
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The element type."""
+        return torch_dtype(self.dtype)
+
+    @property
+    def stream_bytes(self) -> int:
+        """Bytes that come from memory and not from a cache, at most half of what a probe may hold."""
+        wanted = max(_FLOOR_BYTES, _CACHES[device_of(self.device).role] * effective_cache_bytes(self.device))
+        return min(wanted, probe_budget_bytes(self.device) // 2)
+
+    def random(self, *shape: int) -> Tensor:
+        """Values of about unit size; zeros would flatter a device that clocks by power."""
+        tensor = torch.empty(shape, dtype=self.torch_dtype, device=self.device)
+        flat = tensor.view(-1)
+        pattern = torch.randn(min(_PATTERN, flat.numel()), dtype=self.torch_dtype, device=self.device)
+        for start in range(0, flat.numel(), _PATTERN):
+            piece = flat[start : start + _PATTERN]
+            piece.copy_(pattern[: piece.numel()])
+        return tensor

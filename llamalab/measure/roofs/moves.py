@@ -1,0 +1,49 @@
+"""Roofs of moving data without products: copies and sums, far larger than the caches or inside one."""
+
+from dataclasses import replace
+
+import torch
+
+from llamalab.measure.device.cache_size import effective_cache_bytes
+from llamalab.measure.roofs.best import Candidate, Probe, best_roof, bound, repeated
+from llamalab.measure.roofs.machine import Machine
+from llamalab.records.record import Roof
+
+_SMALL_MOVES_BYTES, _MOVES_BYTES = (1 << 17, 1 << 19), 1 << 22
+
+
+def copy_roof(machine: Machine) -> Roof:
+    """Byte/s, read plus written, of a copy and of a sum far larger than the caches."""
+    return best_roof("copy", machine, _moves(machine, machine.stream_bytes // 4))
+
+
+def cache_roof(machine: Machine) -> Roof:
+    """Byte/s, read plus written, of a copy and of a sum that stay in the last-level cache, or in a closer one."""
+    capacity = effective_cache_bytes(machine.device)
+    # The three tensors of the doubled probe fill 3/8 of the cache.
+    largest = min(capacity // 16, machine.stream_bytes // 4)
+    sizes = [size for size in (*_SMALL_MOVES_BYTES, largest) if size <= largest]
+    roof = best_roof("cache", machine, [one for size in sizes for one in _moves(machine, size)])
+    return replace(roof, capacity_bytes=capacity)
+
+
+def _moves(machine: Machine, size_bytes: int) -> list[Candidate]:
+    """A copy and a sum of two tensors of that size. Small ones are done more than once: the clock must see them."""
+    return [bound(move, machine, size_bytes, max(1, _MOVES_BYTES // size_bytes)) for move in (_copy, _sum)]
+
+
+def _copy(machine: Machine, size_bytes: int, times: int) -> Probe:
+    elements = max(1, size_bytes // machine.torch_dtype.itemsize)
+    source, target = (machine.random(2 * elements) for _ in range(2))
+    once = repeated(bound(target[:elements].copy_, source[:elements]), times)
+    twice = repeated(bound(target.copy_, source), times) if times == 1 else repeated(once, 2)
+    return Probe(f"copy of {size_bytes / 2**20:.3g} MiB", 2.0 * size_bytes * times, once, twice)
+
+
+def _sum(machine: Machine, size_bytes: int, times: int) -> Probe:
+    elements = max(1, size_bytes // machine.torch_dtype.itemsize)
+    source, other, target = (machine.random(2 * elements) for _ in range(3))
+    a, b, c = source[:elements], other[:elements], target[:elements]
+    once = repeated(bound(torch.add, a, b, out=c), times)
+    twice = repeated(bound(torch.add, source, other, out=target), times) if times == 1 else repeated(once, 2)
+    return Probe(f"sum of two of {size_bytes / 2**20:.3g} MiB", 3.0 * size_bytes * times, once, twice)

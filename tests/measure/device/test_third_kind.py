@@ -1,0 +1,125 @@
+"""A kind of device that llamalab does not know is one class and one row: every measurement then goes through it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import llamalab
+from llamalab.analytic.attention_cost import AttentionShape
+from llamalab.attention import get_backend
+from llamalab.errors import InputError, MissingError
+from llamalab.measure.attention.calls import measure_attention
+from llamalab.measure.attention.lab import lab_machine
+from llamalab.measure.bench.rows import BenchCase
+from llamalab.measure.bench.run import measure_bench
+from llamalab.measure.calibration.blocks import CHECKED_ON_ACCELERATOR, blocks_for
+from llamalab.measure.device.base import Device
+from llamalab.measure.device.cache_size import effective_cache_bytes
+from llamalab.measure.device.environment import environment
+from llamalab.measure.device.kinds import KINDS
+from llamalab.measure.device.machine import calibration_name, device_of, probe_budget_bytes, resolve_device
+from llamalab.measure.profile.run import profile
+from llamalab.measure.timing.timer import Plan
+from llamalab.presets import PRESETS
+from llamalab.records.record import Roof, unmeasured
+from tests.measure.device.fake_device import FakeAccelerator
+
+PACKAGE = Path(llamalab.__file__).parent
+PLACE = torch.device("cpu")
+ARCH = PRESETS["stories260k"].arch
+ROOFS = [
+    Roof(kind=kind, dtype="fp32", per_second=1e12, seconds=1e-9, shape="", samples_s=[1.0], trusted=True)
+    for kind in ("gemm", "stream", "copy", "cache", "attention", "launch")
+]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+    """The fake in the place of the CPU, where its kernels run; what was asked of it."""
+    monkeypatch.setitem(KINDS, "cpu", "tests.measure.device.fake_device.FakeAccelerator")
+    FakeAccelerator.asked.clear()
+    effective_cache_bytes.cache_clear()
+    yield FakeAccelerator.asked
+    effective_cache_bytes.cache_clear()
+
+
+def test_sizes_are_those_of_its_role(asked: dict[str, int]) -> None:
+    assert effective_cache_bytes(PLACE) == 2**21
+    assert probe_budget_bytes(PLACE) == 2**30
+    assert blocks_for(PLACE).check == CHECKED_ON_ACCELERATOR
+    assert calibration_name(PLACE) == "cpu"
+
+
+def test_its_names_and_versions_are_in_the_record(asked: dict[str, int]) -> None:
+    found = environment(PLACE, "")
+    assert (found.device_name, found.cuda, found.driver, found.memory_bytes) == ("Fake 3000", "9.9", "1.2.3", 2**33)
+    assert found.before is not None
+    assert found.before.clock_hz == 7
+
+
+def test_a_profile_runs_on_it(asked: dict[str, int]) -> None:
+    model = llamalab.build("stories260k", dtype="fp32").eval()
+    reference = unmeasured("x", ARCH, "fp32", environment(PLACE, ""), ROOFS)
+    (phase,) = profile(model, phases=["prefill"], prompt_tokens=8, budget_s=0.1, reference=reference).phases
+    assert phase.throttled == ["fake heat"]
+    assert (phase.energy.joules_per_token, phase.energy.reason) == (None, "fake: no counter")
+    assert phase.usage.device_bytes_by_process == {"41": 1234}
+    assert (phase.memory.method, phase.memory.peak_bytes) == ("fake: allocator history", 555)
+    assert asked["clock"] >= 2
+    assert asked["synchronise"] >= 2
+
+
+def test_a_bench_runs_on_it(asked: dict[str, int]) -> None:
+    reference = unmeasured("x", ARCH, "fp32", environment(PLACE, ""), ROOFS)
+    (row,) = measure_bench("x", ARCH, [BenchCase(8, 0)], dtype="fp32", device="cpu", repetitions=1, reference=reference)
+    assert (row.device, row.memory_bytes, row.memory_method) == ("Fake 3000", 4321, "fake: bytes held")
+    assert "throttled: fake heat" in row.disturbances
+    assert asked["start_held"] == 1
+    assert asked["release_memory"] >= 1
+
+
+def test_attention_runs_in_its_graphs(asked: dict[str, int]) -> None:
+    shape = AttentionShape(1, 8, 8, 4, 2, 16, "fp32", "fp32")
+    machine, remark = lab_machine("cpu", "fp32", [shape])
+    points = measure_attention(machine, shape, [get_backend("naive"), get_backend("sdpa")], Plan(0.01, 1, 2, 1, 0.0))
+    assert remark is None
+    assert asked["keep_freed_memory"] == 1
+    assert asked["graph"] == 2
+    assert [point.peak_bytes for point in points] == [777, 777]
+
+
+def test_a_row_makes_it_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="auto, cpu, cuda or cuda:N; got 'xpu'"):
+        resolve_device("xpu")
+    with pytest.raises(InputError, match="one of cpu, cuda; got xpu"):
+        device_of(torch.device("xpu"))
+    monkeypatch.setitem(KINDS, "xpu", "tests.measure.device.fake_device.FakeAccelerator")
+    assert resolve_device("auto") == resolve_device("xpu") == torch.device("xpu", 0)
+    assert resolve_device("xpu:1") == torch.device("xpu", 1)
+    device: Device = device_of(resolve_device("xpu:1"))
+    assert (device.name, device.place.index) == ("Fake 3000", 1)
+    with pytest.raises(MissingError, match="torch sees 2 XPU devices"):
+        resolve_device("xpu:2")
+    with pytest.raises(InputError, match="auto, cpu, cuda, cuda:N, xpu or xpu:N"):
+        resolve_device("gpu")
+
+
+def _mentions_of_cuda(path: Path) -> Iterator[int]:
+    """Lines where code names the kind: the string, or torch's module of it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        named = isinstance(node, ast.Constant) and node.value == "cuda"
+        module = isinstance(node, ast.Attribute) and node.attr in ("cuda", "is_cuda")
+        of_torch = module and not (isinstance(node.value, ast.Name) and node.value.id in ("env", "environment"))
+        if named or of_torch:
+            yield node.lineno
+
+
+@pytest.mark.parametrize("room", ["measure", "model"])
+def test_nothing_else_asks_which_kind_it_is(room: str) -> None:
+    allowed = {PACKAGE / "measure/device/cuda.py", PACKAGE / "measure/device/kinds.py"}
+    files = set((PACKAGE / room).rglob("*.py")) - allowed
+    assert {str(path.relative_to(PACKAGE)): list(_mentions_of_cuda(path)) for path in files
+            if list(_mentions_of_cuda(path))} == {}  # fmt: skip
