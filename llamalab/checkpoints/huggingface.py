@@ -51,13 +51,8 @@ _DOUBLE = ("F64", "float64")  # read as fp32
 _HEAD, _EMBEDDING = hf_name("output.weight"), hf_name("tok_embeddings.weight")
 
 
-class _File(NamedTuple):
-    stored: dict[str, Stored]
-    tensor: Callable[[str], Tensor]
-
-
-class _Found(NamedTuple):
-    """The tensors of a folder by their plain names, as stored, and a way to each."""
+class _Tensors(NamedTuple):
+    """What is stored, by name, and a way to each tensor: of a file by its own names, of a folder by the plain ones."""
 
     stored: dict[str, Stored]
     tensor: Callable[[str], Tensor]
@@ -74,7 +69,7 @@ def survey(path: Path) -> Survey:
     files = find_weights(path, config)
     if files is None:
         raise FormatError(f"a Hugging Face folder must hold weights in safetensors or .bin; {path} is {nature(path)}")
-    found, remarks = _tensors(files), [*_remarks(config), *files.remarks]
+    found, remarks = _all_tensors(files), [*_remarks(config), *files.remarks]
     if _has_own_head(config, found):
         remarks.append("lm_head differs from the embedding and is used, though tie_word_embeddings is true")
     others = sorted(name for name in found.stored if not name.startswith(_OURS))
@@ -147,8 +142,8 @@ def hf_config(arch: LlamaArch, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def _tensors(files: WeightFiles) -> _Found:
-    where: dict[str, _File] = {}
+def _all_tensors(files: WeightFiles) -> _Tensors:
+    where: dict[str, _Tensors] = {}
     for path in files.files:
         file = _open(path)
         for name in file.stored:
@@ -160,19 +155,19 @@ def _tensors(files: WeightFiles) -> _Found:
             where[name] = file
     names = plain_names(name for name in where if not name.endswith(_IGNORED))
     stored = {plain: where[name].stored[name] for plain, name in names.items()}
-    return _Found(stored, lambda plain: where[names[plain]].tensor(names[plain]))
+    return _Tensors(stored, lambda plain: where[names[plain]].tensor(names[plain]))
 
 
-def _open(path: Path) -> _File:
+def _open(path: Path) -> _Tensors:
     if is_safetensors(path):
-        return _File(*open_safetensors(path))
+        return _Tensors(*open_safetensors(path))
     if is_torch_file(path):
         tensors = read_torch_file(path)
-        return _File({entry.name: entry for entry in stored_in(tensors)}, tensors.__getitem__)
+        return _Tensors({entry.name: entry for entry in stored_in(tensors)}, tensors.__getitem__)
     raise FormatError(f"{path.name} must be safetensors or a file of torch.save; it is {nature(path)}")
 
 
-def _has_own_head(config: dict[str, Any], found: _Found) -> bool:
+def _has_own_head(config: dict[str, Any], found: _Tensors) -> bool:
     """Whether a model said to be tied has a head of other values; one of the same values is no second head."""
     if config.get("tie_word_embeddings") is not True or not {_HEAD, _EMBEDDING} <= found.stored.keys():
         return False
@@ -192,7 +187,7 @@ def _remarks(config: dict[str, Any]) -> tuple[str, ...]:
     return (f"architectures is {config['architectures']!r}, not LlamaForCausalLM",)
 
 
-def _complete(path: Path, config: dict[str, Any], found: _Found) -> Weights:
+def _complete(path: Path, config: dict[str, Any], found: _Tensors) -> Weights:
     if config.get("quantization_config"):
         raise FormatError(
             "a checkpoint must not be quantised by its config.json; use one in safetensors of bf16 or fp16"
