@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llamalab import __version__
 from llamalab.cli.arguments import add_format
-from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.hardware import of_device
 from llamalab.plain_text import in_one_line
 from llamalab.units import format_bytes, format_si
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     missing = [row["what"] for row in rows if row["status"] == "missing"]
     columns = tuple(Column(key, key) for key in ("status", "what", "found", "mend"))
     data: dict[str, Any] = {"llamalab": __version__, "ok": not missing, "checks": rows}
-    show(Answer(data, (f"llamalab {__version__}",), (Table(columns, rows),)), args.format)
+    give(Answer(data, (f"llamalab {__version__}",), (Table(columns, rows),)), args)
     if missing:
         note(f"needed and missing or too old: {', '.join(missing)}; the commands above mend it")
     return 3 if missing else 0

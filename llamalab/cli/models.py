@@ -5,7 +5,8 @@ import argparse
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.cli.arguments import add_dtype, add_format
-from llamalab.cli.output import Answer, Column, Table, show, thousands
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.presets import PRESETS
 from llamalab.units import format_bytes
 
@@ -24,8 +25,8 @@ _COLUMNS = (
     Column("max_positions", "context"),
     Column("weight_bytes", "weights", format_bytes),
     Column("kv_bytes_per_token", "KV/token", format_bytes),
-    Column("title", "what"),
-    Column("source", "source"),
+    Column("title", "what", rank=1),
+    Column("source", "source", rank=2),
 )
 
 
@@ -37,6 +38,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every preset."""
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """Every preset with its sizes."""
     rows = [
         {
             "model": name,
@@ -51,5 +58,4 @@ def run(args: argparse.Namespace) -> int:
         for name, preset in PRESETS.items()
     ]
     lead = (f"Models that --model knows by name; sizes in {args.dtype}:",)
-    show(Answer({"basis": "exact", "models": rows}, lead, (Table(_COLUMNS, rows),)), args.format)
-    return 0
+    return Answer({"basis": "exact", "models": rows}, lead, (Table(_COLUMNS, rows),))

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from llamalab.analytic.forecast import Forecast, forecast
-from llamalab.cli.arguments import add_format
-from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.arguments import Parser, add_format
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.cli.predict import op_rows
 from llamalab.cli.runs import (
     Case,
@@ -33,7 +34,7 @@ MARKS = {"prefill": "P", "decode": "d"}
 SHARE_NAMED = 0.05  # operations below this share of their pass are not worth a sentence
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab roofline`."""
     add_models(parser)
     add_hardware(parser, "h200-141gb-sxm")
@@ -47,6 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the limits in words and the roofline as text, and draw it where --svg is given."""
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """The limits in words and the roofline as text; drawn where args.svg is a path."""
     chosen = list(cases(args))
     if len(chosen) != 1:
         raise InputError(f"llamalab roofline draws one run; got {len(chosen)}; give one value of each option")
@@ -66,8 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if args.svg:
         write_text(args.svg, _svg(case, rows, peak, bandwidth))
         note(f"wrote {args.svg}")
-    show(Answer(data, lead, (Table(_COLUMNS, rows),)), args.format)
-    return 0
+    return Answer(data, lead, (Table(_COLUMNS, rows),))
 
 
 def _rate(value: float) -> str:

@@ -4,7 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from llamalab.cli.arguments import add_count, one_of
+from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS
+from llamalab.cli.arguments import Parser, add_count, one_of
 from llamalab.errors import InputError
 from llamalab.files import check_exists
 from llamalab.plain_text import printable
@@ -18,15 +19,13 @@ if TYPE_CHECKING:
 MOST_PADDING = 256  # embeddings are padded to a multiple of this at most; a larger difference is another vocabulary
 
 
-# The names of llamalab.attention.BACKENDS, which would import torch.
-ATTENTION_HELP = (
-    "naive, chunked, tiled, sdpa (as PyTorch picks), math, flash, efficient, cudnn, flex or triton (default: sdpa)"
-)
+ATTENTION_HELP = f"{', '.join(ATTENTION_BACKENDS)} (default: sdpa, as PyTorch picks)"
 
 
-def add_text_model(parser: argparse.ArgumentParser) -> None:
-    """--checkpoint, --tokenizer and how they are run."""
-    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="a checkpoint of any format that is read")
+def add_text_model(parser: Parser) -> None:
+    """--model, --tokenizer and how they are run."""
+    parser.add_argument("--model", required=True, metavar="PATH", help="a checkpoint of any format that is read")
+    parser.rename("--checkpoint", "--model")
     parser.add_argument("--lora", metavar="FOLDER", help="an adapter in PEFT's layout to merge into the weights")
     parser.add_argument(
         "--tokenizer",
@@ -34,7 +33,10 @@ def add_text_model(parser: argparse.ArgumentParser) -> None:
         help="tokenizer.model, tokenizer.bin or GGUF (default: the checkpoint's own, or one that lies beside it)",
     )
     parser.add_argument("--attention", default="sdpa", metavar="NAME", help=ATTENTION_HELP)
-    parser.add_argument("--dtype", metavar="NAME", help="bf16, fp16 or fp32, of weights (default: the checkpoint's)")
+    parser.add_argument(
+        "--dtype", type=one_of("--dtype", ACTIVATION_DTYPES), metavar="|".join(ACTIVATION_DTYPES),
+        help="of weights (default: the checkpoint's)",
+    )  # fmt: skip
     parser.add_argument(
         "--kv-dtype",
         type=one_of("--kv-dtype", PLAIN_DTYPES),
@@ -86,7 +88,7 @@ def sampler_of(args: argparse.Namespace) -> "Sampler":
 
 def check_paths(args: argparse.Namespace) -> None:
     """Raise MissingError for a path that is not there, before torch is imported for it."""
-    check_exists(args.checkpoint, "checkpoint")
+    check_exists(args.model, "checkpoint")
     for path, what in ((args.lora, "adapter"), (args.tokenizer, "tokenizer")):
         if path is not None:
             check_exists(path, what)
@@ -96,18 +98,18 @@ def open_tokenizer(args: argparse.Namespace) -> "Tokenizer":
     """The tokenizer that is named, or the checkpoint's own."""
     from llamalab.text import load_tokenizer, tokenizer_of
 
-    return tokenizer_of(args.checkpoint) if args.tokenizer is None else load_tokenizer(args.tokenizer)
+    return tokenizer_of(args.model) if args.tokenizer is None else load_tokenizer(args.tokenizer)
 
 
 def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer":
     """The checkpoint. Raises InputError where the tokenizer is of another vocabulary, padding aside."""
     from llamalab.checkpoints import load
 
-    model = load(args.checkpoint, dtype=args.dtype, device=args.device, attention=args.attention, lora=args.lora)
+    model = load(args.model, dtype=args.dtype, device=args.device, attention=args.attention, lora=args.lora)
     if not 0 <= model.arch.vocab_size - tokenizer.vocab_size <= MOST_PADDING:
         raise InputError(
             f"the checkpoint must have an embedding for each piece of the tokenizer, and at most {MOST_PADDING} more; "
-            f"{args.tokenizer or 'the tokenizer beside it'} has {tokenizer.vocab_size:,}, {args.checkpoint} has "
+            f"{args.tokenizer or 'the tokenizer beside it'} has {tokenizer.vocab_size:,}, {args.model} has "
             f"{model.arch.vocab_size:,}; choose the checkpoint's own with --tokenizer"
         )
     return model

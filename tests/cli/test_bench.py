@@ -115,7 +115,8 @@ def test_several_models_come_one_after_the_other(capsys: Capture) -> None:
 
 def test_without_a_terminal_every_step_is_a_line_on_stderr(capsys: Capture) -> None:
     assert main([*SMALL, "-p", "6", "-n", "0"]) == 0
-    assert "pp6, batch 1: repetition 2 of 2\n" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert any(re.search(r"^ *\d+% pp6, batch 1: repetition 2 of 2(, about \d+ s left)?$", line) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -151,13 +152,6 @@ def test_the_page_shows_a_command_that_can_be_given_and_the_columns_of_today(cap
     assert parser.parse_args(command.split()[1:]).tie_blocks == 3
     heads = [line for line in printed(capsys, *SMALL, "-p", "6").splitlines() if line.startswith("model ")]
     assert [line.split() for line in heads] == [shown.split()]
-
-
-def test_the_scopes_of_the_option_are_those_of_compile() -> None:
-    from llamalab.cli.bench import COMPILED
-    from llamalab.model.compiled import SCOPES
-
-    assert COMPILED == SCOPES
 
 
 def test_rows_without_a_prediction_have_a_dash_and_the_reason(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

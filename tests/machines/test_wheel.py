@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHONS = ("3.11", "3.12", "3.13")
 CALL = "import sys; sys.path.insert(0, {folder!r}); from llamalab.cli import main; sys.exit(main({arguments!r}))"
 CALCULATORS = (
-    ["kv", "--seq", "4096", "--batch", "16"], ["params", "--model", "70b"], ["flops"], ["models"], ["hardware"],
+    ["kv", "--context", "4096", "--batch", "16"], ["params", "--model", "70b"], ["flops"], ["models"], ["hardware"],
     ["predict", "--hardware", "h200", "--model", "7b"], ["roofline", "--hardware", "h200"],
     ["fit", "--memory", "24GiB"], ["train-memory", "--model", "7b"], ["doctor", "--help"],
 )  # fmt: skip
