@@ -24,6 +24,7 @@ FLOORS = (
     {"measure"},
     {"report"},
     {"cli"},
+    {"api"},
 )
 MEASURE = ("timing", "device", "roofs", "target", "calibration", "profile", "attention", "bench", "report")
 

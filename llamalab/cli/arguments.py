@@ -171,8 +171,10 @@ def chosen_model(args: argparse.Namespace) -> tuple[str, LlamaArch]:
     return name, arch if args.kv_heads is None else arch.replace(n_kv_heads=args.kv_heads)
 
 
-def chosen_models(text: str) -> list[tuple[str, LlamaArch]]:
-    """The names and architectures of --model with commas."""
+def chosen_models(text: str | LlamaArch) -> list[tuple[str, LlamaArch]]:
+    """The names and architectures of --model with commas; from Python an architecture may stand for itself."""
+    if isinstance(text, LlamaArch):
+        return [find_model(text)]
     return [find_model(name) for name in split_paths(text) or [text]]
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES, SCOPES
-from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, count, one_of, parse_counts, split_paths
-from llamalab.cli.bench_output import FORMS, Rows
-from llamalab.cli.find_model import find_model, short_name
+from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, chosen_models, count, one_of, parse_counts
+from llamalab.cli.bench_output import FORMS, Rows, answer_of
+from llamalab.cli.find_model import short_name
+from llamalab.cli.output import Answer
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_target
@@ -77,8 +78,14 @@ def run(args: argparse.Namespace) -> int:
     return 0 if any(row.passes_s for row in rows.rows) else UnavailableError.exit_code
 
 
+def answer(args: argparse.Namespace) -> Answer:
+    """All rows, when the last is done."""
+    with Progress() as progress:
+        return answer_of(list(_measured(args, progress)))
+
+
 def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":
-    models = [(short_name(name), find_model(name)[1]) for name in split_paths(args.model) or [args.model]]
+    models = [(short_name(name), arch) for name, arch in chosen_models(args.model)]
     cases = _cases(args)
     from llamalab.measure.bench.run import measure_bench
 

@@ -65,6 +65,12 @@ def rendered(rows: "list[BenchRow]", form: str) -> str:
     return render(Answer({}, _lead(rows), (Table(_NARROW, shown),)), form)
 
 
+def answer_of(rows: "list[BenchRow]") -> Answer:
+    """The rows with all their figures and times, and the table that is shown of them."""
+    data = {"rows": [row.to_dict() for row in rows], "basis": "measured"}
+    return Answer(data, _lead(rows), (Table(_NARROW, [_shown(row) for row in rows]),))
+
+
 def _flat(row: "BenchRow") -> dict[str, Any]:
     """The figures with lists as one cell; raw times are in JSON."""
     return {key: "; ".join(value) if isinstance(value, list) else value for key, value in row.figures().items()}

@@ -6,6 +6,7 @@ are null in JSON, empty in CSV and a dash elsewhere.
 
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ from llamalab.plain_text import csv_text, in_one_line, markdown_cell, printable,
 
 SCHEMA_VERSION = 1
 UNKNOWN = "–"
+HEARD: ContextVar[list[str] | None] = ContextVar("HEARD", default=None)  # where a call from Python keeps remarks
 
 
 class Column(NamedTuple):
@@ -62,7 +64,10 @@ def render(answer: Answer, form: str) -> str:
 
 
 def note(remark: str) -> None:
-    """A remark beside the answer, to stderr so that data stay data."""
+    """A remark beside the answer, to stderr so that data stay data; from Python, to the result's notes."""
+    if (heard := HEARD.get()) is not None:
+        heard.append(sentence(remark))
+        return
     print(f"note: {sentence(remark)}", file=sys.stderr)
 
 

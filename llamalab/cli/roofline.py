@@ -159,23 +159,10 @@ def _svg(case: Case, rows: list[dict[str, Any]], peak: float, bandwidth: float) 
     from llamalab.plotting import import_matplotlib
 
     import_matplotlib()
-    from matplotlib.figure import Figure
+    from llamalab.report.charts.predicted_roofline import predicted_roofline
 
-    figure = Figure(figsize=(8, 5))
-    axes = figure.subplots()
-    ridge = peak / bandwidth
-    axes.loglog([0.1, ridge, 1e5], [0.1 * bandwidth, peak, peak], color="black", label="data sheet")
-    for phase, colour in (("prefill", "tab:blue"), ("decode", "tab:orange")):
-        own = [row for row in rows if row["phase"] == phase and row["flops_per_s"]]
-        if own:
-            axes.loglog(
-                [row["intensity"] for row in own], [row["flops_per_s"] for row in own],
-                "o", color=colour, label=f"{phase}, predicted",
-            )  # fmt: skip
-    axes.set_xlabel("operations per byte (FLOP/B)")
-    axes.set_ylabel("operations per second (FLOP/s)")
-    axes.set_title(f"{case.model} on {case.spec.name}")
-    axes.legend()
     text = io.StringIO()
-    figure.savefig(text, format="svg", bbox_inches="tight")
+    predicted_roofline(f"{case.model} on {case.spec.name}", rows, peak, bandwidth).savefig(
+        text, format="svg", bbox_inches="tight"
+    )
     return text.getvalue()
