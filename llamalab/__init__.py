@@ -15,6 +15,7 @@ import sys
 TYPE_CHECKING = False  # as typing's, without importing typing
 if TYPE_CHECKING:
     from llamalab.api.calculate import fit, flops, kv, params, predict, roofline
+    from llamalab.api.compare import compare
     from llamalab.api.run import bench, generate, measure, profile, report
     from llamalab.arch import LlamaArch
     from llamalab.checkpoints import load
@@ -36,6 +37,7 @@ __all__ = [
     "bench",
     "build",
     "capture",
+    "compare",
     "compile",
     "edit",
     "fit",
@@ -62,6 +64,7 @@ _HOMES = {
     "bench": "llamalab.api.run",
     "build": "llamalab.model",
     "capture": "llamalab.instrument.taps",
+    "compare": "llamalab.api.compare",
     "compile": "llamalab.model.compiled",
     "edit": "llamalab.instrument.taps",
     "fit": "llamalab.api.calculate",

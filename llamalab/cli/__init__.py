@@ -48,6 +48,7 @@ VERBS = {
     "roofline": "what limits each operation on a device, and what would move it",
     "compare-hardware": "devices and device counts ranked by latency and throughput, and what fits",
     "train-memory": "memory and FLOPs of a training step, by recomputation level",
+    "compare": "runs, predictions or other tools' results held against each other, operation by operation",
     "completion": "completion of verbs and options for bash, zsh or fish",
     "man": "the manual page",
 }

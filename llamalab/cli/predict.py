@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from llamalab.analytic.forecast import Forecast, check_link, forecast, memory_needed, run_times
+from llamalab.analytic.forecast import Forecast, Workload, check_link, forecast, memory_needed, run_times
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
 from llamalab.cli.arguments import Parser, add_format
 from llamalab.cli.delivery import give
+from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.runs import (
     Case,
@@ -24,6 +25,7 @@ from llamalab.cli.runs import (
     constants_of,
 )
 from llamalab.errors import InputError, UnavailableError
+from llamalab.hardware import HardwareSpec
 from llamalab.plain_text import csv_text
 from llamalab.units import format_bytes, format_rate, format_seconds, format_si
 
@@ -168,6 +170,11 @@ def op_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[dict[str,
         }
         for op in ops
     ]
+
+
+def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Forecast) -> Answer:
+    """One prediction of a model by its name."""
+    return _answer(Case(model, find_model(model)[1], spec, work), result)
 
 
 def _answer(case: Case, result: Forecast) -> Answer:
