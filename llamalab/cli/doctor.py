@@ -10,7 +10,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llamalab import __version__
@@ -27,19 +27,6 @@ if TYPE_CHECKING:
 SUMMARY = "what is installed, what is missing and the command that mends it"
 EXAMPLES = ("llamalab doctor", "llamalab doctor --format json")
 
-# Distribution and the oldest version that will do: the dependencies of pyproject.toml.
-NEEDED = {
-    "torch": "2.10",
-    "numpy": "2.0",
-    "sentencepiece": "0.2",
-    "matplotlib": "3.9",
-    "pandas": "2.2",
-    "jinja2": "3.1",
-    "tqdm": "4.66",
-    "nvidia-ml-py": "12.535",
-    "safetensors": "0.5",
-    "gguf": "0.17",
-}
 IMPORTED_AS = {"nvidia-ml-py": "pynvml"}  # where the module has another name than its distribution
 OLDEST_PYTHON = (3, 11)
 _PIP = "python -m pip install"
@@ -80,8 +67,23 @@ def _python() -> Check:
     return Check("python", "missing", found, "install Python 3.11 or newer and make the virtual environment anew")
 
 
+def needed_packages() -> dict[str, str]:
+    """Distribution and the oldest version that will do, as the package's own metadata declare them; no extras.
+
+    None where llamalab runs from a folder and is not installed.
+    """
+    try:
+        declared = requires("llamalab") or []
+    except PackageNotFoundError:
+        return {}
+    found = (re.fullmatch(r"([\w.-]+)\s*>=\s*([\w.]+)", one) for one in declared if ";" not in one)
+    return {one[1]: one[2] for one in found if one}
+
+
 def _packages() -> Iterator[Check]:
-    for name, oldest in NEEDED.items():
+    if not needed_packages():
+        yield Check("llamalab", "warn", "runs from a folder and is not installed: its needs are not known", f"{_PIP} .")
+    for name, oldest in needed_packages().items():
         found = _installed(name)
         if found is None:
             yield Check(name, "missing", "not installed", _mend(name, oldest))

@@ -172,3 +172,19 @@ def test_a_disturbed_row_says_so(capsys: Capture, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bench, "fused_kernel", lambda work: None)
     text = printed(capsys, *SMALL, "-p", "6", "-n", "0", "-o", "md")
     assert "DISTURBED: repetitions up to 100 % apart after 6 more" in text
+
+
+def test_repetitions_that_spread_carry_a_warning() -> None:
+    from llamalab.cli.bench_output import rendered
+    from llamalab.measure.bench.rows import BenchRow
+
+    def row(*seconds: float) -> BenchRow:
+        return BenchRow(
+            model="7b", size_bytes=1, parameters=1, backend="cpu", device="cpu", threads=2, dtype="bf16",
+            attention="sdpa", kernel=None, compiled="none", blocks_distinct=1, blocks_total=1, blocks="all",
+            test="pp512", prompt_tokens=512, generated_tokens=0, depth_tokens=0, batch=1, basis="measured",
+            passes_s=[[second] for second in seconds],
+        )  # fmt: skip
+
+    assert "UNSTEADY: repetitions spread by 94% of their mean" in rendered([row(1.0, 0.2, 1.0)], "table")
+    assert "UNSTEADY" not in rendered([row(1.0, 1.01, 0.99)], "table")

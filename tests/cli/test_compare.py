@@ -1,6 +1,7 @@
 """`llamalab compare`: files and predictions held against each other, and our prediction beside what others measured."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,14 +32,15 @@ def test_a_record_against_itself(capsys: Capture) -> None:
     assert text.startswith("B against A: prefill no difference seen; decode no difference seen\n")
 
 
-@pytest.mark.parametrize(
-    ("make", "rows"), [(files.llama_bench_json, 2), (files.llama_bench_sql, 2), (files.optimum, 2)]
-)
+READABLE = [(files.llama_bench_json, 2), (files.llama_bench_sql, 2), (files.optimum, 2)]
+
+
+@pytest.mark.parametrize(("make", "rows"), READABLE)
 def test_what_others_measured_has_our_prediction_beside(
-    capsys: Capture, tmp_path: Path, make: "type[files]", rows: int
+    capsys: Capture, tmp_path: Path, make: Callable[[], str], rows: int
 ) -> None:
     path = tmp_path / "theirs.json"
-    path.write_text(make())  # type: ignore[operator]
+    path.write_text(make())
     found = loaded(capsys, "compare", str(path))["rows"]
     assert len(found) == rows
     assert all(row["predicted_s"] > 0 for row in found)

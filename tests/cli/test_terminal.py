@@ -166,7 +166,8 @@ def test_the_manual_page_has_every_verb(capsys: Capture) -> None:
 def test_a_path_that_is_not_there_is_said_before_torch_is_loaded() -> None:
     code = (
         "import sys, llamalab.cli\n"
-        "for argv in (['inspect', 'nosuch'], ['generate', '--model', 'nosuch'], ['convert', 'nosuch', 'x', '--to', 'hf'],"
+        "for argv in (['inspect', 'nosuch'], ['generate', '--model', 'nosuch'], "
+        "['convert', 'nosuch', 'x', '--to', 'hf'],"
         " ['compare', 'nosuch.json'], ['report', '--from', 'nosuch']):\n"
         "    assert llamalab.cli.main(argv) == 3, argv\n"
         "assert 'torch' not in sys.modules"
