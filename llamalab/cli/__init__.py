@@ -134,9 +134,10 @@ def _run_verb(verb: str, argv: list[str]) -> int:
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] == "llamalab":
             raise
+        from llamalab.cli.extras import advice
+
         raise MissingError(
-            f"llamalab {verb} needs the Python package {missing.name}; it is not installed; "
-            "run llamalab doctor for the command that mends it"
+            f"llamalab {verb} needs the Python package {missing.name}; it is not installed; {advice(missing.name)}"
         ) from missing
 
 

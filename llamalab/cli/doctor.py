@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llamalab import __version__
 from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
+from llamalab.cli.extras import EXTRAS
 from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.hardware import of_device
 from llamalab.plain_text import in_one_line
@@ -49,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every check; exit code 3 where something needed is missing."""
-    checks = [_python(), *_packages(), _tensorboard(), *_torch_devices(), *_products(), _nvml(), _cpu()]
+    checks = [_python(), *_packages(), _tensorboard(), *_extras(), *_torch_devices(), *_products(), _nvml(), _cpu()]
     rows = [check._asdict() for check in checks if check is not None]
     missing = [row["what"] for row in rows if row["status"] == "missing"]
     columns = tuple(Column(key, key) for key in ("status", "what", "found", "mend"))
@@ -119,6 +120,18 @@ def _tensorboard() -> Check | None:
     if found is None or _release(found) >= (2, 21):
         return None
     return Check("tensorboard", "warn", f"{found}, older than 2.21", f'{_PIP} --upgrade "tensorboard>=2.21"')
+
+
+def _extras() -> Iterator[Check]:
+    """What each extra would add, or that it is there."""
+    from importlib.util import find_spec
+
+    for extra in EXTRAS:
+        absent = [name for name in extra.modules if find_spec(name) is None]
+        if absent:
+            yield Check(f"extra {extra.name}", "ok", f"not installed; would add {extra.adds}", extra.command)
+        else:
+            yield Check(f"extra {extra.name}", "ok", extra.adds)
 
 
 def _torch_devices() -> Iterable[Check]:
