@@ -7,6 +7,7 @@ limit. Predicted by the IO formulas of llamalab.analytic.attention_cost, over le
 measured by running the tiled algorithm, which counts every byte that it loads and stores.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -96,9 +97,9 @@ def conclude(predicted: list[dict[str, Any]], measured: list[dict[str, Any]], li
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
-    args = answers.parser(__doc__).parse_args()
+    args = answers.parser(__doc__).parse_args(argv)
     predicted, measured, limits = predict(), measure(), ridges()
     print(f"ridges in bf16: {', '.join(f'{name} {ridge:.0f} FLOP/byte' for name, ridge in limits.items())}")
     print(f"{'phase':8}{'tokens':>8}{'E':>5}{'group':>7}{'naive':>9}{'flash':>9}{'shared':>9}  FLOP/byte")

@@ -170,12 +170,12 @@ def _print_table(points: Sequence[AttentionPoint], predicted: Sequence[float | N
         print(head + (f"{1e3 * median(point.samples_s):9.3f} ms{told}" if point.samples_s else f" {point.reason}"))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, hold against predictions, conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--record", type=Path, metavar="PATH.json", help="of this machine, to predict from")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     machine, _ = lab_machine(args.device, DTYPE, shapes(SCALES["cpu"]))
     scale = SCALES[machine.device.type]
     record = None

@@ -170,13 +170,13 @@ def _release(place: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--models", default="7b", help="presets with commas (default: 7b)")
     parser.add_argument("--compiled", action="store_true", help="the first model with its blocks compiled, at one size")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     place = resolve_device(args.device)
     rows = _rows(args.models.split(","), place, SCALES[place.type], args.compiled)
     with torch.inference_mode():

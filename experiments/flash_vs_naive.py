@@ -8,6 +8,7 @@ same rounds, over lengths that double; a length at which naive does not fit is a
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -78,14 +79,14 @@ def conclude(rows: list[LabRow]) -> str:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="fp32")
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--longest", type=int, default=4096)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     asked = shapes(args.heads, args.longest, args.dtype)
     predicted, rows = predict(asked), measure(asked, args.device)
     for row in rows:

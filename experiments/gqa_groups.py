@@ -10,6 +10,7 @@ arXiv 2307.09288, appendix A.2.1) is that GQA keeps growing in batch where MHA r
 """
 
 import sys
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -97,7 +98,7 @@ def conclude(measured: list[dict[str, Any]], memory_bytes: int) -> str:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
     parser.add_argument("--device", default="auto")
@@ -105,7 +106,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--attention", default="naive", help="PyTorch's CPU kernel reads K and V once per query head")
     parser.add_argument("--dtype", default="fp32")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     predicted = predict(args.context, args.memory, args.dtype)
     measured = measure(predicted, args.context, resolve_device(args.device), args.attention)
     add_forecast(measured)

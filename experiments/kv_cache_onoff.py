@@ -12,7 +12,7 @@ time is that thread's own: what others do on the machine does not count.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -313,11 +313,11 @@ def _print_table(predicted: list[Step], measured: list[Step]) -> None:
         print(f"{said.kind:8}{said.position:9,}{cells}")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
     parser.add_argument("--folder", type=Path, default=SHARED, help="with stories260K.bin, .story.txt and tok512.bin")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     with one_thread():
         predicted, measured, texts = predict(roofs()), measure(), compare_texts(args.folder)
     _print_table(predicted, measured)

@@ -9,6 +9,7 @@ caching allocator held above what was there before; the pass has run once before
 
 import gc
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -84,12 +85,12 @@ def conclude(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--models", default="7b", help="presets with commas (default: 7b)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     place, rows = resolve_device(args.device), []
     for name in args.models.split(","):
         arch = resolve_model(name)[1].replace(n_layers=LAYERS)

@@ -187,14 +187,14 @@ def told(found: list[dict[str, Any]]) -> str:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--rounds", type=int, default=0, help="rounds (default: 300 at one token, 40 at more)")
     parser.add_argument("--seq", default="1,256")
     parser.add_argument("--variants", default=",".join([*LIMITS, RECOMPUTED]), help="fewer of them take less time")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
     seqs, variants, found = [int(seq) for seq in args.seq.split(",")], args.variants.split(","), []
     for seq in seqs:

@@ -8,6 +8,7 @@ serves, at most its size over that of the distinct blocks. All run in the same r
 and the untied one twice, which shows the noise; the figure is the median over rounds of the ratio to it.
 """
 
+from collections.abc import Sequence
 from statistics import median, quantiles
 from typing import Any
 
@@ -98,13 +99,13 @@ def conclude(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--rounds", type=int, default=105, help="of decode; a fifth of them of prefill (default: 105)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     place = resolve_device(args.device)
     predicted = predict(ARCH, place)

@@ -10,6 +10,7 @@ Predicted: decode reads every weight and the cache once, prefill is its matrix p
 import gc
 import sys
 import time
+from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median
@@ -127,13 +128,13 @@ def _verdict(reached: float, bar: float) -> str:
     return "meets" if reached >= bar else "misses"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--dtype", default="bf16")
     parser.add_argument("--rounds", type=int, default=7)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     arch = PRESETS["7b"].arch.replace(n_layers=args.layers)
     predicted = predict(arch, args.dtype)
     samples = measure(arch, args.dtype, args.rounds)

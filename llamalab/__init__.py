@@ -4,32 +4,82 @@ Public names are resolved when they are first used, so that `import llamalab`, a
 only calculates, starts without torch.
 
 >>> import llamalab
+>>> llamalab.kv("7b", context=4096, batch=16).kv_bytes
+34359738368
 >>> llamalab.build("7b", device="meta").arch.n_layers
 32
 """
 
+import sys
+
 TYPE_CHECKING = False  # as typing's, without importing typing
 if TYPE_CHECKING:
+    from llamalab.api.calculate import fit, flops, kv, params, predict, roofline
+    from llamalab.api.compare import compare
+    from llamalab.api.run import bench, generate, measure, profile, report
     from llamalab.arch import LlamaArch
     from llamalab.checkpoints import load
+    from llamalab.hardware import HARDWARE
     from llamalab.instrument.taps import capture, edit
-    from llamalab.measure.profile.run import profile
     from llamalab.model import StaticKVCache, Transformer, build
     from llamalab.model.compiled import compile
+    from llamalab.presets import PRESETS
+    from llamalab.records.frames import frames
+    from llamalab.text.load import load_tokenizer
 
 __version__ = "0.1.0"
-__all__ = ["LlamaArch", "StaticKVCache", "Transformer", "build", "capture", "compile", "edit", "load", "profile"]
+__all__ = [
+    "HARDWARE",
+    "PRESETS",
+    "LlamaArch",
+    "StaticKVCache",
+    "Transformer",
+    "bench",
+    "build",
+    "capture",
+    "compare",
+    "compile",
+    "edit",
+    "fit",
+    "flops",
+    "frames",
+    "generate",
+    "kv",
+    "load",
+    "load_tokenizer",
+    "measure",
+    "params",
+    "predict",
+    "profile",
+    "report",
+    "roofline",
+]
 
 _HOMES = {
+    "HARDWARE": "llamalab.hardware",
     "LlamaArch": "llamalab.arch",
+    "PRESETS": "llamalab.presets",
     "StaticKVCache": "llamalab.model",
     "Transformer": "llamalab.model",
+    "bench": "llamalab.api.run",
     "build": "llamalab.model",
     "capture": "llamalab.instrument.taps",
+    "compare": "llamalab.api.compare",
     "compile": "llamalab.model.compiled",
     "edit": "llamalab.instrument.taps",
+    "fit": "llamalab.api.calculate",
+    "flops": "llamalab.api.calculate",
+    "frames": "llamalab.records.frames",
+    "generate": "llamalab.api.run",
+    "kv": "llamalab.api.calculate",
     "load": "llamalab.checkpoints",
-    "profile": "llamalab.measure.profile.run",
+    "load_tokenizer": "llamalab.text.load",
+    "measure": "llamalab.api.run",
+    "params": "llamalab.api.calculate",
+    "predict": "llamalab.api.calculate",
+    "profile": "llamalab.api.run",
+    "report": "llamalab.api.run",
+    "roofline": "llamalab.api.calculate",
 }
 
 
@@ -43,3 +93,26 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+class _CallableRoom(type(sys)):  # type: ignore[misc]
+    """A package that is also the call of its name: `llamalab.report` has modules inside and makes a report."""
+
+    @property
+    def __wrapped__(self) -> object:
+        return __getattr__(self.__name__.rpartition(".")[2])
+
+    def __call__(self, *args: object, **options: object) -> object:
+        return self.__wrapped__(*args, **options)  # type: ignore[operator]
+
+
+class _FrontDoor(type(sys)):  # type: ignore[misc]
+    """This module. Importing a room below it sets an attribute here, which must not take a call's place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _HOMES and type(value) is type(sys):
+            value.__class__ = _CallableRoom
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _FrontDoor

@@ -166,7 +166,20 @@ def format_si(value: float, unit: str, digits: int = 2) -> str:
 def format_seconds(value: float) -> str:
     """Show a time in the unit that suits it.
 
-    >>> format_seconds(0.0123)
-    '12.30 ms'
+    >>> format_seconds(0.0123), format_seconds(1390), format_seconds(100_000)
+    ('12.30 ms', '23 min 10 s', '27 h 46 min')
     """
-    return format_si(value, "s")
+    if abs(value) < 120:
+        return format_si(value, "s")
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def format_rate(value: float) -> str:
+    """Show a number of things per second: with separators, and with three digits where it is small.
+
+    >>> format_rate(12_345.6), format_rate(42.123), format_rate(0.0351), format_rate(0.0)
+    ('12,346', '42.1', '0.0351', '0')
+    """
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

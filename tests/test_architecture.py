@@ -12,8 +12,8 @@ MAP = (ROOT / "docs" / "architecture.md").read_text()
 # From the bottom up; packages of one floor do not import each other.
 FLOORS = (
     {"errors"},
-    {"checks", "plain_text", "plotting", "workspace"},
-    {"choices", "files", "input_files", "units", "formatting"},
+    {"checks", "choices", "plain_text", "plotting", "workspace"},
+    {"files", "input_files", "units", "formatting"},
     {"arch_parts", "hardware"},
     {"arch"},
     {"hf_families", "runnable"},
@@ -29,6 +29,7 @@ FLOORS = (
     {"measure"},
     {"report"},
     {"cli"},
+    {"api"},
 )
 MEASURE = ("timing", "device", "roofs", "target", "calibration", "profile", "attention", "bench", "report")
 

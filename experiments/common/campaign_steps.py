@@ -203,13 +203,9 @@ def make_experiment(job: Job, module: str, arguments: tuple[str, ...], models: b
     given = [str(job.folder / one) if one.endswith(".json") else one for one in arguments]
     path = job.folder / file
     options = ["--models", ",".join(job.models)] if models else []
-    before, sys.argv = sys.argv, [module, *given, *options, "--out", str(path)]
     printed = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            import_module(f"experiments.{module}").main()
-    finally:
-        sys.argv = before
+    with contextlib.redirect_stdout(printed):
+        import_module(f"experiments.{module}").main([*given, *options, "--out", str(path)])
     conclusion = str(json.loads(path.read_text(encoding="utf-8"))["conclusion"])
     *table, _ = printed.getvalue().splitlines()  # the last line is all of it as JSON
     told = [line for line in table if line.strip() and line not in conclusion.splitlines()]

@@ -25,6 +25,7 @@ from llamalab.analytic.grades import Grade
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.checks import MOST_MEMORY_BYTES
+from llamalab.choices import PHASES
 from llamalab.errors import FormatError, InputError, MissingError, UnavailableError
 from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware, is_listed
 from llamalab.input_files import read_object
@@ -304,9 +305,6 @@ def read_constants(path: Path, dtype: str) -> Constants:
     return constants_of(read_calibration(path), str(path), dtype)
 
 
-_PHASES = ("prefill", "decode")
-
-
 def constants_of(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
     """Constants from what read_calibration gives. Raises FormatError, or InputError for another dtype."""
     from llamalab.records.codec import build  # here: it imports dataclasses, which a tier without a file does not need
@@ -315,7 +313,7 @@ def constants_of(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
         if (data["kind"], data["schema_version"]) != ("llamalab-constants", SCHEMA_VERSION):
             raise FormatError(f"{source} must hold llamalab-constants of schema {SCHEMA_VERSION}; got {data['kind']!r}")
         rates = build(dict[str, Rates], data["classes"], f"classes of {source}")
-        errors = [build(float | None, data["validation"][f"{phase}_error"], f"{phase}_error") for phase in _PHASES]
+        errors = [build(float | None, data["validation"][f"{phase}_error"], f"{phase}_error") for phase in PHASES]
         for key in ("device", "dtype", "made_on"):
             build(str, data[key], f"{key} of {source}")
         made_for, grade = data["dtype"], grades.read(data.get("grade"))

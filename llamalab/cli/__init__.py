@@ -4,8 +4,9 @@ Exit codes: 0 done, 2 bad input, 3 something needed is missing or does not fit, 
 143 terminated, 141 nobody reads.
 Data goes to stdout, everything else to stderr.
 
-Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, `run`), and what several verbs share: `arguments`,
-`output`, `runs`, `devices`. A verb is added as a module and a row of VERBS.
+Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, `run`, and `answer` where a call from Python asks
+for the same), and what several verbs share: `arguments`, `output`, `runs`, `devices`. A verb is added as a module and
+a row of VERBS.
 Does not belong here: figures that the library cannot give; a verb parses, calls and prints.
 """
 
@@ -16,6 +17,12 @@ from llamalab.cli import streams
 from llamalab.cli.signals import ended_as_by_signal
 from llamalab.errors import InputError, LlamaLabError, MissingError, UnavailableError, UnknownNameError
 from llamalab.plain_text import sentence
+
+TYPE_CHECKING = False  # as typing's, without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+    from llamalab.cli.parser import Parser
 
 # Static, so that the overview and an unknown verb cost no import of all their modules.
 VERBS = {
@@ -43,6 +50,9 @@ VERBS = {
     "compare-hardware": "devices and device counts ranked by latency and throughput, and what fits",
     "score": "how far predictions are from the measured runs of a CSV file, by stack, device and phase",
     "train-memory": "memory and FLOPs of a training step, by recomputation level",
+    "compare": "runs, predictions or other tools' results held against each other, operation by operation",
+    "completion": "completion of verbs and options for bash, zsh or fish",
+    "man": "the manual page",
 }
 
 
@@ -94,10 +104,15 @@ def _say(said: str, code: int) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    verb = argv[0] if argv else "--help"
+    if not argv:
+        print(_greeting())
+        return 0
+    verb = argv[0]
     if verb in ("-h", "--help"):
         print(_overview())
         return 0
+    if verb == "help":
+        return _run([argv[1], "--help"] if len(argv) > 1 else ["--help"])
     if verb == "--version":
         from llamalab import __version__
 
@@ -111,21 +126,45 @@ def _run(argv: list[str]) -> int:
 
 
 def _run_verb(verb: str, argv: list[str]) -> int:
-    from llamalab.cli.arguments import Parser
-
-    name = verb.replace("-", "_")
-    module = getattr(__import__(f"llamalab.cli.{name}").cli, name)
-    parser = Parser(f"llamalab {verb}", module.SUMMARY, module.EXAMPLES)
-    module.configure(parser)
+    module, parser = verb_parser(verb)
+    args = parser.parse_args(argv)
     try:
-        return int(module.run(parser.parse_args(argv)))
+        code = int(module.run(args))
+        for old in parser.old_names_used:
+            print(f"note: {old} is called {parser.renamed[old]} now", file=sys.stderr)
+        return code
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] == "llamalab":
             raise
+        from llamalab.cli.extras import advice
+
         raise MissingError(
-            f"llamalab {verb} needs the Python package {missing.name}; it is not installed; "
-            "run llamalab doctor for the command that mends it"
+            f"llamalab {verb} needs the Python package {missing.name}; it is not installed; {advice(missing.name)}"
         ) from missing
+
+
+def verb_parser(verb: str) -> "tuple[Any, Parser]":
+    """The module of a verb and the parser of its options."""
+    from importlib import import_module
+
+    from llamalab.cli.parser import Parser
+
+    module = import_module(f"llamalab.cli.{verb.replace('-', '_')}")
+    parser = Parser(f"llamalab {verb}", module.SUMMARY, module.EXAMPLES)
+    module.configure(parser)
+    return module, parser
+
+
+def _greeting() -> str:
+    """What most people want, for who says no verb."""
+    return """llamalab: what should this Llama cost on that machine, what did it cost, and why the difference?
+
+  llamalab report --model 7b                    measure this machine and write the page
+  llamalab predict --model 7b --hardware h100   what a run would take on a device, before it is bought
+  llamalab kv --model 7b --context 4096         the size of the KV cache
+
+--model also takes a config.json, a folder or a checkpoint of your own.
+All verbs: llamalab --help · one of them: llamalab help VERB"""
 
 
 def _overview() -> str:
@@ -137,10 +176,10 @@ What should this Llama cost on that machine, what did it cost, and why the diffe
 
 {verbs}
 
-  llamalab VERB --help  the options of a verb, with examples
+  llamalab help VERB    the options of a verb, with examples
   llamalab --version    the version
 
 examples:
-  llamalab kv --seq 4096 --batch 16
+  llamalab kv --context 4096 --batch 16
   llamalab flops --phase decode --context 4096
   llamalab report --model 7b"""

@@ -1,93 +1,70 @@
-"""The parser of every verb and the options that verbs share.
+"""The options that verbs share: one word for one thing, on every verb that has the thing.
 
-A mistake ends in one sentence and exit code 2, with the nearest option where one is near; argparse's
-usage dump and its abbreviations are off.
+--prompt      new tokens that a pass reads at once      --generate   tokens made one by one after them
+--context     tokens in view, the new ones included     --batch      sequences side by side
+--text        what is written, where a verb makes text  --model      a preset, a JSON file or a checkpoint
+--hardware    a device of the table                     --device     what of this machine runs it
 """
 
 import argparse
 import os
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TypeVar
 
 from llamalab.arch import LlamaArch
+from llamalab.choices import FORMATS as FORMATS
+from llamalab.choices import plain_dtype
+from llamalab.cli.find_model import find_model
+from llamalab.cli.parser import Parser as Parser
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.presets import resolve_model
 from llamalab.units import DTYPES, PLAIN_DTYPES, parse_count, parse_memory
 
-if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
-
-# argparse asks gettext for translations that Python does not ship, which takes 2 ms of the 20 that
-# a calculator may cost. Names of its own are never translated.
-setattr(argparse, "_", str)  # noqa: B010
-
-FORMATS = ("table", "json", "csv", "md")
+MODEL_HELP = "a preset (see llamalab models), a params.json or config.json, or a checkpoint (default: 7b)"
+MOST_VALUES = 10_000  # of a range
+_GROUPED = re.compile(r"\d{1,3}(,\d{3})*,0\d\d(,\d{3})*")  # no count of a list begins with a zero
 T = TypeVar("T")
-
-
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help of a fixed width: the same everywhere, and without the import that asks the terminal."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=100)
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are InputErrors of one sentence and whose help ends in examples."""
-
-    def __init__(self, prog: str, summary: str, examples: Iterable[str]) -> None:
-        super().__init__(
-            prog=prog,
-            description=f"{summary[:1].upper()}{summary[1:]}.",
-            epilog="\n  ".join(("examples:", *examples)),
-            formatter_class=_HelpFormatter,
-            allow_abbrev=False,
-        )
-
-    def error(self, message: str) -> NoReturn:
-        """Raise InputError with argparse's complaint as a sentence."""
-        raise InputError(self._sentence(message))
-
-    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
-        """To stdout, as --help is the only message; argparse's own hides that it could not be written."""
-        print(message, end="", file=file)
-
-    def _sentence(self, message: str) -> str:
-        see = f"see {self.prog} --help"
-        if unknown := re.match(r"unrecognized arguments: (\S+)", message):
-            return self._unknown(unknown[1])
-        if option := re.fullmatch(r"argument (\S+): (.*)", message, re.DOTALL):
-            if option[2].startswith("expected"):
-                return f"{option[1]} must be followed by a value; got none; {see}"
-            if other := re.fullmatch(r"not allowed with argument (\S+)", option[2]):
-                return f"{option[1]} and {other[1]} must not be given together; got both; {see}"
-            if wrong := re.fullmatch(r"invalid (int|float) value: (.*)", option[2]):
-                kind = "a whole number" if wrong[1] == "int" else "a number"
-                return f"{option[1]} must be {kind}; got {wrong[2]}; {see}"
-            # What our own types say begins with the option's name and is a sentence already.
-            return option[2] if option[2].startswith(option[1]) else f"{option[1]}: {option[2]}; {see}"
-        if needed := re.fullmatch(r"one of the arguments (.*) is required", message):
-            return f"one of {' or '.join(needed[1].split())} must be given; got neither; {see}"
-        if needed := re.fullmatch(r"the following arguments are required: (.*)", message):
-            return f"{needed[1]} must be given; {see}"
-        return f"{message}; {see}"
-
-    def _unknown(self, given: str) -> str:
-        option = given.partition("=")[0]
-        if not option.startswith("-"):
-            return f"{self.prog} takes no argument {given!r}; see {self.prog} --help"
-        from difflib import get_close_matches
-
-        known = [name for action in self._actions for name in action.option_strings]
-        nearest = get_close_matches(option, known, n=1, cutoff=0.5)
-        advice = f"did you mean {nearest[0]}?" if nearest else f"see {self.prog} --help"
-        return f"{self.prog} has no option {option}; {advice}"
 
 
 def count(option: str) -> Callable[[str], int]:
     """An argparse type: a count of at least 1, as units.parse_count reads it."""
     return _sentenced(lambda text: parse_count(text, option))
+
+
+def counts(option: str) -> Callable[[str], list[int]]:
+    """An argparse type: what parse_counts reads."""
+    return _sentenced(lambda text: parse_counts(text, option))
+
+
+def parse_counts(text: str, what: str = "count") -> list[int]:
+    """Counts: one, several, or a range with a factor or a step.
+
+    >>> parse_counts("512-8192*2"), parse_counts("1,2,4"), parse_counts("1k-3k+1k"), parse_counts("4,096")
+    ([512, 1024, 2048, 4096, 8192], [1, 2, 4], [1024, 2048, 3072], [4096])
+    """
+    values: list[int] = []
+    for part in [text] if _GROUPED.fullmatch(text.strip()) else text.split(","):
+        first, dash, rest = part.partition("-")
+        if not dash or not first.strip():
+            values.append(parse_count(part, what))
+            continue
+        sign = "*" if "*" in rest else "+"
+        last, found, by = rest.partition(sign)
+        if not found:
+            raise InputError(f"{what} must be a range like 512-8192*2 or 512-2048+512; got {part!r}")
+        values += _range(parse_count(first, what), parse_count(last, what), sign, parse_count(by, what), part)
+    return values
+
+
+def _range(first: int, last: int, sign: str, by: int, text: str) -> list[int]:
+    if last < first or (sign == "*" and by < 2):
+        raise InputError(f"a range must rise, by a factor of at least 2 or a step of at least 1; got {text!r}")
+    values = [first]
+    while (following := values[-1] * by if sign == "*" else values[-1] + by) <= last:
+        values.append(following)
+        if len(values) > MOST_VALUES:
+            raise InputError(f"a range must have at most {MOST_VALUES:,} values; got {text!r}")
+    return values
 
 
 def memory(option: str) -> Callable[[str], int]:
@@ -96,13 +73,14 @@ def memory(option: str) -> Callable[[str], int]:
 
 
 def one_of(option: str, known: Iterable[str]) -> Callable[[str], str]:
-    """An argparse type: one of the known words; the nearest is named for any other."""
+    """An argparse type: one of the known words; the nearest is named for any other. Dtypes by any of their names."""
     words = tuple(known)
 
     def read(text: str) -> str:
-        if text not in words:
+        word = plain_dtype(text) if text not in words and option.endswith("dtype") else text
+        if word not in words:
             raise UnknownNameError(option, text, words)
-        return text
+        return word
 
     return _sentenced(read)
 
@@ -120,18 +98,28 @@ def add_choice(parser: argparse.ArgumentParser, option: str, known: Iterable[str
 
 
 def add_count(
-    parser: argparse.ArgumentParser, option: str, about: str, *, default: int | None = None, metavar: str = "N"
-) -> None:
+    parser: argparse.ArgumentParser, option: str, about: str, *, default: int | None = None, metavar: str = "N",
+    dest: str | None = None,
+) -> None:  # fmt: skip
     """An option that takes a count: 4096, 4_096 or 4k."""
     shown = f"{about} (default: {default})" if default is not None else about
-    parser.add_argument(option, type=count(option), default=default, metavar=metavar, help=shown)
+    kind = {"dest": dest} if dest else {}
+    parser.add_argument(option, type=count(option), default=default, metavar=metavar, help=shown, **kind)
+
+
+def add_counts(
+    parser: argparse.ArgumentParser, option: str, about: str, *, default: int | None, short: str | None = None
+) -> None:
+    """An option that takes one count or several: 4096, 512,1024 or 512-4096*2."""
+    shown = f"{about} (default: {default})" if default is not None else about
+    names = (short, option) if short else (option,)
+    given = None if default is None else [default]
+    parser.add_argument(*names, type=counts(option), default=given, metavar="N", help=shown)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """--model and --kv-heads; chosen_model reads them."""
-    parser.add_argument(
-        "--model", default="7b", help="a preset (see llamalab models) or a params.json or config.json (default: 7b)"
-    )
+    parser.add_argument("--model", default="7b", help=MODEL_HELP)
     add_count(parser, "--kv-heads", "KV heads in place of the model's own; must divide its query heads")
 
 
@@ -152,33 +140,42 @@ def add_part_dtypes(parser: argparse.ArgumentParser) -> None:
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
-    """--format."""
+    """--format, --out and -v: how the answer is shown, and where."""
     add_choice(parser, "--format", FORMATS, "table", "how the answer is printed")
+    parser.add_argument("--out", metavar="FILE", help="write the answer to a file instead of printing it")
+    parser.add_argument("-v", "--verbose", action="store_true", help="every column, however wide, with the sources")
 
 
 def split_paths(text: str) -> list[str]:
-    """Names with commas between them, where the path of a JSON file that exists may have commas itself.
+    """Names with commas between them, where a path that exists may have commas itself.
 
     >>> split_paths("7b, 13b,config.json")
     ['7b', '13b', 'config.json']
     """
     parts, names = text.split(","), []
     while parts:
-        ends = [end for end in range(len(parts), 1, -1) if _is_json_file(",".join(parts[:end]))]
+        ends = [end for end in range(len(parts), 1, -1) if _is_there(",".join(parts[:end]))]
         end = ends[0] if ends else 1
         names.append(",".join(parts[:end]).strip())
         parts = parts[end:]
     return [name for name in names if name]
 
 
-def _is_json_file(path: str) -> bool:
-    return path.strip().lower().endswith(".json") and "\0" not in path and os.path.lexists(path.strip())
+def _is_there(path: str) -> bool:
+    return "\0" not in path and os.path.lexists(path.strip())
 
 
 def chosen_model(args: argparse.Namespace) -> tuple[str, LlamaArch]:
     """The name and architecture that --model and --kv-heads choose."""
-    name, arch = resolve_model(args.model)
+    name, arch = find_model(args.model)
     return name, arch if args.kv_heads is None else arch.replace(n_kv_heads=args.kv_heads)
+
+
+def chosen_models(text: str | LlamaArch) -> list[tuple[str, LlamaArch]]:
+    """The names and architectures of --model with commas; from Python an architecture may stand for itself."""
+    if isinstance(text, LlamaArch):
+        return [find_model(text)]
+    return [find_model(name) for name in split_paths(text) or [text]]
 
 
 def _sentenced(read: Callable[[str], T]) -> Callable[[str], T]:

@@ -6,9 +6,10 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from llamalab.analytic.attention_cost import AttentionShape
-from llamalab.cli.arguments import add_choice, add_count, add_dtype, add_format
-from llamalab.cli.output import Answer, Column, Table, note, percent, show
-from llamalab.cli.runs import counts
+from llamalab.choices import ACTIVATION_DTYPES, PHASES
+from llamalab.cli.arguments import Parser, add_choice, add_count, add_dtype, add_format, counts
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.errors import InputError, UnavailableError
 from llamalab.units import format_bytes, format_si
 
@@ -17,12 +18,10 @@ if TYPE_CHECKING:
 
 SUMMARY = "attention backends measured against naive and against prediction, and where flash wins"
 EXAMPLES = (
-    "llamalab attention --seq 256-2048*2 --heads 8",
-    "llamalab attention --seq 256-8192*2 --heads 32 --kv-heads 32,8,1 --backend naive,flash,triton",
-    "llamalab attention --phase decode --seq 4096 --batch 1-32*2 --heads 32 --kv-heads 8 --format csv",
+    "llamalab attention --context 256-2048*2 --heads 8",
+    "llamalab attention --context 256-8192*2 --heads 32 --kv-heads 32,8,1 --attention naive,flash,triton",
+    "llamalab attention --phase decode --context 4096 --batch 1-32*2 --heads 32 --kv-heads 8 --format csv",
 )
-PHASES = ("prefill", "decode")
-DTYPES = ("bf16", "fp16", "fp32")
 
 
 def _time(value: float) -> str:
@@ -56,22 +55,24 @@ _COLUMNS = (
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab attention`."""
     add_choice(parser, "--phase", PHASES, "prefill", "prefill: all tokens are new; decode: one new token at the end")
     for option, default, about in (
-        ("--seq", [256, 512, 1024], "tokens in context: 512, 256,512 or 256-8192*2 (default: 256-1024*2)"),
+        ("--context", [256, 512, 1024], "tokens in context: 512, 256,512 or 256-8192*2 (default: 256-1024*2)"),
         ("--batch", [1], "sequences (default: 1)"),
         ("--kv-heads", None, "KV heads, each a divisor of --heads (default: as --heads)"),
     ):
         parser.add_argument(option, type=counts(option), default=default, metavar="N", help=about)
+    parser.rename("--seq", "--context")
     add_count(parser, "--heads", "query heads", default=32)
     add_count(parser, "--head-dim", "size of a head", default=128)
     about = "backends, with commas between them (default: naive,sdpa); math, flash, efficient and cudnn are PyTorch's"
-    parser.add_argument("--backend", "--attention", default="naive,sdpa", metavar="NAMES", help=about)
+    parser.add_argument("--attention", default="naive,sdpa", metavar="NAMES", help=about)
+    parser.rename("--backend", "--attention")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="where (default: auto)")
     add_count(parser, "--rounds", "rounds of samples at least", default=7)
-    add_dtype(parser, "storage of q, k and v", known=DTYPES)
+    add_dtype(parser, "storage of q, k and v", known=ACTIVATION_DTYPES)
     add_format(parser)
 
 
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     """Print a row per shape and backend, and the crossover."""
     shapes = _shapes(args)
     rows = _measure(args, shapes)
-    show(_answer(args, rows), args.format)
+    give(_answer(args, rows), args)
     return 0 if any(row.time_s for row in rows) else UnavailableError.exit_code
 
 
@@ -92,7 +93,7 @@ def _shapes(args: argparse.Namespace) -> list[AttentionShape]:
             batch, length if args.phase == "prefill" else 1, length, args.heads, heads, args.head_dim, args.dtype,
             args.dtype,
         )
-        for heads, batch, length in product(kv_heads, args.batch, sorted(args.seq))
+        for heads, batch, length in product(kv_heads, args.batch, sorted(args.context))
     ]  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def _measure(args: argparse.Namespace, shapes: list[AttentionShape]) -> "list[La
     from llamalab.measure.attention.lab import lab_machine, run_lab
     from llamalab.measure.timing.timer import Plan
 
-    backends = [get_backend(name.strip()) for name in args.backend.split(",")]
+    backends = [get_backend(name.strip()) for name in args.attention.split(",")]
     machine, remark = lab_machine(args.device, args.dtype, shapes)
     if remark:
         note(remark)

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamalab.cli.arguments import add_choice, add_count, count, one_of, split_paths
-from llamalab.cli.bench_output import FORMS, Rows
-from llamalab.cli.report import DEVICES, DTYPES, Progress, model_name
-from llamalab.cli.runs import parse_counts
+from llamalab.choices import ACTIVATION_DTYPES, DEVICES, SCOPES
+from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, chosen_models, count, one_of, parse_counts
+from llamalab.cli.bench_output import FORMS, Rows, answer_of
+from llamalab.cli.find_model import short_name
+from llamalab.cli.output import Answer
+from llamalab.cli.progress import Progress
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_target
-from llamalab.presets import resolve_model
 
 if TYPE_CHECKING:
     from llamalab.measure.bench.rows import BenchCase, BenchRow
@@ -22,20 +23,23 @@ EXAMPLES = (
     "llamalab bench --model 70b --tie-blocks 2 -p 0 -n 64 --pg 512,128 -o md",
     "llamalab bench --model tiny -r 10 -o jsonl --out tiny.jsonl",
 )
-COMPILED = ("none", "block", "step")  # as llamalab.model.compiled.SCOPES, which imports torch
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab bench`."""
-    about = "presets (see llamalab models) or a params.json or config.json, with commas (default: 7b)"
-    parser.add_argument("--model", "-m", default="7b", help=about)
+    parser.add_argument("-m", "--model", default="7b", help=f"{MODEL_HELP}; several with commas")
     for option, long, default, about in (
         ("-p", "--prompt", [512], "prompt tokens to process; 0 for no such test (default: 512)"),
         ("-n", "--generate", [128], "tokens to generate one at a time; 0 for no such test (default: 128)"),
-        ("-d", "--depth", [0], "tokens in the cache before (default: 0)"),
+        ("-b", "--batch", [1], "sequences (default: 1)"),
     ):
         parser.add_argument(option, long, type=sizes(option), default=default, metavar="N", help=about)
-    parser.add_argument("-b", "--batch", type=sizes("-b"), default=[1], metavar="N", help="sequences (default: 1)")
+    before = parser.add_mutually_exclusive_group()
+    before.add_argument(
+        "-d", "--depth", type=sizes("-d"), default=[0], metavar="N", help="tokens in the cache before (default: 0)"
+    )
+    about = "tokens in view when the prompt is read, the prompt included: --depth is what is left of them"
+    before.add_argument("--context", type=sizes("--context"), metavar="N", help=about)
     parser.add_argument(
         "--pg", type=pair, action="append", default=[], metavar="P,N",
         help="a test of a prompt and the generation after it; can be given again",
@@ -43,10 +47,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     about = "repetitions of each test, after a warm-up (default: 5)"
     parser.add_argument("-r", "--repetitions", type=count("-r"), default=5, metavar="N", help=about)
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
-    add_choice(parser, "--dtype", DTYPES, "bf16", "of weights, activations and cache")
+    add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
     add_choice(
-        parser, "--compile", COMPILED, "none", "compile each block, or a step; the warm-up then holds the compilation"
+        parser, "--compile", SCOPES, "none", "compile each block, or a step; the warm-up then holds the compilation"
     )
     parser.add_argument(
         "--tie-blocks", type=tie, default="auto", metavar="auto|K|off",
@@ -74,8 +78,14 @@ def run(args: argparse.Namespace) -> int:
     return 0 if any(row.passes_s for row in rows.rows) else UnavailableError.exit_code
 
 
+def answer(args: argparse.Namespace) -> Answer:
+    """All rows, when the last is done."""
+    with Progress() as progress:
+        return answer_of(list(_measured(args, progress)))
+
+
 def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":
-    models = [(model_name(name), resolve_model(name)[1]) for name in split_paths(args.model) or [args.model]]
+    models = [(short_name(name), arch) for name, arch in chosen_models(args.model)]
     cases = _cases(args)
     from llamalab.measure.bench.run import measure_bench
 
@@ -101,10 +111,21 @@ def _cases(args: argparse.Namespace) -> "list[BenchCase]":
     from llamalab.measure.bench.rows import grid
 
     prompts, generates = ([size for size in given if size] for given in (args.prompt, args.generate))
-    cases = grid(prompts, generates, args.pg, depths=args.depth, batches=args.batch)
+    if args.context is None:
+        cases = grid(prompts, generates, args.pg, depths=args.depth, batches=args.batch)
+    else:
+        cases = _in_context(args.context, grid(prompts, generates, args.pg, batches=args.batch))
     if not cases:
         raise InputError("a bench must have a test; -p and -n are 0 and there is no --pg; give one of them")
     return cases
+
+
+def _in_context(lengths: list[int], cases: "list[BenchCase]") -> "list[BenchCase]":
+    """The tests at every length in view when the prompt is read."""
+    short = [(length, case.prompt) for length in lengths for case in cases if length < case.prompt]
+    if short:
+        raise InputError(f"--context must count the prompt of {short[0][1]} tokens; got {short[0][0]}")
+    return [case._replace(depth=length - case.prompt) for length in lengths for case in cases]
 
 
 def sizes(option: str) -> Callable[[str], list[int]]:

@@ -15,6 +15,7 @@ from llamalab.units import format_bytes, format_seconds, format_si
 if TYPE_CHECKING:
     from llamalab.measure.bench.rows import BenchRow, Percentiles
 
+UNSTEADY = 0.1  # deviation over mean, above which a mean is no answer
 STREAMED = ("csv", "jsonl", "md")
 FORMS = ("table", *STREAMED, "json")
 
@@ -65,6 +66,12 @@ def rendered(rows: "list[BenchRow]", form: str) -> str:
     return render(Answer({}, _lead(rows), (Table(_NARROW, shown),)), form)
 
 
+def answer_of(rows: "list[BenchRow]") -> Answer:
+    """The rows with all their figures and times, and the table that is shown of them."""
+    data = {"rows": [row.to_dict() for row in rows], "basis": "measured"}
+    return Answer(data, _lead(rows), (Table(_NARROW, [_shown(row) for row in rows]),))
+
+
 def _flat(row: "BenchRow") -> dict[str, Any]:
     """The figures with lists as one cell; raw times are in JSON."""
     return {key: "; ".join(value) if isinstance(value, list) else value for key, value in row.figures().items()}
@@ -108,8 +115,17 @@ def _reached(row: "BenchRow") -> str | None:
 
 def _remark(row: "BenchRow") -> str:
     disturbed = f"DISTURBED: {'; '.join(row.disturbances)}" if row.disturbances else None
+    spread = _spread(row)
     above = "faster than the probes of its roof" if (row.gemm_fraction or row.stream_fraction) == 1.0 else None
-    return "; ".join(one for one in (row.reason, disturbed, above) if one)
+    return "; ".join(one for one in (row.reason, disturbed, spread, above) if one)
+
+
+def _spread(row: "BenchRow") -> str | None:
+    """A warning where repetitions differ so much that their mean says little."""
+    rate, deviation = row.tokens_per_s, row.tokens_per_s_deviation
+    if not rate or deviation is None or deviation / rate <= UNSTEADY:
+        return None
+    return f"UNSTEADY: repetitions spread by {deviation / rate:.0%} of their mean; repeat on a quiet machine"
 
 
 def _lead(rows: "list[BenchRow]") -> tuple[str, ...]:

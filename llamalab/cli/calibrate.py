@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamalab.analytic.constants import default_path
-from llamalab.cli.arguments import add_choice, add_format
+from llamalab.choices import ACTIVATION_DTYPES, DEVICES
+from llamalab.cli.arguments import FORMATS, add_choice
 from llamalab.cli.output import Answer, Column, Table, keep, note, show
-from llamalab.cli.report import DEVICES, DTYPES, Progress
+from llamalab.cli.progress import Progress
 from llamalab.files import check_target
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.units import format_seconds, format_si
@@ -28,10 +29,10 @@ OURS = '"kind": "llamalab-constants"'
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab calibrate`."""
     add_choice(parser, "--device", DEVICES, "auto", "what to calibrate; auto is cuda where there is one")
-    add_choice(parser, "--dtype", DTYPES, "bf16", "of weights, activations and cache")
+    add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--out", type=Path, metavar="PATH", help="the constants file (default: kept for this machine)")
     parser.add_argument("--replace", action="store_true", help="take the place of constants with a better grade too")
-    add_format(parser)
+    add_choice(parser, "--format", FORMATS, "table", "how the answer is printed")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from llamalab.cli.arguments import add_count
+from llamalab.cli.arguments import Parser, add_count
 from llamalab.cli.output import note
 from llamalab.cli.text_options import (
     add_prompt_format,
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 SUMMARY = "talk with a checkpoint"
 EXAMPLES = (
-    "llamalab chat --checkpoint llama-2-7b-chat --tokenizer tokenizer.model",
-    'llamalab chat --checkpoint llama-2-7b-chat.gguf --system "Answer in one sentence." --temperature 0',
-    "llamalab chat --checkpoint chinese-alpaca-2-7b --prompt-format chinese-alpaca-2",
+    "llamalab chat --model llama-2-7b-chat --tokenizer tokenizer.model",
+    'llamalab chat --model llama-2-7b-chat.gguf --system "Answer in one sentence." --temperature 0',
+    "llamalab chat --model chinese-alpaca-2-7b --prompt-format chinese-alpaca-2",
 )
 HELP = """/help           this
 /history        the conversation so far
@@ -40,11 +40,12 @@ HELP = """/help           this
 """
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """Add the options of the verb."""
     add_text_model(parser)
     parser.add_argument("--system", default="", metavar="TEXT", help="the system prompt (default: none)")
-    add_count(parser, "--max-new-tokens", "tokens of an answer at most", default=512)
+    add_count(parser, "--generate", "tokens of an answer at most", default=512)
+    parser.rename("--max-new-tokens", "--generate")
     add_prompt_format(parser)
     add_sampling(parser)
     parser.add_argument("--stats", action="store_true", help="TTFT, tokens/s and what the cache saved, to stderr")
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         tokenizer,
         sampler=lambda: sampler_of(args),
         system=args.system,
-        max_new_tokens=args.max_new_tokens,
+        max_new_tokens=args.generate,
         kv_dtype=args.kv_dtype,
         form=form,
     )

@@ -3,12 +3,13 @@
 import argparse
 from typing import Any
 
-from llamalab.cli.arguments import add_choice, add_format
-from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.cli.arguments import Parser, add_choice, add_format
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.predict import sweep
 from llamalab.cli.runs import add_basis, add_hardware, add_models, add_numbers, add_ranks, add_shape
 from llamalab.errors import DoesNotFitError
-from llamalab.units import format_bytes, format_seconds
+from llamalab.units import format_bytes, format_rate, format_seconds
 
 SUMMARY = "devices and device counts ranked by latency and throughput, and what fits"
 EXAMPLES = (
@@ -31,10 +32,10 @@ _COLUMNS = (
     Column("prefill_s", "prefill", format_seconds),
     Column("decode_s_per_token", "per token", format_seconds),
     Column("total_s", "run", format_seconds),
-    Column("tokens_per_s", "tokens/s", "{:,.0f}".format),
-    Column("tokens_per_s_per_device", "per device", "{:,.0f}".format),
+    Column("tokens_per_s", "tokens/s", format_rate),
+    Column("tokens_per_s_per_device", "per device", format_rate, 1),
     Column("needed_bytes", "memory each", format_bytes),
-    Column("basis", "basis"),
+    Column("basis", "basis", rank=2),
 )
 _REFUSED = (
     Column("hardware", "not ranked"),
@@ -44,7 +45,7 @@ _REFUSED = (
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab compare-hardware`."""
     add_models(parser)
     add_hardware(parser, "all")
@@ -58,6 +59,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the ranking, then what could not be ranked; DoesNotFitError where nothing could."""
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """The ranking, then what could not be ranked. Raises DoesNotFitError where nothing could."""
     ranked, refused = [], []
     for row in sweep(args):
         if row["total_s"] is None:
@@ -73,8 +80,7 @@ def run(args: argparse.Namespace) -> int:
         f"{args.model}: {best['prompt']} + {best['generate']} tokens, by {args.by}",
         f"  first: {best['tensor_parallel']} × {best['hardware']}, {format_seconds(best['total_s'])} a run "
         f"({format_seconds(best['low_s'])} to {format_seconds(best['high_s'] or best['total_s'])}), "
-        f"{best['tokens_per_s']:,.0f} tokens/s",
+        f"{format_rate(best['tokens_per_s'])} tokens/s",
     )
     tables = (Table(_COLUMNS, rows), *([Table(_REFUSED, refused)] if refused else []))
-    show(Answer({"by": args.by, "ranked": rows, "not_ranked": refused}, lead, tables), args.format)
-    return 0
+    return Answer({"by": args.by, "ranked": rows, "not_ranked": refused}, lead, tables)

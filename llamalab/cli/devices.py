@@ -13,11 +13,15 @@ from typing import Any
 from llamalab.analytic.constants import measured_spec
 from llamalab.checks import MOST_MEMORY_BYTES
 from llamalab.cli.arguments import split_paths
+from llamalab.cli.output import note
 from llamalab.errors import FormatError, InputError
 from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
 from llamalab.input_files import read_object
 
 THIS = "this"
+# The part that most machines with a chip of this name have: the boards of NVIDIA's HGX servers.
+COMMON = {"a100": "a100-80gb-sxm", "a100-80gb": "a100-80gb-sxm", "a100-40gb": "a100-40gb-sxm",
+          "h100": "h100-80gb-sxm", "h100-80gb": "h100-80gb-sxm", "v100": "v100-32gb"}  # fmt: skip
 OWN_KEYS = ("bandwidth_bytes_per_s", "memory_bytes", "name", "peak_flops_per_s")
 
 
@@ -37,7 +41,20 @@ def chosen_devices(text: str, dtype: str = "bf16") -> list[HardwareSpec]:
 def _devices(name: str, dtype: str) -> list[HardwareSpec]:
     if name.lower() in (CPU, THIS):
         return [measured_spec(dtype, device=CPU if name.lower() == CPU else None)]
-    return read_devices(name) if name.lower().endswith(".json") else [find_hardware(name)]
+    return read_devices(name) if name.lower().endswith(".json") else [common_device(name)]
+
+
+def common_device(name: str) -> HardwareSpec:
+    """The device of that name; where a name stands for several, the one that is in most machines, with a note.
+
+    >>> common_device("h100").name
+    'h100-80gb-sxm'
+    """
+    common = COMMON.get(name.strip().lower())
+    if common is None:
+        return find_hardware(name)
+    note(f"{name} is taken for {common}, the common one; name another in full (see llamalab hardware)")
+    return find_hardware(common)
 
 
 def read_devices(path: str | os.PathLike[str]) -> list[HardwareSpec]:

@@ -10,12 +10,14 @@ import platform
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llamalab import __version__
 from llamalab.cli.arguments import add_format
-from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.delivery import give
+from llamalab.cli.extras import EXTRAS
+from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.hardware import of_device
 from llamalab.plain_text import in_one_line
 from llamalab.units import format_bytes, format_si
@@ -26,19 +28,6 @@ if TYPE_CHECKING:
 SUMMARY = "what is installed, what is missing and the command that mends it"
 EXAMPLES = ("llamalab doctor", "llamalab doctor --format json")
 
-# Distribution and the oldest version that will do: the dependencies of pyproject.toml.
-NEEDED = {
-    "torch": "2.10",
-    "numpy": "2.0",
-    "sentencepiece": "0.2",
-    "matplotlib": "3.9",
-    "pandas": "2.2",
-    "jinja2": "3.1",
-    "tqdm": "4.66",
-    "nvidia-ml-py": "12.535",
-    "safetensors": "0.5",
-    "gguf": "0.17",
-}
 IMPORTED_AS = {"nvidia-ml-py": "pynvml"}  # where the module has another name than its distribution
 OLDEST_PYTHON = (3, 11)
 _PIP = "python -m pip install"
@@ -61,12 +50,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every check; exit code 3 where something needed is missing."""
-    checks = [_python(), *_packages(), _tensorboard(), *_torch_devices(), *_products(), _nvml(), _cpu()]
+    checks = [_python(), *_packages(), _tensorboard(), *_extras(), *_torch_devices(), *_products(), _nvml(), _cpu()]
     rows = [check._asdict() for check in checks if check is not None]
     missing = [row["what"] for row in rows if row["status"] == "missing"]
     columns = tuple(Column(key, key) for key in ("status", "what", "found", "mend"))
     data: dict[str, Any] = {"llamalab": __version__, "ok": not missing, "checks": rows}
-    show(Answer(data, (f"llamalab {__version__}",), (Table(columns, rows),)), args.format)
+    give(Answer(data, (f"llamalab {__version__}",), (Table(columns, rows),)), args)
     if missing:
         note(f"needed and missing or too old: {', '.join(missing)}; the commands above mend it")
     return 3 if missing else 0
@@ -79,8 +68,23 @@ def _python() -> Check:
     return Check("python", "missing", found, "install Python 3.11 or newer and make the virtual environment anew")
 
 
+def needed_packages() -> dict[str, str]:
+    """Distribution and the oldest version that will do, as the package's own metadata declare them; no extras.
+
+    None where llamalab runs from a folder and is not installed.
+    """
+    try:
+        declared = requires("llamalab") or []
+    except PackageNotFoundError:
+        return {}
+    found = (re.fullmatch(r"([\w.-]+)\s*>=\s*([\w.]+)", one) for one in declared if ";" not in one)
+    return {one[1]: one[2] for one in found if one}
+
+
 def _packages() -> Iterator[Check]:
-    for name, oldest in NEEDED.items():
+    if not needed_packages():
+        yield Check("llamalab", "warn", "runs from a folder and is not installed: its needs are not known", f"{_PIP} .")
+    for name, oldest in needed_packages().items():
         found = _installed(name)
         if found is None:
             yield Check(name, "missing", "not installed", _mend(name, oldest))
@@ -116,6 +120,18 @@ def _tensorboard() -> Check | None:
     if found is None or _release(found) >= (2, 21):
         return None
     return Check("tensorboard", "warn", f"{found}, older than 2.21", f'{_PIP} --upgrade "tensorboard>=2.21"')
+
+
+def _extras() -> Iterator[Check]:
+    """What each extra would add, or that it is there."""
+    from importlib.util import find_spec
+
+    for extra in EXTRAS:
+        absent = [name for name in extra.modules if find_spec(name) is None]
+        if absent:
+            yield Check(f"extra {extra.name}", "ok", f"not installed; would add {extra.adds}", extra.command)
+        else:
+            yield Check(f"extra {extra.name}", "ok", extra.adds)
 
 
 def _torch_devices() -> Iterable[Check]:

@@ -6,6 +6,7 @@ from typing import Any
 from llamalab.analytic.memory import Room, check_fits, room_free, room_in
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import (
+    Parser,
     add_count,
     add_dtype,
     add_format,
@@ -14,13 +15,14 @@ from llamalab.cli.arguments import (
     chosen_model,
     memory,
 )
-from llamalab.cli.output import Answer, Column, Table, show, thousands
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.units import format_bytes
 
 SUMMARY = "largest batch or context that fits into a memory"
 EXAMPLES = (
     "llamalab fit --memory 24GiB",
-    "llamalab fit --memory 80GB --model 13b --seq 4096",
+    "llamalab fit --memory 80GB --model 13b --context 4096",
     "llamalab fit --free 10GB --dtype fp16 --batch 4",
 )
 _COLUMNS = (
@@ -31,7 +33,7 @@ _COLUMNS = (
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab fit`."""
     space = parser.add_mutually_exclusive_group(required=True)
     space.add_argument(
@@ -40,8 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     space.add_argument(
         "--free", type=memory("--free"), metavar="SIZE", help="for the KV cache alone: the weights are in already"
     )
-    add_count(parser, "--seq", "tokens in each sequence: asks for the largest batch")
-    add_count(parser, "--batch", "sequences: asks for the longest context; with --seq, asks whether that fits")
+    add_count(parser, "--context", "tokens in each sequence: asks for the largest batch", dest="seq")
+    parser.rename("--seq", "--context")
+    add_count(parser, "--batch", "sequences: asks for the longest context; with --context, asks whether that fits")
     add_model(parser)
     add_dtype(parser, "storage of weights and KV cache")
     add_part_dtypes(parser)
@@ -50,6 +53,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what fits; DoesNotFitError (exit code 3) where nothing does."""
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """What fits. Raises DoesNotFitError where nothing does."""
     model, arch = chosen_model(args)
     kv_dtype, weight_dtype = args.kv_dtype or args.dtype, args.weight_dtype or args.dtype
     if args.free is None:
@@ -61,8 +70,7 @@ def run(args: argparse.Namespace) -> int:
     data = _data(model, arch, args, room) | {"weight_dtype": weight_dtype, "kv_dtype": kv_dtype}
     if args.seq and args.batch:
         data["left_bytes"] = left
-    show(Answer(data, _lead(data), (Table(_COLUMNS, _rows(room, args.seq, args.batch, arch)),)), args.format)
-    return 0
+    return Answer(data, _lead(data), (Table(_COLUMNS, _rows(room, args.seq, args.batch, arch)),))
 
 
 def _data(model: str, arch: LlamaArch, args: argparse.Namespace, room: Room) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from typing import Any
 from llamalab.analytic.attention_cost import AttentionShape, Step, flash_step, naive_steps, total
 from llamalab.analytic.ops import ALGORITHMS, LOGITS, Op, Totals, add_up, forward_ops
 from llamalab.arch import LlamaArch
+from llamalab.choices import PHASES
 from llamalab.cli.arguments import (
+    Parser,
     add_choice,
     add_count,
     add_dtype,
@@ -14,17 +16,19 @@ from llamalab.cli.arguments import (
     add_model,
     add_part_dtypes,
     chosen_model,
+    count,
 )
-from llamalab.cli.output import Answer, Column, Table, percent, show
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table, note, percent
+from llamalab.errors import InputError
 from llamalab.units import format_bytes, format_si
 
 SUMMARY = "FLOPs, bytes and intensity of prefill or decode, operation by operation"
 EXAMPLES = (
-    "llamalab flops --phase prefill --seq 2048",
+    "llamalab flops --phase prefill --prompt 2048",
     "llamalab flops --phase decode --context 4096 --batch 16 --model 70b",
-    "llamalab flops --phase prefill --seq 512 --context 4096 --attention naive --format json",
+    "llamalab flops --phase prefill --prompt 512 --context 4096 --attention naive --format json",
 )
-PHASES = ("prefill", "decode")
 
 
 def _flop(value: int) -> str:
@@ -41,8 +45,8 @@ _OP_COLUMNS = (
     Column("flops_causal", "FLOPs", _flop),
     Column("share", "of all", percent),
     Column("weight_bytes", "weights", format_bytes),
-    Column("read_bytes", "read", format_bytes),
-    Column("written_bytes", "written", format_bytes),
+    Column("read_bytes", "read", format_bytes, 1),
+    Column("written_bytes", "written", format_bytes, 1),
     Column("intensity", "FLOP/byte", _intensity),
 )
 _STEP_COLUMNS = (
@@ -55,16 +59,18 @@ _STEP_COLUMNS = (
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab flops`."""
     add_choice(parser, "--phase", PHASES, "prefill", "what is computed")
-    add_count(parser, "--seq", "prefill: new tokens of each sequence; decode: the context", default=4096)
+    add_count(parser, "--prompt", "new tokens of a prefill; a decode has one (default: as --context, or 4096)")
     add_count(
         parser,
         "--context",
-        "keys in view, the new tokens included; prefill: more than --seq makes it a chunk behind a cache "
-        "(default: --seq); decode: one new token at the end of so many, whatever --seq says",
+        "tokens in view, the new ones included; more than --prompt makes a prefill a chunk behind a cache "
+        "(default: --prompt or 4096)",
     )
+    # What older versions call the new tokens of a prefill and the context of a decode.
+    parser.add_argument("--seq", type=count("--seq"), help=argparse.SUPPRESS)
     add_count(parser, "--batch", "sequences", default=1)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the algorithm")
     add_choice(parser, "--logits", LOGITS, "last", "positions that the head runs on")
@@ -76,9 +82,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the op table of one pass and the steps of attention."""
+    give(answer(args), args)
+    return 0
+
+
+def _tokens(args: argparse.Namespace) -> tuple[int, int]:
+    """New tokens and context of the pass. Raises InputError where the options contradict each other."""
+    if args.seq is not None:
+        now = "context" if args.phase == "decode" else "prompt"
+        if getattr(args, now) is not None:
+            raise InputError(f"--seq is called --{now} now; both were given; leave --seq out")
+        setattr(args, now, args.seq)
+        note(f"--seq is called --{now} now")
+    if args.phase == "decode":
+        if args.prompt not in (None, 1):
+            raise InputError(f"--prompt of a decode must be 1, its only new token; got {args.prompt}; use --context")
+        return 1, args.context or 4096
+    prompt = args.prompt or args.context or 4096
+    return prompt, args.context or prompt
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """The op table of one pass and the steps of attention."""
     model, arch = chosen_model(args)
-    context, kv_dtype = args.context or args.seq, args.kv_dtype or args.dtype
-    new_tokens = args.seq if args.phase == "prefill" else 1
+    new_tokens, context = _tokens(args)
+    kv_dtype = args.kv_dtype or args.dtype
     ops = forward_ops(
         arch,
         new_tokens=new_tokens,
@@ -103,8 +131,7 @@ def run(args: argparse.Namespace) -> int:
         "attention": args.attention,
         "logits": args.logits,
     }
-    show(_answer(inputs, ops, steps), args.format)
-    return 0
+    return _answer(inputs, ops, steps)
 
 
 def _answer(inputs: dict[str, Any], ops: tuple[Op, ...], steps: list[dict[str, Any]]) -> Answer:

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llamalab.cli.arguments import add_count, one_of
+from llamalab.cli.arguments import Parser, add_count, one_of
 from llamalab.cli.output import Answer, Column, Table, note, show
 from llamalab.cli.text_options import (
     add_prompt_format,
@@ -30,22 +30,23 @@ if TYPE_CHECKING:
 
 SUMMARY = "continue a text with a checkpoint"
 EXAMPLES = (
-    'llamalab generate --checkpoint stories260K.bin --tokenizer tok512.bin --prompt "Lily has a" --seed 7 --stats',
-    "llamalab generate --checkpoint stories260K.bin --tokenizer tok512.bin --prompts-file prompts.txt --stop .",
-    'llamalab generate --checkpoint CodeLlama-7b --infill "def add(a, b):\\n    " "\\n    return c"',
+    "llamalab generate --model stories260K.bin --tokenizer tok512.bin --temperature 0",
+    'llamalab generate --model stories260K.bin --tokenizer tok512.bin --text "Lily has a" --seed 7 --stats',
+    "llamalab generate --model stories260K.bin --tokenizer tok512.bin --text-file prompts.txt --stop .",
+    'llamalab generate --model CodeLlama-7b --infill "def add(a, b):\\n    " "\\n    return c"',
 )
-
-
 INFILL_ORDERS = ("prefix-first", "suffix-first")  # those of llamalab.text.infill
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """Add the options of the verb."""
     add_text_model(parser)
     parser.add_argument(
-        "--prompt", action="append", metavar="TEXT", help="what to continue; may be repeated (default: BOS alone)"
+        "--text", action="append", metavar="TEXT", help="what to continue; may be repeated (default: BOS alone)"
     )
-    parser.add_argument("--prompts-file", metavar="FILE", help="more prompts, one on each line that is not empty")
+    parser.add_argument("--text-file", metavar="FILE", help="more texts, one on each line that is not empty")
+    parser.rename("--prompt", "--text")
+    parser.rename("--prompts-file", "--text-file")
     parser.add_argument(
         "--infill", nargs=2, metavar=("PREFIX", "SUFFIX"), help="print what belongs between two texts (Code Llama)"
     )
@@ -58,7 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_prompt_format(parser)
     parser.add_argument("--no-echo", action="store_true", help="print the new text only")
-    add_count(parser, "--max-new-tokens", "tokens to make at most", default=256)
+    add_count(parser, "--generate", "tokens to make at most", default=256)
+    parser.rename("--max-new-tokens", "--generate")
     add_sampling(parser)
     parser.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be repeated"
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         Generation(
             model,
             prompt_ids,
-            max_new_tokens=args.max_new_tokens,
+            max_new_tokens=args.generate,
             sampler=sampler_of(args),
             stop_ids=stop_ids,
             kv_dtype=args.kv_dtype,
@@ -131,18 +133,18 @@ def _prompts_ids(
 
 def _prompts(args: argparse.Namespace) -> list[str]:
     if args.infill is not None:
-        if args.prompt or args.prompts_file is not None or args.prompt_format is not None:
-            raise InputError("--infill must be given alone; got it with a prompt or a prompt format")
+        if args.text or args.text_file is not None or args.prompt_format is not None:
+            raise InputError("--infill must be given alone; got it with a text or a prompt format")
         args.no_echo = True  # the prompt is two texts around what is printed
         return [""]
-    prompts: list[str] = args.prompt or []
-    if args.prompts_file is not None:
-        text = read_bounded_text(args.prompts_file, "file of --prompts-file")
-        # Other ends of lines, as U+2028, are part of a prompt.
+    prompts: list[str] = args.text or []
+    if args.text_file is not None:
+        text = read_bounded_text(args.text_file, "file of --text-file")
+        # Other ends of lines, as U+2028, are part of a text.
         lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
         prompts = prompts + [line for line in lines if line.strip()]
         if not prompts:
-            raise InputError(f"--prompts-file must have a line that is not empty; {args.prompts_file} has none")
+            raise InputError(f"--text-file must have a line that is not empty; {args.text_file} has none")
     return prompts or [""]
 
 

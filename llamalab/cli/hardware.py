@@ -4,9 +4,11 @@ import argparse
 from typing import Any
 
 from llamalab.cli.arguments import add_format
-from llamalab.cli.output import UNKNOWN, Answer, Column, Table, show
+from llamalab.cli.delivery import give
+from llamalab.cli.devices import common_device
+from llamalab.cli.output import UNKNOWN, Answer, Column, Table
 from llamalab.errors import UnavailableError
-from llamalab.hardware import ACCUMULATE, CPU, CPUS, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
+from llamalab.hardware import ACCUMULATE, CPU, CPUS, HARDWARE, PEAK_DTYPES, HardwareSpec
 from llamalab.units import format_bytes
 
 SUMMARY = "data-sheet peaks, bandwidth and memory of known devices"
@@ -22,25 +24,32 @@ SOURCED = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab hardware`."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="one device, in full or shortened: h200, l4")
+    parser.add_argument("--hardware", metavar="NAME", help="as NAME")
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table of devices, or the card of one."""
-    specs = [*HARDWARE.values(), *CPUS.values(), *_this_cpu()] if args.name is None else [_find(args.name)]
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """The table of devices, or the card of one."""
+    name = args.name or args.hardware
+    specs = [*HARDWARE.values(), *CPUS.values(), *_this_cpu()] if name is None else [_find(name)]
     rows = [_row(spec) for spec in specs]
-    table = Table(_COLUMNS, rows) if args.name is None else _card(specs[0], rows[0])
+    table = Table(_COLUMNS, rows) if name is None else _card(specs[0], rows[0])
     lead = ["Dense peaks in TFLOP/s, floats accumulated in fp32 and int8 in int32; from data sheets."]
     if not specs[-1].measured:
         lead.append("This machine's CPU is measured: llamalab calibrate adds a row for it.")
     data = {"basis": "data sheet", "dense": True, "devices": [_object(spec) for spec in specs]}
-    show(Answer(data, tuple(lead), (table._replace(rows=rows) if args.format == "csv" else table,)), args.format)
-    return 0
+    return Answer(data, tuple(lead), (table._replace(rows=rows) if args.format == "csv" else table,))
 
 
 def _find(name: str) -> HardwareSpec:
     if name.strip().lower() != CPU:
-        return find_hardware(name)
+        return common_device(name)
     from llamalab.analytic.constants import measured_spec
 
     return measured_spec(CALIBRATED, device=CPU)
@@ -69,7 +78,7 @@ _COLUMNS = (
     Column("memory_bytes", "GB", _giga),
     Column("reported_memory_bytes", "GB by driver", _giga),
     Column("tdp_w", "W"),
-    Column("source", "source"),
+    Column("source", "source", rank=2),
 )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from llamalab.arch import LlamaArch, attention_kind
 from llamalab.cli.arguments import add_format
-from llamalab.cli.output import Answer, Column, Table, show, thousands
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.errors import InputError
 from llamalab.files import check_exists
 from llamalab.presets import PRESETS
@@ -28,17 +29,26 @@ _SIZES = ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab inspect`."""
-    parser.add_argument("path", metavar="PATH", help="a checkpoint: a file, or a folder of Meta's or Hugging Face's")
+    parser.add_argument("path", nargs="?", metavar="PATH", help="a checkpoint: a file, or a folder of Meta's or HF's")
+    parser.add_argument("--model", metavar="PATH", help="as PATH")
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what the headers say; 0 also for a sound file that is no Llama 2."""
-    check_exists(args.path, "checkpoint")
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """What the headers say. Raises MissingError where there is no such path, before anything is imported for it."""
+    path = args.path or args.model
+    if path is None or (args.path and args.model):
+        raise InputError("one checkpoint must be named, as PATH or with --model; see llamalab inspect --help")
+    check_exists(path, "checkpoint")
     from llamalab.checkpoints import survey
 
-    show(_answer(args.path, survey(args.path)), args.format)
-    return 0
+    return _answer(path, survey(path))
 
 
 def matching_preset(arch: LlamaArch) -> tuple[str | None, tuple[str, ...]]:

@@ -6,38 +6,68 @@ from typing import Any
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token, kv_variants
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch, attention_kind
-from llamalab.cli.arguments import add_count, add_dtype, add_format, add_model, chosen_model
-from llamalab.cli.output import Answer, Column, Table, note, percent, show, thousands
+from llamalab.cli.arguments import Parser, add_counts, add_dtype, add_format, add_model, add_part_dtypes, chosen_model
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
 from llamalab.hardware import smallest_holding
 from llamalab.units import dtype_bits, format_bytes
 
 SUMMARY = "size of the KV cache, under MHA, GQA and MQA"
 EXAMPLES = (
-    "llamalab kv --seq 4096 --batch 16",
-    "llamalab kv --model 70b --seq 1k --batch 64 --dtype int8",
+    "llamalab kv --context 4096 --batch 16",
+    "llamalab kv --model 70b --context 1k-64k*4 --batch 1,64 --kv-dtype int8",
     "llamalab kv --model 7b --kv-heads 8 --format json",
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab kv`."""
     add_model(parser)
-    add_count(parser, "--seq", "tokens in each sequence, as 4096, 4_096 or 4k", default=4096)
-    add_count(parser, "--batch", "sequences", default=1)
+    add_counts(parser, "--context", "tokens in each sequence, as 4096, 4_096, 4k, 1k,2k or 1k-8k*2", default=4096)
+    parser.rename("--seq", "--context")
+    add_counts(parser, "--batch", "sequences", default=1)
     add_dtype(parser, "storage of the cache, and of the weights it is compared with")
+    add_part_dtypes(parser)
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the cache's size for the chosen model and for every other number of KV heads."""
-    model, arch = chosen_model(args)
-    if args.seq > arch.max_positions:
-        note(f"{model} was trained for {arch.max_positions:,} positions; {args.seq:,} tokens is beyond them")
-    show(_answer(model, arch, args.seq, args.batch, args.dtype), args.format)
+    give(answer(args), args)
     return 0
 
 
-def _answer(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str) -> Answer:
+def answer(args: argparse.Namespace) -> Answer:
+    """The cache at one length and batch under every number of KV heads; at several, a row for each."""
+    model, arch = chosen_model(args)
+    longest = max(args.context)
+    if longest > arch.max_positions:
+        note(f"{model} was trained for {arch.max_positions:,} positions; {longest:,} tokens is beyond them")
+    dtype, weight_dtype = args.kv_dtype or args.dtype, args.weight_dtype or args.dtype
+    if len(args.context) == len(args.batch) == 1:
+        return _one(model, arch, args.context[0], args.batch[0], dtype, weight_dtype)
+    return _sweep(model, arch, args.context, args.batch, dtype)
+
+
+def _sweep(model: str, arch: LlamaArch, lengths: list[int], batches: list[int], dtype: str) -> Answer:
+    rows = [
+        {"model": model, "dtype": dtype, "n_kv_heads": arch.n_kv_heads, "seq": seq, "batch": batch}
+        | {"kv_bytes": kv_bytes(arch, seq=seq, batch=batch, dtype=dtype)}
+        for batch in batches
+        for seq in lengths
+    ]
+    least, most = (format_bytes(pick(row["kv_bytes"] for row in rows)) for pick in (min, max))
+    lead = (f"KV cache of {model} in {dtype}: {least} to {most}, exact",)
+    columns = (
+        Column("seq", "tokens", thousands),
+        Column("batch", "sequences", thousands),
+        Column("kv_bytes", "KV cache", format_bytes),
+        Column("kv_bytes", "bytes", thousands),
+    )
+    return Answer({"model": model, "dtype": dtype, "basis": "exact", "rows": rows}, lead, (Table(columns, rows),))
+
+
+def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, weight_dtype: str) -> Answer:
     variants = kv_variants(arch, seq=seq, batch=batch, dtype=dtype)
     data = {
         "model": model,
@@ -49,7 +79,7 @@ def _answer(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str) -> An
         "kv_bytes": kv_bytes(arch, seq=seq, batch=batch, dtype=dtype),
         "kv_bytes_per_token": kv_bytes_per_token(arch, dtype),
         "kv_bytes_per_sequence": kv_bytes(arch, seq=seq, dtype=dtype),
-        "weight_bytes": weight_bytes(arch, dtype),
+        "weight_bytes": weight_bytes(arch, weight_dtype),
         "basis": "exact",
         "variants": [variant._asdict() for variant in variants],
     }
@@ -62,14 +92,14 @@ def _answer(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str) -> An
         Column("attention", "attention"),
         Column("n_kv_heads", "KV heads"),
         Column("kv_bytes", "KV cache", format_bytes),
-        Column("kv_bytes", "bytes", thousands),
+        Column("kv_bytes", "bytes", thousands, 1),
         Column("share", "of MHA", percent),
-        Column("own", "", lambda own: "<- this model" if own else ""),
+        Column("own", "", lambda own: "<- this model" if own else "", -1),
     )
-    return Answer(data, _lead(arch, data), (Table(columns, rows),))
+    return Answer(data, _lead(arch, data, weight_dtype), (Table(columns, rows),))
 
 
-def _lead(arch: LlamaArch, data: dict[str, Any]) -> tuple[str, ...]:
+def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str, ...]:
     seq, batch, dtype = data["seq"], data["batch"], data["dtype"]
     size, weights = data["kv_bytes"], data["weight_bytes"]
     element = f"{dtype_bits(dtype) / 8:g}"
@@ -88,7 +118,7 @@ def _lead(arch: LlamaArch, data: dict[str, Any]) -> tuple[str, ...]:
         f" × {batch} sequences × {element} B",
         f"  per token {format_bytes(data['kv_bytes_per_token'])}"
         f" · per sequence {format_bytes(data['kv_bytes_per_sequence'])}"
-        f" · {size / weights:.2f} × the {dtype} weights ({format_bytes(weights)})",
+        f" · {size / weights:.2f} × the {weight_dtype} weights ({format_bytes(weights)})",
         f"  with the weights {format_bytes(size + weights)}, before activations: {_device(size + weights)}",
         f'  verify: python3 -c "print({"*".join(map(str, factors))})"',
     )

@@ -7,7 +7,8 @@ from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.arch import ALWAYS_STORED, LlamaArch
 from llamalab.cli.arguments import add_dtype, add_format
-from llamalab.cli.output import Answer, Column, Table, show, thousands
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.presets import PRESETS
 from llamalab.runnable import model_refusal
 from llamalab.units import format_bytes
@@ -27,9 +28,9 @@ _COLUMNS = (
     Column("max_positions", "context"),
     Column("weight_bytes", "weights", format_bytes),
     Column("kv_bytes_per_token", "KV/token", format_bytes),
-    Column("built_in_model_runs_it", "built-in", lambda runs: "runs" if runs else "calculators only"),
-    Column("title", "what"),
-    Column("source", "source"),
+    Column("built_in_model_runs_it", "built-in", lambda runs: "runs" if runs else "calculators only", rank=1),
+    Column("title", "what", rank=1),
+    Column("source", "source", rank=2),
 )
 
 
@@ -41,6 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every preset."""
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """Every preset with its sizes."""
     rows = [
         {
             "model": name,
@@ -55,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
         for name, preset in PRESETS.items()
     ]
     lead = (f"Models that --model knows by name; sizes in {args.dtype}:",)
-    show(Answer({"basis": "exact", "models": rows}, lead, (Table(_COLUMNS, rows),)), args.format)
-    return 0
+    return Answer({"basis": "exact", "models": rows}, lead, (Table(_COLUMNS, rows),))
 
 
 def _sizes(arch: LlamaArch) -> dict[str, Any]:

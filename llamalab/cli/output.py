@@ -6,6 +6,7 @@ are null in JSON, empty in CSV and a dash elsewhere.
 
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,14 +16,20 @@ from llamalab.plain_text import csv_text, in_one_line, markdown_cell, printable,
 
 SCHEMA_VERSION = 1
 UNKNOWN = "–"
+HEARD: ContextVar[list[str] | None] = ContextVar("HEARD", default=None)  # where a call from Python keeps remarks
 
 
 class Column(NamedTuple):
-    """A column of a shown table: the row's key, the title, and how a value is written."""
+    """A column of a shown table: the row's key, the title, and how a value is written.
+
+    Where a terminal is too narrow, the columns of the highest `rank` go first, of equal ones the last; the first
+    column, and those below 0, stay.
+    """
 
     key: str
     title: str
     show: Callable[[Any], str] = str
+    rank: int = 0
 
 
 class Table(NamedTuple):
@@ -52,12 +59,15 @@ def show(answer: Answer, form: str) -> None:
 
 def render(answer: Answer, form: str) -> str:
     """An answer as table, json, csv or md, without the last line's end."""
-    writers = {"table": _text, "json": _json, "csv": _csv, "md": _markdown}
+    writers = {"table": text_of, "json": _json, "csv": _csv, "md": _markdown}
     return printable(writers[form](answer))
 
 
 def note(remark: str) -> None:
-    """A remark beside the answer, to stderr so that data stay data."""
+    """A remark beside the answer, to stderr so that data stay data; from Python, to the result's notes."""
+    if (heard := HEARD.get()) is not None:
+        heard.append(sentence(remark))
+        return
     print(f"note: {sentence(remark)}", file=sys.stderr)
 
 
@@ -95,15 +105,29 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _text(answer: Answer) -> str:
+def text_of(answer: Answer) -> str:
+    """An answer as aligned tables with every column, however wide."""
     blocks = ["\n".join(answer.lead)] if answer.lead else []
     for table in answer.tables:
-        rows = [list(map(in_one_line, cells)) for cells in _shown(table)]
-        widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-        right = _right(table)
-        lines = ["  ".join(map(_align, cells, widths, right)).rstrip() for cells in rows]
-        blocks.append("\n".join(([table.caption] if table.caption else []) + lines))
+        blocks.append("\n".join(([table.caption] if table.caption else []) + lines_of(table)))
     return "\n\n".join(blocks)
+
+
+def lines_of(table: Table) -> list[str]:
+    """A table's title line and rows, aligned."""
+    rows = cells_of(table)
+    widths, right = widths_of(rows), _right(table)
+    return ["  ".join(map(_align, cells, widths, right)).rstrip() for cells in rows]
+
+
+def cells_of(table: Table) -> list[list[str]]:
+    """Titles and rows as they are shown, each cell of one line."""
+    return [list(map(in_one_line, cells)) for cells in _shown(table)]
+
+
+def widths_of(rows: list[list[str]]) -> list[int]:
+    """The width of every column."""
+    return [max(map(len, cells)) for cells in zip(*rows, strict=True)]
 
 
 def _markdown(answer: Answer) -> str:

@@ -15,7 +15,8 @@ from llamalab.analytic.params import (
 )
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_dtype, add_format, add_model, chosen_model
-from llamalab.cli.output import Answer, Column, Table, percent, show, thousands
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table, percent, thousands
 from llamalab.units import DTYPES, format_bytes, storage_bytes
 
 SUMMARY = "parameters and weight bytes, by component"
@@ -40,12 +41,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the parameter count by component and by tensor."""
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """The parameters of the model, or of an adapter beside it."""
     model, arch = chosen_model(args)
     if args.lora is None:
-        show(_answer(model, arch, args.dtype), args.format)
-    else:
-        show(_lora_answer(model, arch, args.dtype, parse_lora(args.lora)), args.format)
-    return 0
+        return _answer(model, arch, args.dtype)
+    return _lora_answer(model, arch, args.dtype, parse_lora(args.lora))
 
 
 def _answer(model: str, arch: LlamaArch, dtype: str) -> Answer:

@@ -6,12 +6,23 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from llamalab.analytic.forecast import Basis, Forecast, bound_times, check_link, forecast, memory_needed, run_times
+from llamalab.analytic.forecast import (
+    Basis,
+    Forecast,
+    Workload,
+    bound_times,
+    check_link,
+    forecast,
+    memory_needed,
+    run_times,
+)
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
 from llamalab.analytic.stack_constants import StackConstants
-from llamalab.cli.arguments import add_format
-from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.cli.arguments import Parser, add_format
+from llamalab.cli.delivery import give
+from llamalab.cli.find_model import find_model
+from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.runs import (
     Case,
     add_basis,
@@ -26,13 +37,13 @@ from llamalab.cli.runs import (
 from llamalab.errors import InputError, UnavailableError
 from llamalab.hardware import HardwareSpec
 from llamalab.plain_text import csv_text
-from llamalab.units import format_bytes, format_seconds, format_si
+from llamalab.units import format_bytes, format_rate, format_seconds, format_si
 
 SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
 EXAMPLES = (
     "llamalab predict --model 7b --hardware a100-40gb-sxm --prompt 1024 --generate 1024 --batch 16 --dtype fp16",
     "llamalab predict --model 70b --hardware h100-80gb-sxm --tensor-parallel 4 --weight-dtype fp8 --kv-dtype fp8",
-    "llamalab predict --seq 512-8192*2 --batch 1,2,4,8 --model 7b,13b,70b --hardware all --format csv",
+    "llamalab predict --prompt 512-8192*2 --batch 1,2,4,8 --model 7b,13b,70b --hardware all --format csv",
 )
 ASSUMED = "tensorrt-llm"  # shipped constants: kernels as servers fuse them, and the host of its 0.5
 SWEEP_KEYS = (
@@ -42,7 +53,7 @@ SWEEP_KEYS = (
 )  # fmt: skip
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab predict`."""
     add_models(parser)
     add_hardware(parser, "h200-141gb-sxm")
@@ -55,18 +66,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one prediction with its op table, or a row for every combination."""
+    if args.format == "csv" and args.out is None and len(list(islice(cases(args), 2))) > 1:
+        _stream(sweep(args))
+    else:
+        give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """One prediction with its op table, or a row for every combination."""
     case, *others = islice(cases(args), 2)
     if not others:
-        result = forecast(case.arch, case.work, case.spec, constants_of(args, case.spec))
-        show(_answer(case, result), args.format)
-        return 0
-    rows = sweep(args)
-    if args.format == "csv":
-        _stream(rows)
-    else:
-        table = list(rows)
-        show(Answer({"rows": table}, (), (Table(_SWEEP_COLUMNS, table),)), args.format)
-    return 0
+        return _answer(case, forecast(case.arch, case.work, case.spec, constants_of(args, case.spec)))
+    rows = list(sweep(args))
+    return Answer({"rows": rows}, (), (Table(_SWEEP_COLUMNS, rows),))
 
 
 def sweep(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -132,7 +145,7 @@ _SWEEP_COLUMNS = (
     Column("prefill_s", "prefill", format_seconds),
     Column("decode_s_per_token", "per token", format_seconds),
     Column("total_s", "total", format_seconds),
-    Column("tokens_per_s", "tokens/s", "{:,.0f}".format),
+    Column("tokens_per_s", "tokens/s", format_rate),
     Column("reason", "why not"),
 )
 _OP_COLUMNS = (
@@ -142,7 +155,7 @@ _OP_COLUMNS = (
     Column("flops", "FLOPs", lambda value: format_si(value, "FLOP")),
     Column("bytes", "moved", format_bytes),
     Column("time_s", "time each", format_seconds),
-    Column("bound_s", "bound", format_seconds),
+    Column("bound_s", "bound", format_seconds, 1),
     Column("total_s", "in all", format_seconds),
     Column("limit", "limit"),
 )
@@ -185,6 +198,11 @@ def op_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[dict[str,
         }
         for op in ops
     ]
+
+
+def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Forecast) -> Answer:
+    """One prediction of a model by its name."""
+    return _answer(Case(model, find_model(model)[1], spec, work), result)
 
 
 def _answer(case: Case, result: Forecast) -> Answer:
@@ -232,9 +250,9 @@ def _lead(case: Case, result: Forecast) -> tuple[str, ...]:
         "" if decode is None else f", then {format_seconds(decode)} per token, the mean over {work.generate - 1}"
     )
     return (
-        f"{case.model} on {case.spec.name}{ranks}, batch {work.batch}, {work.prompt} + {work.generate} tokens",
-        f"  prefill {format_seconds(times.prefill_s)}{per_token}",
-        f"  whole run {format_seconds(times.total_s)} ({between}), {times.tokens_per_s:,.0f} tokens/s",
+        f"{case.model} on {case.spec.name}{ranks}: prefill {format_seconds(times.prefill_s)}{per_token}",
+        f"  batch {work.batch}, {work.prompt} + {work.generate} tokens",
+        f"  whole run {format_seconds(times.total_s)} ({between}), {format_rate(times.tokens_per_s)} tokens/s",
         f"  bound {format_seconds(bound.total_s)} · basis: {result.basis}{_assumption(result)}",
         f"  memory {format_bytes(result.memory.total_bytes)}{_room(case.spec)} per device",
     )

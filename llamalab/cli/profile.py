@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamalab.arch import LlamaArch
-from llamalab.cli.arguments import FORMATS, add_choice, add_count, one_of
-from llamalab.cli.output import Answer, Column, Table, keep, note, percent, render, show
-from llamalab.cli.report import DEVICES, DTYPES, Progress, model_name
+from llamalab.choices import ACTIVATION_DTYPES, DEVICES, PHASES
+from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_format
+from llamalab.cli.delivery import give
+from llamalab.cli.find_model import find_model, short_name
+from llamalab.cli.output import Answer, Column, Table, note, percent
+from llamalab.cli.progress import Progress
 from llamalab.errors import UnknownNameError
 from llamalab.files import check_target
-from llamalab.presets import resolve_model
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ EXAMPLES = (
     "llamalab profile --model 7b --roofs reports/7b-cpu.json --trace traces",
     "llamalab profile --model tiny --beside transformers --format json --out profile.json",
 )
-PHASES = ("prefill", "decode")
 BESIDE = ("none", "transformers")
 CATEGORIES = {
     "kv_bytes": "KV",
@@ -35,16 +36,14 @@ CATEGORIES = {
 }
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab profile`."""
-    parser.add_argument(
-        "--model", default="7b", help="a preset (see llamalab models) or a params.json or config.json (default: 7b)"
-    )
+    parser.add_argument("--model", default="7b", help=MODEL_HELP)
     parser.add_argument("--phase", default="prefill,decode", help="prefill, decode or both (default: %(default)s)")
     add_count(parser, "--prompt", "prompt tokens; decode is the token after them", default=512)
     add_count(parser, "--batch", "sequences", default=1)
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
-    add_choice(parser, "--dtype", DTYPES, "bf16", "of weights, activations and cache")
+    add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
@@ -54,30 +53,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--trace", type=Path, metavar="DIR", help="write a trace of each phase for TensorBoard or Perfetto"
     )
     add_choice(parser, "--beside", BESIDE, "none", "the same shape in another implementation, in the same table")
-    parser.add_argument("--format", type=one_of("--format", FORMATS), default="table", metavar="|".join(FORMATS),
-                        help="how the answer is printed (default: table)")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="PATH", help="write the answer to a file instead of printing it")
+    add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Profile, print or write, and say where the traces are."""
+    profiles, traces = measured(args)
+    give(answer_of(profiles), args)
+    for path in traces:
+        note(f"wrote {path}")
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """The profiles as tables."""
+    return answer_of(measured(args)[0])
+
+
+def measured(args: argparse.Namespace) -> "tuple[list[Profile], list[Path]]":
+    """The profiles, and the traces that were written."""
     phases = tuple(phase.strip() for phase in args.phase.split(","))
     for phase in phases:
         if phase not in PHASES:
             raise UnknownNameError("--phase", phase, PHASES)
-    _, arch = resolve_model(args.model)
+    _, arch = find_model(args.model)
     if args.out is not None:
-        check_target(args.out)
+        check_target(Path(args.out))
     reference = None if args.roofs is None else _record(Path(args.roofs))
-    profiles, traces = _measure(args, arch, phases, reference)
-    if args.out is None:
-        show(answer(profiles), args.format)
-    else:
-        if keep(args.out, render(answer(profiles), args.format) + "\n") == args.out:
-            note(f"wrote {args.out}")
-    for path in traces:
-        note(f"wrote {path}")
-    return 0
+    return _measure(args, arch, phases, reference)
 
 
 def _measure(
@@ -88,7 +91,7 @@ def _measure(
     from llamalab.measure.profile.trace import trace_writer
     from llamalab.measure.target.profiled_share import beside, built_in
 
-    device, label = resolve_device(args.device), model_name(args.model)
+    device, label = resolve_device(args.device), short_name(args.model)
     model, total = built_in(label, arch, device=device, dtype=args.dtype, attention=args.attention, full=args.full,
                             batch=args.batch, prompt_tokens=args.prompt)  # fmt: skip
     command = f"llamalab profile --model {label} --phase {','.join(phases)} --prompt {args.prompt}"
@@ -111,7 +114,7 @@ def _record(path: Path) -> "Record":
     return from_json(shown_text(path, "record of --roofs"), source=str(path))
 
 
-def answer(profiles: "list[Profile]") -> Answer:
+def answer_of(profiles: "list[Profile]") -> Answer:
     """Tables of operations, memory and instruments of every phase; the first is the CSV."""
     rows = [
         {"kind": one.kind, "phase": phase.phase, **_op_row(asdict(op))}

@@ -1,24 +1,22 @@
 """`llamalab report`: measure this machine and write predicted against measured as HTML, JSON and CSV."""
 
 import argparse
-import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from llamalab.analytic import grades
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.stacks import stack_names
-from llamalab.cli.arguments import add_choice, one_of
+from llamalab.choices import ACTIVATION_DTYPES, DEVICES
+from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, one_of
+from llamalab.cli.find_model import find_model, short_name
 from llamalab.cli.output import note
+from llamalab.cli.progress import Progress
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
-from llamalab.errors import LlamaLabError, UnavailableError
-from llamalab.measure.device.kinds import KINDS
-from llamalab.measure.timing.deadline import Deadline, now_s
+from llamalab.errors import InputError, LlamaLabError, UnavailableError
+from llamalab.measure.timing.deadline import Deadline
 from llamalab.plain_text import printable
-from llamalab.presets import resolve_model
 from llamalab.units import format_bytes
 
 if TYPE_CHECKING:
@@ -30,24 +28,18 @@ EXAMPLES = (
     "llamalab report --model tiny --device cpu --out tiny.html",
     "llamalab report --from profile.json --out profile.html",
 )
-DEVICES = ("auto", *KINDS)
-DTYPES = ("bf16", "fp16", "fp32")
 SMALL_BYTES = 2**30  # of weights
 SECONDS = {"small": 14.0, "large": 100.0}  # of measuring and calibrating; loading torch and rendering come on top
 MEASURED_SHARE = 0.8  # of the time, where a calibration follows
-_TICK_S = 1.6  # between two signs of life
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab report`."""
-    parser.add_argument(
-        "--model", default="7b", help="a preset (see llamalab models) or a params.json or config.json (default: 7b)"
-    )
+    parser.add_argument("--model", default="7b", help=MODEL_HELP)
+    add_count(parser, "--prompt", "prompt tokens; decode is the token after them (default: 512, cuda 2048)")
+    add_count(parser, "--batch", "sequences", default=1)
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
-    parser.add_argument(
-        "--dtype", type=one_of("--dtype", DTYPES), default="bf16", metavar="|".join(DTYPES),
-        help="of weights, activations and cache (default: bf16)",
-    )  # fmt: skip
+    add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
     parser.add_argument(
         "--stack", type=one_of("--stack", stack_names()), metavar="NAME",
@@ -55,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
-        "--from", dest="record", metavar="FILE",
+        "--from", dest="record", metavar="FILE", action="append",
         help="render a record, what llamalab profile --format json wrote, or a page's own, instead of measuring",
     )  # fmt: skip
 
@@ -64,6 +56,12 @@ def run(args: argparse.Namespace) -> int:
     """Measure or read, render, write; print the verdict, and beside it what to know and where the page is."""
     if args.record is None:
         return _measure(args)
+    if len(args.record) > 1:
+        raise InputError(
+            f"--from must name one record, of which the page is; got {len(args.record)}; to hold them against each "
+            f"other: llamalab compare {' '.join(args.record)}"
+        )
+    args.record = args.record[0]
     from llamalab.records.profile import are_profiles
     from llamalab.records.record import shown_text
 
@@ -125,8 +123,8 @@ def _uncalibrated(record: "Record") -> tuple[str, ...]:
 
 def _measure(args: argparse.Namespace) -> int:
     """Measure and write the record; only then calibrate, draw and judge, none of which can cost the measurement."""
-    _, arch = resolve_model(args.model)
-    name = model_name(args.model)
+    _, arch = find_model(args.model)
+    name = short_name(args.model)
     device = _resolved(args.device)
     page = Path(args.out or default_page(name, device))
     check_page(page)
@@ -141,7 +139,8 @@ def _measure(args: argparse.Namespace) -> int:
 
     with Progress(deadline) as progress:
         measured = measure_report(
-            name, arch, device=device, dtype=args.dtype, full=args.full, deadline=deadline.part(share),
+            name, arch, device=device, dtype=args.dtype, full=args.full, prompt_tokens=args.prompt, batch=args.batch,
+            deadline=deadline.part(share),
             progress=lambda label, done: progress(label, share * done),
         )  # fmt: skip
         record = replace(measured, constants=constants)
@@ -171,71 +170,9 @@ def _read(args: argparse.Namespace, text: str) -> "Record":
     return record
 
 
-def model_name(model: str) -> str:
-    """A preset's name; of a path only what says which model it is, as records hold no paths.
-
-    >>> model_name("7b"), model_name("/home/me/Llama-2-7b/config.json")
-    ('7b', 'Llama-2-7b')
-    """
-    path = Path(model)
-    if path.suffix.lower() != ".json":
-        return model
-    return path.resolve().parent.name if path.stem.lower() in ("config", "params") else path.stem
-
-
 def _resolved(device: str) -> str:
     if device != "auto":
         return device
     from llamalab.measure.device.machine import resolve_device
 
     return resolve_device(device).type
-
-
-class Progress:
-    """A bar on stderr that follows `progress(label, share done)`; a line per step where it is no terminal.
-
-    It ticks while a step is long, and tells how many seconds are left at most where there is a deadline.
-    """
-
-    def __init__(self, deadline: Deadline | None = None) -> None:
-        self._deadline, self._label, self._done = deadline, "", 0.0
-        self._over, self._told_s = threading.Event(), now_s()
-
-    def __enter__(self) -> "Progress":
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=1.0, bar_format="{desc:<44.44} {bar} {percentage:3.0f}% {elapsed}", file=sys.stderr,
-                         leave=False, disable=not sys.stderr.isatty())  # fmt: skip
-        self._ticks = threading.Thread(target=self._tick, daemon=True)
-        self._ticks.start()
-        return self
-
-    def __call__(self, label: str, done: float) -> None:
-        self._label, self._done = label, done
-        self._tell()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._ticks.join()
-        self._bar.close()
-
-    def _tell(self) -> None:
-        self._told_s, left = now_s(), self._left()
-        if self._bar.disable:
-            print(f"{self._done:4.0%} {self._label}{left}", file=sys.stderr, flush=True)
-            return
-        self._bar.set_description_str(f"{self._label[: 44 - len(left)]}{left}", refresh=False)
-        self._bar.update(max(0.0, self._done - self._bar.n))
-        self._bar.refresh()
-
-    def _left(self) -> str:
-        """How long it may still take, after the label."""
-        return "" if self._deadline is None else f", at most {self._deadline.left_s:.0f} s left"
-
-    def _tick(self) -> None:
-        """Tell again what is going on where a step takes long."""
-        while not self._over.wait(_TICK_S / 4):
-            if self._label and now_s() - self._told_s > _TICK_S:
-                self._tell()

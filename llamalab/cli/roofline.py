@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from llamalab.analytic.forecast import Forecast, forecast
-from llamalab.cli.arguments import add_format
-from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.arguments import Parser, add_format
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.cli.predict import op_rows
 from llamalab.cli.runs import (
     Case,
@@ -33,7 +34,7 @@ MARKS = {"prefill": "P", "decode": "d"}
 SHARE_NAMED = 0.05  # operations below this share of their pass are not worth a sentence
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab roofline`."""
     add_models(parser)
     add_hardware(parser, "h200-141gb-sxm")
@@ -47,6 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the limits in words and the roofline as text, and draw it where --svg is given."""
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """The limits in words and the roofline as text; drawn where args.svg is a path."""
     chosen = list(cases(args))
     if len(chosen) != 1:
         raise InputError(f"llamalab roofline draws one run; got {len(chosen)}; give one value of each option")
@@ -66,8 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if args.svg:
         write_text(args.svg, _svg(case, rows, peak, bandwidth))
         note(f"wrote {args.svg}")
-    show(Answer(data, lead, (Table(_COLUMNS, rows),)), args.format)
-    return 0
+    return Answer(data, lead, (Table(_COLUMNS, rows),))
 
 
 def _rate(value: float) -> str:
@@ -153,23 +159,10 @@ def _svg(case: Case, rows: list[dict[str, Any]], peak: float, bandwidth: float) 
     from llamalab.plotting import import_matplotlib
 
     import_matplotlib()
-    from matplotlib.figure import Figure
+    from llamalab.report.charts.predicted_roofline import predicted_roofline
 
-    figure = Figure(figsize=(8, 5))
-    axes = figure.subplots()
-    ridge = peak / bandwidth
-    axes.loglog([0.1, ridge, 1e5], [0.1 * bandwidth, peak, peak], color="black", label="data sheet")
-    for phase, colour in (("prefill", "tab:blue"), ("decode", "tab:orange")):
-        own = [row for row in rows if row["phase"] == phase and row["flops_per_s"]]
-        if own:
-            axes.loglog(
-                [row["intensity"] for row in own], [row["flops_per_s"] for row in own],
-                "o", color=colour, label=f"{phase}, predicted",
-            )  # fmt: skip
-    axes.set_xlabel("operations per byte (FLOP/B)")
-    axes.set_ylabel("operations per second (FLOP/s)")
-    axes.set_title(f"{case.model} on {case.spec.name}")
-    axes.legend()
     text = io.StringIO()
-    figure.savefig(text, format="svg", bbox_inches="tight")
+    predicted_roofline(f"{case.model} on {case.spec.name}", rows, peak, bandwidth).savefig(
+        text, format="svg", bbox_inches="tight"
+    )
     return text.getvalue()

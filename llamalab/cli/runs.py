@@ -4,7 +4,7 @@ A sweep is several values of an option: 1,2,4 or first-last*factor or first-last
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -15,14 +15,20 @@ from llamalab.analytic.ops import ALGORITHMS, LOGITS
 from llamalab.analytic.stack_constants import StackConstants, prepared
 from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
 from llamalab.arch import LlamaArch
-from llamalab.cli.arguments import add_choice, add_count, one_of, split_paths
+from llamalab.cli.arguments import (
+    Parser,
+    add_choice,
+    add_count,
+    add_counts,
+    chosen_models,
+    counts,
+    one_of,
+    parse_counts,
+)
 from llamalab.cli.devices import chosen_devices
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
-from llamalab.presets import resolve_model
-from llamalab.units import DTYPES, parse_count
-
-MOST_VALUES = 10_000
+from llamalab.units import DTYPES
 
 
 class Case(NamedTuple):
@@ -34,52 +40,9 @@ class Case(NamedTuple):
     work: Workload
 
 
-def parse_counts(text: str, what: str = "count") -> list[int]:
-    """Counts: one, several, or a range with a factor or a step.
-
-    >>> parse_counts("512-8192*2"), parse_counts("1,2,4"), parse_counts("1k-3k+1k")
-    ([512, 1024, 2048, 4096, 8192], [1, 2, 4], [1024, 2048, 3072])
-    """
-    values: list[int] = []
-    for part in text.split(","):
-        first, dash, rest = part.partition("-")
-        if not dash:
-            values.append(parse_count(part, what))
-            continue
-        sign = "*" if "*" in rest else "+"
-        last, found, by = rest.partition(sign)
-        if not found:
-            raise InputError(f"{what} must be a range like 512-8192*2 or 512-2048+512; got {part!r}")
-        values += _range(parse_count(first, what), parse_count(last, what), sign, parse_count(by, what), part)
-    return values
-
-
-def _range(first: int, last: int, sign: str, by: int, text: str) -> list[int]:
-    if last < first or (sign == "*" and by < 2):
-        raise InputError(f"a range must rise, by a factor of at least 2 or a step of at least 1; got {text!r}")
-    values = [first]
-    while (following := values[-1] * by if sign == "*" else values[-1] + by) <= last:
-        values.append(following)
-        if len(values) > MOST_VALUES:
-            raise InputError(f"a range must have at most {MOST_VALUES:,} values; got {text!r}")
-    return values
-
-
-def counts(option: str) -> Callable[[str], list[int]]:
-    """An argparse type: what parse_counts reads."""
-
-    def read(text: str) -> list[int]:
-        try:
-            return parse_counts(text, option)
-        except InputError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read
-
-
 def add_models(parser: argparse.ArgumentParser) -> None:
     """--model, one or several."""
-    parser.add_argument("--model", default="7b", help="presets or .json files, with commas (default: 7b)")
+    parser.add_argument("--model", default="7b", help="presets, .json files or checkpoints, with commas (default: 7b)")
 
 
 def add_hardware(parser: argparse.ArgumentParser, default: str) -> None:
@@ -113,21 +76,19 @@ def add_basis(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--constants", type=Path, help="a file of llamalab calibrate, with --basis calibrated")
 
 
-def add_shape(parser: argparse.ArgumentParser, *, generate: str) -> None:
-    """--prompt (or --seq), --generate and --batch."""
-    parser.add_argument(
-        "--prompt", "--seq", type=counts("--prompt"), default=[2048], metavar="N", help="prompt tokens (default: 2048)"
-    )
-    about = f"tokens generated after the prompt (default: {generate})"
-    parser.add_argument("--generate", type=counts("--generate"), default=[int(generate)], metavar="N", help=about)
-    parser.add_argument("--batch", type=counts("--batch"), default=[1], metavar="N", help="sequences (default: 1)")
+def add_shape(parser: Parser, *, generate: str) -> None:
+    """--prompt, --generate and --batch."""
+    add_counts(parser, "--prompt", "prompt tokens", default=2048)
+    add_counts(parser, "--generate", "tokens generated after the prompt", default=int(generate))
+    add_counts(parser, "--batch", "sequences", default=1)
+    parser.rename("--seq", "--prompt")
 
 
 def add_ranks(parser: argparse.ArgumentParser, default: str) -> None:
-    """--tensor-parallel."""
+    """--tensor-parallel, or --tp."""
     parser.add_argument(
-        "--tensor-parallel", type=counts("--tensor-parallel"), default=parse_counts(default), metavar="N",
-        help=f"devices that share the model (default: {default})",
+        "--tp", "--tensor-parallel", type=counts("--tensor-parallel"), default=parse_counts(default), metavar="N",
+        dest="tensor_parallel", help=f"devices that share the model (default: {default})",
     )  # fmt: skip
     about = "each of the devices holds whole experts, not a part of each (mixtures of experts)"
     parser.add_argument("--expert-parallel", action="store_true", help=about)
@@ -145,7 +106,7 @@ def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, r
 def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Every combination of the options, devices innermost: passes that differ in nothing else are shared."""
     _check_stack(args)
-    models = [resolve_model(name) for name in split_paths(args.model) or [args.model]]
+    models = chosen_models(args.model)
     devices = chosen_devices(args.hardware, args.dtype)
     if args.basis is None and all(spec.measured for spec in devices):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated

@@ -5,35 +5,46 @@ from math import prod
 from typing import Any
 
 from llamalab.arch import LlamaArch
-from llamalab.cli.arguments import add_count, add_dtype, add_format
-from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.cli.arguments import Parser, add_count, add_dtype, add_format
+from llamalab.cli.delivery import give
+from llamalab.cli.find_model import find_model
+from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
 from llamalab.instrument.points import POINTS, Point, points_of
-from llamalab.presets import resolve_model
 from llamalab.units import format_bytes, storage_bytes
 
 SUMMARY = "the points at which a model can be tapped, with their shapes"
 EXAMPLES = (
     "llamalab taps",
-    "llamalab taps --model 7b --seq 4096",
-    "llamalab taps --model 7b --seq 1 --context 4096 --format csv",
+    "llamalab taps --model 7b --prompt 4096",
+    "llamalab taps --model 7b --prompt 1 --context 4096 --format csv",
 )
 LETTERS = "B batch, T new tokens, S keys in view, D dim, H query heads, K KV heads, E head dim, F ffn dim, V vocabulary"
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab taps`."""
-    parser.add_argument("--model", help="show sizes for a preset (see llamalab models) or a params.json or config.json")
-    add_count(parser, "--seq", "new tokens of the pass", default=512)
-    add_count(parser, "--context", "keys in view, the new ones included (default: as --seq)")
-    add_count(parser, "--batch", "sequences", default=1)
+    parser.add_argument("--model", help="show sizes for a preset, a JSON file or a checkpoint")
+    add_count(parser, "--prompt", "new tokens of the pass (default: 512)")
+    parser.rename("--seq", "--prompt")
+    add_count(parser, "--context", "tokens in view, the new ones included (default: as --prompt)")
+    add_count(parser, "--batch", "sequences (default: 1)")
     add_dtype(parser, "of the activations; logits are always fp32")
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print every point, with sizes where a model is named."""
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """Every point, with sizes where a model is named."""
     if args.model is None:
+        sizes_asked = [f"--{name}" for name in ("prompt", "context", "batch") if getattr(args, name) is not None]
+        if sizes_asked:
+            raise InputError(f"{sizes_asked[0]} must come with --model, whose sizes it is for; there is none")
         rows = [_row(point) for point in POINTS]
         per_layer = sum("*" in point.name for point in POINTS)
         lead = (
@@ -41,16 +52,14 @@ def run(args: argparse.Namespace) -> int:
             "q_norm and k_norm are there in models with qk_norm alone",
             LETTERS,
         )
-        show(Answer({"points": rows}, lead, (Table(_COLUMNS, rows),)), args.format)
-        return 0
-    name, arch = resolve_model(args.model)
-    sizes = letter_sizes(arch, batch=args.batch, new_tokens=args.seq, context_tokens=args.context)
+        return Answer({"points": rows}, lead, (Table(_COLUMNS, rows),))
+    name, arch = find_model(args.model)
+    sizes = letter_sizes(arch, batch=args.batch or 1, new_tokens=args.prompt or 512, context_tokens=args.context)
     rows = [_sized(point, sizes, args.dtype) for point in points_of(arch)]
     given = ", ".join(f"{letter} {size:,}" for letter, size in sizes.items())
     title = (f"{name}, {arch.n_layers} layers, {args.dtype}: {given}",)
     data = {"model": name, "n_layers": arch.n_layers, "dtype": args.dtype, "sizes": sizes, "points": rows}
-    show(Answer(data, title, (Table((*_COLUMNS, *_SIZES), rows),)), args.format)
-    return 0
+    return Answer(data, title, (Table((*_COLUMNS, *_SIZES), rows),))
 
 
 _COLUMNS = (Column("point", "point"), Column("shape", "shape"), Column("op", "operation"))
@@ -66,7 +75,7 @@ def letter_sizes(arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens
     """
     context = new_tokens if context_tokens is None else context_tokens
     if context < new_tokens:
-        raise InputError(f"--context must count the new tokens, {new_tokens}; got {context}")
+        raise InputError(f"context must count the new tokens, {new_tokens}; got {context}")
     return {
         "B": batch, "T": new_tokens, "S": context, "D": arch.dim, "H": arch.n_heads, "K": arch.n_kv_heads,
         "E": arch.head_dim, "F": arch.ffn_dim, "V": arch.vocab_size,

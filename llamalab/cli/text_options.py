@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamalab.cli.arguments import add_count, one_of
+from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS
+from llamalab.cli.arguments import Parser, add_count, one_of
 from llamalab.errors import InputError
 from llamalab.files import check_exists
 from llamalab.plain_text import printable
@@ -21,15 +22,13 @@ MOST_PADDING = 256  # embeddings are padded to a multiple of this at most; a lar
 
 # The names of llamalab.text.prompt_formats, which would import Jinja2's users.
 PROMPT_FORMATS = ("llama2", "chinese-alpaca-2", "alpaca", "llama2-chinese", "chatml", "llama3")
-# The names of llamalab.attention.BACKENDS, which would import torch.
-ATTENTION_HELP = (
-    "naive, chunked, tiled, sdpa (as PyTorch picks), math, flash, efficient, cudnn, flex or triton (default: sdpa)"
-)
+ATTENTION_HELP = f"{', '.join(ATTENTION_BACKENDS)} (default: sdpa, as PyTorch picks)"
 
 
-def add_text_model(parser: argparse.ArgumentParser) -> None:
-    """--checkpoint, --tokenizer and how they are run."""
-    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="a checkpoint of any format that is read")
+def add_text_model(parser: Parser) -> None:
+    """--model, --tokenizer and how they are run."""
+    parser.add_argument("--model", required=True, metavar="PATH", help="a checkpoint of any format that is read")
+    parser.rename("--checkpoint", "--model")
     parser.add_argument("--lora", metavar="FOLDER", help="an adapter in PEFT's layout to merge into the weights")
     parser.add_argument(
         "--tokenizer",
@@ -37,7 +36,10 @@ def add_text_model(parser: argparse.ArgumentParser) -> None:
         help="tokenizer.json, .model, .bin, GGUF or a folder (default: the adapter's, the checkpoint's, one beside it)",
     )
     parser.add_argument("--attention", default="sdpa", metavar="NAME", help=ATTENTION_HELP)
-    parser.add_argument("--dtype", metavar="NAME", help="bf16, fp16 or fp32, of weights (default: the checkpoint's)")
+    parser.add_argument(
+        "--dtype", type=one_of("--dtype", ACTIVATION_DTYPES), metavar="|".join(ACTIVATION_DTYPES),
+        help="of weights (default: the checkpoint's)",
+    )  # fmt: skip
     parser.add_argument(
         "--kv-dtype",
         type=one_of("--kv-dtype", PLAIN_DTYPES),
@@ -99,7 +101,7 @@ def sampler_of(args: argparse.Namespace) -> "Sampler":
 
 def check_paths(args: argparse.Namespace) -> None:
     """Raise MissingError for a path that is not there, before torch is imported for it."""
-    check_exists(args.checkpoint, "checkpoint")
+    check_exists(args.model, "checkpoint")
     for path, what in ((args.lora, "adapter"), (args.tokenizer, "tokenizer")):
         if path is not None:
             check_exists(path, what)
@@ -114,7 +116,7 @@ def open_tokenizer(args: argparse.Namespace) -> "Tokenizer":
         return load_tokenizer(args.tokenizer)
     if args.lora is not None and has_tokenizer(Path(args.lora)):
         return load_tokenizer(args.lora)
-    return tokenizer_of(args.checkpoint)
+    return tokenizer_of(args.model)
 
 
 def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer":
@@ -124,14 +126,14 @@ def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer
     """
     from llamalab.checkpoints import load
 
-    model = load(args.checkpoint, dtype=args.dtype, device=args.device, attention=args.attention, lora=args.lora)
+    model = load(args.model, dtype=args.dtype, device=args.device, attention=args.attention, lora=args.lora)
     padding = model.arch.vocab_size - tokenizer.vocab_size
-    is_own = args.tokenizer is None and Path(args.checkpoint).is_dir()
+    is_own = args.tokenizer is None and Path(args.model).is_dir()
     added = sum(piece.token_id >= model.arch.vocab_size for piece in tokenizer.settings.added)
     if not -added <= padding or (padding > MOST_PADDING and not is_own):
         raise InputError(
             f"the checkpoint must have an embedding for each piece of the tokenizer, and at most {MOST_PADDING} more; "
-            f"{args.tokenizer or 'the tokenizer beside it'} has {tokenizer.vocab_size:,}, {args.checkpoint} has "
+            f"{args.tokenizer or 'the tokenizer beside it'} has {tokenizer.vocab_size:,}, {args.model} has "
             f"{model.arch.vocab_size:,}; choose the checkpoint's own with --tokenizer"
         )
     return model

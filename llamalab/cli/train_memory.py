@@ -6,17 +6,18 @@ from typing import Any
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, saved_in_block
 from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
-from llamalab.cli.arguments import add_choice, add_count, add_format, add_model, chosen_model
+from llamalab.cli.arguments import Parser, add_choice, add_count, add_format, add_model, chosen_model, count
+from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
-from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import DoesNotFitError
 from llamalab.units import FLOAT_DTYPES, format_bytes, format_si
 
 SUMMARY = "memory and FLOPs of a training step, by recomputation level"
 EXAMPLES = (
-    "llamalab train-memory --model 7b --seq 4096",
-    "llamalab train-memory --model 70b --seq 4096 --batch 2 --tensor-parallel 8 --recompute selective",
-    "llamalab train-memory --model 7b --seq 2048 --recompute full --hardware h100-80gb-sxm",
+    "llamalab train-memory --model 7b --context 4096",
+    "llamalab train-memory --model 70b --context 4096 --batch 2 --tensor-parallel 8 --recompute selective",
+    "llamalab train-memory --model 7b --context 2048 --recompute full --hardware h100-80gb-sxm",
 )
 _COLUMNS = (
     Column("recompute", "recompute"),
@@ -35,22 +36,32 @@ _SAVED = (
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """The options of `llamalab train-memory`."""
     add_model(parser)
-    add_count(parser, "--seq", "tokens in each sequence", default=4096)
+    add_count(parser, "--context", "tokens in each sequence", default=4096, dest="seq")
+    parser.rename("--seq", "--context")
     add_count(parser, "--batch", "sequences in a step", default=1)
     add_choice(parser, "--dtype", FLOAT_DTYPES, "bf16", "of weights, gradients and activations")
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
     add_choice(parser, "--implementation", IMPLEMENTATIONS, "llamalab", "whose operations keep what")
     add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
-    add_count(parser, "--tensor-parallel", "devices that share the model", default=1)
+    parser.add_argument(
+        "--tp", "--tensor-parallel", dest="tensor_parallel", type=count("--tensor-parallel"), default=1, metavar="N",
+        help="devices that share the model (default: 1)",
+    )  # fmt: skip
     parser.add_argument("--hardware", help="refuse what does not fit into this device; exit code 3")
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print every recomputation level; DoesNotFitError where the chosen one does not fit into --hardware."""
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """Every recomputation level. Raises DoesNotFitError where the chosen one does not fit."""
     model, arch = chosen_model(args)
     shape = {
         "seq": args.seq, "batch": args.batch, "attention": args.attention, "tensor_parallel": args.tensor_parallel,
@@ -76,8 +87,7 @@ def run(args: argparse.Namespace) -> int:
         f"  {format_bytes(chosen['total_bytes'])} with recompute {args.recompute}, before buffers and fragmentation",
     )
     data |= {"levels": rows, "kept_by_block": kept}
-    show(Answer(data, lead, (Table(_COLUMNS, rows), Table(_SAVED, kept))), args.format)
-    return 0
+    return Answer(data, lead, (Table(_COLUMNS, rows), Table(_SAVED, kept)))
 
 
 def _check_fits(hardware: str, chosen: dict[str, Any]) -> None:

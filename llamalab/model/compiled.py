@@ -13,12 +13,12 @@ from typing import NamedTuple
 import torch
 
 from llamalab.attention import fastest_backend, get_backend
+from llamalab.choices import SCOPES
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.model.kv_cache.static import StaticKVCache
 from llamalab.model.transformer import Transformer
 
-SCOPES = ("none", "block", "step")
 _DEFAULT = "sdpa"
 _STEPS = 3  # the first has a new shape, the second another length; the third compiles nothing
 

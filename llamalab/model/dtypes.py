@@ -5,6 +5,7 @@ The names are those of llamalab.units, as far as torch has a type that stores th
 
 import torch
 
+from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.errors import InputError, MissingError, UnknownNameError
 
 TORCH_DTYPES = {
@@ -14,7 +15,6 @@ TORCH_DTYPES = {
     "int8": torch.int8,
     "fp8": torch.float8_e4m3fn,
 }
-ACTIVATION_DTYPES = ("bf16", "fp16", "fp32")
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -32,6 +32,6 @@ def test_parameter_count(benchmark: Benchmark) -> None:
 
 
 def test_kv_command_from_a_cold_start(benchmark: Benchmark) -> None:
-    command = [sys.executable, "-m", "llamalab", "kv", "--seq", "4096", "--batch", "16"]
+    command = [sys.executable, "-m", "llamalab", "kv", "--context", "4096", "--batch", "16"]
     finished = benchmark(subprocess.run, command, capture_output=True, text=True, check=True)
     assert "34,359,738,368" in finished.stdout

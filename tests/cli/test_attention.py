@@ -19,7 +19,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_of_every_combination(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--seq", "32-64*2", "--kv-heads", "6,2", "--batch", "1,3", "--backend", "naive,tiled,flash,cudnn"]
+    options = ["--context", "32-64*2", "--kv-heads", "6,2", "--batch", "1,3", "--attention", "naive,tiled,flash,cudnn"]
     assert main([*SMALL, *options, "--format", "json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     rows = answer["rows"]
@@ -37,7 +37,7 @@ def test_rows_of_every_combination(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_decode_has_one_new_token(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*SMALL, "--phase", "decode", "--seq", "40", "--format", "csv"]) == 0
+    assert main([*SMALL, "--phase", "decode", "--context", "40", "--format", "csv"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     rows = [dict(zip(header.split(","), line.split(","), strict=False)) for line in lines]
     assert [(row["backend"], row["new_tokens"], row["context_tokens"]) for row in rows] == [
@@ -46,14 +46,14 @@ def test_decode_has_one_new_token(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_table_names_the_crossover(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*SMALL, "--seq", "32"]) == 0
+    assert main([*SMALL, "--context", "32"]) == 0
     text = capsys.readouterr().out
     assert "crossover: sdpa (6 KV heads, batch 1) is faster than naive" in text
     assert "scaled_dot_product_flash_attention_for_cpu" in text
 
 
 def test_nothing_that_could_run_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*SMALL, "--seq", "1m", "--backend", "naive"]) == 3
+    assert main([*SMALL, "--context", "1m", "--attention", "naive"]) == 3
     assert "naive at 1048576 tokens: one call needs" in capsys.readouterr().out
 
 
@@ -61,9 +61,9 @@ def test_nothing_that_could_run_ends_with_3(capsys: pytest.CaptureFixture[str]) 
     ("options", "said"),
     [
         (["--kv-heads", "4"], "--kv-heads must divide --heads 6; got 4"),
-        (["--backend", "naive,flesh"], "did you mean flash"),
+        (["--attention", "naive,flesh"], "did you mean flash"),
         (["--phase", "train"], "--phase must be one of prefill, decode"),
-        (["--seq", "64-32*2"], "a range must rise"),
+        (["--context", "64-32*2"], "a range must rise"),
         (["--device", "tpu"], "device must be auto, cpu, cuda or cuda:N"),
     ],
 )

@@ -115,7 +115,8 @@ def test_several_models_come_one_after_the_other(capsys: Capture) -> None:
 
 def test_without_a_terminal_every_step_is_a_line_on_stderr(capsys: Capture) -> None:
     assert main([*SMALL, "-p", "6", "-n", "0"]) == 0
-    assert "pp6, batch 1: repetition 2 of 2\n" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert any(re.search(r"^ *\d+% pp6, batch 1: repetition 2 of 2(, about \d+ s left)?$", line) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -153,13 +154,6 @@ def test_the_page_shows_a_command_that_can_be_given_and_the_columns_of_today(cap
     assert [line.split() for line in heads] == [shown.split()]
 
 
-def test_the_scopes_of_the_option_are_those_of_compile() -> None:
-    from llamalab.cli.bench import COMPILED
-    from llamalab.model.compiled import SCOPES
-
-    assert COMPILED == SCOPES
-
-
 def test_rows_without_a_prediction_have_a_dash_and_the_reason(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(*_: object, **__: object) -> None:
         raise KeyError("gemm")
@@ -178,3 +172,19 @@ def test_a_disturbed_row_says_so(capsys: Capture, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bench, "fused_kernel", lambda work, place: None)
     text = printed(capsys, *SMALL, "-p", "6", "-n", "0", "-o", "md")
     assert "DISTURBED: repetitions up to 100 % apart after 6 more" in text
+
+
+def test_repetitions_that_spread_carry_a_warning() -> None:
+    from llamalab.cli.bench_output import rendered
+    from llamalab.measure.bench.rows import BenchRow
+
+    def row(*seconds: float) -> BenchRow:
+        return BenchRow(
+            model="7b", size_bytes=1, parameters=1, backend="cpu", device="cpu", threads=2, dtype="bf16",
+            attention="sdpa", kernel=None, compiled="none", blocks_distinct=1, blocks_total=1, blocks="all",
+            test="pp512", prompt_tokens=512, generated_tokens=0, depth_tokens=0, batch=1, basis="measured",
+            passes_s=[[second] for second in seconds],
+        )  # fmt: skip
+
+    assert "UNSTEADY: repetitions spread by 99% of their mean" in rendered([row(1.0, 0.2, 1.0)], "table")
+    assert "UNSTEADY" not in rendered([row(1.0, 1.01, 0.99)], "table")

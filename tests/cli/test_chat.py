@@ -17,8 +17,8 @@ pytestmark = pytest.mark.shared
 
 @pytest.fixture
 def options(shared_real: Path) -> list[str]:
-    files = ["--checkpoint", str(shared_real / "stories260K.bin"), "--tokenizer", str(shared_real / "tok512.bin")]
-    return ["chat", *files, "--temperature", "0", "--max-new-tokens", "12"]
+    files = ["--model", str(shared_real / "stories260K.bin"), "--tokenizer", str(shared_real / "tok512.bin")]
+    return ["chat", *files, "--temperature", "0", "--generate", "12"]
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_mistakes_are_said_and_the_conversation_goes_on(talk) -> None:  # type: 
 
 
 def test_a_full_context_is_said(talk) -> None:  # type: ignore[no-untyped-def]
-    _, err = talk(["a " * 470], "--max-new-tokens", "4k")
+    _, err = talk(["a " * 470], "--generate", "4k")
     assert "context of 512 tokens is full; /reset begins anew" in err
 
 
@@ -96,7 +96,7 @@ def test_a_full_context_is_said(talk) -> None:  # type: ignore[no-untyped-def]
     [
         (["--temperature", "-1"], "temperature must be"),
         (["--system", "a [/INST]"], "must not contain [/INST]"),
-        (["--max-new-tokens", "0"], "--max-new-tokens must be"),
+        (["--generate", "0"], "--generate must be"),
     ],
 )
 def test_bad_options_are_one_sentence(
@@ -139,7 +139,7 @@ class Terminal:
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(options: list[str]) -> None:
-    command = [sys.executable, "-m", "llamalab", *options, "--max-new-tokens", "100000", "--min-p", "0.9"]
+    command = [sys.executable, "-m", "llamalab", *options, "--generate", "100000", "--min-p", "0.9"]
     terminal = Terminal(command)
     try:
         terminal.wait_for(r"/help\.\r\n> ")

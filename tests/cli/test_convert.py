@@ -39,8 +39,8 @@ def test_the_real_checkpoint_keeps_its_story(
         assert main(["convert", path, target, "--to", form, *options]) == 0
         path = target
     capsys.readouterr()
-    argv = ["generate", "--checkpoint", path, "--tokenizer", str(shared_real / "tok512.bin"), "--temperature", "0"]
-    assert main([*argv, "--max-new-tokens", "60"]) == 0
+    argv = ["generate", "--model", path, "--tokenizer", str(shared_real / "tok512.bin"), "--temperature", "0"]
+    assert main([*argv, "--generate", "60"]) == 0
     text = capsys.readouterr().out
     assert story.startswith(text.strip())
     assert len(text) > 100
@@ -61,7 +61,7 @@ def test_a_gguf_file_takes_llama2cs_vocabulary_along(
     assert "with a vocabulary" in capsys.readouterr().out
     theirs, ours = load_tokenizer(words), load_tokenizer(target)
     assert [ours.piece(index) for index in range(512)] == [theirs.piece(index) for index in range(512)]
-    assert main(["generate", "--checkpoint", str(target), "--temperature", "0", "--max-new-tokens", "60"]) == 0
+    assert main(["generate", "--model", str(target), "--temperature", "0", "--generate", "60"]) == 0
     assert story.startswith(capsys.readouterr().out.strip())
 
 

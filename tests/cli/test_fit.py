@@ -20,16 +20,16 @@ def test_tokens_beside_the_weights(capsys: Capture) -> None:
 
 
 def test_the_largest_batch_of_a_context_and_the_longest_context_of_a_batch(capsys: Capture) -> None:
-    assert loaded(capsys, "fit", "--memory", "24GiB", "--seq", "4096")["max_batch"] == 5
+    assert loaded(capsys, "fit", "--memory", "24GiB", "--context", "4096")["max_batch"] == 5
     assert loaded(capsys, "fit", "--memory", "24GiB", "--batch", "5")["max_seq"] == 4_689
-    assert printed(capsys, "fit", "--memory", "24GiB", "--seq", "4k").startswith("5 sequences of 4,096 tokens fit")
+    assert printed(capsys, "fit", "--memory", "24GiB", "--context", "4k").startswith("5 sequences of 4,096 tokens fit")
     assert printed(capsys, "fit", "--memory", "24GiB", "--batch", "5").startswith("5 sequences of 4,689 tokens fit")
 
 
 def test_whether_both_fit(capsys: Capture) -> None:
-    data = loaded(capsys, "fit", "--memory", "24GiB", "--seq", "4096", "--batch", "5")
+    data = loaded(capsys, "fit", "--memory", "24GiB", "--context", "4096", "--batch", "5")
     assert data["left_bytes"] == 12_292_972_544 - 5 * 2**31
-    sentence = refused(capsys, "fit", "--memory", "24GiB", "--seq", "4096", "--batch", "6", code=3)
+    sentence = refused(capsys, "fit", "--memory", "24GiB", "--context", "4096", "--batch", "6", code=3)
     assert sentence == (
         "the KV cache of 6 × 4,096 tokens must fit: it takes 12.00 GiB in bf16, 11.45 GiB is free, "
         "564.51 MiB too little; at most 23,446 tokens fit"
@@ -42,7 +42,7 @@ def test_weights_that_do_not_fit_alone(capsys: Capture) -> None:
 
 
 def test_not_even_one_sequence(capsys: Capture) -> None:
-    assert "at most 19,073 tokens fit" in refused(capsys, "fit", "--free", "10GB", "--seq", "20k", code=3)
+    assert "at most 19,073 tokens fit" in refused(capsys, "fit", "--free", "10GB", "--context", "20k", code=3)
     assert "at most 1 tokens fit" in refused(capsys, "fit", "--free", "1MB", "--batch", "2", code=3)
     assert "at most 0 tokens fit" in refused(capsys, "fit", "--free", "1kB", code=3)
 

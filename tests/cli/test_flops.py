@@ -12,14 +12,14 @@ from tests.cli.calls import Capture, loaded, printed, refused
 @pytest.mark.parametrize("attention", ["naive", "flash"])
 @pytest.mark.parametrize("model", MODELS)
 def test_prefill(capsys: Capture, model: str, attention: str) -> None:
-    argv = ("flops", "--phase", "prefill", "--seq", "2048", "--model", model, "--attention", attention)
+    argv = ("flops", "--phase", "prefill", "--context", "2048", "--model", model, "--attention", attention)
     dense, causal, last = PREFILL_2048[model]
     every = loaded(capsys, *argv, "--logits", "all")
     assert (every["flops_full"], every["flops_causal"]) == (dense, causal)
     assert loaded(capsys, *argv)["flops_causal"] == last
 
 
-@pytest.mark.parametrize("context", [("--seq", "4096"), ("--context", "4096"), ("--seq", "1", "--context", "4096")])
+@pytest.mark.parametrize("context", [("--context", "4096"), ("--seq", "4096"), ("--prompt", "1", "--context", "4096")])
 @pytest.mark.parametrize("model", MODELS)
 def test_decode_is_one_token_at_the_end_of_a_context(capsys: Capture, model: str, context: tuple[str, ...]) -> None:
     data = loaded(capsys, "flops", "--phase", "decode", "--model", model, *context)
@@ -28,7 +28,7 @@ def test_decode_is_one_token_at_the_end_of_a_context(capsys: Capture, model: str
 
 
 def test_totals_are_the_sum_of_count_times_figure(capsys: Capture) -> None:
-    data = loaded(capsys, "flops", "--phase", "prefill", "--seq", "100", "--context", "300", "--batch", "3")
+    data = loaded(capsys, "flops", "--phase", "prefill", "--prompt", "100", "--context", "300", "--batch", "3")
     assert set(data["ops"][0]) >= {
         "name", "count", "flops_full", "flops_causal", "weight_bytes", "read_bytes", "written_bytes", "intensity",
     }  # fmt: skip
@@ -42,11 +42,11 @@ def test_a_chunk_behind_a_cache_is_the_difference_of_two_prefills(capsys: Captur
     def flops(*argv: str) -> int:
         return int(loaded(capsys, "flops", "--logits", "all", *argv)["flops_causal"])
 
-    assert flops("--seq", "300") == flops("--seq", "200") + flops("--seq", "100", "--context", "300")
+    assert flops("--context", "300") == flops("--context", "200") + flops("--prompt", "100", "--context", "300")
 
 
 def test_the_steps_of_one_head_of_7b_in_fp16(capsys: Capture) -> None:
-    data = loaded(capsys, "flops", "--seq", "4096", "--dtype", "fp16")
+    data = loaded(capsys, "flops", "--context", "4096", "--dtype", "fp16")
     steps = {(row["algorithm"], row["step"]): row for row in data["attention_steps"]}
     assert list(steps) == [
         ("naive", "QK^T"), ("naive", "softmax"), ("naive", "PV"), ("naive", "total"), ("flash", "total"),
@@ -65,7 +65,7 @@ def test_the_steps_of_one_head_of_7b_in_fp16(capsys: Capture) -> None:
 
 
 def test_the_table_shows_the_intensity_of_naive_attention(capsys: Capture) -> None:
-    text = printed(capsys, "flops", "--seq", "4096", "--dtype", "fp16")
+    text = printed(capsys, "flops", "--context", "4096", "--dtype", "fp16")
     naive = next(line for line in text.splitlines() if line.startswith("naive      total"))
     assert naive.endswith("  62.42")
     assert text.startswith("prefill of 7b in fp16: 4,096 new of 4,096 tokens in context, batch 1, flash attention")
@@ -87,4 +87,6 @@ def test_storage_of_parts(capsys: Capture) -> None:
 
 
 def test_a_context_shorter_than_its_new_tokens_is_refused(capsys: Capture) -> None:
-    assert refused(capsys, "flops", "--seq", "8", "--context", "4").startswith("context must count the new tokens too")
+    assert refused(capsys, "flops", "--prompt", "8", "--context", "4").startswith(
+        "context must count the new tokens too"
+    )

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.shared
 
 @pytest.fixture
 def options(shared_real: Path) -> list[str]:
-    files = ["--checkpoint", str(shared_real / "stories260K.bin"), "--tokenizer", str(shared_real / "tok512.bin")]
+    files = ["--model", str(shared_real / "stories260K.bin"), "--tokenizer", str(shared_real / "tok512.bin")]
     return ["generate", *files]
 
 
@@ -41,20 +41,20 @@ def printed(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_published_story_word_for_word(
     options: list[str], story: str, capsys: pytest.CaptureFixture[str], attention: str
 ) -> None:
-    argv = [*options, "--temperature", "0", "--max-new-tokens", "256", "--attention", attention]
+    argv = [*options, "--temperature", "0", "--generate", "256", "--attention", attention]
     assert printed(argv, capsys) == story
 
 
 def test_the_story_from_its_own_beginning(options: list[str], story: str, capsys: pytest.CaptureFixture[str]) -> None:
     # Four tokens of prompt: with 252 more the text is where 256 without a prompt end.
-    argv = [*options, "--temperature", "0", "--max-new-tokens", "252", "--prompt", "Once upon a time"]
+    argv = [*options, "--temperature", "0", "--generate", "252", "--text", "Once upon a time"]
     assert printed(argv, capsys) == story
 
 
 def test_an_adapter_is_merged(
     options: list[str], story: str, shared_real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = [*options, "--temperature", "0", "--max-new-tokens", "20", "--lora"]
+    argv = [*options, "--temperature", "0", "--generate", "20", "--lora"]
     module = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
     for scale in (0.0, 5.0):
         tensors = {f"{module}A.weight": torch.full((1, 64), scale), f"{module}B.weight": torch.ones(64, 1)}
@@ -77,17 +77,17 @@ def test_the_story_from_python(shared_real: Path, story: str) -> None:
 
 @pytest.mark.parametrize("prompt", ["  two spaces", "Zoë said “no” 😀", "a\tb\n"])
 def test_the_prompt_is_printed_as_given(options: list[str], capsys: pytest.CaptureFixture[str], prompt: str) -> None:
-    text = printed([*options, "--temperature", "0", "--max-new-tokens", "3", "--prompt", prompt], capsys)
+    text = printed([*options, "--temperature", "0", "--generate", "3", "--text", prompt], capsys)
     assert text.startswith(prompt)
 
 
 def test_control_characters_stay_off_the_terminal(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    text = printed([*options, "--max-new-tokens", "1", "--prompt", "a\x1b[2Jb\x07\x9b"], capsys)
+    text = printed([*options, "--generate", "1", "--text", "a\x1b[2Jb\x07\x9b"], capsys)
     assert text.startswith("a[2Jb")
 
 
 def test_a_seed_gives_the_same_text(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    argv = [*options, "--max-new-tokens", "60", "--temperature", "1", "--top-k", "50", "--top-p", "0.95", "--seed"]
+    argv = [*options, "--generate", "60", "--temperature", "1", "--top-k", "50", "--top-p", "0.95", "--seed"]
     first = printed([*argv, "7"], capsys)
     assert printed([*argv, "7"], capsys) == first
     assert printed([*argv, "8"], capsys) != first
@@ -101,7 +101,7 @@ def roofs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("roofs")
 def test_stats_go_to_stderr(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*options, "--temperature", "0", "--max-new-tokens", "9", "--stats"]) == 0
+    assert main([*options, "--temperature", "0", "--generate", "9", "--stats"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("Once upon a time")
     assert "TTFT" not in out
@@ -113,26 +113,26 @@ def test_stats_go_to_stderr(options: list[str], capsys: pytest.CaptureFixture[st
 
 @pytest.mark.usefixtures("roofs")
 def test_stats_of_one_token_make_up_no_rate(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*options, "--max-new-tokens", "1", "--stats"]) == 0
+    assert main([*options, "--generate", "1", "--stats"]) == 0
     assert "tokens/s of decode is not measured" in capsys.readouterr().err
 
 
 def test_prompts_share_passes_and_give_what_each_gives_alone(
     options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    argv = [*options, "--max-new-tokens", "12", "--temperature", "0.9", "--seed", "4"]
+    argv = [*options, "--generate", "12", "--temperature", "0.9", "--seed", "4"]
     prompts = ["Lily has a", "", "Once upon a time, there was a big", "Tom"]
-    alone = [printed([*argv, "--prompt", prompt], capsys) for prompt in prompts]
+    alone = [printed([*argv, "--text", prompt], capsys) for prompt in prompts]
     (tmp_path / "prompts.txt").write_text("Once upon a time, there was a big\n\nTom\n", encoding="utf-8")
-    given = ["--prompt", "Lily has a", "--prompt", "", "--prompts-file", str(tmp_path / "prompts.txt")]
+    given = ["--text", "Lily has a", "--text", "", "--text-file", str(tmp_path / "prompts.txt")]
     expected = "".join(f"--- {number} of 4 ---\n{text}" for number, text in enumerate(alone, start=1))
     assert printed([*argv, *given], capsys) == expected
 
 
 def test_a_row_that_ends_early_makes_way(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    argv = [*options, "--temperature", "0", "--max-new-tokens", "40", "--stop", "."]
-    given = [word for prompt in ("Lily", "Once upon a time", "Tom and") for word in ("--prompt", prompt)]
-    alone = [printed([*argv, "--prompt", prompt], capsys) for prompt in given[1::2]]
+    argv = [*options, "--temperature", "0", "--generate", "40", "--stop", "."]
+    given = [word for prompt in ("Lily", "Once upon a time", "Tom and") for word in ("--text", prompt)]
+    alone = [printed([*argv, "--text", prompt], capsys) for prompt in given[1::2]]
     text = printed([*argv, *given], capsys)
     assert text == "".join(f"--- {number} of 3 ---\n{own}" for number, own in enumerate(alone, start=1))
     assert "." not in text
@@ -146,14 +146,14 @@ def test_a_stop_text_ends_before_it_and_does_not_leak(
 
 
 def test_without_echo_only_what_is_new(options: list[str], story: str, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = [*options, "--temperature", "0", "--max-new-tokens", "252", "--prompt", "Once upon a time", "--no-echo"]
+    argv = [*options, "--temperature", "0", "--generate", "252", "--text", "Once upon a time", "--no-echo"]
     assert printed(argv, capsys) == story.removeprefix("Once upon a time")
 
 
 def test_log_probabilities_of_every_token(
     options: list[str], shared_real: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = [*options, "--temperature", "0", "--max-new-tokens", "3", "--prompt", "Once upon", "--logprobs"]
+    argv = [*options, "--temperature", "0", "--generate", "3", "--text", "Once upon", "--logprobs"]
     ids = load_tokenizer(shared_real / "tok512.bin").encode("Once upon a time,", bos=True)
     logprobs_TV = llamalab.load(shared_real / "stories260K.bin")(torch.tensor([ids]))[0].detach().log_softmax(-1)
     table = [line.split() for line in printed(argv, capsys).splitlines()[2:]]
@@ -166,14 +166,14 @@ def test_log_probabilities_of_every_token(
 def test_min_p_of_one_is_greedy_and_a_penalty_is_not(
     options: list[str], story: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = [*options, "--max-new-tokens", "60", "--temperature", "1.5"]
+    argv = [*options, "--generate", "60", "--temperature", "1.5"]
     assert story.startswith(printed([*argv, "--min-p", "1"], capsys).rstrip("\n"))
     assert not story.startswith(printed([*argv, "--min-p", "1", "--repetition-penalty", "1.5"], capsys).rstrip("\n"))
 
 
 @pytest.mark.parametrize("kv_dtype", ["bf16", "int8", "fp8"])
 def test_a_narrow_cache(options: list[str], capsys: pytest.CaptureFixture[str], kv_dtype: str) -> None:
-    argv = [*options, "--max-new-tokens", "8", "--temperature", "0", "--kv-dtype", kv_dtype]
+    argv = [*options, "--generate", "8", "--temperature", "0", "--kv-dtype", kv_dtype]
     assert printed(argv, capsys).startswith("Once upon a time")
 
 
@@ -181,7 +181,7 @@ def test_the_tokenizer_beside_the_checkpoint(
     options: list[str], shared_real: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "any.bin").symlink_to(shared_real / "stories260K.bin")
-    argv = ["generate", "--checkpoint", str(tmp_path / "any.bin"), "--max-new-tokens", "4", "--temperature", "0"]
+    argv = ["generate", "--model", str(tmp_path / "any.bin"), "--generate", "4", "--temperature", "0"]
     assert main(argv) == 3
     assert "give the path of one" in capsys.readouterr().err
     (tmp_path / "tokenizer.bin").symlink_to(shared_real / "tok512.bin")
@@ -190,7 +190,7 @@ def test_the_tokenizer_beside_the_checkpoint(
 
 def test_the_end_of_the_context_is_said(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     # With its spaces " a" is one token of this vocabulary: BOS and 510 of them leave 2 to make.
-    assert main([*options, "--temperature", "0", "--max-new-tokens", "4k", "--prompt", " a" * 509]) == 0
+    assert main([*options, "--temperature", "0", "--generate", "4k", "--text", " a" * 509]) == 0
     assert "context of 512 tokens is full" in capsys.readouterr().err
 
 
@@ -203,16 +203,16 @@ def test_the_end_of_the_context_is_said(options: list[str], capsys: pytest.Captu
         (["--top-p", "0"], "top_p must be above 0 and at most 1; got 0.0"),
         (["--top-p", "1.5"], "top_p must be"),
         (["--top-k", "0"], "--top-k must be"),
-        (["--max-new-tokens", "0"], "--max-new-tokens must be"),
+        (["--generate", "0"], "--generate must be"),
         (["--seed", "-1"], "seed must be"),
-        (["--prompt", "a " * 600], "at most 512 tokens, the model's context"),
+        (["--text", "a " * 600], "at most 512 tokens, the model's context"),
         (["--min-p", "2"], "min_p must be from 0 to 1; got 2.0"),
         (["--repetition-penalty", "0"], "repetition_penalty must be a positive number"),
         (["--stop", ""], "--stop must have at least one character"),
         (["--kv-dtype", "int4"], "--kv-dtype must be one of"),
-        (["--prompts-file", os.devnull], "must be a regular file; /dev/null is a device"),
-        (["--prompts-file", sys.executable], "must be UTF-8"),
-        (["--prompt", "\udcff"], "a text must be Unicode"),
+        (["--text-file", os.devnull], "must be a regular file; /dev/null is a device"),
+        (["--text-file", sys.executable], "must be UTF-8"),
+        (["--text", "\udcff"], "a text must be Unicode"),
         (["--attention", "flush"], "attention must be one of"),
         (["--dtype", "fp12"], "dtype must be one of"),
         (["--device", "abacus"], "device must be"),
@@ -238,7 +238,7 @@ def test_a_tokenizer_of_another_model_says_both_numbers(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", ["--checkpoint", "--tokenizer", "--prompts-file"])
+@pytest.mark.parametrize("option", ["--model", "--tokenizer", "--text-file"])
 def test_missing_files(options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str) -> None:
     assert main([*options, option, str(tmp_path / "none.bin")]) == 3
     assert "none.bin" in capsys.readouterr().err
@@ -246,15 +246,15 @@ def test_missing_files(options: list[str], capsys: pytest.CaptureFixture[str], t
 
 def test_files_in_each_others_place(options: list[str], shared_real: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*options, "--tokenizer", str(shared_real / "stories260K.bin")]) == 2
-    assert main([*options, "--checkpoint", str(shared_real / "tok512.bin")]) == 2
+    assert main([*options, "--model", str(shared_real / "tok512.bin")]) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_with_a_sentencepiece_model(shared_real: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arch = llamalab.LlamaArch(24, 2, 6, 2, 20, 32_000, tied_embeddings=True, max_positions=64)
     write_llama2c(tmp_path / "random.bin", llamalab.build(arch, dtype="fp32"), version=1)
-    files = ["--checkpoint", str(tmp_path / "random.bin"), "--tokenizer", str(shared_real / "tokenizer.model")]
-    text = printed(["generate", *files, "--prompt", "Grüße 😀", "--max-new-tokens", "20"], capsys)
+    files = ["--model", str(tmp_path / "random.bin"), "--tokenizer", str(shared_real / "tokenizer.model")]
+    text = printed(["generate", *files, "--text", "Grüße 😀", "--generate", "20"], capsys)
     assert text.startswith("Grüße 😀")
     assert len(text) > len("Grüße 😀\n")
 
@@ -268,9 +268,9 @@ def test_a_gguf_file_brings_its_tokenizer(
     words = str(shared_real / "tokenizer.model")
     assert main(["convert", source, target, "--to", "gguf", "--tokenizer", words]) == 0
     capsys.readouterr()
-    argv = ["--prompt", "Grüße 😀", "--max-new-tokens", "9", "--temperature", "0"]
-    expected = printed(["generate", "--checkpoint", source, "--tokenizer", words, *argv], capsys)
-    assert printed(["generate", "--checkpoint", target, *argv], capsys) == expected
+    argv = ["--text", "Grüße 😀", "--generate", "9", "--temperature", "0"]
+    expected = printed(["generate", "--model", source, "--tokenizer", words, *argv], capsys)
+    assert printed(["generate", "--model", target, *argv], capsys) == expected
 
 
 def test_an_embedding_that_was_padded(
@@ -280,7 +280,7 @@ def test_an_embedding_that_was_padded(
     with torch.no_grad():
         padded.tok_embeddings.weight[512:] = 3.0  # would be chosen at some point
     write_llama2c(tmp_path / "padded.bin", padded, version=1)
-    argv = [*options, "--checkpoint", str(tmp_path / "padded.bin"), "--temperature", "0"]
+    argv = [*options, "--model", str(tmp_path / "padded.bin"), "--temperature", "0"]
     assert printed(argv, capsys) == story
     write_llama2c(tmp_path / "padded.bin", resize_vocabulary(padded, 800), version=1)
     assert main(argv) == 2
@@ -288,7 +288,7 @@ def test_an_embedding_that_was_padded(
 
 
 def test_a_reader_that_leaves_is_no_traceback(options: list[str]) -> None:
-    command = [sys.executable, "-m", "llamalab", *options, "--temperature", "0", "--max-new-tokens", "400"]
+    command = [sys.executable, "-m", "llamalab", *options, "--temperature", "0", "--generate", "400"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -299,7 +299,7 @@ def test_a_reader_that_leaves_is_no_traceback(options: list[str]) -> None:
 
 
 def test_a_terminal_that_is_not_utf8_gets_question_marks(options: list[str]) -> None:
-    command = [sys.executable, "-m", "llamalab", *options, "--max-new-tokens", "1", "--prompt", "é"]
+    command = [sys.executable, "-m", "llamalab", *options, "--generate", "1", "--text", "é"]
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert done.stdout.startswith(b"?")

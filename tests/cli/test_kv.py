@@ -26,11 +26,11 @@ MQA               1   1.00 GiB   1,073,741,824    3.1 %
 
 
 def test_the_table_of_7b(capsys: Capture) -> None:
-    assert printed(capsys, "kv", "--seq", "4096", "--batch", "16") == TABLE
+    assert printed(capsys, "kv", "--context", "4096", "--batch", "16") == TABLE
 
 
 def test_the_formula_shown_gives_the_size_shown(capsys: Capture) -> None:
-    text = printed(capsys, "kv", "--model", "70b", "--seq", "1k", "--batch", "3", "--dtype", "int8")
+    text = printed(capsys, "kv", "--model", "70b", "--context", "1k", "--batch", "3", "--dtype", "int8")
     formula = text.partition("print(")[2].partition(')"')[0]
     product = 1
     for factor in formula.split("*"):
@@ -39,7 +39,7 @@ def test_the_formula_shown_gives_the_size_shown(capsys: Capture) -> None:
 
 
 def test_json_has_the_keys_and_raw_integers(capsys: Capture) -> None:
-    data = loaded(capsys, "kv", "--seq", "4096", "--batch", "16")
+    data = loaded(capsys, "kv", "--context", "4096", "--batch", "16")
     assert data == {
         "schema_version": 1,
         "model": "7b",
@@ -66,22 +66,24 @@ def test_json_has_the_keys_and_raw_integers(capsys: Capture) -> None:
 
 @pytest.mark.parametrize(("batch", "gib"), [("1", 0.3125), ("16", 5), ("32", 10), ("64", 20)])
 def test_70b_at_1024_tokens(capsys: Capture, batch: str, gib: float) -> None:
-    argv = ("kv", "--model", "70b", "--seq", "1024", "--batch", batch)
+    argv = ("kv", "--model", "70b", "--context", "1024", "--batch", batch)
     assert loaded(capsys, *argv)["kv_bytes"] == gib * 2**30
     assert loaded(capsys, *argv, "--dtype", "int8")["kv_bytes"] == gib * 2**30 / 2
 
 
 def test_kv_heads_take_the_place_of_the_models_own(capsys: Capture) -> None:
-    data = loaded(capsys, "kv", "--seq", "4096", "--batch", "16", "--kv-heads", "8")
+    data = loaded(capsys, "kv", "--context", "4096", "--batch", "16", "--kv-heads", "8")
     assert (data["attention"], data["n_kv_heads"], data["kv_bytes"]) == ("GQA-8", 8, 8 * 2**30)
     assert len(data["variants"]) == 6
     assert "GQA-8             8   8.00 GiB   8,589,934,592   25.0 %  <- this model" in printed(
-        capsys, "kv", "--seq", "4096", "--batch", "16", "--kv-heads", "8"
+        capsys, "kv", "--context", "4096", "--batch", "16", "--kv-heads", "8"
     )
 
 
 def test_csv_has_every_variant_in_raw_numbers(capsys: Capture) -> None:
-    rows = list(csv.DictReader(io.StringIO(printed(capsys, "kv", "--seq", "4k", "--batch", "16", "--format", "csv"))))
+    rows = list(
+        csv.DictReader(io.StringIO(printed(capsys, "kv", "--context", "4k", "--batch", "16", "--format", "csv")))
+    )
     assert [int(row["kv_bytes"]) for row in rows] == [2**30 * heads for heads in (32, 16, 8, 4, 2, 1)]
     assert [row["own"] for row in rows] == ["True", *["False"] * 5]
     assert {(row["model"], row["seq"], row["batch"], row["dtype"]) for row in rows} == {("7b", "4096", "16", "bf16")}
@@ -96,11 +98,13 @@ def test_markdown_is_a_table(capsys: Capture) -> None:
 
 
 def test_a_context_beyond_training_is_noted_beside_the_data(capsys: Capture) -> None:
-    assert main(["kv", "--seq", "4097", "--format", "json"]) == 0
+    assert main(["kv", "--context", "4097", "--format", "json"]) == 0
     assert capsys.readouterr().err == "note: 7b was trained for 4,096 positions; 4,097 tokens is beyond them\n"
-    assert main(["kv", "--seq", "4096"]) == 0
+    assert main(["kv", "--context", "4096"]) == 0
     assert capsys.readouterr().err == ""
 
 
 def test_no_device_holds_everything(capsys: Capture) -> None:
-    assert "more than any device of llamalab hardware holds" in printed(capsys, "kv", "--seq", "4k", "--batch", "4k")
+    assert "more than any device of llamalab hardware holds" in printed(
+        capsys, "kv", "--context", "4k", "--batch", "4k"
+    )

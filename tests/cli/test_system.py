@@ -54,9 +54,9 @@ def test_notes_that_nobody_takes_change_nothing(verb: str) -> None:
 
 @pytest.mark.parametrize("lost", ["2>&-", "2>/dev/full", "<&- 2>&-"])
 def test_an_answer_stays_though_its_notes_are_lost(lost: str) -> None:
-    ended = shell(f'"$@" {lost}', "kv", "--seq", "8k")  # which has a note
+    ended = shell(f'"$@" {lost}', "kv", "--context", "8k")  # which has a note
     assert ended.returncode == 0
-    assert ended.stdout == shell('"$@"', "kv", "--seq", "8k").stdout
+    assert ended.stdout == shell('"$@"', "kv", "--context", "8k").stdout
 
 
 @pytest.mark.parametrize("verb", ["kv", "predict"])
@@ -192,7 +192,7 @@ def test_a_full_disk_ends_a_conversion_in_one_sentence_and_leaves_nothing(
 
 @pytest.mark.parametrize("verb", ["inspect", "generate", "chat"])
 def test_a_path_is_looked_at_before_torch_is_imported(verb: str) -> None:
-    options = ["nosuch"] if verb == "inspect" else ["--checkpoint", "nosuch"]
+    options = ["nosuch"] if verb == "inspect" else ["--model", "nosuch"]
     code = f"import sys; from llamalab.cli import main; code = main({[verb, *options]!r})\n"
     code += "sys.exit(99 if 'torch' in sys.modules else code)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -24,7 +24,7 @@ def test_sizes_are_those_of_the_model(capsys: Capture) -> None:
     model = build("stories260k", dtype="fp32")
     with torch.no_grad(), capture(model, "*") as got:
         model(torch.zeros(2, 7, dtype=torch.long))
-    options = ("--model", "stories260k", "--seq", "7", "--batch", "2", "--dtype", "fp32")
+    options = ("--model", "stories260k", "--prompt", "7", "--batch", "2", "--dtype", "fp32")
     for row in loaded(capsys, "taps", *options)["points"]:
         tensor = got[row["point"].replace("*", "3")]
         assert row["sizes"] == " × ".join(map(str, tensor.shape)), row
@@ -32,7 +32,7 @@ def test_sizes_are_those_of_the_model(capsys: Capture) -> None:
 
 
 def test_decode_of_7b_in_csv(capsys: Capture) -> None:
-    text = printed(capsys, "taps", "--model", "7b", "--seq", "1", "--context", "4k", "--format", "csv")
+    text = printed(capsys, "taps", "--model", "7b", "--prompt", "1", "--context", "4k", "--format", "csv")
     rows = {row["point"]: row for row in csv.DictReader(io.StringIO(text))}
     assert rows["layers.*.attention.pattern"]["sizes"] == "1 × 32 × 1 × 4096"
     assert rows["logits"]["bytes"] == str(4 * PRESETS["7b"].arch.vocab_size)
@@ -40,4 +40,4 @@ def test_decode_of_7b_in_csv(capsys: Capture) -> None:
 
 def test_a_context_below_the_new_tokens_is_refused(capsys: Capture) -> None:
     message = refused(capsys, "taps", "--model", "7b", "--context", "100")
-    assert message == "--context must count the new tokens, 512; got 100"
+    assert message == "context must count the new tokens, 512; got 100"

@@ -56,7 +56,7 @@ def test_a_limit_of_file_sizes_leaves_no_half_report(record: Path, tmp_path: Pat
     assert left == []
 
 
-@pytest.mark.parametrize("arguments", [("kv", "--seq", "4096"), ("params",), ("report", "--from", "{record}")])
+@pytest.mark.parametrize("arguments", [("kv", "--context", "4096"), ("params",), ("report", "--from", "{record}")])
 def test_a_full_device_is_one_sentence(record: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     given = [argument.format(record=record) for argument in arguments]
     with open("/dev/full", "w") as full:
@@ -68,7 +68,7 @@ def test_a_full_device_is_one_sentence(record: Path, tmp_path: Path, arguments: 
     [
         ("kv", "--model", "{fifo}.json"), ("params", "--model", "{fifo}.json"), ("report", "--from", "{fifo}"),
         ("predict", "--hardware", "h200", "--basis", "calibrated", "--constants", "{fifo}"), ("inspect", "{fifo}"),
-        ("tokenizer", "train", "{fifo}", "--out", "t.model"), ("generate", "--checkpoint", "{fifo}"),
+        ("tokenizer", "train", "{fifo}", "--out", "t.model"), ("generate", "--model", "{fifo}"),
         ("convert", "{fifo}", "out", "--to", "gguf"),
     ],
     ids=" ".join,

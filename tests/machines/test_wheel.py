@@ -4,11 +4,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from llamalab import __version__
+from llamalab.cli import VERBS
 from llamalab.records.record import to_json
 from tests.report.sample import sample_record
 
@@ -16,9 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHONS = ("3.11", "3.12", "3.13")
 CALL = "import sys; sys.path.insert(0, {folder!r}); from llamalab.cli import main; sys.exit(main({arguments!r}))"
 CALCULATORS = (
-    ["kv", "--seq", "4096", "--batch", "16"], ["params", "--model", "70b"], ["flops"], ["models"], ["hardware"],
+    ["kv", "--context", "4096", "--batch", "16"], ["params", "--model", "70b"], ["flops"], ["models"], ["hardware"],
     ["predict", "--hardware", "h200", "--model", "7b"], ["roofline", "--hardware", "h200"],
-    ["fit", "--memory", "24GiB"], ["train-memory", "--model", "7b"], ["doctor", "--help"],
+    ["fit", "--memory", "24GiB"], ["train-memory", "--model", "7b"], ["compare-hardware"], ["taps"],
+    ["compare", "7b@l4", "7b@h200"], ["completion", "bash"], ["man"],
 )  # fmt: skip
 
 
@@ -83,7 +86,7 @@ def ask(interpreter: str | Path, code: str, cwd: Path) -> str:
 def test_calculators_need_nothing_but_the_wheel(version: str, installed: Path, tmp_path: Path) -> None:
     """`-I` hides this checkout; other versions than this one have none of its packages."""
     interpreter = python(version)
-    for arguments in CALCULATORS:
+    for arguments in (*CALCULATORS, *([verb, "--help"] for verb in VERBS)):
         assert ask(interpreter, CALL.format(folder=str(installed), arguments=arguments), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -112,3 +115,38 @@ def test_a_model_runs_where_only_the_wheel_is(empty: Path, tmp_path: Path) -> No
     code += "print(llamalab.compile(model, scope='none')(torch.ones(1, 3, dtype=torch.int64)).isfinite().all())"
     done = subprocess.run([empty, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.stdout == "tensor(True)\n", done.stderr
+
+
+def test_the_source_distribution_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "llamalab", source / "llamalab", ignore=shutil.ignore_patterns("__pycache__"))
+    build = "from hatchling.builders.sdist import SdistBuilder; print(next(SdistBuilder({!r}).build(directory={!r})))"
+    made = ask(sys.executable, build.format(str(source), str(tmp_path)), tmp_path).splitlines()[-1]
+    pip("wheel", "--no-build-isolation", "--wheel-dir", str(tmp_path), made)
+    (again,) = tmp_path.glob("llamalab-*.whl")
+    assert names_in(again) == names_in(wheel)
+
+
+def names_in(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+@pytest.mark.parametrize(("arguments", "needs"), [(["bench"], "torch"), (["report"], "torch"), (["taps"], None)])
+def test_what_an_empty_environment_lacks_is_said_in_a_sentence(
+    arguments: list[str], needs: str | None, installed: Path, tmp_path: Path
+) -> None:
+    code = CALL.format(folder=str(installed), arguments=arguments)
+    interpreter = installed.parent / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(interpreter)], check=True)
+    done = subprocess.run(
+        [interpreter / "bin" / "python", "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    if needs is None:
+        assert done.returncode == 0, done.stderr
+    else:
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+        assert "run llamalab doctor" in done.stderr or needs in done.stderr

@@ -41,7 +41,7 @@ import contextlib, io
 before |= set(sys.modules)
 import llamalab.cli
 with contextlib.redirect_stdout(io.StringIO()):
-    assert llamalab.cli.main(["kv", "--seq", "4096", "--batch", "16"]) == 0
+    assert llamalab.cli.main(["kv", "--context", "4096", "--batch", "16"]) == 0
 print(*sorted(set(sys.modules) - before))
 """
 Counters = dict[str, dict[str, Any]]

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from llamalab.arch import LlamaArch
+from llamalab.choices import PHASES
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.instrument.bind import tapped
 from llamalab.measure.device.energy import energy_per_token
@@ -35,7 +36,6 @@ from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.records.record import Environment, Record, unmeasured
 
-PHASES = ("prefill", "decode")
 ALTERNATIONS = 3  # clean passes and op-clock passes take turns so many times
 
 

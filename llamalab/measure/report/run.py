@@ -18,6 +18,7 @@ from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.attention import fastest_backend
+from llamalab.checks import whole
 from llamalab.measure.attention.sweep import Limits, sweep_attention
 from llamalab.measure.calibration.constants_here import SMALL_BYTES
 from llamalab.measure.device.environment import environment, read_telemetry
@@ -97,6 +98,8 @@ def measure_report(
     device: str = "auto",
     dtype: str = "bf16",
     full: bool = False,
+    prompt_tokens: int | None = None,
+    batch: int = 1,
     deadline: Deadline | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Record:
@@ -108,6 +111,8 @@ def measure_report(
         device: auto, cpu, cuda or cuda:N.
         dtype: of weights, activations and cache.
         full: run every block, not as many as fit the usual limit.
+        prompt_tokens: of each sequence (default: as SCALES has it); measured as it is, however slow the machine.
+        batch: sequences.
         deadline: when measuring is to be over.
         progress: called as `progress(label, done)` before each step, with the share of the time that is over.
 
@@ -117,20 +122,30 @@ def measure_report(
     activation_dtype(dtype)
     place = resolve_device(device)
     scale = SCALES[device_of(place).role]
+    named = prompt_tokens is not None
+    if prompt_tokens is not None:
+        scale = scale._replace(prompt_tokens=whole(prompt_tokens, "prompt_tokens"))
+    batch = whole(batch, "batch")
     deadline = deadline or Deadline(BUDGETS_S["small" if weight_bytes(arch, dtype) < SMALL_BYTES else "large"])
-    share = choose_share(arch, dtype, limit_bytes=_limit_bytes(arch, dtype, place), full=full)
-    need = share.need_bytes(batch=1, new_tokens=scale.prompt_tokens, max_tokens=scale.prompt_tokens + 1, dtype=dtype)
+    share = choose_share(
+        arch, dtype, limit_bytes=_limit_bytes(arch, dtype, place, scale.prompt_tokens, batch), full=full
+    )
+    need = share.need_bytes(
+        batch=batch, new_tokens=scale.prompt_tokens, max_tokens=scale.prompt_tokens + 1, dtype=dtype
+    )
     check_share_fits(share, name, need, available_bytes(place))
     model_name = PurePath(name).name
     command = f"llamalab report --model {model_name} --device {place.type} --dtype {dtype}{' --full' if full else ''}"
+    command += f" --prompt {prompt_tokens}" if named else ""
+    command += f" --batch {batch}" if batch > 1 else ""
     surroundings = environment(place, command)
     keep_freed_memory()  # as the model that is measured does
     with torch.inference_mode():
         probing = deadline.part(_ROOFS_SHARE)
         roofs = _roofs(Machine(place, clock_for(place), dtype, probing), arch, scale, progress)
-        prompt_tokens = _prompt_tokens(share, scale, roofs, deadline)
+        tokens = scale.prompt_tokens if named else _prompt_tokens(share, scale, roofs, deadline, batch)
         base = unmeasured(model_name, arch, dtype, surroundings, roofs)
-        measured = _passes(share, dtype, place, prompt_tokens, scale, base, deadline, progress)
+        measured = _passes(share, dtype, place, (batch, tokens), scale, base, deadline, progress)
         if deadline.left_s:
             base = probe_again(dataclasses.replace(base, passes=[run for run, _ in measured]), place)
         attention = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
@@ -151,11 +166,10 @@ def measure_report(
     return dataclasses.replace(record, notes=[*notes_of(record, place), *_left_out(record, scale)])
 
 
-def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device) -> int:
+def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device, tokens: int, batch: int) -> int:
     """Bytes of the blocks to run: the usual limit, or less where memory beside embedding, head and work is smaller."""
-    tokens = SCALES[device_of(place).role].prompt_tokens
     around = weight_bytes(arch, dtype) - arch.n_layers * bytes_of_block(arch, dtype)
-    beside = around + peak_activation_bytes(arch, new_tokens=tokens, dtype=dtype).bytes
+    beside = around + peak_activation_bytes(arch, new_tokens=tokens, batch=batch, dtype=dtype).bytes
     return min(BLOCK_LIMITS_BYTES[device_of(place).role], int(_ROOM_SHARE * available_bytes(place)) - beside)
 
 
@@ -204,13 +218,13 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCa
     return roofs
 
 
-def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Deadline) -> int:
+def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Deadline, batch: int) -> int:
     """Tokens of the prefill: fewer where a slow machine would spend the whole run on it."""
     tokens = scale.prompt_tokens
     most_s = min(_MOST_PREFILL_S, _PASS_SHARE * deadline.part(_PREFILL_SHARE, least_s=_LEAST_S).left_s)
     rate = next(roof.per_second for roof in roofs if roof.kind == "gemm")
     while rate and tokens > _FEWEST_TOKENS:
-        flops = add_up(forward_ops(share.arch, new_tokens=tokens)).flops_causal
+        flops = add_up(forward_ops(share.arch, new_tokens=tokens, batch=batch)).flops_causal
         if flops / rate <= most_s:
             break
         tokens //= 2
@@ -218,14 +232,15 @@ def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Dead
 
 
 def _passes(
-    share: Share, dtype: str, device: torch.device, prompt_tokens: int, scale: Scale, base: Record,
+    share: Share, dtype: str, device: torch.device, shape: tuple[int, int], scale: Scale, base: Record,
     deadline: Deadline, progress: ProgressCallback,
 ) -> list[tuple[Pass, PhaseProfile | None]]:  # fmt: skip
-    """Prefill of the prompt, then decode of the token after it."""
+    """Prefill of the prompt, then decode of the token after it; `shape` is (batch, prompt tokens)."""
+    batch, prompt_tokens = shape
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
     model: Transformer = compile(build(share.arch, dtype=dtype, device=device), scope="none")
-    cache = StaticKVCache(share.arch, batch=1, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
+    cache = StaticKVCache(share.arch, batch=batch, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
     bench = MeasuredModel(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)
     part = deadline.part(_PREFILL_SHARE, least_s=_LEAST_S)

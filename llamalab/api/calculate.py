@@ -1,0 +1,172 @@
+"""The calls that calculate: none imports PyTorch, unless a checkpoint's header is asked for the sizes.
+
+`model` is everywhere a preset by any of its names, the path of a JSON file, a folder or a checkpoint, or a LlamaArch.
+"""
+
+from collections.abc import Sequence
+
+from llamalab.api.calls import answered
+from llamalab.api.results import Result
+from llamalab.arch import LlamaArch
+
+Model = str | LlamaArch
+Counts = int | str | Sequence[int]  # one, several, or a range in the command line's spelling: "512-4096*2"
+
+
+def kv(
+    model: Model = "7b", *, context: Counts = 4096, batch: Counts = 1, kv_heads: int | None = None,
+    dtype: str = "bf16", weight_dtype: str | None = None, kv_dtype: str | None = None,
+) -> Result:  # fmt: skip
+    """The size of the KV cache of `batch` sequences of `context` tokens, and under fewer KV heads.
+
+    Args:
+        model: a preset, a path or an architecture.
+        context: tokens in each sequence; several make a row each.
+        batch: sequences; several make a row each.
+        kv_heads: KV heads in place of the model's own.
+        dtype: storage of cache and weights, by our names or PyTorch's.
+        weight_dtype: that of the weights alone.
+        kv_dtype: that of the cache alone.
+
+    >>> import llamalab
+    >>> llamalab.kv("70b", context=4096).kv_bytes
+    1342177280
+    """
+    return answered(
+        "kv", model=model, context=context, batch=batch, kv_heads=kv_heads, dtype=dtype, weight_dtype=weight_dtype,
+        kv_dtype=kv_dtype,
+    )  # fmt: skip
+
+
+def params(model: Model = "7b", *, dtype: str = "bf16", lora: str | None = None, kv_heads: int | None = None) -> Result:
+    """The number of parameters by component, and their bytes; with `lora` ("r=16,targets=q,v") those of an adapter.
+
+    >>> import llamalab
+    >>> llamalab.params("7b").parameters
+    6738415616
+    """
+    return answered("params", model=model, dtype=dtype, lora=lora, kv_heads=kv_heads)
+
+
+def flops(
+    model: Model = "7b", *, phase: str = "prefill", prompt: int | None = None, context: int | None = None,
+    batch: int = 1, attention: str = "flash", logits: str = "last", kv_heads: int | None = None, dtype: str = "bf16",
+    weight_dtype: str | None = None, kv_dtype: str | None = None,
+) -> Result:  # fmt: skip
+    """FLOPs, bytes and intensity of one pass, operation by operation.
+
+    Args:
+        model: a preset, a path or an architecture.
+        phase: prefill (of `prompt` new tokens) or decode (of one).
+        prompt: new tokens of a prefill.
+        context: tokens in view, the new ones included.
+        batch: sequences.
+        attention: flash or naive.
+        logits: last or all positions that the head runs on.
+        kv_heads: KV heads in place of the model's own.
+        dtype: storage of activations, weights and cache.
+        weight_dtype: that of the weights alone.
+        kv_dtype: that of the cache alone.
+
+    >>> import llamalab
+    >>> llamalab.flops("7b", phase="decode", context=4096).flops_causal
+    15361638400
+    """
+    return answered(
+        "flops", model=model, phase=phase, prompt=prompt, context=context, batch=batch, attention=attention,
+        logits=logits, kv_heads=kv_heads, dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype,
+    )  # fmt: skip
+
+
+def fit(
+    model: Model = "7b", *, memory: str | None = None, free: str | None = None, context: int | None = None,
+    batch: int | None = None, kv_heads: int | None = None, dtype: str = "bf16", weight_dtype: str | None = None,
+    kv_dtype: str | None = None, **others: object,
+) -> Result:  # fmt: skip
+    """The largest batch, context or count of cached tokens that fits into `memory` ("24GiB"), or beside it.
+
+    Args:
+        model: a preset, a path or an architecture.
+        memory: for weights and KV cache.
+        free: for the KV cache alone.
+        context: tokens of each sequence: asks for the largest batch.
+        batch: sequences: asks for the longest context.
+        kv_heads: KV heads in place of the model's own.
+        dtype: storage of cache and weights.
+        weight_dtype: that of the weights alone.
+        kv_dtype: that of the cache alone.
+        others: further options of `llamalab fit`, by name.
+
+    Raises DoesNotFitError, by how much.
+
+    >>> import llamalab
+    >>> llamalab.fit("7b", memory="24GiB").max_tokens
+    23446
+    """
+    return answered(
+        "fit", model=model, memory=memory, free=free, context=context, batch=batch, kv_heads=kv_heads, dtype=dtype,
+        weight_dtype=weight_dtype, kv_dtype=kv_dtype, **others,
+    )  # fmt: skip
+
+
+def predict(
+    model: str | Sequence[str] | LlamaArch = "7b", hardware: str | Sequence[str] = "h200-141gb-sxm", *,
+    prompt: Counts = 2048, generate: Counts = 128, batch: Counts = 1, tensor_parallel: Counts = 1, dtype: str = "bf16",
+    weight_dtype: str | None = None, kv_dtype: str | None = None, attention: str = "flash", **others: object,
+) -> Result:  # fmt: skip
+    """The predicted time of a run: a prompt, then token after token; several values of an argument make a row each.
+
+    Args:
+        model: presets, paths or an architecture.
+        hardware: names of data sheets, "all", a JSON file of your own, or "this" for this machine once calibrated.
+        prompt: prompt tokens.
+        generate: tokens made after the prompt.
+        batch: sequences.
+        tensor_parallel: devices that share the model.
+        dtype: of activations, and of what is not named.
+        weight_dtype: of the matrices.
+        kv_dtype: of the KV cache.
+        attention: flash or naive.
+        others: further options of `llamalab predict`, by name: basis, chunk, logits, fused, unfused, constants.
+
+    Raises DoesNotFitError for a single run that does not fit; of several, such a row has the reason and no times.
+
+    >>> import llamalab
+    >>> run = llamalab.predict("7b", "h100", prompt=512, generate=128)
+    >>> run.total_s > run.bound["total_s"] > 0.5
+    True
+    """
+    return answered(
+        "predict", model=model, hardware=hardware, prompt=prompt, generate=generate, batch=batch,
+        tensor_parallel=tensor_parallel, dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype,
+        attention=attention, **others,
+    )  # fmt: skip
+
+
+def roofline(
+    model: Model = "7b", hardware: str = "h200-141gb-sxm", *, prompt: int = 2048, generate: int = 128, batch: int = 1,
+    tensor_parallel: int = 1, dtype: str = "bf16", weight_dtype: str | None = None, kv_dtype: str | None = None,
+    **others: object,
+) -> Result:  # fmt: skip
+    """What limits each operation of a run on a device, and what would move it; `.plot()` draws the roofline.
+
+    Args:
+        model: a preset, a path or an architecture.
+        hardware: one data sheet, a JSON file or "this".
+        prompt: prompt tokens.
+        generate: tokens made after the prompt.
+        batch: sequences.
+        tensor_parallel: devices that share the model.
+        dtype: of activations, and of what is not named.
+        weight_dtype: of the matrices.
+        kv_dtype: of the KV cache.
+        others: further options of `llamalab roofline`, by name.
+
+    >>> import llamalab
+    >>> {row["limit"] for row in llamalab.roofline("7b", "h100").ops if row["op"].endswith("w2")}
+    {'compute', 'memory'}
+    """
+    return answered(
+        "roofline", model=model, hardware=hardware, prompt=prompt, generate=generate, batch=batch,
+        tensor_parallel=tensor_parallel, dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype, **others,
+    )  # fmt: skip

@@ -1,0 +1,71 @@
+"""From the arguments of a call to a verb's answer: read, checked and defaulted as the command line's are."""
+
+import re
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from llamalab.api.results import Result
+from llamalab.arch import LlamaArch
+from llamalab.cli import verb_parser
+from llamalab.cli.output import HEARD
+from llamalab.errors import LlamaLabError, MissingError
+
+_parser = lru_cache(maxsize=None)(verb_parser)
+
+
+def answered(verb: str, **given: Any) -> Result:
+    """The result of a verb under these options; None stands for an option's default.
+
+    Raises what the verb raises, with arguments where its sentences name options.
+    """
+    notes: list[str] = []
+    before = HEARD.set(notes)
+    try:
+        module, args = parsed(verb, given)
+        return Result(verb, module.answer(args), notes=notes)
+    except LlamaLabError as error:
+        raise in_words_of_python(error, verb) from None
+    finally:
+        HEARD.reset(before)
+
+
+def parsed(verb: str, given: dict[str, Any]) -> tuple[Any, Namespace]:
+    """The module of a verb and its options as its parser reads them."""
+    module, parser = _parser(verb)
+    models = {name: value for name, value in given.items() if isinstance(value, LlamaArch)}
+    argv = [word for name, value in given.items() if name not in models for word in _words(name, value)]
+    args = parser.parse_args(argv)
+    vars(args).update(models)
+    return module, args
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """An argument as it would be written in a command line; a positional one begins with an underscore."""
+    if value is None or value is False:
+        return []
+    text = value if isinstance(value, str) else _text(value)
+    if name.startswith("_"):
+        return [text]
+    option = f"--{name.replace('_', '-')}"
+    return [option] if value is True else [f"{option}={text}"]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Sequence) or hasattr(value, "__iter__"):
+        return ",".join(str(one) for one in value)
+    return str(value)
+
+
+def in_words_of_python(error: LlamaLabError, verb: str) -> LlamaLabError:
+    """An error whose sentence names arguments, not options of a command line."""
+    said = re.sub(r"; see llamalab [\w-]+ --help", f"; see help(llamalab.{verb.replace('-', '_')})", str(error))
+    said = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), said)
+    error.args = (said,)
+    return error
+
+
+def need(package: str, what: str) -> MissingError:
+    """The error for a package that a method needs."""
+    return MissingError(f"{what} needs the Python package {package}; it is not installed; pip install {package}")

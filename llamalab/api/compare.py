@@ -1,0 +1,40 @@
+"""The call that compares runs."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from llamalab.api.calls import answered
+from llamalab.api.results import Result
+
+
+def compare(
+    *runs: str | os.PathLike[str], model: str | None = None, hardware: str | None = None, dtype: str | None = None,
+    prompt: int = 512, generate: int = 128, batch: int = 1, tensor_parallel: int = 1,
+) -> Result:  # fmt: skip
+    """Hold runs against the first of them: what differs, by how much of the whole, whether it is noise, and why.
+
+    A run is a file of ours or of llama-bench, vLLM, GuideLLM, AIPerf, optimum-benchmark or PyTorch's profiler, or a
+    prediction named "7b@h100". Of a single file the rows stand beside our predictions.
+
+    Args:
+        runs: files or predictions.
+        model: the model of files that do not tell it.
+        hardware: the device of files that do not tell it.
+        dtype: the dtype of files that do not tell it, and of predictions.
+        prompt: prompt tokens of predictions.
+        generate: tokens that they generate.
+        batch: their sequences.
+        tensor_parallel: devices that share the model.
+
+    >>> import llamalab
+    >>> phases = llamalab.compare("7b@a100", "7b@h100").comparisons[0]["phases"]
+    >>> [phase["phase"] for phase in phases if phase["delta_s"] < 0]
+    ['prefill', 'decode']
+    """
+    paths: Sequence[str] = [str(run) if isinstance(run, Path) else os.fspath(run) for run in runs]
+    given = {f"_{place}": path for place, path in enumerate(paths)}
+    return answered(
+        "compare", model=model, hardware=hardware, dtype=dtype, prompt=prompt, generate=generate, batch=batch,
+        tensor_parallel=tensor_parallel, **given,
+    )  # fmt: skip

@@ -1,0 +1,175 @@
+"""The calls that run something: they measure this machine, or make text."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamalab.api.calculate import Counts, Model
+from llamalab.api.calls import answered, in_words_of_python, parsed
+from llamalab.api.results import Result
+from llamalab.cli.output import Answer, Column, Table
+from llamalab.errors import LlamaLabError
+
+if TYPE_CHECKING:
+    from llamalab.model import Transformer
+    from llamalab.records.record import Record
+    from llamalab.text import Tokenizer
+
+
+def bench(
+    model: str | Sequence[str] = "7b", *, prompt: Counts = 512, generate: Counts = 128, depth: Counts = 0,
+    batch: Counts = 1, repetitions: int = 5, device: str = "auto", dtype: str = "bf16", attention: str | None = None,
+    **others: object,
+) -> Result:  # fmt: skip
+    """Tokens per second of prompts and of generation on this machine, a row a test, with all times.
+
+    Args:
+        model: presets or paths; weights are random, of the model's sizes.
+        prompt: prompt tokens; 0 for no such test.
+        generate: tokens made one by one; 0 for no such test.
+        depth: tokens in the cache before.
+        batch: sequences.
+        repetitions: of each test, after a warm-up.
+        device: auto, cpu or cuda.
+        dtype: of weights, activations and cache.
+        attention: a backend; the fastest of the device if None.
+        others: further options of `llamalab bench`, by name.
+    """
+    return answered(
+        "bench", model=model, prompt=prompt, generate=generate, depth=depth, batch=batch, repetitions=repetitions,
+        device=device, dtype=dtype, attention=attention, **others,
+    )  # fmt: skip
+
+
+def profile(model: Any = "7b", **options: Any) -> Any:
+    """Where the time and the memory of a pass go, operation by operation.
+
+    `model` is a preset, a path or an architecture, of which as many blocks as fit are measured; `options` are then
+    those of `llamalab profile`: phase, prompt, batch, device, dtype, attention, full, roofs, trace, beside. It may also
+    be a Transformer or a transformers LlamaForCausalLM in memory, measured as it is; `options` are then those of
+    llamalab.measure.profile.run.profile, and a records.profile.Profile comes back.
+    """
+    if not isinstance(model, Model):
+        from llamalab.measure.profile.run import profile as profile_module
+
+        return profile_module(model, **options)
+    try:
+        module, args = parsed("profile", {"model": model, **options})
+        profiles, _ = module.measured(args)
+    except LlamaLabError as error:
+        raise in_words_of_python(error, "profile") from None
+    return Result("profile", module.answer_of(profiles), profiles[0])
+
+
+def measure(
+    model: Model = "7b", *, prompt: int | None = None, batch: int = 1, device: str = "auto", dtype: str = "bf16",
+    full: bool = False, progress: Callable[[str, float], None] = lambda label, done: None,
+) -> Result:  # fmt: skip
+    """Measure a model on this machine, prefill and decode, and hold it against the prediction; no file is written.
+
+    Args:
+        model: a preset, a path or an architecture; weights are random.
+        prompt: prompt tokens; what suits the device if None.
+        batch: sequences.
+        device: auto, cpu or cuda.
+        dtype: of weights, activations and cache.
+        full: run every block instead of a few.
+        progress: called with a label and the share that is done.
+
+    Beside the figures, every attribute of the records.record.Record is there: `.passes`, `.roofs`, `.notes`.
+    """
+    from llamalab.cli.find_model import find_model, short_name
+    from llamalab.measure.report.run import measure_report
+
+    record = measure_report(
+        short_name(model), find_model(model)[1], device=device, dtype=dtype, full=full, prompt_tokens=prompt,
+        batch=batch, progress=progress,
+    )  # fmt: skip
+    return of_record(record)
+
+
+def report(
+    model: Model | None = None, out: str | os.PathLike[str] | None = None, *, record: "Record | str | None" = None,
+    **options: Any,
+) -> Result:  # fmt: skip
+    """Measure this machine, or take a `record`, and write the page: predicted against measured.
+
+    `out` is the HTML file, by default reports/<model>-<device>.html; `options` are those of llamalab.measure. The
+    result has `.path` beside what llamalab.measure gives.
+    """
+    from llamalab.cli.report_files import check_page, default_page, write_report
+    from llamalab.records.record import Record, from_json, shown_text
+
+    if isinstance(record, Record):
+        found = record
+    elif record is not None:
+        found = from_json(shown_text(record, "record"), source=os.fspath(record))
+    else:
+        if out is not None:
+            check_page(Path(out))
+        found = measure("7b" if model is None else model, **options)._source  # type: ignore[assignment]
+    page = Path(out or default_page(found.model, found.environment.device))
+    check_page(page)
+    write_report(found, page)
+    result = of_record(found)
+    result._answer.data["path"] = str(page)
+    return result
+
+
+def of_record(record: "Record") -> Result:
+    """A record as a result: the verdict, a row an operation, and the times of both passes."""
+    from llamalab.comparison.comparison import Comparison
+    from llamalab.comparison.sentences import verdict
+
+    comparison = Comparison(record)
+    rows = [
+        {"phase": row.phase, "op": row.op.name, "count": row.op.count, "measured_s": row.measured_s}
+        | {"predicted_s": row.predicted_s, "error": row.error, "reason": row.reason, "basis": "measured"}
+        for row in comparison.rows
+    ]
+    data: dict[str, Any] = {"model": record.model, "device": record.environment.device_name, "ops": rows}
+    for phase in comparison.phases:
+        data |= {
+            f"{phase.run.phase}_s": phase.measured_s, f"{phase.run.phase}_predicted_s": phase.predicted_s,
+            f"{phase.run.phase}_tokens_per_s": phase.measured_tokens_per_s,
+        }  # fmt: skip
+    shown = tuple(Column(key, key.replace("_", " ")) for key in ("phase", "op", "count"))
+    timed = (Column("measured_s", "measured", _seconds), Column("predicted_s", "predicted", _seconds),
+             Column("error", "error", "{:+.1%}".format))  # fmt: skip
+    answer = Answer(data, tuple(verdict(comparison).text.splitlines()), (Table((*shown, *timed), rows),))
+    return Result("measure", answer, record)
+
+
+def _seconds(value: float) -> str:
+    from llamalab.units import format_seconds
+
+    return format_seconds(value)
+
+
+def generate(
+    model: "str | os.PathLike[str] | Transformer", text: str = "", *, generate: int = 256,
+    tokenizer: "str | os.PathLike[str] | Tokenizer | None" = None, temperature: float = 0.6, top_p: float = 0.9,
+    top_k: int | None = None, seed: int = 0, stop: Sequence[str] = (), dtype: str | None = None, device: str = "cpu",
+) -> Result:  # fmt: skip
+    """Continue a text with a checkpoint; the result has `.text`, and what it cost in tokens, KV cache and seconds.
+
+    Args:
+        model: the path of a checkpoint, or a model that llamalab.load gave.
+        text: what to continue.
+        generate: tokens to make at most.
+        tokenizer: a tokenizer or its file; the checkpoint's own if None.
+        temperature: 0 takes the likeliest token.
+        top_p: draw from the likeliest tokens that together weigh so much.
+        top_k: draw from so many of the likeliest.
+        seed: of the draws.
+        stop: texts before which it ends.
+        dtype: of the weights; the checkpoint's own if None.
+        device: cpu, cuda or cuda:N.
+    """
+    from llamalab.api.texts import continued
+
+    return continued(
+        model, text, most=generate, tokenizer=tokenizer, stop=stop, dtype=dtype, device=device,
+        sampling={"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed},
+    )  # fmt: skip

@@ -1,0 +1,34 @@
+"""The words that options and arguments can take, each list once and without an import."""
+
+PHASES = ("prefill", "decode")
+FORMATS = ("table", "json", "csv", "md")
+DEVICES = ("auto", "cpu", "cuda")
+ACTIVATION_DTYPES = ("bf16", "fp16", "fp32")  # what the built-in model computes in
+SCOPES = ("none", "block", "step")  # of llamalab.compile
+ATTENTION_BACKENDS = (
+    "naive", "chunked", "tiled", "sdpa", "math", "flash", "efficient", "cudnn", "flex", "triton",
+)  # fmt: skip
+
+# Names that PyTorch, model cards and servers give to the storage types of llamalab.units.DTYPES.
+DTYPE_ALIASES = {
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "half": "fp16",
+    "f16": "fp16",
+    "float32": "fp32",
+    "float": "fp32",
+    "f32": "fp32",
+    "float8": "fp8",
+    "float8_e4m3fn": "fp8",
+    "float8_e5m2": "fp8",
+}
+
+
+def plain_dtype(name: str) -> str:
+    """Our name of a storage type under any of its names, letters of either case; any other text as it is.
+
+    >>> plain_dtype("torch.bfloat16"), plain_dtype("Float16"), plain_dtype("int8"), plain_dtype("bf17")
+    ('bf16', 'fp16', 'int8', 'bf17')
+    """
+    lowered = name.strip().lower().removeprefix("torch.")
+    return DTYPE_ALIASES.get(lowered, lowered)

@@ -1,0 +1,218 @@
+"""`llamalab compare`: runs held against the first of them, phase by phase and operation by operation.
+
+A run is a file (a record or page of llamalab report, a profile, a bench or a prediction as JSON, or what another tool
+wrote), or a prediction named MODEL@HARDWARE.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from llamalab.analytic.constants import choose
+from llamalab.analytic.forecast import Workload, forecast
+from llamalab.choices import ACTIVATION_DTYPES
+from llamalab.cli.arguments import Parser, add_count, add_format, count, one_of
+from llamalab.cli.delivery import give
+from llamalab.cli.devices import chosen_devices
+from llamalab.cli.find_model import find_model
+from llamalab.cli.output import Answer, Column, Table, note, percent
+from llamalab.cli.predict import single_answer
+from llamalab.comparison.own_runs import read_runs, run_of_prediction
+from llamalab.comparison.peer_predictions import Guess, beside, guessed
+from llamalab.comparison.run_deltas import Delta, compare_runs, differing, unmatched
+from llamalab.errors import InputError
+from llamalab.files import check_target, write_text
+from llamalab.records.run import Run
+from llamalab.units import DTYPES, format_rate, format_seconds
+
+SUMMARY = "runs, predictions or other tools' results held against each other, operation by operation"
+EXAMPLES = (
+    "llamalab compare before.json after.json",
+    "llamalab compare llama-bench.json --model 7b --hardware h100",
+    "llamalab compare 7b@a100 7b@h100 7b@h200 --prompt 2048 --format md",
+)
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def configure(parser: Parser) -> None:
+    """The options of `llamalab compare`."""
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="files, or predictions as MODEL@HARDWARE")
+    parser.add_argument("--model", help="the model of files that do not tell it, for the prediction beside each row")
+    parser.add_argument("--hardware", help="the device of files that do not tell it")
+    parser.add_argument(
+        "--dtype", type=one_of("--dtype", DTYPES), metavar="|".join(DTYPES), help="the dtype that files do not tell"
+    )
+    add_count(parser, "--prompt", "prompt tokens of MODEL@HARDWARE", default=512)
+    add_count(parser, "--generate", "tokens that it generates", default=128)
+    add_count(parser, "--batch", "its sequences", default=1)
+    parser.add_argument(
+        "--tp", "--tensor-parallel", dest="tensor_parallel", type=count("--tensor-parallel"), default=1, metavar="N",
+        help="devices that share the model (default: 1)",
+    )  # fmt: skip
+    parser.add_argument("--page", metavar="FILE.html", help="write the comparison as a page too")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the comparison, and write the page where one is asked for."""
+    if args.page:
+        check_target(Path(args.page))
+    found = answer(args)
+    if args.page:
+        from llamalab.report.compare_page import compare_page
+
+        write_text(Path(args.page), compare_page(found.data))
+        note(f"the page is {args.page}")
+    give(found, args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """Every run against the first; of a single one, its rows beside our predictions."""
+    runs = [run for name in args.runs for run in _runs(name, args)]
+    if len(runs) > len(LETTERS):
+        raise InputError(f"at most {len(LETTERS)} runs can be compared; got {len(runs)}; leave some out")
+    measured = _rows(runs, _told(args))
+    data: dict[str, Any] = {
+        "runs": [
+            {"run": LETTERS[place], "name": run.name, "tool": run.tool, "model": run.model, "device": run.device}
+            | {"settings": run.settings}
+            for place, run in enumerate(runs)
+        ],
+        "rows": measured,
+        "comparisons": [_comparison(runs[0], other, LETTERS[place]) for place, other in enumerate(runs[1:], 1)],
+        "basis": "as each row says",
+    }
+    tables = [table for one in data["comparisons"] for table in _tables(one)]
+    known = Table(_MEASURED, measured, "Every phase of every run, and our prediction beside it:")
+    return Answer(data, _lead(data), (*tables, known) if tables else (known,))
+
+
+def _runs(name: str, args: argparse.Namespace) -> list[Run]:
+    model, at, hardware = name.rpartition("@")
+    if not at or Path(name).exists():
+        return read_runs(name)
+    _, arch = find_model(model)
+    found = []
+    for spec in chosen_devices(hardware):
+        dtype = args.dtype or "bf16"
+        work = Workload(
+            args.prompt, args.generate, args.batch, dtype if dtype in ACTIVATION_DTYPES else "bf16",
+            None if dtype in ACTIVATION_DTYPES else dtype, tensor_parallel=args.tensor_parallel,
+        )  # fmt: skip
+        tier = "calibrated" if spec.measured else "shipped"
+        result = forecast(arch, work, spec, choose(spec, tier, work.dtype, work.weight_dtype))
+        found.append(run_of_prediction(single_answer(model, spec, work, result).data, f"{model}@{spec.name}"))
+    return found
+
+
+def _told(args: argparse.Namespace) -> Guess:
+    arch = find_model(args.model)[1] if args.model else None
+    spec = chosen_devices(args.hardware)[0] if args.hardware else None
+    return Guess(arch, spec, args.dtype, args.tensor_parallel)
+
+
+def _rows(runs: list[Run], told: Guess) -> list[dict[str, Any]]:
+    rows = []
+    for place, run in enumerate(runs):
+        guess = guessed(run, told)
+        for phase in run.phases:
+            ours = beside(phase, guess) if phase.basis != "predicted" else None
+            predicted_s = ours.predicted_s if ours else None
+            rows.append(
+                {"run": LETTERS[place], "phase": phase.name, "kind": phase.kind, "batch": phase.batch}
+                | {"new_tokens": phase.new_tokens, "context_tokens": phase.context_tokens, "time_s": phase.total_s}
+                | {"tokens_per_s": phase.tokens_per_s, "samples": len(phase.samples_s), "basis": phase.basis}
+                | {"predicted_s": predicted_s, "error": predicted_s / phase.total_s - 1 if predicted_s else None}
+                | {"predicted_from": ours.basis if ours else None}
+            )
+    return rows
+
+
+def _comparison(a: Run, b: Run, letter: str) -> dict[str, Any]:
+    found = compare_runs(a, b)
+    return {
+        "a": a.name,
+        "b": b.name,
+        "letter": letter,
+        "settings": {key: list(pair) for key, pair in differing(a, b).items()},
+        "unmatched": unmatched(a, b),
+        "phases": [
+            _row(one.whole) | {"verdict": verdict(one.whole), "ops": [_row(row) for row in one.rows]} for one in found
+        ],
+    }
+
+
+def _row(delta: Delta) -> dict[str, Any]:
+    low, high = delta.interval_s or (None, None)
+    row = {key: value for key, value in delta._asdict().items() if key != "interval_s"}
+    return row | {"low_s": low, "high_s": high, "ratio": delta.b_s / delta.a_s if delta.a_s and delta.b_s else None}
+
+
+def verdict(whole: Delta) -> str:
+    """What is to be said of a phase: faster, slower, or no difference seen.
+
+    >>> verdict(Delta("decode", None, 1.0, 1.2, 0.2, 1.0, (0.1, 0.3), True, ""))
+    '1.20 × the time (slower)'
+    """
+    if whole.seen is False:
+        return "no difference seen"
+    assert whole.a_s
+    assert whole.b_s
+    ratio = whole.b_s / whole.a_s
+    word = "the same" if ratio == 1 else "slower" if ratio > 1 else "faster"
+    doubt = "" if whole.seen else "; too few samples to tell it from noise"
+    return f"{ratio:.2f} × the time ({word}{doubt})"
+
+
+def _lead(data: dict[str, Any]) -> tuple[str, ...]:
+    lines = []
+    for one in data["comparisons"]:
+        phases = "; ".join(f"{phase['phase']} {phase['verdict']}" for phase in one["phases"])
+        lines.append(f"{one['letter']} against A: {phases or 'nothing that both have'}")
+    lines += [f"  {run['run']}: {run['name']} ({run['tool']})" for run in data["runs"]]
+    for one in data["comparisons"]:
+        lines += [f"  {one['letter']} differs in {key}: {a} and {b}" for key, (a, b) in one["settings"].items()]
+        if one["unmatched"]:
+            lines.append(f"  not compared, only in one: {', '.join(one['unmatched'])}")
+    if not data["comparisons"]:
+        known = [row for row in data["rows"] if row["error"] is not None]
+        lines.insert(0, f"{data['runs'][0]['name']}: {len(data['rows'])} rows, {len(known)} with a prediction beside")
+    return tuple(lines)
+
+
+def _signed_time(value: float) -> str:
+    return f"{'+' if value > 0 else '-' if value < 0 else ''}{format_seconds(abs(value))}"
+
+
+def _tables(one: dict[str, Any]) -> list[Table]:
+    rows = []
+    for phase in one["phases"]:
+        whole = {key: value for key, value in phase.items() if key not in ("ops", "verdict")}
+        rows += [*({"b": one["letter"], **row} for row in phase["ops"]), {"b": one["letter"], **whole, "op": "TOTAL"}]
+    caption = f"{one['letter']} against A, the largest part of the difference first; rows add up to the total:"
+    return [Table(_DELTAS, rows, caption)] if rows else []
+
+
+_DELTAS = (
+    Column("op", "operation"),
+    Column("phase", "phase", rank=-1),
+    Column("a_s", "A", format_seconds),
+    Column("b_s", "other", format_seconds),
+    Column("delta_s", "difference", _signed_time, -1),
+    Column("share", "of it", percent),
+    Column("low_s", "from", _signed_time, 1),
+    Column("high_s", "to", _signed_time, 1),
+    Column("why", "why", rank=-1),
+)
+_MEASURED = (
+    Column("run", "run"),
+    Column("phase", "phase"),
+    Column("batch", "batch", rank=1),
+    Column("time_s", "time", format_seconds),
+    Column("tokens_per_s", "tokens/s", format_rate),
+    Column("predicted_s", "predicted", format_seconds),
+    Column("error", "error", "{:+.1%}".format),
+    Column("basis", "basis", rank=2),
+    Column("predicted_from", "predicted from", rank=3),
+)

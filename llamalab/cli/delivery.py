@@ -1,0 +1,24 @@
+"""Where an answer goes: to standard output, as wide as the terminal, or to a file."""
+
+from typing import TYPE_CHECKING
+
+from llamalab.cli.output import Answer, keep, note, render
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def give(answer: Answer, args: "Namespace") -> None:
+    """Print an answer, or write it to a file, as --format, --out and -v say."""
+    if args.out is not None:
+        from pathlib import Path
+
+        path = Path(args.out)
+        if keep(path, render(answer, args.format) + "\n") == path:
+            note(f"wrote {path}")
+    elif args.format == "table":
+        from llamalab.cli.terminal import fitted
+
+        print(fitted(answer, verbose=args.verbose))
+    else:
+        print(render(answer, args.format))

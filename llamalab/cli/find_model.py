@@ -1,0 +1,58 @@
+"""The model that `--model` names: a preset, a JSON file, a folder or a checkpoint, of which headers alone are read."""
+
+import os
+
+from llamalab.arch import LlamaArch
+from llamalab.arch_files import read_arch
+from llamalab.errors import InputError, UnknownNameError
+from llamalab.presets import PRESETS, resolve_model
+
+_CONFIGS = ("config.json", "params.json")  # of Hugging Face's folders and of Meta's
+
+
+def find_model(name: str | LlamaArch) -> tuple[str, LlamaArch]:
+    """The name and architecture of a model, however it is given; an architecture stands for itself.
+
+    Of a folder its `config.json` or `params.json` is read, of any other checkpoint the header, which needs PyTorch.
+    Raises UnknownNameError for a name that is neither known nor a path, FormatError for a file that is no Llama.
+
+    >>> find_model("70b")[1].n_kv_heads, find_model(LlamaArch(64, 2, 4, 4, 128, 100))[0]
+    (8, '2 layers of 64')
+    """
+    if isinstance(name, LlamaArch):
+        return f"{name.n_layers} layers of {name.dim}", name
+    if name in PRESETS or name.lower().endswith(".json") or "\0" in name or not os.path.exists(name):
+        return _known(name)
+    for config in _CONFIGS:
+        path = os.path.join(name, config)
+        if os.path.isfile(path):
+            return name, read_arch(path)
+    from llamalab.checkpoints import open_weights  # here: it imports torch
+
+    return name, open_weights(name).arch
+
+
+def _known(name: str) -> tuple[str, LlamaArch]:
+    try:
+        return resolve_model(name)
+    except UnknownNameError as error:
+        if os.sep in name and not name.lower().endswith(".json"):
+            raise InputError(f"{error}; nor is there a file or folder of that name") from None
+        raise
+
+
+def short_name(model: str | LlamaArch) -> str:
+    """A model's name for a record, which holds no path: a preset's, or that of the folder or file.
+
+    >>> short_name("7b"), short_name("/home/me/Llama-2-7b/config.json")
+    ('7b', 'Llama-2-7b')
+    """
+    if isinstance(model, LlamaArch):
+        return find_model(model)[0]
+    if model in PRESETS or not (os.path.exists(model) or model.lower().endswith(".json")):
+        return resolve_model(model)[0]
+    path = os.path.abspath(model)
+    stem, extension = os.path.splitext(os.path.basename(path))
+    if extension.lower() == ".json" and stem.lower() in ("config", "params"):
+        return os.path.basename(os.path.dirname(os.path.realpath(model)))
+    return os.path.basename(path) if os.path.isdir(path) else stem

@@ -1,0 +1,114 @@
+"""The parser of every verb: old names of options with a note, mistakes in one sentence, help that ends in examples.
+
+A mistake ends in one sentence and exit code 2, with the option that was meant where that is known; argparse's usage
+dump and its abbreviations are off.
+"""
+
+import argparse
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from llamalab.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+# argparse asks gettext for translations that Python does not ship, which takes 2 ms of the 20 that
+# a calculator may cost. Names of its own are never translated.
+setattr(argparse, "_", str)  # noqa: B010
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help of a fixed width: the same everywhere, and without the import that asks the terminal."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=100)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are InputErrors of one sentence and whose help ends in examples."""
+
+    def __init__(self, prog: str, summary: str, examples: Iterable[str]) -> None:
+        self.renamed: dict[str, str] = {}
+        self.old_names_used: list[str] = []
+        super().__init__(
+            prog=prog,
+            description=f"{summary[:1].upper()}{summary[1:]}.",
+            epilog="\n  ".join(("examples:", *examples)),
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def rename(self, old: str, new: str) -> None:
+        """Let `old` be understood as `new`, with a note; it is in no help."""
+        self.renamed[old] = new
+
+    @property
+    def options(self) -> list[str]:
+        """The names of all options, without those that stand in no help."""
+        return [
+            name for action in self._actions if action.help is not argparse.SUPPRESS for name in action.option_strings
+        ]
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """The options of a command line, old names taken for the new."""
+        return super().parse_args([self._today(word) for word in args or ()], namespace)
+
+    def _today(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        if name not in self.renamed:
+            return word
+        self.old_names_used.append(name)
+        return self.renamed[name] + equals + value
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError with argparse's complaint as a sentence, which names options as they were written."""
+        said = self._sentence(message)
+        for old in self.old_names_used:
+            said = re.sub(rf"{self.renamed[old]}(?![\w-])", old, said)
+        raise InputError(said)
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        """To stdout, as --help is the only message; argparse's own hides that it could not be written."""
+        print(message, end="", file=file)
+
+    def _sentence(self, message: str) -> str:
+        see = f"see {self.prog} --help"
+        if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+            return self._unknown(unknown[1])
+        if option := re.fullmatch(r"argument (\S+): (.*)", message, re.DOTALL):
+            name = option[1].rpartition("/")[2] if option[1].startswith("-") else option[1]
+            if option[2].startswith("expected"):
+                return f"{name} must be followed by a value; got none; {see}"
+            if other := re.fullmatch(r"not allowed with argument (\S+)", option[2]):
+                return f"{name} and {other[1].rpartition('/')[2]} must not be given together; got both; {see}"
+            if wrong := re.fullmatch(r"invalid (int|float) value: (.*)", option[2]):
+                kind = "a whole number" if wrong[1] == "int" else "a number"
+                return f"{name} must be {kind}; got {wrong[2]}; {see}"
+            # What our own types say begins with the option's name and is a sentence already.
+            return option[2] if option[2].startswith(tuple(option[1].split("/"))) else f"{name}: {option[2]}; {see}"
+        if needed := re.fullmatch(r"one of the arguments (.*) is required", message):
+            return f"one of {' or '.join(needed[1].split())} must be given; got neither; {see}"
+        if needed := re.fullmatch(r"the following arguments are required: (.*)", message):
+            return f"{needed[1].replace('-m/--model', '--model')} must be given; {see}"
+        return f"{message}; {see}"
+
+    def _unknown(self, given: str) -> str:
+        option = given.partition("=")[0]
+        if not option.startswith("-"):
+            return f"{self.prog} takes no argument {given!r}; see {self.prog} --help"
+        return f"{self.prog} has no option {option}; {self._advice(option)}"
+
+    def _advice(self, option: str) -> str:
+        """The option of the same meaning, else the nearest in spelling, if one is near."""
+        from difflib import get_close_matches
+
+        from llamalab.cli.meanings import MEANT  # here: only a mistake needs it
+
+        known = self.options
+        meant = [name for name in MEANT.get(option.lower(), ()) if name.partition(" ")[0] in known]
+        if not meant:
+            near = get_close_matches(option, [*known, *self.renamed], n=1, cutoff=0.7)
+            meant = [self.renamed.get(name, name) for name in near]
+        return f"did you mean {meant[0]}?" if meant else f"see {self.prog} --help"

@@ -1,0 +1,75 @@
+"""What a long command shows while it works: on stderr, so that data stay data."""
+
+import sys
+import threading
+from types import TracebackType
+from typing import Protocol
+
+from llamalab.measure.timing.deadline import now_s
+
+TICK_S = 1.6  # between two signs of life
+_LEAST_DONE = 0.05  # before which the time left is not guessed at
+
+
+class Limit(Protocol):
+    """Something that knows how many seconds are left at most, as measure.timing.deadline.Deadline."""
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until it ends."""
+
+
+class Progress:
+    """A bar on stderr that follows `progress(label, share done)`; a line per step where it is no terminal.
+
+    It ticks while a step is long, and tells how many seconds are left: at most, where there is a deadline, else about
+    as many as the share that is done took, in proportion.
+    """
+
+    def __init__(self, deadline: Limit | None = None) -> None:
+        self._deadline, self._label, self._done = deadline, "", 0.0
+        self._over, self._begun_s, self._told_s = threading.Event(), now_s(), now_s()
+
+    def __enter__(self) -> "Progress":
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=1.0, bar_format="{desc:<44.44} {bar} {percentage:3.0f}% {elapsed}", file=sys.stderr,
+                         leave=False, disable=not sys.stderr.isatty())  # fmt: skip
+        self._ticks = threading.Thread(target=self._tick, daemon=True)
+        self._ticks.start()
+        return self
+
+    def __call__(self, label: str, done: float) -> None:
+        self._label, self._done = label, done
+        self._tell()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._ticks.join()
+        self._bar.close()
+
+    def _tell(self) -> None:
+        self._told_s, left = now_s(), self._left()
+        if self._bar.disable:
+            print(f"{self._done:4.0%} {self._label}{left}", file=sys.stderr, flush=True)
+            return
+        self._bar.set_description_str(f"{self._label[: 44 - len(left)]}{left}", refresh=False)
+        self._bar.update(max(0.0, self._done - self._bar.n))
+        self._bar.refresh()
+
+    def _left(self) -> str:
+        """How long it may still take, after the label."""
+        if self._deadline is not None:
+            return f", at most {self._deadline.left_s:.0f} s left"
+        spent_s = now_s() - self._begun_s
+        if not _LEAST_DONE <= self._done < 1.0:
+            return f", {spent_s:.0f} s" if spent_s >= TICK_S else ""
+        return f", about {spent_s * (1 - self._done) / self._done:.0f} s left"
+
+    def _tick(self) -> None:
+        """Tell again what is going on where a step takes long."""
+        while not self._over.wait(TICK_S / 4):
+            if self._label and now_s() - self._told_s > TICK_S:
+                self._tell()

@@ -1,0 +1,94 @@
+"""Answers on a terminal: as wide as it is, in colour where it shows some and nobody minds (NO_COLOR)."""
+
+import os
+import sys
+
+from llamalab.cli.output import Answer, Table, cells_of, lines_of, text_of, widths_of
+from llamalab.plain_text import printable
+
+LEAST_WIDTH = 40
+_GAP = 2  # between columns
+_BOLD, _DIM, _PLAIN = "\033[1m", "\033[2m", "\033[0m"
+
+
+def fitted(answer: Answer, *, verbose: bool = False) -> str:
+    """An answer for standard output: on a terminal, or where COLUMNS is set, no wider than it unless `verbose`."""
+    width = None if verbose else width_of_output()
+    colour = shows_colour()
+    if width is None and not colour:
+        return printable(text_of(answer))
+    blocks = [_lead(answer.lead, width, colour)] if answer.lead else []
+    left_out = 0
+    for table in answer.tables:
+        kept = table if width is None else narrowed(table, width)
+        left_out += len(table.columns) - len(kept.columns)
+        blocks.append(_table(kept, width, colour))
+    if left_out:
+        blocks.append(_coloured(f"{left_out} columns do not fit; -v shows them", _DIM, colour))
+    return "\n\n".join(blocks)
+
+
+def width_of_output() -> int | None:
+    """Columns of the terminal that standard output is; COLUMNS if it is set; None where nothing limits them."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told):
+        return max(LEAST_WIDTH, int(told))
+    try:
+        return max(LEAST_WIDTH, os.get_terminal_size(sys.stdout.fileno()).columns) if sys.stdout.isatty() else None
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def shows_colour() -> bool:
+    """Whether standard output is a terminal with colours and NO_COLOR (no-color.org) is not set."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    return bool(sys.stdout.isatty())
+
+
+def narrowed(table: Table, width: int) -> Table:
+    """A table without the columns that make it wider than `width`: the least important first."""
+    widths = widths_of(cells_of(table))
+    kept = list(range(len(widths)))
+    while sum(widths[one] for one in kept) + _GAP * (len(kept) - 1) > width:
+        can_go = [one for one in kept[1:] if table.columns[one].rank >= 0]
+        if not can_go:
+            break
+        kept.remove(max(can_go, key=lambda one: (table.columns[one].rank, one)))
+    return table._replace(columns=tuple(table.columns[one] for one in kept))
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """A line in pieces no wider than `width`, broken between words, the later ones set in as the first is.
+
+    >>> wrapped("  a line of words", 10)
+    ['  a line', '    of', '    words']
+    """
+    indent = line[: len(line) - len(line.lstrip())]
+    pieces, now = [], indent
+    for word in line.split():
+        if now.strip() and len(now) + 1 + len(word) > width:
+            pieces.append(now)
+            now = f"{indent}  {word}"
+        else:
+            now = f"{now} {word}" if now.strip() else f"{now}{word}"
+    return [*pieces, now]
+
+
+def _lead(lead: tuple[str, ...], width: int | None, colour: bool) -> str:
+    """The answer, in bold, and what is said beside it."""
+    shown = [printable(line) for line in lead]
+    # A drawing in characters must not be broken.
+    lines = [wrapped(line, width) if width and len(line) > width and "|" not in line else [line] for line in shown]
+    first = [_coloured(piece, _BOLD, colour) for piece in lines[0]]
+    return "\n".join([*first, *(piece for pieces in lines[1:] for piece in pieces)])
+
+
+def _table(table: Table, width: int | None, colour: bool) -> str:
+    title, *rows = map(printable, lines_of(table))
+    caption = wrapped(printable(table.caption), width or len(table.caption)) if table.caption else []
+    return "\n".join([*caption, _coloured(title, _BOLD, colour), *rows])
+
+
+def _coloured(text: str, code: str, colour: bool) -> str:
+    return f"{code}{text}{_PLAIN}" if colour and text else text

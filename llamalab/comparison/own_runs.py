@@ -1,0 +1,179 @@
+"""Our own files as runs that can be compared: records, profiles, benches and predictions."""
+
+import json
+import os
+from statistics import median
+from typing import Any
+
+from llamalab.analytic.ops import Op, forward_ops
+from llamalab.errors import FormatError
+from llamalab.input_files import parse_json
+from llamalab.records.peers import runs_of_text
+from llamalab.records.profile import Profile, are_profiles
+from llamalab.records.profile import from_json as profiles_from_json
+from llamalab.records.record import Environment, Pass, Record, from_json, shown_text
+from llamalab.records.run import OpTime, Run, RunPhase
+
+OURS = "llamalab"
+
+
+def read_runs(path: str | os.PathLike[str]) -> list[Run]:
+    """The runs of a file of ours or of another tool's.
+
+    Raises MissingError where there is no file, FormatError where it is none that is known.
+    """
+    text, name = shown_text(path, "file to compare"), os.fspath(path)
+    if are_profiles(text):
+        return [run_of_profile(one, name) for one in profiles_from_json(text, source=name)]
+    rows = _bench_rows(text)
+    if rows:
+        return [run_of_bench(rows, name)]
+    data = _object(text)
+    if data is not None and "passes" in data and "environment" in data:
+        return [run_of_record(from_json(text, source=name), name)]
+    if data is not None and "interval" in data and "ops" in data:
+        return [run_of_prediction(data, name)]
+    return runs_of_text(text, name)
+
+
+def run_of_record(record: Record, name: str) -> Run:
+    """The passes of a report; operations have the FLOPs and bytes of the cost table."""
+    phases = tuple(_phase_of_pass(record, one) for one in record.passes)
+    settings = _settings(record.environment) | {"dtype": record.dtype, "attention": record.passes[0].attention}
+    return Run(name, OURS, phases, settings, record.model, record.environment.device_name, record.dtype)
+
+
+def _phase_of_pass(record: Record, one: Pass) -> RunPhase:
+    table = forward_ops(
+        record.llama_arch, new_tokens=one.new_tokens, context_tokens=one.context_tokens, batch=one.batch,
+        dtype=one.dtype, attention=one.algorithm,
+    )  # fmt: skip
+    counted = {op.name: op for op in table}
+    ops = tuple(
+        _op(row.name, row.count, row.samples_s, counted.get(row.name), row.kernel, basis_kernel=one.kernel)
+        for row in one.ops
+    )
+    whole = median(one.whole_s) if one.whole_s else None
+    samples = tuple(sample / whole * one.total_s for sample in one.whole_s) if whole else ()
+    before = record.environment.before
+    return RunPhase(
+        one.phase, one.phase, one.total_s, samples, one.batch, one.new_tokens, one.context_tokens, ops,
+        before.clock_hz if before else None, one.basis,
+    )  # fmt: skip
+
+
+def _op(
+    name: str, count: int, samples_s: list[float], op: Op | None, kernel: str | None, *, basis_kernel: str | None
+) -> OpTime:
+    attention = op is not None and op.kind == "attention"
+    return OpTime(
+        name, count * median(samples_s), tuple(count * sample for sample in samples_s),
+        count * op.flops_causal if op else None, count * op.bytes if op else None,
+        kernel or (basis_kernel if attention else None),
+    )  # fmt: skip
+
+
+def run_of_profile(profile: Profile, name: str) -> Run:
+    """The phases of a profile; an operation's kernels and gaps are known."""
+    phases = []
+    for phase in profile.phases:
+        scale = phase.layers_total / phase.layers_measured
+        ops = tuple(
+            OpTime(
+                op.name, op.total_s, tuple(op.count * sample for sample in op.samples_s), op.count * op.flops,
+                op.count * op.bytes, "; ".join(op.kernels) or None,
+                None if op.gap_s is None else op.count * op.gap_s,
+            )
+            for op in phase.ops
+        )  # fmt: skip
+        clock = (phase.during or phase.before).clock_hz
+        exact = scale == 1.0
+        # Where not all blocks ran, the whole is what the operations of the whole model take.
+        total_s = phase.wall_s if exact else sum(op.total_s for op in ops) + phase.outside_s
+        samples = tuple(sample / phase.wall_s * total_s for sample in phase.wall_samples_s)
+        phases.append(
+            RunPhase(phase.phase, phase.phase, total_s, samples, phase.batch, phase.new_tokens, phase.context_tokens,
+                     ops, clock, "measured" if exact else "extrapolated")
+        )  # fmt: skip
+    settings = _settings(profile.environment) | {"dtype": profile.dtype, "attention": profile.attention}
+    label = name if profile.kind == OURS else f"{name} ({profile.kind})"
+    return Run(label, OURS, tuple(phases), settings, profile.model, profile.environment.device_name, profile.dtype)
+
+
+def _settings(environment: Environment) -> dict[str, Any]:
+    keys = ("llamalab", "git_revision", "device_name", "torch", "threads", "cuda", "driver")
+    return {key: value for key in keys if (value := getattr(environment, key)) is not None}
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        data = parse_json(text, "it")
+    except FormatError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _bench_rows(text: str) -> list[dict[str, Any]]:
+    """The rows of `llamalab bench` in JSON or JSON lines; none of anything else."""
+    data = _object(text)
+    if data is not None:
+        rows = data.get("rows", [data])
+    else:
+        try:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError:
+            return []
+    known = [row for row in rows if isinstance(row, dict) and {"passes_s", "test", "depth_tokens"} <= row.keys()]
+    return known if isinstance(rows, list) and len(known) == len(rows) else []
+
+
+def run_of_bench(rows: list[dict[str, Any]], name: str) -> Run:
+    """The tests of a bench that have a time; a test of generation is a token's time."""
+    try:
+        phases = tuple(_phase_of_test(row) for row in rows if row["passes_s"])
+        first = rows[0]
+        keys = ("device", "threads", "dtype", "attention", "compiled", "blocks")
+        settings = {key: first[key] for key in keys}
+        run = Run(name, OURS, phases, settings, first["model"], first["device"], first["dtype"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{name} must be what llamalab bench writes; {error} is missing or wrong") from None
+    if not phases:
+        raise FormatError(f"{name} must have a test that was run; it has none: {first.get('reason')}")
+    return run
+
+
+def _phase_of_test(row: dict[str, Any]) -> RunPhase:
+    prompt, made, depth, batch = (
+        int(row[key]) for key in ("prompt_tokens", "generated_tokens", "depth_tokens", "batch")
+    )
+    name = f"{row['test']}, batch {batch}" if batch > 1 else str(row["test"])
+    totals = [sum(passes) for passes in row["passes_s"]]
+    context = depth + prompt + made
+    if made and not prompt:
+        each = tuple(total / made for total in totals)
+        return RunPhase(name, "decode", sum(each) / len(each), each, batch, 1, context, basis=row["basis"])
+    kind = "other" if made else "prefill"
+    mean_s = sum(totals) / len(totals)
+    return RunPhase(name, kind, mean_s, tuple(totals), batch, prompt + made, context, basis=row["basis"])
+
+
+def run_of_prediction(data: dict[str, Any], name: str) -> Run:
+    """What `llamalab predict --format json` prints of one run."""
+    try:
+        inputs, phases = data["inputs"], []
+        batch, prompt, made = inputs["batch"], inputs["prompt"], inputs["generate"]
+        for phase, total_s, new, context in (
+            ("prefill", data["prefill_s"], prompt, prompt),
+            ("decode", data["decode_s_per_token"], 1, prompt + made - 1),
+        ):
+            if total_s is not None:
+                ops = tuple(_predicted(row) for row in data["ops"] if row["phase"] == phase)
+                phases.append(RunPhase(phase, phase, total_s, (), batch, new, context, ops, basis="predicted"))
+        settings = {"hardware": data["hardware"], "basis": data["basis"], **{k: v for k, v in inputs.items() if v}}
+        return Run(name, OURS, tuple(phases), settings, data["model"], data["hardware"], inputs["dtype"])
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"{name} must be what llamalab predict prints; {error} is missing or wrong") from None
+
+
+def _predicted(row: dict[str, Any]) -> OpTime:
+    return OpTime(row["op"], row["total_s"], (), row["count"] * row["flops"], row["count"] * row["bytes"])

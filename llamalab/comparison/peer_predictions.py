@@ -1,0 +1,94 @@
+"""Our prediction beside a row that another tool or a bench of ours measured, of the model and device the file names."""
+
+import re
+from typing import NamedTuple
+
+from llamalab.analytic.constants import Constants, choose
+from llamalab.analytic.forecast import Workload, pass_ops, pass_s
+from llamalab.analytic.params import parameter_count
+from llamalab.arch import LlamaArch
+from llamalab.errors import LlamaLabError
+from llamalab.hardware import HARDWARE, HardwareSpec
+from llamalab.presets import PRESETS, resolve_model
+from llamalab.records.run import Run, RunPhase
+
+
+class Beside(NamedTuple):
+    """Predicted seconds of a phase, and what they rest on; None with the reason."""
+
+    predicted_s: float | None
+    basis: str
+
+
+class Guess(NamedTuple):
+    """What a file is taken to be of, with what was said instead where the file does not tell."""
+
+    arch: LlamaArch | None = None
+    spec: HardwareSpec | None = None
+    dtype: str | None = None
+    ranks: int = 1
+
+
+def guessed(run: Run, told: Guess) -> Guess:
+    """The model, device and dtype of a run: as told, else as the file names them."""
+    return Guess(
+        told.arch or _model_of(run.model), told.spec or _device_of(run.device), told.dtype or run.dtype, told.ranks
+    )
+
+
+def beside(phase: RunPhase, guess: Guess) -> Beside:
+    """The prediction of one phase."""
+    if guess.arch is None:
+        return Beside(None, "the model is not known; name it with --model")
+    if guess.spec is None:
+        return Beside(None, "the device is not known; name it with --hardware")
+    if phase.kind == "other" or phase.context_tokens is None or not phase.new_tokens:
+        return Beside(None, "the file does not tell the shape of a single pass")
+    dtype = guess.dtype or "fp16"
+    weight_dtype = dtype if dtype in ("int8", "int4", "fp8") else None
+    work = Workload(
+        1, 1, phase.batch, "fp16" if weight_dtype else dtype, weight_dtype, None, tensor_parallel=guess.ranks
+    )
+    try:
+        constants = _constants(guess.spec, work)
+        new = phase.new_tokens
+        seconds = pass_s(pass_ops(guess.arch, work, new, max(new, phase.context_tokens)), constants.rates)
+    except LlamaLabError as error:
+        return Beside(None, str(error))
+    per_token = phase.batch * constants.host.sequence_s
+    host_s = per_token + (constants.host.request_s if phase.kind == "prefill" else 0.0)
+    return Beside(seconds + host_s, f"{guess.spec.name}, {dtype}, {constants.basis}")
+
+
+def _constants(spec: HardwareSpec, work: Workload) -> Constants:
+    return choose(spec, "calibrated" if spec.measured else "shipped", work.dtype, work.weight_dtype)
+
+
+def _model_of(name: str | None) -> LlamaArch | None:
+    """The preset that a name means: ours, a hub's, or llama-bench's type with its count of parameters."""
+    if not name:
+        return None
+    if counted := re.search(r"\((\d{6,})\)$", name):
+        parameters = int(counted[1])
+        near = {key: abs(parameter_count(one.arch) / parameters - 1) for key, one in PRESETS.items()}
+        best = min(near, key=lambda key: near[key])
+        return PRESETS[best].arch if near[best] < 0.001 else None
+    try:
+        return resolve_model(name)[1]
+    except LlamaLabError:
+        pass
+    short = name.rpartition("/")[2].lower()
+    sized = re.fullmatch(r"llama-2-(\d+b)(-chat)?(-hf)?", short)
+    return PRESETS[sized[1]].arch if sized and sized[1] in PRESETS else None
+
+
+def _device_of(name: str | None) -> HardwareSpec | None:
+    """The row of the table whose driver's name stands in what the file says."""
+    if not name:
+        return None
+    if name in HARDWARE:
+        return HARDWARE[name]
+    wanted, known = name.strip().lower(), list(HARDWARE.values())
+    exact = [spec for spec in known if wanted in map(str.lower, spec.device_names)]
+    inside = [spec for spec in known if any(one.lower() in wanted for one in spec.device_names)]
+    return max(exact or inside, key=lambda spec: max(map(len, spec.device_names)), default=None)

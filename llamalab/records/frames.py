@@ -1,0 +1,110 @@
+"""Records as tidy pandas DataFrames: one row an operation, sample or pass, units in the column names, basis a column.
+
+pandas is imported when a frame is made: what only reads records starts without it.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llamalab.errors import FormatError, InputError
+from llamalab.records.profile import Profile, are_profiles
+from llamalab.records.profile import from_json as profiles_from_json
+from llamalab.records.record import Measurement, Pass, Record, from_json, shown_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_PHASE_KEYS = ("batch", "new_tokens", "context_tokens", "wall_s", "named_s", "outside_s", "closure", "kernel")
+_PASS_KEYS = ("phase", "batch", "new_tokens", "context_tokens", "dtype", "attention", "algorithm", "kernel")
+
+
+def frames(source: "str | os.PathLike[str] | Record | Profile | Sequence[Profile]") -> "dict[str, DataFrame]":
+    """A record, a profile or the file or page of either, as DataFrames by name.
+
+    Of a record: `passes` (a row a pass), `parts` and `ops` (a row a part or an operation of a pass), `samples` (a row
+    a sample of either), `roofs` and `attention`; of a profile `phases`, `ops` and `memory`. Times are seconds of one
+    occurrence; `total_s` is of all. Raises MissingError where there is no file, FormatError where it is neither.
+    """
+    if isinstance(source, str | os.PathLike):
+        text = shown_text(source, "record or profile")
+        where = os.fspath(source)
+        return _profile_frames(profiles_from_json(text, source=where)) if are_profiles(text) else _record_frames(
+            from_json(text, source=where)
+        )  # fmt: skip
+    if isinstance(source, Record):
+        return _record_frames(source)
+    if isinstance(source, Profile):
+        return _profile_frames([source])
+    if isinstance(source, Sequence) and source and all(isinstance(one, Profile) for one in source):
+        return _profile_frames(source)
+    raise InputError(f"frames must be made of a record, profiles or a path to them; got {type(source).__name__}")
+
+
+def frame_of_rows(rows: Iterable[Mapping[str, Any]], basis: str | None = None) -> "DataFrame":
+    """Rows of one table as a DataFrame; `basis` fills a column where the rows have none."""
+    from pandas import DataFrame
+
+    frame = DataFrame([dict(row) for row in rows])
+    if basis is not None and "basis" not in frame.columns:
+        frame["basis"] = basis
+    return frame
+
+
+def _record_frames(record: Record) -> "dict[str, DataFrame]":
+    rows: dict[str, list[dict[str, Any]]] = {"passes": [], "parts": [], "ops": [], "samples": []}
+    for one in record.passes:
+        shared = {"model": record.model, **{key: getattr(one, key) for key in _PASS_KEYS}}
+        tokens = one.batch * one.new_tokens
+        rows["passes"].append(
+            shared
+            | {"time_s": one.total_s, "tokens_per_s": tokens / one.total_s if one.total_s else None}
+            | {"layers_measured": one.layers_measured, "layers_total": one.layers_total}
+            | {"peak_bytes": one.memory.peak_bytes, "basis": one.basis}
+        )
+        for kind, measurements in (("parts", one.parts), ("ops", one.ops)):
+            for measurement in measurements:
+                rows[kind].append(shared | _measured(measurement, one))
+                rows["samples"] += [
+                    {"model": record.model, "phase": one.phase, "of": kind, "name": measurement.name, "sample": number}
+                    | {"time_s": seconds, "basis": "measured"}
+                    for number, seconds in enumerate(measurement.samples_s)
+                ]
+    rows["roofs"] = [_plain(roof) | {"basis": "measured"} for roof in record.roofs]
+    rows["attention"] = [_plain(point) | {"basis": "measured"} for point in record.attention]
+    return {name: frame_of_rows(found) for name, found in rows.items()}
+
+
+def _measured(measurement: Measurement, one: Pass) -> dict[str, Any]:
+    low, high = measurement.quartiles_s
+    basis = measurement.basis if one.layers_measured == one.layers_total or measurement.count == 1 else "extrapolated"
+    return {
+        "name": measurement.name, "count": measurement.count, "time_s": measurement.median_s, "quartile_1_s": low,
+        "quartile_3_s": high, "total_s": measurement.median_s * measurement.count,
+        "samples": len(measurement.samples_s), "op_kernel": measurement.kernel, "basis": basis,
+    }  # fmt: skip
+
+
+def _profile_frames(profiles: Sequence[Profile]) -> "dict[str, DataFrame]":
+    phases, ops, memory = [], [], []
+    for profile in profiles:
+        for phase in profile.phases:
+            shared = {"model": profile.model, "kind": profile.kind, "phase": phase.phase}
+            basis = "measured" if phase.layers_measured == phase.layers_total else "extrapolated"
+            phases.append(
+                shared
+                | {name: getattr(phase, name) for name in _PHASE_KEYS}
+                | {"peak_bytes": phase.memory.peak_bytes, "basis": "measured"}
+            )
+            ops += [shared | _plain(op) | {"basis": basis} for op in phase.ops]
+            memory += [shared | _plain(moment) | {"basis": "measured"} for moment in phase.memory.timeline]
+    if not phases:
+        raise FormatError("a profile must have a phase; there is none; measure anew")
+    return {"phases": frame_of_rows(phases), "ops": frame_of_rows(ops), "memory": frame_of_rows(memory)}
+
+
+def _plain(one: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are a value each; a list of names is one cell, samples are left out."""
+    cells = {name: value for name, value in dataclasses.asdict(one).items() if name not in ("samples_s", "layers_s")}
+    return {name: "; ".join(map(str, value)) if isinstance(value, list) else value for name, value in cells.items()}

@@ -1,0 +1,56 @@
+"""NVIDIA AIPerf's profile_export_aiperf.json (and GenAI-Perf's, of the same shape): a block of statistics a metric.
+
+Source: AIPerf's reference of the JSON export schema: unit, avg, p1 to p99, std, min, max.
+"""
+
+from typing import Any
+
+from llamalab.records.run import Run, RunPhase
+
+TOOL = "AIPerf"
+SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+def recognises(data: Any) -> bool:
+    """Whether it has a block of statistics with a unit for the time to the first token or of a request."""
+    if not isinstance(data, dict):
+        return False
+    blocks = [data.get(key) for key in ("time_to_first_token", "inter_token_latency", "request_latency")]
+    return any(isinstance(block, dict) and "unit" in block and "avg" in block for block in blocks)
+
+
+def read(data: Any, name: str) -> list[Run]:
+    """One run."""
+    config = data.get("input_config") or {}
+    endpoint, load = config.get("endpoint") or {}, config.get("loadgen") or {}
+    names = endpoint.get("model_names") or config.get("model_names") or []
+    prompt, made = (_value(data, f"{kind}_sequence_length") for kind in ("input", "output"))
+    batch = int(load.get("concurrency") or 1)
+    new = round(prompt) if prompt else None
+    context = round(prompt + (made or 0)) if prompt else None
+    phases = []
+    if (ttft_s := _seconds(data, "time_to_first_token")) is not None:
+        phases.append(RunPhase("TTFT", "prefill", ttft_s, (), 1, new, new))
+    if (itl_s := _seconds(data, "inter_token_latency")) is not None:
+        phases.append(RunPhase("ITL", "decode", itl_s, (), batch, 1, context))
+    if (request_s := _seconds(data, "request_latency")) is not None:
+        phases.append(RunPhase("request", "other", request_s))
+    settings = {key: load[key] for key in ("concurrency", "request_rate", "request_count") if load.get(key) is not None}
+    return [Run(name, TOOL, tuple(phases), settings, model=names[0] if names else None)]
+
+
+def _value(data: dict[str, Any], key: str) -> float | None:
+    """The median, or the mean where there is no distribution."""
+    block = data.get(key) or {}
+    value = block.get("p50", block.get("avg"))
+    return None if value is None else float(value)
+
+
+def _seconds(data: dict[str, Any], key: str) -> float | None:
+    value = _value(data, key)
+    if value is None:
+        return None
+    unit = data[key]["unit"]
+    if unit not in SECONDS:
+        raise ValueError(f"the unit of {key} must be one of {', '.join(SECONDS)}; got {unit!r}")
+    return value * SECONDS[unit]

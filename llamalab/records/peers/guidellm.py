@@ -1,0 +1,59 @@
+"""GuideLLM's benchmarks.json: a benchmark for each rate, with distributions of what its requests took.
+
+Source: guidellm's objects/statistics.py (StatusDistributionSummary) and benchmark/schemas.
+"""
+
+from typing import Any
+
+from llamalab.records.run import Run, RunPhase
+
+TOOL = "GuideLLM"
+_MS = 1e-3
+
+
+def recognises(data: Any) -> bool:
+    """Whether it has benchmarks with metrics by the status of requests."""
+    found = data.get("benchmarks") if isinstance(data, dict) else None
+    return bool(found) and isinstance(found, list) and all(isinstance(one, dict) and "metrics" in one for one in found)
+
+
+def read(data: Any, name: str) -> list[Run]:
+    """A run for each benchmark."""
+    found = data["benchmarks"]
+    return [
+        _run(one, f"{name}#{place}" if len(found) > 1 else name, _model(data, one))
+        for place, one in enumerate(found, 1)
+    ]
+
+
+def _run(benchmark: dict[str, Any], name: str, model: str | None) -> Run:
+    metrics = benchmark["metrics"]
+    prompt, made = (_center(metrics, f"{kind}_token_count") for kind in ("prompt", "output"))
+    batch = max(1, round(_center(metrics, "request_concurrency", status="successful") or 1))
+    new = round(prompt) if prompt else None
+    context = round(prompt + (made or 0)) if prompt else None
+    phases = []
+    ttft, itl = _center(metrics, "time_to_first_token_ms"), _center(metrics, "inter_token_latency_ms")
+    if ttft:
+        phases.append(RunPhase("TTFT", "prefill", ttft * _MS, (), 1, new, new))
+    if itl:
+        phases.append(RunPhase("ITL", "decode", itl * _MS, (), batch, 1, context))
+    strategy = (benchmark.get("config") or benchmark.get("args") or {}).get("strategy") or {}
+    settings = {key: value for key, value in strategy.items() if isinstance(value, str | int | float)}
+    return Run(name, TOOL, tuple(phases), settings, model=model)
+
+
+def _center(metrics: dict[str, Any], key: str, *, status: str = "successful") -> float | None:
+    """The median of a distribution of successful requests; its mean where there is no median."""
+    found = (metrics.get(key) or {}).get(status) or {}
+    value = found.get("median") or found.get("mean")
+    return None if value is None else float(value)
+
+
+def _model(data: dict[str, Any], benchmark: dict[str, Any]) -> str | None:
+    for holder in (data.get("args"), benchmark.get("args"), (benchmark.get("worker") or {}), benchmark.get("config")):
+        if isinstance(holder, dict):
+            found = holder.get("model") or holder.get("backend_model")
+            if isinstance(found, str):
+                return found
+    return None

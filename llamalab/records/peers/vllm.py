@@ -1,0 +1,62 @@
+"""vLLM's `bench serve`, `bench latency` and `bench throughput`, as JSON.
+
+Source: vllm/benchmarks/serve.py, latency.py and throughput.py. A served run has other requests beside each one: its
+times are of requests under load, and stand beside a prediction of a single stream at the same concurrency.
+"""
+
+from statistics import mean
+from typing import Any
+
+from llamalab.records.run import Run, RunPhase
+
+TOOL = "vLLM bench"
+_MS = 1e-3
+
+
+def recognises(data: Any) -> bool:
+    """Whether it is the result of one of the three."""
+    return isinstance(data, dict) and bool(
+        {"mean_ttft_ms", "completed"} <= data.keys()
+        or {"avg_latency", "latencies"} <= data.keys()
+        or {"elapsed_time", "tokens_per_second"} <= data.keys()
+    )
+
+
+def read(data: Any, name: str) -> list[Run]:
+    """One run: TTFT and time per output token of a served run; the whole run of the other two."""
+    settings = {
+        key: data[key]
+        for key in ("backend", "request_rate", "max_concurrency", "num_prompts", "num_requests", "burstiness")
+        if data.get(key) is not None
+    }
+    return [Run(name, TOOL, tuple(_phases(data)), settings, model=data.get("model_id"))]
+
+
+def _phases(data: dict[str, Any]) -> list[RunPhase]:
+    if "avg_latency" in data:
+        return [RunPhase("latency", "other", float(data["avg_latency"]), tuple(map(float, data["latencies"])))]
+    if "elapsed_time" in data:
+        tokens = int(data["total_num_tokens"])
+        return [RunPhase("throughput", "other", float(data["elapsed_time"]), (), 1, tokens)]
+    completed = int(data["completed"])
+    prompt = round(int(data["total_input_tokens"]) / completed)
+    made = round(int(data["total_output_tokens"]) / completed)
+    batch = _running(data)
+    ttfts = tuple(float(one) for one in data.get("ttfts") or ())
+    phases = [RunPhase("TTFT", "prefill", float(data["mean_ttft_ms"]) * _MS, ttfts, 1, prompt, prompt)]
+    if made > 1:
+        # Of each request the mean between its tokens: tokens of one request are not independent samples.
+        between = tuple(mean(map(float, one)) for one in data.get("itls") or () if one)
+        tpot_s = float(data["mean_tpot_ms"]) * _MS
+        phases.append(RunPhase("TPOT", "decode", tpot_s, between, batch, 1, prompt + made))
+    return phases
+
+
+def _running(data: dict[str, Any]) -> int:
+    """Requests that ran side by side: in flight on average, by Little's law from rate and time of a request."""
+    if data.get("max_concurrency"):
+        return int(data["max_concurrency"])
+    rate, latency = data.get("request_throughput"), data.get("mean_e2el_ms")
+    if rate and latency:
+        return max(1, round(float(rate) * float(latency) * _MS))
+    return 1

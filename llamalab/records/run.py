@@ -1,0 +1,55 @@
+"""A run of whatever tool, as far as it can be compared: phases, each with its time, its samples and its operations."""
+
+from typing import Any, NamedTuple
+
+
+class OpTime(NamedTuple):
+    """One operation of a phase over the whole model: `total_s` is the time of all occurrences together.
+
+    `samples_s` are of the same, scaled alike; `flops` and `bytes` of all occurrences. What is unknown is None.
+    """
+
+    name: str
+    total_s: float
+    samples_s: tuple[float, ...] = ()
+    flops: int | None = None
+    bytes: int | None = None
+    kernel: str | None = None
+    gap_s: float | None = None
+
+
+class RunPhase(NamedTuple):
+    """One thing that was timed: a prefill, or a decode step, as `kind` says ("other" for what is neither).
+
+    `total_s` is the time of one pass: a prefill of `new_tokens` in each of `batch` sequences behind the tokens before,
+    or one token of each, the mean over contexts that end at `context_tokens`. `basis` is measured, extrapolated or
+    predicted.
+    """
+
+    name: str
+    kind: str
+    total_s: float
+    samples_s: tuple[float, ...] = ()
+    batch: int = 1
+    new_tokens: int | None = None
+    context_tokens: int | None = None
+    ops: tuple[OpTime, ...] = ()
+    clock_hz: int | None = None
+    basis: str = "measured"
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens of all sequences per second; None where their number is not known."""
+        return self.batch * self.new_tokens / self.total_s if self.new_tokens and self.total_s > 0 else None
+
+
+class Run(NamedTuple):
+    """What one file or prediction says. `settings` are told where they differ; `tool` is what wrote it."""
+
+    name: str
+    tool: str
+    phases: tuple[RunPhase, ...]
+    settings: dict[str, Any]
+    model: str | None = None
+    device: str | None = None
+    dtype: str | None = None

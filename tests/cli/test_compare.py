@@ -1,0 +1,107 @@
+"""`llamalab compare`: files and predictions held against each other, and our prediction beside what others measured."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import llamalab
+from llamalab.cli import main
+from tests.cli.calls import Capture, loaded, printed, refused
+from tests.records.peers import files
+
+EXAMPLE = str(Path(__file__).resolve().parents[2] / "reports" / "example-7b-cpu.json")
+
+
+def test_two_predictions_differ_by_what_adds_up(capsys: Capture) -> None:
+    data = loaded(capsys, "compare", "7b@a100-80gb-sxm", "7b@h100-80gb-sxm", "--prompt", "512", "--generate", "9")
+    (one,) = data["comparisons"]
+    singles = [
+        loaded(capsys, "predict", "--hardware", name, "--prompt", "512", "--generate", "9")
+        for name in ("a100-80gb-sxm", "h100-80gb-sxm")
+    ]
+    for phase, key in zip(one["phases"], ("prefill_s", "decode_s_per_token"), strict=True):
+        assert phase["delta_s"] == pytest.approx(singles[1][key] - singles[0][key])
+        assert sum(row["delta_s"] for row in phase["ops"]) == pytest.approx(phase["delta_s"])
+        assert "(faster)" in phase["verdict"]
+
+
+def test_a_record_against_itself(capsys: Capture) -> None:
+    text = printed(capsys, "compare", EXAMPLE, EXAMPLE)
+    assert text.startswith("B against A: prefill no difference seen; decode no difference seen\n")
+
+
+READABLE = [(files.llama_bench_json, 2), (files.llama_bench_sql, 2), (files.optimum, 2)]
+
+
+@pytest.mark.parametrize(("make", "rows"), READABLE)
+def test_what_others_measured_has_our_prediction_beside(
+    capsys: Capture, tmp_path: Path, make: Callable[[], str], rows: int
+) -> None:
+    path = tmp_path / "theirs.json"
+    path.write_text(make())
+    found = loaded(capsys, "compare", str(path))["rows"]
+    assert len(found) == rows
+    assert all(row["predicted_s"] > 0 for row in found)
+    assert all(row["error"] == pytest.approx(row["predicted_s"] / row["time_s"] - 1) for row in found)
+
+
+def test_what_a_file_does_not_tell_is_asked_for_and_can_be_told(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "vllm.json"
+    path.write_text(files.vllm_serve())
+    unknown = loaded(capsys, "compare", str(path))["rows"]
+    assert [row["predicted_s"] for row in unknown] == [None, None]
+    assert {row["predicted_from"] for row in unknown} == {"the device is not known; name it with --hardware"}
+    told = loaded(capsys, "compare", str(path), "--hardware", "h100-80gb-sxm", "--dtype", "float16")["rows"]
+    # The decode of two sequences at a context of 640, as the forecast has it.
+    assert told[1]["predicted_s"] == pytest.approx(
+        loaded(
+            capsys, "predict", "--hardware", "h100-80gb-sxm", "--prompt", "639", "--generate", "2", "--batch", "2",
+            "--dtype", "fp16",
+        )["decode_s_per_token"]
+    )  # fmt: skip
+
+
+def test_a_bench_of_ours_is_compared_with_one_of_llama_bench(capsys: Capture, tmp_path: Path) -> None:
+    row = {
+        "model": "7b", "test": "pp512", "prompt_tokens": 512, "generated_tokens": 0, "depth_tokens": 0, "batch": 1,
+        "passes_s": [[0.10], [0.11], [0.10], [0.10], [0.105]], "basis": "measured", "device": "cpu", "threads": 2,
+        "dtype": "bf16", "attention": "sdpa", "compiled": "none", "blocks": "32",
+    }  # fmt: skip
+    ours, theirs = tmp_path / "ours.jsonl", tmp_path / "theirs.json"
+    ours.write_text(json.dumps(row) + "\n")
+    theirs.write_text(files.llama_bench_json())
+    (one,) = loaded(capsys, "compare", str(theirs), str(ours))["comparisons"]
+    (phase,) = one["phases"]
+    assert phase["phase"] == "pp512"
+    assert phase["low_s"] > 0
+    assert phase["verdict"].endswith("(slower)")
+    assert one["unmatched"] == ["tg128 @ d4096"]
+
+
+def test_forms_and_page(capsys: Capture, tmp_path: Path) -> None:
+    page, argv = tmp_path / "page.html", ("compare", "7b@l4", "7b@h200")
+    assert "| operation | phase |" in printed(capsys, *argv, "--format", "md")
+    assert printed(capsys, *argv, "--format", "csv").startswith("b,phase,op,a_s,b_s,delta_s")
+    assert main([*argv, "--page", str(page)]) == 0
+    html = page.read_text()
+    assert "7b@h200-141gb-sxm" in html
+    assert "src=" not in html
+    assert "<script>" not in html
+    shown = html.partition('id="comparison">')[2].partition("</script>")[0]
+    assert len(json.loads(shown)["comparisons"][0]["phases"]) == 2
+
+
+def test_from_python() -> None:
+    result = llamalab.compare("7b@l4", "7b@h200", "13b@h200")
+    assert [one["letter"] for one in result.comparisons] == ["B", "C"]
+    assert {"op", "delta_s", "why"} <= set(result.frames[0].columns)
+
+
+def test_what_cannot_be_compared_is_refused(capsys: Capture, tmp_path: Path) -> None:
+    assert "there is no" in refused(capsys, "compare", "absent.json", code=3)
+    (tmp_path / "x.json").write_text("{}")
+    assert "it is none" in refused(capsys, "compare", str(tmp_path / "x.json"))
+    assert "did you mean 7b" in refused(capsys, "compare", "7bb@h200")
+    assert "RUN must be given" in refused(capsys, "compare")

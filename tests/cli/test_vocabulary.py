@@ -1,0 +1,218 @@
+"""The matrix of verbs and options: one word for one thing, old words with a note, and no option without an effect."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import import_module
+
+import pytest
+
+from llamalab.cli import VERBS, verb_parser
+from llamalab.cli.options_of import Option, every_option, options_of
+from tests.cli.calls import Capture, loaded, printed, refused
+
+# One name for each thing that several verbs have; an option of these things under another name is a mistake.
+THINGS = {
+    "--model": r"model|checkpoint|weights-path|preset",
+    "--prompt": r"prompt|seq|input-len",
+    "--generate": r"generate|max-new-tokens|max-tokens|output-len|n-predict",
+    "--context": r"context|seq|ctx|max-seq-len|length",
+    "--depth": r"depth|past",
+    "--batch": r"batch|batch-size|sequences|concurrency",
+    "--tensor-parallel": r"tensor-parallel|tp|ranks|devices|gpus",
+    "--dtype": r"dtype|precision",
+    "--weight-dtype": r"weight-dtype|quant.*",
+    "--kv-dtype": r"kv-dtype|cache-type|cache-dtype",
+    "--attention": r"attention|backend|attn",
+    "--device": r"device",
+    "--hardware": r"hardware|gpu",
+    "--format": r"format|json|csv",
+    "--out": r"out|output",
+    "--text": r"text",
+}
+ALSO = {"--tensor-parallel": {"--tp"}}  # the short name that servers use
+OLD = {
+    "kv": {"--seq": "--context"},
+    "flops": {},
+    "fit": {"--seq": "--context"},
+    "taps": {"--seq": "--prompt"},
+    "train-memory": {"--seq": "--context"},
+    "predict": {"--seq": "--prompt"},
+    "roofline": {"--seq": "--prompt"},
+    "compare-hardware": {"--seq": "--prompt"},
+    "attention": {"--seq": "--context", "--backend": "--attention"},
+    "generate": {
+        "--checkpoint": "--model", "--prompt": "--text", "--prompts-file": "--text-file",
+        "--max-new-tokens": "--generate",
+    },
+    "chat": {"--checkpoint": "--model", "--max-new-tokens": "--generate"},
+}  # fmt: skip
+
+
+def named_options() -> Iterator[tuple[str, Option]]:
+    for verb, options in every_option().items():
+        for option in options:
+            if option.names:
+                yield verb, option
+
+
+def test_a_thing_has_one_name_on_every_verb() -> None:
+    second = []
+    for verb, option in named_options():
+        longs = {name for name in option.names if name.startswith("--")}
+        for name in longs:
+            meant = {thing for thing, names in THINGS.items() if re.fullmatch(names, name[2:])}
+            allowed = {thing for thing in meant if name == thing or name in ALSO.get(thing, ())}
+            if meant and not allowed:
+                second.append(f"{verb} {name}: {' or '.join(sorted(meant))}")
+        own = longs - set().union(*ALSO.values())
+        if len(own) > 1:
+            second.append(f"{verb} has {' and '.join(sorted(own))} for one thing")
+    assert second == []
+
+
+def test_the_matrix_sees_a_second_name() -> None:
+    assert any(re.fullmatch(names, "checkpoint") for names in THINGS.values())
+    assert not re.fullmatch(THINGS["--prompt"], "prompts-file")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_old_names_are_understood(verb: str) -> None:
+    _, parser = verb_parser(verb)
+    assert parser.renamed == OLD.get(verb, {})
+    assert set(parser.renamed.values()) <= set(parser.options)
+
+
+def test_an_old_name_gives_the_same_answer_and_a_note(capsys: Capture) -> None:
+    new = printed(capsys, "kv", "--context", "512")
+    assert printed(capsys, "kv", "--seq", "512") == new == printed(capsys, "kv", "--seq=512")
+    from llamalab.cli import main
+
+    assert main(["kv", "--seq", "512"]) == 0
+    assert capsys.readouterr().err == "note: --seq is called --context now\n"
+    assert main(["flops", "--phase", "decode", "--seq", "512"]) == 0
+    assert "note: --seq is called --context now" in capsys.readouterr().err
+    assert main(["flops", "--seq", "512"]) == 0
+    assert "note: --seq is called --prompt now" in capsys.readouterr().err
+
+
+def test_an_error_names_the_option_as_it_was_written(capsys: Capture) -> None:
+    assert refused(capsys, "kv", "--seq", "4q").startswith("--seq must be a whole number")
+    assert refused(capsys, "kv", "--context", "4q").startswith("--context must be a whole number")
+
+
+# What changes an answer, for every option of the verbs that calculate; beside it, what the option needs to be given.
+CHANGES: dict[str, dict[str, tuple[str, ...]]] = {
+    "kv": {
+        "--model": ("70b",), "--kv-heads": ("8",), "--context": ("512",), "--batch": ("3",), "--dtype": ("fp32",),
+        "--weight-dtype": ("int4",), "--kv-dtype": ("int8",),
+    },
+    "params": {"--model": ("70b",), "--kv-heads": ("8",), "--dtype": ("fp32",), "--lora": ("r=4,targets=q",)},
+    "flops": {
+        "--phase": ("decode",), "--prompt": ("7",), "--context": ("512",), "--batch": ("2",), "--attention": ("naive",),
+        "--logits": ("all",), "--model": ("13b",), "--kv-heads": ("8",), "--dtype": ("fp32",),
+        "--weight-dtype": ("int4",), "--kv-dtype": ("int8",),
+    },
+    "models": {"--dtype": ("fp32",)},
+    "hardware": {"name": ("l4",), "--hardware": ("l4",)},
+    "taps": {
+        "--model": ("70b",), "--prompt": ("7", "--model", "7b"), "--context": ("700", "--model", "7b"),
+        "--batch": ("2", "--model", "7b"), "--dtype": ("fp32", "--model", "7b"),
+    },
+    "predict": {
+        "--model": ("13b",), "--hardware": ("a100",), "--prompt": ("77",), "--generate": ("7",), "--batch": ("2",),
+        "--tensor-parallel": ("2",), "--dtype": ("fp16",), "--weight-dtype": ("fp8",), "--kv-dtype": ("fp8",),
+        "--attention": ("naive",), "--logits": ("all",), "--unfused": (), "--fused": ("--unfused",),
+        "--chunk": ("64",), "--basis": ("bound",), "--constants": ("absent.json", "--basis", "calibrated"),
+    },
+}  # fmt: skip
+SHOWN = {"--format", "--out", "--verbose", "--help"}  # they change how an answer looks; their tests are elsewhere
+WITHOUT: dict[str, tuple[str, ...]] = {"taps --prompt": ("--model", "7b"), "taps --context": ("--model", "7b"),
+           "taps --batch": ("--model", "7b"), "taps --dtype": ("--model", "7b")}  # fmt: skip
+
+
+def calculator_cases() -> list[tuple[str, str]]:
+    return [
+        (verb, option.names[-1] if option.names else option.dest)
+        for verb in CHANGES
+        for option in options_of(verb)
+        if not SHOWN & set(option.names)
+    ]
+
+
+@pytest.mark.parametrize(("verb", "option"), calculator_cases())
+def test_no_option_of_a_calculator_is_silently_ignored(capsys: Capture, verb: str, option: str) -> None:
+    assert option in CHANGES[verb], f"{verb} {option} needs a value that changes the answer in CHANGES"
+    words = CHANGES[verb][option]
+    argv = (verb, *words) if not option.startswith("-") else (verb, option, *words)
+    from llamalab.cli import main
+
+    code = main([*argv, "--format", "json"])
+    with_option = capsys.readouterr().out
+    if code == 0:
+        assert with_option != printed(capsys, verb, *WITHOUT.get(f"{verb} {option}", ()), "--format", "json")
+    else:
+        assert code in (2, 3)
+
+
+def sources(verb: str) -> str:
+    """The module of a verb and what of ours it shares with others."""
+    module = import_module(f"llamalab.cli.{verb.replace('-', '_')}")
+    shared = ("arguments", "runs", "text_options", "delivery", "report_files")
+    return "".join(inspect.getsource(one) for one in (module, *(import_module(f"llamalab.cli.{s}") for s in shared)))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_is_read_somewhere(verb: str) -> None:
+    text = sources(verb)
+    _, parser = verb_parser(verb)
+    dests = {action.dest for action in parser._actions} - {"help"}
+    assert {dest for dest in dests if not re.search(rf"\bargs\.{dest}\b|\"{dest}\"", text)} == set()
+
+
+def test_options_that_contradict_each_other_are_refused(capsys: Capture) -> None:
+    assert "must be 1" in refused(capsys, "flops", "--phase", "decode", "--prompt", "7", "--context", "512")
+    assert "both were given" in refused(capsys, "flops", "--phase", "decode", "--seq", "7", "--context", "512")
+    assert "must come with --model" in refused(capsys, "taps", "--prompt", "7")
+    assert "must not be given together" in refused(capsys, "bench", "--depth", "7", "--context", "9")
+    assert "must name one record" in refused(capsys, "report", "--from", "a.json", "--from", "b.json")
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "torch.bfloat16", "BF16"])
+def test_dtypes_go_by_the_names_of_torch(capsys: Capture, name: str) -> None:
+    assert loaded(capsys, "kv", "--dtype", name) == loaded(capsys, "kv", "--dtype", "bf16")
+    assert loaded(capsys, "kv", "--kv-dtype", "float16")["dtype"] == "fp16"
+
+
+def test_sweeps_are_spelled_alike(capsys: Capture) -> None:
+    rows = loaded(capsys, "kv", "--context", "512-4096*2", "--batch", "1,4")["rows"]
+    assert [(row["seq"], row["batch"]) for row in rows] == [
+        (seq, batch) for batch in (1, 4) for seq in (512, 1024, 2048, 4096)
+    ]
+    assert all(row["kv_bytes"] == 2**19 * row["seq"] * row["batch"] for row in rows)
+    assert loaded(capsys, "kv", "--context", "4,096") == loaded(capsys, "kv", "--context", "4096")
+
+
+def test_a_name_of_several_devices_takes_the_common_one_and_says_so(capsys: Capture) -> None:
+    from llamalab.cli import main
+
+    assert main(["hardware", "h100"]) == 0
+    out, err = capsys.readouterr()
+    assert "NVIDIA H100 SXM5 80 GB" in out
+    assert err.startswith("note: h100 is taken for h100-80gb-sxm, the common one")
+
+
+@pytest.mark.parametrize(
+    ("argv", "advice"),
+    [
+        (("kv", "--ctx-size", "4096"), "did you mean --context?"),
+        (("kv", "--batch-size", "4"), "did you mean --batch?"),
+        (("predict", "--context", "4096"), "did you mean --prompt?"),
+        (("predict", "--gpu", "h100"), "did you mean --hardware?"),
+        (("predict", "--max-new-tokens", "4"), "did you mean --generate?"),
+        (("kv", "--json"), "did you mean --format json?"),
+        (("params", "--context", "4"), "see llamalab params --help"),
+    ],
+)
+def test_advice_goes_by_meaning(capsys: Capture, argv: tuple[str, ...], advice: str) -> None:
+    assert refused(capsys, *argv).endswith(advice)

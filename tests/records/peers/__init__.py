@@ -1,0 +1,1 @@
+"""Files in the shapes that other tools write."""

@@ -1,0 +1,50 @@
+"""Records as DataFrames: a row an operation, a sample or a pass, and nothing lost on the way."""
+
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+import llamalab
+from llamalab.errors import FormatError, InputError, MissingError
+from llamalab.records.profile import of_record
+from llamalab.records.record import from_json
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-7b-cpu.json"
+
+
+def test_a_record_is_passes_parts_ops_samples_and_roofs() -> None:
+    record, made = from_json(EXAMPLE.read_text()), llamalab.frames(EXAMPLE)
+    assert len(made["passes"]) == len(record.passes)
+    assert list(made["passes"].time_s) == [one.total_s for one in record.passes]
+    assert len(made["ops"]) == sum(len(one.ops) for one in record.passes)
+    assert len(made["samples"]) == sum(len(row.samples_s) for one in record.passes for row in (*one.parts, *one.ops))
+    grouped = made["samples"].query("of == 'ops' and phase == 'decode'").groupby("name").time_s.median()
+    for op in record.phase("decode").ops:
+        assert grouped[op.name] == pytest.approx(median(op.samples_s))
+    assert {"basis"} <= set(made["ops"].columns) & set(made["roofs"].columns) & set(made["passes"].columns)
+
+
+def test_a_record_in_memory_and_its_file_give_the_same() -> None:
+    ours, theirs = llamalab.frames(from_json(EXAMPLE.read_text())), llamalab.frames(str(EXAMPLE))
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equals(theirs[name]) for name in ours)
+
+
+def test_a_profile_is_phases_ops_and_memory() -> None:
+    profile = of_record(from_json(EXAMPLE.read_text()))
+    if profile is None:
+        pytest.skip("the example was made before reports had profiles")
+    made = llamalab.frames(profile)
+    assert len(made["ops"]) == sum(len(phase.ops) for phase in profile.phases)
+    assert set(made["ops"].basis) <= {"measured", "extrapolated"}
+
+
+def test_what_is_neither_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingError):
+        llamalab.frames(tmp_path / "absent.json")
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(FormatError):
+        llamalab.frames(tmp_path / "x.json")
+    with pytest.raises(InputError, match="got int"):
+        llamalab.frames(3)  # type: ignore[arg-type]
