@@ -13,7 +13,7 @@ from llamalab.cli.arguments import add_choice, one_of
 from llamalab.cli.output import note
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import LlamaLabError, UnavailableError
-from llamalab.measure.device.kinds import KINDS
+from llamalab.measure.device.kinds import DEVICE_KINDS
 from llamalab.measure.timing.deadline import Deadline, now_s
 from llamalab.plain_text import printable
 from llamalab.presets import resolve_model
@@ -28,7 +28,7 @@ EXAMPLES = (
     "llamalab report --model tiny --device cpu --out tiny.html",
     "llamalab report --from profile.json --out profile.html",
 )
-DEVICES = ("auto", *KINDS)
+DEVICES = ("auto", *DEVICE_KINDS)
 DTYPES = ("bf16", "fp16", "fp32")
 SMALL_BYTES = 2**30  # of weights
 SECONDS = {"small": 14.0, "large": 100.0}  # of measuring and calibrating; loading torch and rendering come on top
