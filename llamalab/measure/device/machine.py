@@ -23,7 +23,7 @@ MOST_PROBE_BYTES = {"host": 2**30, "accelerator": 2**32}
 
 
 def device_of(place: torch.device) -> Device:
-    """The device behind a torch device, of the kind that DEVICE_KINDS has for it. Raises InputError for another kind."""
+    """The device behind a torch device, of a kind in DEVICE_KINDS. Raises InputError for another kind."""
     if place.type not in DEVICE_KINDS:
         raise InputError(f"a measured device must be one of {', '.join(DEVICE_KINDS)}; got {place.type}; try cpu")
     device: Device = _class_of(DEVICE_KINDS[place.type])(place)
