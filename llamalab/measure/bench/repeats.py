@@ -1,7 +1,7 @@
 """Repetitions of a test until they agree, within a budget, with the remaining disagreement as a reason.
 
 A disturbance only ever adds time: where a test is repeated, the fastest repetitions are kept, as many as were asked
-for. A test is steady while the slowest kept repetition takes at most SPREAD longer than the fastest.
+for. A test is steady while the slowest kept repetition takes at most STEADY_SPREAD longer than the fastest.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from llamalab.measure.timing.deadline import Deadline
 
-SPREAD = 0.15
+STEADY_SPREAD = 0.15
 _MOST_TURNS = 4  # times the repetitions that were asked for
 
 
@@ -30,7 +30,7 @@ def repeat_steadily(repetition: Callable[[int], list[float]], wanted: int, more:
     passes_s = [repetition(number) for number in range(wanted)]
     more = more.renewed()
     first = _spread(passes_s)
-    while _spread(_fastest(passes_s, wanted)) > SPREAD and len(passes_s) < _MOST_TURNS * wanted:
+    while _spread(_fastest(passes_s, wanted)) > STEADY_SPREAD and len(passes_s) < _MOST_TURNS * wanted:
         if not more.fits(max(map(sum, passes_s[-wanted:]))):
             break
         passes_s.append(repetition(len(passes_s)))
@@ -39,9 +39,9 @@ def repeat_steadily(repetition: Callable[[int], list[float]], wanted: int, more:
 
 
 def _reasons(first: float, last: float, repeated: int) -> list[str]:
-    if first <= SPREAD:
+    if first <= STEADY_SPREAD:
         return []
-    if last <= SPREAD:
+    if last <= STEADY_SPREAD:
         return [f"repetitions up to {100 * first:.0f} % apart; steady after {repeated} more, the slowest left out"]
     after = f" after {repeated} more" if repeated else ""
     return [f"repetitions up to {100 * last:.0f} % apart{after}"]

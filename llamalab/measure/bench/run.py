@@ -11,25 +11,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.arch import LlamaArch
-from llamalab.attention import Backend, fastest_backend, get_backend
+from llamalab.attention import fastest_backend, get_backend
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
 from llamalab.measure.bench.reference import Reference, measure_reference
 from llamalab.measure.bench.repeats import repeat_steadily
-from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchCase, BenchRow
+from llamalab.measure.bench.rows import BenchCase, BenchRow
+from llamalab.measure.bench.settings import BenchSettings, Timed, blank_row, filled_row, need_bytes, reason_too_large
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import (
     available_bytes,
     clock_for,
-    device_name,
     device_of,
     release_memory,
     resolve_device,
@@ -45,45 +43,11 @@ from llamalab.model.compiled import SCOPES, compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.model.packed import product_of
 from llamalab.records.record import Record, Telemetry, unmeasured
-from llamalab.units import format_bytes
 
 AUTO = "auto"
 REPEAT_S = 10.0  # of repetitions more for a disturbed test
 _WARM_STEPS = 3  # of generation: the first is unlike the others
 _REFERENCE_DONE = 0.1  # share of the whole time, roughly
-
-
-class BenchSettings(NamedTuple):
-    """What all tests of a bench share."""
-
-    name: str
-    arch: LlamaArch
-    place: torch.device
-    dtype: str
-    backend: Backend
-    compiled: str
-    threads: int
-    repetitions: int
-    depth: Depth
-    free_bytes: int
-    repeat_s: float = 0.0
-
-    def need_bytes(self, case: BenchCase) -> int:
-        """Weights, cache and activations of a test."""
-        return _need_bytes(self.depth, case, self.dtype, self.backend.algorithm)
-
-
-class Timed(NamedTuple):
-    """What one test gave: seconds of the passes by repetition."""
-
-    warmup_s: float
-    passes_s: list[list[float]]
-    kernel: str | None
-    memory_bytes: int | None
-    throttle_reasons: list[str] | None
-    load_average: float | None
-    disturbances: list[str]
-    product: str
 
 
 def measure_bench(
@@ -167,18 +131,11 @@ def _depth(
     if tie_blocks is None:
         return whole
     if tie_blocks == AUTO:
-        beside = _need_bytes(whole, least, dtype, algorithm) - whole.held_weight_bytes(dtype)
+        beside = need_bytes(whole, least, dtype, algorithm) - whole.held_weight_bytes(dtype)
         return choose_tied(arch, dtype, room_bytes=room_bytes - beside, cache_bytes=effective_cache_bytes(place))
     if type(tie_blocks) is not int or not 1 <= tie_blocks <= arch.n_layers:
         raise InputError(f"tie_blocks must be auto or 1 to the model's {arch.n_layers} blocks; got {tie_blocks!r}")
     return Depth(arch, tie_blocks)
-
-
-def _need_bytes(depth: Depth, case: BenchCase, dtype: str, algorithm: str) -> int:
-    new_tokens = max(1, case.prompt)
-    return depth.need_bytes(
-        batch=case.batch, new_tokens=new_tokens, max_tokens=case.context, dtype=dtype, attention=algorithm
-    )
 
 
 def _rows(
@@ -188,13 +145,13 @@ def _rows(
     reference = reference or _measured_reference(bench, progress)
     model: Transformer | None = None
     for index, case in enumerate(cases):
-        row = _blank(bench, case, reference)
+        row = blank_row(bench, case, reference)
 
         def step(label: str, share: float, index: int = index, case: BenchCase = case) -> None:
             done = _REFERENCE_DONE + (1 - _REFERENCE_DONE) * (index + share) / len(cases)
             progress(f"{case.test}, batch {case.batch}: {label}", done)
 
-        if reason := _too_large(bench, case):
+        if reason := reason_too_large(bench, case):
             yield replace(row, reason=reason)
             continue
         try:
@@ -204,11 +161,11 @@ def _rows(
                     model = _built(bench)
                     reference = reference.for_algorithm(model.backend.algorithm)  # compiling may change it
                 timed = _measure(bench, model, case, step)
-                row = replace(_blank(bench, case, reference), attention=model.backend.name)
+                row = replace(blank_row(bench, case, reference), attention=model.backend.name)
         except (LlamaLabError, torch.OutOfMemoryError) as error:
             yield replace(row, reason=" ".join(str(error).split()))
         else:
-            yield _filled(row, bench, reference, case, timed)
+            yield filled_row(row, bench, reference, case, timed)
         release_memory(bench.place)
     progress("done", 1.0)
 
@@ -228,48 +185,6 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
         record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
         reason = " ".join(str(error).split()) or type(error).__name__
         return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, fault=f"not predicted: {reason}")
-
-
-def _blank(bench: BenchSettings, case: BenchCase, reference: Reference) -> BenchRow:
-    """The row of a test that was not run: all that is known without."""
-    predicted = reference.predicted_s(case)
-    known = not isinstance(predicted, str)
-    return BenchRow(
-        model=bench.name,
-        size_bytes=weight_bytes(bench.arch, bench.dtype),
-        parameters=parameter_count(bench.arch),
-        backend=bench.place.type,
-        device=device_name(bench.place),
-        threads=bench.threads,
-        dtype=bench.dtype,
-        attention=bench.backend.name,
-        kernel=None,
-        compiled=bench.compiled,
-        blocks_distinct=bench.depth.distinct,
-        blocks_total=bench.arch.n_layers,
-        blocks=bench.depth.label,
-        test=case.test,
-        prompt_tokens=case.prompt,
-        generated_tokens=case.generate,
-        depth_tokens=case.depth,
-        batch=case.batch,
-        basis=None,
-        predicted_tokens_per_s=case.tokens / predicted if not isinstance(predicted, str) else None,
-        prediction_basis=reference.words if known else None,
-        prediction_reason=predicted if isinstance(predicted, str) else None,
-    )
-
-
-def _too_large(bench: BenchSettings, case: BenchCase) -> str | None:
-    """Why a test cannot be run in this memory; None where it can."""
-    need = bench.need_bytes(case)
-    if need <= SPARE * bench.free_bytes:
-        return None
-    remedy = "take a smaller batch or depth" if bench.depth.tied else "tie blocks, or take a smaller batch or depth"
-    return (
-        f"{bench.depth.label} with cache and activations must fit into {SPARE:.0%} of the free memory, "
-        f"{format_bytes(bench.free_bytes)}; they need {format_bytes(need)}; {remedy}"
-    )
 
 
 def _built(bench: BenchSettings) -> Transformer:
@@ -323,37 +238,6 @@ def _busy(bench: BenchSettings, before: Telemetry) -> list[str]:
     if device_of(bench.place).role != "host" or load is None or load <= cores:
         return []
     return [f"load average {load:.1f} on {cores} processors"]
-
-
-def _filled(row: BenchRow, bench: BenchSettings, reference: Reference, case: BenchCase, timed: Timed) -> BenchRow:
-    row = replace(
-        row,
-        basis=MEASURED_TIED if bench.depth.tied else MEASURED,
-        kernel=timed.kernel,
-        product=timed.product,
-        warmup_s=timed.warmup_s,
-        passes_s=timed.passes_s,
-        memory_bytes=timed.memory_bytes,
-        memory_method=device_of(bench.place).held_method,
-        throttle_reasons=timed.throttle_reasons,
-        load_average=timed.load_average,
-        disturbances=timed.disturbances,
-    )
-    work, rate = reference.work(case), row.tokens_per_s
-    assert rate is not None
-    per_s = rate / case.tokens  # repetitions
-    if not case.generate:
-        flops_per_s, roof = work.flops * per_s, reference.roof("gemm")
-        return replace(row, flops_per_s=flops_per_s, gemm_fraction=_share(flops_per_s, roof))
-    if not case.prompt:
-        bytes_per_s, roof = work.bytes * per_s, reference.roof("stream")
-        return replace(row, bytes_per_s=bytes_per_s, stream_fraction=_share(bytes_per_s, roof))
-    return row
-
-
-def _share(rate: float, roof: float | None) -> float | None:
-    """The share of a roof; a rate above it is the best that was seen, and so all of the roof."""
-    return min(1.0, rate / roof) if roof else None
 
 
 @contextmanager

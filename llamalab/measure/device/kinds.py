@@ -3,7 +3,7 @@
 `auto` takes the last kind that is present, so the CPU comes first. Nothing is imported before a kind is asked for.
 """
 
-KINDS = {
+DEVICE_KINDS = {
     "cpu": "llamalab.measure.device.cpu.Cpu",
     "cuda": "llamalab.measure.device.cuda.Cuda",
 }

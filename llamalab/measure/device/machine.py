@@ -13,7 +13,7 @@ import torch
 from llamalab.errors import InputError, MissingError
 from llamalab.hardware import CPU, of_device
 from llamalab.measure.device.base import Device
-from llamalab.measure.device.kinds import KINDS
+from llamalab.measure.device.kinds import DEVICE_KINDS
 from llamalab.measure.timing.clock import Clock
 from llamalab.model.host_memory import give_freed_memory_back
 from llamalab.records.record import Memory
@@ -23,10 +23,10 @@ MOST_PROBE_BYTES = {"host": 2**29, "accelerator": 2**32}  # of a host beside tor
 
 
 def device_of(place: torch.device) -> Device:
-    """The device behind a torch device, of the kind that KINDS has for it. Raises InputError for another kind."""
-    if place.type not in KINDS:
-        raise InputError(f"a measured device must be one of {', '.join(KINDS)}; got {place.type}; try cpu")
-    device: Device = _class_of(KINDS[place.type])(place)
+    """The device behind a torch device, of a kind in DEVICE_KINDS. Raises InputError for another kind."""
+    if place.type not in DEVICE_KINDS:
+        raise InputError(f"a measured device must be one of {', '.join(DEVICE_KINDS)}; got {place.type}; try cpu")
+    device: Device = _class_of(DEVICE_KINDS[place.type])(place)
     return device
 
 
@@ -43,13 +43,13 @@ def resolve_device(name: str) -> torch.device:
     Raises InputError for another name, MissingError where there is no such device.
     """
     if name == "auto":
-        name = next(kind for kind in reversed(KINDS) if _class_of(KINDS[kind]).count())  # type: ignore[attr-defined]
+        name = next(kind for kind in reversed(DEVICE_KINDS) if _class_of(DEVICE_KINDS[kind]).count())  # type: ignore[attr-defined]
     kind, _, number = name.partition(":")
-    if kind not in KINDS or (number and not number.isdecimal()) or (kind == CPU and ":" in name):
+    if kind not in DEVICE_KINDS or (number and not number.isdecimal()) or (kind == CPU and ":" in name):
         raise InputError(f"device must be {_spellings()}; got {name!r}; try cpu")
     if kind == CPU:
         return torch.device(CPU)
-    found = _class_of(KINDS[kind]).count()  # type: ignore[attr-defined]
+    found = _class_of(DEVICE_KINDS[kind]).count()  # type: ignore[attr-defined]
     if int(number or 0) >= found:
         seen = f"torch sees {found} {kind.upper()} devices"
         raise MissingError(f"device {name} must be there; {seen}; try cpu, or llamalab doctor")
@@ -62,7 +62,7 @@ def _spellings() -> str:
     >>> _spellings()
     'auto, cpu, cuda or cuda:N'
     """
-    *rest, last = [CPU, *(form for kind in KINDS if kind != CPU for form in (kind, f"{kind}:N"))]
+    *rest, last = [CPU, *(form for kind in DEVICE_KINDS if kind != CPU for form in (kind, f"{kind}:N"))]
     return f"{', '.join(['auto', *rest])} or {last}"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from llamalab.errors import InputError
 from llamalab.files import write_text
 
-SUFFIX = ".pt.trace.json"
+TRACE_SUFFIX = ".pt.trace.json"
 _PRIVATE = ("host_name", "traceName")  # of the machine it was made on
 
 
@@ -26,7 +26,7 @@ def trace_path(folder: Path, run: str, worker: str) -> Path:
     >>> trace_path(Path("traces"), "7b-cpu", "prefill").as_posix()
     'traces/7b-cpu/prefill.pt.trace.json'
     """
-    return folder / _plain(run) / f"{_plain(worker)}{SUFFIX}"
+    return folder / _plain(run) / f"{_plain(worker)}{TRACE_SUFFIX}"
 
 
 def trace_writer(folder: Path, run: str) -> tuple[Callable[[str, Any], None], list[Path]]:

@@ -54,8 +54,8 @@ def absent_roof(kind: str, dtype: str, reason: str) -> Roof:
     return Roof(kind=kind, dtype=dtype, per_second=None, trusted=False, reason=reason)
 
 
-def bound(function: Callable[..., T], *arguments: object, **options: object) -> Callable[[], T]:
-    """The call, bound now: a probe outlives the loop that made it."""
+def deferred(function: Callable[..., T], *arguments: object, **options: object) -> Callable[[], T]:
+    """The call with arguments that are bound now: a probe outlives the loop that made it."""
     return partial(function, *arguments, **options)
 
 

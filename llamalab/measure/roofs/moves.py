@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from llamalab.measure.device.cache_size import effective_cache_bytes
-from llamalab.measure.roofs.best import Candidate, Probe, best_roof, bound, repeated
+from llamalab.measure.roofs.best import Candidate, Probe, best_roof, deferred, repeated
 from llamalab.measure.roofs.machine import Machine
 from llamalab.records.record import Roof
 
@@ -29,14 +29,14 @@ def cache_roof(machine: Machine) -> Roof:
 
 def _moves(machine: Machine, size_bytes: int) -> list[Candidate]:
     """A copy and a sum of two tensors of that size. Small ones are done more than once: the clock must see them."""
-    return [bound(move, machine, size_bytes, max(1, _MOVES_BYTES // size_bytes)) for move in (_copy, _sum)]
+    return [deferred(move, machine, size_bytes, max(1, _MOVES_BYTES // size_bytes)) for move in (_copy, _sum)]
 
 
 def _copy(machine: Machine, size_bytes: int, times: int) -> Probe:
     elements = max(1, size_bytes // machine.torch_dtype.itemsize)
     source, target = (machine.random(2 * elements) for _ in range(2))
-    once = repeated(bound(target[:elements].copy_, source[:elements]), times)
-    twice = repeated(bound(target.copy_, source), times) if times == 1 else repeated(once, 2)
+    once = repeated(deferred(target[:elements].copy_, source[:elements]), times)
+    twice = repeated(deferred(target.copy_, source), times) if times == 1 else repeated(once, 2)
     return Probe(f"copy of {size_bytes / 2**20:.3g} MiB", 2.0 * size_bytes * times, once, twice)
 
 
@@ -44,6 +44,6 @@ def _sum(machine: Machine, size_bytes: int, times: int) -> Probe:
     elements = max(1, size_bytes // machine.torch_dtype.itemsize)
     source, other, target = (machine.random(2 * elements) for _ in range(3))
     a, b, c = source[:elements], other[:elements], target[:elements]
-    once = repeated(bound(torch.add, a, b, out=c), times)
-    twice = repeated(bound(torch.add, source, other, out=target), times) if times == 1 else repeated(once, 2)
+    once = repeated(deferred(torch.add, a, b, out=c), times)
+    twice = repeated(deferred(torch.add, source, other, out=target), times) if times == 1 else repeated(once, 2)
     return Probe(f"sum of two of {size_bytes / 2**20:.3g} MiB", 3.0 * size_bytes * times, once, twice)

@@ -18,7 +18,7 @@ from torch import Tensor
 from llamalab.arch import LlamaArch
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import probe_budget_bytes
-from llamalab.measure.roofs.best import FINAL, SURVEY, Candidate, Probe, best_roof, bound, repeated, roof_of
+from llamalab.measure.roofs.best import FINAL, SURVEY, Candidate, Probe, best_roof, deferred, repeated, roof_of
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.doubling_check import check_doubling
 from llamalab.measure.timing.timer import Call, time_one
@@ -50,7 +50,7 @@ def affordable_rows(machine: Machine, shape: tuple[int, int], rows: int) -> int:
     most_bytes = probe_budget_bytes(machine.device) // 2
     out, inner = fitted(machine, shape, most_bytes)
     x, weight = machine.random(64, inner), machine.random(out, inner)
-    once_s = min(time_one(bound(F.linear, x, weight), machine.clock, machine.within(SURVEY)))
+    once_s = min(time_one(deferred(F.linear, x, weight), machine.clock, machine.within(SURVEY)))
     row_s = once_s / 64 * shape[0] / out
     most_s = _MOST_CALL_S if machine.deadline is None else min(_MOST_CALL_S, _CALL_SHARE * machine.deadline.left_s)
     while rows > _FEWEST_ROWS and rows * row_s > most_s:
@@ -68,7 +68,7 @@ def gemm_roof(machine: Machine, shapes: Iterable[tuple[int, int]], rows: int) ->
             held_bytes = 2 * sum(shape) * machine.torch_dtype.itemsize
             tokens = max(1, min(rows, budget // 2 // held_bytes))
             for how, product in _orders(machine):
-                yield bound(_gemm, machine, shape, tokens, how, product)
+                yield deferred(_gemm, machine, shape, tokens, how, product)
 
     return best_roof("gemm", machine, candidates())
 
@@ -76,7 +76,7 @@ def gemm_roof(machine: Machine, shapes: Iterable[tuple[int, int]], rows: int) ->
 def _gemm(machine: Machine, shape: tuple[int, int], rows: int, how: str, product: Product) -> Probe:
     out, inner = shape
     weight, x = product.arrange(machine.random(out, inner)), machine.random(2 * rows, inner)
-    once, twice = (bound(product.multiply, tokens, weight) for tokens in (x[:rows], x))
+    once, twice = (deferred(product.multiply, tokens, weight) for tokens in (x[:rows], x))
     return Probe(f"{rows}x{inner} @ {inner}x{out}{how}", 2.0 * rows * out * inner, once, twice)
 
 
@@ -97,7 +97,7 @@ def stream_roof(machine: Machine, shapes: Iterable[tuple[int, int]]) -> Roof:
     floor, size = machine.stream_bytes, machine.torch_dtype.itemsize
     large = [shape for shape in shapes if prod(shape) * size >= _LEAST_MATRIX_BYTES] or [SQUARE]
     fitting = dict.fromkeys(fitted(machine, shape, max(1, floor // 2)) for shape in large)
-    roof = best_roof("stream", machine, [bound(_stream, machine, shape, floor) for shape in fitting])
+    roof = best_roof("stream", machine, [deferred(_stream, machine, shape, floor) for shape in fitting])
     cached = effective_cache_bytes(machine.device)
     if floor > cached:
         return roof
@@ -124,7 +124,7 @@ def attention_roof(machine: Machine, arch: LlamaArch, attend: Callable[..., Tens
     token_bytes = 2 * 8 * arch.n_heads * arch.head_dim * machine.torch_dtype.itemsize
     most = max(1, probe_budget_bytes(machine.device) // token_bytes)
     shorter = dict.fromkeys(min(tokens, most) for tokens in lengths)
-    return best_roof("attention", machine, [bound(_attention, machine, arch, attend, tokens) for tokens in shorter])
+    return best_roof("attention", machine, [deferred(_attention, machine, arch, attend, tokens) for tokens in shorter])
 
 
 def _attention(machine: Machine, arch: LlamaArch, attend: Callable[..., Tensor], tokens: int) -> Probe:
@@ -132,15 +132,15 @@ def _attention(machine: Machine, arch: LlamaArch, attend: Callable[..., Tensor],
     k, v = (machine.random(2, arch.n_kv_heads, tokens, arch.head_dim) for _ in range(2))
     flops = 4.0 * arch.n_heads * arch.head_dim * (tokens * (tokens + 1) // 2)
     name = f"{tokens} tokens, {arch.n_heads} heads of {arch.head_dim}"
-    once = bound(attend, q[:1], k[:1], v[:1], query_offset=0)
-    return Probe(name, flops, once, bound(attend, q, k, v, query_offset=0))
+    once = deferred(attend, q[:1], k[:1], v[:1], query_offset=0)
+    return Probe(name, flops, once, deferred(attend, q, k, v, query_offset=0))
 
 
 def launch_time_roof(machine: Machine) -> Roof:
     """Seconds of the smallest operation: what every operation costs before it works."""
     x = machine.random(1)
 
-    once, twice = (repeated(bound(x.add_, 1), times * _LAUNCHES) for times in (1, 2))
+    once, twice = (repeated(deferred(x.add_, 1), times * _LAUNCHES) for times in (1, 2))
     checked = check_doubling(once, twice, machine.clock, FINAL, machine.deadline)
     return roof_of("launch", machine.dtype, checked, seconds=checked.unit_s / _LAUNCHES, shape="add to 1 element")
 

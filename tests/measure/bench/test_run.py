@@ -133,7 +133,7 @@ def test_tied_blocks_are_said_in_every_row():
 
 
 def test_auto_ties_what_does_not_fit(monkeypatch):
-    need = bench._need_bytes(bench.Depth(ARCH, 7), BenchCase(0, 4), "bf16", "flash")
+    need = bench.need_bytes(bench.Depth(ARCH, 7), BenchCase(0, 4), "bf16", "flash")
     monkeypatch.setattr(bench, "effective_cache_bytes", lambda place: 0)
     for free, label in ((2 * need, "7 blocks"), (0.9 * need, "tied 2 of 7 blocks")):
         monkeypatch.setattr(bench, "available_bytes", lambda place, free=free: int(free))

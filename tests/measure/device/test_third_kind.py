@@ -19,7 +19,7 @@ from llamalab.measure.calibration.blocks import CHECKED_ON_ACCELERATOR, blocks_f
 from llamalab.measure.device.base import Device
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.environment import environment
-from llamalab.measure.device.kinds import KINDS
+from llamalab.measure.device.kinds import DEVICE_KINDS
 from llamalab.measure.device.machine import calibration_name, device_of, probe_budget_bytes, resolve_device
 from llamalab.measure.profile.run import profile
 from llamalab.measure.timing.timer import Plan
@@ -39,7 +39,7 @@ ROOFS = [
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     """The fake in the place of the CPU, where its kernels run; what was asked of it."""
-    monkeypatch.setitem(KINDS, "cpu", "tests.measure.device.fake_device.FakeAccelerator")
+    monkeypatch.setitem(DEVICE_KINDS, "cpu", "tests.measure.device.fake_device.FakeAccelerator")
     FakeAccelerator.asked.clear()
     effective_cache_bytes.cache_clear()
     yield FakeAccelerator.asked
@@ -96,7 +96,7 @@ def test_a_row_makes_it_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_device("xpu")
     with pytest.raises(InputError, match="one of cpu, cuda; got xpu"):
         device_of(torch.device("xpu"))
-    monkeypatch.setitem(KINDS, "xpu", "tests.measure.device.fake_device.FakeAccelerator")
+    monkeypatch.setitem(DEVICE_KINDS, "xpu", "tests.measure.device.fake_device.FakeAccelerator")
     assert resolve_device("auto") == resolve_device("xpu") == torch.device("xpu", 0)
     assert resolve_device("xpu:1") == torch.device("xpu", 1)
     device: Device = device_of(resolve_device("xpu:1"))
