@@ -6,6 +6,8 @@ and `reason` say why. B batch.
 
 from dataclasses import dataclass, field
 
+MERGED = "layers.*.attention.rope+kv_append+"  # the row of a model that shows no step between RoPE and attention
+
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:

@@ -12,6 +12,7 @@ from llamalab.records.record import Record
 from llamalab.report import render_profiles
 from tests.report.conftest import AXE, DARK, LIGHT, Browser, console
 from tests.report.sample_profile import sample_profile
+from tests.report.test_report import PANELS
 
 pytestmark = pytest.mark.browser
 
@@ -37,7 +38,7 @@ def page(tmp_path: Path, html: str) -> Path:
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_opens_without_network_and_without_a_word_on_the_console(page: Path, browse: Browser, theme: str) -> None:
     finished = browse(page, theme, "--dump-dom")
-    assert finished.stdout.count('role="img"') == 11
+    assert finished.stdout.count('role="img"') == PANELS
     assert finished.stdout.rstrip().endswith("</html>")
     assert console(finished) == []
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from llamalab.instrument.points import POINTS, op_of
 from llamalab.instrument.selection import layer_of
+from llamalab.records.phase_profile import MERGED as MERGED
 
 SETUP = "setup"
-MERGED = "layers.*.attention.rope+kv_append+"
 Label = Callable[[str], str | None]
 
 
