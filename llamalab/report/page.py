@@ -7,7 +7,16 @@ from markupsafe import Markup
 
 from llamalab.comparison.comparison import Comparison, Phase
 from llamalab.comparison.sentences import blocks as blocks_run
-from llamalab.comparison.sentences import error_sentence, machine, short, signed_percent, title, tokens_per_s, verdict
+from llamalab.comparison.sentences import (
+    error_sentence,
+    machine,
+    phase_sentence,
+    short,
+    signed_percent,
+    title,
+    tokens_per_s,
+    verdict,
+)
 from llamalab.comparison.what_if import Change, actions, elsewhere, workload
 from llamalab.records.profile import Profile, of_record
 from llamalab.records.record import Record
@@ -55,7 +64,7 @@ def page(
         listings=(
             Listing("Predictions that failed", told.failures, "bad"),
             Listing("What would gain most", [_gain(one) for one in found[:ACTIONS]], ordered=True),
-            Listing("What was found", told.findings),
+            Listing("What was found", _beside_cards(comparison, told.findings)),
             Listing("What to distrust", [*told.doubts, *comparison.record.notes], "doubt"),
         ),
         sections=sections,
@@ -117,7 +126,7 @@ def time(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts
         figure(blocks.stacked, comparison, "blocks", untimed),
         figure(roofline.roofline, comparison, "roofline", unplaced), made["roofs"],
         figure(blocks.bars, comparison, "operations", untimed),
-    ), tuple(f"{one}." for one in comparison.raised), parts.time)  # fmt: skip
+    ), (), (*parts.time, *_raised(comparison)))  # fmt: skip
 
 
 def memory_section(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts) -> Section:
@@ -168,6 +177,18 @@ def _profile(comparison: Comparison) -> Profile | None:
         for one in own.phases
     ]  # fmt: skip
     return replace(own, phases=phases)
+
+
+def _raised(comparison: Comparison) -> list[Fold]:
+    """Why roofs are higher than what their probes found."""
+    remarks = tuple(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in comparison.raised)
+    return [Fold("raised-roofs", "Roofs that the run itself raised", remarks=remarks)] if remarks else []
+
+
+def _beside_cards(comparison: Comparison, findings: Sequence[str]) -> list[str]:
+    """The findings without what the cards of the phases say already."""
+    said = {phase_sentence(phase) for phase in comparison.phases if phase.error is not None}
+    return [sentence for sentence in findings if sentence not in said]
 
 
 def _gain(one: Change) -> str:

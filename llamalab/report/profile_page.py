@@ -23,7 +23,7 @@ from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Sec
 from llamalab.report.provenance import surroundings
 from llamalab.units import format_seconds
 
-LEAST_SHARE = 0.02  # of a pass: an operation that takes less is folded
+LONGEST = 5  # operations of a pass; the others are folded
 _ABSENT = "the record was made by a version of llamalab that took no profile; measure anew"
 _CLOSING = (
     "Times are of the blocks that ran; shares are of the whole model's pass. Clean times, kernels and memory come "
@@ -81,8 +81,9 @@ def _kernels(profiles: Sequence[Profile], table: DataTable) -> Section:
     """The operations that take most of each pass with their kernels; all of them folded."""
     passes = [(row["phase"], row["kind"]) for row in table.rows]
     longest = sorted(table.rows, key=lambda row: (passes.index((row["phase"], row["kind"])), -(row["share"] or 0.0)))
-    kept = [row for row in longest if (row["share"] or 0.0) >= LEAST_SHARE]
-    shown = table.only(kept, "longest", f"Operations that take at least {LEAST_SHARE:.0%} of their pass")
+    kept = [row for one in dict.fromkeys(passes) for row in [
+        row for row in longest if (row["phase"], row["kind"]) == one][:LONGEST]]  # fmt: skip
+    shown = table.only(kept, "longest", f"The {LONGEST} operations that take most of each pass")
     every = Fold("all-kernels", "Kernels of every operation", "", (), (table,))
     return Section("kernels", "Kernels", "Kernels", _told(profiles, _of_phases(captions.kernels_finding)), (shown,),
                    folds=(every,))  # fmt: skip
@@ -97,8 +98,8 @@ def _steps(profiles: Sequence[Profile]) -> Fold:
     )
     return Fold("flame", "A pass as a flame view, and a step in the order of time", "", figures, (), (
         "The upper view adds up the whole pass by part and operation; the lower one shows what ran in the order of "
-        "time, block by block, with the operations of the first. Where scripts run, a click on a frame zooms into it, and a "
-        "click on the whole pass zooms out.",
+        "time, block by block, with the operations of the first. Where scripts run, a click on a frame zooms "
+        "into it, and a click on the whole pass zooms out.",
     ))  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def bars(comparison: Comparison) -> Plot:
     """One bar per operation and phase, with a tick at the prediction."""
     phases = [phase for phase in comparison.phases if _block(phase)]
     names = list(dict.fromkeys(row.op.name for phase in phases for row in _block(phase)))
-    figures, panels = canvas(0.6 + 0.22 * len(names), len(phases))
+    figures, panels = canvas(0.6 + 0.19 * len(names), len(phases))
     tips: dict[str, str] = {}
     for index, (axes, phase) in enumerate(zip(panels, phases, strict=True)):
         _bullets(axes, phase, names, f"{index}", tips)

@@ -16,7 +16,7 @@ def devices(rows: Sequence[Elsewhere], here: Elsewhere | None) -> Plot:
         (row for row in (*rows, *([here] if here else []))
          if row.times), key=lambda row: row.times.total_s if row.times else 0.0
     )  # fmt: skip
-    figures, (axes,) = canvas(0.6 + 0.2 * len(shown))
+    figures, (axes,) = canvas(0.5 + 0.185 * len(shown))
     tips: dict[str, str] = {}
     axes.set_xscale("log")
     for y, row in enumerate(shown):
