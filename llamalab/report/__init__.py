@@ -10,10 +10,12 @@ should compute, anything loaded from outside the page.
 import dataclasses
 from collections.abc import Sequence
 
+import llamalab
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.profile import KEY, Profile, of_record
 from llamalab.records.record import Record
 from llamalab.report.experiment_results import ExperimentResult
+from llamalab.report.gallery import NamedRecord, compare_page, gallery_page
 from llamalab.report.layout import plain_json
 from llamalab.report.page import page, report_tables
 from llamalab.report.profile_page import profile_page
@@ -54,6 +56,16 @@ def render(
 def render_profiles(profiles: Sequence[Profile]) -> str:
     """The page of one or more profiles, which are embedded in it; the same profiles give the same bytes."""
     return profile_page(profiles, embedded(*profiles), f"{GENERATOR} {profiles[0].environment.llamalab}")
+
+
+def render_gallery(records: Sequence[NamedRecord]) -> str:
+    """The page of the errors of all records' predictions."""
+    return gallery_page(records, f"{GENERATOR} {llamalab.__version__}")
+
+
+def render_comparison(records: Sequence[NamedRecord]) -> str:
+    """The page of runs side by side, the first one the measure."""
+    return compare_page(records, f"{GENERATOR} {llamalab.__version__}")
 
 
 def csv_files(record: Record) -> dict[str, str]:

@@ -27,7 +27,7 @@ def recorded_runs(folder: Path, *, device: str | None = None, on_broken: OnBroke
 
 def records_of(machine: Path, *, on_broken: OnBroken = None) -> list[Record]:
     """The records of one machine's folder, where calibrations and answers of experiments lie too."""
-    found = each_read(sorted(machine.glob("*.json")), _record, on_broken)
+    found = each_read(sorted(machine.glob("*.json")), read_record, on_broken)
     return [record for record in found if record is not None]
 
 
@@ -44,6 +44,7 @@ def each_read(paths: Iterable[Path], read: Callable[[Path], T], on_broken: OnBro
     return found
 
 
-def _record(path: Path) -> Record | None:
+def read_record(path: Path) -> Record | None:
+    """The record in a file; None where it is another JSON file. Raises FormatError for a broken one."""
     text = read_bounded_text(path, "record")
     return from_json(text, source=path.name) if _MARK in text else None
