@@ -7,6 +7,7 @@ MODEL  ?= 7b
 DEVICE ?= auto
 OUT    ?=
 FULL   ?=
+FROM   ?=
 # Where to get torch from, if not the default index: PyTorch publishes smaller CPU-only builds on an index of its own.
 TORCH_INDEX ?=
 TRACES ?= traces
@@ -19,7 +20,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report test machines lint bench bench-compare bench-ab accuracy tensorboard clean
+.PHONY: help setup report example test machines lint bench bench-compare bench-ab accuracy tensorboard clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 report: $(STAMP) ## measure MODEL on DEVICE and write one HTML page
 	@$(BIN)/llamalab report --model '$(MODEL)' --device '$(DEVICE)' $(if $(OUT),--out '$(OUT)') $(if $(FULL),--full)
+
+example: $(STAMP) ## make the example of the README anew; FROM=record.json draws one that is there
+	$(BIN)/python -m tools.example $(if $(FROM),--from '$(FROM)')
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest

@@ -24,12 +24,12 @@ import torch
 
 import llamalab
 from experiments.common.campaign_steps import Job, Made, Step, all_steps, default_models
+from experiments.common.folders import RECORDS
 from experiments.common.isolated import Outcome, run_isolated
 from llamalab.errors import LlamaLabError, UnknownNameError
 from llamalab.files import check_target, write_text
 from llamalab.measure.device.machine import device_name, resolve_device
 from llamalab.presets import resolve_model
-from llamalab.report.recorded_runs import FOLDER
 
 MANIFEST = "campaign.json"
 _MARK = '"campaign"'
@@ -173,7 +173,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="STEP,STEP", help="these steps alone; --list names them")
     parser.add_argument("--again", action="store_true", help="run steps whose files are up to date")
     parser.add_argument("--list", action="store_true", help="name the steps and end")
-    parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER", help="where the machine's folder is made")
+    parser.add_argument(
+        "--out", type=Path, default=RECORDS, metavar="FOLDER", help="where the machine's folder is made"
+    )
     return parser
 
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from experiments.common.folders import RECORDS
 from llamalab.analytic.constants import read_calibration
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.comparison.comparison import Comparison, Phase
-from llamalab.report.recorded_runs import CONSTANTS, FOLDER, records_of
+from llamalab.report.recorded_runs import CONSTANTS, records_of
 
 BARS = {
     "cpu": {"prefill": 0.15, "decode": 0.10, "memory": 0.02},
@@ -70,7 +71,7 @@ class Score(NamedTuple):
         return self.predicted_bytes / self.measured_bytes - 1 if self.predicted_bytes and self.measured_bytes else None
 
 
-def scores(folder: Path = FOLDER) -> list[Score]:
+def scores(folder: Path = RECORDS) -> list[Score]:
     """Every pass of every machine that has both constants and records."""
     return [
         one for machine in sorted(folder.glob("*/")) for path in calibrations(machine) for one in _of(machine, path)

@@ -43,6 +43,7 @@ VERBS = {
     "bench": "tokens per second of prompts and generation over depth and batch, as llama-bench measures them",
     "profile": "where the time and the memory of a pass go, operation by operation",
     "report": "measure this machine and write predicted against measured as HTML",
+    "gallery": "errors of the predictions over all records of a folder, as one page",
     "doctor": "what is installed, what is missing and the command that mends it",
     "calibrate": "this machine's own constants, fitted in under a minute and checked on other shapes",
     "predict": "predicted time of prefill, decode and a whole run, with its bound and its interval",

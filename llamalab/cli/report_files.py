@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from llamalab.records.record import Record
 
 FOLDER = "reports"
+CHECKOUT_RECORDS = Path("experiments") / "records"  # in a checkout; installed, the package has them
+BENCHMARKS = Path(".benchmarks")
 OUR_RECORD = '"environment": {\n  "llamalab":'  # how a record of ours is told from another JSON file
 T = TypeVar("T")
 
@@ -44,8 +46,8 @@ def write_report(record: "Record", page: Path, stack: str | None = None) -> tupl
 def _drawn(record: "Record", stack: str | None) -> tuple[str, list[str]]:
     """The page, with what others measured as far as it can be read and drawn."""
     from llamalab.report import render
-    from llamalab.report.experiment_results import recorded_answers
-    from llamalab.report.recorded_runs import committed
+    from llamalab.report.experiment_results import recorded_results
+    from llamalab.report.recorded_runs import PACKAGED, recorded_runs
     from llamalab.report.trend import stored_runs
 
     remarks: list[str] = []
@@ -57,11 +59,12 @@ def _drawn(record: "Record", stack: str | None) -> tuple[str, list[str]]:
             remarks.append(f"{what} are left out of the page ({type(error).__name__}: {error})")
             return []
 
-    recorded = found("recorded runs", lambda: committed(device="cuda", on_broken=remarks.append))
+    folder = CHECKOUT_RECORDS if CHECKOUT_RECORDS.is_dir() else PACKAGED
+    recorded = found("recorded runs", lambda: recorded_runs(folder, device="cuda", on_broken=remarks.append))
     beside = (
         [one for one in recorded if one != record],
-        found("answers of experiments", lambda: recorded_answers(on_broken=remarks.append)),
-        found("stored benchmarks", stored_runs),
+        found("answers of experiments", lambda: recorded_results(folder, on_broken=remarks.append)),
+        found("stored benchmarks", lambda: stored_runs(BENCHMARKS)),
     )
     try:
         return render(record, *beside, stack=stack), remarks

@@ -113,13 +113,18 @@ def roof_kinds(record: Record, op: Op, dtype: str) -> tuple[str | None, str]:
     """The roofs that hold for an op: of its arithmetic, None where that never limits it, and of its bytes."""
     peak, bandwidth = _usual_kinds(op)
     if op.kind in ("gemm", "attention"):  # weights and cached keys come round once per pass
-        return peak, "cache" if _held(record, weights_that_ran(record), dtype) else bandwidth
+        return peak, "cache" if weights_held(record, dtype) else bandwidth
     return peak, "cache" if _held(record, op.bytes, dtype) else bandwidth
 
 
 def weight_roof_kind(record: Record, dtype: str) -> str:
     """The roof of a pass that reads all weights: memory's, or the cache's where they stay in it."""
-    return "cache" if _held(record, weights_that_ran(record), dtype) else "stream"
+    return "cache" if weights_held(record, dtype) else "stream"
+
+
+def weights_held(record: Record, dtype: str) -> bool:
+    """Whether all weights that ran stay in the last-level cache."""
+    return _held(record, weights_that_ran(record), dtype)
 
 
 def weights_that_ran(record: Record) -> int:

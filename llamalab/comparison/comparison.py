@@ -13,20 +13,22 @@ from typing import NamedTuple
 
 from llamalab.analytic.activations import Live, attention_bytes, memory_of, peak_activation_bytes
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps
-from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
 from llamalab.analytic.memory import room_in
 from llamalab.analytic.ops import Op, add_up, forward_ops
-from llamalab.analytic.params import parameter_count
+from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.analytic.roofline import Prediction
+from llamalab.arch import LlamaArch, attention_kind, valid_kv_heads
 from llamalab.comparison.basis import Basis, basis_of, weight_roof_kind
 from llamalab.comparison.held_roofs import hold_roofs, raised_sentence
 from llamalab.errors import DoesNotFitError
 from llamalab.records.record import AttentionPoint, Measurement, Pass, Record
 
 PARTS = ("embedding", "block", "head")
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
-class Check(NamedTuple):
+class ExactCheck(NamedTuple):
     """A number that must be exactly what was counted."""
 
     expected: int
@@ -76,7 +78,7 @@ class Row(NamedTuple):
         return min(1.0, self.prediction.bound_s / self.measured_s)  # roofs are held: only rounding is cut off
 
 
-class Limit(NamedTuple):
+class PassLimit(NamedTuple):
     """What holds a whole pass back, and how much of that roof it reached; rate in FLOP/s or byte/s."""
 
     name: str
@@ -127,6 +129,15 @@ class Phase:
         times = [(row.op.count, row.predicted_s) for row in self.rows]
         return sum(count * time for count, time in times if time is not None) if self.reason is None else None
 
+    @cached_property
+    def interval_s(self) -> tuple[float, float] | None:
+        """Low and high end of the predicted seconds of the pass; None where the basis knows none."""
+        if self.predicted_s is None or self.basis.constants is None:
+            return None
+        bound_s = sum(row.op.count * row.prediction.bound_s for row in self.rows if row.prediction)
+        low, high = self.basis.constants.interval(self.predicted_s, bound_s)
+        return None if high is None else (low, high)
+
     @property
     def reason(self) -> str | None:
         """Why there is no prediction of the pass; None where there is one."""
@@ -141,6 +152,10 @@ class Phase:
     def error(self) -> float | None:
         """Predicted / measured - 1 of the whole pass."""
         return relative_error(self.predicted_s, self.measured_s)
+
+    def share_of(self, row: Row) -> float | None:
+        """The part of the pass that all occurrences of an operation take; None where it was not measured."""
+        return None if row.measured_s is None else row.op.count * row.measured_s / self.measured_s
 
     @property
     def tokens(self) -> int:
@@ -158,7 +173,7 @@ class Phase:
         return self.tokens / self.measured_s
 
     @cached_property
-    def limit(self) -> Limit | None:
+    def limit(self) -> PassLimit | None:
         """The roof under which most of the predicted time is spent."""
         if self.predicted_s is None:
             return None
@@ -173,7 +188,7 @@ class Phase:
             "memory": (totals.bytes, weight_roof_kind(self.record, self.run.dtype)),
         }.get(name, (0, ""))
         roof = self.record.roof(kind, self.run.dtype)
-        return Limit(name, work / self.measured_s if work else None, roof.per_second if roof else None)
+        return PassLimit(name, work / self.measured_s if work else None, roof.per_second if roof else None)
 
     @cached_property
     def predicted_memory(self) -> Live:
@@ -238,6 +253,17 @@ class Errors(NamedTuple):
     outside: int = 0
 
 
+class CacheCell(NamedTuple):
+    """The KV cache of this model with so many KV heads, at one length and batch, and whether the device holds it."""
+
+    attention: str
+    n_kv_heads: int
+    seq: int
+    batch: int
+    kv_bytes: int
+    fits: bool
+
+
 class Comparison:
     """A record and everything that can be said by holding prediction and measurement together."""
 
@@ -249,21 +275,49 @@ class Comparison:
         self.phases = tuple(Phase(self.record, run, self.basis) for run in record.passes)
 
     @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights."""
+        return weight_bytes(self.arch, self.record.dtype)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of cache that one token takes."""
+        return kv_bytes_per_token(self.arch, self.record.dtype)
+
+    @property
+    def kv_bytes_per_sequence(self) -> int:
+        """Bytes of cache of one sequence as long as the model was trained for."""
+        return kv_bytes(self.arch, seq=self.arch.max_positions, dtype=self.record.dtype)
+
+    @property
+    def free_bytes(self) -> int:
+        """Memory of the device beside the weights; negative where they do not fit."""
+        return self.record.environment.memory_bytes - self.weight_bytes
+
+    @cached_property
+    def kv_cells(self) -> tuple[CacheCell, ...]:
+        """The cache under MHA, GQA and MQA for each length and batch that a page shows."""
+        return tuple(
+            self._kv_cell(heads, seq, batch)
+            for heads in kv_head_choices(self.arch) for seq in sequence_lengths(self.arch) for batch in BATCHES
+        )  # fmt: skip
+
+    @property
     def rows(self) -> tuple[Row, ...]:
         """The rows of all phases."""
         return tuple(row for phase in self.phases for row in phase.rows)
 
     @property
-    def parameters(self) -> Check:
+    def parameters(self) -> ExactCheck:
         """Parameters of the model as built, against the count."""
-        return Check(parameter_count(self.arch), self.record.parameters_measured)
+        return ExactCheck(parameter_count(self.arch), self.record.parameters_measured)
 
     @property
-    def kv(self) -> Check:
+    def kv(self) -> ExactCheck:
         """Bytes of the last pass's cache as allocated, against the count."""
         run = self.record.passes[-1]
         expected = kv_bytes(self.arch, seq=run.context_tokens, batch=run.batch, dtype=run.dtype)
-        return Check(expected, self.record.kv_bytes_measured)
+        return ExactCheck(expected, self.record.kv_bytes_measured)
 
     @cached_property
     def errors(self) -> Errors | None:
@@ -289,6 +343,10 @@ class Comparison:
         backend = self.record.passes[0].attention if self.record.passes else ""
         return tuple(_attention_row(self.basis, point, backend) for point in self.record.attention)
 
+    def _kv_cell(self, heads: int, seq: int, batch: int) -> CacheCell:
+        size = kv_bytes(self.arch.replace(n_kv_heads=heads), seq=seq, batch=batch, dtype=self.record.dtype)
+        return CacheCell(attention_kind(self.arch.n_heads, heads), heads, seq, batch, size, size <= self.free_bytes)
+
     def fits(self, seq: int) -> int:
         """The largest batch of `seq` tokens whose cache fits beside the weights; 0 where they do not fit."""
         memory_bytes, dtype = self.record.environment.memory_bytes, self.record.dtype
@@ -305,6 +363,18 @@ def relative_error(predicted: float | None, measured: float | None) -> float | N
     (0.2, None)
     """
     return predicted / measured - 1 if predicted is not None and measured else None
+
+
+def kv_head_choices(arch: LlamaArch) -> list[int]:
+    """MHA, one GQA and MQA: the model's own grouping where it has one, else eight KV heads or near."""
+    between = [heads for heads in valid_kv_heads(arch.n_heads) if 1 < heads < arch.n_heads]
+    chosen = [arch.n_kv_heads] if arch.n_kv_heads in between else sorted(between, key=lambda heads: abs(heads - 8))[:1]
+    return list(dict.fromkeys([arch.n_heads, *chosen, 1]))
+
+
+def sequence_lengths(arch: LlamaArch) -> list[int]:
+    """Seven doublings that put the trained context at the fourth."""
+    return [max(1, arch.max_positions // 8) * 2**power for power in range(7)]
 
 
 def part_of(name: str) -> str:

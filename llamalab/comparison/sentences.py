@@ -2,25 +2,30 @@
 
 from typing import NamedTuple
 
-from llamalab.comparison.comparison import AttentionRow, Comparison, Phase
+from llamalab.comparison.claims import Coverage, coverage, memory_held, phase_held, wrong_winners
+from llamalab.comparison.comparison import AttentionRow, Comparison, Phase, relative_error
 from llamalab.presets import PRESETS
 from llamalab.records.record import Environment
 from llamalab.units import format_bytes, format_si
 
 _VERBS = {"prefill": "reads a {tokens:,}-token prompt at", "decode": "writes at"}
+DISTURBED = 1.1  # an op-by-op pass that takes so much longer is no picture of a clean one
 _ROOFS = {"compute": ("GEMM", "FLOP/s"), "memory": ("memory", "B/s")}
 
 
 class Verdict(NamedTuple):
-    """One headline, and the findings that carry it."""
+    """One headline, the predictions that failed, the findings, and what limits the trust in them."""
 
     headline: str
+    failures: tuple[str, ...]
     findings: tuple[str, ...]
+    doubts: tuple[str, ...]
 
     @property
     def text(self) -> str:
-        """All of it, one sentence per line."""
-        return "\n".join((self.headline, *self.findings))
+        """All of it, one sentence per line, failures first."""
+        failed = (f"Failed: {sentence}" for sentence in self.failures)
+        return "\n".join((self.headline, *failed, *self.findings, *self.doubts))
 
 
 class Crossover(NamedTuple):
@@ -35,15 +40,90 @@ class Crossover(NamedTuple):
 def verdict(comparison: Comparison) -> Verdict:
     """The verdict of a record in words."""
     findings = [
-        *(phase_sentence(phase) for phase in comparison.phases),
+        *(phase_sentence(phase) for phase in comparison.phases if phase_held(phase) is not False),
         error_sentence(comparison),
-        checks_sentence(comparison),
+        *([] if wrong_counts(comparison) else [checks_sentence(comparison)]),
         crossover_sentence(comparison),
         fit_sentence(comparison),
-        extrapolation_sentence(comparison),
-        raised_roofs_sentence(comparison),
     ]
-    return Verdict(headline(comparison), tuple(sentence for sentence in findings if sentence))
+    return Verdict(headline(comparison), failures(comparison), tuple(filter(None, findings)), doubts(comparison))
+
+
+def failures(comparison: Comparison) -> tuple[str, ...]:
+    """The predictions that did not hold, one sentence each."""
+    held = coverage(comparison)
+    return tuple(filter(None, [
+        checks_sentence(comparison) if wrong_counts(comparison) else "",
+        *(phase_sentence(phase) for phase in comparison.phases if phase_held(phase) is False),
+        winner_sentence(comparison),
+        *(memory_sentence(phase) for phase in comparison.phases if memory_held(phase) is False),
+        "" if held is None or held.held else coverage_sentence(held),
+    ]))  # fmt: skip
+
+
+def doubts(comparison: Comparison) -> tuple[str, ...]:
+    """What limits the trust in the figures, one sentence each."""
+    record, constants = comparison.record, comparison.basis.constants
+    untrusted = [roof for roof in record.roofs if not roof.trusted]
+    return tuple(filter(None, [
+        extrapolation_sentence(comparison),
+        "" if constants else "Predictions rest on roofs alone, which leave out the time of a call.",
+        f"The calibration is graded {constants.grade.words}." if constants and constants.grade and
+        constants.grade.name == "poor" else "",
+        *(f"The {roof.kind} roof for {roof.dtype} is not trusted: {roof.reason or 'no reason recorded'}."
+          for roof in untrusted),
+        raised_roofs_sentence(comparison),
+        *(observer_sentence(phase) for phase in comparison.phases),
+    ]))  # fmt: skip
+
+
+def wrong_counts(comparison: Comparison) -> bool:
+    """Whether a count that must be exact is not."""
+    return not (comparison.parameters.exact and comparison.kv.exact)
+
+
+def winner_sentence(comparison: Comparison) -> str:
+    """Where the predicted winner of flash against naive was wrong; empty where it was right."""
+    wrong = wrong_winners(comparison)
+    if not wrong:
+        return ""
+    last = wrong[-1]
+    times = [
+        f"{name} {format_si(naive, 's')} against {format_si(flash, 's')}"
+        for name, naive, flash in (("predicted", last.naive.predicted_s or 0.0, last.flash.predicted_s or 0.0),
+                                   ("measured", last.naive.measured_s or 0.0, last.flash.measured_s or 0.0))
+    ]  # fmt: skip
+    lengths = " and ".join(f"{one.tokens:,}" for one in wrong) if len(wrong) < 3 else (
+        f"{wrong[0].tokens:,} to {last.tokens:,}"
+    )  # fmt: skip
+    return (
+        f"Flash against naive: {last.predicted} was predicted to be faster than {last.measured} at {lengths} tokens, "
+        f"and is slower; naive against {last.flash.point.backend} at {last.tokens:,}: {', '.join(times)}."
+    )
+
+
+def memory_sentence(phase: Phase) -> str:
+    """The peak of activations of a phase, measured and predicted."""
+    memory, predicted, name = phase.run.memory, phase.predicted_memory.bytes, phase.run.phase
+    if memory.peak_bytes is None:
+        return f"Activations of {name}: not measured: {memory.reason or 'no reason recorded'}."
+    error = relative_error(predicted, memory.peak_bytes)
+    words = "" if error is None else f" ({signed_percent(error)})"
+    peak = format_bytes(memory.peak_bytes)
+    return f"Activations of {name} peak at {peak}, {format_bytes(predicted)} predicted{words}."
+
+
+def coverage_sentence(held: Coverage) -> str:
+    """How many operations lie in the interval of their prediction."""
+    return f"{held.inside} of {held.of} operations lie in the interval of their prediction; nine in ten should."
+
+
+def observer_sentence(phase: Phase) -> str:
+    """What timing operation by operation adds to a pass; empty where that is little."""
+    ratio = phase.run.observer_ratio
+    if ratio is None or ratio < DISTURBED:
+        return ""
+    return f"Timing {phase.run.phase} op by op takes {ratio:.2f}x the clean pass: single operations are shown too slow."
 
 
 def headline(comparison: Comparison) -> str:
@@ -83,7 +163,9 @@ def phase_sentence(phase: Phase) -> str:
     if phase.predicted_tokens_per_s is None or phase.error is None:
         return f"{name}: measured {measured}; {phase.reason}."
     predicted = tokens_per_s(phase.predicted_tokens_per_s)
-    error = percent(phase.error)
+    error = signed_percent(phase.error)
+    if phase_held(phase) is False and phase.interval_s:
+        error += f", outside {format_si(phase.interval_s[0], 's')} to {format_si(phase.interval_s[1], 's')}"
     return f"{name} is {limit_words(phase)}: predicted {predicted}, measured {measured}, error in time {error}."
 
 
@@ -110,7 +192,7 @@ def error_sentence(comparison: Comparison) -> str:
     assert error is not None
     return (
         f"Over {errors.rows} operations the median error of a prediction is {errors.median:.0%} and nine in ten "
-        f"are within {errors.p90:.0%}; the worst is {short(worst.op.name)} in {worst.phase} at {percent(error)}."
+        f"are within {errors.p90:.0%}; the worst is {short(worst.op.name)} in {worst.phase} at {signed_percent(error)}."
         + (f" {errors.outside} more lie outside what was calibrated." if errors.outside else "")
     )
 
@@ -175,9 +257,14 @@ def extrapolation_sentence(comparison: Comparison) -> str:
 
 
 def raised_roofs_sentence(comparison: Comparison) -> str:
-    """Names the measurements that were faster than every probe of their roof; empty without any."""
-    raised = comparison.raised
-    return f"Faster than the probes of their roof: {'; '.join(raised)}." if raised else ""
+    """Which roofs are rates of the run itself, because it was faster than every probe; empty without any."""
+    raised = [roof for roof in comparison.record.roofs if roof.raised_by and roof.probed_per_second and roof.per_second]
+    told = ", ".join(
+        f"{roof.kind} by {(roof.per_second or 0.0) / (roof.probed_per_second or 1.0) - 1:.0%} "
+        f"({short(roof.raised_by or '')})"
+        for roof in raised
+    )
+    return f"The run was faster than the probes of a roof, and its rate is the roof now: {told}." if told else ""
 
 
 def blocks(phase: Phase) -> str:
@@ -194,10 +281,10 @@ def short(name: str) -> str:
     return name.removeprefix("layers.*.")
 
 
-def percent(error: float) -> str:
+def signed_percent(error: float) -> str:
     """A signed share of a whole.
 
-    >>> percent(0.123), percent(-0.04), percent(-0.996), percent(-0.001)
+    >>> signed_percent(0.123), signed_percent(-0.04), signed_percent(-0.996), signed_percent(-0.001)
     ('+12%', '−4%', '−99.6%', '0%')
     """
     # Below -95 % the whole percents no longer tell a factor of 20 from one of 200.

@@ -5,7 +5,8 @@ devices it is predicted with shipped constants (llamalab.analytic.constants). He
 edit of the cost table, predicted with the basis of the record: what it saves is predicted, not measured.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from llamalab.analytic.constants import choose
@@ -46,6 +47,7 @@ class Change(NamedTuple):
     needs: str
     saved_s: float
     total_s: float
+    basis: str | None = None  # where it is not that of the other predictions of this machine
 
     @property
     def share(self) -> float:
@@ -106,6 +108,65 @@ def changes(comparison: Comparison) -> list[Change]:
         if total_s is not None and now_s - total_s / batch > LEAST_SAVING * now_s:
             found.append(Change(what, needs, now_s - total_s / batch, total_s / batch))
     return sorted(found, key=lambda change: -change.saved_s)
+
+
+def actions(comparison: Comparison, rows: Sequence[Elsewhere]) -> list[Change]:
+    """All that would shorten the run, the most first: the changes, other kernels, more threads, and the best device."""
+    now_s = run_s(comparison.basis, comparison.arch, workload(comparison), as_measured(comparison))
+    if now_s is None:
+        return []
+    others = [_other_kernel(comparison, now_s), _more_threads(comparison, now_s), _best_device(rows, now_s)]
+    found = [*changes(comparison), *(one for one in others if one and one.saved_s > LEAST_SAVING * now_s)]
+    return sorted(found, key=lambda change: -change.saved_s)
+
+
+def _other_kernel(comparison: Comparison, now_s: float) -> Change | None:
+    """The attention backend that was measured to be faster at the prompt of the run than the one that the model ran."""
+    prompt, ran = workload(comparison).prompt, comparison.record.passes[0].attention
+    known = {
+        row.point.backend: row.measured_s
+        for row in comparison.attention
+        if row.point.new_tokens == row.point.context_tokens == prompt and row.point.batch == 1 and row.measured_s
+    }
+    if ran not in known or len(known) < 2:
+        return None
+    best = min(known, key=lambda name: known[name])
+    saved_s = comparison.arch.n_layers * (known[ran] - known[best])
+    return Change(f"{best} in place of {ran} attention", "nothing else", saved_s, now_s - saved_s, "measured calls")
+
+
+def _more_threads(comparison: Comparison, now_s: float) -> Change | None:
+    """Twice the threads: twice the rate of arithmetic, the same memory."""
+    environment, basis = comparison.record.environment, comparison.basis
+    if environment.device != "cpu":
+        return None
+    roofs = [
+        replace(roof, per_second=2 * roof.per_second)
+        if roof.kind in ("gemm", "attention") and roof.per_second
+        else roof
+        for roof in comparison.record.roofs
+    ]
+    constants = basis.constants
+    if constants is not None:
+        rates = {
+            name: one._replace(peak_flops_per_s=2 * one.peak_flops_per_s) if one.peak_flops_per_s else one
+            for name, one in constants.rates.items()
+        }
+        constants = constants._replace(rates=rates)
+    faster = Basis(replace(comparison.record, roofs=roofs), constants)
+    total_s = run_s(faster, comparison.arch, workload(comparison), as_measured(comparison))
+    if total_s is None:
+        return None
+    needs = "as many free cores; what memory limits stays as it is"
+    return Change(f"{2 * environment.threads} threads", needs, now_s - total_s, total_s)
+
+
+def _best_device(rows: Sequence[Elsewhere], now_s: float) -> Change | None:
+    """The fastest of the devices that hold the model alone."""
+    best = next((row for row in rows if row.times and row.ranks == 1), None)
+    if best is None or best.times is None:
+        return None
+    return Change(f"{best.spec.name}", "another device", now_s - best.times.total_s, best.times.total_s, best.basis)
 
 
 def run_s(basis: Basis, arch: LlamaArch, work: Workload, run: Mapping[str, Any]) -> float | None:

@@ -1,26 +1,25 @@
 """How records are shown: as one self-contained HTML page with inline SVG, and as CSV files.
 
-The page loads nothing and runs nothing: no network, no script. The record itself is embedded, so
-that a page can be rendered again from what it shows.
+The page loads nothing: its policy lets only its own script run, and without scripts it reads the same. The record
+itself is embedded, so that a page can be rendered again from what it shows.
 
 Belongs here: pages, tables, captions, charts, themes. Does not belong here: measuring, figures that the comparison
 should compute, anything loaded from outside the page.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 
+import llamalab
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.profile import KEY, Profile, of_record
 from llamalab.records.record import Record
-from llamalab.report import backend as backend  # first: it imports matplotlib
-from llamalab.report import prospects as outlook
-from llamalab.report.experiment_results import Answer
-from llamalab.report.page import page
+from llamalab.report.experiment_results import ExperimentResult
+from llamalab.report.gallery import NamedRecord, compare_page, gallery_page
+from llamalab.report.layout import plain_json
+from llamalab.report.page import page, report_tables
 from llamalab.report.profile_page import profile_page
 from llamalab.report.profile_tables import csv_tables
-from llamalab.report.tables import tables
 from llamalab.report.trend import StoredRun
 
 GENERATOR = "llamalab"
@@ -43,15 +42,15 @@ CSV_HEADS = {  # and a table of ours: what its first line has
 
 
 def render(
-    record: Record, recorded: Sequence[Record] = (), answers: Sequence[Answer] = (), stored: Sequence[StoredRun] = (),
-    stack: str | None = None,
+    record: Record, recorded: Sequence[Record] = (), results: Sequence[ExperimentResult] = (),
+    stored: Sequence[StoredRun] = (), stack: str | None = None,
 ) -> str:  # fmt: skip
-    """The report as HTML; beside it runs recorded on other devices, answers of experiments and stored benchmarks.
+    """The report as HTML; beside it runs recorded on other devices, results of experiments and stored benchmarks.
 
     The same arguments give the same bytes.
     """
     generator = f"{GENERATOR} {record.environment.llamalab}"
-    return page(Comparison(record, stack), embedded(record), generator, recorded, answers, stored)
+    return page(Comparison(record, stack), embedded(record), generator, recorded, results, stored)
 
 
 def render_profiles(profiles: Sequence[Profile]) -> str:
@@ -59,12 +58,20 @@ def render_profiles(profiles: Sequence[Profile]) -> str:
     return profile_page(profiles, embedded(*profiles), f"{GENERATOR} {profiles[0].environment.llamalab}")
 
 
+def render_gallery(records: Sequence[NamedRecord]) -> str:
+    """The page of the errors of all records' predictions."""
+    return gallery_page(records, f"{GENERATOR} {llamalab.__version__}")
+
+
+def render_comparison(records: Sequence[NamedRecord]) -> str:
+    """The page of runs side by side, the first one the measure."""
+    return compare_page(records, f"{GENERATOR} {llamalab.__version__}")
+
+
 def csv_files(record: Record, stack: str | None = None) -> dict[str, str]:
     """The report's tables as CSV text, by names of CSV_HEADS; those of its profile where it has one."""
-    comparison, own = Comparison(record, stack), of_record(record)
-    rows, found = outlook.told(comparison)
-    prospects = (outlook.devices(rows), outlook.next_steps(found, comparison.basis.words))
-    made = {table.name: table.csv for table in (*tables(comparison).values(), *prospects)}
+    own = of_record(record)
+    made = {name: table.csv for name, table in report_tables(Comparison(record, stack)).items()}
     return made | (profile_csv_files([own]) if own else {})
 
 
@@ -74,11 +81,6 @@ def profile_csv_files(profiles: Sequence[Profile]) -> dict[str, str]:
 
 
 def embedded(*shown: Record | Profile) -> str:
-    """A record, or profiles, as compact JSON that cannot end or open an element of the page around it.
-
-    Autoescaping would corrupt JSON in a script element, and leaving `<` alone would let a name close it.
-    """
+    """A record, or profiles, as compact JSON that cannot end or open an element of the page around it."""
     plain = [dataclasses.asdict(one) for one in shown]
-    data = plain[0] if isinstance(shown[0], Record) else {KEY: plain}
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return plain_json(plain[0] if isinstance(shown[0], Record) else {KEY: plain})

@@ -1,12 +1,15 @@
 """Captions: what each plot shows, in one or two sentences; findings, not titles."""
 
-from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.params import weight_bytes
-from llamalab.arch import attention_kind
 from llamalab.comparison.comparison import Comparison, Phase, part_of
-from llamalab.comparison.sentences import crossover_sentence, fit_sentence, percent, short
+from llamalab.comparison.sentences import (
+    crossover_sentence,
+    fit_sentence,
+    memory_sentence,
+    short,
+    signed_percent,
+    winner_sentence,
+)
 from llamalab.report.charts.attention_sweep import prompts
-from llamalab.report.charts.heatmap import kv_head_choices
 from llamalab.report.charts.roofline import plotted
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_bytes, format_si
@@ -45,42 +48,31 @@ def blocks_finding(phase: Phase) -> str:
         return sentence + "."
     sentence += f"; a block takes {format_si(measured, 's')}"
     if predicted is not None:
-        sentence += f" where {format_si(predicted, 's')} was predicted ({percent(predicted / measured - 1)})"
+        sentence += f" where {format_si(predicted, 's')} was predicted ({signed_percent(predicted / measured - 1)})"
     return sentence + "."
 
 
 def memory_finding(comparison: Comparison) -> str:
     """Weights, cache per sequence, what fits, and the peak of activations."""
-    record, arch, seq = comparison.record, comparison.arch, comparison.arch.max_positions
-    weights, cache = weight_bytes(arch, record.dtype), kv_bytes(arch, seq=seq, dtype=record.dtype)
+    weights, cache = format_bytes(comparison.weight_bytes), format_bytes(comparison.kv_bytes_per_sequence)
     sentences = [
-        f"Weights take {format_bytes(weights)} and each sequence of {seq:,} tokens {format_bytes(cache)}.",
+        f"Weights take {weights} and each sequence of {comparison.arch.max_positions:,} tokens {cache}.",
         fit_sentence(comparison),
     ]
-    for phase in comparison.phases:
-        measured, predicted = phase.run.memory.peak_bytes, phase.predicted_memory.bytes
-        if measured is None:
-            why = phase.run.memory.reason or "no reason recorded"
-            sentences.append(f"Activations of {phase.run.phase}: not measured: {why}.")
-        else:
-            error = f" ({percent(predicted / measured - 1)})" if measured else ""
-            sentences.append(
-                f"Activations of {phase.run.phase} peak at {format_bytes(measured)}, "
-                f"{format_bytes(predicted)} predicted{error}."
-            )
+    sentences += map(memory_sentence, comparison.phases)
     return " ".join(sentences)
 
 
 def kv_finding(comparison: Comparison) -> str:
     """How many full-length sequences fit under each kind of attention."""
-    arch, dtype, seq = comparison.arch, comparison.record.dtype, comparison.arch.max_positions
-    free = comparison.record.environment.memory_bytes - weight_bytes(arch, dtype)
-    if free <= 0:
+    seq = comparison.arch.max_positions
+    if comparison.free_bytes <= 0:
         return "The weights alone do not fit in this device's memory, so no cache does."
-    counts = []
-    for heads in kv_head_choices(arch):
-        size = kv_bytes(arch.replace(n_kv_heads=heads), seq=seq, dtype=dtype)
-        counts.append(f"{free // size:,} with {attention_kind(arch.n_heads, heads)} ({format_bytes(size)} each)")
+    counts = [
+        f"{comparison.free_bytes // cell.kv_bytes:,} with {cell.attention} ({format_bytes(cell.kv_bytes)} each)"
+        for cell in comparison.kv_cells
+        if (cell.seq, cell.batch) == (seq, 1)
+    ]
     return f"Sequences of {seq:,} tokens that fit beside the weights: {', '.join(counts)}. Cells are GiB; M is MiB."
 
 
@@ -92,11 +84,11 @@ def attention_finding(comparison: Comparison) -> str:
             by_kind = peaks.setdefault(row.point.new_tokens, {})
             by_kind[row.point.algorithm] = min(row.point.peak_bytes, by_kind.get(row.point.algorithm, 1 << 62))
     both = {tokens: kinds for tokens, kinds in peaks.items() if {"naive", "flash"} <= kinds.keys()}
-    sentence = crossover_sentence(comparison)
+    sentence = f"{crossover_sentence(comparison)} {winner_sentence(comparison)}".strip()
     if both:
         longest = max(both)
         ratio = both[longest]["naive"] / both[longest]["flash"]
-        sentence += f" At {longest:,} tokens it needs {ratio:,.0f}x less memory." if ratio >= 2 else ""
+        sentence += f" Flash needs {ratio:,.0f}x less memory at {longest:,} tokens." if ratio >= 2 else ""
     return sentence
 
 

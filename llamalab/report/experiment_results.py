@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from llamalab.errors import FormatError, LlamaLabError
 from llamalab.input_files import MOST_BYTES, read_object
-from llamalab.report.recorded_runs import FOLDER, OnBroken, each_read
+from llamalab.report.recorded_runs import OnBroken, each_read
 
 ORDER = (
     "versus_transformers", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends",
@@ -17,7 +17,7 @@ ORDER = (
 )  # fmt: skip
 
 
-class Answer(NamedTuple):
+class ExperimentResult(NamedTuple):
     """One experiment's question and answer; `data` is all of its file."""
 
     experiment: str
@@ -33,17 +33,17 @@ class Answer(NamedTuple):
         return f"Recorded on {self.device}, {self.made_on}: python -m experiments.{self.experiment}"
 
 
-def recorded_answers(folder: Path = FOLDER, *, on_broken: OnBroken = None) -> list[Answer]:
+def recorded_results(folder: Path, *, on_broken: OnBroken = None) -> list[ExperimentResult]:
     """The answers under a folder, in reading order; none where the folder is not there; `on_broken` as for records."""
     paths = (path for path in sorted(folder.glob("*/*.json")) if path.stem in ORDER)
-    found = each_read(paths, read_answer, on_broken)
+    found = each_read(paths, read_result, on_broken)
     return sorted(found, key=lambda answer: (ORDER.index(answer.experiment), answer.device))
 
 
-def read_answer(path: Path) -> Answer:
+def read_result(path: Path) -> ExperimentResult:
     """Read one file. Raises FormatError where it is not an experiment's answer."""
     try:
         data = read_object(path, "answer of an experiment", most=MOST_BYTES)
-        return Answer(**{key: str(data[key]) for key in Answer._fields[:-1]}, data=data)
+        return ExperimentResult(**{key: str(data[key]) for key in ExperimentResult._fields[:-1]}, data=data)
     except (LlamaLabError, KeyError) as error:
         raise FormatError(f"{path.name} must be the answer of an experiment; {error!r}; run it again") from None

@@ -1,6 +1,9 @@
 """The parts of every page: cards, sections with figures and tables, and the template that they go into."""
 
-from collections.abc import Callable
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,10 +12,13 @@ from markupsafe import Markup
 
 from llamalab.report import theme
 from llamalab.report.charts.base import Plot, draw
+from llamalab.report.data_table import DataTable
 from llamalab.report.svg import share_styles
-from llamalab.report.tables import Table
+from llamalab.units import format_bytes
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("model.js", "page.js")  # the formulas, then what moves on the page
+WIDE_TABLE = 7  # main columns; a table with more takes the whole width
 
 
 class Card(NamedTuple):
@@ -27,30 +33,74 @@ class Card(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A plot as SVG, or the reason why there is none, with the table behind it."""
+    """A plot as SVG, or the reason why there is none, with the table behind it; `anchor` is its link on the page."""
 
     svg: Markup | None
     missing: str
-    table: Table | None = None
+    table: DataTable | None = None
+    anchor: str = ""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it has several panels, which stand side by side."""
+        return self.svg is None or self.svg.count("<svg") > 1
+
+
+class Fold(NamedTuple):
+    """What opens at a click: figures, tables and remarks under a title."""
+
+    anchor: str
+    title: str
+    finding: str = ""
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[DataTable, ...] = ()
+    remarks: tuple[str, ...] = ()
+    badge: str = ""
 
 
 class Section(NamedTuple):
-    """A part of the page: a heading, the finding, figures, remarks and tables that stand open.
+    """A part of the page: a heading, the finding, figures and tables in reading order, remarks, and what is folded.
 
-    `short` is its name in the navigation; without one it belongs to the section before.
+    `short` is its name in the navigation.
     """
 
     anchor: str
     short: str
     heading: str
     finding: str
-    figures: tuple[Figure, ...]
+    board: tuple[Figure | DataTable, ...] = ()
     remarks: tuple[str, ...] = ()
-    shown: tuple[Table, ...] = ()
+    folds: tuple[Fold, ...] = ()
+    badge: str = ""
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All figures, folded ones too."""
+        return [one for one in self.board if isinstance(one, Figure)] + [
+            one for fold in self.folds for one in fold.figures
+        ]
+
+    @property
+    def data(self) -> list[DataTable]:
+        """The tables behind the figures."""
+        return [one.table for one in self.board if isinstance(one, Figure) and one.table]
 
 
-class Frame(NamedTuple):
-    """A whole page. `tag` labels figures that stand for more than what ran, in sections of `tagged`."""
+class Listing(NamedTuple):
+    """Sentences under a heading on the first screen."""
+
+    heading: str
+    sentences: Sequence[str]
+    state: str = ""
+    ordered: bool = False
+
+
+class PageContent(NamedTuple):
+    """A whole page. `tag` labels figures that stand for more than what ran, in sections of `tagged`.
+
+    `settings` are what the script computes with, None where a page has nothing to set. `tables` can be taken from the
+    page as CSV.
+    """
 
     generator: str
     title: str
@@ -59,46 +109,87 @@ class Frame(NamedTuple):
     purpose: str
     headline: str
     cards: list[Card]
-    findings: tuple[str, ...]
+    listings: tuple[Listing, ...]
     sections: list[Section]
-    notes: list[str]
     facts: list[tuple[str, str]]
     closing: str
     record_json: Markup
+    tables: Sequence[DataTable] = ()
     formulas: tuple[tuple[str, str], ...] = ()
-    summary: Table | None = None
     tag: str = ""
     tagged: tuple[str, ...] = ()
+    settings: dict[str, Any] | None = None
 
 
-def fill(frame: Frame) -> str:
+def fill(content: PageContent) -> str:
     """The page as HTML. `record_json` must be safe inside a script element; all else is escaped here."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    rules, sections = _shared(frame.sections)
-    looks = {"colours": theme.variables(), "plot_rules": Markup(rules), "sections": sections}
-    return environment.get_template("page.html").render(frame._asdict() | looks)
+    environment.tests["figure"] = lambda item: isinstance(item, Figure)
+    script = page_script()
+    rules, sections = _shared(content.sections)
+    return environment.get_template("page.html").render(
+        content._asdict() | {
+            "sections": sections,
+            "colours": theme.variables(),
+            "plot_rules": Markup(rules),
+            "script": Markup(script),
+            "script_hash": script_hash(f"\n{script}\n"),
+            "tables_json": Markup(plain_json({table.name: table.csv for table in content.tables})),
+            "settings_json": Markup(plain_json(content.settings)),
+            "embedded": embedded_files(content),
+            "wide_table": WIDE_TABLE,
+        }
+    )  # fmt: skip
+
+
+def page_script() -> str:
+    """The one script of every page."""
+    return "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
+
+
+def script_hash(script: str) -> str:
+    """The source expression of a policy that lets exactly this script run (CSP 3, section 2.3.1)."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def plain_json(data: Any) -> str:
+    """Compact JSON that cannot end or open an element of the page around it.
+
+    Autoescaping would corrupt JSON in a script element, and leaving `<` alone would let a name close it.
+    """
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _shared(sections: list[Section]) -> tuple[str, list[Section]]:
     """The rules of all plots' styles, and the sections with plots that name them."""
     drawn = [one for section in sections for one in section.figures if one.svg]
     rules, plots = share_styles([str(one.svg) for one in drawn])
-    left = iter(plots)
+    named = {id(one): one._replace(svg=Markup(plot)) for one, plot in zip(drawn, plots, strict=True)}
     return rules, [
         section._replace(
-            figures=tuple(one._replace(svg=Markup(next(left))) if one.svg else one for one in section.figures)
+            board=tuple(named.get(id(one), one) for one in section.board),
+            folds=tuple(
+                fold._replace(figures=tuple(named.get(id(one), one) for one in fold.figures)) for fold in section.folds
+            ),
         )
         for section in sections
     ]
 
 
+def embedded_files(content: PageContent) -> list[tuple[str, str, str]]:
+    """Name, caption and size of everything that can be taken from the page."""
+    files = [(f"{table.name}.csv", table.caption, format_bytes(len(table.csv.encode()))) for table in content.tables]
+    return [("record.json", "All that was measured", format_bytes(len(content.record_json.encode()))), *files]
+
+
 def figure(
-    chart: Callable[..., Plot], shown: Any, prefix: str, missing: str | None = None, table: Table | None = None
+    chart: Callable[..., Plot], shown: Any, prefix: str, missing: str | None = None, table: DataTable | None = None
 ) -> Figure:
     """The plot of what is shown, or `missing`, the reason that there is none."""
     if missing:
-        return Figure(None, f"not measured: {missing}", table)
-    return Figure(Markup(draw(chart, shown, prefix=prefix)), "", table)
+        return Figure(None, f"not measured: {missing}", table, prefix)
+    return Figure(draw(chart, shown, prefix=prefix), "", table, prefix)

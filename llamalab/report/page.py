@@ -1,30 +1,38 @@
-"""The page: which cards and sections stand on it, in which order, and what says that one is missing."""
+"""The page of a report: which cards and sections stand on it, in which order, and what says that one is missing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
-from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
-from llamalab.analytic.params import weight_bytes
 from llamalab.comparison.comparison import Comparison, Phase
 from llamalab.comparison.sentences import blocks as blocks_run
-from llamalab.comparison.sentences import error_sentence, machine, percent, title, tokens_per_s, verdict
-from llamalab.records.profile import of_record
+from llamalab.comparison.sentences import (
+    error_sentence,
+    machine,
+    phase_sentence,
+    short,
+    signed_percent,
+    title,
+    tokens_per_s,
+    verdict,
+)
+from llamalab.comparison.what_if import Change, actions, elsewhere, workload
+from llamalab.records.profile import Profile, of_record
 from llamalab.records.record import Record
-from llamalab.report import captions as findings
-from llamalab.report import prospects as outlook
-from llamalab.report import provenance
-from llamalab.report.charts import attention_sweep as attention
-from llamalab.report.charts import blocks, devices, heatmap, memory, roofline, scatter
-from llamalab.report.charts.base import draw
-from llamalab.report.charts.experiment_results import CHARTS
-from llamalab.report.experiment_results import Answer
-from llamalab.report.layout import Card, Figure, Frame, Section, figure, fill
-from llamalab.report.profile_page import profile_sections
-from llamalab.report.tables import Table, tables, worst
+from llamalab.report import captions, prospects, provenance
+from llamalab.report.appendix import appendix
+from llamalab.report.charts import attention_sweep, blocks, devices, heatmap, memory, roofline, scatter
+from llamalab.report.data_table import DataTable
+from llamalab.report.experiment_results import ExperimentResult
+from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, fill
+from llamalab.report.profile_page import ProfileParts, conditions, profile_parts
+from llamalab.report.settings import settings_of
+from llamalab.report.tables import tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
-from llamalab.units import format_bytes, format_si
+from llamalab.units import format_bytes, format_seconds, format_si
 
+ACTIONS = 3  # on the first screen
 _CLOSING = (
     "An error is predicted / measured − 1: positive where the prediction was too slow. Predictions rest on {basis}. "
     "GiB is 2³⁰ bytes, GB 10⁹; one multiply-add is 2 FLOP."
@@ -33,126 +41,123 @@ _CLOSING = (
 
 def page(
     comparison: Comparison, record_json: str, generator: str, recorded: Sequence[Record] = (),
-    answers: Sequence[Answer] = (), stored: Sequence[StoredRun] = (),
+    results: Sequence[ExperimentResult] = (), stored: Sequence[StoredRun] = (),
 ) -> str:  # fmt: skip
     """The whole HTML page. `record_json` must be safe inside a script element; `recorded` are runs elsewhere."""
-    made = tables(comparison)
-    return fill(Frame(
+    told, made = verdict(comparison), report_tables(comparison)
+    rows = elsewhere(comparison.arch, workload(comparison), comparison.stack)
+    found, own = actions(comparison, rows), _profile(comparison)
+    parts = profile_parts([own] if own else [])
+    sections = [
+        predictions(comparison, made), time(comparison, made, parts), memory_section(comparison, made, parts),
+        *parts.kernels, attention(comparison, made), prospects_section(comparison, found, made),
+        *conditions(parts), *trend_sections(stored), *appendix(comparison.record, results, recorded),
+    ]  # fmt: skip
+    return fill(PageContent(
         generator=generator,
         title=title(comparison),
         machine=machine(comparison.record.environment),
         dtype=comparison.record.dtype,
         purpose="predicted and measured",
-        headline=verdict(comparison).headline,
+        headline=told.headline,
         cards=cards(comparison),
-        findings=verdict(comparison).findings,
-        sections=[*sections(comparison, made), *in_depth(comparison.record), *experiments(answers),
-                  *prospects(comparison, recorded), *trend_sections(stored)],
-        notes=comparison.record.notes,
+        listings=(
+            Listing("Predictions that failed", told.failures, "bad"),
+            Listing("What would gain most", [_gain(one) for one in found[:ACTIONS]], ordered=True),
+            Listing("What was found", _beside_cards(comparison, told.findings)),
+            Listing("What to distrust", [*told.doubts, *comparison.record.notes], "doubt"),
+        ),
+        sections=sections,
         facts=provenance.facts(comparison),
         closing=_CLOSING.format(basis=comparison.basis.words),
         record_json=Markup(record_json),
+        tables=list((made | parts.tables).values()),
         formulas=tuple(provenance.formulas(comparison)),
-        summary=made["passes"],
         tag=extrapolated(comparison),
-        tagged=("predicted", "blocks", "roofline"),
+        tagged=("predicted", "time"),
+        settings=settings_of(comparison, rows),
     ))  # fmt: skip
+
+
+def report_tables(comparison: Comparison) -> dict[str, DataTable]:
+    """The tables of a report without its profile, by name."""
+    rows = elsewhere(comparison.arch, workload(comparison), comparison.stack)
+    more = (
+        prospects.devices_table(comparison, rows),
+        prospects.actions_table(actions(comparison, rows), comparison.basis.words),
+    )
+    return tables(comparison) | {table.name: table for table in more}
 
 
 def cards(comparison: Comparison) -> list[Card]:
     """The key figures, in reading order."""
-    arch, dtype, seq = comparison.arch, comparison.record.dtype, comparison.arch.max_positions
-    weights, cache = weight_bytes(arch, dtype), kv_bytes(arch, seq=seq, dtype=dtype)
-    parameters, fits = comparison.parameters, comparison.fits(seq)
-    room = format_bytes(comparison.record.environment.memory_bytes)
-    exact = (
-        "counted = built, exact" if parameters.exact else f"{parameters.expected:,} were counted: an error to explain"
-    )
-    same_kv = "allocated as counted, exact" if comparison.kv.exact else "allocated otherwise: an error to explain"
+    seq, fits = comparison.arch.max_positions, comparison.fits(comparison.arch.max_positions)
+    weights, cache = format_bytes(comparison.weight_bytes), format_bytes(comparison.kv_bytes_per_sequence)
     return [
-        Card("Parameters", *_billions(parameters.measured), (f"{parameters.measured:,}", exact),
-             state="good" if parameters.exact else "bad"),
-        Card("Weights", *_split(format_bytes(weights)), (f"{weights:,} bytes", f"in {dtype}")),
-        Card("KV cache", *_split(format_bytes(cache)),
-             (f"per {seq:,}-token sequence, {format_bytes(kv_bytes_per_token(arch, dtype))} a token", same_kv),
-             state="good" if comparison.kv.exact else "bad"),
         *(_speed(phase) for phase in comparison.phases),
-        *(_bound(phase) for phase in comparison.phases),
-        Card("Largest batch", f"{fits:,}", "",
-             (f"sequences of {seq:,} tokens", f"beside the weights in {room}"), state="" if fits else "bad"),
+        *_largest_error(comparison),
+        Card("Largest batch", f"{fits:,}", f"× {seq:,} tokens", (
+            f"weights {weights}, KV cache {cache} a sequence, {format_bytes(comparison.kv_bytes_per_token)} a token",
+            f"in {format_bytes(comparison.record.environment.memory_bytes)}",
+        ), state="" if fits else "bad"),
     ]  # fmt: skip
 
 
-def sections(comparison: Comparison, made: dict[str, Table]) -> list[Section]:
-    """Everything between the verdict and the provenance."""
+def predictions(comparison: Comparison, made: dict[str, DataTable]) -> Section:
+    """Predicted against measured, the largest errors first."""
     unmatched = tuple(
         f"Measured in {phase.run.phase} but in no cost table: {', '.join(phase.unmatched)}."
         for phase in comparison.phases
         if phase.unmatched
     )
-    both = None if comparison.errors else "no operation has both a prediction and a measurement"
-    rooflines = None if roofline.plotted(comparison) else "the op-by-op pass has no matrix operation"
-    timed = None if any(phase.run.ops for phase in comparison.phases) else "the op-by-op pass has no rows"
-    prompts = attention.prompts(comparison)
-    alone = None if any(row.point.samples_s for row in prompts) else "attention was not run by itself"
-    finding_of_blocks = " ".join(map(findings.blocks_finding, comparison.phases))
-    return [
-        Section("predicted", "Predictions", "Predicted against measured", error_sentence(comparison),
-                (figure(scatter.scatter, comparison, "scatter", both, made["ops"]),), unmatched,
-                () if both else (worst(comparison),)),
-        Section("roofline", "Roofline", "Roofline", findings.roofline_finding(comparison),
-                (figure(roofline.roofline, comparison, "roofline", rooflines, made["roofs"]),)),
-        Section("blocks", "Time", "Where the time of a block goes", finding_of_blocks,
-                (figure(blocks.stacked, comparison, "stacked", timed),
-                 figure(blocks.bars, comparison, "bars", timed))),
-        Section("memory", "Memory", "Memory", findings.memory_finding(comparison),
-                (figure(memory.memory, comparison, "memory", None, made["memory"]),)),
-        Section("kv", "KV", "KV cache: MHA, GQA and MQA", findings.kv_finding(comparison),
-                (figure(heatmap.heatmap, comparison, "heatmap", None, made["kv"]),)),
-        Section("attention", "Flash", "Flash against naive attention", findings.attention_finding(comparison),
-                (figure(attention.attention, comparison, "attention", alone, made["attention"]),),
-                tuple(findings.attention_gaps(comparison))),
-    ]  # fmt: skip
+    none = None if comparison.errors else "no operation has both a prediction and a measurement"
+    drawn = figure(scatter.scatter, comparison, "scatter", none, made["ops"])
+    board = (drawn,) if none else (drawn, worst(comparison))
+    return Section("predicted", "Predictions", "Predicted against measured", error_sentence(comparison),
+                   (made["passes"], *board), unmatched)  # fmt: skip
 
 
-def in_depth(record: Record) -> list[Section]:
-    """The profile of the passes; the navigation names the first of its parts."""
-    own = of_record(record)
-    first, *rest = profile_sections([own] if own else [])
-    return [first._replace(short="Profile"), *(one._replace(short="") for one in rest)]
+def time(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts) -> Section:
+    """Where the time of a block goes, and how far each operation is below its roof."""
+    untimed = None if any(phase.run.ops for phase in comparison.phases) else "the op-by-op pass has no rows"
+    unplaced = None if roofline.plotted(comparison) else "the op-by-op pass has no matrix operation"
+    finding = " ".join([*map(captions.blocks_finding, comparison.phases), captions.roofline_finding(comparison)])
+    return Section("time", "Time", "Where the time goes", finding, (
+        figure(blocks.stacked, comparison, "blocks", untimed),
+        figure(roofline.roofline, comparison, "roofline", unplaced), made["roofs"],
+        figure(blocks.bars, comparison, "operations", untimed),
+    ), (), (*parts.time, *_raised(comparison)))  # fmt: skip
 
 
-def experiments(answers: Sequence[Answer]) -> list[Section]:
-    """What experiments asked and found, with the plots they have; the navigation names the first of them."""
-    return [
-        Section(f"answer-{place}", "" if place else "Experiments", answer.question, answer.conclusion,
-                _plot_of(answer, place), (answer.origin,))
-        for place, answer in enumerate(answers)
-    ]  # fmt: skip
+def memory_section(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts) -> Section:
+    """What weights, cache and activations hold, and what fits."""
+    heat = figure(heatmap.heatmap, comparison, "kv", None, None)
+    kinds = Fold("kv-cache", "KV cache under MHA, GQA and MQA", captions.kv_finding(comparison), (heat,), (made["kv"],))
+    return Section("memory", "Memory", "Memory", captions.memory_finding(comparison),
+                   (figure(memory.memory, comparison, "held", None, made["memory"]), *parts.memory_figures),
+                   parts.memory_remarks, (kinds, *parts.memory))  # fmt: skip
 
 
-def _plot_of(answer: Answer, place: int) -> tuple[Figure, ...]:
-    """The plot of an experiment; some say all in words."""
-    chart = CHARTS.get(answer.experiment)
-    return (Figure(Markup(draw(chart, answer, prefix=f"answer{place}")), ""),) if chart else ()
+def attention(comparison: Comparison, made: dict[str, DataTable]) -> Section:
+    """Flash against naive attention by itself."""
+    alone = None if any(row.point.samples_s for row in attention_sweep.prompts(comparison)) else (
+        "attention was not run by itself"
+    )  # fmt: skip
+    drawn = figure(attention_sweep.attention, comparison, "sweep", alone, made["attention"])
+    return Section("attention", "Attention", "Flash against naive attention", captions.attention_finding(comparison),
+                   (drawn,), tuple(captions.attention_gaps(comparison)))  # fmt: skip
 
 
-def prospects(comparison: Comparison, recorded: Sequence[Record]) -> list[Section]:
-    """What was not measured here: changes to try, other devices, and runs recorded elsewhere."""
-    rows, found = outlook.told(comparison)
-    nowhere = None if any(row.times for row in rows) else "no device of the table holds it"
-    missing = "" if nowhere is None else f"not predicted: {nowhere}"
-    chart = None if nowhere else Markup(draw(devices.devices, rows, prefix="devices"))
-    parts = [
-        Section("next", "Next", "What to try next", outlook.next_finding(comparison, found), (),
-                shown=(outlook.next_steps(found, comparison.basis.words),) if found else ()),
-        Section("devices", "Devices", "On other devices", outlook.devices_finding(comparison, rows),
-                (Figure(chart, missing, outlook.devices(rows)),)),
-    ]  # fmt: skip
-    if recorded:
-        parts.append(Section("recorded", "Recorded", "Recorded on other devices", outlook.recorded_finding(recorded),
-                             (), shown=(outlook.recorded(recorded),)))  # fmt: skip
-    return parts
+def prospects_section(comparison: Comparison, found: Sequence[Change], made: dict[str, DataTable]) -> Section:
+    """What would shorten the run: changes here, and other devices."""
+    rows = elsewhere(comparison.arch, workload(comparison), comparison.stack)
+    missing = "" if any(row.times for row in rows) else "not predicted: no device of the table holds it"
+    drawn = Figure(None, missing, made["devices"], "devices") if missing else figure(
+        lambda shown: devices.devices(*shown), (rows, prospects.here(comparison)), "devices", None, made["devices"]
+    )  # fmt: skip
+    finding = f"{prospects.next_finding(comparison, found)} {prospects.devices_finding(comparison, rows)}"
+    board = (made["next"], drawn) if found else (drawn,)
+    return Section("next", "Next", "What would change it", finding, board)
 
 
 def extrapolated(comparison: Comparison) -> str:
@@ -161,33 +166,69 @@ def extrapolated(comparison: Comparison) -> str:
     return f"extrapolated from {blocks_run(partial[0])}" if partial else ""
 
 
+def _profile(comparison: Comparison) -> Profile | None:
+    """The record's profile with shares of the same passes that the comparison tells of."""
+    own, totals = of_record(comparison.record), {phase.run.phase: phase.measured_s for phase in comparison.phases}
+    if own is None:
+        return None
+    phases = [
+        replace(one, ops=[replace(op, share=op.total_s / totals.get(one.phase, op.total_s / (op.share or 1.0)))
+                          for op in one.ops])
+        for one in own.phases
+    ]  # fmt: skip
+    return replace(own, phases=phases)
+
+
+def _raised(comparison: Comparison) -> list[Fold]:
+    """Why roofs are higher than what their probes found."""
+    remarks = tuple(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in comparison.raised)
+    return [Fold("raised-roofs", "Roofs that the run itself raised", remarks=remarks)] if remarks else []
+
+
+def _beside_cards(comparison: Comparison, findings: Sequence[str]) -> list[str]:
+    """The findings without what the cards of the phases say already."""
+    said = {phase_sentence(phase) for phase in comparison.phases if phase.error is not None}
+    return [sentence for sentence in findings if sentence not in said]
+
+
+def _gain(one: Change) -> str:
+    basis = "measured" if one.basis == "measured calls" else "predicted"
+    return f"{one.what}: {one.share:.0%} less time, {format_seconds(one.saved_s)} of the run ({basis}); {one.needs}."
+
+
 def _speed(phase: Phase) -> Card:
     value, unit = tokens_per_s(phase.measured_tokens_per_s).split(" ")
     if phase.predicted_tokens_per_s is None or phase.error is None:
         details: tuple[str, ...] = (phase.reason or "not predicted",)
     else:
-        details = (f"predicted {tokens_per_s(phase.predicted_tokens_per_s)}", f"error in time {percent(phase.error)}")
+        details = (
+            f"predicted {tokens_per_s(phase.predicted_tokens_per_s)}, error in time {signed_percent(phase.error)}",
+            _limit(phase),
+        )
     tag = f"extrapolated from {blocks_run(phase)}" if phase.run.basis == "extrapolated" else ""
     return Card(f"{phase.run.phase.capitalize()}, measured", value, unit, details, tag)
 
 
-def _bound(phase: Phase) -> Card:
-    label, limit = f"{phase.run.phase.capitalize()} bound", phase.limit
-    if limit is None:
-        return Card(label, "unknown", "", (phase.reason or "not predicted",))
-    if limit.fraction is None:
-        return Card(label, limit.name, "", ("fixed time per operation dominates",))
+def _limit(phase: Phase) -> str:
+    limit = phase.limit
+    if limit is None or limit.fraction is None:
+        return f"{limit.name}-bound" if limit else "of unknown bound"
     unit = "FLOP/s" if limit.name == "compute" else "B/s"
-    share = f"{limit.fraction:.0%} of the measured roof"
-    reached = f"{format_si(limit.rate or 0.0, unit)} of {format_si(limit.roof or 0.0, unit)}"
-    return Card(label, limit.name, "", (share, reached))
+    reached, roof = format_si(limit.rate or 0.0, unit), format_si(limit.roof or 0.0, unit)
+    return f"{limit.name}-bound at {limit.fraction:.0%} of the measured roof ({reached} of {roof})"
 
 
-def _split(text: str) -> tuple[str, str]:
-    value, _, unit = text.partition(" ")
-    return value, unit
-
-
-def _billions(count: int) -> tuple[str, str]:
-    scale, unit = (1e9, "billion") if count >= 1e9 else (1e6, "million") if count >= 1e6 else (1e3, "thousand")
-    return f"{count / scale:.2f}", unit
+def _largest_error(comparison: Comparison) -> list[Card]:
+    errors = comparison.errors
+    if errors is None:
+        return []
+    worst_row = errors.worst
+    phase = next(phase for phase in comparison.phases if phase.run.phase == worst_row.phase)
+    share = phase.share_of(worst_row)
+    return [
+        Card("Largest error", signed_percent(worst_row.error or 0.0), "", (
+            f"{short(worst_row.op.name)} in {worst_row.phase}, {share or 0.0:.1%} of its time",
+            f"predicted {format_seconds(worst_row.predicted_s or 0.0)}, measured "
+            f"{format_seconds(worst_row.measured_s or 0.0)}; half of all within {errors.median:.0%}",
+        ))
+    ]  # fmt: skip

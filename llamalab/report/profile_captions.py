@@ -2,10 +2,9 @@
 
 from statistics import median
 
-from llamalab.comparison.sentences import percent, short
+from llamalab.comparison.sentences import short, signed_percent
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
-from llamalab.report.charts.depth import HEAD
 from llamalab.report.charts.telemetry import GAUGES, known
 from llamalab.units import format_bytes, format_si
 
@@ -16,25 +15,20 @@ def depth_finding(phase: PhaseProfile) -> str:
     """Whether blocks differ, and what takes most of the pass."""
     inside = [op.layers_s for op in phase.ops if op.layers_s]
     blocks = [sum(times) for times in zip(*inside, strict=True)]
-    sentence = f"In {phase.phase} a block takes {format_si(median(blocks), 's')}" if blocks else f"In {phase.phase}"
+    sentence = f"In {phase.phase} "
     if len(blocks) > 1:
         apart = max(blocks) / median(blocks) - 1
-        longest = f"; block {blocks.index(max(blocks))} takes {apart:.0%} longer"
-        sentence += ", much the same at every depth" if apart <= EVEN else longest
-    head_s = sum(op.time_s for op in phase.ops if op.name in HEAD)
+        longest = f"block {blocks.index(max(blocks))} takes {apart:.0%} longer than the others"
+        sentence += f"{'the blocks that ran take much the same time' if apart <= EVEN else longest}, and "
     most = max(phase.ops, key=lambda op: op.total_s)
-    return (
-        f"{sentence}, and the head {format_si(head_s, 's')}; {short(most.name)} is the largest part of the whole "
-        f"pass, {most.share:.0%}."
-    )
+    return f"{sentence}{short(most.name)} is the largest part of the whole pass, {most.share:.0%}."
 
 
 def closing(phase: PhaseProfile) -> str:
     """Whether operations and what lies between them add up to a clean pass."""
-    total = phase.named_s + phase.outside_s
     sentence = (
-        f"{phase.phase.capitalize()}: operations and what lies between add up to {format_si(total, 's')}, where a "
-        f"clean pass of what ran takes {format_si(phase.wall_s, 's')} ({percent(phase.closure)})"
+        f"{phase.phase.capitalize()}: operations and what lies between add up to {1 + phase.closure:.0%} of a clean "
+        "pass of what ran"
     )
     return f"{sentence}: {phase.missing}." if phase.missing else f"{sentence}."
 
@@ -49,7 +43,7 @@ def memory_finding(phase: PhaseProfile) -> str:
     against = f", {format_bytes(grown)} of it a cache that grew in the pass" if grown else ""
     if predicted is not None and rest > 0:
         against += f", {format_bytes(predicted)}{' for the rest' if grown else ''} predicted "
-        against += f"({percent(predicted / rest - 1)})"
+        against += f"({signed_percent(predicted / rest - 1)})"
     most = memory.at_peak[0]
     return (
         f"{name} peaks at {format_bytes(memory.peak_bytes)} above weights and cache in {memory.peak_op}{against}; "
@@ -100,6 +94,16 @@ def device_finding(profile: Profile) -> str:
             "peak."
         )
     return " ".join(sentences) or "The system tells nothing of the device's state."
+
+
+def peak_maker(phase: PhaseProfile) -> str:
+    """Where the peak of memory is and what made most of it; the peak itself is told once, by the comparison."""
+    memory, name = phase.memory, phase.phase
+    if memory.peak_bytes is None or not memory.at_peak:
+        return f"The profile of {name} has no memory: {memory.reason or 'no reason recorded'}."
+    most = memory.at_peak[0]
+    share = most.bytes / memory.peak_bytes
+    return f"The peak of {name} is in {memory.peak_op}; {share:.0%} of it was made by {most.op}."
 
 
 def unknown(profile: Profile) -> list[str]:

@@ -4,23 +4,26 @@ One profile is a part of a report; one or more make a page of their own, side by
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 from llamalab.comparison.sentences import full_name, machine, tokens_per_s
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
-from llamalab.report import profile_captions as findings
+from llamalab.report import profile_captions as captions
 from llamalab.report import profile_tables as tables
 from llamalab.report.charts.allocations import timeline
 from llamalab.report.charts.base import Plot
 from llamalab.report.charts.depth import depth
+from llamalab.report.charts.flame import flame
 from llamalab.report.charts.telemetry import known, strip
-from llamalab.report.layout import Card, Figure, Frame, Section, figure, fill
+from llamalab.report.data_table import DataTable
+from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, fill
 from llamalab.report.provenance import surroundings
-from llamalab.report.tables import Table
 from llamalab.units import format_seconds
 
+LONGEST = 5  # operations of a pass; the others are folded
 _ABSENT = "the record was made by a version of llamalab that took no profile; measure anew"
 _CLOSING = (
     "Times are of the blocks that ran; shares are of the whole model's pass. Clean times, kernels and memory come "
@@ -28,27 +31,101 @@ _CLOSING = (
 )
 
 
-def profile_sections(profiles: Sequence[Profile]) -> list[Section]:
-    """What profiles show, each plot drawn for each of them; without any, that there is none and why."""
+class ProfileParts(NamedTuple):
+    """What profiles show, for a page to put where it belongs."""
+
+    time: tuple[Fold, ...]
+    memory_figures: tuple[Figure, ...]
+    memory_remarks: tuple[str, ...]
+    memory: tuple[Fold, ...]
+    kernels: tuple[Section, ...]
+    state: tuple[Fold, ...]
+    tables: dict[str, DataTable]
+
+
+def profile_parts(profiles: Sequence[Profile]) -> ProfileParts:
+    """The parts of a report that a profile gives; without any, that there is none and why."""
     if not profiles:
-        return [Section("depth", "Depth", "Time by operation over depth", "There is no profile of this run.",
-                        (Figure(None, f"not measured: {_ABSENT}"),))]  # fmt: skip
+        none = Section("kernels", "Kernels", "Kernels", "There is no profile of this run.",
+                       (Figure(None, f"not measured: {_ABSENT}"),))  # fmt: skip
+        return ProfileParts((), (), (), (), (none,), (), {})
+    made = tables.csv_tables(profiles)
+    return ProfileParts(
+        time=(
+            _steps(profiles),
+            Fold("depth", "Time by operation over depth", _told(profiles, _of_phases(captions.depth_finding)),
+                 _drawn(depth, "depth-plot", profiles), (made["layers"],), _closings(profiles)),
+        ),
+        memory_figures=_drawn(timeline, "timeline", profiles, made["timeline"]),
+        memory_remarks=tuple(captions.peak_maker(phase) for one in profiles for phase in one.phases),
+        memory=(
+            Fold("memory-steps", "Memory step by step, and what was alive at the peak", "", (),
+                 (tables.steps(profiles), tables.at_peak(profiles))),
+        ),
+        kernels=(_kernels(profiles, made["kernels"]),),
+        state=_state(profiles, made),
+        tables=made,
+    )  # fmt: skip
+
+
+def conditions(parts: ProfileParts) -> list[Section]:
+    """The state of the device and what looking costs; none without a profile."""
+    if not parts.state:
+        return []
+    finding = " ".join(fold.finding for fold in parts.state)
+    folds = tuple(fold._replace(finding="") for fold in parts.state)
+    return [Section("conditions", "Conditions", "Conditions of this run", finding, folds=folds)]
+
+
+def _kernels(profiles: Sequence[Profile], table: DataTable) -> Section:
+    """The operations that take most of each pass with their kernels; all of them folded."""
+    passes = [(row["phase"], row["kind"]) for row in table.rows]
+    longest = sorted(table.rows, key=lambda row: (passes.index((row["phase"], row["kind"])), -(row["share"] or 0.0)))
+    kept = [row for one in dict.fromkeys(passes) for row in [
+        row for row in longest if (row["phase"], row["kind"]) == one][:LONGEST]]  # fmt: skip
+    shown = table.only(kept, "longest", f"The {LONGEST} operations that take most of each pass")
+    every = Fold("all-kernels", "Kernels of every operation", "", (), (table,))
+    return Section("kernels", "Kernels", "Kernels", _told(profiles, _of_phases(captions.kernels_finding)), (shown,),
+                   folds=(every,))  # fmt: skip
+
+
+def _steps(profiles: Sequence[Profile]) -> Fold:
+    """One pass as a flame view: the whole pass by operation, and what ran in the order of time."""
+    figures = tuple(
+        Figure(flame(profile, phase, f"flame-{place}-{phase.phase}"), "", None, f"flame-{place}-{phase.phase}")
+        for place, profile in enumerate(profiles)
+        for phase in profile.phases
+    )
+    return Fold("flame", "A pass as a flame view, and a step in the order of time", "", figures, (), (
+        "The upper view adds up the whole pass by part and operation; the lower one shows what ran in the order of "
+        "time, block by block, with the operations of the first. Where scripts run, a click on a frame zooms "
+        "into it, and a click on the whole pass zooms out.",
+    ))  # fmt: skip
+
+
+def _state(profiles: Sequence[Profile], made: dict[str, DataTable]) -> tuple[Fold, ...]:
+    unknown = tuple(dict.fromkeys(line for one in profiles for line in captions.unknown(one)))
+    return (
+        Fold("state", "State of the device", _told(profiles, captions.device_finding),
+             _drawn(strip, "strip", profiles), (made["telemetry"],), unknown),
+        Fold("observers", "What looking costs", _told(profiles, _of_phases(captions.observers_finding)), (),
+             (made["observers"],)),
+    )  # fmt: skip
+
+
+def profile_sections(profiles: Sequence[Profile]) -> list[Section]:
+    """A page of profiles: time, memory, kernels and conditions, each plot drawn for each profile."""
+    parts = profile_parts(profiles)
+    beside = (tables.side_by_side(profiles),) if len(profiles) > 1 else ()
+    flames, over_depth = parts.time
+    every = over_depth._replace(anchor="layers", title="Time of every operation", finding="", figures=(), remarks=())
     return [
-        Section("depth", "Depth", "Time by operation over depth", _told(profiles, _of_phases(findings.depth_finding)),
-                _drawn(depth, "depth", profiles, tables.layers(profiles)), _closings(profiles),
-                shown=(tables.side_by_side(profiles),) if len(profiles) > 1 else ()),
-        Section("timeline", "Memory", "Memory along the operations",
-                _told(profiles, _of_phases(findings.memory_finding)),
-                (*_drawn(timeline, "timeline", profiles, tables.timeline(profiles)),
-                 Figure(None, "", tables.steps(profiles)), Figure(None, "", tables.at_peak(profiles)))),
-        Section("kernels", "Kernels", "Kernels", _told(profiles, _of_phases(findings.kernels_finding)), (),
-                shown=(tables.kernels(profiles),)),
-        Section("state", "State", "State of the device", _told(profiles, findings.device_finding),
-                _drawn(strip, "strip", profiles, tables.telemetry(profiles)),
-                tuple(dict.fromkeys(line for one in profiles for line in findings.unknown(one)))),
-        Section("observers", "Observers", "What looking costs",
-                _told(profiles, _of_phases(findings.observers_finding)), (),
-                shown=(tables.observers(profiles),)),
+        Section("time", "Time", "Where the time goes", over_depth.finding, (*over_depth.figures, *beside),
+                over_depth.remarks, (flames, every)),
+        Section("memory", "Memory", "Memory", _told(profiles, _of_phases(captions.memory_finding)),
+                parts.memory_figures, (), parts.memory),
+        *parts.kernels,
+        *conditions(parts),
     ]  # fmt: skip
 
 
@@ -57,7 +134,7 @@ def profile_page(profiles: Sequence[Profile], profile_json: str, generator: str)
     first = profiles[0]
     name = full_name(first.model)
     kinds = " and ".join(dict.fromkeys(one.kind for one in profiles))
-    return fill(Frame(
+    return fill(PageContent(
         generator=generator,
         title=name,
         machine=machine(first.environment),
@@ -65,19 +142,22 @@ def profile_page(profiles: Sequence[Profile], profile_json: str, generator: str)
         purpose="time and memory by operation",
         headline=f"{name} in {first.dtype} on {machine(first.environment)}, profiled operation by operation: {kinds}.",
         cards=[_card(profile, phase) for profile in profiles for phase in profile.phases],
-        findings=tuple(_headlines(profiles)),
+        listings=(
+            Listing("What takes the time", _headlines(profiles)),
+            Listing("What to distrust", list(dict.fromkeys(note for one in profiles for note in one.notes)), "doubt"),
+        ),
         sections=profile_sections(profiles),
-        notes=list(dict.fromkeys(note for one in profiles for note in one.notes)),
         facts=surroundings(first.environment),
         closing=_CLOSING,
         record_json=Markup(profile_json),
+        tables=list(tables.csv_tables(profiles).values()),
     ))  # fmt: skip
 
 
 def _headlines(profiles: Sequence[Profile]) -> list[str]:
     """One sentence for each phase of each profile: what takes most of it."""
     return [
-        f"{profile.kind}, {phase.phase}: most of the whole pass goes to {findings.largest_parts(phase)}."
+        f"{profile.kind}, {phase.phase}: most of the whole pass goes to {captions.largest_parts(phase)}."
         for profile in profiles for phase in profile.phases
     ]  # fmt: skip
 
@@ -99,7 +179,7 @@ def _closings(profiles: Sequence[Profile]) -> tuple[str, ...]:
     """Whether the sums close, phase by phase."""
     many = len(profiles) > 1
     return tuple(
-        f"{profile.kind}: {findings.closing(phase)}" if many else findings.closing(phase)
+        f"{profile.kind}: {captions.closing(phase)}" if many else captions.closing(phase)
         for profile in profiles
         for phase in profile.phases
     )
@@ -117,7 +197,7 @@ def _told(profiles: Sequence[Profile], find: Callable[[Profile], str]) -> str:
 
 
 def _drawn(
-    chart: Callable[[Profile], Plot], prefix: str, profiles: Sequence[Profile], table: Table
+    chart: Callable[[Profile], Plot], prefix: str, profiles: Sequence[Profile], table: DataTable | None = None
 ) -> tuple[Figure, ...]:
     """The plot of each profile; the table of all belongs to the last."""
     last = len(profiles) - 1

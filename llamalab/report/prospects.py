@@ -1,28 +1,42 @@
-"""What else is told beside this run: other devices, what to try next, and recorded runs, as tables and words."""
+"""What stands beside this run: other devices, what would shorten it, and recorded runs, as tables and words."""
 
 from collections.abc import Sequence
 
+from llamalab.analytic.forecast import Times
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.sentences import percent, title
-from llamalab.comparison.what_if import GENERATED, Change, Elsewhere, as_measured, changes, elsewhere, run_s, workload
+from llamalab.comparison.sentences import title
+from llamalab.comparison.what_if import GENERATED, Change, Elsewhere, as_measured, run_s, workload
+from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
-from llamalab.report.tables import Column, Table
+from llamalab.report.data_table import DataTable, error, number, seconds, share, text
 from llamalab.units import format_seconds
 
 RECORDED = "recorded"
 
 
-def _share(value: float) -> str:
-    return f"{value:.0%}"
+def here(comparison: Comparison) -> Elsewhere | None:
+    """The same run on the record's machine, predicted; None where it cannot be."""
+    work = workload(comparison)
+    prefill_s = run_s(comparison.basis, comparison.arch, work._replace(generate=1), as_measured(comparison))
+    total_s = run_s(comparison.basis, comparison.arch, work, as_measured(comparison))
+    if total_s is None or prefill_s is None:
+        return None
+    tokens_s = (total_s - prefill_s) / (work.generate - 1)
+    times = Times(prefill_s, tokens_s, total_s, work.batch * work.generate / total_s)
+    environment, constants = comparison.record.environment, comparison.basis.constants
+    spec = HardwareSpec(
+        name="this machine", title=environment.device_name, peak_flops_per_s={}, bandwidth_bytes_per_s=0.0,
+        memory_bytes=environment.memory_bytes, l2_bytes=None, interconnect=None, interconnect_bytes_per_s=None,
+        tdp_w=None, clocking=None, source="this record", measured=True,
+    )  # fmt: skip
+    low, high = constants.interval(total_s, 0.0) if constants else (total_s, total_s)
+    return Elsewhere(spec, 1, times, (low, high or total_s), comparison.basis.words)
 
 
-def _text(key: str, name: str) -> Column:
-    return Column(key, name, numeric=False)
-
-
-def devices(rows: Sequence[Elsewhere]) -> Table:
-    """The run on the devices of the table."""
-    made = []
+def devices_table(comparison: Comparison, rows: Sequence[Elsewhere]) -> DataTable:
+    """The run on the devices of the table, and on this machine, the fastest first."""
+    made, own = [], here(comparison)
+    rows = sorted([*([own] if own else []), *rows], key=lambda row: row.times.total_s if row.times else float("inf"))
     for row in rows:
         low, high = row.interval_s or (None, None)
         times = row.times
@@ -33,12 +47,12 @@ def devices(rows: Sequence[Elsewhere]) -> Table:
             "tokens_per_s": times.tokens_per_s if times else None, "basis": row.basis or row.reason,
         })  # fmt: skip
     columns = (
-        _text("device", "device"), Column("devices", "how many"), Column("prefill_s", "prefill", format_seconds),
-        Column("decode_s_per_token", "per token", format_seconds), Column("total_s", "run", format_seconds),
-        Column("low_s", "from", format_seconds), Column("high_s", "to", format_seconds),
-        Column("tokens_per_s", "tokens/s", "{:,.1f}".format), _text("basis", "basis, or why not"),
+        text("device"), number("devices", "how many"), seconds("prefill_s", "prefill"),
+        seconds("decode_s_per_token", "per token"), seconds("total_s", "run"),
+        seconds("low_s", "from", main=False), seconds("high_s", "to", main=False),
+        number("tokens_per_s", "tokens/s", "{:,.1f}".format), text("basis", "basis, or why not"),
     )  # fmt: skip
-    return Table("devices", "The same run on other devices, predicted", columns, made)
+    return DataTable("devices", "The same run on other devices, predicted", columns, made)
 
 
 def devices_finding(comparison: Comparison, rows: Sequence[Elsewhere]) -> str:
@@ -57,19 +71,19 @@ def devices_finding(comparison: Comparison, rows: Sequence[Elsewhere]) -> str:
     return sentence + "."
 
 
-def next_steps(found: Sequence[Change], basis: str) -> Table:
+def actions_table(found: Sequence[Change], basis: str) -> DataTable:
     """What to try, the largest saving first."""
     rows = [
         {"what": one.what, "saved_s": one.saved_s, "share": one.share, "total_s": one.total_s, "needs": one.needs,
-         "basis": basis}
+         "basis": one.basis or basis}
         for one in found
     ]  # fmt: skip
     columns = (
-        _text("what", "change"), Column("saved_s", "predicted saving", format_seconds),
-        Column("share", "of the run", _share),
-        Column("total_s", "run with it", format_seconds), _text("needs", "what it asks for"), _text("basis", "basis"),
+        text("what", "change"), seconds("saved_s", "predicted saving"),
+        share("share", "of the run"),
+        seconds("total_s", "run with it"), text("needs", "what it asks for"), text("basis", main=False),
     )  # fmt: skip
-    return Table("next", "What to try next, by predicted saving", columns, rows)
+    return DataTable("next", "What to try next, by predicted saving", columns, rows)
 
 
 def next_finding(comparison: Comparison, found: Sequence[Change]) -> str:
@@ -85,7 +99,7 @@ def next_finding(comparison: Comparison, found: Sequence[Change]) -> str:
     )
 
 
-def recorded(records: Sequence[Record]) -> Table:
+def recorded(records: Sequence[Record]) -> DataTable:
     """Passes of committed records of other devices."""
     rows = []
     for record in records:
@@ -100,22 +114,16 @@ def recorded(records: Sequence[Record]) -> Table:
                 "when": f"{RECORDED} {environment.started_at[:10]}",
             })  # fmt: skip
     columns = (
-        _text("device", "device"), _text("when", "when"), _text("model", "model"), _text("phase", "phase"),
-        Column("batch", "batch"),
-        Column("new_tokens", "new tokens", "{:,}".format), Column("context_tokens", "context", "{:,}".format),
-        Column("predicted_s", "predicted", format_seconds), Column("measured_s", "measured", format_seconds),
-        Column("error", "error", percent), Column("tokens_per_s", "measured tok/s", "{:,.4g}".format),
-        _text("basis", "basis"),
+        text("device"), text("when", main=False), text("model"), text("phase"), number("batch", "batch", main=False),
+        number("new_tokens", "new tokens", main=False), number("context_tokens", "context", main=False),
+        seconds("predicted_s", "predicted"), seconds("measured_s", "measured"),
+        error(), number("tokens_per_s", "measured tok/s", "{:,.4g}".format),
+        text("basis", main=False),
     )  # fmt: skip
-    return Table("recorded", "Runs recorded on other devices, predicted and measured", columns, rows)
+    return DataTable("recorded", "Runs recorded on other devices, predicted and measured", columns, rows)
 
 
 def recorded_finding(records: Sequence[Record]) -> str:
     """Where the recorded runs come from."""
     names = list(dict.fromkeys(record.environment.device_name for record in records))
     return f"Not measured here: recorded on {', '.join(names)} and kept with the source, for readers without one."
-
-
-def told(comparison: Comparison) -> tuple[list[Elsewhere], list[Change]]:
-    """What the tables show: the run on other devices, and what to try here."""
-    return elsewhere(comparison.arch, workload(comparison), comparison.stack), changes(comparison)

@@ -1,6 +1,5 @@
 """What the numbers rest on: versions, settings, the command, and the formulas with numbers put in."""
 
-from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.roofline import moved_bytes
 from llamalab.comparison.basis import rates_of
 from llamalab.comparison.comparison import Comparison, Phase, Row
@@ -82,7 +81,7 @@ def formulas(comparison: Comparison) -> list[tuple[str, str]]:
         (
             "KV cache",
             f"2 (K, V) · {arch.n_layers} layers · {arch.n_kv_heads} KV heads · {arch.head_dim} · {seq:,} tokens · "
-            f"{dtype_bits(dtype) // 8} B = {kv_bytes(arch, seq=seq, dtype=dtype):,} B per sequence",
+            f"{dtype_bits(dtype) // 8} B = {comparison.kv_bytes_per_sequence:,} B per sequence",
         ),
     ]
     for phase in comparison.phases:

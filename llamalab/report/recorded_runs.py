@@ -4,22 +4,21 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-import llamalab
 from llamalab.errors import LlamaLabError
 from llamalab.input_files import read_bounded_text
 from llamalab.records.record import Record, from_json
 
-FOLDER = Path(llamalab.__file__).resolve().parents[1] / "experiments" / "records"
+PACKAGED = Path(__file__).parent / "recorded"  # the wheel has experiments/records here
 _MARK = '"parameters_measured"'  # a key that only records have
 CONSTANTS = "constants-"  # files beside the records that hold a calibration
 T = TypeVar("T")
 OnBroken = Callable[[str], None] | None
 
 
-def committed(folder: Path = FOLDER, *, device: str | None = None, on_broken: OnBroken = None) -> list[Record]:
+def recorded_runs(folder: Path, *, device: str | None = None, on_broken: OnBroken = None) -> list[Record]:
     """The records under a folder, in the order of their paths, of one kind of device where it is named.
 
-    Empty where the folder is not there, as in an installed package. Raises FormatError for a broken record, or tells
+    Empty where the folder is not there. Raises FormatError for a broken record, or tells
     `on_broken` of it and passes it over.
     """
     records = [record for machine in sorted(folder.glob("*/")) for record in records_of(machine, on_broken=on_broken)]
@@ -28,7 +27,7 @@ def committed(folder: Path = FOLDER, *, device: str | None = None, on_broken: On
 
 def records_of(machine: Path, *, on_broken: OnBroken = None) -> list[Record]:
     """The records of one machine's folder, where calibrations and answers of experiments lie too."""
-    found = each_read(sorted(machine.glob("*.json")), _record, on_broken)
+    found = each_read(sorted(machine.glob("*.json")), read_record, on_broken)
     return [record for record in found if record is not None]
 
 
@@ -45,6 +44,7 @@ def each_read(paths: Iterable[Path], read: Callable[[Path], T], on_broken: OnBro
     return found
 
 
-def _record(path: Path) -> Record | None:
+def read_record(path: Path) -> Record | None:
+    """The record in a file; None where it is another JSON file. Raises FormatError for a broken one."""
     text = read_bounded_text(path, "record")
     return from_json(text, source=path.name) if _MARK in text else None

@@ -1,7 +1,7 @@
 """From a matplotlib figure to a small, themed, accessible inline SVG.
 
 Sentinel colours become CSS variables; ids get a prefix per figure or go; matplotlib's global style,
-metadata and fonts go; numbers are rounded to two decimals; named artists get a native tooltip. The
+metadata and fonts go; numbers are rounded to one or two decimals; named artists get a native tooltip. The
 result depends on the figure alone: two renderings are equal byte for byte.
 """
 
@@ -27,7 +27,8 @@ STYLE: dict[Any, Any] = {
     "path.simplify": False,
 }
 
-_NUMBER = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
+_NUMBER = re.compile(r"-?\d+\.\d{2,}(?:e-?\d+)?")
+_COMMAND = re.compile(r" ?([A-Za-z]) ?")  # of a path: it needs no spaces around it
 _TAG = re.compile(r"<[a-z][^<>]*>", re.IGNORECASE)
 _STYLED = re.compile(r' style="([^"]*)"')
 _CLIPPED = re.compile(r' clip-path="(url\([^)"]*\))"')
@@ -47,6 +48,7 @@ def inline(figure: Figure, *, prefix: str, title: str, description: str, tips: d
     for element in list(root.iter()):
         _rewrite(element, prefix, used, tips)
     _drop_unpainted(root)
+    _share_marks(root)
     _flatten(root)
     _head(root, prefix, title, description)
     return _themed(ElementTree.tostring(root, encoding="unicode"))
@@ -64,9 +66,9 @@ def share_styles(svgs: Sequence[str]) -> tuple[str, list[str]]:
         style, clip = _STYLED.search(tag[0]), _CLIPPED.search(tag[0])
         if style is None:
             return tag[0]
-        rule = style[1] + (f";clip-path:{clip[1]}" if clip else "")
-        name = names.setdefault(rule, f"p{len(names)}")
-        return _CLIPPED.sub("", _STYLED.sub(f' class="{name}"', tag[0]))
+        rules = [style[1], *([f"clip-path:{clip[1]}"] if clip else [])]
+        classes = " ".join(names.setdefault(rule, f"p{len(names)}") for rule in rules)
+        return _CLIPPED.sub("", _STYLED.sub(f' class="{classes}"', tag[0]))
 
     # Text has no raw `<`, so that what looks like a style in a name stays what it is.
     shared = [_TAG.sub(named, one) for one in svgs]
@@ -110,7 +112,8 @@ def _rewrite(element: Element, prefix: str, used: set[str], tips: dict[str, str]
         if key == "href":
             value = f"#{prefix}-{value[1:]}"
         value = _REFERENCE.sub(lambda match: f"url(#{prefix}-{match[1]})", value)
-        element.set(key, " ".join(_NUMBER.sub(_rounded, value).split()))
+        value = " ".join(_NUMBER.sub(_rounded, value).split())
+        element.set(key, _COMMAND.sub(r"\1", value) if key == "d" else value)
     if "style" in element.attrib:
         element.set("style", _style(element.attrib["style"]))
     if element.get("transform", "").startswith("rotate(-0 "):
@@ -118,7 +121,9 @@ def _rewrite(element: Element, prefix: str, used: set[str], tips: dict[str, str]
 
 
 def _rounded(match: re.Match[str]) -> str:
-    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".") or "0"
+    value = float(match[0])
+    # A unit is about 1.4 pixels; small numbers are radii, widths and opacities.
+    return f"{value:.{1 if abs(value) >= 8 else 2}f}".rstrip("0").rstrip(".") or "0"
 
 
 def _style(style: str) -> str:
@@ -144,11 +149,27 @@ def _drop_unpainted(parent: Element) -> None:
             parent.remove(child)
 
 
+def _share_marks(root: Element) -> None:
+    """Keep one definition of each mark: matplotlib writes one for every use."""
+    first: dict[tuple[str | None, ...], str] = {}
+    same: dict[str, str] = {}
+    for parent in root.iter("defs"):
+        for child in list(parent):
+            identity = child.get("id")
+            if child.tag == "path" and identity:
+                kept = first.setdefault((child.get("d"), child.get("style")), identity)
+                if kept != identity:
+                    same[f"#{identity}"] = f"#{kept}"
+                    parent.remove(child)
+    for use in root.iter("use"):
+        use.set("href", same.get(use.get("href", ""), use.get("href", "")))
+
+
 def _flatten(parent: Element) -> None:
     """Put the children of groups that say nothing in their place, and drop empty groups."""
     for child in list(parent):
         _flatten(child)
-        if child.tag in ("g", "defs") and (not child.attrib or not len(child)) and child.tag != "defs":
+        if (child.tag == "g" and (not child.attrib or not len(child))) or (child.tag == "defs" and not len(child)):
             if len(child) and child[0].tag == "title":
                 continue
             index = list(parent).index(child)

@@ -1,54 +1,27 @@
-"""The numbers behind the plots, each table defined once: raw in CSV, formatted in HTML.
+"""The tables of a comparison, each defined once; every figure comes from the comparison."""
 
-Keys carry their unit. What is not known is empty in CSV and a dash in HTML.
-"""
+from typing import Any
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
-
-from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.params import weight_bytes
-from llamalab.arch import attention_kind
 from llamalab.comparison.comparison import Comparison, Row, relative_error
-from llamalab.comparison.sentences import blocks, percent, short
+from llamalab.comparison.sentences import blocks, short
 from llamalab.hardware import HardwareSpec, of_device
-from llamalab.plain_text import csv_text
 from llamalab.records.record import Roof
-from llamalab.report.charts.heatmap import BATCHES, kv_head_choices, sequence_lengths
-from llamalab.units import format_bytes, format_si
+from llamalab.report.data_table import (
+    DataTable,
+    byte_count,
+    error,
+    number,
+    rate,
+    ratio,
+    seconds,
+    share,
+    text,
+)
 
 WORST = 8
 
 
-class Column(NamedTuple):
-    """A key with its title and how a value is shown."""
-
-    key: str
-    title: str
-    show: Callable[[Any], str] = str
-    numeric: bool = True
-
-
-class Table(NamedTuple):
-    """Rows of raw values under named columns; the first column names the row."""
-
-    name: str
-    caption: str
-    columns: Sequence[Column]
-    rows: Sequence[dict[str, Any]]
-
-    @property
-    def shown(self) -> list[list[str]]:
-        """The cells as text."""
-        return [[_cell(column, row[column.key]) for column in self.columns] for row in self.rows]
-
-    @property
-    def csv(self) -> str:
-        """The table as CSV, raw."""
-        return csv_text([column.key for column in self.columns], self.rows)
-
-
-def tables(comparison: Comparison) -> dict[str, Table]:
+def tables(comparison: Comparison) -> dict[str, DataTable]:
     """The tables of what was measured, by name."""
     made = (
         passes(comparison), ops(comparison), memory(comparison), kv_cache(comparison),
@@ -57,7 +30,7 @@ def tables(comparison: Comparison) -> dict[str, Table]:
     return {table.name: table for table in made}
 
 
-def passes(comparison: Comparison) -> Table:
+def passes(comparison: Comparison) -> DataTable:
     """One row per phase."""
     rows = [
         {
@@ -73,34 +46,33 @@ def passes(comparison: Comparison) -> Table:
         for phase in comparison.phases
     ]  # fmt: skip
     columns = (
-        _text("phase"), Column("batch", "batch"), Column("new_tokens", "new tokens", _count),
-        Column("context_tokens", "context", _count), _time("predicted_s", "predicted"), _time("measured_s", "measured"),
-        Column("error", "error", percent), Column("predicted_tokens_per_s", "predicted tok/s", _rate),
-        Column("measured_tokens_per_s", "measured tok/s", _rate), _text("limit", "bound by"),
-        Column("roof_fraction", "of that roof", _share), _text("basis"),
+        text("phase"), number("batch", "batch", main=False), number("new_tokens", "new tokens", main=False),
+        number("context_tokens", "context", main=False), seconds("predicted_s", "predicted"),
+        seconds("measured_s", "measured"), error(),
+        number("predicted_tokens_per_s", "predicted tok/s", "{:,.4g}".format),
+        number("measured_tokens_per_s", "measured tok/s", "{:,.4g}".format), text("limit", "bound by"),
+        share("roof_fraction", "of that roof"), text("basis"),
     )  # fmt: skip
-    return Table("passes", "Whole passes, predicted and measured", columns, rows)
+    return DataTable("passes", "Whole passes, predicted and measured", columns, rows)
 
 
-def ops(comparison: Comparison) -> Table:
+def ops(comparison: Comparison) -> DataTable:
     """One row per operation and phase; count x time adds up to the pass."""
     rows = [_op(row, _basis(phase.run.basis, blocks(phase))) for phase in comparison.phases for row in phase.rows]
     columns = (
-        _text("name", "operation", short), _text("phase"), _text("kind"), Column("count", "count"),
-        Column("flops_causal", "FLOPs", lambda value: format_si(value, "FLOP")), Column("bytes", "bytes", format_bytes),
-        _time("predicted_s", "predicted"), _time("low_s", "from"), _time("high_s", "to"), _time("bound_s", "bound"),
-        _time("measured_s", "measured"), _time("q1_s", "first quartile"), _time("q3_s", "third quartile"),
-        Column("error", "error", percent),
-        Column("roof_fraction", "of its roof", _share), _text("limit", "bound by"), _text("basis"),
-        _text("remark"),
+        text("name", "operation", short), text("phase"), text("kind", main=False), number("count", "count", main=False),
+        rate("flops_causal", "FLOPs", "FLOP", main=False), byte_count("bytes", "bytes", main=False),
+        seconds("predicted_s", "predicted"), seconds("low_s", "from", main=False), seconds("high_s", "to", main=False),
+        seconds("bound_s", "bound", main=False), seconds("measured_s", "measured"),
+        seconds("q1_s", "first quartile", main=False), seconds("q3_s", "third quartile", main=False), error(),
+        share("roof_fraction", "of its roof"), text("limit", "bound by"), text("basis", main=False), text("remark"),
     )  # fmt: skip
-    return Table("ops", "Every operation, one occurrence: predicted and measured", columns, rows)
+    return DataTable("ops", "Every operation, one occurrence: predicted and measured", columns, rows)
 
 
-def memory(comparison: Comparison) -> Table:
+def memory(comparison: Comparison) -> DataTable:
     """Weights, cache and the peak of activations."""
-    record = comparison.record
-    weights = weight_bytes(comparison.arch, record.dtype)
+    record, weights = comparison.record, comparison.weight_bytes
     built = record.parameters_measured * weights // comparison.parameters.expected
     rows: list[dict[str, Any]] = [
         _memory_row("weights", weights, built, "counted on the model as built"),
@@ -112,34 +84,23 @@ def memory(comparison: Comparison) -> Table:
         name = f"peak of activations, {phase.run.phase} (in {peak.step})"
         rows.append(_memory_row(name, peak.bytes, used.peak_bytes, method))
     columns = (
-        _text("what"), Column("predicted_bytes", "predicted", format_bytes),
-        Column("measured_bytes", "measured", format_bytes), Column("error", "error", percent), _text("method"),
+        text("what"), byte_count("predicted_bytes", "predicted"), byte_count("measured_bytes", "measured"), error(),
+        text("method"),
     )  # fmt: skip
-    return Table("memory", "Memory, predicted and measured", columns, rows)
+    return DataTable("memory", "Memory, predicted and measured", columns, rows)
 
 
-def kv_cache(comparison: Comparison) -> Table:
+def kv_cache(comparison: Comparison) -> DataTable:
     """The heat map's cells."""
-    arch, dtype = comparison.arch, comparison.record.dtype
-    free = comparison.record.environment.memory_bytes - weight_bytes(arch, dtype)
-    rows = []
-    for heads in kv_head_choices(arch):
-        variant = arch.replace(n_kv_heads=heads)
-        for seq in sequence_lengths(arch):
-            for batch in BATCHES:
-                size = kv_bytes(variant, seq=seq, batch=batch, dtype=dtype)
-                kind = attention_kind(arch.n_heads, heads)
-                rows.append({"attention": kind, "n_kv_heads": heads, "seq": seq, "batch": batch, "kv_bytes": size,
-                             "fits": "yes" if size <= free else "no"})  # fmt: skip
+    rows = [cell._asdict() | {"fits": "yes" if cell.fits else "no"} for cell in comparison.kv_cells]
     columns = (
-        _text("attention"), Column("n_kv_heads", "KV heads"), Column("seq", "tokens", _count),
-        Column("batch", "batch"), Column("kv_bytes", "KV cache", format_bytes),
-        _text("fits", "fits beside the weights"),
+        text("attention"), number("n_kv_heads", "KV heads"), number("seq", "tokens"), number("batch", "batch"),
+        byte_count("kv_bytes", "KV cache"), text("fits", "fits beside the weights"),
     )  # fmt: skip
-    return Table("kv", "KV cache by kind of attention, length and batch", columns, rows)
+    return DataTable("kv", "KV cache by kind of attention, length and batch", columns, rows)
 
 
-def attention(comparison: Comparison) -> Table:
+def attention(comparison: Comparison) -> DataTable:
     """Attention backends by length."""
     rows = [
         {
@@ -152,38 +113,58 @@ def attention(comparison: Comparison) -> Table:
         for row in comparison.attention
     ]  # fmt: skip
     columns = (
-        _text("backend"), _text("algorithm"), Column("batch", "batch"), Column("new_tokens", "new tokens", _count),
-        Column("context_tokens", "context", _count), _time("predicted_s", "predicted"), _time("measured_s", "measured"),
-        Column("error", "error", percent), Column("predicted_bytes", "predicted peak", format_bytes),
-        Column("measured_bytes", "measured peak", format_bytes), _text("kernel"), _text("remark"),
+        text("backend"), text("algorithm", main=False), number("batch", "batch", main=False),
+        number("new_tokens", "new tokens"), number("context_tokens", "context", main=False),
+        seconds("predicted_s", "predicted"), seconds("measured_s", "measured"), error(),
+        byte_count("predicted_bytes", "predicted peak"), byte_count("measured_bytes", "measured peak"),
+        text("kernel", main=False), text("remark", main=False),
     )  # fmt: skip
-    return Table("attention", "Attention by itself, by backend and length", columns, rows)
+    return DataTable("attention", "Attention by itself, by backend and length", columns, rows)
 
 
-def roofs(comparison: Comparison) -> Table:
+def roofs(comparison: Comparison) -> DataTable:
     """The measured ceilings and their self-check, beside the data sheet where the device has one."""
     environment = comparison.record.environment
     spec = of_device(environment.device_name, environment.memory_bytes)
     rows = [_roof(roof, data_sheet_rate(spec, roof)) for roof in comparison.record.roofs]
     columns = (
-        _text("kind", "roof"), _text("dtype"),
-        Column("per_second", "FLOP or byte per second", lambda value: format_si(value, "")),
-        _time("seconds", "fixed time"), Column("doubling_ratio", "doubled work takes", lambda value: f"{value:.2f}x"),
-        _text("trusted"), Column("data_sheet_per_second", "data sheet", lambda value: format_si(value, "")),
-        Column("data_sheet_share", "of the data sheet", _share), _text("shape"), _text("remark"),
+        text("kind", "roof"), text("dtype"), rate("per_second", "FLOP or byte per second"),
+        seconds("seconds", "fixed time"), ratio("doubling_ratio", "doubled work takes", main=False), text("trusted"),
+        rate("data_sheet_per_second", "data sheet", main=False),
+        share("data_sheet_share", "of the data sheet", main=spec is not None), text("shape", main=False),
+        text("remark", main=False),
     )  # fmt: skip
-    return Table(
-        "roofs", "Roofs measured on this machine; trusted where doubled work takes 1.8x to 2.2x", columns, rows
-    )
+    caption = "Roofs measured on this machine; trusted where doubled work takes 1.8x to 2.2x"
+    return DataTable("roofs", caption, columns, rows)
 
 
 def data_sheet_rate(spec: HardwareSpec | None, roof: Roof) -> float | None:
-    """What the data sheet has for a roof; None where the device or that figure has none."""
+    """The data sheet's figure for a roof; None where the device or that figure has none."""
     if spec is None:
         return None
     if roof.kind in ("gemm", "attention"):
         return spec.peak_flops_per_s.get(roof.dtype)
     return spec.bandwidth_bytes_per_s if roof.kind in ("stream", "copy") else None
+
+
+def worst(comparison: Comparison) -> DataTable:
+    """The operations whose prediction is furthest off, with what they weigh in their phase."""
+    known = [(row, phase) for phase in comparison.phases for row in phase.rows if row.error is not None]
+    known.sort(key=lambda pair: -abs(pair[0].error or 0.0))
+    rows = []
+    for row, phase in known[:WORST]:
+        low, high = row.interval_s or (None, None)
+        rows.append({
+            "name": row.op.name, "phase": row.phase, "predicted_s": row.predicted_s, "low_s": low, "high_s": high,
+            "measured_s": row.measured_s, "error": row.error, "share": phase.share_of(row),
+        })  # fmt: skip
+    interval = (seconds("low_s", "from", main=False), seconds("high_s", "to", main=False))
+    columns = (
+        text("name", "operation", short), text("phase"), seconds("predicted_s", "predicted"),
+        *(interval if comparison.basis.constants else ()), seconds("measured_s", "measured"), error(),
+        share("share", "of its phase"),
+    )  # fmt: skip
+    return DataTable("worst", f"The {len(rows)} predictions that are furthest off", columns, rows)
 
 
 def _roof(roof: Roof, sheet: float | None) -> dict[str, Any]:
@@ -194,27 +175,6 @@ def _roof(roof: Roof, sheet: float | None) -> dict[str, Any]:
         "data_sheet_share": roof.per_second / sheet if sheet and roof.per_second else None,
         "shape": roof.shape, "remark": f"reached by {short(roof.raised_by)}" if roof.raised_by else roof.reason,
     }  # fmt: skip
-
-
-def worst(comparison: Comparison) -> Table:
-    """The operations whose prediction is furthest off, with what they weigh in their phase."""
-    known = [(row, phase) for phase in comparison.phases for row in phase.rows if row.error is not None]
-    known.sort(key=lambda pair: -abs(pair[0].error or 0.0))
-    rows = []
-    for row, phase in known[:WORST]:
-        low, high = row.interval_s or (None, None)
-        rows.append({
-            "name": row.op.name, "phase": row.phase, "error": row.error, "predicted_s": row.predicted_s, "low_s": low,
-            "high_s": high, "measured_s": row.measured_s,
-            "share": row.op.count * (row.measured_s or 0.0) / phase.measured_s,
-        })  # fmt: skip
-    interval = (_time("low_s", "from"), _time("high_s", "to")) if comparison.basis.constants else ()
-    columns = (
-        _text("name", "operation", short), _text("phase"), Column("error", "error", percent),
-        _time("predicted_s", "predicted"), *interval, _time("measured_s", "measured"),
-        Column("share", "of its phase", _share),
-    )  # fmt: skip
-    return Table("worst", f"The {len(rows)} predictions that are furthest off", columns, rows)
 
 
 def _op(row: Row, basis: str) -> dict[str, Any]:
@@ -233,9 +193,9 @@ def _op(row: Row, basis: str) -> dict[str, Any]:
 
 
 def _memory_row(what: str, predicted: int, measured: int | None, method: str) -> dict[str, Any]:
-    error = relative_error(predicted, measured)
+    wrong = relative_error(predicted, measured)
     return {
-        "what": what, "predicted_bytes": predicted, "measured_bytes": measured, "error": error, "method": method
+        "what": what, "predicted_bytes": predicted, "measured_bytes": measured, "error": wrong, "method": method
     }  # fmt: skip
 
 
@@ -245,27 +205,3 @@ def _attention_remark(not_measured: str | None, not_predicted: str | None) -> st
 
 def _basis(basis: str, how: str) -> str:
     return f"extrapolated from {how}" if basis == "extrapolated" else basis
-
-
-def _text(key: str, title: str = "", show: Callable[[Any], str] = str) -> Column:
-    return Column(key, title or key, show, numeric=False)
-
-
-def _time(key: str, title: str) -> Column:
-    return Column(key, title, lambda value: format_si(value, "s"))
-
-
-def _count(value: int) -> str:
-    return f"{value:,}"
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.4g}"
-
-
-def _share(value: float) -> str:
-    return f"{value:.0%}"
-
-
-def _cell(column: Column, value: Any) -> str:
-    return "–" if value is None else column.show(value)

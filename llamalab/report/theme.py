@@ -11,6 +11,7 @@ COLOURS: dict[str, tuple[str, str]] = {
     "muted": ("#5a626c", "#a0a8b3"),
     "line": ("#e2dfd8", "#2d333b"),
     "grid": ("#ebe9e4", "#262b33"),
+    "shade": ("#c9c5bb", "#3d4650"),  # the edge of what scrolls
     "accent": ("#2f4fc4", "#93a9ff"),
     "good": ("#1b7048", "#63cd9a"),
     "bad": ("#a8341f", "#ff9a85"),

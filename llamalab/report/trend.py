@@ -8,18 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from markupsafe import Markup
-
-import llamalab
 from llamalab.errors import LlamaLabError
 from llamalab.input_files import MOST_BYTES, read_object
-from llamalab.report.charts.base import draw
 from llamalab.report.charts.trend import trend
-from llamalab.report.layout import Figure, Section
-from llamalab.report.tables import Column, Table
-from llamalab.units import format_seconds
+from llamalab.report.data_table import DataTable, number, seconds, text
+from llamalab.report.layout import Section, figure
 
-FOLDER = Path(llamalab.__file__).resolve().parents[1] / ".benchmarks"
 PATTERN = "*/[0-9][0-9][0-9][0-9]_*.json"  # as pytest-benchmark names what it saves
 SHOWN_RUNS = 30
 NOTEWORTHY = 0.1
@@ -35,7 +29,7 @@ class StoredRun(NamedTuple):
     medians_s: dict[str, float]
 
 
-def stored_runs(folder: Path = FOLDER) -> list[StoredRun]:
+def stored_runs(folder: Path) -> list[StoredRun]:
     """The runs under a folder, oldest first; none where it is absent. A file that is no run is passed over."""
     found = [_read(path) for path in folder.glob(PATTERN) if path.is_file()]
     return sorted((run for run in found if run), key=lambda run: (run.made_on, run.number))
@@ -51,10 +45,10 @@ def trend_sections(runs: Sequence[StoredRun]) -> list[Section]:
     if not runs:
         return []
     shown = of_last_machine(runs)
-    figure = Figure(Markup(draw(trend, series(shown), prefix="trend")), "", changes(shown))
+    drawn = figure(trend, series(shown), "trend-plot", None, changes(shown))
     left_out = len(runs) - len(shown)
     others = (f"{left_out} older runs, or runs on other machines, are left out.",) if left_out else ()
-    return [Section("trend", "Trend", "Wall times of the benchmarks", trend_finding(shown), (figure,), others)]
+    return [Section("trend", "Trend", "Wall times of the benchmarks", trend_finding(shown), (drawn,), others)]
 
 
 def series(runs: Sequence[StoredRun]) -> dict[str, list[float | None]]:
@@ -66,7 +60,7 @@ def series(runs: Sequence[StoredRun]) -> dict[str, list[float | None]]:
     return {name: [run.medians_s.get(name) for run in runs] for name in sorted(runs[-1].medians_s)}
 
 
-def changes(runs: Sequence[StoredRun]) -> Table:
+def changes(runs: Sequence[StoredRun]) -> DataTable:
     """Every benchmark's first and last median, the run before the last, and the changes between them."""
     rows = []
     for name, medians in series(runs).items():
@@ -77,12 +71,12 @@ def changes(runs: Sequence[StoredRun]) -> Table:
             "since_before": known[-1] / before - 1 if before else None, "since_first": known[-1] / known[0] - 1,
         })  # fmt: skip
     columns = (
-        Column("benchmark", "benchmark", numeric=False), Column("runs", "runs"),
-        Column("first_s", "first", format_seconds), Column("before_s", "one before", format_seconds),
-        Column("last_s", "last", format_seconds), Column("since_before", "since the one before", _signed),
-        Column("since_first", "since the first", _signed),
+        text("benchmark"), number("runs", "runs"),
+        seconds("first_s", "first"), seconds("before_s", "one before"),
+        seconds("last_s", "last"), number("since_before", "since the one before", _signed),
+        number("since_first", "since the first", _signed),
     )  # fmt: skip
-    return Table("trend", "Median wall times of the benchmarks, first and last run", columns, rows)
+    return DataTable("trend", "Median wall times of the benchmarks, first and last run", columns, rows)
 
 
 def trend_finding(runs: Sequence[StoredRun]) -> str:

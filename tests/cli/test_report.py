@@ -1,7 +1,6 @@
 """`llamalab report`: what it writes, prints and refuses; measuring is replaced by a sample record."""
 
 import dataclasses
-import functools
 import json
 import os
 from pathlib import Path
@@ -17,7 +16,6 @@ from llamalab.cli import main, report
 from llamalab.records.profile import to_json as profiles_to_json
 from llamalab.records.record import Record, from_json, shown_text, to_json
 from llamalab.report import CSV_HEADS, OURS, render_profiles
-from llamalab.report import recorded_runs as recorded
 from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile
 
@@ -233,8 +231,8 @@ def test_interrupt_while_renaming_leaves_the_former_report_and_the_new_record(
         ("llamalab.cli.report.write_report", 3),
         ("llamalab.comparison.sentences.verdict", 3),
         ("llamalab.measure.calibration.constants_here.short_calibration", 0),
-        ("llamalab.report.recorded_runs.committed", 0),
-        ("llamalab.report.experiment_results.recorded_answers", 0),
+        ("llamalab.report.recorded_runs.recorded_runs", 0),
+        ("llamalab.report.experiment_results.recorded_results", 0),
         ("llamalab.report.trend.stored_runs", 0),
     ],
 )
@@ -276,12 +274,11 @@ def test_an_end_while_calibrating_keeps_the_record(
 def test_a_broken_record_of_another_run_costs_a_note_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
 ) -> None:
-    (tmp_path / "records" / "x").mkdir(parents=True)
-    (tmp_path / "records/x/broken.json").write_bytes(text.encode(errors="surrogateescape"))
-    os.mkfifo(tmp_path / "records/x/pipe.json")
-    monkeypatch.setattr(
-        "llamalab.report.recorded_runs.committed", functools.partial(recorded.committed, tmp_path / "records")
-    )
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "experiments" / "records" / "x"
+    folder.mkdir(parents=True)
+    (folder / "broken.json").write_bytes(text.encode(errors="surrogateescape"))
+    os.mkfifo(folder / "pipe.json")
     assert main(["report", "--device", "cpu"]) == 0
     said = capsys.readouterr().err
     assert said.count("is left out of the page") == 2

@@ -8,7 +8,7 @@ import pytest
 from llamalab.analytic.constants import to_json
 from llamalab.analytic.roofline import Rates, predict, predict_pass, rates_of_op, total_s
 from llamalab.comparison.basis import OWN_ROOFS, rates_of
-from llamalab.comparison.comparison import Check, Comparison, Phase
+from llamalab.comparison.comparison import Comparison, ExactCheck, Phase
 from llamalab.comparison.held_roofs import hold_roofs
 from llamalab.comparison.sentences import verdict
 from llamalab.comparison.what_if import changes
@@ -139,8 +139,8 @@ def test_no_errors_without_rows(record: Record) -> None:
 
 def test_checks_are_exact(record: Record) -> None:
     comparison = Comparison(record)
-    assert comparison.parameters == Check(6_738_415_616, 6_738_415_616)
-    assert comparison.kv == Check(513 * 524_288, 513 * 524_288)
+    assert comparison.parameters == ExactCheck(6_738_415_616, 6_738_415_616)
+    assert comparison.kv == ExactCheck(513 * 524_288, 513 * 524_288)
     wrong = Comparison(dataclasses.replace(record, parameters_measured=6_738_415_615, kv_bytes_measured=0))
     assert not wrong.parameters.exact
     assert not wrong.kv.exact

@@ -75,9 +75,9 @@ def test_an_untrusted_roof_is_not_made_one() -> None:
 
 
 def test_the_verdict_names_it_and_says_why() -> None:
-    text = verdict(Comparison(slower_roofs(sample_record("7b"), 0.1, "stream"))).text
-    assert "Faster than the probes of their roof: " in text
-    assert "the machine was slower when its roofs were looked for" in text
+    comparison = Comparison(slower_roofs(sample_record("7b"), 0.1, "stream"))
+    assert "The run was faster than the probes of a roof, and its rate is the roof now: " in (verdict(comparison).text)
+    assert any("the machine was slower when its roofs were looked for" in sentence for sentence in comparison.raised)
 
 
 def test_weights_from_a_cache_are_said_to_come_from_it() -> None:

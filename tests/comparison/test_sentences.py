@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.sentences import crossover, percent, tokens_per_s, verdict
+from llamalab.comparison.sentences import crossover, signed_percent, tokens_per_s, verdict
 from llamalab.records.record import AttentionPoint, Record
 from tests.report.sample import sample_record
 
@@ -35,7 +35,7 @@ def test_says_the_numbers_of_the_comparison(record: Record) -> None:
         assert phase.error is not None
         assert f"predicted {tokens_per_s(phase.predicted_tokens_per_s)}" in text
         assert f"measured {tokens_per_s(phase.measured_tokens_per_s)}" in text
-        assert f"error in time {percent(phase.error)}" in text
+        assert f"error in time {signed_percent(phase.error)}" in text
     assert comparison.errors
     assert f"median error of a prediction is {comparison.errors.median:.0%}" in text
     assert "6,738,415,616 parameters, exactly as counted" in text
@@ -82,4 +82,4 @@ def test_no_prediction_is_said_with_its_reason(record: Record) -> None:
 def test_above_the_roof_is_no_win(record: Record) -> None:
     slow = [dataclasses.replace(roof, per_second=roof.per_second and roof.per_second / 4) for roof in record.roofs]
     text = verdict(Comparison(dataclasses.replace(record, roofs=slow))).text
-    assert "Faster than the probes of their roof: " in text
+    assert "The run was faster than the probes of a roof, and its rate is the roof now: " in text

@@ -19,8 +19,8 @@ from experiments.common.isolated import Outcome, run_isolated
 from llamalab.errors import UnknownNameError
 from llamalab.files import write_text
 from llamalab.presets import PRESETS
-from llamalab.report.experiment_results import recorded_answers
-from llamalab.report.recorded_runs import committed
+from llamalab.report.experiment_results import recorded_results
+from llamalab.report.recorded_runs import recorded_runs
 from tests.report.sample import sample_record
 
 STAMP = {"source": "1", "device": "a"}
@@ -209,8 +209,8 @@ def test_an_experiment_and_a_bench_leave_what_a_report_can_read(
     assert (data["model"], data["environment"]["device"], len(data["rows"])) == ("stories260k", "cpu", 3)
     assert all(row["tokens_per_s"] > 0 for row in data["rows"])
     assert "tokens/s" in benched.figures
-    assert [one.experiment for one in recorded_answers(tmp_path)] == ["attention_arithmetic"]
-    assert committed(tmp_path) == []
+    assert [one.experiment for one in recorded_results(tmp_path)] == ["attention_arithmetic"]
+    assert recorded_runs(tmp_path) == []
 
 
 @pytest.mark.parametrize("text", ["7", "x" * 20])

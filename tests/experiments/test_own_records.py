@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from experiments import own_records
+from experiments.common.folders import RECORDS
 from llamalab.analytic.constants import CLASSES, to_json
 from llamalab.analytic.roofline import Rates
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.record import Record
 from llamalab.records.record import to_json as record_json
-from llamalab.report.recorded_runs import FOLDER, records_of
+from llamalab.report.recorded_runs import records_of
 from tests.report.sample import GEMM, STREAM, sample_record
 
-MACHINES = sorted(path.parent for path in FOLDER.glob("*/constants-*.json"))
+MACHINES = sorted(path.parent for path in RECORDS.glob("*/constants-*.json"))
 CONSTANTS = dict.fromkeys(CLASSES, Rates(GEMM, STREAM, 1e-5, 0.9, 0.9, 2.0))
 CHECKED = {"model": "13b", "batch": 3, "new": 1, "past": 40, "predicted_s": 1.1, "measured_s": 1.0}
 

@@ -12,14 +12,14 @@ from llamalab.measure.calibration import constants_here
 from llamalab.measure.calibration import run as calibrate
 from llamalab.measure.report import run as record
 from llamalab.records.record import Record, from_json
-from llamalab.report import recorded_runs as recorded
+from llamalab.report import recorded_runs as runs
 from tests.fakes import everywhere
 from tests.report.sample import sample_record
 
 AFTER: dict[str, tuple[Any, Callable[..., Any]]] = {
     "render": (llamalab.report, llamalab.report.render),
     "calibrate": (calibrate, calibrate.calibrate),
-    "committed": (recorded, recorded.committed),
+    "recorded_runs": (runs, runs.recorded_runs),
 }
 ERRORS = (RuntimeError("no such kernel"), MemoryError(), OSError(28, "No space left on device"), KeyError("gemm"))
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from experiments.common.folders import RECORDS
 from llamalab.errors import FormatError
 from llamalab.report.charts.base import draw
 from llamalab.report.charts.experiment_results import CHARTS
-from llamalab.report.experiment_results import ORDER, Answer, read_answer, recorded_answers
+from llamalab.report.experiment_results import ORDER, ExperimentResult, read_result, recorded_results
 
-RECORDED = recorded_answers()
+RECORDED = recorded_results(RECORDS)
 
 
 def test_what_is_recorded_has_a_place_and_every_chart_has_a_record() -> None:
@@ -23,14 +24,14 @@ def test_answers_come_in_reading_order() -> None:
 
 
 @pytest.mark.parametrize("answer", RECORDED, ids=[f"{one.experiment} {one.device}" for one in RECORDED])
-def test_an_answer_says_its_question_and_is_drawn_where_it_has_a_chart(answer: Answer) -> None:
+def test_an_answer_says_its_question_and_is_drawn_where_it_has_a_chart(answer: ExperimentResult) -> None:
     assert answer.question.endswith(("?", "."))
     assert len(answer.conclusion) > 40
     assert answer.device in answer.origin
     if answer.experiment not in CHARTS:
         return  # it says all in words
     svg = draw(CHARTS[answer.experiment], answer, prefix=answer.experiment)
-    assert svg.startswith("<svg")
+    assert svg.startswith('<div class="panels"><svg')
     assert svg == draw(CHARTS[answer.experiment], answer, prefix=answer.experiment)
 
 
@@ -39,13 +40,13 @@ def test_what_is_no_answer_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "gqa_groups.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(FormatError, match=r"gqa_groups\.json must be the answer of an experiment"):
-        read_answer(path)
+        read_result(path)
 
 
 def test_other_files_and_absent_folders_are_passed_over(tmp_path: Path) -> None:
-    assert recorded_answers(tmp_path / "absent") == []
+    assert recorded_results(tmp_path / "absent") == []
     (tmp_path / "device").mkdir()
     (tmp_path / "device" / "7b-cpu.json").write_text("{}", encoding="utf-8")
     answer = {"experiment": "gqa_groups", "question": "?", "conclusion": "c", "device": "d", "made_on": "day"}
     (tmp_path / "device" / "gqa_groups.json").write_text(json.dumps(answer), encoding="utf-8")
-    assert [one.experiment for one in recorded_answers(tmp_path)] == ["gqa_groups"]
+    assert [one.experiment for one in recorded_results(tmp_path)] == ["gqa_groups"]

@@ -56,7 +56,7 @@ def test_a_page_of_profiles_is_whole_and_comes_back(profile: Profile, other: Pro
     html = render_profiles([profile, other])
     page = Page(html)
     assert page.open == []
-    assert sum(tag == "svg" for tag, _ in page.elements) == 6
+    assert sum(tag == "svg" for tag, _ in page.elements) == 16
     assert len(page.values("id")) == len(set(page.values("id")))
     assert OURS in html[:2_000]
     raw = html.partition('id="record">')[2].partition("</script>")[0]
@@ -75,7 +75,7 @@ def test_hostile_names_stay_text_there_too(profile: Profile) -> None:
     html = render_profiles([bad])
     page = Page(html)
     assert {tag for tag, _ in page.elements} == {tag for tag, _ in Page(render_profiles([profile])).elements}
-    assert sum(tag == "script" for tag, _ in page.elements) == 1
+    assert sum(tag == "script" for tag, _ in page.elements) == 4
     assert not [key for _, attrs in page.elements for key in attrs if key.startswith("on")]
     assert page.text().count(HOSTILE) > 8
 
@@ -98,14 +98,14 @@ def test_many_blocks_are_split_by_group_and_lose_no_time() -> None:
     assert sum(part.time_s for part in parts if part.bar == "31") == pytest.approx(
         sum(op.layers_s[31] for op in ops if op.layers_s)
     )
-    assert len(render(record).encode()) <= 400_000
+    assert len(render(record).encode()) <= 450_000
 
 
 def test_findings_are_told_from_the_numbers(profile: Profile) -> None:
     phase = profile.phases[0]
     assert "block 1 takes 9% longer" in findings.depth_finding(phase)
     even = [replace(op, layers_s=[op.time_s] * len(op.layers_s)) for op in phase.ops]
-    assert "much the same at every depth" in findings.depth_finding(replace(phase, ops=even))
+    assert "the blocks that ran take much the same time" in findings.depth_finding(replace(phase, ops=even))
     assert "Prefill peaks at 60.00 MiB above weights and cache in layers.0.feed_forward.w1" in (
         findings.memory_finding(phase)
     )
@@ -119,7 +119,9 @@ def test_findings_are_told_from_the_numbers(profile: Profile) -> None:
     (absent, energy) = findings.unknown(profile)
     assert absent.startswith("Not known: memory clock, power, temperature, throttling: not readable on a CPU")
     assert energy.startswith("Not known: energy of prefill, energy of decode: this system has no energy counter")
-    assert findings.closing(replace(phase, missing="9% is missing")).endswith("(+1%): 9% is missing.")
+    assert findings.closing(replace(phase, missing="9% is missing")).endswith(
+        "101% of a clean pass of what ran: 9% is missing."
+    )
 
 
 def test_a_cache_that_grows_is_no_error_of_the_prediction(profile: Profile) -> None:
@@ -154,7 +156,7 @@ def test_what_is_absent_says_so(profile: Profile) -> None:
     )  # fmt: skip
     page = Page(render_profiles([bare]))
     text = page.text()
-    assert sum(tag == "svg" for tag, _ in page.elements) == 1
+    assert sum(tag == "svg" for tag, _ in page.elements) == 4  # two of the depth, two flame views
     for words in ("not measured: no event", "not measured: the system tells nothing", "the profiler saw no kernel",
                   "no instrument was held", "Not known: clock: no such file",
                   "The system tells nothing of the device's state."):  # fmt: skip

@@ -3,3 +3,7 @@
 Belongs here: functions that draw figures which are handed to them, with what all share in `base`.
 Does not belong here: computing a figure that is shown, captions (report.captions), reading files.
 """
+
+from llamalab.plotting import import_matplotlib
+
+import_matplotlib()  # before any module below imports a part of it

@@ -1,13 +1,12 @@
 """What is alive while a pass runs, by category, operation by operation; its peak beside the predicted."""
 
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from llamalab.instrument.selection import layer_of
 from llamalab.records.phase_profile import MemoryMoment, PhaseProfile
 from llamalab.records.profile import Profile
-from llamalab.report.charts.base import INK, Plot, byte_step, canvas, heading, legend, mark, plain_bytes
+from llamalab.report.charts.base import INK, Plot, area, byte_step, canvas, heading, mark, plain_bytes
 from llamalab.units import format_bytes
 
 CATEGORIES = (
@@ -22,9 +21,7 @@ MOST_NAMED = 26  # operations; with more of them only the blocks are named
 def timeline(profile: Profile) -> Plot:
     """Stacked areas above weights and cache; a dot at the peak and a dashed line at the predicted one."""
     phases = [phase for phase in profile.phases if phase.memory.timeline]
-    figure, panels = canvas(4.0, len(phases), wspace=0.22)
-    named = any(len(phase.memory.timeline) <= MOST_NAMED for phase in phases)
-    figure.subplots_adjust(left=0.085, right=0.985, top=0.91, bottom=0.4 if named else 0.27)
+    figures, panels = canvas(3.1, len(phases))
     tips: dict[str, str] = {}
     for index, (axes, phase) in enumerate(zip(panels, phases, strict=True)):
         _areas(axes, phase.memory.timeline, f"{index}", tips)
@@ -33,17 +30,15 @@ def timeline(profile: Profile) -> Plot:
         heading(axes, f"{profile.kind}, {phase.phase}: above weights and cache")
     moments = [moment for phase in phases for moment in phase.memory.timeline]
     areas = [
-        Patch(color=INK[colour], label=label)
-        for name, label, colour in CATEGORIES
-        if any(getattr(moment, name) for moment in moments)
+        area(label, colour) for name, label, colour in CATEGORIES if any(getattr(moment, name) for moment in moments)
     ]
     handles = [*areas, mark("peak", "o", "ink"), mark("predicted peak", "", "ink", line="--")]
-    legend(figure, handles, loc="lower left", bbox_to_anchor=(0.085, 0.01), ncols=6, handlelength=1.4)
     return Plot(
-        figure,
+        figures,
         "Memory along the operations of a pass",
         "Bytes alive in each operation above weights and cache, stacked by category, with the peak and its prediction.",
         tips,
+        tuple(handles),
     )
 
 
@@ -57,8 +52,8 @@ def _areas(axes: Axes, moments: list[MemoryMoment], key: str, tips: dict[str, st
         above = [low + size for low, size in zip(below, sizes, strict=True)]
         corners = [(place + side, size) for place, size in enumerate(above) for side in (0, 1)]
         corners += [(place + side, below[place]) for place in reversed(range(len(below))) for side in (1, 0)]
-        (area,) = axes.fill([x for x, _ in corners], [y for _, y in corners], color=INK[colour], linewidth=0)
-        area.set_gid(f"t{key}{name}")
+        (filled,) = axes.fill([x for x, _ in corners], [y for _, y in corners], color=INK[colour], linewidth=0)
+        filled.set_gid(f"t{key}{name}")
         tips[f"t{key}{name}"] = f"{label}: at most {format_bytes(max(sizes))}"
         below = above
 

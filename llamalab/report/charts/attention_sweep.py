@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from llamalab.comparison.comparison import AttentionRow, Comparison
-from llamalab.comparison.sentences import percent
-from llamalab.report.charts.base import INK, Plot, canvas, heading, legend, mark, plain_bytes, seconds
+from llamalab.comparison.sentences import signed_percent
+from llamalab.report.charts.base import INK, Plot, canvas, heading, mark, plain_bytes, seconds
 from llamalab.units import format_bytes, format_si
 
 _COLOURS = ("projections", "feed_forward", "elementwise", "ends")
@@ -18,8 +18,7 @@ def attention(comparison: Comparison) -> Plot:
     """Two log-log panels; measured marks on lines, predictions dashed."""
     rows = prompts(comparison)
     looks = _looks(rows)
-    figure, (time, memory) = canvas(3.9, 2, wspace=0.24)
-    figure.subplots_adjust(left=0.085, right=0.985, top=0.9, bottom=0.235)
+    figures, (time, memory) = canvas(2.9, 2)
     tips: dict[str, str] = {}
     for backend, (colour, marker) in looks.items():
         own = [row for row in rows if row.point.backend == backend]
@@ -29,13 +28,12 @@ def attention(comparison: Comparison) -> Plot:
     _axes(time, rows, 10, seconds, "Time of one call")
     _axes(memory, rows, 8, plain_bytes, "Peak memory above Q, K and V")
     handles = [mark(f"{backend} measured", marker, colour, line="-") for backend, (colour, marker) in looks.items()]
-    legend(figure, [*handles, mark("predicted", "", "muted", line="--")], loc="lower left",
-           bbox_to_anchor=(0.085, 0.02), ncols=5)  # fmt: skip
     return Plot(
-        figure,
+        figures,
         "Flash against naive attention",
         "Time and peak memory of one attention call over the length, measured marks and dashed predictions.",
         tips,
+        (*handles, mark("predicted", "", "muted", line="--")),
     )
 
 
@@ -78,7 +76,7 @@ def _tip(row: AttentionRow) -> str:
     if row.predicted_s is not None:
         parts.append(f"predicted {format_si(row.predicted_s, 's')}")
     if row.error is not None:
-        parts.append(f"error {percent(row.error)}")
+        parts.append(f"error {signed_percent(row.error)}")
     if row.point.peak_bytes is not None:
         parts.append(f"peak {format_bytes(row.point.peak_bytes)}, predicted {format_bytes(row.predicted_bytes)}")
     return ", ".join(parts)

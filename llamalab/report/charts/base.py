@@ -1,13 +1,21 @@
-"""What every plot shares: its canvas, its axes' looks, its marks, and the way to inline SVG."""
+"""What every plot shares: its panels, the look of axes, its key, and the way to inline SVG.
+
+A plot has one figure a panel, so that a page can put panels side by side or below each other. The key is HTML, which
+wraps where the page is narrow.
+"""
 
 from collections.abc import Callable, Iterable
 from math import ceil, log2
 from typing import Any, Literal, NamedTuple
 
 import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from llamalab.report import svg
@@ -15,33 +23,49 @@ from llamalab.report.theme import sentinels
 from llamalab.units import format_bytes, format_si
 
 INK = sentinels()
+_NAMES = {colour: name for name, colour in INK.items()}
 MARKERS = {"prefill": "o", "decode": "D"}
-WIDTH = 10.0  # inches of 72 units: the page shows a plot about 1.3 times as large
+WIDTH = 5.0  # inches of 72 units: the page shows a panel about 1.4 times as large
+_SHAPES = {
+    "o": "dot", "D": "diamond", "s": "square", "^": "up", "v": "down", "|": "bar", "": "line", "X": "cross",
+    "P": "plus", "x": "cross",
+}  # fmt: skip
 
 
 class Plot(NamedTuple):
-    """A drawn figure, what it is called, what it shows, and tooltips by artist gid."""
+    """Drawn panels, what they are called, what they show, tooltips by artist gid, and the handles of the key."""
 
-    figure: Figure
+    figures: list[Figure]
     title: str
     description: str
     tips: dict[str, str]
+    key: tuple[Artist, ...] = ()
 
 
-def draw(chart: Callable[..., Plot], *args: Any, prefix: str) -> str:
-    """Call a chart function and give its plot as inline SVG, with ids that begin with `prefix`."""
+def draw(chart: Callable[..., Plot], *args: Any, prefix: str) -> Markup:
+    """Call a chart function and give its panels as inline SVG with the key, ids beginning with `prefix`."""
     with matplotlib.rc_context(svg.STYLE):
         plot = chart(*args)
-        return svg.inline(plot.figure, prefix=prefix, title=plot.title, description=plot.description, tips=plot.tips)
+        panels = [
+            svg.inline(
+                figure, prefix=f"{prefix}-{place}", title=_title(plot, place), description=plot.description,
+                tips=plot.tips,
+            )
+            for place, figure in enumerate(plot.figures)
+        ]  # fmt: skip
+    key = "".join(map(_key_entry, plot.key))
+    return Markup(
+        f'<div class="panels">{"".join(panels)}</div>' + (f'<ul class="key" aria-label="Key">{key}</ul>' if key else "")
+    )
 
 
-def canvas(height: float, columns: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of full width with `columns` axes side by side, dressed."""
-    figure = Figure(figsize=(WIDTH, height))
-    axes = figure.subplots(1, columns, squeeze=False, gridspec_kw=grid or None)[0]
+def canvas(height: float, panels: int = 1) -> tuple[list[Figure], list[Axes]]:
+    """One figure a panel, each with dressed axes."""
+    figures = [Figure(figsize=(WIDTH, height), layout="constrained") for _ in range(panels)]
+    axes = [figure.subplots() for figure in figures]
     for one in axes:
         dress(one)
-    return figure, list(axes)
+    return figures, axes
 
 
 def dress(axes: Axes) -> None:
@@ -58,24 +82,21 @@ def dress(axes: Axes) -> None:
 
 
 def heading(axes: Axes, text: str) -> None:
-    """A panel's name, left-aligned above it."""
-    axes.set_title(text, loc="left", fontsize=10, fontweight="bold", color=INK["ink"], pad=10)
-
-
-def legend(figure: Figure, handles: Iterable[Any], **place: Any) -> None:
-    """A frameless legend outside the axes."""
-    figure.legend(
-        handles=list(handles), frameon=False, fontsize=8.5, labelcolor=INK["ink"], handletextpad=0.6,
-        columnspacing=1.8, borderaxespad=0.0, borderpad=0.0, **place,
-    )  # fmt: skip
+    """A panel's name, left-aligned above all of it."""
+    axes.figure.suptitle(text, x=0.01, ha="left", fontsize=10, fontweight="bold", color=INK["ink"])
 
 
 def mark(label: str, marker: str, colour: str, *, filled: bool = True, line: Literal["", "-", "--"] = "") -> Line2D:
-    """A legend handle."""
+    """An entry of the key: a mark, a line, or both."""
     return Line2D(
         [], [], linestyle=line, marker=marker, markersize=6.5, color=INK[colour], label=label,
         markeredgecolor=INK[colour], markerfacecolor=INK[colour] if filled else "none",
     )  # fmt: skip
+
+
+def area(label: str, colour: str, *, hatched: bool = False) -> Patch:
+    """An entry of the key: a filled area."""
+    return Patch(color=INK[colour], label=label, hatch="////" if hatched else None)
 
 
 def bar_axes(axes: Axes) -> None:
@@ -124,3 +145,32 @@ def plain_bytes(value: float) -> str:
     '16 GiB'
     """
     return "0" if not value else format_bytes(value).replace(".00 ", " ")
+
+
+def entries(handles: Iterable[Artist]) -> tuple[Artist, ...]:
+    """The handles of a key, each label once."""
+    return tuple({str(handle.get_label()): handle for handle in handles}.values())
+
+
+def _title(plot: Plot, place: int) -> str:
+    """The plot's title, with the panel's own heading where there are several."""
+    if len(plot.figures) == 1:
+        return plot.title
+    own = plot.figures[place].get_suptitle()
+    return f"{plot.title}: {own}" if own else f"{plot.title} {place + 1}"
+
+
+def _key_entry(handle: Artist) -> str:
+    """A handle as a list item: a drawn shape in its colour, and its label."""
+    if isinstance(handle, Line2D):
+        shapes = [_SHAPES.get(str(handle.get_marker()), "dot")] if handle.get_marker() not in ("None", "") else []
+        shapes += {"-": ["line"], "--": ["dashes"]}.get(str(handle.get_linestyle()), [])
+        hollow = handle.get_markerfacecolor() == "none" and bool(shapes)
+        colour = _NAMES[str(handle.get_color())]
+    else:
+        assert isinstance(handle, Patch)
+        hollow, colour = False, _NAMES.get(to_hex(handle.get_facecolor()), "muted")
+        shapes = ["hatch" if handle.get_hatch() else "square"]
+    names = " ".join([*shapes, *(["hollow"] if hollow else []), f"c-{colour}"])
+    swatch = f'<i class="{names}"></i>' if shapes else ""
+    return f"<li>{swatch}{escape(handle.get_label())}</li>"

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from llamalab.analytic.ops import forward_ops
@@ -11,7 +10,7 @@ from llamalab.arch import LlamaArch
 from llamalab.comparison.sentences import short
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
-from llamalab.report.charts.base import INK, Plot, canvas, heading, legend, seconds
+from llamalab.report.charts.base import INK, Plot, area, canvas, heading, seconds
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_si
 
@@ -31,33 +30,36 @@ class Piece(NamedTuple):
 
 def depth(profile: Profile) -> Plot:
     """Stacked bars: what comes before the blocks, every block, the head."""
-    figure, panels = canvas(3.7, len(profile.phases), wspace=0.2)
-    figure.subplots_adjust(left=0.075, right=0.985, top=0.9, bottom=0.25)
+    figures, panels = canvas(2.7, len(profile.phases))
     tips: dict[str, str] = {}
     for index, (axes, phase) in enumerate(zip(panels, profile.phases, strict=True)):
         _bars(axes, pieces(profile, phase), f"{index}", tips)
         heading(axes, f"{profile.kind}, {phase.phase}: {phase.layers_measured} of {phase.layers_total} blocks")
         axes.set_xlabel("block", labelpad=3)
-    handles = [Patch(color=INK[group], label=label) for group, label in GROUPS.items()]
-    legend(figure, [*handles, Patch(color=INK["muted"], label=BETWEEN)], loc="lower left",
-           bbox_to_anchor=(0.075, 0.01), ncols=3, handlelength=0.9, handleheight=0.9)  # fmt: skip
     return Plot(
-        figure,
+        figures,
         "Time by operation over depth",
         "A bar for the embedding, for every block that ran and for the head in each phase, split by operation.",
         tips,
+        (*(area(label, group) for group, label in GROUPS.items()), area(BETWEEN, "muted")),
     )
 
 
-def pieces(profile: Profile, phase: PhaseProfile) -> list[Piece]:
-    """The parts of all bars from the embedding to the head, those of one group together."""
+def op_groups(profile: Profile, phase: PhaseProfile) -> dict[str, str]:
+    """The colour group of each operation of a phase."""
     table = forward_ops(
         LlamaArch.from_dict(profile.arch), new_tokens=phase.new_tokens, context_tokens=phase.context_tokens,
         attention=profile.algorithm,
     )  # fmt: skip
-    kinds, found = {op.name: op.kind for op in table}, []
+    kinds = {op.name: op.kind for op in table}
+    return {op.name: group_of(op.name, kinds.get(op.name, "attention")) for op in phase.ops}  # merged: attention
+
+
+def pieces(profile: Profile, phase: PhaseProfile) -> list[Piece]:
+    """The parts of all bars from the embedding to the head, those of one group together."""
+    groups, found = op_groups(profile, phase), []
     for op in phase.ops:
-        group = group_of(op.name, kinds.get(op.name, "attention"))  # a merged row is attention's
+        group = groups[op.name]
         times = op.layers_s or [op.time_s]
         bars = [f"{layer}" for layer in range(len(times))] if op.layers_s else ["head" if op.name in HEAD else "embed"]
         by_op = len(op.layers_s) <= MOST_BY_OP

@@ -3,49 +3,52 @@
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from llamalab.comparison.what_if import Elsewhere
-from llamalab.report.charts.base import INK, Plot, bar_axes, canvas, legend, mark, seconds
+from llamalab.report.charts.base import INK, Plot, bar_axes, canvas, mark, seconds
 from llamalab.units import format_si
 
 
-def devices(rows: Sequence[Elsewhere]) -> Plot:
-    """One bar per device, prefill and decode, on a logarithmic axis, the fastest on top."""
-    shown = [row for row in rows if row.times]
-    figure, (axes,) = canvas(0.95 + 0.24 * len(shown))
-    figure.subplots_adjust(left=0.155, right=0.93, top=0.985, bottom=0.55 / (0.95 + 0.24 * len(shown)))
+def devices(rows: Sequence[Elsewhere], here: Elsewhere | None) -> Plot:
+    """One dot per device with its interval, on a logarithmic axis, the fastest on top; this machine stands out."""
+    shown = sorted(
+        (row for row in (*rows, *([here] if here else []))
+         if row.times), key=lambda row: row.times.total_s if row.times else 0.0
+    )  # fmt: skip
+    figures, (axes,) = canvas(0.5 + 0.185 * len(shown))
     tips: dict[str, str] = {}
-    smallest = min((row.interval_s or (1.0, 1.0))[0] for row in shown)
     axes.set_xscale("log")
     for y, row in enumerate(shown):
-        _bar(axes, y, row, smallest / 2, tips)
+        _dot(axes, y, row, tips)
     axes.set_yticks(range(len(shown)), [_name(row) for row in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high * (high / low) ** 0.16)  # the last label stands right of its mark
     bar_axes(axes)
-    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axes.xaxis.set_major_locator(LogLocator(10))
     axes.xaxis.set_minor_locator(LogLocator(10, subs=()))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
-    handles = [Patch(color=INK["projections"], label="predicted run"), mark("interval", "|", "ink", line="-")]
-    legend(figure, handles, loc="lower left", bbox_to_anchor=(0.155, 0.01), ncols=2, handlelength=0.9)
     return Plot(
-        figure,
+        figures,
         "Predicted latency on other devices",
-        "For every device of the table that holds the model: predicted seconds of the run and its interval.",
+        "For every device of the table that holds the model, and for this machine: predicted seconds of the run and "
+        "its interval.",
         tips,
-    )
+        (
+            mark("predicted run", "o", "projections"), mark("this machine", "D", "attention"),
+            mark("interval of the prediction", "None", "ink", line="-"),
+        ),
+    )  # fmt: skip
 
 
-def _bar(axes: Axes, y: int, row: Elsewhere, left: float, tips: dict[str, str]) -> None:
+def _dot(axes: Axes, y: int, row: Elsewhere, tips: dict[str, str]) -> None:
     assert row.times is not None
     total_s, (low, high) = row.times.total_s, row.interval_s or (row.times.total_s, row.times.total_s)
-    gid = f"d{y}"
-    axes.barh(y, total_s - left, left=left, height=0.58, color=INK["projections"])
-    axes.patches[-1].set_gid(gid)
+    gid, here = f"d{y}", row.spec.measured
     axes.plot([low, high], [y, y], color=INK["ink"], linewidth=1.2)
-    for end in (low, high):
-        axes.plot([end] * 2, [y - 0.18, y + 0.18], color=INK["ink"], linewidth=1.2)
+    axes.plot([total_s], [y], "D" if here else "o", markersize=6.5, color=INK["attention" if here else "projections"],
+              markeredgecolor=INK["card"], markeredgewidth=0.8, gid=gid)  # fmt: skip
     axes.annotate(format_si(total_s, "s"), (high, y), fontsize=8, color=INK["muted"], xytext=(6, 0),
                   textcoords="offset points", va="center")  # fmt: skip
     tips[gid] = (

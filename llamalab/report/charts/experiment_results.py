@@ -1,4 +1,4 @@
-"""What experiments found, one plot each: drawn from the data of an Answer."""
+"""What experiments found, one plot each: drawn from the data of an ExperimentResult."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,20 +6,19 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from llamalab.report.charts.base import INK, Plot, canvas, heading, legend, mark, plain_bytes
-from llamalab.report.experiment_results import Answer
+from llamalab.report.charts.base import INK, Plot, canvas, heading, mark, plain_bytes
+from llamalab.report.experiment_results import ExperimentResult
 from llamalab.units import format_bytes
 
 _LOOKS = (("projections", "o"), ("attention", "s"), ("feed_forward", "^"), ("elementwise", "D"), ("ends", "v"))
 _DASHES = (0, (4, 3))
 
 
-def speedup(answer: Answer) -> Plot:
+def speedup(answer: ExperimentResult) -> Plot:
     """Naive's time over flash's, and the peak memory of both, against the length."""
     rows = [row for row in answer.data["measured"] if row["samples_s"]]
     flash = [row for row in rows if row["backend"] != "naive" and row["ratio"]]
-    figure, (ratio, memory) = canvas(3.6, 2, wspace=0.24)
-    figure.subplots_adjust(left=0.075, right=0.985, top=0.88, bottom=0.26)
+    figures, (ratio, memory) = canvas(2.9, 2)
     tokens = [row["tokens"] for row in flash]
     _curve(ratio, tokens, [row["ratio"] for row in flash], 0)
     ratio.plot(tokens, [row["predicted_ratio"] for row in flash], linestyle=_DASHES, color=INK["muted"], linewidth=1.3)
@@ -36,20 +35,17 @@ def speedup(answer: Answer) -> Plot:
     heading(memory, "Peak memory above Q, K and V")
     handles = [_handle("naive / flash", 0), mark("predicted", "", "muted", line="--")]
     handles += [_handle(name, look + 1) for look, name in enumerate(dict.fromkeys(row["backend"] for row in rows))]
-    _below(figure, handles)
-    return Plot(
-        figure, "Flash against naive over the length", "Time ratio, measured and predicted, and peak memory.", {}
-    )
+    description = "Time ratio, measured and predicted, and peak memory."
+    return Plot(figures, "Flash against naive over the length", description, {}, tuple(handles))
 
 
-def intensity(answer: Answer) -> Plot:
+def intensity(answer: ExperimentResult) -> Plot:
     """FLOP per byte of both algorithms in prefill over the length, in decode over the group size."""
     rows = answer.data["predicted"]
     prefill = [row for row in rows if row["phase"] == "prefill" and row["head_dim"] == 128]
     longest = max(row["tokens"] for row in rows if row["phase"] == "decode")
     decode = [row for row in rows if row["phase"] == "decode" and row["tokens"] == longest]
-    figure, panels = canvas(3.8, 2, wspace=0.2)
-    figure.subplots_adjust(left=0.075, right=0.985, top=0.89, bottom=0.25)
+    figures, panels = canvas(2.9, 2)
     names = {"naive": ("naive", 1), "flash": ("flash", 2), "flash_shared": ("flash, tiles share K and V in a cache", 0)}
     for axes, own, key in zip(panels, (prefill, decode), ("tokens", "group"), strict=True):
         for name, (_, look) in names.items():
@@ -66,18 +62,16 @@ def intensity(answer: Answer) -> Plot:
     panels[1].set_xlabel("query heads that share a KV head")
     heading(panels[0], "Prefill, head dim 128: FLOP per byte")
     heading(panels[1], f"Decode at {longest:,} tokens: FLOP per byte")
-    _below(figure, [_handle(label, look) for label, look in names.values()])
-    return Plot(
-        figure, "Intensity of attention", "FLOP per byte of naive and flash attention beside machine ridges.", {}
-    )
+    description = "FLOP per byte of naive and flash attention beside machine ridges."
+    entries = tuple(_handle(label, look) for label, look in names.values())
+    return Plot(figures, "Intensity of attention", description, {}, entries)
 
 
-def groups(answer: Answer) -> Plot:
+def groups(answer: ExperimentResult) -> Plot:
     """Tokens per second against the batch, one line per kind of attention, until the cache is full."""
     rows = answer.data["measured"]
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    figure, (axes,) = canvas(3.8)
-    figure.subplots_adjust(left=0.075, right=0.985, top=0.89, bottom=0.25)
+    figures, (axes,) = canvas(2.9)
     for look, kind in enumerate(kinds):
         own = [row for row in rows if row["kind"] == kind]
         _curve(axes, [row["batch"] for row in own], [row["tokens_per_s"] for row in own], look)
@@ -90,18 +84,16 @@ def groups(answer: Answer) -> Plot:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("sequences in the batch")
     heading(axes, f"Decode, tokens per second; the cache may take {format_bytes(answer.data['memory_bytes'])}")
-    _below(figure, [_handle(kind, look) for look, kind in enumerate(kinds)])
-    return Plot(
-        figure, "Decode over the batch", "Tokens per second of MHA, GQA and MQA until their caches are full.", {}
-    )
+    description = "Tokens per second of MHA, GQA and MQA until their caches are full."
+    key = tuple(_handle(kind, look) for look, kind in enumerate(kinds))
+    return Plot(figures, "Decode over the batch", description, {}, key)
 
 
-def cache_kinds(answer: Answer) -> Plot:
+def cache_kinds(answer: ExperimentResult) -> Plot:
     """Time and bytes of one more token against its position, for each kind of cache."""
     measured, predicted = answer.data["measured"], answer.data["predicted"]
     kinds = list(dict.fromkeys(row["kind"] for row in measured))
-    figure, panels = canvas(3.8, 2, wspace=0.24)
-    figure.subplots_adjust(left=0.08, right=0.985, top=0.89, bottom=0.25)
+    figures, panels = canvas(2.9, 2)
     for axes, key, scale in zip(panels, ("time_s", "bytes"), (1e3, 1.0), strict=True):
         for look, kind in enumerate(kinds):
             seen = [row for row in measured if row["kind"] == kind]
@@ -116,13 +108,12 @@ def cache_kinds(answer: Answer) -> Plot:
     panels[1].yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_bytes(value)))
     heading(panels[0], "Time of one more token")
     heading(panels[1], "Bytes moved for it")
-    _below(
-        figure, [*(_handle(kind, look) for look, kind in enumerate(kinds)), mark("predicted", "", "muted", line="--")]
-    )
-    return Plot(figure, "With and without a KV cache", "Time and bytes of one more token against its position.", {})
+    entries = (*(_handle(kind, look) for look, kind in enumerate(kinds)), mark("predicted", "", "muted", line="--"))
+    description = "Time and bytes of one more token against its position."
+    return Plot(figures, "With and without a KV cache", description, {}, entries)
 
 
-CHARTS: dict[str, Callable[[Answer], Plot]] = {
+CHARTS: dict[str, Callable[[ExperimentResult], Plot]] = {
     "flash_vs_naive": speedup,
     "attention_arithmetic": intensity,
     "gqa_groups": groups,
@@ -149,7 +140,3 @@ def _tokens(axes: Axes, tokens: list[int]) -> None:
 def _ticks(axes: Axes, values: list[int]) -> None:
     axes.set_xticks(values, [f"{value:,}" for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _below(figure: Any, handles: list[Any]) -> None:
-    legend(figure, handles, loc="lower left", bbox_to_anchor=(0.075, 0.02), ncols=5)

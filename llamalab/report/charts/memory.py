@@ -1,13 +1,10 @@
 """Where the memory goes: weights and KV cache against the device, activations predicted and measured."""
 
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 
-from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.params import weight_bytes
 from llamalab.comparison.comparison import Comparison, relative_error
-from llamalab.comparison.sentences import percent
-from llamalab.report.charts.base import INK, Plot, bar_axes, byte_axis, canvas, heading, legend, mark
+from llamalab.comparison.sentences import signed_percent
+from llamalab.report.charts.base import INK, Plot, area, bar_axes, byte_axis, canvas, heading, mark
 from llamalab.units import format_bytes
 
 PARTS = (("weights", "projections"), ("KV cache", "feed_forward"), ("activations", "attention"))
@@ -15,19 +12,17 @@ PARTS = (("weights", "projections"), ("KV cache", "feed_forward"), ("activations
 
 def memory(comparison: Comparison) -> Plot:
     """Left: what the model holds at full context, per batch. Right: peak activations of each phase."""
-    figure, (whole, peaks) = canvas(2.9, 2, wspace=0.5, width_ratios=(1.25, 1))
-    figure.subplots_adjust(left=0.085, right=0.985, top=0.87, bottom=0.26)
+    figures, (whole, peaks) = canvas(2.2, 2)
     tips: dict[str, str] = {}
     _held(whole, comparison, tips)
     _peaks(peaks, comparison, tips)
-    handles = [*(Patch(color=INK[colour], label=label) for label, colour in PARTS), mark("predicted", "|", "ink")]
-    legend(figure, handles, loc="lower left", bbox_to_anchor=(0.085, 0.02), ncols=4, handlelength=0.9)
     return Plot(
-        figure,
+        figures,
         "Memory of weights, KV cache and activations",
         "Bytes held by weights and KV cache at full context for growing batches, against the device's memory, "
         "and the peak of activations in each phase, predicted and measured.",
         tips,
+        (*(area(label, colour) for label, colour in PARTS), mark("predicted", "|", "ink")),
     )
 
 
@@ -38,11 +33,11 @@ def batches(comparison: Comparison) -> list[int]:
 
 
 def _held(axes: Axes, comparison: Comparison, tips: dict[str, str]) -> None:
-    record, arch, seq = comparison.record, comparison.arch, comparison.arch.max_positions
-    capacity, weights = record.environment.memory_bytes, weight_bytes(arch, record.dtype)
+    capacity, weights = comparison.record.environment.memory_bytes, comparison.weight_bytes
+    seq = comparison.arch.max_positions
     shown = batches(comparison)
     for y, batch in enumerate(shown):
-        cache = kv_bytes(arch, seq=seq, batch=batch, dtype=record.dtype)
+        cache = batch * comparison.kv_bytes_per_sequence
         left = 0
         for (label, colour), size in zip(PARTS, (weights, cache), strict=False):
             gid = f"m{y}{colour}"
@@ -75,7 +70,7 @@ def _peaks(axes: Axes, comparison: Comparison, tips: dict[str, str]) -> None:
         axes.plot([predicted] * 2, [y - 0.36, y + 0.36], color=INK["ink"], linewidth=2)
         error = relative_error(predicted, measured)
         label = format_bytes(measured) if measured is not None else "not measured"
-        label += f"   {percent(error)}" if error is not None else ""
+        label += f"   {signed_percent(error)}" if error is not None else ""
         axes.annotate(label, (max(predicted, measured or 0), y), fontsize=8, color=INK["muted"], xytext=(6, 0),
                       textcoords="offset points", va="center")  # fmt: skip
     bar_axes(axes)

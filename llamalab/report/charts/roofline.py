@@ -2,6 +2,7 @@
 
 import math
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
@@ -10,18 +11,17 @@ from llamalab.comparison.comparison import Comparison, Row
 from llamalab.comparison.sentences import short
 from llamalab.hardware import of_device
 from llamalab.records.record import Roof
-from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, legend, mark
+from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, entries, mark
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_si
 
-AREA = 900.0  # square points of a mark that takes all of a phase's time
+AREA = 500.0  # square points of a mark that takes all of a phase's time
 
 
 def roofline(comparison: Comparison) -> Plot:
     """FLOP/s over intensity, log-log; shape = phase, colour = group, area = share of measured time."""
     rows = plotted(comparison)
-    figure, (axes,) = canvas(4.9)
-    figure.subplots_adjust(left=0.085, right=0.66, top=0.97, bottom=0.115)
+    figures, (axes,) = canvas(3.9)
     shares = _shares(rows)
     tips = {}
     for index, row in enumerate(rows):
@@ -38,13 +38,13 @@ def roofline(comparison: Comparison) -> Plot:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(LogLocator(10, subs=()))
     axes.set_xlabel("arithmetic intensity, FLOP per byte moved")
-    legend(figure, _handles(rows), loc="upper left", bbox_to_anchor=(0.69, 0.95), labelspacing=0.9)
     return Plot(
-        figure,
+        figures,
         "Roofline with measured roofs",
         "Each matrix operation's rate over its arithmetic intensity, measured filled and predicted hollow, "
         "under the roofs that this machine reached.",
         tips,
+        _handles(rows),
     )
 
 
@@ -89,9 +89,10 @@ def _roofs(axes: Axes, comparison: Comparison, left: float, right: float) -> Non
     if stream:
         top = known.get("gemm") or known.get("attention") or stream * right
         axes.plot([left, top / stream], [left * stream, top], color=INK["ink"], linewidth=1.3)
-        axes.annotate(f"memory roof {format_si(stream, 'B/s')}", (left, left * stream), fontsize=8,
-                      color=INK["ink"], xytext=(10, 3), textcoords="offset points", rotation=0, ha="left",
-                      va="top")  # fmt: skip
+        middle = math.sqrt(left * top / stream)
+        axes.annotate(f"memory roof {format_si(stream, 'B/s')}", (middle, middle * stream), fontsize=8,
+                      color=INK["ink"], xytext=(-8, 4), textcoords="offset points", ha="right",
+                      va="bottom")  # fmt: skip
         if known.get("gemm"):
             ridge = top / stream
             axes.annotate(f"ridge {ridge:.0f} FLOP/byte", (ridge, top), fontsize=8, color=INK["muted"],
@@ -126,12 +127,12 @@ def _extent(rows: list[Row]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def _handles(rows: list[Row]) -> list[object]:
+def _handles(rows: list[Row]) -> tuple[Artist, ...]:
     phases = dict.fromkeys(row.phase for row in rows)
     groups = {group_of(row.op.name, row.op.kind) for row in rows}
-    return [
+    return entries([
         *(mark(f"{phase}, measured", MARKERS.get(phase, "s"), "muted") for phase in phases),
         mark("predicted", "o", "ink", filled=False),
         *(mark(label, "s", group) for group, label in GROUPS.items() if group in groups),
-        mark("area: share of the phase's time", "", "muted"),
-    ]
+        mark("area: share of the phase's time", "None", "muted"),
+    ])  # fmt: skip

@@ -2,26 +2,26 @@
 
 import math
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from llamalab.comparison.comparison import Comparison, Row
-from llamalab.comparison.sentences import percent, short
-from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, legend, mark, seconds
+from llamalab.comparison.sentences import short, signed_percent
+from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, entries, mark, seconds
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_si
 
 BAND = 0.2
-LABELLED = 5  # rows named in the plot: those furthest off
+LABELLED = 4  # rows named in the plot: those furthest off
 APART = 0.22  # decades between two names
-ROOM = 12  # the measured axis goes on by this factor: names stand right of their marks
+ROOM = 25  # the measured axis goes on by this factor: names stand right of their marks
 
 
 def scatter(comparison: Comparison) -> Plot:
     """Log-log, one mark per operation and phase, with y = x and the band of 20%."""
     rows = [row for row in comparison.rows if row.error is not None]
-    figure, (axes,) = canvas(4.9)
-    figure.subplots_adjust(left=0.085, right=0.66, top=0.97, bottom=0.115)
+    figures, (axes,) = canvas(3.9)
     low, high = _range(rows)
     axes.set(xscale="log", yscale="log", xlim=(low, high * ROOM), ylim=(low, high))
     axes.fill_between([low, high], [low * (1 - BAND), high * (1 - BAND)], [low * (1 + BAND), high * (1 + BAND)],
@@ -38,12 +38,12 @@ def scatter(comparison: Comparison) -> Plot:
         axis.set_minor_locator(LogLocator(10, subs=()))
     axes.set_xlabel("measured time of one occurrence")
     axes.set_ylabel("predicted")
-    legend(figure, _handles(rows), loc="upper left", bbox_to_anchor=(0.69, 0.95), labelspacing=0.9)
     return Plot(
-        figure,
+        figures,
         "Predicted against measured time",
         f"{len(rows)} operations on logarithmic axes; on the diagonal a prediction is exact, in the band within 20%.",
         tips,
+        _handles(rows),
     )
 
 
@@ -56,7 +56,7 @@ def _mark(axes: Axes, row: Row, gid: str) -> dict[str, str]:
     axes.plot(measured, predicted, MARKERS.get(row.phase, "s"), markersize=7, color=colour,
               markeredgecolor=INK["card"], markeredgewidth=0.8, gid=gid)  # fmt: skip
     seen = f"measured {format_si(measured, 's')}, predicted {format_si(predicted, 's')}"
-    return {gid: f"{short(row.op.name)}, {row.phase}: {seen}, error {percent(row.error or 0.0)}"}
+    return {gid: f"{short(row.op.name)}, {row.phase}: {seen}, error {signed_percent(row.error or 0.0)}"}
 
 
 def _label(axes: Axes, rows: list[Row]) -> None:
@@ -70,7 +70,7 @@ def _label(axes: Axes, rows: list[Row]) -> None:
         named.append(height)
         above = error > 0
         axes.annotate(
-            f"{short(row.op.name)} {percent(error)}", (measured, predicted), fontsize=8,
+            f"{short(row.op.name)} {signed_percent(error)}", (measured, predicted), fontsize=8,
             color=INK["ink"], xytext=(-9, 4) if above else (9, -4),
             textcoords="offset points", ha="right" if above else "left", va="bottom" if above else "top",
         )  # fmt: skip
@@ -87,9 +87,9 @@ def _range(rows: list[Row]) -> tuple[float, float]:
     return 10 ** (math.log10(min(values)) - 0.25), 10 ** (math.log10(max(values)) + 0.25)
 
 
-def _handles(rows: list[Row]) -> list[object]:
+def _handles(rows: list[Row]) -> tuple[Artist, ...]:
     phases = dict.fromkeys(row.phase for row in rows)
     shapes = [mark(phase, MARKERS.get(phase, "s"), "muted") for phase in phases]
     groups = {group_of(row.op.name, row.op.kind) for row in rows}
     colours = [mark(label, "s", group) for group, label in GROUPS.items() if group in groups]
-    return [*shapes, *colours, mark("exact; band ±20%", "", "muted", line="-")]
+    return entries([*shapes, *colours, mark("exact; band ±20%", "", "muted", line="-")])

@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from llamalab.records.phase_profile import Telemetry
 from llamalab.records.profile import Profile
-from llamalab.report.charts.base import INK, Plot, canvas, heading, legend, mark
+from llamalab.report.charts.base import INK, Plot, canvas, heading, mark
 from llamalab.units import format_si
 
 
@@ -38,19 +38,17 @@ def known(profile: Profile) -> list[Gauge]:
 def strip(profile: Profile) -> Plot:
     """A small panel for each quantity that is known; moments in which the device throttled are crosses."""
     gauges = known(profile)
-    figure, panels = canvas(2.3, len(gauges), wspace=0.34)
+    figures, panels = canvas(1.9, len(gauges))
     throttled = any(phase.throttled for phase in profile.phases)
-    figure.subplots_adjust(left=0.075, right=0.985, top=0.84, bottom=0.36 if throttled else 0.16)
     tips: dict[str, str] = {}
     moments = [(phase.phase, moment, state) for phase in profile.phases for moment, state in phase.states]
     for axes, gauge in zip(panels, gauges, strict=True):
         _panel(axes, gauge, moments, tips)
         heading(axes, f"{profile.kind}: {gauge.name}")
-    if throttled:
-        handles = [mark("not throttled", "o", "accent"), mark("throttled", "X", "bad")]
-        legend(figure, handles, loc="lower left", bbox_to_anchor=(0.075, 0.01), ncols=2)
+    key = (mark("not throttled", "o", "accent"), mark("throttled", "X", "bad")) if throttled else ()
     names = ", ".join(gauge.name for gauge in gauges)
-    return Plot(figure, "State of the device around the passes", f"Before, during and after each phase: {names}.", tips)
+    description = f"Before, during and after each phase: {names}."
+    return Plot(figures, "State of the device around the passes", description, tips, key)
 
 
 def _panel(axes: Axes, gauge: Gauge, moments: list[tuple[str, str, Telemetry]], tips: dict[str, str]) -> None:

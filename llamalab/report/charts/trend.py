@@ -14,8 +14,7 @@ ROW, MARGIN = 0.21, 0.3  # inches
 def trend(medians_s: Mapping[str, Sequence[float | None]]) -> Plot:
     """One row per benchmark: its line moves up as it becomes slower than in its first run."""
     height = ROW * len(medians_s) + MARGIN
-    figure, (axes,) = canvas(height)
-    figure.subplots_adjust(left=0.31, right=0.91, top=1 - 0.04 / height, bottom=(MARGIN - 0.05) / height)
+    figures, (axes,) = canvas(height)
     tips: dict[str, str] = {}
     for row, (name, series) in enumerate(medians_s.items()):
         _sparkline(axes, row, name, series, tips)
@@ -29,7 +28,7 @@ def trend(medians_s: Mapping[str, Sequence[float | None]]) -> Plot:
     axes.tick_params(axis="y", labelcolor=INK["ink"], labelsize=8)
     axes.set_xlabel("stored runs, the last one to the right; half a row up is twice the first run's time", fontsize=8.5)
     return Plot(
-        figure,
+        figures,
         "Wall times of the benchmarks over stored runs",
         "For every benchmark a line of its median times, run by run, relative to its first run; the last at the right.",
         tips,

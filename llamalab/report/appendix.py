@@ -1,0 +1,47 @@
+"""The appendix: what experiments found and runs recorded on other machines, this machine's own first."""
+
+import re
+from collections.abc import Sequence
+
+from llamalab.records.record import Record
+from llamalab.report import prospects
+from llamalab.report.charts.experiment_results import CHARTS
+from llamalab.report.experiment_results import ExperimentResult
+from llamalab.report.layout import Figure, Fold, Section, figure
+
+HERE = "this machine"
+
+
+def appendix(record: Record, results: Sequence[ExperimentResult], recorded: Sequence[Record]) -> list[Section]:
+    """One section, folded; none where nothing was recorded."""
+    device = record.environment.device_name
+    ordered = sorted(results, key=lambda result: result.device != device)
+    folds = [_experiment(result, device) for result in ordered]
+    if recorded:
+        table, finding = prospects.recorded(recorded), prospects.recorded_finding(recorded)
+        names = ", ".join(dict.fromkeys(one.environment.device_name for one in recorded))
+        folds.append(Fold("recorded", "Runs recorded on other devices", finding, (), (table,), badge=names))
+    if not folds:
+        return []
+    here = sum(result.device == device for result in results)
+    finding = (
+        f"{len(results)} experiments, {here} of them on this kind of machine ({device})"
+        if results else "Runs of other machines"
+    )  # fmt: skip
+    return [
+        Section("appendix", "Appendix", "Appendix: experiments and other machines",
+                f"{finding}. None of it was measured in this run; a badge names the machine.", folds=tuple(folds))
+    ]  # fmt: skip
+
+
+def _experiment(result: ExperimentResult, device: str) -> Fold:
+    badge = f"{HERE}'s kind: {result.device}" if result.device == device else result.device
+    anchor = re.sub(r"[^a-z0-9]+", "-", f"{result.experiment} {result.device}".lower()).strip("-")
+    return Fold(f"experiment-{anchor}", result.question, result.conclusion, _plots(result, f"plot-{anchor}"), (),
+                (result.origin,), badge)  # fmt: skip
+
+
+def _plots(result: ExperimentResult, anchor: str) -> tuple[Figure, ...]:
+    """The plot of an experiment; some say all in words."""
+    chart = CHARTS.get(result.experiment)
+    return (figure(chart, result, anchor),) if chart else ()

@@ -1,0 +1,110 @@
+"""A pass as a flame view: the whole of it by part and operation, and below it what ran in the order of time.
+
+Written as SVG by hand: the script of the page zooms into a frame, whose name is the first part of its title.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+from llamalab.comparison.sentences import short
+from llamalab.records.phase_profile import OpProfile, PhaseProfile
+from llamalab.records.profile import Profile
+from llamalab.report.charts.depth import MOST_BY_OP, op_groups
+from llamalab.units import format_seconds
+
+WIDTH, ROW = 360.0, 17.0  # of the view, and of a level
+GAP = 26.0  # between the two views
+LETTER = 4.9  # about the width of a letter of 8 units
+LEAST = 1.0  # units: a narrower frame is left out, and the one that holds it shows a hole
+
+
+class Bar(NamedTuple):
+    """A frame: what it is, its colour group (None: several), when it begins, how long it is, and its level."""
+
+    name: str
+    group: str | None
+    start_s: float
+    time_s: float
+    level: int
+
+
+def flame(profile: Profile, phase: PhaseProfile, prefix: str) -> Markup:
+    """Both views of one phase as one SVG."""
+    groups = op_groups(profile, phase)
+    whole, step = list(whole_pass(phase, groups)), list(time_order(phase, groups))
+    levels = 1 + max(bar.level for bar in whole)
+    below = ROW * levels + GAP + 14
+    height = below + ROW * (1 + max(bar.level for bar in step))
+    title = f"{profile.kind}, {phase.phase}: the whole pass by operation, and what ran in the order of time"
+    return Markup(
+        f'<svg class="flame" viewBox="0 0 {WIDTH:g} {height + 14:g}" role="img" aria-labelledby="{prefix}-title">'
+        f'<title id="{prefix}-title">{escape(title)}</title>'
+        f"{_view(whole, 14, f'{phase.phase}: the whole pass, by operation')}"
+        f"{_view(step, below, 'What ran, in the order of time')}</svg>"
+    )
+
+
+def whole_pass(phase: PhaseProfile, groups: dict[str, str]) -> Iterator[Bar]:
+    """The pass, its parts, their halves and their operations, each as long as all its occurrences together."""
+    start = 0.0
+    yield Bar(f"{phase.phase}, whole pass", None, 0.0, sum(op.total_s for op in phase.ops), 0)
+    for part in ("embedding", "blocks", "head"):
+        own = [op for op in phase.ops if _part(op, phase) == part]
+        if not own:
+            continue
+        yield Bar(part, None, start, sum(op.total_s for op in own), 1)
+        halves = ("attention", "feed-forward") if part == "blocks" else ("",)
+        for half in halves:
+            ops = [op for op in own if part != "blocks" or _half(op) == half]
+            if half and ops:
+                yield Bar(half, None, start, sum(op.total_s for op in ops), 2)
+            for op in ops:
+                yield Bar(short(op.name), groups[op.name], start, op.total_s, 3)
+                start += op.total_s
+
+
+def time_order(phase: PhaseProfile, groups: dict[str, str]) -> Iterator[Bar]:
+    """What ran, one block after the other: the step, its blocks, and the operations of the first of them."""
+    start, bars = 0.0, []
+    for part in ("embedding", *range(phase.layers_measured), "head"):
+        inside = isinstance(part, int)
+        own = [op for op in phase.ops if (_part(op, phase) == "blocks" if inside else _part(op, phase) == part)]
+        begun = start
+        for op in own:
+            time_s = op.layers_s[part] if isinstance(part, int) and op.layers_s else op.time_s
+            if not inside or part < MOST_BY_OP:
+                bars.append(Bar(short(op.name), groups[op.name], start, time_s, 2))
+            start += time_s
+        if own:
+            bars.append(Bar(f"block {part}" if inside else str(part), None, begun, start - begun, 1))
+    yield Bar("what ran", None, 0.0, start, 0)
+    yield from bars
+
+
+def _part(op: OpProfile, phase: PhaseProfile) -> str:
+    if op.name.startswith("layers."):
+        return "blocks"
+    return "embedding" if op.name == phase.ops[0].name else "head"
+
+
+def _half(op: OpProfile) -> str:
+    return "feed-forward" if "ffn" in op.name or "feed_forward" in op.name else "attention"
+
+
+def _view(bars: Sequence[Bar], top: float, heading: str) -> str:
+    total_s = bars[0].time_s or 1.0
+    frames = "".join(_frame(bar, total_s, top) for bar in bars if WIDTH * bar.time_s / total_s >= LEAST)
+    return f'<text class="title" x="0" y="{top - 4:g}">{escape(heading)}</text><g class="frames">{frames}</g>'
+
+
+def _frame(bar: Bar, total_s: float, top: float) -> str:
+    x, width = WIDTH * bar.start_s / total_s, WIDTH * bar.time_s / total_s
+    y, fits = top + ROW * bar.level, width > LETTER * len(bar.name) + 6
+    tip = f"{bar.name}: {format_seconds(bar.time_s)}, {bar.time_s / total_s:.1%}"
+    return (
+        f'<g class="frame c-{bar.group or "muted"}"><title>{escape(tip)}</title>'
+        f'<rect x="{x:.2f}" y="{y:g}" width="{width:.2f}" height="{ROW - 1:g}" />'
+        + (f'<text x="{x + 3:.2f}" y="{y + 11.5:g}">{escape(bar.name)}</text></g>' if fits else "</g>")
+    )

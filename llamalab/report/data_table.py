@@ -1,0 +1,104 @@
+"""A table of raw values: formatted on the page, raw in CSV. Keys carry their unit; unknown is a dash, or empty.
+
+`main` columns stand on the page; the others are shown where the reader asks for all, and are always in the CSV.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from llamalab.comparison.sentences import signed_percent
+from llamalab.plain_text import csv_text
+from llamalab.units import format_bytes, format_seconds, format_si
+
+UNKNOWN = "–"
+
+
+class DataColumn(NamedTuple):
+    """A key with its title and how a value is shown; `main` where it stands in the narrow view."""
+
+    key: str
+    title: str
+    show: Callable[[Any], str] = str
+    numeric: bool = True
+    main: bool = True
+
+
+class DataTable(NamedTuple):
+    """Rows of raw values under named columns; the first column names the row.
+
+    `columns` are in the order of the CSV. On the page the main ones come first.
+    """
+
+    name: str
+    caption: str
+    columns: Sequence[DataColumn]
+    rows: Sequence[dict[str, Any]]
+
+    @property
+    def ordered(self) -> list[DataColumn]:
+        """The columns as they stand on the page: the main ones, then the details."""
+        return sorted(self.columns, key=lambda column: not column.main)
+
+    @property
+    def has_details(self) -> bool:
+        """Whether columns are hidden at first."""
+        return not all(column.main for column in self.columns)
+
+    @property
+    def shown(self) -> list[list[str]]:
+        """The cells as text, in the order of the page."""
+        columns = self.ordered
+        return [[_cell(column, row[column.key]) for column in columns] for row in self.rows]
+
+    @property
+    def csv(self) -> str:
+        """The table as CSV, raw."""
+        return csv_text([column.key for column in self.columns], self.rows)
+
+    def only(self, rows: Sequence[dict[str, Any]], name: str, caption: str) -> "DataTable":
+        """The same columns over other rows, without what the page hides."""
+        return DataTable(name, caption, [column for column in self.columns if column.main], rows)
+
+
+def text(key: str, title: str = "", show: Callable[[Any], str] = str, *, main: bool = True) -> DataColumn:
+    """A column of words."""
+    return DataColumn(key, title or key, show, numeric=False, main=main)
+
+
+def number(key: str, title: str, show: Callable[[Any], str] = "{:,}".format, *, main: bool = True) -> DataColumn:
+    """A column of counts, or of numbers with their own way of being shown."""
+    return DataColumn(key, title, show, main=main)
+
+
+def seconds(key: str, title: str, *, main: bool = True) -> DataColumn:
+    """A column of times in seconds."""
+    return DataColumn(key, title, format_seconds, main=main)
+
+
+def byte_count(key: str, title: str, *, main: bool = True) -> DataColumn:
+    """A column of bytes."""
+    return DataColumn(key, title, format_bytes, main=main)
+
+
+def error(key: str = "error", title: str = "error", *, main: bool = True) -> DataColumn:
+    """A column of signed relative errors."""
+    return DataColumn(key, title, signed_percent, main=main)
+
+
+def share(key: str, title: str, *, main: bool = True) -> DataColumn:
+    """A column of shares of a whole."""
+    return DataColumn(key, title, "{:.0%}".format, main=main)
+
+
+def rate(key: str, title: str, unit: str = "", *, main: bool = True) -> DataColumn:
+    """A column of amounts per second, or of amounts, with a decimal prefix."""
+    return DataColumn(key, title, lambda value: format_si(value, unit), main=main)
+
+
+def ratio(key: str, title: str, *, main: bool = True) -> DataColumn:
+    """A column of factors."""
+    return DataColumn(key, title, "{:.2f}x".format, main=main)
+
+
+def _cell(column: DataColumn, value: Any) -> str:
+    return UNKNOWN if value is None else column.show(value)

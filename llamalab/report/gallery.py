@@ -1,0 +1,152 @@
+"""Pages over several records: the errors of all predictions under a folder, and runs side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.sentences import error_sentence, machine, short, signed_percent, title
+from llamalab.records.record import Record
+from llamalab.report.charts.gallery import errors_plot, ratios_plot
+from llamalab.report.data_table import DataTable, error, number, ratio, seconds, share, text
+from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, fill, plain_json
+from llamalab.report.recorded_runs import OnBroken, each_read, read_record
+
+_CLOSING = "An error is predicted / measured − 1: positive where the prediction was too slow."
+
+
+class NamedRecord(NamedTuple):
+    """A record and what it is called on the page."""
+
+    name: str
+    record: Record
+
+
+def records_under(folder: Path, *, on_broken: OnBroken = None) -> list[NamedRecord]:
+    """All records under a folder at any depth, by path; other JSON files are passed over, as `on_broken` says."""
+    paths = sorted(path for path in folder.rglob("*.json") if path.is_file())
+    found = each_read(paths, lambda path: (path, read_record(path)), on_broken)
+    return [
+        NamedRecord(str(path.relative_to(folder).with_suffix("")), record) for path, record in found
+        if record is not None and record.passes
+    ]  # fmt: skip
+
+
+def gallery_page(records: Sequence[NamedRecord], generator: str) -> str:
+    """The errors of the predictions of all records, the worst first."""
+    table = errors_table(records)
+    worst = sorted(table.rows, key=lambda row: -abs(row["error"] or 0.0))
+    known = [abs(row["error"]) for row in table.rows if row["error"] is not None]
+    machines = list(dict.fromkeys(machine(one.record.environment) for one in records))
+    within = sum(error <= 0.1 for error in known)
+    return fill(_content(
+        generator, f"{len(records)} records", "errors of predictions",
+        f"{len(known)} passes on {len(machines)} machines have a prediction; {within} of them are within 10%.",
+        [Card(row["record"], signed_percent(row["error"]), "", (f"{row['phase']} of {row['model']}", row["machine"]))
+         for row in worst[:4] if row["error"] is not None],
+        (Listing("Single operations", [f"{one.name}: {error_sentence(Comparison(one.record))}" for one in records]),),
+        [Section("errors", "Errors", "Errors of whole passes", "Dots are passes; the band is 20% to either side.",
+                 (_errors_figure(table, known), table))],
+        records, (table,),
+    ))  # fmt: skip
+
+
+def _errors_figure(table: DataTable, known: Sequence[float]) -> Figure:
+    return figure(errors_plot, table.rows, "errors-plot", None if known else "no pass has a prediction")
+
+
+def compare_page(records: Sequence[NamedRecord], generator: str) -> str:
+    """Runs side by side, the first one the measure: passes and operations, and how many times as long they take."""
+    first, *others = records
+    passes, ops = compared(records, whole=True), compared(records, whole=False)
+    told = [_faster(row, first.name, one.name, place) for row in passes.rows
+            for place, one in enumerate(others, 1) if row.get(f"ratio{place}")]  # fmt: skip
+    return fill(_content(
+        generator, " against ".join(one.name for one in records), "runs side by side", told[0] if told else
+        "The runs have no pass of the same phase and size.", [], (Listing("Whole passes", told),),
+        [Section("passes", "Passes", "Whole passes", "Each run beside the first.", (passes,)),
+         Section("operations", "Operations", "Operations", f"Time over that of {first.name}; 1 is the same.",
+                 (figure(ratios_plot, (ops.rows, [one.name for one in others]), "ratios",
+                         None if ops.rows else "the runs share no operation"),),
+                 folds=(Fold("all", "Every operation", "", (), (ops,)),))],
+        records, (passes, ops),
+    ))  # fmt: skip
+
+
+def errors_table(records: Sequence[NamedRecord]) -> DataTable:
+    """One row a pass: predicted and measured seconds, and the error of single operations beside it."""
+    rows = []
+    for one in records:
+        comparison = Comparison(one.record)
+        found = comparison.errors
+        rows += [
+            {"record": one.name, "machine": machine(one.record.environment), "model": title(comparison),
+             "dtype": one.record.dtype, "phase": phase.run.phase, "predicted_s": phase.predicted_s,
+             "measured_s": phase.measured_s, "error": phase.error, "median_op_error": found.median if found else None,
+             "basis": comparison.basis.words}
+            for phase in comparison.phases
+        ]  # fmt: skip
+    columns = (
+        text("record"), text("machine"), text("model", main=False), text("dtype", main=False), text("phase"),
+        seconds("predicted_s", "predicted"), seconds("measured_s", "measured"), error(),
+        share("median_op_error", "median of its operations"), text("basis", main=False),
+    )  # fmt: skip
+    return DataTable("errors", "Errors of the predictions of whole passes", columns, rows)
+
+
+def compared(records: Sequence[NamedRecord], *, whole: bool) -> DataTable:
+    """Passes, or operations, that the first record has, with the measured time of each record and its ratio."""
+    times = [_times(one.record, whole=whole) for one in records]
+    rows: list[dict[str, Any]] = []
+    for key, measured_s in times[0].items():
+        own = [one.get(key) for one in times]
+        row: dict[str, Any] = {"name": key[-1], "phase": key[0], "new_tokens": key[1]}
+        row |= {f"time{place}_s": value for place, value in enumerate(own)}
+        row |= {
+            f"ratio{place}": value and measured_s and value / measured_s for place, value in enumerate(own) if place
+        }
+        rows.append(row)
+    columns = (
+        text("name", "pass" if whole else "operation", short), text("phase"),
+        number("new_tokens", "new tokens", main=False),
+        *(seconds(f"time{place}_s", one.name) for place, one in enumerate(records)),
+        *(ratio(f"ratio{place}", f"{one.name} over {records[0].name}") for place, one in enumerate(records) if place),
+    )  # fmt: skip
+    name = "passes" if whole else "compared"
+    return DataTable(name, "Whole passes" if whole else "One occurrence of every operation", columns, rows)
+
+
+def _times(record: Record, *, whole: bool) -> dict[tuple[str, int, int, int, str], float]:
+    """Measured seconds by phase, new tokens, context, batch and name."""
+    found: dict[tuple[str, int, int, int, str], float] = {}
+    for run in record.passes:
+        size = (run.phase, run.new_tokens, run.context_tokens, run.batch)
+        measured = [(run.phase, run.total_s)] if whole else [(op.name, op.median_s) for op in run.ops]
+        found |= {(*size, name): time_s for name, time_s in measured}
+    return found
+
+
+def _faster(row: dict[str, Any], first: str, other: str, place: int) -> str:
+    factor = row[f"ratio{place}"]
+    if factor < 1:
+        return f"{row['phase'].capitalize()}: {other} takes {factor:.2f}x the time of {first}."
+    return f"{row['phase'].capitalize()}: {other} takes {factor:.2f}x the time of {first}, and is the slower."
+
+
+def _content(
+    generator: str, name: str, purpose: str, headline: str, cards: list[Card], listings: tuple[Listing, ...],
+    sections: list[Section], records: Sequence[NamedRecord], tables: Sequence[DataTable],
+) -> PageContent:  # fmt: skip
+    """A page over records, which are named in it and not embedded: each has a page of its own."""
+    facts = [
+        (one.name, f"{title(Comparison(one.record))}, {one.record.dtype}, {one.record.environment.device_name}, "
+                   f"torch {one.record.environment.torch}, {one.record.environment.started_at}")
+        for one in records
+    ]  # fmt: skip
+    return PageContent(
+        generator=generator, title=name, machine="", dtype="", purpose=purpose, headline=headline, cards=cards,
+        listings=listings, sections=sections, facts=facts, closing=_CLOSING,
+        record_json=Markup(plain_json([one.name for one in records])), tables=tables,
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""What the script of a page computes with: the model, and the constants of this machine and of known devices.
+
+`templates/model.js` has the formulas of llamalab.analytic again; a test holds them to each other.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llamalab.analytic.constants import choose
+from llamalab.analytic.roofline import Rates
+from llamalab.arch import valid_kv_heads
+from llamalab.comparison.basis import launch_roof, roof_fault, weights_held
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.what_if import Elsewhere, as_measured, workload
+from llamalab.errors import InputError, UnavailableError
+from llamalab.hardware import HardwareSpec
+from llamalab.units import DTYPES, PLAIN_DTYPES
+
+ROOFS = ("gemm", "attention", "stream", "copy", "cache")
+WEIGHTS = ("fp8", "int8", "int4")  # beside the record's own dtype
+HERE = "this machine"
+
+
+def settings_of(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:
+    """Everything that the script needs, as plain data: amounts in bytes, seconds and FLOPs."""
+    arch, work, dtype = comparison.arch, workload(comparison), comparison.record.dtype
+    devices = [_device(row.spec, dtype) for row in rows if row.times]
+    return {
+        "arch": arch._asdict(),
+        "dtypes": {one.name: [one.bits, one.group, one.scale_bits] for one in DTYPES.values()},
+        "choices": {
+            "weight": [dtype, *WEIGHTS], "kv": [dtype, *(one for one in PLAIN_DTYPES if DTYPES[one].bits == 8)],
+            "kv_heads": list(valid_kv_heads(arch.n_heads))[::-1], "attention": ["flash", "naive"],
+        },
+        "start": {
+            "prompt": work.prompt, "generate": work.generate, "batch": work.batch, "weight": dtype, "kv": dtype,
+            "kv_heads": arch.n_kv_heads, "attention": as_measured(comparison)["attention"], "fused": False, "place": 0,
+        },
+        "places": [_here(comparison), *(one for one in devices if one)],
+    }  # fmt: skip
+
+
+def _here(comparison: Comparison) -> dict[str, Any]:
+    """This machine: its constants where it was calibrated, its roofs, and how wide the interval of a run is."""
+    record, constants = comparison.record, comparison.basis.constants
+    found: dict[str, Any] = {}
+    for kind in ROOFS:
+        roof = record.roof(kind, record.dtype)
+        found[kind] = None if roof is None or roof_fault(kind, record.dtype, roof) else roof.per_second
+    launch, cache = launch_roof(record), record.roof("cache", record.dtype)
+    found["launch"] = None if launch is None or roof_fault("launch", record.dtype, launch) else launch.seconds
+    found["capacity_bytes"] = cache.capacity_bytes if cache and found["cache"] else None
+    found["weights_held"] = weights_held(record, record.dtype)
+    return {
+        "name": HERE, "memory_bytes": record.environment.memory_bytes, "dtype": record.dtype,
+        "rates": _plain(constants.rates) if constants else None, "roofs": found, "host": [0.0, 0.0],
+        "spread": constants.spread if constants else None, "basis": comparison.basis.words,
+    }  # fmt: skip
+
+
+def _device(spec: HardwareSpec, dtype: str) -> dict[str, Any] | None:
+    """A device of the table with the constants that are shipped for it; None where there are none."""
+    if dtype == "bf16" and spec.peak_flops_per_s.get(dtype) is None:
+        dtype = "fp16"
+    try:
+        constants, narrow = (choose(spec, "shipped", dtype, weight) for weight in (None, "fp8"))
+    except (UnavailableError, InputError):
+        return None
+    host = constants.host
+    return {
+        "name": spec.name, "memory_bytes": spec.memory_bytes, "dtype": dtype, "rates": _plain(constants.rates),
+        "narrow": {} if narrow == constants else {name: rate for name, rate in _plain(narrow.rates).items()
+                                                  if name.startswith("gemm")},
+        "host": [host.request_s, host.sequence_s], "spread": constants.spread,
+        "basis": constants.basis,
+    }  # fmt: skip
+
+
+def _plain(rates: Mapping[str, Rates]) -> dict[str, list[float | None]]:
+    return {name: list(one) for name, one in rates.items() if not name.startswith("collective")}

@@ -1,0 +1,156 @@
+// The formulas of llamalab.analytic (ops, attention_cost, activations, roofline, forecast), for the settings of a page.
+// tests/report/test_settings.py holds every one of them to Python's over random settings.
+const Model = (() => {
+  const TILE = 128, ROOFS_ONLY = ["scores", "softmax", "values"];
+
+  const stored = (data, elements, dtype) => {
+    const [bits, group, scale] = data.dtypes[dtype];
+    return Math.ceil((elements * bits + (group ? Math.ceil(elements / group) * scale : 0)) / 8);
+  };
+  const shape = (data, set) => {
+    const one = { ...data.arch, n_kv_heads: set.kv_heads };
+    one.head_dim = one.dim / one.n_heads;
+    one.kv_dim = one.n_kv_heads * one.head_dim;
+    return one;
+  };
+  const keysRead = (fresh, context) => {
+    const full = Math.floor(fresh / TILE), past = context - fresh;
+    return full * past + TILE * full * (full + 1) / 2 + (fresh % TILE ? context : 0);
+  };
+
+  // Steps of one attention call: name, causal FLOPs, bytes, bytes moved once.
+  const attentionSteps = (data, arch, set, dtype, fresh, context) => {
+    const batch = set.batch, width = arch.head_dim;
+    const pairs = batch * arch.n_heads * (fresh * context - fresh * (fresh - 1) / 2);
+    const query = stored(data, batch * arch.n_heads * fresh * width, dtype);
+    if (set.attention === "naive") {
+      const scores = stored(data, batch * arch.n_heads * fresh * context, dtype);
+      const keys = stored(data, batch * arch.n_kv_heads * context * width, set.kv);
+      return [["scores", 2 * width * pairs, query + keys + scores], ["softmax", 0, 2 * scores],
+        ["values", 2 * width * pairs, scores + keys + query]].map(([name, flops, bytes]) => ({ name, flops, bytes, moved: bytes }));
+    }
+    const streamed = stored(data, 2 * batch * arch.n_kv_heads * width * keysRead(fresh, context), set.kv);
+    const once = stored(data, 2 * batch * arch.n_kv_heads * context * width, set.kv);
+    return [{ name: "flash", flops: 4 * width * pairs, bytes: 2 * query + streamed, moved: 2 * query + once }];
+  };
+
+  // The op table of one pass: kind, rate class, count, FLOPs, bytes and bytes moved of one occurrence.
+  const forwardOps = (data, set, dtype, fresh, context) => {
+    const arch = shape(data, set), rows = set.batch * fresh, layers = arch.n_layers;
+    const input = set.weight === "fp8" ? "fp8" : dtype, of = elements => stored(data, elements, dtype), ops = [];
+    const add = (name, kind, mode, count, flops, bytes, moved = bytes) =>
+      ops.push({ name, kind, rate: mode ? `${kind}_${mode}` : kind, count, flops, bytes, moved });
+    const gemm = (name, out, inner, count = layers, height = rows) => add(name, "gemm", height === 1 ? "row" : "", count,
+      2 * height * out * inner, stored(data, out * inner, set.weight) + stored(data, height * inner, input) + of(height * out));
+    const norm = (name, count, residual) => add(name, "elementwise", residual ? "" : "norm", count, 0,
+      of(arch.dim) + 2 * of((residual ? 2 : 1) * rows * arch.dim));
+    const narrow = width => input !== dtype && add("quantize", "elementwise", "", layers, 0,
+      of(rows * width) + stored(data, rows * width, input));
+    const residual = () => add("residual", "elementwise", "", layers, 0, of(2 * rows * arch.dim) + of(rows * arch.dim));
+    const turned = of(rows * (arch.dim + arch.kv_dim)), cached = 2 * rows * arch.kv_dim;
+
+    add("tok_embeddings", "gather", "", 1, 0, 2 * of(rows * arch.dim));
+    norm("attention_norm", layers, set.fused);
+    narrow(arch.dim);
+    if (set.fused) {
+      gemm("wqkv", arch.dim + 2 * arch.kv_dim, arch.dim);
+      add("rope_append", "elementwise", "", layers, 0,
+        turned + Math.floor(of(cached) / 2) + of(rows * arch.dim) + stored(data, cached, set.kv));
+    } else {
+      gemm("wq", arch.dim, arch.dim);
+      gemm("wk", arch.kv_dim, arch.dim);
+      gemm("wv", arch.kv_dim, arch.dim);
+      add("rope", "elementwise", "rope", layers, 0, 2 * turned);
+      add("kv_append", "elementwise", "append", layers, 0, of(cached) + stored(data, cached, set.kv));
+    }
+    for (const step of attentionSteps(data, arch, set, dtype, fresh, context))
+      add(step.name, "attention", fresh === 1 ? "decode" : "prefill", layers, step.flops, step.bytes, step.moved);
+    narrow(arch.dim);
+    gemm("wo", arch.dim, arch.dim);
+    if (!set.fused) residual();
+    norm("ffn_norm", layers, set.fused);
+    narrow(arch.dim);
+    if (set.fused) gemm("w13", 2 * arch.ffn_dim, arch.dim);
+    else { gemm("w1", arch.ffn_dim, arch.dim); gemm("w3", arch.ffn_dim, arch.dim); }
+    add("swiglu", "elementwise", "swiglu", layers, 0, of(2 * rows * arch.ffn_dim) + of(rows * arch.ffn_dim));
+    narrow(arch.ffn_dim);
+    gemm("w2", arch.dim, arch.ffn_dim);
+    if (!set.fused) residual();
+    norm("norm", 1, false);
+    gemm("output", arch.vocab_size, arch.dim, 1, set.batch);
+    return ops;
+  };
+
+  const seconds = (op, [peak, bandwidth, t0, compute, memory, q]) => {
+    const x = peak ? op.flops / peak / compute : 0, y = op.moved / bandwidth / memory, most = Math.max(x, y);
+    return t0 + (most ? most * Math.pow(Math.pow(x / most, q) + Math.pow(y / most, q), 1 / q) : 0);
+  };
+
+  // What the roofs of a record let an op reach (llamalab.comparison.basis); null where one is not known.
+  const roofRates = (roofs, op) => {
+    let peak = null, bandwidth = "copy";
+    if (op.name === "flash") [peak, bandwidth] = ["attention", "stream"];
+    else if (op.kind === "gemm" || op.name === "scores" || op.name === "values") [peak, bandwidth] = ["gemm", "stream"];
+    const streams = op.kind === "gemm" || op.kind === "attention";
+    if (streams ? roofs.weights_held : roofs.capacity_bytes !== null && op.bytes <= roofs.capacity_bytes) bandwidth = "cache";
+    const rates = [peak ? roofs[peak] : null, roofs[bandwidth], roofs.launch, 1, 1, 64];
+    return (peak && !rates[0]) || !rates[1] || rates[2] === null ? null : rates;
+  };
+  const ratesOf = (place, set, op) => {
+    const known = set.weight === "fp8" ? { ...place.rates, ...place.narrow } : place.rates;
+    const rates = known && (known[op.rate] || known[op.kind]);
+    if (!place.roofs) return rates || null;
+    return rates && !ROOFS_ONLY.includes(op.name) ? rates : roofRates(place.roofs, op);
+  };
+
+  const passSeconds = (data, place, set, fresh, context) => {
+    let total = 0;
+    for (const op of forwardOps(data, set, place.dtype, fresh, context)) {
+      const rates = ratesOf(place, set, op);
+      if (!rates) return null;
+      total += op.count * seconds(op, rates);
+    }
+    return total;
+  };
+  const decodeContexts = set => {  // Simpson's weights over the growing context
+    const first = set.prompt + 1, last = set.prompt + set.generate - 1, sum = first + last, middle = Math.floor(sum / 2);
+    if (last < first) return [];
+    return sum % 2 ? [[1 / 6, first], [1 / 3, middle], [1 / 3, middle + 1], [1 / 6, last]] : [[1 / 6, first], [2 / 3, middle], [1 / 6, last]];
+  };
+  // Seconds of the prompt, of a token and of the run, and tokens per second; null where an op has no rates.
+  const times = (data, place, set) => {
+    const [request, sequence] = place.host || [0, 0], token = set.batch * sequence;
+    let prefill = passSeconds(data, place, set, set.prompt, set.prompt), decode = 0;
+    if (prefill === null) return null;
+    prefill += request + token;
+    const steps = decodeContexts(set);
+    for (const [weight, context] of steps) {
+      const time = passSeconds(data, place, set, 1, context);
+      if (time === null) return null;
+      decode += weight * (time + token);
+    }
+    const total = prefill + (set.generate - 1) * decode;
+    return { prefill_s: prefill, decode_s: steps.length ? decode : null, total_s: total, tokens_per_s: set.batch * set.generate / total };
+  };
+
+  const activationBytes = (data, set, dtype) => {
+    const arch = shape(data, set), rows = set.batch * set.prompt, turns = stored(data, set.prompt * arch.head_dim, "fp32");
+    const live = (elements, wide = 0) => turns + stored(data, elements, dtype) + stored(data, wide, "fp32");
+    const inputs = rows * (3 * arch.dim + 2 * arch.kv_dim), output = stored(data, rows * arch.dim, dtype);
+    const scores = stored(data, set.batch * arch.n_heads * set.prompt * set.prompt, dtype);
+    const call = set.attention === "naive" ? scores + Math.max(scores, output) : output + stored(data, rows * arch.n_heads, "fp32");
+    const logits = set.batch * arch.vocab_size;
+    return Math.max(live(inputs), live(inputs, 2 * rows * arch.dim), live(inputs) + call,
+      live(rows * (3 * arch.dim + 4 * arch.ffn_dim)), live(rows * arch.dim + logits, dtype === "fp32" ? 0 : logits));
+  };
+  // Bytes of weights, of the cache of prompt and generated tokens, and of the largest activations.
+  const memory = (data, place, set) => {
+    const arch = shape(data, set), { dim, kv_dim, ffn_dim, n_layers, vocab_size } = arch, dtype = place.dtype;
+    const matrix = (rows, columns) => stored(data, rows * columns, set.weight);
+    const norm = stored(data, dim, dtype), layer = 2 * norm + 2 * matrix(dim, dim) + 2 * matrix(kv_dim, dim) + 3 * matrix(ffn_dim, dim);
+    const weights = stored(data, vocab_size * dim, dtype) + n_layers * layer + norm + (arch.tied_embeddings ? 0 : matrix(vocab_size, dim));
+    const kv = stored(data, 2 * n_layers * kv_dim, set.kv) * set.batch * (set.prompt + set.generate);
+    return { weight_bytes: weights, kv_bytes: kv, activation_bytes: activationBytes(data, set, dtype) };
+  };
+  return { forwardOps, times, memory };
+})();

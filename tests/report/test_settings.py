@@ -1,0 +1,147 @@
+"""The script's formulas against Python's, over random settings, and what the page gives it to compute with."""
+
+import dataclasses
+import json
+import random
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamalab.analytic.constants import CLASSES, choose, to_json
+from llamalab.analytic.forecast import Workload, memory_needed, run_times
+from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.roofline import Rates, moved_bytes
+from llamalab.arch import LlamaArch
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.what_if import elsewhere, run_s, workload
+from llamalab.hardware import find_hardware
+from llamalab.records.record import Record, Roof
+from llamalab.report.layout import TEMPLATES
+from llamalab.report.settings import settings_of
+from tests.report.conftest import Browser
+from tests.report.sample import sample_record
+
+SETTINGS = 500
+RUN = """
+const data = %s, asked = %s;
+const answer = JSON.stringify(asked.map(([page, place, set]) => ({
+  times: Model.times(data[page], data[page].places[place], set),
+  memory: Model.memory(data[page], data[page].places[place], set),
+  ops: Model.forwardOps(data[page], set, data[page].places[place].dtype, set.prompt, set.prompt).map(
+    op => [op.rate, op.count, op.flops, op.bytes, op.moved]),
+})));
+"""
+
+
+def calibrated(record: Record) -> Record:
+    noise = random.Random(5)
+    rates = {
+        name: Rates(10 ** noise.uniform(11, 13), 10 ** noise.uniform(9.5, 11), 1e-5 * noise.random(),
+                    noise.uniform(0.3, 1), noise.uniform(0.3, 1), noise.uniform(1, 9))
+        for name in sorted(CLASSES)
+    }  # fmt: skip
+    text = to_json("cpu", record.dtype, "2026-01-02", rates, {"prefill_error": 0.04, "decode_error": 0.02})
+    return dataclasses.replace(record, constants=json.loads(text))
+
+
+@pytest.fixture(scope="module")
+def comparisons(record: Record) -> list[Comparison]:
+    """Roofs alone, calibrated, grouped heads, a model that stays in a cache, and an untrusted roof of attention."""
+    cache = Roof(kind="cache", dtype="bf16", per_second=2.1e11, capacity_bytes=2**27)
+    tiny = sample_record("stories260k")
+    untrusted = [dataclasses.replace(roof, trusted=roof.kind != "attention") for roof in record.roofs]
+    return [
+        Comparison(one) for one in (
+            record, calibrated(record), sample_record("70b"), calibrated(sample_record("tiny")),
+            dataclasses.replace(tiny, roofs=[*tiny.roofs, cache]), dataclasses.replace(record, roofs=untrusted),
+        )
+    ]  # fmt: skip
+
+
+def draw(noise: random.Random, data: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """A place and a setting that a reader could choose."""
+    place = noise.randrange(len(data["places"]))
+    dtype, start = data["places"][place]["dtype"], data["start"]["weight"]
+    chosen = {key: noise.choice(values) for key, values in data["choices"].items()}
+    for key in ("weight", "kv"):
+        chosen[key] = dtype if chosen[key] == start else chosen[key]
+    counts = {key: round(2 ** noise.uniform(0, most)) for key, most in (("prompt", 15), ("generate", 12), ("batch", 7))}
+    return place, {**chosen, **counts, "fused": noise.random() < 0.5}
+
+
+def expected(comparison: Comparison, place: int, set_: dict[str, Any], device: dict[str, Any]) -> dict[str, Any]:
+    """What Python predicts for a setting."""
+    arch: LlamaArch = comparison.arch.replace(n_kv_heads=set_["kv_heads"])
+    dtype, run = device["dtype"], {"weight_dtype": set_["weight"], "kv_dtype": set_["kv"], "fused": set_["fused"],
+                                   "attention": set_["attention"]}  # fmt: skip
+    work = Workload(set_["prompt"], set_["generate"], set_["batch"], dtype=dtype, **run)
+    if place == 0:
+        basis, plain = comparison.basis, {"dtype": dtype, **run}
+        total_s, prefill_s = (run_s(basis, arch, one, plain) for one in (work, work._replace(generate=1)))
+        times = None if total_s is None else (prefill_s, total_s)
+    else:
+        spec = find_hardware(device["name"])
+        constants = choose(spec, "shipped", dtype, set_["weight"])
+        found = run_times(arch, work, constants.rates, constants.host)
+        times = (found.prefill_s, found.total_s)
+    ops = forward_ops(arch, new_tokens=work.prompt, batch=work.batch, dtype=dtype, **run)
+    table = [[op.rate_class, op.count, op.flops_causal, op.bytes, moved_bytes(op)] for op in ops]
+    return {"times": times, "memory": memory_needed(arch, work)._asdict(), "ops": table}
+
+
+def ran(code: str, browse: Browser, folder: Path) -> Any:
+    """What the script's functions give, in node, or in a browser where there is none."""
+    script = (TEMPLATES / "model.js").read_text(encoding="utf-8") + code
+    if node := shutil.which("node"):
+        done = subprocess.run([node, "-"], input=script + "\nconsole.log(answer);", capture_output=True, text=True,
+                              timeout=120, check=True)  # fmt: skip
+        return json.loads(done.stdout)
+    page = folder / "model.html"
+    page.write_text(
+        f"<!doctype html><pre></pre><script>{script}\ndocument.querySelector('pre').textContent = answer;</script>"
+    )
+    return json.loads(browse(page, "--dump-dom").stdout.partition("<pre>")[2].partition("</pre>")[0])
+
+
+def test_the_script_computes_what_python_computes(
+    comparisons: list[Comparison], browse: Browser, tmp_path: Path
+) -> None:
+    noise = random.Random(11)
+    data = [settings_of(one, elsewhere(one.arch, workload(one))) for one in comparisons]
+    asked = []
+    for number in range(SETTINGS):
+        page = number % len(data)
+        place, chosen = draw(noise, data[page])
+        asked.append((page, place if number % 4 else 0, chosen))
+        if not number % 4:  # this machine, in its own dtype
+            own = data[page]["places"][0]["dtype"]
+            chosen.update({key: own for key in ("weight", "kv") if chosen[key] not in data[page]["choices"][key]})
+    given = ran(RUN % (json.dumps(data), json.dumps(asked)), browse, tmp_path)
+    unknown = 0
+    for answer, (page, place, chosen) in zip(given, asked, strict=True):
+        wanted = expected(comparisons[page], place, chosen, data[page]["places"][place])
+        where = (data[page]["places"][place]["name"], chosen)
+        assert answer["memory"] == wanted["memory"], where
+        assert answer["ops"] == wanted["ops"], where
+        if wanted["times"] is None:
+            unknown += 1
+            assert answer["times"] is None, where
+            continue
+        seconds = answer["times"]["prefill_s"], answer["times"]["total_s"]
+        assert seconds == pytest.approx(wanted["times"], rel=1e-9), where
+        tokens = chosen["batch"] * chosen["generate"]
+        assert answer["times"]["tokens_per_s"] == pytest.approx(tokens / wanted["times"][1], rel=1e-9)
+    assert 0 < unknown < SETTINGS / 10
+
+
+def test_settings_begin_with_the_measured_run(comparisons: list[Comparison]) -> None:
+    for comparison in comparisons:
+        data = settings_of(comparison, elsewhere(comparison.arch, workload(comparison)))
+        start = data["start"]
+        assert (start["prompt"], start["batch"], start["kv_heads"]) == (512, 1, comparison.arch.n_kv_heads)
+        assert {start["weight"], start["kv"]} == {comparison.record.dtype}
+        assert data["places"][0]["name"] == "this machine"
+        assert all(start[key] in data["choices"][key] for key in data["choices"])
