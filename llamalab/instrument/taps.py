@@ -51,7 +51,7 @@ class Capture(Selection):
         self.tensors: dict[str, Tensor] = {}
         self._part, self._copy, self._device = Part(tokens, heads), copy or device is not None, device
         self._as_is = self._part.whole and not self._copy
-        self._pinned = False
+        self._behind = False
 
     def wants(self, name: str) -> bool:
         """Whether the whole tensor of that point is asked for; parts of scores and pattern are made apart."""
@@ -81,11 +81,11 @@ class Capture(Selection):
             self._keep(pattern, scores_BNRS.softmax(-1))
 
     def wait(self) -> None:
-        """Wait until the copies from a GPU to the host have arrived."""
-        if self._pinned:
+        """Wait until the copies from an accelerator to the host have arrived."""
+        if self._behind:
             import torch
 
-            torch.cuda.synchronize()
+            torch.accelerator.synchronize()
 
     def _keep(self, name: str, tensor: "Tensor") -> None:
         if not self._copy:
@@ -94,7 +94,7 @@ class Capture(Selection):
         buffer = self.tensors.get(name)
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
             buffer = self.tensors[name] = _buffer(tensor, self._device)
-            self._pinned = self._pinned or (tensor.is_cuda and not buffer.is_cuda)
+            self._behind = self._behind or (tensor.device.type not in ("cpu", "meta") and buffer.device.type == "cpu")
         buffer.copy_(tensor.detach() if tensor.requires_grad else tensor, non_blocking=True)
 
 
