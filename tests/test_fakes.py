@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llamalab.measure.bench import run as bench
-from llamalab.measure.device import machine
+from llamalab.measure.device import cache_size, machine
 from llamalab.measure.timing.clock import clock_for
 from tests.fakes import FakeMachine, GiB, MiB, no_memory
 
@@ -18,7 +18,11 @@ def test_every_module_is_told_of_the_same_machine(monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as patched:
         FakeMachine(cache_bytes=7 * MiB, free_bytes=3 * GiB).install(patched)
         for module in (machine, bench):
-            assert (module.cache_bytes(CPU), module.available_bytes(CPU)) == (7 * MiB, 3 * GiB)
+            assert module.available_bytes(CPU) == 3 * GiB
+        for module in (machine, cache_size):
+            assert module.cache_bytes(CPU) == 7 * MiB
+        for module in (cache_size, bench):
+            assert module.effective_cache_bytes(CPU) == 7 * MiB
         assert machine.memory_bytes(CPU) == 6 * GiB
     assert machine.cache_bytes(CPU) == here
 
