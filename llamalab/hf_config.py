@@ -7,9 +7,10 @@ null. RoPE may be written as transformers 4 does (rope_theta, rope_scaling) or 5
 import math
 from typing import Any
 
-from llamalab.arch import LlamaArch
-from llamalab.arch_parts import Experts, RopeScaling
-from llamalab.errors import FormatError
+from llamalab.arch import MAX_LAYERS, MAX_SIZE, LlamaArch
+from llamalab.arch_parts import MAX_EXPERTS, Experts, RopeScaling, check_number
+from llamalab.checks import whole
+from llamalab.errors import FormatError, InputError
 from llamalab.hf_families import FAMILIES, MISSING, Family
 
 _ACTIVATIONS = {
@@ -25,18 +26,19 @@ def from_hf_config(config: dict[str, Any]) -> LlamaArch:
     """Read a Hugging Face `config.json`; a text_config without other senses around it is read in its place.
 
     Raises FormatError, by name and with what is missing, for what is no such model: MLA, state-space hybrids,
-    multimodal wrappers, another activation or RoPE; KeyError for sizes that are absent.
+    multimodal wrappers, another activation or RoPE; InputError for values that cannot be, KeyError for sizes that are
+    absent.
     """
     _refuse_other_senses(config)
     if isinstance(config.get("text_config"), dict) and "hidden_size" not in config:
         return from_hf_config(config["text_config"])
     family = _family(config)
     full = {**family.defaults, **config}
-    dim, n_layers, n_heads = full["hidden_size"], full["num_hidden_layers"], full["num_attention_heads"]
-    head_dim = _given(full, "head_dim", dim // n_heads)
+    dim, n_heads = _whole(full, "hidden_size"), _whole(full, "num_attention_heads")
+    n_layers = _whole(full, "num_hidden_layers", most=MAX_LAYERS)
     fields: dict[str, Any] = dict(family.always)
-    fields |= {field: bool(full.get(key, False)) for field, key in family.biases.items()}
-    fields |= _rope_fields(full, head_dim) | _window_fields(full, family, n_layers) | _cap_fields(full)
+    fields |= {field: _flag(full, key) for field, key in family.biases.items()}
+    fields |= _rope_fields(full) | _window_fields(full, family, n_layers) | _cap_fields(full)
     return LlamaArch(
         dim,
         n_layers,
@@ -45,9 +47,9 @@ def from_hf_config(config: dict[str, Any]) -> LlamaArch:
         full["intermediate_size"],
         full["vocab_size"],
         _given(full, "rms_norm_eps", 1e-6),
-        tied_embeddings=bool(full.get("tie_word_embeddings", False)),
-        max_positions=_given(full, "max_position_embeddings", 2048),
-        head_dim=head_dim,
+        tied_embeddings=_flag(full, "tie_word_embeddings"),
+        max_positions=_positions(full),
+        head_dim=_whole(full, "head_dim", dim // n_heads),
         activation=_activation(full),
         experts=_experts(full, n_layers),
         **fields,
@@ -58,6 +60,29 @@ def _given(data: dict[str, Any], key: str, default: Any) -> Any:
     """The value of a key, or the default where it is absent or null; a 0 stays a 0 and is refused."""
     value = data.get(key)
     return default if value is None else value
+
+
+def _whole(data: dict[str, Any], key: str, default: Any = None, *, least: int = 1, most: int = MAX_SIZE) -> int:
+    """A count; what has no default must be there."""
+    value = data[key] if default is None else _given(data, key, default)
+    return whole(value, f"{key} of config.json", least=least, most=most)
+
+
+def _number(data: dict[str, Any], key: str, default: Any = None) -> float:
+    value: float = data[key] if default is None else _given(data, key, default)
+    check_number(f"{key} of config.json", value)
+    return value
+
+
+def _flag(data: dict[str, Any], key: str, *, default: bool = False) -> bool:
+    value = _given(data, key, default)
+    if type(value) is not bool:
+        raise InputError(f"{key} of config.json must be true or false; got {value!r}")
+    return value
+
+
+def _positions(config: dict[str, Any]) -> int:
+    return _whole(config, "max_position_embeddings", 2048)
 
 
 def _refuse_other_senses(config: dict[str, Any]) -> None:
@@ -89,7 +114,7 @@ def _family(config: dict[str, Any]) -> Family:
 def _activation(config: dict[str, Any]) -> str:
     # Gemma 1 files name an older activation in hidden_act; the newer key counts.
     name = _given(config, "hidden_activation", _given(config, "hidden_act", "silu"))
-    if name not in _ACTIVATIONS:
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise FormatError(f"hidden_act of config.json must be one of {', '.join(_ACTIVATIONS)}; got {name!r}")
     return _ACTIVATIONS[name]
 
@@ -101,12 +126,14 @@ def _cap_fields(config: dict[str, Any]) -> dict[str, Any]:
 
 def _window_fields(config: dict[str, Any], family: Family, n_layers: int) -> dict[str, Any]:
     # Files of models that do not slide may say 0, null, or that the number is not used.
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    window = config.get("sliding_window") if _flag(config, "use_sliding_window", default=True) else None
     kinds = config.get("layer_types")
     if not window:
         return {}
     if kinds is None:
         full = family.full_layers(config, n_layers)
+    elif not isinstance(kinds, list):
+        raise FormatError(f"layer_types of config.json must be a list; got {type(kinds).__name__}")
     else:
         full = tuple(layer for layer, kind in enumerate(kinds[:n_layers]) if kind == "full_attention")
         others = sorted({str(kind) for kind in kinds} - {"full_attention", "sliding_attention"})
@@ -117,25 +144,36 @@ def _window_fields(config: dict[str, Any], family: Family, n_layers: int) -> dic
 
 def _experts(config: dict[str, Any], n_layers: int) -> Experts | None:
     # Mixtral, Qwen and DeepSeek name the same numbers differently.
-    number = config.get("num_local_experts") or config.get("num_experts") or config.get("n_routed_experts")
-    if not number:
+    names = [name for name in ("num_local_experts", "num_experts", "n_routed_experts") if config.get(name)]
+    if not names:
         return None
-    width = _given(config, "moe_intermediate_size", config["intermediate_size"])
-    shared = _given(config, "shared_expert_intermediate_size", _given(config, "n_shared_experts", 0) * width)
-    step = _given(config, "decoder_sparse_step", _given(config, "moe_layer_freq", 1))
+    number = _whole(config, names[0], most=MAX_EXPERTS)
+    width = _whole(config, "moe_intermediate_size", _whole(config, "intermediate_size"))
+    several = _whole(config, "n_shared_experts", 0, least=0, most=MAX_EXPERTS)
+    shared = _whole(config, "shared_expert_intermediate_size", several * width, least=0)
+    step = _whole(config, "decoder_sparse_step", _given(config, "moe_layer_freq", 1))
     phase = 1 if "decoder_sparse_step" in config else 0  # Qwen counts layers from 1, DeepSeek from 0
-    plain = set(_given(config, "mlp_only_layers", ())) | set(range(_given(config, "first_k_dense_replace", 0)))
+    first = _whole(config, "first_k_dense_replace", 0, least=0)
+    plain = set(_given(config, "mlp_only_layers", ())) | set(range(min(first, n_layers)))
     dense = tuple(layer for layer in range(n_layers) if layer in plain or (layer + phase) % step)
     gated = "shared_expert_intermediate_size" in config and shared > 0
     return Experts(number, config["num_experts_per_tok"], width, shared, gated, dense)
 
 
-def _rope_fields(config: dict[str, Any], head_dim: int) -> dict[str, Any]:
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    rope = rope.get("full_attention", rope)  # a RoPE per kind of layer: that of the layers that see everything
+def _rope_fields(config: dict[str, Any]) -> dict[str, Any]:
+    rope = _object(config, "rope_parameters") or _object(config, "rope_scaling")
+    if "full_attention" in rope:  # a RoPE per kind of layer: that of the layers that see everything
+        rope = _object(rope, "full_attention")
     theta = _given(rope, "rope_theta", _given(config, "rope_theta", 10_000.0))
     fraction = _given(rope, "partial_rotary_factor", _given(config, "partial_rotary_factor", 1.0))
     return {"rope_theta": theta, "rotary_fraction": fraction, "rope_scaling": _rope_scaling(config, rope)}
+
+
+def _object(data: dict[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key) or {}
+    if not isinstance(value, dict):
+        raise FormatError(f"{key} of config.json must hold an object; got {type(value).__name__}")
+    return value
 
 
 def _rope_scaling(config: dict[str, Any], rope: dict[str, Any]) -> RopeScaling | None:
@@ -144,11 +182,11 @@ def _rope_scaling(config: dict[str, Any], rope: dict[str, Any]) -> RopeScaling |
         return None
     if "short_factor" in rope:
         kind = "longrope"  # Phi-3's first files call it su or yarn
-    positions = _given(config, "max_position_embeddings", 2048)
+    positions = _positions(config)
     # transformers lets the outer key win, which Phi-3 has, and takes dynamic NTK's from the context itself.
-    original = _given(config, "original_max_position_embeddings", rope.get("original_max_position_embeddings"))
-    original = positions if original is None or kind == "dynamic" else original
-    factor = _given(rope, "factor", positions / original)
+    key = "original_max_position_embeddings"
+    original = positions if kind == "dynamic" else _whole(config, key, _whole(rope, key, positions), least=2)
+    factor = _number(rope, "factor", positions / original)
     if kind in ("linear", "dynamic"):
         return RopeScaling(kind, rope["factor"], original)
     if kind == "llama3":
@@ -177,9 +215,10 @@ def _yarn_attention(rope: dict[str, Any], factor: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
 
     if rope.get("attention_factor") is not None:
-        return float(rope["attention_factor"])
-    above, below = rope.get("mscale"), rope.get("mscale_all_dim")
-    return grown(above) / grown(below) if above and below else grown(1.0)
+        return _number(rope, "attention_factor")
+    if not rope.get("mscale") or not rope.get("mscale_all_dim"):
+        return grown(1.0)
+    return grown(_number(rope, "mscale")) / grown(_number(rope, "mscale_all_dim"))
 
 
 def _longrope_attention(factor: float, original: int) -> float:

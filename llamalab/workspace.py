@@ -108,6 +108,9 @@ def _sweep(folder: Path) -> None:
 @contextmanager
 def _turn(folder: Path) -> Iterator[bool]:
     """Wait until no other process writes into the folder; False where that cannot be known."""
+    if folder.name.startswith(PREFIX) and folder.name.endswith(SUFFIX):
+        yield False  # a workspace: locked as long as it lives, and nobody but its holder writes there
+        return
     deadline = time.monotonic() + _PATIENCE_S
     lock: int | None = None
     with suppress(OSError):  # a folder that may be written and not read, a file system without locks

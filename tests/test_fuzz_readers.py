@@ -44,6 +44,15 @@ HF = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_at
       "num_hidden_layers": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "head_dim": 16, "rope_scaling": None,
       "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}, "tie_word_embeddings": True,
       "hidden_act": "silu", "attention_bias": False, "max_position_embeddings": 128}  # fmt: skip
+# Keys of several families at once: experts, windows by layer, a stretched RoPE.
+FAMILY = {"model_type": "qwen2_moe", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
+          "vocab_size": 99, "num_hidden_layers": 2, "num_key_value_heads": 2, "num_experts": 4,
+          "num_experts_per_tok": 2, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32,
+          "decoder_sparse_step": 1, "mlp_only_layers": [1], "first_k_dense_replace": 0, "n_shared_experts": 1,
+          "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1, "layer_types": None,
+          "max_position_embeddings": 128, "original_max_position_embeddings": 64, "attn_logit_softcapping": 50.0,
+          "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "mscale": 1.0,
+                              "mscale_all_dim": 0.7}}  # fmt: skip
 CONSTANTS = constants_json("box", "bf16", "2026-01-02", dict.fromkeys(CLASSES, Rates(1e12, 1e11, 1e-6, 0.5, 0.5, 2.0)),
                            {"prefill_error": 0.1, "decode_error": 0.1, "points": []})  # fmt: skip
 
@@ -104,7 +113,7 @@ def printed(*argv: str) -> None:
         assert main(argv) in (0, 2, 3)
 
 
-@pytest.mark.parametrize("data", [META, HF], ids=["params", "config"])
+@pytest.mark.parametrize("data", [META, HF, FAMILY], ids=["params", "config", "family"])
 def test_models(tmp_path: Path, data: dict[str, Any]) -> None:
     path = tmp_path / "model.json"
 

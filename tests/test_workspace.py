@@ -61,6 +61,19 @@ def test_files_that_belong_together_come_from_one_writer(tmp_path: Path) -> None
     assert len(list(tmp_path.iterdir())) == 8
 
 
+def test_a_file_is_written_into_a_workspace_without_waiting_for_its_own_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waited(seconds: float) -> None:
+        raise AssertionError(seconds)
+
+    monkeypatch.setattr("llamalab.workspace.time.sleep", waited)
+    with new_outputs([tmp_path / "a.txt"]) as place:
+        write_texts({place / "a.txt": "made"}, ours={place / "a.txt": None})
+    assert (tmp_path / "a.txt").read_text() == "made"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, SystemExit])
 def test_a_set_is_renamed_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]

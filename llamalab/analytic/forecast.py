@@ -20,7 +20,7 @@ from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import Host
 from llamalab.analytic.kv_cache import layers_kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
-from llamalab.analytic.packed_weights import unpacked_ops
+from llamalab.analytic.packed_weights import head_bytes, unpacked_ops
 from llamalab.analytic.parallel import Shard, elements_on_rank, shard
 from llamalab.analytic.params import stored_as, weights
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
@@ -262,7 +262,13 @@ def _ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) 
         logits=work.logits,
         expert_parallel=work.expert_parallel,
     )
-    return unpacked_ops(ops, arch, work, new_tokens)
+    return unpacked_ops(
+        ops,
+        rows=new_tokens * work.batch,
+        dtype=work.dtype,
+        unpack_rows=work.unpack_rows,
+        head_bytes=head_bytes(arch, work.head_dtype, work.tensor_parallel),
+    )
 
 
 def pass_ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:

@@ -5,28 +5,26 @@ multiplies many rows by packed weights, it writes them out first: one operation 
 them packed and writes them in the dtype of the activations, and a product that reads what was written.
 """
 
-from typing import TYPE_CHECKING
-
 from llamalab.analytic.ops import Op
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
-if TYPE_CHECKING:
-    from llamalab.analytic.forecast import Workload
 
+def unpacked_ops(
+    ops: tuple[Op, ...], *, rows: int, dtype: str, unpack_rows: int | None, head_bytes: int | None
+) -> tuple[Op, ...]:
+    """The table of a pass of so many rows as a stack runs it.
 
-def unpacked_ops(ops: tuple[Op, ...], arch: LlamaArch, work: "Workload", new_tokens: int) -> tuple[Op, ...]:
-    """The table as a run has it: with its own type of the head, and with weights unpacked from so many rows on."""
-    if work.head_dtype is None and work.unpack_rows is None:
-        return ops
-    rows = new_tokens * work.batch
-    first = work.unpack_rows is not None and rows >= work.unpack_rows
+    The head is stored in `head_bytes`, where it has a type of its own; from `unpack_rows` rows on, weights are written
+    out in `dtype` before each product.
+    """
+    unpacks = unpack_rows is not None and rows >= unpack_rows
     found: list[Op] = []
     for op in ops:
-        if op.kind == "gemm" and op.name == "output" and work.head_dtype is not None:
-            found.append(op._replace(weight_bytes=_stored(op, arch, work, work.head_dtype)))
-        elif op.kind == "gemm" and op.name != "output" and first:
-            written = storage_bytes(op.flops_full // (2 * rows), work.dtype)
+        if op.kind == "gemm" and op.name == "output" and head_bytes is not None:
+            found.append(op._replace(weight_bytes=head_bytes))
+        elif op.kind == "gemm" and op.name != "output" and unpacks:
+            written = storage_bytes(op.flops_full // (2 * rows), dtype)
             found.append(
                 Op(f"{op.name}.unpack", "elementwise", op.count, weight_bytes=op.weight_bytes, written_bytes=written)
             )
@@ -36,5 +34,6 @@ def unpacked_ops(ops: tuple[Op, ...], arch: LlamaArch, work: "Workload", new_tok
     return tuple(found)
 
 
-def _stored(op: Op, arch: LlamaArch, work: "Workload", dtype: str) -> int:
-    return storage_bytes(arch.vocab_size // work.tensor_parallel * arch.dim, dtype)
+def head_bytes(arch: LlamaArch, dtype: str | None, tensor_parallel: int) -> int | None:
+    """Bytes of the output head on one rank in a type of its own, None where it has none."""
+    return None if dtype is None else storage_bytes(arch.vocab_size // tensor_parallel * arch.dim, dtype)

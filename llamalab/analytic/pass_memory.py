@@ -106,8 +106,7 @@ class _Sizes:
         one = storage_bytes(elements, run.dtype)
         if run.kv_dtype != "int8":
             return 2 * one, 2 * one
-        scales = storage_bytes(2 * self.rows * self.part.n_kv_heads, "fp32")  # of new tokens, and what they divide by
-        return 2 * one, one + 2 * storage_bytes(elements, "fp32") + scales
+        return 2 * one, one + 2 * storage_bytes(elements, "fp32")
 
     def attention(self) -> Iterator[Moment]:
         decoded, decoding = self._decoded()
@@ -215,8 +214,14 @@ def _one_query(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
 def _chunks(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
     """Naive's of the last whole chunk and of the rest, beside the output of those before."""
     rest = (shape.new_tokens - 1) % QUERY_CHUNK + 1
-    last = shape._replace(new_tokens=rest)
-    whole = shape._replace(new_tokens=QUERY_CHUNK, context_tokens=shape.context_tokens - rest)
+    last = _in_view(shape, rest, shape.context_tokens)
+    whole = _in_view(shape, QUERY_CHUNK, shape.context_tokens - rest)
     for part, before in ((whole, shape.new_tokens - rest - QUERY_CHUNK), (last, shape.new_tokens - rest)):
         done = storage_bytes(shape._replace(new_tokens=before).query_elements, shape.dtype)
         yield from (done + held for held in _naive(part, scratch))
+
+
+def _in_view(shape: AttentionShape, new_tokens: int, context_tokens: int) -> AttentionShape:
+    """A chunk of queries with the keys alone that some of them see."""
+    keys = keys_in_view(new_tokens, context_tokens, shape.window)
+    return shape._replace(new_tokens=new_tokens, context_tokens=keys)

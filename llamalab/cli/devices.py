@@ -72,7 +72,10 @@ def read_devices(path: str | os.PathLike[str]) -> list[HardwareSpec]:
 
 
 def _row(printed: Any, where: str) -> dict[str, Any]:
-    """The keys of a row from a printed device, whose peaks are a list that says what they accumulate in."""
+    """The keys of a row from a printed device.
+
+    Its peaks are a list that says what they accumulate in, and its sources name unknown cells too.
+    """
     if not isinstance(printed, dict):
         raise FormatError(f"{where} must be an object; got {type(printed).__name__}")
     peaks = printed.get("peaks")
@@ -82,7 +85,11 @@ def _row(printed: Any, where: str) -> dict[str, Any]:
         by_dtype = {one["dtype"]: one["flops_per_s"] for one in peaks}
     except (KeyError, TypeError) as error:
         raise FormatError(f"peaks of {where} must have a dtype and flops_per_s each; {error} is wrong") from None
-    return {key: value for key, value in printed.items() if key != "peaks"} | {"peak_flops_per_s": by_dtype}
+    row = {key: value for key, value in printed.items() if key not in ("peaks", "cell_sources")}
+    sources = printed.get("cell_sources", {})
+    if isinstance(sources, dict):
+        sources = {cell: source for cell, source in sources.items() if source is not None}
+    return row | {"peak_flops_per_s": by_dtype, "sources": sources}
 
 
 def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:

@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
-
-import sentencepiece
+from typing import TYPE_CHECKING
 
 from llamalab.errors import FormatError
 from llamalab.files import map_file
@@ -15,6 +14,9 @@ from llamalab.text.added import Cutter
 from llamalab.text.model_proto import NO_DUMMY_PREFIX, Pieces, read_pieces
 from llamalab.text.settings import Added, TextSettings, infill_of
 from llamalab.text.tokenizer import SPACE, UNKNOWN_SURFACE, Kind, Tokenizer, beginning, check_id, check_text
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 _EACH_BYTE = "llamalab.each_byte"
 codecs.register_error(_EACH_BYTE, lambda error: ("\ufffd" * (error.end - error.start), error.end))  # type: ignore[attr-defined]
@@ -106,7 +108,7 @@ class SentencePieceModel(Tokenizer):
         return Cutter(self.settings.added)
 
     @cached_property
-    def _continuing(self) -> sentencepiece.SentencePieceProcessor:
+    def _continuing(self) -> "SentencePieceProcessor":
         """The same model without the space in front."""
         return _opened(self.proto + NO_DUMMY_PREFIX, self.source) if self.space_first else self.model
 
@@ -177,7 +179,9 @@ def ids_of(texts: list[str]) -> dict[str, int]:
     return {text: index for index, text in reversed(list(enumerate(texts)))}
 
 
-def _opened(proto: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
+def _opened(proto: bytes, name: str) -> "SentencePieceProcessor":
+    import sentencepiece  # here: the command line names tokenizers before it opens one
+
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=proto)
     except (RuntimeError, ValueError) as error:

@@ -8,6 +8,7 @@ import pytest
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.forecast import Workload, memory_needed, stored_weight_bytes
 from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weight_bytes
 from llamalab.cli import main
 from llamalab.presets import PRESETS
@@ -28,7 +29,7 @@ def test_weights(capsys: pytest.CaptureFixture[str], dtype: str) -> None:
     predicted = f"predict --model {MODEL} --hardware h200 --prompt {SEQ} {option} {dtype} --basis bound"
     sizes = {
         "library": weight_bytes(PRESETS[MODEL].arch, dtype),
-        "one rank": stored_weight_bytes(PRESETS[MODEL].arch, beside, dtype, 1),
+        "one rank": stored_weight_bytes(PRESETS[MODEL].arch, beside, dtype, shard(PRESETS[MODEL].arch)),
         "params": said(capsys, f"params --model {MODEL} --dtype {dtype}")["weight_bytes"],
         "fit": said(capsys, f"fit --model {MODEL} --memory 80GB {option} {dtype}")["weight_bytes"],
         "predict": said(capsys, predicted)["memory"]["weight_bytes"],

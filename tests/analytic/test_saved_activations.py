@@ -105,7 +105,7 @@ def test_a_block_of_fused_kernels(monkeypatch: pytest.MonkeyPatch, dtype: str) -
     x_BTD = torch.randn(batch, seq, arch.dim, dtype=TORCH[dtype], requires_grad=True)
     from llamalab.model.rope import rotations
 
-    turn_TP = rotations(0, seq, arch.head_dim, arch.rope_theta, x_BTD.device)
+    turn_TP = rotations(0, seq, arch, x_BTD.device)
     measured = saved_bytes(lambda: model.layers[0](x_BTD, turn_TP), model.parameters())
     counted = sum(
         item.bytes for item in saved_in_block(arch, seq=seq, batch=batch, dtype=dtype, implementation="fused")
