@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report example test machines lint bench bench-compare bench-ab accuracy tensorboard clean
+.PHONY: help setup report example test machines lint docs bench bench-compare bench-ab accuracy tensorboard clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP) ## build the documentation as build/site
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
 
 # Sets in one order, one thread, and a C library that keeps the memory it was given back.
 BENCH_ENV := PYTHONHASHSEED=0 OMP_NUM_THREADS=1 \

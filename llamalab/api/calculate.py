@@ -163,8 +163,8 @@ def roofline(
         others: further options of `llamalab roofline`, by name.
 
     >>> import llamalab
-    >>> {row["limit"] for row in llamalab.roofline("7b", "h100").ops if row["op"].endswith("w2")}
-    {'compute', 'memory'}
+    >>> [row["limit"] for row in llamalab.roofline("7b", "h100").ops if row["op"].endswith("w2")]
+    ['compute', 'memory']
     """
     return answered(
         "roofline", model=model, hardware=hardware, prompt=prompt, generate=generate, batch=batch,

@@ -1,0 +1,1 @@
+"""Every program in examples/ runs as a reader would start it."""
