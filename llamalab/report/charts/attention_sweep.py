@@ -18,7 +18,7 @@ def attention(comparison: Comparison) -> Plot:
     """Two log-log panels; measured marks on lines, predictions dashed."""
     rows = prompts(comparison)
     looks = _looks(rows)
-    figures, (time, memory) = canvas(2.9, 2)
+    figures, (time, memory) = canvas(2.6, 2)
     tips: dict[str, str] = {}
     for backend, (colour, marker) in looks.items():
         own = [row for row in rows if row.point.backend == backend]
