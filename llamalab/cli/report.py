@@ -27,6 +27,7 @@ EXAMPLES = (
     "llamalab report --model 7b",
     "llamalab report --model tiny --device cpu --out tiny.html",
     "llamalab report --from profile.json --out profile.html",
+    "llamalab report --from bench.json --out bench.html",
 )
 SMALL_BYTES = 2**30  # of weights
 SECONDS = {"small": 14.0, "large": 100.0}  # of measuring and calibrating; loading torch and rendering come on top
@@ -48,7 +49,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
         "--from", dest="record", metavar="FILE", action="append",
-        help="render a record, what llamalab profile --format json wrote, or a page's own, instead of measuring",
+        help="render a record, the JSON of llamalab profile or bench, or a page's own, instead of measuring",
     )  # fmt: skip
 
 
@@ -66,6 +67,10 @@ def run(args: argparse.Namespace) -> int:
     from llamalab.records.record import shown_text
 
     text = shown_text(args.record, "record of --from")
+    from llamalab.report.bench_page import are_bench_rows
+
+    if are_bench_rows(text):
+        return _show_bench(args, text)
     return _show_profiles(args, text) if are_profiles(text) else _show(_read(args, text), args.out, args.stack)
 
 
@@ -109,6 +114,22 @@ def _show_profiles(args: argparse.Namespace, text: str) -> int:
             print(printable(told), flush=True)
         for remark in profile.notes:
             note(remark)
+    note(f"the page is {page} ({format_bytes(len(html.encode()))})")
+    return 0
+
+
+def _show_bench(args: argparse.Namespace, text: str) -> int:
+    """The page of a bench; its JSON stays as it is."""
+    from llamalab.report import render_bench
+    from llamalab.report.bench_page import bench_rows, bench_table
+
+    rows = bench_rows(text, source=args.record)
+    page = Path(args.out or default_page(f"{rows[0]['model']}-bench", rows[0].get("backend") or "cpu"))
+    check_page(page, ())
+    html = render_bench(rows)
+    write_files({}, page, html)
+    for row in bench_table(rows).shown:
+        print(printable("  ".join(row[:5])), flush=True)
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
     return 0
 

@@ -1,4 +1,4 @@
-"""Roofs that hold: a roof is the best rate that was seen, the passes of a run included.
+"""Roofs held at the best rate that was seen, the passes of a run included, so that no measurement is above its roof.
 
 A probe may have met a busy machine, and an operation whose weights or activations come from a cache is faster than a
 roof of memory. Whatever was faster than its roof is named, and the roof becomes its rate: no share is above 100 %.

@@ -8,12 +8,14 @@ should compute, anything loaded from outside the page.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import llamalab
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.profile import KEY, Profile, of_record
 from llamalab.records.record import Record
+from llamalab.report.bench_page import bench_page
 from llamalab.report.experiment_results import ExperimentResult
 from llamalab.report.gallery import NamedRecord, compare_page, gallery_page
 from llamalab.report.layout import plain_json
@@ -66,6 +68,11 @@ def render_gallery(records: Sequence[NamedRecord]) -> str:
 def render_comparison(records: Sequence[NamedRecord]) -> str:
     """The page of runs side by side, the first one the measure."""
     return compare_page(records, f"{GENERATOR} {llamalab.__version__}")
+
+
+def render_bench(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The page of a bench from the rows of its JSON."""
+    return bench_page(rows, f"{GENERATOR} {llamalab.__version__}")
 
 
 def csv_files(record: Record, stack: str | None = None) -> dict[str, str]:

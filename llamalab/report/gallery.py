@@ -61,11 +61,11 @@ def compare_page(records: Sequence[NamedRecord], generator: str) -> str:
     """Runs side by side, the first one the measure: passes and operations, and how many times as long they take."""
     first, *others = records
     passes, ops = compared(records, whole=True), compared(records, whole=False)
-    told = [_faster(row, first.name, one.name, place) for row in passes.rows
+    sentences = [_faster(row, first.name, one.name, place) for row in passes.rows
             for place, one in enumerate(others, 1) if row.get(f"ratio{place}")]  # fmt: skip
     return fill(_content(
-        generator, " against ".join(one.name for one in records), "runs side by side", told[0] if told else
-        "The runs have no pass of the same phase and size.", [], (Listing("Whole passes", told),),
+        generator, " against ".join(one.name for one in records), "runs side by side", sentences[0] if sentences else
+        "The runs have no pass of the same phase and size.", [], (Listing("Whole passes", sentences),),
         [Section("passes", "Passes", "Whole passes", "Each run beside the first.", (passes,)),
          Section("operations", "Operations", "Operations", f"Time over that of {first.name}; 1 is the same.",
                  (figure(ratios_plot, (ops.rows, [one.name for one in others]), "ratios",

@@ -44,7 +44,7 @@ def page(
     results: Sequence[ExperimentResult] = (), stored: Sequence[StoredRun] = (),
 ) -> str:  # fmt: skip
     """The whole HTML page. `record_json` must be safe inside a script element; `recorded` are runs elsewhere."""
-    told, made = verdict(comparison), report_tables(comparison)
+    conclusion, made = verdict(comparison), report_tables(comparison)
     rows = elsewhere(comparison.arch, workload(comparison), comparison.stack)
     found, own = actions(comparison, rows), _profile(comparison)
     parts = profile_parts([own] if own else [])
@@ -59,13 +59,13 @@ def page(
         machine=machine(comparison.record.environment),
         dtype=comparison.record.dtype,
         purpose="predicted and measured",
-        headline=told.headline,
+        headline=conclusion.headline,
         cards=cards(comparison),
         listings=(
-            Listing("Predictions that failed", told.failures, "bad"),
+            Listing("Predictions that failed", conclusion.failures, "bad"),
             Listing("What would gain most", [_gain(one) for one in found[:ACTIONS]], ordered=True),
-            Listing("What was found", _beside_cards(comparison, told.findings)),
-            Listing("What to distrust", [*told.doubts, *comparison.record.notes], "doubt"),
+            Listing("What was found", _beside_cards(comparison, conclusion.findings)),
+            Listing("What to distrust", [*conclusion.doubts, *comparison.record.notes], "doubt"),
         ),
         sections=sections,
         facts=provenance.facts(comparison),

@@ -53,12 +53,12 @@ def memory_finding(phase: PhaseProfile) -> str:
 
 def kernels_finding(phase: PhaseProfile) -> str:
     """How much of the named time is in kernels, and where most of the rest goes."""
-    name, told = phase.phase.capitalize(), [op for op in phase.ops if op.device_s is not None]
-    whole = sum(op.total_s for op in told)
+    name, timed = phase.phase.capitalize(), [op for op in phase.ops if op.device_s is not None]
+    whole = sum(op.total_s for op in timed)
     if not whole:
         return f"{name}: the profiler saw no kernel."
-    busy = sum((op.device_s or 0.0) * op.count for op in told)
-    idlest = max(told, key=lambda op: (op.gap_s or 0.0) * op.count)
+    busy = sum((op.device_s or 0.0) * op.count for op in timed)
+    idlest = max(timed, key=lambda op: (op.gap_s or 0.0) * op.count)
     gap_s = (idlest.gap_s or 0.0) * idlest.count
     sentence = f"{name} is in kernels for {busy / whole:.0%} of its time"
     if whole > busy:
@@ -69,9 +69,9 @@ def kernels_finding(phase: PhaseProfile) -> str:
 
 def device_finding(profile: Profile) -> str:
     """What the clock did, and whether the device throttled."""
-    told = [state for phase in profile.phases for _, state in phase.states]
+    states = [state for phase in profile.phases for _, state in phase.states]
     sentences = []
-    clocks = [state.clock_hz for state in told if state.clock_hz is not None]
+    clocks = [state.clock_hz for state in states if state.clock_hz is not None]
     if clocks:
         low, high = min(clocks), max(clocks)
         words = f"stayed at {format_si(high, 'Hz')}" if high <= 1.01 * low else (
@@ -83,7 +83,7 @@ def device_finding(profile: Profile) -> str:
         sentences.append(f"The device throttled during {' and '.join(hot)}: those times are too long.")
     elif all(phase.throttled is not None for phase in profile.phases):
         sentences.append("It throttled at none of them.")
-    loads = [state.load_average for state in told if state.load_average is not None]
+    loads = [state.load_average for state in states if state.load_average is not None]
     if loads:
         sentences.append(f"The host's load was {min(loads):.1f} to {max(loads):.1f}.")
     resident = [phase.usage.resident_bytes for phase in profile.phases if phase.usage.resident_bytes is not None]
@@ -108,8 +108,8 @@ def peak_maker(phase: PhaseProfile) -> str:
 
 def unknown(profile: Profile) -> list[str]:
     """What the system did not tell, with its reason, once for each."""
-    told = [state.missing for phase in profile.phases for _, state in phase.states]
-    reasons = {key: why for missing in told for key, why in missing.items()}
+    unknowns = [state.missing for phase in profile.phases for _, state in phase.states]
+    reasons = {key: why for missing in unknowns for key, why in missing.items()}
     by_reason: dict[str, list[str]] = {}
     for gauge in GAUGES:
         if gauge not in known(profile):

@@ -53,7 +53,7 @@ def profile_parts(profiles: Sequence[Profile]) -> ProfileParts:
     return ProfileParts(
         time=(
             _steps(profiles),
-            Fold("depth", "Time by operation over depth", _told(profiles, _of_phases(captions.depth_finding)),
+            Fold("depth", "Time by operation over depth", _findings_of(profiles, _of_phases(captions.depth_finding)),
                  _drawn(depth, "depth-plot", profiles), (made["layers"],), _closings(profiles)),
         ),
         memory_figures=_drawn(timeline, "timeline", profiles, made["timeline"]),
@@ -85,8 +85,8 @@ def _kernels(profiles: Sequence[Profile], table: DataTable) -> Section:
         row for row in longest if (row["phase"], row["kind"]) == one][:LONGEST]]  # fmt: skip
     shown = table.only(kept, "longest", f"The {LONGEST} operations that take most of each pass")
     every = Fold("all-kernels", "Kernels of every operation", "", (), (table,))
-    return Section("kernels", "Kernels", "Kernels", _told(profiles, _of_phases(captions.kernels_finding)), (shown,),
-                   folds=(every,))  # fmt: skip
+    finding = _findings_of(profiles, _of_phases(captions.kernels_finding))
+    return Section("kernels", "Kernels", "Kernels", finding, (shown,), folds=(every,))
 
 
 def _steps(profiles: Sequence[Profile]) -> Fold:
@@ -106,9 +106,9 @@ def _steps(profiles: Sequence[Profile]) -> Fold:
 def _state(profiles: Sequence[Profile], made: dict[str, DataTable]) -> tuple[Fold, ...]:
     unknown = tuple(dict.fromkeys(line for one in profiles for line in captions.unknown(one)))
     return (
-        Fold("state", "State of the device", _told(profiles, captions.device_finding),
+        Fold("state", "State of the device", _findings_of(profiles, captions.device_finding),
              _drawn(strip, "strip", profiles), (made["telemetry"],), unknown),
-        Fold("observers", "What looking costs", _told(profiles, _of_phases(captions.observers_finding)), (),
+        Fold("observers", "What looking costs", _findings_of(profiles, _of_phases(captions.observers_finding)), (),
              (made["observers"],)),
     )  # fmt: skip
 
@@ -122,7 +122,7 @@ def profile_sections(profiles: Sequence[Profile]) -> list[Section]:
     return [
         Section("time", "Time", "Where the time goes", over_depth.finding, (*over_depth.figures, *beside),
                 over_depth.remarks, (flames, every)),
-        Section("memory", "Memory", "Memory", _told(profiles, _of_phases(captions.memory_finding)),
+        Section("memory", "Memory", "Memory", _findings_of(profiles, _of_phases(captions.memory_finding)),
                 parts.memory_figures, (), parts.memory),
         *parts.kernels,
         *conditions(parts),
@@ -189,7 +189,7 @@ def _of_phases(find: Callable[[PhaseProfile], str]) -> Callable[[Profile], str]:
     return lambda profile: " ".join(map(find, profile.phases))
 
 
-def _told(profiles: Sequence[Profile], find: Callable[[Profile], str]) -> str:
+def _findings_of(profiles: Sequence[Profile], find: Callable[[Profile], str]) -> str:
     """The finding of each profile, with its kind before it where there are several."""
     if len(profiles) == 1:
         return find(profiles[0])

@@ -59,10 +59,10 @@ def devices_finding(comparison: Comparison, rows: Sequence[Elsewhere]) -> str:
     """Which device is fastest, and what this machine is predicted to take."""
     work = workload(comparison)
     what = f"{work.prompt:,} + {GENERATED} tokens, one sequence"
-    told = [row for row in rows if row.times]
-    if not told or told[0].times is None:
+    known = [row for row in rows if row.times]
+    if not known or known[0].times is None:
         return f"No device of the table can run {what} of {title(comparison)} in {work.dtype}."
-    best, fastest_s = told[0], told[0].times.total_s
+    best, fastest_s = known[0], known[0].times.total_s
     number = f"{best.ranks} x " if best.ranks != 1 else ""
     sentence = f"{what}: {number}{best.spec.name} is predicted to be fastest, {format_seconds(fastest_s)} a run"
     here_s = run_s(comparison.basis, comparison.arch, work, as_measured(comparison))

@@ -87,10 +87,10 @@ def trend_finding(runs: Sequence[StoredRun]) -> str:
         return f"One run is stored ({last.commit}, {last.made_on[:10]}), {where}; a trend begins with the second."
     moved = [row for row in changes(runs).rows if abs(row["since_first"]) > NOTEWORTHY]
     moved.sort(key=lambda row: -abs(row["since_first"]))
-    told = f"{len(moved)} of {len(last.medians_s)} medians moved by more than {NOTEWORTHY:.0%}"
+    moves = f"{len(moved)} of {len(last.medians_s)} medians moved by more than {NOTEWORTHY:.0%}"
     farthest = f", {moved[0]['benchmark']} the farthest ({_signed(moved[0]['since_first'])})" if moved else ""
     span = f"{len(runs)} runs, {first.made_on[:10]} to {last.made_on[:10]} ({first.commit} to {last.commit}), {where}"
-    return f"{told}{farthest}: {span}. Wall times show a trend and decide nothing."
+    return f"{moves}{farthest}: {span}. Wall times show a trend and decide nothing."
 
 
 def _read(path: Path) -> StoredRun | None:

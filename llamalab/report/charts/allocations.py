@@ -21,7 +21,7 @@ MOST_NAMED = 26  # operations; with more of them only the blocks are named
 def timeline(profile: Profile) -> Plot:
     """Stacked areas above weights and cache; a dot at the peak and a dashed line at the predicted one."""
     phases = [phase for phase in profile.phases if phase.memory.timeline]
-    figures, panels = canvas(3.1, len(phases))
+    figures, panels = canvas(2.75, len(phases))
     tips: dict[str, str] = {}
     for index, (axes, phase) in enumerate(zip(panels, phases, strict=True)):
         _areas(axes, phase.memory.timeline, f"{index}", tips)

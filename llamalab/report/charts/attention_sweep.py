@@ -17,17 +17,17 @@ _MARKERS = ("o", "^", "v", "P")
 def attention(comparison: Comparison) -> Plot:
     """Two log-log panels; measured marks on lines, predictions dashed."""
     rows = prompts(comparison)
-    looks = _looks(rows)
-    figures, (time, memory) = canvas(2.9, 2)
+    styles = _styles(rows)
+    figures, (time, memory) = canvas(2.6, 2)
     tips: dict[str, str] = {}
-    for backend, (colour, marker) in looks.items():
+    for backend, (colour, marker) in styles.items():
         own = [row for row in rows if row.point.backend == backend]
         _line(time, own, colour, marker, lambda row: row.measured_s, lambda row: row.predicted_s, f"t{backend}", tips)
         _line(memory, own, colour, marker, lambda row: row.point.peak_bytes, lambda row: row.predicted_bytes,
               f"m{backend}", tips)  # fmt: skip
     _axes(time, rows, 10, seconds, "Time of one call")
     _axes(memory, rows, 8, plain_bytes, "Peak memory above Q, K and V")
-    handles = [mark(f"{backend} measured", marker, colour, line="-") for backend, (colour, marker) in looks.items()]
+    handles = [mark(f"{backend} measured", marker, colour, line="-") for backend, (colour, marker) in styles.items()]
     return Plot(
         figures,
         "Flash against naive attention",
@@ -42,15 +42,15 @@ def prompts(comparison: Comparison) -> list[AttentionRow]:
     return [row for row in comparison.attention if row.point.new_tokens == row.point.context_tokens]
 
 
-def _looks(rows: list[AttentionRow]) -> dict[str, tuple[str, str]]:
+def _styles(rows: list[AttentionRow]) -> dict[str, tuple[str, str]]:
     """Colour and marker by backend: naive's is its own, the others follow in order."""
-    looks: dict[str, tuple[str, str]] = {}
+    styles: dict[str, tuple[str, str]] = {}
     others = iter(zip(_COLOURS, _MARKERS, strict=True))
     for row in rows:
-        if row.point.backend not in looks:
-            naive = row.point.algorithm == "naive" and "attention" not in {colour for colour, _ in looks.values()}
-            looks[row.point.backend] = ("attention", "s") if naive else next(others, ("muted", "x"))
-    return looks
+        if row.point.backend not in styles:
+            naive = row.point.algorithm == "naive" and "attention" not in {colour for colour, _ in styles.values()}
+            styles[row.point.backend] = ("attention", "s") if naive else next(others, ("muted", "x"))
+    return styles
 
 
 def _line(

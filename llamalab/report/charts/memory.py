@@ -12,7 +12,7 @@ PARTS = (("weights", "projections"), ("KV cache", "feed_forward"), ("activations
 
 def memory(comparison: Comparison) -> Plot:
     """Left: what the model holds at full context, per batch. Right: peak activations of each phase."""
-    figures, (whole, peaks) = canvas(2.2, 2)
+    figures, (whole, peaks) = canvas(1.95, 2)
     tips: dict[str, str] = {}
     _held(whole, comparison, tips)
     _peaks(peaks, comparison, tips)

@@ -21,7 +21,7 @@ AREA = 500.0  # square points of a mark that takes all of a phase's time
 def roofline(comparison: Comparison) -> Plot:
     """FLOP/s over intensity, log-log; shape = phase, colour = group, area = share of measured time."""
     rows = plotted(comparison)
-    figures, (axes,) = canvas(3.9)
+    figures, (axes,) = canvas(3.4)
     shares = _shares(rows)
     tips = {}
     for index, row in enumerate(rows):

@@ -21,7 +21,7 @@ ROOM = 25  # the measured axis goes on by this factor: names stand right of thei
 def scatter(comparison: Comparison) -> Plot:
     """Log-log, one mark per operation and phase, with y = x and the band of 20%."""
     rows = [row for row in comparison.rows if row.error is not None]
-    figures, (axes,) = canvas(3.9)
+    figures, (axes,) = canvas(3.4)
     low, high = _range(rows)
     axes.set(xscale="log", yscale="log", xlim=(low, high * ROOM), ylim=(low, high))
     axes.fill_between([low, high], [low * (1 - BAND), high * (1 - BAND)], [low * (1 + BAND), high * (1 + BAND)],
