@@ -4,9 +4,6 @@ Local sizes are read off the tensors, so that a shard of the heads runs the same
 B batch, T new tokens, S keys in view, D model dim, H query heads, K KV heads, E head dim, P = E / 2.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +13,7 @@ from llamalab.attention.shapes import check_shapes
 from llamalab.model.kv_cache.ragged import RaggedLayerCache
 from llamalab.model.kv_cache.static import LayerCache
 from llamalab.model.rope import rotate
-from llamalab.model.tap import Tap, wants
+from llamalab.model.tap import Tap, tap_and_tell, wants
 
 
 class Attention(nn.Module):
@@ -104,11 +101,10 @@ class Attention(nn.Module):
                 tap.attended(self.prefix, q_BHTE, k_BKSE)
             return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
         check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
-        with _versioned_tensors():
-            scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset)
-            scores_BHTS, scores_edited = _tap_and_tell(tap, self.prefix + "scores", scores_BHTS)
-            pattern_BHTS = naive.pattern(scores_BHTS)
-            pattern_BHTS, pattern_edited = _tap_and_tell(tap, self.prefix + "pattern", pattern_BHTS)
+        scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset)
+        scores_BHTS, scores_edited = tap_and_tell(tap, self.prefix + "scores", scores_BHTS)
+        pattern_BHTS = naive.pattern(scores_BHTS)
+        pattern_BHTS, pattern_edited = tap_and_tell(tap, self.prefix + "pattern", pattern_BHTS)
         if self._has_scores or scores_edited or pattern_edited:
             return naive.values(pattern_BHTS, v_BKSE)
         return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset)
@@ -118,22 +114,3 @@ class Attention(nn.Module):
         if self._has_scores:
             return True
         return wants(tap, self.prefix + "scores") or wants(tap, self.prefix + "pattern")
-
-
-def _tap_and_tell(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
-    """What the tap returned, and whether it may be an edit: another tensor, or this one changed in place."""
-    if torch.compiler.is_compiling():
-        return tap(name, tensor), True  # a traced graph cannot ask for versions: go on with what came back
-    version = tensor._version
-    result = tap(name, tensor)
-    return result, result is not tensor or tensor._version != version
-
-
-@contextmanager
-def _versioned_tensors() -> Iterator[None]:
-    """Inference mode off, and still no gradients: its tensors cannot tell that they were edited in place."""
-    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
-        yield
-        return
-    with torch.inference_mode(False), torch.no_grad():
-        yield

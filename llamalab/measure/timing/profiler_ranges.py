@@ -85,7 +85,7 @@ class Ranges:
     `start` comes before the pass and `stop` after it; a range costs about a microsecond.
     """
 
-    looks = False
+    looks = edits = False
 
     def __init__(self, n_layers: int, label: Label) -> None:
         self._ends = op_ends(n_layers, label)
