@@ -27,7 +27,8 @@ TORCH_ZONE = ("formats", "attention", "model", "checkpoints", "text", "measure",
 TORCH_MODULES = (
     "llamalab.api.texts",
     "llamalab.__main__",
-    *(f"llamalab.instrument.{name}" for name in ("edits", "hugging_face", "reduce", "scores", "taps", "trace")),
+    *(f"llamalab.instrument.{name}" for name in ("edits", "hf_attention", "hf_hooks", "hugging_face", "reduce")),
+    *(f"llamalab.instrument.{name}" for name in ("scores", "taps", "trace")),
 )
 KV = "import llamalab.cli; code = llamalab.cli.main(['kv', '--seq', '4096', '--batch', '16']); assert code == 0"
 

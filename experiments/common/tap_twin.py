@@ -33,6 +33,12 @@ class _Cut(ast.NodeTransformer):
             return ast.Constant(decides)
         return node
 
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        if ast.unparse(node.targets[0]) == "tap":
+            return None
+        self.generic_visit(node)
+        return node
+
     def visit_If(self, node: ast.If) -> Any:
         self.generic_visit(node)
         if ast.unparse(node.test) == "torch.compiler.is_compiling()":

@@ -1,9 +1,8 @@
-"""How a tap reaches the forward passes of a model: it becomes an argument of each, for a while.
+"""How a tap reaches the forward passes of a model: it goes on the model's stack for a while.
 
-The model's `forward` is wrapped on the instance, and unwrapped when the block ends: a model without
-a tap runs its own code and nothing else. torch.compile guards on that attribute and on the argument,
-so that a compiled model is traced anew, with the tap in the graph, and never passes one by. A
-Hugging Face model has no such argument; there the tap is called from ordinary hooks.
+A Transformer has a stack that its `forward` reads; nothing else of it changes, and torch.compile guards on the
+stack, so that a compiled model is traced anew with the tap in the graph. A Hugging Face model has none; there a
+stack and ordinary hooks that read it are put on, and taken off with the last tap.
 """
 
 from collections.abc import Iterator
@@ -11,58 +10,70 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llamalab.errors import InputError
-from llamalab.instrument.combined import Combined
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from llamalab.model.tap import Tap
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3")  # model_type of the Hugging Face models whose layout is known
+# What torch.compile, DDP, FSDP and activation checkpointing call the module that they wrap.
+_WRAPPED = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 @contextmanager
 def tapped(model: "nn.Module", tap: "Tap") -> Iterator[None]:
     """Hand `tap` to every forward pass of the model inside the block.
 
-    Blocks may be nested: the tap of the outer one comes first, one given to the call itself last.
-    Raises InputError for a model of another kind, and where blocks end in another order than they began.
+    The model may be wrapped by PEFT, DDP, FSDP or torch.compile. Blocks may be nested: the tap of the outer one comes
+    first, one given to the call itself last. Raises InputError for a model of another kind, and where another thread
+    has taps on it.
     """
     depth_of(model)
-    if is_hugging_face(model):
+    real: Any = unwrapped(model)
+    if is_hugging_face(real):
         from llamalab.instrument.hugging_face import hooked
 
-        with hooked(model, tap):
+        with hooked(real, tap):
             yield
         return
-    forward, had_one = model.forward, "forward" in vars(model)
-    own = tap
-
-    def tapped_forward(*args: Any, tap: "Tap | None" = None, **options: Any) -> "Tensor":
-        result: Tensor = forward(*args, tap=own if tap is None else Combined(own, tap), **options)
-        return result
-
-    model.forward = tapped_forward
-    try:
+    with real.taps.holding(tap):
         yield
-    finally:
-        if vars(model).get("forward") is not tapped_forward:
-            raise InputError("taps must be taken off a model in the reverse order of putting them on; nest the blocks")
-        if had_one:
-            model.forward = forward
-        else:
-            del model.forward
+
+
+def unwrapped(model: "nn.Module") -> "nn.Module":
+    """The model inside of PEFT, DDP, FSDP and torch.compile, in whatever order they were put around it."""
+    while True:
+        inner = next((model._modules[name] for name in _WRAPPED if name in model._modules), None)
+        if inner is None and hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+            inner = model.get_base_model()  # type: ignore[operator]
+        if inner is None:
+            return model
+        model = inner
 
 
 def depth_of(model: "nn.Module") -> int:
     """How many layers the model has. Raises InputError for one that is no Llama of ours or Hugging Face's."""
-    arch = getattr(model, "arch", None)
-    if arch is not None:
-        return int(arch.n_layers)
-    if is_hugging_face(model):
-        config: Any = model.config
-        return int(config.num_hidden_layers)
-    raise InputError(f"a tapped model must be a llamalab.Transformer or a LlamaForCausalLM; got {type(model).__name__}")
+    real: Any = unwrapped(model)
+    if getattr(real, "arch", None) is not None:
+        return int(real.arch.n_layers)
+    if is_hugging_face(real):
+        return int(real.config.num_hidden_layers)
+    raise InputError(f"{_NEEDED}; got {_described(real)}")
 
 
 def is_hugging_face(model: "nn.Module") -> bool:
-    """Whether it is a Llama of transformers, compiled or not, asked without importing that package."""
-    return getattr(getattr(model, "config", None), "model_type", None) == "llama" and hasattr(model, "lm_head")
+    """Whether it is a causal model of FAMILIES in transformers, wrapped or not, asked without importing that package."""
+    real = unwrapped(model)
+    return getattr(getattr(real, "config", None), "model_type", None) in FAMILIES and hasattr(real, "lm_head")
+
+
+_NEEDED = (
+    "a tapped model must be a llamalab.Transformer or a LlamaForCausalLM, or of Hugging Face's "
+    f"{', '.join(FAMILIES[1:])}"
+)
+
+
+def _described(model: "nn.Module") -> str:
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    return type(model).__name__ + (f" of model_type {kind!r}" if kind else "")

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.instrument.bind import depth_of
-from llamalab.instrument.scores import CHUNK_ELEMENTS, score_chunks
+from llamalab.instrument.bind import depth_of, unwrapped
+from llamalab.instrument.scores import CHUNK_ELEMENTS, Mask, score_chunks
 from llamalab.instrument.selection import Selection
+from llamalab.model.tap import recomputing
 
 LOWEST, HIGHEST = -40, 24
 BINS = HIGHEST - LOWEST
@@ -35,6 +36,8 @@ class Reduce(Selection, Mapping[str, Tensor]):
     point that has not fired is not in it. Raises UnknownNameError for another kind, InputError where
     entropy is asked of what is no pattern.
     """
+
+    edits = False
 
     def __init__(self, *patterns: str, kind: str, model: nn.Module, layers: Iterable[int] | None = None) -> None:
         super().__init__(patterns, layers=layers, n_layers=depth_of(model))
@@ -65,7 +68,7 @@ class Reduce(Selection, Mapping[str, Tensor]):
         if self._of_attention and name.endswith(".scores"):
             # Keys before the window of the last query: what a window hides of the pattern, which comes next.
             self._left_behind = (tensor[0, 0, -1] == float("-inf")).cumprod(-1).sum()
-        if name in self.names:
+        if name in self.names and not (torch.is_grad_enabled() and recomputing()):
             x = tensor.detach() if tensor.requires_grad else tensor
             if name in self._pass.slots and not torch.compiler.is_compiling():
                 self._pass.add(name, x)
@@ -76,16 +79,20 @@ class Reduce(Selection, Mapping[str, Tensor]):
                     self._add(*self._cells[name], piece, 0)
         return tensor
 
-    def attended(self, prefix: str, q_BHTE: Tensor, k_BKSE: Tensor, *, window: int | None = None) -> None:
+    def attended(
+        self, prefix: str, q_BHTE: Tensor, k_BKSE: Tensor, *, window: int | None = None,
+        mask: Callable[[], Mask] | None = None,
+    ) -> None:  # fmt: skip
         """Scores and pattern of fused attention, some rows at a time."""
         scores, pattern = prefix + "scores", prefix + "pattern"
-        if not (scores in self.names or pattern in self.names):
+        if not (scores in self.names or pattern in self.names) or recomputing():
             return
         with torch.no_grad():
-            for chunk_BHRS in score_chunks(q_BHTE, k_BKSE, window=window):
+            given = None if mask is None else mask()
+            for chunk_BHRS, pattern_BHRS in score_chunks(q_BHTE, k_BKSE, window=window, mask=given):
                 later = chunk_BHRS == float("-inf")
                 if pattern in self.names:
-                    self._add_visible(pattern, chunk_BHRS.softmax(-1), later)
+                    self._add_visible(pattern, pattern_BHRS, later)
                 if scores in self.names:
                     self._add_visible(scores, chunk_BHRS, later)
 
@@ -221,7 +228,7 @@ def _add_histogram(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | in
 
 def _add_entropy(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
     value.add_(torch.special.entr(x.float()).sum((0, 2, 3)))
-    count.add_(x.shape[0] * x.shape[2])
+    count.add_((x[:, 0].amax(-1) > 0).sum())  # a query that sees no key, as padding does, has no pattern
 
 
 # What adds a tensor to a state, and the shape of a point's state.
@@ -236,5 +243,5 @@ KINDS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor, Any], None], tuple[int,
 
 
 def _query_heads(model: nn.Module) -> int:
-    of: Any = model
+    of: Any = unwrapped(model)
     return int(of.arch.n_heads if hasattr(of, "arch") else of.config.num_attention_heads)

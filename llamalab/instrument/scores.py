@@ -7,6 +7,7 @@ B batch, T new tokens, S keys in view, H query heads, K KV heads, E head dim; N 
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +17,22 @@ from llamalab.instrument.selection import Part, take
 CHUNK_ELEMENTS = 2**19  # of scores at a time, where they are only added up
 
 
-def partial_scores(q_BHTE: Tensor, k_BKSE: Tensor, part: Part, *, window: int | None = None) -> Tensor:
-    """scores_BNRS, scaled and masked, of the part's heads and tokens; the last query sees all keys, or its window's.
+class Mask(NamedTuple):
+    """What a model of another library does to the products of queries and keys: times `scale`, plus `bias_BHTS`.
+
+    The bias is -inf, or the least number of its dtype, where a key is hidden; B, H and T of it may be 1.
+    """
+
+    scale: float
+    bias_BHTS: Tensor
+
+
+def partial_scores(
+    q_BHTE: Tensor, k_BKSE: Tensor, part: Part, *, window: int | None = None, mask: Mask | None = None
+) -> Tensor:
+    """scores_BNRS, scaled and masked, of the part's heads and tokens; without a mask the last query sees all keys.
+
+    With a window it sees the last of them.
 
     Raises InputError for a head or token that is not there.
     """
@@ -35,6 +50,8 @@ def partial_scores(q_BHTE: Tensor, k_BKSE: Tensor, part: Part, *, window: int | 
         head_N = take(torch.arange(heads, device=q_BHTE.device), 0, part.heads, "heads of scores")
         k_BNSE = k_BKSE.index_select(1, head_N // (heads // kv_heads))
         scores_BNRS = q_BNRE @ k_BNSE.transpose(2, 3)
+    if mask is not None:
+        return scores_BNRS * mask.scale + _rows_of(mask.bias_BHTS, part)
     key_S = torch.arange(keys, device=q_BHTE.device)
     unseen_RS = key_S > row_R1
     if window is not None:
@@ -43,9 +60,32 @@ def partial_scores(q_BHTE: Tensor, k_BKSE: Tensor, part: Part, *, window: int | 
     return scores_BNRS.masked_fill_(unseen_RS, float("-inf"))
 
 
-def score_chunks(q_BHTE: Tensor, k_BKSE: Tensor, *, window: int | None = None) -> Iterator[Tensor]:
-    """The scores of all heads, some rows at a time, in order: memory that does not grow with T."""
+def scores_and_pattern(scores_BNRS: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor]:
+    """The scores, -inf at hidden keys, and their softmax; under a mask a query that sees no key may have no pattern.
+
+    Where hidden keys have the least number instead of -inf, such a query spreads over all keys, as in the model.
+    """
+    if mask is None:
+        return scores_BNRS, scores_BNRS.softmax(-1)
+    none_seen = (scores_BNRS == float("-inf")).all(-1, keepdim=True)
+    pattern_BNRS = scores_BNRS.softmax(-1).masked_fill(none_seen, 0.0)
+    hidden = scores_BNRS <= torch.finfo(scores_BNRS.dtype).min / 2
+    return scores_BNRS.masked_fill(hidden, float("-inf")), pattern_BNRS
+
+
+def score_chunks(
+    q_BHTE: Tensor, k_BKSE: Tensor, *, window: int | None = None, mask: Mask | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Scores and pattern of all heads, some rows at a time, in order: memory that does not grow with T."""
     batch, heads, tokens, _ = q_BHTE.shape
     rows = max(1, CHUNK_ELEMENTS // (batch * heads * k_BKSE.shape[2]))
     for start in range(0, tokens, rows):
-        yield partial_scores(q_BHTE, k_BKSE, Part(tokens=slice(start, start + rows)), window=window)
+        part = Part(tokens=slice(start, start + rows))
+        yield scores_and_pattern(partial_scores(q_BHTE, k_BKSE, part, window=window, mask=mask), mask)
+
+
+def _rows_of(bias_BHTS: Tensor, part: Part) -> Tensor:
+    """The bias of the part's heads and tokens; an axis of size 1 stands for all."""
+    if bias_BHTS.shape[1] > 1:
+        bias_BHTS = take(bias_BHTS, 1, part.heads, "heads of scores")
+    return bias_BHTS if bias_BHTS.shape[2] == 1 else take(bias_BHTS, 2, part.tokens, "tokens of scores")

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from llamalab.arch import MAX_LAYERS
 from llamalab.errors import InputError
 from llamalab.instrument.bind import depth_of, tapped
-from llamalab.instrument.combined import Combined
 from llamalab.instrument.selection import Indices, Part, Selection
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Capture", "Combined", "Edit", "capture", "edit"]
+    from llamalab.instrument.scores import Mask
+
+__all__ = ["Capture", "Edit", "capture", "edit"]
 RECOMPUTED = (".scores", ".pattern")
 
 
@@ -30,12 +31,14 @@ class Capture(Selection):
     Tensors are kept as they are, with their graph; those of `k_cache` and `v_cache` may be views of a
     cache that changes later. With `copy` they are copied, without a graph, into buffers that the first
     pass allocates and later ones of the same shape reuse, on `device` where that is given. Of a point
-    that fires again the latest is kept.
+    that fires again the latest is kept; what gradient checkpointing runs again in a backward pass does not count.
 
     >>> tap = Capture("layers.*.attention.q")
     >>> tap.wants("layers.7.attention.q"), tap.wants("layers.7.attention.k")
     (True, False)
     """
+
+    edits = False
 
     def __init__(
         self,
@@ -52,33 +55,44 @@ class Capture(Selection):
         self._part, self._copy, self._device = Part(tokens, heads), copy or device is not None, device
         self._as_is = self._part.whole and not self._copy
         self._behind = False
+        from llamalab.model.tap import aside, recomputing
+
+        self._aside, self._recomputing = aside, recomputing
 
     def wants(self, name: str) -> bool:
         """Whether the whole tensor of that point is asked for; parts of scores and pattern are made apart."""
         return name in self.names and (self._part.whole or not name.endswith(RECOMPUTED))
 
     def __call__(self, name: str, tensor: "Tensor", /) -> "Tensor":
-        if name in self.names:
+        if name in self.names and not (tensor.requires_grad and self._recomputing()):
             if self._as_is:
                 self.tensors[name] = tensor
             else:
-                self._keep(name, tensor if self._part.whole else self._part.of(name, tensor))
+                with self._aside():
+                    self._keep(name, tensor if self._part.whole else self._part.of(name, tensor))
         return tensor
 
-    def attended(self, prefix: str, q_BHTE: "Tensor", k_BKSE: "Tensor", *, window: int | None = None) -> None:
+    def attended(
+        self, prefix: str, q_BHTE: "Tensor", k_BKSE: "Tensor", *, window: int | None = None,
+        mask: "Callable[[], Mask] | None" = None,
+    ) -> None:  # fmt: skip
         """Make the asked rows and heads of scores and pattern, which fused attention does not have."""
         if self._part.whole:
             return  # before any name is made: this is asked in every layer
         scores, pattern = prefix + "scores", prefix + "pattern"
-        if not (scores in self.names or pattern in self.names):
+        if not (scores in self.names or pattern in self.names) or self._recomputing():
             return
-        from llamalab.instrument.scores import partial_scores
+        from llamalab.instrument.scores import partial_scores, scores_and_pattern
 
-        scores_BNRS = partial_scores(q_BHTE, k_BKSE, self._part, window=window)
-        if scores in self.names:
-            self._keep(scores, scores_BNRS)
-        if pattern in self.names:
-            self._keep(pattern, scores_BNRS.softmax(-1))
+        with self._aside():
+            given = None if mask is None else mask()
+            scores_BNRS, pattern_BNRS = scores_and_pattern(
+                partial_scores(q_BHTE, k_BKSE, self._part, window=window, mask=given), given
+            )
+            if scores in self.names:
+                self._keep(scores, scores_BNRS)
+            if pattern in self.names:
+                self._keep(pattern, pattern_BNRS)
 
     def wait(self) -> None:
         """Wait until the copies from an accelerator to the host have arrived."""
@@ -129,7 +143,8 @@ def capture(
 ) -> "Iterator[Mapping[str, Tensor]]":
     """Tap every forward pass inside the block; yields the tensors by name, filled by each pass.
 
-    The model is a Transformer, one that torch.compile made of it, or a Hugging Face LlamaForCausalLM.
+    The model is a Transformer or a Hugging Face Llama, Mistral, Qwen2, Qwen3 or Phi-3, also inside of PEFT, DDP, FSDP
+    or torch.compile. Copies of the model made inside the block are not tapped.
     `layers`, `tokens` and `heads` restrict what is kept, `copy` and `device` where it is kept: see
     Capture. `reduce` is mean, rms, absmax, histogram, norm or entropy: statistics over all passes of the
     block in constant memory instead of tensors, see llamalab.instrument.reduce.
@@ -167,7 +182,9 @@ def edit(
 ) -> Iterator[None]:
     """Replace the tensors of the points that match by `function(tensor)` in every pass inside the block.
 
-    Gradients flow through what the function does. llamalab.instrument.edits has the usual functions.
+    The function returns a tensor of the same shape, dtype and device, or the one that it was given, changed in place or
+    not; InputError is raised for anything else. Gradients flow through what it does. llamalab.instrument.edits has the
+    usual functions.
 
     >>> import llamalab, torch
     >>> from llamalab.instrument.edits import scale

@@ -4,9 +4,6 @@ Local sizes are read off the tensors, so that a shard of the heads runs the same
 B batch, T new tokens, S keys in view, D model dim, H query heads, K KV heads, E head dim, P = E / 2.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +14,7 @@ from llamalab.model.kv_cache.ragged import RaggedLayerCache
 from llamalab.model.kv_cache.static import LayerCache
 from llamalab.model.norm import RMSNorm
 from llamalab.model.rope import rotate
-from llamalab.model.tap import Tap, wants
+from llamalab.model.tap import Tap, tap_and_tell, wants
 
 
 class Attention(nn.Module):
@@ -107,11 +104,10 @@ class Attention(nn.Module):
                 tap.attended(self.prefix, q_BHTE, k_BKSE, window=self.window)
             return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=self.window)
         check_shapes(q_BHTE, k_BKSE, v_BKSE, query_offset)
-        with _versioned_tensors():
-            scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset, window=self.window)
-            scores_BHTS, scores_edited = _tap_edited(tap, self.prefix + "scores", scores_BHTS)
-            pattern_BHTS = naive.pattern(scores_BHTS)
-            pattern_BHTS, pattern_edited = _tap_edited(tap, self.prefix + "pattern", pattern_BHTS)
+        scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset, window=self.window)
+        scores_BHTS, scores_edited = tap_and_tell(tap, self.prefix + "scores", scores_BHTS)
+        pattern_BHTS = naive.pattern(scores_BHTS)
+        pattern_BHTS, pattern_edited = tap_and_tell(tap, self.prefix + "pattern", pattern_BHTS)
         if self._has_scores or scores_edited or pattern_edited:
             return naive.values(pattern_BHTS, v_BKSE)
         return self.backend.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=self.window)
@@ -127,22 +123,3 @@ def _normed(norm: RMSNorm, x_BHTE: Tensor) -> Tensor:
     """Each head normalised, as it lies in memory: with tokens outside of heads there is nothing to copy."""
     normed_BTHE: Tensor = norm(x_BHTE.transpose(1, 2))
     return normed_BTHE.transpose(1, 2)
-
-
-def _tap_edited(tap: Tap, name: str, tensor: Tensor) -> tuple[Tensor, bool]:
-    """The tensor that the tap returned, and whether it may be an edit: another tensor, or this one changed in place."""
-    if torch.compiler.is_compiling():
-        return tap(name, tensor), True  # a traced graph cannot ask for versions: go on with what came back
-    version = tensor._version
-    result = tap(name, tensor)
-    return result, result is not tensor or tensor._version != version
-
-
-@contextmanager
-def _versioned_tensors() -> Iterator[None]:
-    """No gradients without inference mode, whose tensors keep no version and so do not show edits in place."""
-    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
-        yield
-        return
-    with torch.inference_mode(False), torch.no_grad():
-        yield

@@ -23,7 +23,8 @@ from llamalab.model.kv_cache.ragged import RaggedKVCache, RaggedLayerCache
 from llamalab.model.kv_cache.static import KVCache, LayerCache
 from llamalab.model.norm import RMSNorm
 from llamalab.model.rope import rotations
-from llamalab.model.tap import Tap
+from llamalab.model.tap import Tap, joined
+from llamalab.model.tap_stack import TapStack
 from llamalab.runnable import model_refusal
 
 LOGITS = ("all", "last")
@@ -118,7 +119,7 @@ class Transformer(nn.Module):
         if refusal is not None:
             raise UnavailableError(refusal)
         super().__init__()
-        self.arch, self.backend = arch, get_backend(attention)
+        self.arch, self.backend, self.taps = arch, get_backend(attention), TapStack()
         like: dict[str, Any] = {
             "dtype": None if dtype is None else activation_dtype(dtype),
             "device": None if device is None else torch_device(device),
@@ -159,6 +160,7 @@ class Transformer(nn.Module):
         Raises InputError for tokens that are not token ids of shape (B, T), or do not belong to the
         cache, and CacheOverflowError for more than it has room for, all before any work.
         """
+        tap = joined(self.taps.tap, tap)
         _check_tokens(tokens_BT, self.arch.vocab_size)
         if logits not in LOGITS:
             raise UnknownNameError("logits", logits, LOGITS)

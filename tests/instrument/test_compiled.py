@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from llamalab.errors import InputError
-from llamalab.instrument.edits import ablate, scale
+from llamalab.instrument.edits import ablate
 from llamalab.instrument.reduce import Reduce
 from llamalab.instrument.taps import Capture, capture, edit
 from llamalab.model import Transformer
@@ -136,9 +135,19 @@ def test_dynamo_explains_that_there_is_no_break() -> None:
     assert (explained.graph_count, explained.graph_break_count) == (1, 0)
 
 
-def test_a_hugging_face_model_is_tapped_before_it_is_compiled() -> None:
-    model = nn.Module()
-    model.config, model.lm_head = type("C", (), {"model_type": "llama", "num_hidden_layers": 1}), nn.Identity()
-    model.compile(backend="eager")
-    with pytest.raises(InputError, match="tapped before"), edit(model, "embed", scale(2.0)):
-        pass
+@pytest.mark.parametrize("way", WAYS)
+def test_a_model_compiled_inside_the_block_forgets_the_tap_after_it(way: str) -> None:
+    model, ids = small_model(ARCH), some_tokens(2, 5)
+    before = model(ids)
+    with edit(model, "layers.0.attention.z", ablate(3)), capture(model, "logits") as got:
+        edited = model(ids)
+        call: Any = torch.compile(model, backend="eager", fullgraph=True) if way == WAYS[0] else model
+        if way == WAYS[1]:
+            model.compile(backend="eager", fullgraph=True)
+        elif way == WAYS[2]:
+            for block in model.layers:
+                block.compile(backend="eager", fullgraph=True)
+        torch.testing.assert_close(call(ids), edited)
+    got.clear()
+    torch.testing.assert_close(call(ids), before)
+    assert not got

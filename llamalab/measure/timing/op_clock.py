@@ -23,7 +23,7 @@ class OpClock:
     none. Passes add up until they are read.
     """
 
-    reads_tensors = False
+    reads_tensors = edits = False
 
     def __init__(self, clock: Clock, row_of: Callable[[str], str | None]) -> None:
         self._clock, self._row_of = clock, row_of

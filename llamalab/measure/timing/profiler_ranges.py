@@ -85,7 +85,7 @@ class Ranges:
     `start` comes before the pass and `stop` after it; a range costs about a microsecond.
     """
 
-    reads_tensors = False
+    reads_tensors = edits = False
 
     def __init__(self, n_layers: int, label: Label, points: Sequence[Point] = ALWAYS) -> None:
         self._ends = op_ends(n_layers, label, points)
