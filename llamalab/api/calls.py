@@ -36,7 +36,7 @@ def parsed(verb: str, given: dict[str, Any]) -> tuple[Any, Namespace]:
     module, parser = _parser(verb)
     models = {name: value for name, value in given.items() if isinstance(value, LlamaArch)}
     argv = [word for name, value in given.items() if name not in models for word in _words(name, value)]
-    args = parser.parse_args(argv)
+    args = parser.read(argv)
     vars(args).update(models)
     return module, args
 

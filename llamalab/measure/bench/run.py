@@ -19,6 +19,7 @@ from torch import Tensor
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, fastest_backend, get_backend
+from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
 from llamalab.measure.bench.reference import Progress, Reference, measure_reference
@@ -36,7 +37,7 @@ from llamalab.measure.timing.clock import clock_for
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.measure.timing.timer import collector_off
 from llamalab.model import Transformer, build
-from llamalab.model.compiled import SCOPES, compile
+from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.model.packed import product_of
 from llamalab.records.record import Record, Telemetry, unmeasured
