@@ -9,7 +9,7 @@ from typing import Any
 from llamalab.api.results import Result
 from llamalab.arch import LlamaArch
 from llamalab.cli import verb_parser
-from llamalab.cli.output import HEARD
+from llamalab.cli.remarks import HEARD
 from llamalab.errors import LlamaLabError, MissingError
 
 _parser = lru_cache(maxsize=None)(verb_parser)
