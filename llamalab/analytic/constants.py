@@ -287,8 +287,6 @@ def read_constants(path: Path, dtype: str) -> Constants:
     return constants_of(read_calibration(path), str(path), dtype)
 
 
-
-
 def constants_of(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
     """Constants from what read_calibration gives. Raises FormatError, or InputError for another dtype."""
     from llamalab.records.codec import build  # here: it imports dataclasses, which a tier without a file does not need
@@ -306,7 +304,8 @@ def constants_of(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
         basis = f"calibrated on {data['device']} {data['made_on']}{f' ({grade.words})' if poor else ''}"
         for name, rate in rates.items():
             _check(source, name, rate)
-        if odd := rates.keys() - CLASSES:
+        kinds = {name.partition("_")[0] for name in CLASSES}  # a calibration may tell modes of a kind apart
+        if odd := {name for name in rates if name.partition("_")[0] not in kinds}:
             raise FormatError(
                 f"{source} must hold classes of {', '.join(sorted(CLASSES))}; got {', '.join(sorted(odd))}"
             )
