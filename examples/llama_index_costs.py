@@ -15,7 +15,7 @@ import llamalab
 from llamalab.units import format_bytes
 
 # As short as can be: a small model has a small context.
-QUESTION, REFINED = PromptTemplate("{context_str}\n{query_str}"), PromptTemplate("{context_msg}\n{query_str}")
+QUESTION = PromptTemplate("{context_str}\n{query_str}")
 
 
 class LocalLlama(CustomLLM):
@@ -62,9 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     llm = LocalLlama(args.model, args.tokenizer)
     Settings.tokenizer = llm._tokenizer.encode  # llama_index's own would be another vocabulary
     nodes = [TextNode(text="Lily has a red ball."), TextNode(text="Tom has a blue car.")]
-    engine = SummaryIndex(nodes).as_query_engine(
-        llm=llm, text_qa_template=QUESTION, refine_template=REFINED, response_mode="compact"
-    )
+    engine = SummaryIndex(nodes).as_query_engine(llm=llm, text_qa_template=QUESTION, response_mode="simple_summarize")
     for question in ("What does Lily have?", "Who has a car?"):
         print(f"{question}\n  {str(engine.query(question)).strip()!r}")
     for number, cost in enumerate(llm.costs, 1):

@@ -9,7 +9,7 @@ from typing import Any
 from llamalab.api.results import Result
 from llamalab.arch import LlamaArch
 from llamalab.cli import verb_parser
-from llamalab.cli.output import HEARD
+from llamalab.cli.remarks import HEARD
 from llamalab.errors import LlamaLabError, MissingError
 
 _parser = lru_cache(maxsize=None)(verb_parser)
@@ -36,7 +36,7 @@ def parsed(verb: str, given: dict[str, Any]) -> tuple[Any, Namespace]:
     module, parser = _parser(verb)
     models = {name: value for name, value in given.items() if isinstance(value, LlamaArch)}
     argv = [word for name, value in given.items() if name not in models for word in _words(name, value)]
-    args = parser.parse_args(argv)
+    args = parser.read(argv)
     vars(args).update(models)
     return module, args
 

@@ -128,7 +128,7 @@ def _run(argv: list[str]) -> int:
 
 def _run_verb(verb: str, argv: list[str]) -> int:
     module, parser = verb_parser(verb)
-    args = parser.parse_args(argv)
+    args = parser.read(argv)
     try:
         code = int(module.run(args))
         for old in parser.old_names_used:

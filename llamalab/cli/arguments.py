@@ -103,8 +103,8 @@ def add_count(
 ) -> None:  # fmt: skip
     """An option that takes a count: 4096, 4_096 or 4k."""
     shown = f"{about} (default: {default})" if default is not None else about
-    kind = {"dest": dest} if dest else {}
-    parser.add_argument(option, type=count(option), default=default, metavar=metavar, help=shown, **kind)
+    name = dest or option.lstrip("-").replace("-", "_")
+    parser.add_argument(option, type=count(option), default=default, metavar=metavar, help=shown, dest=name)
 
 
 def add_counts(

@@ -50,7 +50,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _sweep(model: str, arch: LlamaArch, lengths: list[int], batches: list[int], dtype: str) -> Answer:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"model": model, "dtype": dtype, "n_kv_heads": arch.n_kv_heads, "seq": seq, "batch": batch}
         | {"kv_bytes": kv_bytes(arch, seq=seq, batch=batch, dtype=dtype)}
         for batch in batches

@@ -6,7 +6,6 @@ are null in JSON, empty in CSV and a dash elsewhere.
 
 import sys
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ from llamalab.plain_text import csv_text, in_one_line, markdown_cell, printable,
 
 SCHEMA_VERSION = 1
 UNKNOWN = "–"
-HEARD: ContextVar[list[str] | None] = ContextVar("HEARD", default=None)  # where a call from Python keeps remarks
 
 
 class Column(NamedTuple):
@@ -65,6 +63,8 @@ def render(answer: Answer, form: str) -> str:
 
 def note(remark: str) -> None:
     """A remark beside the answer, to stderr so that data stay data; from Python, to the result's notes."""
+    from llamalab.cli.remarks import HEARD  # here: an answer without remarks need not wait for it
+
     if (heard := HEARD.get()) is not None:
         heard.append(sentence(remark))
         return

@@ -6,8 +6,8 @@ dump and its abbreviations are off.
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NoReturn
 
 from llamalab.errors import InputError
 
@@ -51,9 +51,9 @@ class Parser(argparse.ArgumentParser):
             name for action in self._actions if action.help is not argparse.SUPPRESS for name in action.option_strings
         ]
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def read(self, argv: Iterable[str]) -> argparse.Namespace:
         """The options of a command line, old names taken for the new."""
-        return super().parse_args([self._today(word) for word in args or ()], namespace)
+        return self.parse_args([self._today(word) for word in argv])
 
     def _today(self, word: str) -> str:
         name, equals, value = word.partition("=")

@@ -98,9 +98,9 @@ def _rows(a: RunPhase, b: RunPhase, elsewhere: bool) -> list[Delta]:
             Delta(a.name, name, one and one.total_s, other and other.total_s, y.total_s - x.total_s, 0.0, interval,
                   _seen(interval), _why(one, other, (a, b), elsewhere, interval))
         )  # fmt: skip
-    outside = [phase.total_s - sum(op.total_s for op in phase.ops) for phase in (a, b)]
+    left, right = (phase.total_s - sum(op.total_s for op in phase.ops) for phase in (a, b))
     why = "launches, Python and waiting between operations, or clocks that time them apart and together"
-    rows.append(Delta(a.name, REST, *outside, outside[1] - outside[0], 0.0, None, None, why))
+    rows.append(Delta(a.name, REST, left, right, right - left, 0.0, None, None, why))
     return rows
 
 

@@ -37,8 +37,9 @@ def frames(source: "str | os.PathLike[str] | Record | Profile | Sequence[Profile
         return _record_frames(source)
     if isinstance(source, Profile):
         return _profile_frames([source])
-    if isinstance(source, Sequence) and source and all(isinstance(one, Profile) for one in source):
-        return _profile_frames(source)
+    profiles = [one for one in source if isinstance(one, Profile)] if isinstance(source, Sequence) else []
+    if profiles and len(profiles) == len(source):
+        return _profile_frames(profiles)
     raise InputError(f"frames must be made of a record, profiles or a path to them; got {type(source).__name__}")
 
 

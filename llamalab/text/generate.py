@@ -15,9 +15,10 @@ from typing import Literal
 
 import torch
 
+from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.errors import InputError
 from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
-from llamalab.model.dtypes import ACTIVATION_DTYPES, torch_dtype
+from llamalab.model.dtypes import torch_dtype
 from llamalab.text.sampling import Sampler
 
 FinishReason = Literal["stop", "length", "context"]

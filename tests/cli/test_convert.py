@@ -13,7 +13,7 @@ from tests.checkpoints.test_convert import make
 def test_the_words_of_the_verb_are_those_of_the_converter() -> None:
     from llamalab.checkpoints.convert import FORMATS
     from llamalab.checkpoints.quantisers import QUANTISERS
-    from llamalab.model.dtypes import ACTIVATION_DTYPES
+    from llamalab.choices import ACTIVATION_DTYPES
 
     assert _FORMATS == FORMATS
     assert _DTYPES == ACTIVATION_DTYPES + QUANTISERS

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.model.dtypes import ACTIVATION_DTYPES, TORCH_DTYPES, activation_dtype, torch_device, torch_dtype
+from llamalab.model.dtypes import TORCH_DTYPES, activation_dtype, torch_device, torch_dtype
 from llamalab.units import dtype_bits
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import fastest_backend, get_backend
+from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
 from llamalab.measure.bench.reference import Reference, measure_reference
@@ -39,7 +40,7 @@ from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
 from llamalab.model import Transformer, build
-from llamalab.model.compiled import SCOPES, compile
+from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.model.packed import product_of
 from llamalab.records.record import Record, Telemetry, unmeasured

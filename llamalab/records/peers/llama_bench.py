@@ -40,7 +40,7 @@ def _run(rows: list[dict[str, Any]], name: str) -> Run:
     first = rows[0]
     # Of a build for several backends, gpu_info is empty where none of them ran.
     device = first.get("gpu_info") or first.get("cpu_info") or None
-    settings = {
+    settings: dict[str, Any] = {
         key: first[key]
         for key in ("build_commit", "backends", "n_threads", "n_gpu_layers", "flash_attn", "type_k", "n_ubatch")
         if key in first
