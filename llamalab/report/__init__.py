@@ -13,14 +13,14 @@ from typing import Any
 
 import llamalab
 from llamalab.comparison.comparison import Comparison
-from llamalab.records.profile import KEY, Profile, of_record
+from llamalab.records.profile import KEY, Profile
 from llamalab.records.record import Record
 from llamalab.report.bench_page import bench_page
 from llamalab.report.experiment_results import ExperimentResult
 from llamalab.report.gallery import NamedRecord, compare_page, gallery_page
 from llamalab.report.layout import plain_json
 from llamalab.report.page import page, report_tables
-from llamalab.report.profile_page import profile_page
+from llamalab.report.profile_page import profile_of, profile_page
 from llamalab.report.profile_tables import csv_tables
 from llamalab.report.trend import StoredRun
 
@@ -77,8 +77,9 @@ def render_bench(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def csv_files(record: Record, stack: str | None = None) -> dict[str, str]:
     """The report's tables as CSV text, by names of CSV_HEADS; those of its profile where it has one."""
-    own = of_record(record)
-    made = {name: table.csv for name, table in report_tables(Comparison(record, stack)).items()}
+    comparison = Comparison(record, stack)
+    own = profile_of(comparison)
+    made = {name: table.csv for name, table in report_tables(comparison).items()}
     return made | (profile_csv_files([own]) if own else {})
 
 

@@ -40,10 +40,11 @@ def gallery_page(records: Sequence[NamedRecord], generator: str) -> str:
     worst = sorted(table.rows, key=lambda row: -abs(row["error"] or 0.0))
     known = [abs(row["error"]) for row in table.rows if row["error"] is not None]
     machines = list(dict.fromkeys(machine(one.record.environment) for one in records))
-    within = sum(error <= 0.1 for error in known)
+    many = "" if len(machines) == 1 else "s"
+    within = sum(one <= 0.1 for one in known)
     return fill(_content(
         generator, f"{len(records)} records", "errors of predictions",
-        f"{len(known)} passes on {len(machines)} machines have a prediction; {within} of them are within 10%.",
+        f"{len(known)} passes on {len(machines)} machine{many} have a prediction; {within} of them are within 10%.",
         [Card(row["record"], signed_percent(row["error"]), "", (f"{row['phase']} of {row['model']}", row["machine"]))
          for row in worst[:4] if row["error"] is not None],
         (Listing("Single operations", [f"{one.name}: {error_sentence(Comparison(one.record))}" for one in records]),),

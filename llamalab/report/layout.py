@@ -18,7 +18,7 @@ from llamalab.units import format_bytes
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("model.js", "page.js")  # the formulas, then what moves on the page
-WIDE_TABLE = 7  # main columns; a table with more takes the whole width
+WIDE_TABLE = 6  # main columns; a table with more takes the whole width
 
 
 class Card(NamedTuple):

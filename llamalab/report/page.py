@@ -1,7 +1,6 @@
 """The page of a report: which cards and sections stand on it, in which order, and what says that one is missing."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from markupsafe import Markup
 
@@ -18,7 +17,6 @@ from llamalab.comparison.sentences import (
     verdict,
 )
 from llamalab.comparison.what_if import Change, actions, elsewhere, workload
-from llamalab.records.profile import Profile, of_record
 from llamalab.records.record import Record
 from llamalab.report import captions, prospects, provenance
 from llamalab.report.appendix import appendix
@@ -26,7 +24,7 @@ from llamalab.report.charts import attention_sweep, blocks, devices, heatmap, me
 from llamalab.report.data_table import DataTable
 from llamalab.report.experiment_results import ExperimentResult
 from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, fill
-from llamalab.report.profile_page import ProfileParts, conditions, profile_parts
+from llamalab.report.profile_page import ProfileParts, conditions, profile_of, profile_parts
 from llamalab.report.settings import settings_of
 from llamalab.report.tables import tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
@@ -46,7 +44,7 @@ def page(
     """The whole HTML page. `record_json` must be safe inside a script element; `recorded` are runs elsewhere."""
     conclusion, made = verdict(comparison), report_tables(comparison)
     rows = elsewhere(comparison.arch, workload(comparison), comparison.stack)
-    found, own = actions(comparison, rows), _profile(comparison)
+    found, own = actions(comparison, rows), profile_of(comparison)
     parts = profile_parts([own] if own else [])
     sections = [
         predictions(comparison, made), time(comparison, made, parts), memory_section(comparison, made, parts),
@@ -164,19 +162,6 @@ def extrapolated(comparison: Comparison) -> str:
     """The label of whole-model times; empty where every block ran."""
     partial = [phase for phase in comparison.phases if phase.run.basis == "extrapolated"]
     return f"extrapolated from {blocks_run(partial[0])}" if partial else ""
-
-
-def _profile(comparison: Comparison) -> Profile | None:
-    """The record's profile with shares of the same passes that the comparison tells of."""
-    own, totals = of_record(comparison.record), {phase.run.phase: phase.measured_s for phase in comparison.phases}
-    if own is None:
-        return None
-    phases = [
-        replace(one, ops=[replace(op, share=op.total_s / totals.get(one.phase, op.total_s / (op.share or 1.0)))
-                          for op in one.ops])
-        for one in own.phases
-    ]  # fmt: skip
-    return replace(own, phases=phases)
 
 
 def _raised(comparison: Comparison) -> list[Fold]:

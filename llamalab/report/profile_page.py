@@ -4,13 +4,15 @@ One profile is a part of a report; one or more make a page of their own, side by
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from markupsafe import Markup
 
+from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import full_name, machine, tokens_per_s
 from llamalab.records.phase_profile import PhaseProfile
-from llamalab.records.profile import Profile
+from llamalab.records.profile import Profile, of_record
 from llamalab.report import profile_captions as captions
 from llamalab.report import profile_tables as tables
 from llamalab.report.charts.allocations import timeline
@@ -41,6 +43,19 @@ class ProfileParts(NamedTuple):
     kernels: tuple[Section, ...]
     state: tuple[Fold, ...]
     tables: dict[str, DataTable]
+
+
+def profile_of(comparison: Comparison) -> Profile | None:
+    """The profile of a report with shares of the same passes that the comparison tells of."""
+    own, totals = of_record(comparison.record), {phase.run.phase: phase.measured_s for phase in comparison.phases}
+    if own is None:
+        return None
+    phases = [
+        replace(one, ops=[replace(op, share=op.total_s / totals.get(one.phase, op.total_s / (op.share or 1.0)))
+                          for op in one.ops])
+        for one in own.phases
+    ]  # fmt: skip
+    return replace(own, phases=phases)
 
 
 def profile_parts(profiles: Sequence[Profile]) -> ProfileParts:
@@ -202,7 +217,7 @@ def _drawn(
     """The plot of each profile; the table of all belongs to the last."""
     last = len(profiles) - 1
     return tuple(
-        figure(chart, profile, f"{prefix}{place}", _missing(chart, profile), table if place == last else None)
+        figure(chart, profile, f"{prefix}{place or ''}", _missing(chart, profile), table if place == last else None)
         for place, profile in enumerate(profiles)
     )
 

@@ -89,6 +89,9 @@ def test_opens_without_network_and_without_a_word_on_the_console(page: Path, bro
     finished = browse(page, theme, "--dump-dom")
     assert finished.stdout.count('role="img"') == PANELS
     assert finished.stdout.rstrip().endswith("</html>")
+    # The policy's hash is that of the script: it has run, and the settings are there.
+    assert re.search(r'<section id="settings"[^>]*>', finished.stdout)[0].count("hidden") == 0  # type: ignore[index]
+    assert finished.stdout.count('aria-current="true"') == 1
     assert console(finished) == []
 
 

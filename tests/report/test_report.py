@@ -16,6 +16,7 @@ from llamalab.comparison.sentences import phase_sentence, verdict
 from llamalab.records.record import Memory, Record, Roof, from_json, to_json
 from llamalab.report import CSV_HEADS, OURS, csv_files, render
 from llamalab.report.layout import page_script, script_hash
+from llamalab.report.tables import tables
 from tests.report.sample import GEMM, environment, roofs, sample_record
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u2028</style>{{ 7 * 7 }}'
@@ -252,3 +253,40 @@ def test_embedded_json_is_plain(html: str) -> None:
 
 def _rows(text: str) -> list[dict[str, Any]]:
     return list(csv.DictReader(io.StringIO(text)))
+
+
+ANCHORS = (
+    "verdict", "predicted", "scatter", "time", "blocks", "roofline", "operations", "flame", "depth", "memory", "held",
+    "timeline", "kv", "kv-cache", "kernels", "attention", "sweep", "next", "devices", "settings", "conditions", "state",
+    "observers", "provenance", "formulas", "files",
+)  # fmt: skip
+
+
+def test_links_into_a_page_stay_what_they_were(page: Page) -> None:
+    assert set(ANCHORS) <= set(page.values("id"))
+    links = {value for value in page.values("href") if value.startswith("#")}
+    assert {
+        f"#{anchor}" for anchor in ("predicted", "time", "memory", "kernels", "attention", "next", "provenance")
+    } <= links
+
+
+def test_without_scripts_nothing_is_shown_that_needs_one(page: Page) -> None:
+    needing = [attrs for _, attrs in page.elements if "scripted" in (attrs.get("class") or "").split()]
+    assert len(needing) == 2
+    assert all("hidden" in attrs for attrs in needing)
+    assert "Copy CSV" not in page.text()
+
+
+def test_every_table_and_the_record_are_embedded_and_listed(record: Record, html: str, page: Page) -> None:
+    held = json.loads(html.partition('id="tables">')[2].partition("</script>")[0])
+    files = csv_files(record)
+    assert held == files
+    listed = page.values("data-file")
+    assert listed == ["record.json", *(f"{name}.csv" for name in held)]
+
+
+def test_main_columns_come_first_and_all_are_in_the_csv(record: Record) -> None:
+    table = tables(Comparison(record))["ops"]
+    assert [column.key for column in table.ordered][:5] == ["name", "phase", "predicted_s", "measured_s", "error"]
+    assert sorted(column.key for column in table.ordered) == sorted(table.csv.splitlines()[0].split(","))
+    assert all(len(row) == len(table.columns) for row in table.shown)
