@@ -63,7 +63,7 @@ def depth_of(model: "nn.Module") -> int:
 
 
 def is_hugging_face(model: "nn.Module") -> bool:
-    """Whether it is a causal model of FAMILIES in transformers, wrapped or not, asked without importing that package."""
+    """Whether it is a model of FAMILIES in transformers with a head, wrapped or not, asked without importing that."""
     real = unwrapped(model)
     return getattr(getattr(real, "config", None), "model_type", None) in FAMILIES and hasattr(real, "lm_head")
 

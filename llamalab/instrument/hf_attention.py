@@ -26,8 +26,8 @@ _NORMS = {"q_norm": "q", "k_norm": "k"}
 class AttentionHooks:
     """The hooks of one attention module; they share what a pass has computed so far."""
 
-    def __init__(self, hooks: Hooks, prefix: str, block: nn.Module) -> None:
-        self._hooks, self._block, self.module = hooks, block, block.get_submodule("self_attn")
+    def __init__(self, hooks: Hooks, prefix: str, module: nn.Module) -> None:
+        self._hooks, self.module = hooks, module
         self._prefix, self._head_dim = prefix + "attention.", int(self.module.head_dim)  # type: ignore[arg-type]
         self._options: dict[str, Any] = {}
         self._q_BHTE: Tensor | None = None
@@ -95,7 +95,7 @@ class AttentionHooks:
         """The tensor as the taps leave it, in their order; itself where none of them may change it."""
         name = self._prefix + point
         turned = paired and reads_tensors(self._tap) and wants(self._tap, name)
-        result = self._hooks.replaced(name, self._pairs(x_BHTE) if turned else x_BHTE, self._block)
+        result = self._hooks.replaced(name, self._pairs(x_BHTE) if turned else x_BHTE)
         if not edits(self._tap, name):
             return x_BHTE
         return self._halves(result) if turned else result

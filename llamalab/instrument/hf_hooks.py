@@ -60,35 +60,32 @@ class Hooks(TapStack):
         """Call `hook(module, arguments, options)` before the module."""
         self._handles.append(module.register_forward_pre_hook(_Hook(hook), with_kwargs=True))
 
-    def on_tensor(self, module: nn.Module, name: str, block: nn.Module | None = None) -> None:
-        """The point is the output of the module, inside of a layer `block` or of none."""
+    def on_tensor(self, module: nn.Module, name: str) -> None:
+        """The point is the output of the module."""
 
         def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
             tensor = output[0] if isinstance(output, tuple) else output
-            result = self.replaced(name, tensor, block)
+            result = self.replaced(name, tensor)
             if result is tensor:
                 return None
             return (result, *output[1:]) if isinstance(output, tuple) else result
 
         self.on_output(module, hook)
 
-    def on_argument(self, module: nn.Module, name: str, block: nn.Module | None = None) -> None:
+    def on_argument(self, module: nn.Module, name: str) -> None:
         """The point is what the module is given."""
 
         def hook(module: nn.Module, arguments: tuple[Tensor, ...], options: dict[str, Any]) -> Any:
             if arguments:
-                return (self.replaced(name, arguments[0], block), *arguments[1:]), options
-            return arguments, options | {"hidden_states": self.replaced(name, options["hidden_states"], block)}
+                return (self.replaced(name, arguments[0]), *arguments[1:]), options
+            return arguments, options | {"hidden_states": self.replaced(name, options["hidden_states"])}
 
         self.on_input(module, hook)
 
-    def replaced(self, name: str, tensor: Tensor, block: nn.Module | None = None) -> Tensor:
-        """What the taps make of the tensor. `block` is the layer that checkpointing may run again with it."""
+    def replaced(self, name: str, tensor: Tensor) -> Tensor:
+        """What the taps make of the tensor."""
         assert self.tap is not None
-        result = self.tap(name, tensor)
-        if block is not None and result is not tensor:
-            self._stay_for_backward(name, result, block)
-        return result
+        return self.tap(name, tensor)
 
     def look(self, name: str, tensor: Tensor) -> None:
         """Show what cannot be replaced. Raises InputError where a tap tries."""
@@ -104,17 +101,27 @@ class Hooks(TapStack):
                 "load it with llamalab.load"
             )
 
-    def _stay_for_backward(self, name: str, result: Tensor, block: nn.Module) -> None:
-        """Checkpointing runs the layer again in the backward pass: without the edit its gradients would be wrong."""
-        if not (getattr(block, "gradient_checkpointing", False) and block.training and result.requires_grad):
-            return
+    def stay_for_backward(self, block: nn.Module, names: list[str]) -> None:
+        """Checkpointing runs a layer again in the backward pass: without its edits the gradients would be wrong."""
 
-        def check(_: Tensor) -> None:
-            if self.tap is None:
-                raise InputError(f"backward through {name}, edited in a checkpointed layer, must run inside the block")
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            tensor = output[0] if isinstance(output, tuple) else output
+            checkpointed = getattr(block, "gradient_checkpointing", False) and block.training and tensor.requires_grad
+            edited = self._editing(names) if checkpointed and not recomputing() else []
+            if edited:
+                tensor.register_hook(lambda _: self._check_still_on(names, edited))
 
-        if not recomputing():
-            result.register_hook(check)  # type: ignore[no-untyped-call]
+        self.on_output(block, hook)
+
+    def _editing(self, names: list[str]) -> list[int]:
+        """The taps that may change one of the points, by identity."""
+        return [id(tap) for tap in self.taps if any(edits(tap, name) for name in names)]
+
+    def _check_still_on(self, names: list[str], edited: list[int]) -> None:
+        if self._editing(names) != edited:
+            raise InputError(
+                "backward through a checkpointed layer must run inside the block that edits it, as the layer runs again"
+            )
 
 
 class _Hook:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from llamalab.errors import InputError
 from llamalab.instrument.hf_attention import AttentionHooks
 from llamalab.instrument.hf_hooks import Hooks, hooks_of
+from llamalab.instrument.points import POINTS
 from llamalab.model.tap import Tap
 
 # Our point, their module, inside a layer and around the layers; where its output is the tensor.
@@ -49,16 +50,18 @@ def _put_on(hooks: Hooks) -> None:
 def _hook_layer(hooks: Hooks, prefix: str, block: nn.Module) -> None:
     """Put the hooks on one layer, so that the points fire in our order."""
     hooks.on_argument(block, prefix + "resid_pre")
-    AttentionHooks(hooks, prefix, block)
+    AttentionHooks(hooks, prefix, block.get_submodule("self_attn"))
     _look_at_residual(hooks, block.get_submodule("post_attention_layernorm"), prefix + "resid_mid")
-    hooks.on_argument(block.get_submodule("mlp.down_proj"), prefix + "feed_forward.act", block)
+    hooks.on_argument(block.get_submodule("mlp.down_proj"), prefix + "feed_forward.act")
     outputs = _LAYER_OUTPUTS
     if hasattr(block.get_submodule("mlp"), "gate_up_proj"):
-        _hook_gate_and_up(hooks, prefix + "feed_forward.", block)
+        _hook_gate_and_up(hooks, prefix + "feed_forward.", block.get_submodule("mlp.gate_up_proj"))
     else:
         outputs = _LAYER_OUTPUTS | _GATE_AND_UP
     for point, path in outputs.items():
-        hooks.on_tensor(block.get_submodule(path), prefix + point, block)
+        hooks.on_tensor(block.get_submodule(path), prefix + point)
+    inside = [name for point in POINTS if (name := point.name.replace("layers.*.", prefix)) != point.name]
+    hooks.stay_for_backward(block, [name for name in inside if not name.endswith(("resid_pre", "resid_post"))])
     hooks.on_tensor(block, prefix + "resid_post")
 
 
@@ -75,12 +78,12 @@ def _look_at_residual(hooks: Hooks, norm: nn.Module, name: str) -> None:
     hooks.on_input(norm, hook)
 
 
-def _hook_gate_and_up(hooks: Hooks, prefix: str, block: nn.Module) -> None:
+def _hook_gate_and_up(hooks: Hooks, prefix: str, projection: nn.Module) -> None:
     """Phi-3 makes both in one product, gate first."""
 
     def hook(module: nn.Module, arguments: Any, both: Tensor) -> Tensor | None:
         gate, up = both.chunk(2, dim=-1)
-        results = hooks.replaced(prefix + "gate", gate, block), hooks.replaced(prefix + "up", up, block)
+        results = hooks.replaced(prefix + "gate", gate), hooks.replaced(prefix + "up", up)
         return None if results[0] is gate and results[1] is up else torch.cat(results, dim=-1)
 
-    hooks.on_output(block.get_submodule("mlp.gate_up_proj"), hook)
+    hooks.on_output(projection, hook)

@@ -17,7 +17,7 @@ class TapStack:
 
     def __init__(self) -> None:
         self.tap: Tap | None = None
-        self._taps: tuple[Tap, ...] = ()
+        self.taps: tuple[Tap, ...] = ()
         self._owner: int | None = None
         self._lock = threading.Lock()
 
@@ -36,21 +36,21 @@ class TapStack:
 
     def _put(self, tap: Tap) -> None:
         with self._lock:
-            if self._taps and self._owner != threading.get_ident():
+            if self.taps and self._owner != threading.get_ident():
                 raise InputError(
                     "a model must be tapped by one thread at a time; another one has taps on it; "
                     "wait for its blocks to end, or give each thread a copy of the model"
                 )
             self._owner = threading.get_ident()
-            self._set((*self._taps, tap))
+            self._set((*self.taps, tap))
 
     def _take(self, tap: Tap) -> None:
         """Take off the uppermost one that is this tap: blocks may end in any order."""
         with self._lock:
-            place = max(place for place, one in enumerate(self._taps) if one is tap)
-            self._set(self._taps[:place] + self._taps[place + 1 :])
+            place = max(place for place, one in enumerate(self.taps) if one is tap)
+            self._set(self.taps[:place] + self.taps[place + 1 :])
 
     def _set(self, taps: tuple[Tap, ...]) -> None:
-        self._taps, self.tap = taps, None
+        self.taps, self.tap = taps, None
         for one in taps:
             self.tap = joined(self.tap, one)
