@@ -33,12 +33,6 @@ class _Cut(ast.NodeTransformer):
             return ast.Constant(decides)
         return node
 
-    def visit_Assign(self, node: ast.Assign) -> Any:
-        if ast.unparse(node.targets[0]) == "tap":
-            return None
-        self.generic_visit(node)
-        return node
-
     def visit_If(self, node: ast.If) -> Any:
         self.generic_visit(node)
         if ast.unparse(node.test) == "torch.compiler.is_compiling()":
@@ -54,7 +48,9 @@ class _Cut(ast.NodeTransformer):
         return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.Assign | None:
-        """What is left of `x = x if tap is None else tap(name, x)` is no code at all."""
+        """What is left of `x = x if tap is None else tap(name, x)` is no code at all, nor is an assignment to tap."""
+        if ast.unparse(node.targets[0]) == "tap":
+            return None
         self.generic_visit(node)
         return None if [ast.unparse(target) for target in node.targets] == [ast.unparse(node.value)] else node
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "continue a text with a checkpoint"
 EXAMPLES = (
-    "llamalab generate --model stories260K.bin --tokenizer tok512.bin --temperature 0",
     'llamalab generate --model stories260K.bin --tokenizer tok512.bin --text "Lily has a" --seed 7 --stats',
     "llamalab generate --model stories260K.bin --tokenizer tok512.bin --text-file prompts.txt --stop .",
     'llamalab generate --model CodeLlama-7b --infill "def add(a, b):\\n    " "\\n    return c"',

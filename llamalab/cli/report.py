@@ -26,7 +26,6 @@ SUMMARY = "measure this machine and write predicted against measured as HTML"
 EXAMPLES = (
     "llamalab report --model 7b",
     "llamalab report --model tiny --device cpu --out tiny.html",
-    "llamalab report --from profile.json --out profile.html",
     "llamalab report --from bench.json --out bench.html",
 )
 SMALL_BYTES = 2**30  # of weights

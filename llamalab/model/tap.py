@@ -5,8 +5,8 @@ the operation that made the tensor; what it returns takes the tensor's place, an
 same shape, dtype and device. A tap that never changes anything says `edits = False`. A tap may have a method
 `wants(name) -> bool`; without one it wants everything. It is asked only where a tensor would have to
 be computed for the tap alone: scores and pattern under fused attention. Where it does not want them
-whole it may have a method `attended(prefix, q_BHTE, k_BKSE, **view)`, which is shown what they are made from: `window=W`
-of the built-in model, `mask=` of another library's. A tap that only records when it is called has
+whole it may have a method `attended(prefix, q_BHTE, k_BKSE, **view)`, which is shown what they are made from:
+`window=W` of the built-in model, `mask=` of another library's. A tap that only records when it is called has
 `reads_tensors = False`; no tensor is then converted for it.
 """
 

@@ -57,7 +57,7 @@ def test_an_adapter_is_merged(
     argv = [*options, "--temperature", "0", "--generate", "20", "--lora"]
     module = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
     for scale in (0.0, 5.0):
-        tensors = {f"{module}A.weight": torch.full((1, 64), scale), f"{module}B.weight": torch.ones(64, 1)}
+        tensors = {f"{module}A.weight": torch.full((2, 64), scale), f"{module}B.weight": torch.ones(64, 2)}
         folder = adapter(tmp_path / str(scale), tensors)
         text = printed([*argv, str(folder)], capsys)
         assert story.startswith(text.strip()) == (scale == 0)
@@ -65,7 +65,7 @@ def test_an_adapter_is_merged(
         ids = Generation(model, [1], max_new_tokens=20, sampler=Sampler(temperature=0.0), stop_ids=(1, 2))
         assert text == decode(tokenizer, ids) + "\n"
     assert main([*argv, str(tmp_path / "none")]) == 3
-    assert "LoRA adapter must be a folder" in capsys.readouterr().err
+    assert "the adapter must exist" in capsys.readouterr().err
 
 
 def test_the_story_from_python(shared_real: Path, story: str) -> None:

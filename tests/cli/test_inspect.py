@@ -109,5 +109,5 @@ def test_every_preset_matches_itself(name: str) -> None:
 
 
 def test_a_preset_with_other_settings() -> None:
-    assert matching_preset(PRESETS["7b"].arch.replace(vocab_size=55_296)) == ("7b", ("vocab_size",))
+    assert matching_preset(PRESETS["7b"].arch.replace(vocab_size=55_297)) == ("7b", ("vocab_size",))
     assert matching_preset(ARCH) == (None, ())

@@ -199,8 +199,8 @@ def test_interrupt_while_measuring_leaves_nothing(
 @pytest.fixture
 def quick_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that is drawn at once."""
-    monkeypatch.setattr("llamalab.report.render", lambda *_: OURS)
-    monkeypatch.setattr("llamalab.report.csv_files", lambda _: CSV_HEADS)
+    monkeypatch.setattr("llamalab.report.render", lambda *_, **__: OURS)
+    monkeypatch.setattr("llamalab.report.csv_files", lambda *_: CSV_HEADS)
 
 
 @pytest.mark.usefixtures("quick_page")

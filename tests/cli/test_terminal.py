@@ -146,7 +146,11 @@ def test_bash_completes_verbs_options_and_words(capsys: Capture, tmp_path: Path)
     def completed(*words: str) -> list[str]:
         line = f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _llamalab; "
         done = subprocess.run(
-            ["bash", "-c", f'{line}printf "%s\\n" "${{COMPREPLY[@]}}"'], capture_output=True, text=True, check=True
+            ["bash", "-c", f'{line}printf "%s\\n" "${{COMPREPLY[@]}}"'],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
         )
         return done.stdout.split()
 

@@ -123,7 +123,9 @@ CHANGES: dict[str, dict[str, tuple[str, ...]]] = {
         "--model": ("13b",), "--hardware": ("a100",), "--prompt": ("77",), "--generate": ("7",), "--batch": ("2",),
         "--tensor-parallel": ("2",), "--dtype": ("fp16",), "--weight-dtype": ("fp8",), "--kv-dtype": ("fp8",),
         "--attention": ("naive",), "--logits": ("all",), "--unfused": (), "--fused": ("--unfused",),
-        "--chunk": ("64",), "--basis": ("bound",), "--constants": ("absent.json", "--basis", "calibrated"),
+        "--chunk": ("64",), "--basis": ("bound",), "--stack": ("vllm",),
+        "--expert-parallel": ("--model", "mixtral-8x7b", "--tp", "2"),
+        "--constants": ("absent.json", "--basis", "calibrated"),
     },
 }  # fmt: skip
 SHOWN = {"--format", "--out", "--verbose", "--help"}  # they change how an answer looks; their tests are elsewhere
