@@ -42,19 +42,19 @@ def built_in(
 
 
 def beside(model: Transformer) -> Any:
-    """A LlamaForCausalLM of the same shape, dtype and device; its weights are random. Raises MissingError."""
+    """The model of transformers of the same shape, dtype and device; its weights are random. Raises MissingError."""
     try:
-        from transformers import LlamaConfig, LlamaForCausalLM
+        from transformers import AutoConfig, AutoModelForCausalLM
     except ImportError as error:
         raise MissingError(
             "--beside transformers needs that package; it is not installed; pip install transformers"
         ) from error
-    from llamalab.checkpoints.huggingface import hf_config
+    from llamalab.checkpoints.config_json import config_json
 
     weight = model.norm.weight
-    config = LlamaConfig(**hf_config(model.arch, weight.dtype) | {"attn_implementation": _attention(model)})
+    config = AutoConfig.for_model(**config_json(model.arch, weight.dtype))
     with torch.device("meta"):
-        made: Any = LlamaForCausalLM(config)
+        made: Any = AutoModelForCausalLM.from_config(config, attn_implementation=_attention(model))
     made = made.to(activation_dtype({torch.bfloat16: "bf16", torch.float16: "fp16"}.get(weight.dtype, "fp32")))
     made.to_empty(device=weight.device)
     return made
