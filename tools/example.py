@@ -20,7 +20,7 @@ from llamalab.files import write_text
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "reports" / "example-7b-cpu"
 COMMAND = "llamalab report --from reports/example-7b-cpu.json --out build/report.html"
-PICTURES = (("report", "#verdict", "1280,860"), ("report-settings", "#settings", "1280,520"))
+PICTURES = (("report", "verdict", "1280,860"), ("report-settings", "settings", "1280,540"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -62,13 +62,15 @@ def with_verdict(readme: str, verdict: str) -> str:
 
 
 def _picture(browser: str, page: Path, anchor: str, size: str, stem: Path) -> Path:
-    """A screenshot of a part of the page, in the light theme."""
-    target = stem.with_suffix(".png")
+    """A screenshot of one section of the page, in the light theme; a fragment alone would not be scrolled to."""
+    target, alone = stem.with_suffix(".png"), stem.with_suffix(".html")
+    others = f"<style>main > section:not(#{anchor}) {{ display: none; }}</style></head>"
+    alone.write_text(page.read_text(encoding="utf-8").replace("</head>", others, 1), encoding="utf-8")
     command = (
         browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
         "--disable-background-networking", "--blink-settings=preferredColorScheme=1",
         f"--user-data-dir={stem.with_suffix('.profile')}", f"--window-size={size}", f"--screenshot={target}",
-        page.as_uri() + anchor,
+        alone.as_uri(),
     )  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     return target

@@ -18,14 +18,13 @@ from llamalab.analytic.memory import room_in
 from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.analytic.roofline import Prediction
-from llamalab.arch import LlamaArch, attention_kind, valid_kv_heads
 from llamalab.comparison.basis import Basis, basis_of, weight_roof_kind
 from llamalab.comparison.held_roofs import hold_roofs, raised_sentence
+from llamalab.comparison.kv_cells import CacheCell, kv_cells
 from llamalab.errors import DoesNotFitError
 from llamalab.records.record import AttentionPoint, Measurement, Pass, Record
 
 PARTS = ("embedding", "block", "head")
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class ExactCheck(NamedTuple):
@@ -253,17 +252,6 @@ class Errors(NamedTuple):
     outside: int = 0
 
 
-class CacheCell(NamedTuple):
-    """The KV cache of this model with so many KV heads, at one length and batch, and whether the device holds it."""
-
-    attention: str
-    n_kv_heads: int
-    seq: int
-    batch: int
-    kv_bytes: int
-    fits: bool
-
-
 class Comparison:
     """A record and everything that can be said by holding prediction and measurement together."""
 
@@ -297,10 +285,7 @@ class Comparison:
     @cached_property
     def kv_cells(self) -> tuple[CacheCell, ...]:
         """The cache under MHA, GQA and MQA for each length and batch that a page shows."""
-        return tuple(
-            self._kv_cell(heads, seq, batch)
-            for heads in kv_head_choices(self.arch) for seq in sequence_lengths(self.arch) for batch in BATCHES
-        )  # fmt: skip
+        return kv_cells(self.arch, self.record.dtype, self.free_bytes)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -343,10 +328,6 @@ class Comparison:
         backend = self.record.passes[0].attention if self.record.passes else ""
         return tuple(_attention_row(self.basis, point, backend) for point in self.record.attention)
 
-    def _kv_cell(self, heads: int, seq: int, batch: int) -> CacheCell:
-        size = kv_bytes(self.arch.replace(n_kv_heads=heads), seq=seq, batch=batch, dtype=self.record.dtype)
-        return CacheCell(attention_kind(self.arch.n_heads, heads), heads, seq, batch, size, size <= self.free_bytes)
-
     def fits(self, seq: int) -> int:
         """The largest batch of `seq` tokens whose cache fits beside the weights; 0 where they do not fit."""
         memory_bytes, dtype = self.record.environment.memory_bytes, self.record.dtype
@@ -363,18 +344,6 @@ def relative_error(predicted: float | None, measured: float | None) -> float | N
     (0.2, None)
     """
     return predicted / measured - 1 if predicted is not None and measured else None
-
-
-def kv_head_choices(arch: LlamaArch) -> list[int]:
-    """MHA, one GQA and MQA: the model's own grouping where it has one, else eight KV heads or near."""
-    between = [heads for heads in valid_kv_heads(arch.n_heads) if 1 < heads < arch.n_heads]
-    chosen = [arch.n_kv_heads] if arch.n_kv_heads in between else sorted(between, key=lambda heads: abs(heads - 8))[:1]
-    return list(dict.fromkeys([arch.n_heads, *chosen, 1]))
-
-
-def sequence_lengths(arch: LlamaArch) -> list[int]:
-    """Seven doublings that put the trained context at the fourth."""
-    return [max(1, arch.max_positions // 8) * 2**power for power in range(7)]
 
 
 def part_of(name: str) -> str:

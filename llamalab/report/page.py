@@ -19,7 +19,7 @@ from llamalab.comparison.sentences import (
 from llamalab.comparison.what_if import Change, actions, elsewhere, workload
 from llamalab.records.record import Record
 from llamalab.report import captions, prospects, provenance
-from llamalab.report.appendix import appendix
+from llamalab.report.appendix import appendix, without_plots
 from llamalab.report.charts import attention_sweep, blocks, devices, heatmap, memory, roofline, scatter
 from llamalab.report.data_table import DataTable
 from llamalab.report.experiment_results import ExperimentResult
@@ -31,6 +31,7 @@ from llamalab.report.trend import StoredRun, trend_sections
 from llamalab.units import format_bytes, format_seconds, format_si
 
 ACTIONS = 3  # on the first screen
+MOST_BYTES = 450_000  # of a page
 _CLOSING = (
     "An error is predicted / measured − 1: positive where the prediction was too slow. Predictions rest on {basis}. "
     "GiB is 2³⁰ bytes, GB 10⁹; one multiply-add is 2 FLOP."
@@ -51,7 +52,7 @@ def page(
         *parts.kernels, attention(comparison, made), prospects_section(comparison, found, made),
         *conditions(parts), *trend_sections(stored), *appendix(comparison.record, results, recorded),
     ]  # fmt: skip
-    return fill(PageContent(
+    return _bounded(PageContent(
         generator=generator,
         title=title(comparison),
         machine=machine(comparison.record.environment),
@@ -75,6 +76,16 @@ def page(
         tagged=("predicted", "time"),
         settings=settings_of(comparison, rows),
     ))  # fmt: skip
+
+
+def _bounded(content: PageContent) -> str:
+    """The page; without the plots of the appendix where it would be too large with them."""
+    html = fill(content)
+    if len(html.encode()) <= MOST_BYTES:
+        return html
+    return fill(content._replace(sections=[
+        without_plots(one) if one.anchor == "appendix" else one for one in content.sections
+    ]))  # fmt: skip
 
 
 def report_tables(comparison: Comparison) -> dict[str, DataTable]:

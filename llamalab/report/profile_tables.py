@@ -18,6 +18,7 @@ from llamalab.report.data_table import (
     text,
 )
 
+FIRST_BLOCKS = 8  # whose times stand on the page
 _STATE = ("clock_hz", "memory_clock_hz", "power_w", "temperature_c", "load_average")
 
 
@@ -40,7 +41,7 @@ def layers(profiles: Sequence[Profile]) -> DataTable:
     columns = (
         text("name", "operation", short), *_which(profiles), number("calls", "calls"), seconds("time_s", "one call"),
         seconds("shortest_s", "shortest"), seconds("longest_s", "longest"), seconds("sum_s", "of all that ran"),
-        share("share", "of the whole pass"), text("layers_s", "block by block, seconds", main=False),
+        share("share", "of the whole pass"), text("layers_s", "block by block, seconds", _first_blocks, main=False),
     )  # fmt: skip
     return DataTable("layers", "Time of every operation, block by block", columns, rows)
 
@@ -166,6 +167,17 @@ def side_by_side(profiles: Sequence[Profile]) -> DataTable:
         ratio("ratio", f"{profiles[-1].kind} over {first.kind}"),
     )  # fmt: skip
     return DataTable("beside", "One call of every operation, side by side", columns, rows)
+
+
+def _first_blocks(times: str) -> str:
+    """The times of the first blocks; the CSV has all.
+
+    >>> _first_blocks("1 2 3"), _first_blocks("1 2 3 4 5 6 7 8 9 10")
+    ('1 2 3', '1 2 3 4 5 6 7 8 and 2 more')
+    """
+    shown = times.split(" ")
+    left = len(shown) - FIRST_BLOCKS
+    return times if left <= 0 else f"{' '.join(shown[:FIRST_BLOCKS])} and {left} more"
 
 
 def _merges(phases: Sequence[PhaseProfile | None]) -> str | None:

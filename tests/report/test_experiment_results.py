@@ -1,5 +1,7 @@
 """Answers of experiments: read, ordered, refused where they are none, and drawn."""
 
+import dataclasses
+import importlib
 import json
 from pathlib import Path
 
@@ -7,9 +9,12 @@ import pytest
 
 from experiments.common.folders import RECORDS
 from llamalab.errors import FormatError
+from llamalab.records.record import Record
+from llamalab.report import render
 from llamalab.report.charts.base import draw
 from llamalab.report.charts.experiment_results import CHARTS
 from llamalab.report.experiment_results import ORDER, ExperimentResult, read_result, recorded_results
+from tests.report.sample import environment
 
 RECORDED = recorded_results(RECORDS)
 
@@ -50,3 +55,25 @@ def test_other_files_and_absent_folders_are_passed_over(tmp_path: Path) -> None:
     answer = {"experiment": "gqa_groups", "question": "?", "conclusion": "c", "device": "d", "made_on": "day"}
     (tmp_path / "device" / "gqa_groups.json").write_text(json.dumps(answer), encoding="utf-8")
     assert [one.experiment for one in recorded_results(tmp_path)] == ["gqa_groups"]
+
+
+def test_a_page_that_would_be_too_large_leaves_plots_of_the_appendix_out(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = render(record, [], RECORDED)
+    assert "Its plot is left out" not in whole
+    module = importlib.import_module("llamalab.report.page")  # the package has a function of that name
+    monkeypatch.setattr(module, "MOST_BYTES", len(whole.encode()) - 1)
+    small = render(record, [], RECORDED)
+    assert small.count("Its plot is left out: the page would be too large with it.") == len(CHARTS)
+    assert len(small) < len(whole)
+    assert all(result.conclusion[:30] in small for result in RECORDED if result.conclusion[:30].isascii())
+
+
+def test_results_of_this_kind_of_machine_come_first_and_badges_name_the_others(record: Record) -> None:
+    here = dataclasses.replace(record, environment=environment(device_name=RECORDED[-1].device))
+    other = RECORDED[0]._replace(device="Another machine")
+    html = render(here, [], [other, *RECORDED[1:]])
+    last = html.index('<span class="badge">Another machine</span>')
+    assert html.count("this machine&#39;s kind: ") == len(RECORDED) - 1
+    assert html.rindex("this machine&#39;s kind: ") < last

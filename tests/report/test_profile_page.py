@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -99,6 +100,13 @@ def test_many_blocks_are_split_by_group_and_lose_no_time() -> None:
         sum(op.layers_s[31] for op in ops if op.layers_s)
     )
     assert len(render(record).encode()) <= 450_000
+
+
+def test_eighty_blocks_fit_on_a_page() -> None:
+    record = sample_record("70b", layers_measured=None)
+    html = render(record)
+    assert len(html.encode()) <= 450_000
+    assert len(re.findall(r"<title>Q, K, V and output projections: [^<]* a block</title>", html)) == 2
 
 
 def test_findings_are_told_from_the_numbers(profile: Profile) -> None:

@@ -84,7 +84,12 @@ def _joined(found: list[Piece]) -> list[Piece]:
 def _bars(axes: Axes, parts: list[Piece], key: str, tips: dict[str, str]) -> None:
     bars = list(dict.fromkeys(part.bar for part in parts))
     heights = dict.fromkeys(bars, 0.0)
+    many = len(bars) - 2 > MOST_BY_OP
+    if many:
+        _areas(axes, [part for part in parts if part.bar.isdigit()], bars, heights, key, tips)
     for number, part in enumerate(parts):
+        if many and part.bar.isdigit():
+            continue
         x = bars.index(part.bar)
         axes.bar(x, part.time_s, bottom=heights[part.bar], width=0.74, color=INK[part.group or "muted"],
                  edgecolor=INK["card"], linewidth=0.5)  # fmt: skip
@@ -102,3 +107,21 @@ def _bars(axes: Axes, parts: list[Piece], key: str, tips: dict[str, str]) -> Non
     axes.grid(axis="x", visible=False)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+
+
+def _areas(
+    axes: Axes, parts: list[Piece], bars: list[str], heights: dict[str, float], key: str, tips: dict[str, str]
+) -> None:
+    """Many blocks as one outline for each group: a shape for every bar would be most of the page."""
+    for name in dict.fromkeys(part.name for part in parts):
+        own = [part for part in parts if part.name == name]
+        below = [(bars.index(part.bar) + side, heights[part.bar]) for part in own for side in (-0.5, 0.5)]
+        for part in own:
+            heights[part.bar] += part.time_s
+        above = [(bars.index(part.bar) + side, heights[part.bar]) for part in own for side in (-0.5, 0.5)]
+        corners = [*above, *reversed(below)]
+        (filled,) = axes.fill([x for x, _ in corners], [y for _, y in corners], color=INK[own[0].group or "muted"],
+                              linewidth=0)  # fmt: skip
+        filled.set_gid(f"d{key}-{name}")
+        times = [part.time_s for part in own]
+        tips[f"d{key}-{name}"] = f"{name}: {format_si(min(times), 's')} to {format_si(max(times), 's')} a block"

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from llamalab.comparison.comparison import CacheCell, Comparison
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.kv_cells import CacheCell
 from llamalab.report.charts.base import INK, Plot, area, canvas, heading
 from llamalab.report.theme import HEAT_STEPS, heat_variable
 from llamalab.units import format_bytes

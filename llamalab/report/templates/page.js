@@ -13,7 +13,7 @@
   // The section in view, in the navigation.
   const links = new Map($$("nav a").map(link => [link.hash.slice(1), link]));
   const mark = () => {
-    const line = innerHeight / 3, sections = $$("main > section").filter(one => links.has(one.id) && !one.hidden);
+    const line = innerHeight / 3, sections = $$("main > section").filter(one => links.has(one.id) && one.offsetParent);
     const now = sections.filter(one => one.getBoundingClientRect().top <= line).pop() || sections[0];
     links.forEach((link, id) => id === now.id ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
   };

@@ -1,0 +1,46 @@
+"""The KV cache of a model with other numbers of KV heads, at lengths and batches that a page shows."""
+
+from typing import NamedTuple
+
+from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.arch import LlamaArch, attention_kind, valid_kv_heads
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class CacheCell(NamedTuple):
+    """The KV cache of this model with so many KV heads, at one length and batch, and whether the device holds it."""
+
+    attention: str
+    n_kv_heads: int
+    seq: int
+    batch: int
+    kv_bytes: int
+    fits: bool
+
+
+def kv_cells(arch: LlamaArch, dtype: str, free_bytes: int) -> tuple[CacheCell, ...]:
+    """The cache under MHA, GQA and MQA for each length and batch; `free_bytes` is the room beside the weights."""
+    return tuple(
+        _cell(arch, heads, seq, batch, dtype, free_bytes)
+        for heads in kv_head_choices(arch)
+        for seq in sequence_lengths(arch)
+        for batch in BATCHES
+    )
+
+
+def kv_head_choices(arch: LlamaArch) -> list[int]:
+    """MHA, one GQA and MQA: the model's own grouping where it has one, else eight KV heads or near."""
+    between = [heads for heads in valid_kv_heads(arch.n_heads) if 1 < heads < arch.n_heads]
+    chosen = [arch.n_kv_heads] if arch.n_kv_heads in between else sorted(between, key=lambda heads: abs(heads - 8))[:1]
+    return list(dict.fromkeys([arch.n_heads, *chosen, 1]))
+
+
+def sequence_lengths(arch: LlamaArch) -> list[int]:
+    """Seven doublings that put the trained context at the fourth."""
+    return [max(1, arch.max_positions // 8) * 2**power for power in range(7)]
+
+
+def _cell(arch: LlamaArch, heads: int, seq: int, batch: int, dtype: str, free_bytes: int) -> CacheCell:
+    size = kv_bytes(arch.replace(n_kv_heads=heads), seq=seq, batch=batch, dtype=dtype)
+    return CacheCell(attention_kind(arch.n_heads, heads), heads, seq, batch, size, size <= free_bytes)
