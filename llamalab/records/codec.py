@@ -1,4 +1,4 @@
-"""How does JSON become a dataclass or a named tuple again? By its annotations, refusing what they do not allow.
+"""JSON to dataclasses and named tuples, by their annotations, refusing what these do not allow.
 
 Unknown and missing fields, wrong types and numbers that are none are a FormatError that names the place.
 """
