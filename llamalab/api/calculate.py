@@ -49,11 +49,11 @@ def params(model: Model = "7b", *, dtype: str = "bf16", lora: str | None = None,
 
 
 def flops(
-    model: Model = "7b", *, phase: str = "prefill", prompt: int | None = None, context: int | None = None,
-    batch: int = 1, attention: str = "flash", logits: str = "last", kv_heads: int | None = None, dtype: str = "bf16",
+    model: Model = "7b", *, phase: str = "prefill", prompt: Counts | None = None, context: Counts | None = None,
+    batch: Counts = 1, attention: str = "flash", logits: str = "last", kv_heads: int | None = None, dtype: str = "bf16",
     weight_dtype: str | None = None, kv_dtype: str | None = None,
 ) -> Result:  # fmt: skip
-    """FLOPs, bytes and intensity of one pass, operation by operation.
+    """FLOPs, bytes and intensity of one pass, operation by operation; of several passes the totals of each.
 
     Args:
         model: a preset, a path or an architecture.

@@ -21,8 +21,8 @@ BARS = {
     "compare": ("op", "delta_s"),
 }
 # What a sweep is drawn over and what of it, in the order in which they are looked for.
-SWEPT = ("prompt", "seq", "batch", "generate", "tensor_parallel", "hardware")
-DRAWN = ("tokens_per_s", "kv_bytes")
+SWEPT = ("prompt", "seq", "new_tokens", "context_tokens", "batch", "generate", "tensor_parallel", "hardware")
+DRAWN = ("tokens_per_s", "kv_bytes", "flops_causal")
 MOST_BARS = 30
 
 

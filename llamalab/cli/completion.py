@@ -13,6 +13,8 @@ EXAMPLES = (
     "llamalab completion fish > ~/.config/fish/completions/llamalab.fish",
 )
 SHELLS = ("bash", "zsh", "fish")
+_PATHS = ("--model", "--hardware")  # which take the path of a file too
+_FILES = ' $(compgen -f -- "$now")'
 
 
 def configure(parser: Parser) -> None:
@@ -51,8 +53,8 @@ def _bash() -> str:
     for verb in VERBS:
         words = _words(verb)
         values = "\n".join(
-            f'        {verb},{option}) COMPREPLY=($(compgen -W "{" ".join(choices)}" -- "$now") '
-            f'$(compgen -f -- "$now")); return;;'
+            f'        {verb},{option}) COMPREPLY=($(compgen -W "{" ".join(choices)}" -- "$now")'
+            f"{_FILES if option in _PATHS else ''}); return;;"
             for option, choices, _ in words
             if choices
         )

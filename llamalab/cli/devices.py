@@ -103,15 +103,17 @@ def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:
     if not isinstance(peaks, dict) or not peaks or not peaks.keys() <= set(PEAK_DTYPES):
         raise FormatError(f"peak_flops_per_s of {where} must map some of {', '.join(PEAK_DTYPES)} to FLOP/s")
     memory = data["memory_bytes"]
+    open_ended = memory is None and data.get("kind") == "cpu"  # a CPU has as much memory as is put beside it
     given = {
         "name": data["name"], "title": data["name"], "source": source, **dict.fromkeys(_UNKNOWN), **data,
         "peak_flops_per_s": dict.fromkeys(PEAK_DTYPES) | peaks,
         "memory_bytes": int(memory) if isinstance(memory, float) and memory.is_integer() else memory,
+        **({"memory_bytes": 1} if open_ended else {}),
     }  # fmt: skip
     # What was measured elsewhere is a data sheet here: no calibration of this machine belongs to it.
     spec: HardwareSpec = build(HardwareSpec, given, where)._replace(measured=False)
     _check(spec, where)
-    return spec
+    return spec._replace(memory_bytes=None) if open_ended else spec
 
 
 _UNKNOWN = ("l2_bytes", "interconnect", "interconnect_bytes_per_s", "tdp_w", "clocking")

@@ -1,6 +1,7 @@
 """`llamalab flops`: what a forward pass computes and moves, operation by operation."""
 
 import argparse
+from itertools import product
 from typing import Any
 
 from llamalab.analytic.attention_cost import AttentionShape, Step, flash_step, naive_steps, total
@@ -10,16 +11,16 @@ from llamalab.choices import PHASES
 from llamalab.cli.arguments import (
     Parser,
     add_choice,
-    add_count,
+    add_counts,
     add_dtype,
     add_format,
     add_model,
     add_part_dtypes,
     chosen_model,
-    count,
+    counts,
 )
 from llamalab.cli.delivery import give
-from llamalab.cli.output import Answer, Column, Table, note, percent
+from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
 from llamalab.errors import InputError
 from llamalab.units import format_bytes, format_si
 
@@ -49,6 +50,14 @@ _OP_COLUMNS = (
     Column("written_bytes", "written", format_bytes, 1),
     Column("intensity", "FLOP/byte", _intensity),
 )
+_SWEEP_COLUMNS = (
+    Column("new_tokens", "new tokens", thousands),
+    Column("context_tokens", "context", thousands),
+    Column("batch", "batch", thousands),
+    Column("flops_causal", "FLOPs", _flop),
+    Column("bytes", "bytes", format_bytes),
+    Column("intensity", "FLOP/byte", _intensity),
+)
 _STEP_COLUMNS = (
     Column("algorithm", "attention"),
     Column("step", "step"),
@@ -62,16 +71,16 @@ _STEP_COLUMNS = (
 def configure(parser: Parser) -> None:
     """The options of `llamalab flops`."""
     add_choice(parser, "--phase", PHASES, "prefill", "what is computed")
-    add_count(parser, "--prompt", "new tokens of a prefill; a decode has one (default: as --context, or 4096)")
-    add_count(
-        parser,
-        "--context",
+    about = "new tokens of a prefill; a decode has one (default: as --context, or 4096)"
+    add_counts(parser, "--prompt", about, default=None)
+    about = (
         "tokens in view, the new ones included; more than --prompt makes a prefill a chunk behind a cache "
-        "(default: --prompt or 4096)",
+        "(default: --prompt or 4096)"
     )
+    add_counts(parser, "--context", about, default=None)
     # What older versions call the new tokens of a prefill and the context of a decode.
-    parser.add_argument("--seq", type=count("--seq"), help=argparse.SUPPRESS)
-    add_count(parser, "--batch", "sequences", default=1)
+    parser.add_argument("--seq", type=counts("--seq"), help=argparse.SUPPRESS)
+    add_counts(parser, "--batch", "sequences", default=1)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the algorithm")
     add_choice(parser, "--logits", LOGITS, "last", "positions that the head runs on")
     add_model(parser)
@@ -86,8 +95,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tokens(args: argparse.Namespace) -> tuple[int, int]:
-    """New tokens and context of the pass. Raises InputError where the options contradict each other."""
+def _shapes(args: argparse.Namespace) -> list[tuple[int, int, int]]:
+    """New tokens, context and batch of every pass. Raises InputError where the options contradict each other."""
     if args.seq is not None:
         now = "context" if args.phase == "decode" else "prompt"
         if getattr(args, now) is not None:
@@ -95,43 +104,59 @@ def _tokens(args: argparse.Namespace) -> tuple[int, int]:
         setattr(args, now, args.seq)
         note(f"--seq is called --{now} now")
     if args.phase == "decode":
-        if args.prompt not in (None, 1):
-            raise InputError(f"--prompt of a decode must be 1, its only new token; got {args.prompt}; use --context")
-        return 1, args.context or 4096
-    prompt = args.prompt or args.context or 4096
-    return prompt, args.context or prompt
+        if args.prompt not in (None, [1]):
+            raise InputError(f"--prompt of a decode must be 1, its only new token; got {args.prompt[0]}; use --context")
+        pairs = [(1, context) for context in args.context or [4096]]
+    elif args.prompt and args.context:
+        pairs = list(product(args.prompt, args.context))
+    else:
+        pairs = [(tokens, tokens) for tokens in args.prompt or args.context or [4096]]
+    return [(new, context, batch) for (new, context), batch in product(pairs, args.batch)]
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """The op table of one pass and the steps of attention."""
+    """The op table of one pass and the steps of attention; of several passes the totals of each."""
     model, arch = chosen_model(args)
-    new_tokens, context = _tokens(args)
-    kv_dtype = args.kv_dtype or args.dtype
-    ops = forward_ops(
-        arch,
-        new_tokens=new_tokens,
-        context_tokens=context,
-        batch=args.batch,
-        dtype=args.dtype,
-        kv_dtype=kv_dtype,
-        weight_dtype=args.weight_dtype,
-        attention=args.attention,
+    shapes = _shapes(args)
+    if len(shapes) > 1:
+        return _sweep(model, [(_inputs(args, model, shape), _ops(args, arch, shape)) for shape in shapes])
+    (shape,) = shapes
+    inputs = _inputs(args, model, shape)
+    return _answer(inputs, _ops(args, arch, shape), _steps(arch, shape[0], shape[1], args.dtype, inputs["kv_dtype"]))
+
+
+def _ops(args: argparse.Namespace, arch: LlamaArch, shape: tuple[int, int, int]) -> tuple[Op, ...]:
+    new_tokens, context, batch = shape
+    return forward_ops(
+        arch, new_tokens=new_tokens, context_tokens=context, batch=batch, dtype=args.dtype,
+        kv_dtype=args.kv_dtype or args.dtype, weight_dtype=args.weight_dtype, attention=args.attention,
         logits=args.logits,
-    )
-    steps = _steps(arch, new_tokens, context, args.dtype, kv_dtype)
-    inputs = {
+    )  # fmt: skip
+
+
+def _inputs(args: argparse.Namespace, model: str, shape: tuple[int, int, int]) -> dict[str, Any]:
+    return {
         "model": model,
         "dtype": args.dtype,
         "weight_dtype": args.weight_dtype or args.dtype,
-        "kv_dtype": kv_dtype,
+        "kv_dtype": args.kv_dtype or args.dtype,
         "phase": args.phase,
-        "batch": args.batch,
-        "new_tokens": new_tokens,
-        "context_tokens": context,
+        "batch": shape[2],
+        "new_tokens": shape[0],
+        "context_tokens": shape[1],
         "attention": args.attention,
         "logits": args.logits,
     }
-    return _answer(inputs, ops, steps)
+
+
+def _sweep(model: str, passes: list[tuple[dict[str, Any], tuple[Op, ...]]]) -> Answer:
+    rows = []
+    for inputs, ops in passes:
+        totals = add_up(ops)
+        rows.append(inputs | totals._asdict() | {"bytes": totals.bytes, "intensity": totals.intensity})
+    least, most = (_flop(pick(row["flops_causal"] for row in rows)) for pick in (min, max))
+    lead = (f"{rows[0]['phase']} of {model}: {least} to {most}, causal",)
+    return Answer({"model": model, "basis": "exact", "rows": rows}, lead, (Table(_SWEEP_COLUMNS, rows),))
 
 
 def _answer(inputs: dict[str, Any], ops: tuple[Op, ...], steps: list[dict[str, Any]]) -> Answer:

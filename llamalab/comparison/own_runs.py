@@ -1,6 +1,5 @@
 """Our own files as runs that can be compared: records, profiles, benches and predictions."""
 
-import json
 import os
 from statistics import median
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.errors import FormatError
 from llamalab.input_files import parse_json
+from llamalab.records.frames import bench_rows
 from llamalab.records.peers import runs_of_text
 from llamalab.records.profile import Profile, are_profiles
 from llamalab.records.profile import from_json as profiles_from_json
@@ -25,7 +25,7 @@ def read_runs(path: str | os.PathLike[str]) -> list[Run]:
     text, name = shown_text(path, "file to compare"), os.fspath(path)
     if are_profiles(text):
         return [run_of_profile(one, name) for one in profiles_from_json(text, source=name)]
-    rows = _bench_rows(text)
+    rows = bench_rows(text)
     if rows:
         return [run_of_bench(rows, name)]
     data = _object(text)
@@ -111,20 +111,6 @@ def _object(text: str) -> dict[str, Any] | None:
     except FormatError:
         return None
     return data if isinstance(data, dict) else None
-
-
-def _bench_rows(text: str) -> list[dict[str, Any]]:
-    """The rows of `llamalab bench` in JSON or JSON lines; none of anything else."""
-    data = _object(text)
-    if data is not None:
-        rows = data.get("rows", [data])
-    else:
-        try:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError:
-            return []
-    known = [row for row in rows if isinstance(row, dict) and {"passes_s", "test", "depth_tokens"} <= row.keys()]
-    return known if isinstance(rows, list) and len(known) == len(rows) else []
 
 
 def run_of_bench(rows: list[dict[str, Any]], name: str) -> Run:

@@ -4,11 +4,13 @@ pandas is imported when a frame is made: what only reads records starts without 
 """
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamalab.errors import FormatError, InputError
+from llamalab.input_files import parse_json
 from llamalab.records.profile import Profile, are_profiles
 from llamalab.records.profile import from_json as profiles_from_json
 from llamalab.records.record import Measurement, Pass, Record, from_json, shown_text
@@ -21,18 +23,20 @@ _PASS_KEYS = ("phase", "batch", "new_tokens", "context_tokens", "dtype", "attent
 
 
 def frames(source: "str | os.PathLike[str] | Record | Profile | Sequence[Profile]") -> "dict[str, DataFrame]":
-    """A record, a profile or the file or page of either, as DataFrames by name.
+    """A record, a profile, a bench, a comparison, or the file or page of one, as DataFrames by name.
 
     Of a record: `passes` (a row a pass), `parts` and `ops` (a row a part or an operation of a pass), `samples` (a row
-    a sample of either), `roofs` and `attention`; of a profile `phases`, `ops` and `memory`. Times are seconds of one
-    occurrence; `total_s` is of all. Raises MissingError where there is no file, FormatError where it is neither.
+    a sample of either), `roofs` and `attention`; of a profile `phases`, `ops` and `memory`; of a bench `tests` and
+    `samples`; of a comparison `phases` and `ops`. Times are seconds of one occurrence; `total_s` is of all. Raises
+    MissingError where there is no file, FormatError where it is none of these.
+
+    >>> import llamalab
+    >>> frames = llamalab.frames("reports/example-7b-cpu.json")
+    >>> sorted(frames), list(frames["passes"].phase)
+    (['attention', 'ops', 'parts', 'passes', 'roofs', 'samples'], ['prefill', 'decode'])
     """
     if isinstance(source, str | os.PathLike):
-        text = shown_text(source, "record or profile")
-        where = os.fspath(source)
-        return _profile_frames(profiles_from_json(text, source=where)) if are_profiles(text) else _record_frames(
-            from_json(text, source=where)
-        )  # fmt: skip
+        return _frames_of_text(shown_text(source, "record, profile, bench or comparison"), os.fspath(source))
     if isinstance(source, Record):
         return _record_frames(source)
     if isinstance(source, Profile):
@@ -41,6 +45,57 @@ def frames(source: "str | os.PathLike[str] | Record | Profile | Sequence[Profile
     if profiles and len(profiles) == len(source):
         return _profile_frames(profiles)
     raise InputError(f"frames must be made of a record, profiles or a path to them; got {type(source).__name__}")
+
+
+def _frames_of_text(text: str, name: str) -> "dict[str, DataFrame]":
+    if are_profiles(text):
+        return _profile_frames(profiles_from_json(text, source=name))
+    if rows := bench_rows(text):
+        return _bench_frames(rows)
+    data = parse_json(text, name)
+    if isinstance(data, dict) and "comparisons" in data:
+        return _comparison_frames(data["comparisons"], name)
+    return _record_frames(from_json(text, source=name))
+
+
+def bench_rows(text: str) -> list[dict[str, Any]]:
+    """The rows of `llamalab bench` in JSON or JSON lines; none of anything else."""
+    try:
+        data = json.loads(text)
+        rows = data.get("rows", [data]) if isinstance(data, dict) else []
+    except ValueError:
+        try:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError:
+            return []
+    if not isinstance(rows, list):
+        return []
+    known = [row for row in rows if isinstance(row, dict) and {"passes_s", "test", "depth_tokens"} <= row.keys()]
+    return known if len(known) == len(rows) else []
+
+
+def _bench_frames(rows: list[dict[str, Any]]) -> "dict[str, DataFrame]":
+    """A row a test, and a row a forward pass."""
+    tests = [{key: value for key, value in row.items() if key != "passes_s"} for row in rows]
+    samples = [
+        {"model": row.get("model"), "test": row["test"], "batch": row.get("batch"), "repetition": repetition}
+        | {"pass": number, "time_s": seconds, "basis": row.get("basis")}
+        for row in rows
+        for repetition, passes in enumerate(row["passes_s"])
+        for number, seconds in enumerate(passes)
+    ]
+    return {"tests": frame_of_rows(tests), "samples": frame_of_rows(samples)}
+
+
+def _comparison_frames(comparisons: Any, name: str) -> "dict[str, DataFrame]":
+    """A row a phase, and a row an operation of it, of every run against the first."""
+    try:
+        phases = [{"b": one["letter"], **phase} for one in comparisons for phase in one["phases"]]
+        ops = [{"b": phase["b"], **op} for phase in phases for op in phase["ops"]]
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"{name} must be what llamalab compare prints; {error} is missing or wrong") from None
+    whole = [{key: value for key, value in phase.items() if key != "ops"} for phase in phases]
+    return {"phases": frame_of_rows(whole), "ops": frame_of_rows(ops)}
 
 
 def frame_of_rows(rows: Iterable[Mapping[str, Any]], basis: str | None = None) -> "DataFrame":

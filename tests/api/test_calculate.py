@@ -17,6 +17,7 @@ CALLS: list[tuple[str, tuple[str, ...], dict[str, object], tuple[str, ...]]] = [
     ("kv", ("70b",), {"context": [512, 1024]}, ("--model", "70b", "--context", "512,1024")),
     ("params", ("13b",), {"dtype": "int4"}, ("--model", "13b", "--dtype", "int4")),
     ("flops", ("7b",), {"phase": "decode", "context": 777}, ("--phase", "decode", "--context", "777")),
+    ("flops", ("7b",), {"prompt": [128, 256]}, ("--prompt", "128,256")),
     ("fit", ("7b",), {"memory": "24GiB", "context": 512}, ("--memory", "24GiB", "--context", "512")),
     ("predict", ("7b", "h200"), {"prompt": 512, "generate": 7}, ("--prompt", "512", "--generate", "7")),
     ("predict", ("7b", "l4,h200"), {"batch": "1-4*2"}, ("--hardware", "l4,h200", "--batch", "1-4*2")),

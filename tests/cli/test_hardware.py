@@ -93,7 +93,9 @@ def test_what_is_printed_is_a_hardware_file(capsys: Capture, tmp_path: Path, nam
 def test_the_whole_table_is_a_hardware_file(tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "all.json"
     file.write_text(printed(capsys, "hardware", "--format", "json"))
-    assert chosen_devices(str(file)) == [spec._replace(device_names=()) for spec in HARDWARE.values()]
+    assert chosen_devices(str(file)) == [
+        spec._replace(device_names=()) for spec in (*HARDWARE.values(), *CPUS.values())
+    ]
 
 
 def test_a_file_named_like_a_shipped_device_gets_none_of_its_constants(tmp_path: Path, capsys: Capture) -> None:

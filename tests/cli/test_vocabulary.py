@@ -195,6 +195,16 @@ def test_sweeps_are_spelled_alike(capsys: Capture) -> None:
     assert loaded(capsys, "kv", "--context", "4,096") == loaded(capsys, "kv", "--context", "4096")
 
 
+def test_a_sweep_of_passes_has_a_row_each(capsys: Capture) -> None:
+    rows = loaded(capsys, "flops", "--prompt", "128-512*2", "--batch", "1,2")["rows"]
+    assert [(row["new_tokens"], row["batch"]) for row in rows] == [(p, b) for p in (128, 256, 512) for b in (1, 2)]
+    single = loaded(capsys, "flops", "--prompt", "256", "--batch", "2")
+    assert rows[3]["flops_causal"] == single["flops_causal"]
+    assert rows[3]["bytes"] == single["bytes"]
+    decode = loaded(capsys, "flops", "--phase", "decode", "--context", "512,1024")["rows"]
+    assert [row["context_tokens"] for row in decode] == [512, 1024]
+
+
 def test_a_name_of_several_devices_takes_the_common_one_and_says_so(capsys: Capture) -> None:
     from llamalab.cli import main
 

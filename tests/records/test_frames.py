@@ -1,5 +1,6 @@
 """Records as DataFrames: a row an operation, a sample or a pass, and nothing lost on the way."""
 
+import json
 from pathlib import Path
 from statistics import median
 
@@ -38,6 +39,28 @@ def test_a_profile_is_phases_ops_and_memory() -> None:
     made = llamalab.frames(profile)
     assert len(made["ops"]) == sum(len(phase.ops) for phase in profile.phases)
     assert set(made["ops"].basis) <= {"measured", "extrapolated"}
+
+
+def test_a_bench_is_tests_and_samples(tmp_path: Path) -> None:
+    row = {"model": "7b", "test": "tg2", "depth_tokens": 0, "batch": 1, "passes_s": [[0.1, 0.2], [0.3, 0.4]],
+           "basis": "measured"}  # fmt: skip
+    path = tmp_path / "bench.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    made = llamalab.frames(path)
+    assert list(made["tests"].test) == ["tg2"]
+    assert list(made["samples"].time_s) == [0.1, 0.2, 0.3, 0.4]
+    assert list(made["samples"].repetition) == [0, 0, 1, 1]
+
+
+def test_a_comparison_is_phases_and_ops(tmp_path: Path) -> None:
+    path, result = tmp_path / "comparison.json", llamalab.compare("7b@l4", "7b@h200")
+    path.write_text(result.to_json())
+    made = llamalab.frames(path)
+    assert list(made["phases"].phase) == ["prefill", "decode"]
+    assert made["ops"].groupby("phase").delta_s.sum()["decode"] == pytest.approx(made["phases"].delta_s[1])
+    path.write_text('{"comparisons": [{"phases": 3}]}')
+    with pytest.raises(FormatError, match="what llamalab compare prints"):
+        llamalab.frames(path)
 
 
 def test_what_is_neither_is_refused(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def beside(model: Transformer) -> Any:
     weight = model.norm.weight
     config = AutoConfig.for_model(**config_json(model.arch, weight.dtype))
     with torch.device("meta"):
-        made: Any = AutoModelForCausalLM.from_config(config, attn_implementation=_attention(model))
+        build: Any = AutoModelForCausalLM.from_config
+        made: Any = build(config, attn_implementation=_attention(model))
     made = made.to(activation_dtype({torch.bfloat16: "bf16", torch.float16: "fp16"}.get(weight.dtype, "fp32")))
     made.to_empty(device=weight.device)
     return made
