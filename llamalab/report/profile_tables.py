@@ -9,7 +9,6 @@ from llamalab.records.profile import Profile
 from llamalab.report.tables import Column, Table
 from llamalab.units import format_bytes, format_seconds, format_si
 
-MERGED = "layers.*.attention.rope+kv_append+"  # how a model that shows nothing in between names its steps
 _STATE = ("clock_hz", "memory_clock_hz", "power_w", "temperature_c", "load_average")
 
 
@@ -159,19 +158,17 @@ def side_by_side(profiles: Sequence[Profile]) -> Table:
     return Table("beside", "One call of every operation, side by side", columns, rows)
 
 
-def _merges(phases: Sequence[PhaseProfile | None]) -> str | None:
-    """The row in which one of them has several steps of attention together."""
-    names = (op.name for phase in phases if phase for op in phase.ops)
-    return next((name for name in names if name.startswith(MERGED)), None)
+def _merges(phases: Sequence[PhaseProfile | None]) -> dict[str, str]:
+    """The row in which one of them has an operation together with others, by the operation."""
+    names = {op.name for phase in phases if phase for op in phase.ops if "+" in op.name}
+    return {f"{name.rpartition('.')[0]}.{part}": name for name in names for part in name.rpartition(".")[2].split("+")}
 
 
-def _by_row(phase: PhaseProfile, merged: str | None) -> dict[str, float]:
-    """Seconds of one call by operation, its steps added up where the other has them in one row."""
-    prefix, _, parts = (merged or "").rpartition(".")
-    inside = {f"{prefix}.{part}" for part in parts.split("+")}
+def _by_row(phase: PhaseProfile, merged: dict[str, str]) -> dict[str, float]:
+    """Seconds of one call by operation, added up where the other has several in one row."""
     found: dict[str, float] = {}
     for op in phase.ops:
-        name = merged if merged and op.name in inside else op.name
+        name = merged.get(op.name, op.name)
         found[name] = found.get(name, 0.0) + op.time_s
     return found
 

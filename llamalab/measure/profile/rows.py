@@ -10,7 +10,7 @@ from llamalab.instrument.selection import layer_of
 from llamalab.measure.device.energy import usage
 from llamalab.measure.profile.kernel_times import Busy
 from llamalab.measure.profile.observations import Looks, Work
-from llamalab.measure.timing.profiler_ranges import MERGED, SETUP, Label, starred
+from llamalab.measure.timing.profiler_ranges import SETUP, Label, starred
 from llamalab.records.phase_profile import Energy, Instrument, OpProfile, PhaseProfile
 from llamalab.records.record import Measurement, Memory, Pass, Record, Telemetry
 
@@ -128,7 +128,7 @@ def op_profile(
 
 def parts_of(name: str, table: dict[str, Row]) -> list[Row]:
     """The rows of the cost table that a measured row stands for."""
-    if not name.startswith(MERGED):
+    if "+" not in name:
         return [table[name]]
     prefix, _, steps = name.rpartition(".")
     return [table[f"{prefix}.{step}"] for step in steps.split("+")]
