@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from llamalab.comparison.sentences import short
-from llamalab.records.phase_profile import MERGED_STEPS, OpProfile, PhaseProfile
+from llamalab.records.phase_profile import OpProfile, PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.data_table import (
     DataColumn,
@@ -180,19 +180,17 @@ def _first_blocks(times: str) -> str:
     return times if left <= 0 else f"{' '.join(shown[:FIRST_BLOCKS])} and {left} more"
 
 
-def _merges(phases: Sequence[PhaseProfile | None]) -> str | None:
-    """The row in which one of them has several steps of attention together."""
-    names = (op.name for phase in phases if phase for op in phase.ops)
-    return next((name for name in names if name.startswith(MERGED_STEPS)), None)
+def _merges(phases: Sequence[PhaseProfile | None]) -> dict[str, str]:
+    """The row in which one of them has an operation together with others, by the operation."""
+    names = {op.name for phase in phases if phase for op in phase.ops if "+" in op.name}
+    return {f"{name.rpartition('.')[0]}.{part}": name for name in names for part in name.rpartition(".")[2].split("+")}
 
 
-def _by_row(phase: PhaseProfile, merged: str | None) -> dict[str, float]:
-    """Seconds of one call by operation, its steps added up where the other has them in one row."""
-    prefix, _, parts = (merged or "").rpartition(".")
-    inside = {f"{prefix}.{part}" for part in parts.split("+")}
+def _by_row(phase: PhaseProfile, merged: dict[str, str]) -> dict[str, float]:
+    """Seconds of one call by operation, added up where the other has several in one row."""
     found: dict[str, float] = {}
     for op in phase.ops:
-        name = merged if merged and op.name in inside else op.name
+        name = merged.get(op.name, op.name)
         found[name] = found.get(name, 0.0) + op.time_s
     return found
 

@@ -11,7 +11,7 @@ from llamalab.measure.device.energy import usage
 from llamalab.measure.profile.kernel_times import Busy
 from llamalab.measure.profile.observations import Observations, PhaseRun
 from llamalab.measure.timing.profiler_ranges import SETUP, Label, starred
-from llamalab.records.phase_profile import MERGED_STEPS, Energy, Instrument, OpProfile, PhaseProfile
+from llamalab.records.phase_profile import Energy, Instrument, OpProfile, PhaseProfile
 from llamalab.records.record import Measurement, Memory, Pass, Record, Telemetry
 
 CLOSES = 0.05
@@ -137,7 +137,7 @@ def op_profile(
 
 def parts_of(name: str, table: dict[str, Row]) -> list[Row]:
     """The rows of the cost table that a measured row stands for."""
-    if not name.startswith(MERGED_STEPS):
+    if "+" not in name:
         return [table[name]]
     prefix, _, steps = name.rpartition(".")
     return [table[f"{prefix}.{step}"] for step in steps.split("+")]

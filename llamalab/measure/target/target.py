@@ -1,4 +1,4 @@
-"""The target of a measurement: the built-in model, or a Hugging Face LlamaForCausalLM as it is, run the same way.
+"""The target of a measurement: the built-in model, or a Hugging Face model as it is, run the same way.
 
 Either makes a `Job` of a phase: something to call before each sample, untimed, and the pass itself.
 B batch, T new tokens.
@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.hf_config import from_hf_config
-from llamalab.instrument.bind import is_hugging_face
+from llamalab.instrument.bind import FAMILIES, is_hugging_face, unwrapped
 from llamalab.measure.timing.profiler_ranges import Label, merged_labels, own_labels
 from llamalab.model import StaticKVCache, Transformer
-from llamalab.units import DTYPES
 
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
@@ -54,14 +53,22 @@ class Target(NamedTuple):
 
 def target_of(model: nn.Module) -> Target:
     """The model as something to measure. Raises InputError for another kind of model or dtype."""
-    if not isinstance(model, Transformer) and not is_hugging_face(model):
+    real = unwrapped(model)
+    if not isinstance(real, Transformer) and not is_hugging_face(real):
         raise InputError(
-            f"a measured model must be a llamalab.Transformer or a LlamaForCausalLM; got {type(model).__name__}"
+            "a measured model must be a llamalab.Transformer or a LlamaForCausalLM, or of Hugging Face's "
+            f"{', '.join(FAMILIES[1:])}; got {type(real).__name__}"
         )
     stored = next(model.parameters()).dtype
     if stored not in _NAMES:
         raise InputError(f"weights must be stored in one of {', '.join(_NAMES.values())}; got {stored}")
-    return _built_in(model, _NAMES[stored]) if isinstance(model, Transformer) else _hugging_face(model, _NAMES[stored])
+    if isinstance(real, Transformer):
+        return _built_in(real, _NAMES[stored])
+    if any(hasattr(one, "_orig_mod") or one._compiled_call_impl is not None for one in (model, *model.modules())):
+        raise InputError(
+            "a measured Hugging Face model must not be compiled: taps stop its graphs; give the model that was compiled"
+        )
+    return _hugging_face(real, _NAMES[stored])
 
 
 def tokens_of(arch: LlamaArch, batch: int, new_tokens: int, device: torch.device) -> Tensor:
@@ -100,18 +107,19 @@ def _hugging_face(model: Any, dtype: str) -> Target:
     arch = from_hf_config(model.config.to_dict())
     attention = str(model.config._attn_implementation)
     algorithm, device = "naive" if attention == "eager" else "flash", next(model.parameters()).device
-    token_bytes = 2 * arch.n_layers * arch.kv_dim * DTYPES[dtype].bits // 8
 
     def job(batch: int, new_tokens: int, past_tokens: int) -> Job:
         tokens_BT = tokens_of(arch, batch, new_tokens, device)
         if not past_tokens:
             return Job(lambda: None, lambda: model(tokens_BT, use_cache=True, logits_to_keep=1), 0)
         past_BT = tokens_of(arch, batch, past_tokens, device)
-        cache = model(past_BT, use_cache=True, logits_to_keep=1).past_key_values
+        cache = _cache_that_rewinds(model)
+        model(past_BT, past_key_values=cache, logits_to_keep=1)
+        cache.crop(0)  # a sliding window keeps what it needs, and no more
         return Job(
             lambda: cache.crop(past_tokens - cache.get_seq_length()) if cache.get_seq_length() > past_tokens else None,
             lambda: model(tokens_BT, past_key_values=cache, logits_to_keep=1),
-            batch * past_tokens * token_bytes,
+            sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers),
         )
 
     return Target(
@@ -121,6 +129,31 @@ def _hugging_face(model: Any, dtype: str) -> Target:
         dtype=dtype,
         attention=attention,
         algorithm=algorithm,
-        label=merged_labels(algorithm),
+        label=merged_labels(algorithm, _together(model)),
         job=job,
     )
+
+
+def _cache_that_rewinds(model: Any) -> Any:
+    """A DynamicCache of the model; layers with a sliding window need to be told that tokens will be taken back."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    for layer in cache.layers:
+        if hasattr(layer, "activate_past_recording"):
+            layer.activate_past_recording()
+    return cache
+
+
+def _together(model: Any) -> dict[str, str]:
+    """What its modules make at once, or in another order than ours, by point; see merged_labels."""
+    block = model.get_submodule("model.layers.0")
+    together: dict[str, str] = {}
+    if hasattr(block.self_attn, "qkv_proj"):
+        together |= {"attention.q": "", "attention.k": "", "attention.v": "attention.wq+wk+wv"}
+    if hasattr(block.self_attn, "q_norm"):
+        together |= dict.fromkeys(("attention.q", "attention.k", "attention.q_norm", "attention.k_norm"), "")
+        together["attention.v"] = "attention.wq+wk+wv+q_norm+k_norm"
+    if hasattr(block.mlp, "gate_up_proj"):
+        together |= {"feed_forward.gate": "", "feed_forward.up": "feed_forward.w1+w3"}
+    return together

@@ -6,7 +6,7 @@ the embedding and the first block: the turns of RoPE, and masks where there are 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,19 +38,27 @@ def own_labels(algorithm: str) -> Label:
     return lambda point: SETUP if point == "layers.0.resid_pre" else op_of(point, algorithm=algorithm)
 
 
-def merged_labels(algorithm: str) -> Label:
+def merged_labels(algorithm: str, together: Mapping[str, str] | None = None) -> Label:
     """The same for a model that shows nothing between its projections and their output: one row for all of it.
+
+    `together` gives points, without their layer, rows of their own: where one operation makes what several points show.
+    It is the last of these points to which its row belongs; the others have "".
 
     >>> merged_labels("flash")("layers.1.attention.z"), merged_labels("flash")("layers.1.attention.rot_q")
     ('layers.*.attention.rope+kv_append+flash', None)
+    >>> fused = merged_labels("flash", {"feed_forward.gate": "", "feed_forward.up": "feed_forward.w1+w3"})
+    >>> fused("layers.1.feed_forward.gate"), fused("layers.1.feed_forward.up")
+    (None, 'layers.*.feed_forward.w1+w3')
     """
     own, inner = own_labels(algorithm), ("rot_q", "rot_k", "k_cache", "v_cache", "scores", "pattern")
-    steps = "flash" if algorithm == "flash" else "scores+softmax+values"
+    steps, fused = "flash" if algorithm == "flash" else "scores+softmax+values", together or {}
 
     def label(point: str) -> str | None:
-        last = point.rpartition(".")[2]
+        last, inside = point.rpartition(".")[2], point.split(".", 2)[-1]
         if ".attention." in point and last in inner:
             return None
+        if inside in fused:
+            return f"layers.*.{fused[inside]}" if fused[inside] else None
         return MERGED_STEPS + steps if point.endswith(".attention.z") else own(point)
 
     return label
