@@ -26,7 +26,6 @@ EXAMPLES = (
     "llamalab report --model 7b",
     "llamalab report --model tiny --device cpu --out tiny.html",
     "llamalab report --from profile.json --out profile.html",
-    "llamalab report --from bench.json --out bench.html",
 )
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("bf16", "fp16", "fp32")
