@@ -113,8 +113,8 @@ def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:
     # What was measured elsewhere is a data sheet here: no calibration of this machine belongs to it.
     spec: HardwareSpec = build(HardwareSpec, given, where)._replace(measured=False)
     _check(spec, where)
-    unknown: Any = None
-    return spec._replace(memory_bytes=unknown) if open_ended else spec
+    none: Any = None
+    return spec._replace(memory_bytes=none) if open_ended else spec
 
 
 _UNKNOWN = ("l2_bytes", "interconnect", "interconnect_bytes_per_s", "tdp_w", "clocking")

@@ -11,7 +11,6 @@ from llamalab.measure.profile.run import profile
 from tests.instrument.test_hf_families import IDS, family_model
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
-pytest.importorskip("llamalab.hf_config")  # reads the architecture of each
 ROWS = {
     "qwen3": {"layers.*.attention.wq+wk+wv+q_norm+k_norm"},
     "phi3": {"layers.*.attention.wq+wk+wv", "layers.*.feed_forward.w1+w3"},
