@@ -145,8 +145,9 @@ def measure_report(
     return dataclasses.replace(record, notes=[*findings(record, place), *_left_out(record, scale)])
 
 
-def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device, tokens: int, batch: int) -> int:
+def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device, prompt: int | None = None, batch: int = 1) -> int:
     """Bytes of the blocks to run: what is usual, less where memory does not hold it beside embedding, head and work."""
+    tokens = prompt or SCALES[place.type].prompt_tokens
     around = weight_bytes(arch, dtype) - arch.n_layers * bytes_of_block(arch, dtype)
     beside = around + peak_activation_bytes(arch, new_tokens=tokens, batch=batch, dtype=dtype).bytes
     return min(BLOCK_LIMITS_BYTES[place.type], int(_ROOM_SHARE * available_bytes(place)) - beside)
@@ -197,7 +198,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progress) 
     return roofs
 
 
-def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Deadline, batch: int) -> int:
+def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Deadline, batch: int = 1) -> int:
     """Tokens of the prefill: fewer where a slow machine would spend the whole run on it."""
     tokens = scale.prompt_tokens
     most_s = min(_MOST_PREFILL_S, _PASS_SHARE * deadline.part(_PREFILL_SHARE, least_s=_LEAST_S).left_s)
