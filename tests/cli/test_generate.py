@@ -65,7 +65,7 @@ def test_an_adapter_is_merged(
         ids = Generation(model, [1], max_new_tokens=20, sampler=Sampler(temperature=0.0), stop_ids=(1, 2))
         assert text == decode(tokenizer, ids) + "\n"
     assert main([*argv, str(tmp_path / "none")]) == 3
-    assert "LoRA adapter must be a folder" in capsys.readouterr().err
+    assert "the adapter must exist" in capsys.readouterr().err
 
 
 def test_the_story_from_python(shared_real: Path, story: str) -> None:
