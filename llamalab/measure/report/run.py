@@ -166,8 +166,9 @@ def measure_report(
     return dataclasses.replace(record, notes=[*notes_of(record, place), *_left_out(record, scale)])
 
 
-def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device, tokens: int, batch: int) -> int:
+def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device, prompt: int | None = None, batch: int = 1) -> int:
     """Bytes of the blocks to run: the usual limit, or less where memory beside embedding, head and work is smaller."""
+    tokens = prompt or SCALES[device_of(place).role].prompt_tokens
     around = weight_bytes(arch, dtype) - arch.n_layers * bytes_of_block(arch, dtype)
     beside = around + peak_activation_bytes(arch, new_tokens=tokens, batch=batch, dtype=dtype).bytes
     return min(BLOCK_LIMITS_BYTES[device_of(place).role], int(_ROOM_SHARE * available_bytes(place)) - beside)
@@ -218,7 +219,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCa
     return roofs
 
 
-def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Deadline, batch: int) -> int:
+def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Deadline, batch: int = 1) -> int:
     """Tokens of the prefill: fewer where a slow machine would spend the whole run on it."""
     tokens = scale.prompt_tokens
     most_s = min(_MOST_PREFILL_S, _PASS_SHARE * deadline.part(_PREFILL_SHARE, least_s=_LEAST_S).left_s)

@@ -232,3 +232,19 @@ def test_less_memory_means_fewer_blocks(monkeypatch):
         monkeypatch.setattr(recording, "available_bytes", lambda _, free=free_gib: int(free * 2**30))
         share = choose_share(seven, "bf16", limit_bytes=recording._limit_bytes(seven, "bf16", place))
         assert share.layers == layers
+
+
+def test_a_prompt_and_a_batch_that_are_named_are_measured(small):
+    record = measure_report("mine", ARCH, device="cpu", dtype="fp32", prompt_tokens=16, batch=3)
+    prefill, decode = record.passes
+    assert (prefill.batch, prefill.new_tokens, prefill.context_tokens) == (3, 16, 16)
+    assert (decode.batch, decode.new_tokens, decode.context_tokens) == (3, 1, 17)
+    assert record.environment.command.endswith(" --prompt 16 --batch 3")
+    assert Comparison(record).kv.exact
+    assert not [note for note in record.notes if "cut to" in note]
+
+
+@pytest.mark.parametrize("wrong", [{"prompt_tokens": 0}, {"batch": 0}, {"batch": 1.5}])
+def test_sizes_that_are_none_are_refused_before_any_work(no_work, wrong):
+    with pytest.raises(InputError):
+        measure_report("mine", ARCH, device="cpu", dtype="fp32", **wrong)
