@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from llamalab import scoring
 from llamalab.analytic import stacks
 from llamalab.analytic.stack_constants import stack_constants
+from llamalab.comparison import scoring
 from llamalab.comparison.measured_runs import Point, read_rows
 from llamalab.errors import LlamaLabError
 

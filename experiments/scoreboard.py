@@ -19,11 +19,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from llamalab import scoring
 from llamalab.analytic import stacks
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
+from llamalab.comparison import scoring
 from llamalab.comparison.measured_runs import Point, read_rows
 from llamalab.comparison.scoring import Scored
 

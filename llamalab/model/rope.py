@@ -27,7 +27,7 @@ def rotations(start: int | Tensor | tuple[int, ...], new_tokens: int, arch: Llam
     if isinstance(start, tuple):
         return torch.stack([rotations(own, new_tokens, arch, device) for own in start]).unsqueeze(1)
     position_T = torch.arange(new_tokens, dtype=torch.float32, device=device) + start
-    angle_TP = torch.outer(position_T, frequencies(arch, position_T[-1] + 1))
+    angle_TP = torch.outer(position_T, frequencies(arch, position_T))
     scaling = arch.rope_scaling
     return torch.polar(torch.full_like(angle_TP, 1.0 if scaling is None else scaling.attention_factor), angle_TP)
 

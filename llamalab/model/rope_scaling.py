@@ -15,24 +15,24 @@ from llamalab.arch import LlamaArch
 from llamalab.arch_parts import RopeScaling
 
 
-def frequencies(arch: LlamaArch, length: Tensor) -> Tensor:
-    """frequency_P in radians per token, of a pass whose last token makes the text `length` tokens long.
+def frequencies(arch: LlamaArch, position_T: Tensor) -> Tensor:
+    """frequency_P in radians per token, of a pass over tokens at these positions, the last of which ends the text.
 
-    Dynamic NTK and longrope depend on the length. Keys in a cache keep the turns they were stored with.
+    Dynamic NTK and longrope depend on its length. Keys in a cache keep the turns they were stored with.
 
-    >>> frequencies(LlamaArch(8, 1, 1, 1, 8, 8), torch.tensor(1.0))
+    >>> frequencies(LlamaArch(8, 1, 1, 1, 8, 8), torch.arange(1.0))
     tensor([1.0000, 0.1000, 0.0100, 0.0010])
     """
-    exponent_P = torch.arange(0, arch.rotary_dim, 2, dtype=torch.float32, device=length.device) / arch.rotary_dim
+    exponent_P = torch.arange(0, arch.rotary_dim, 2, dtype=torch.float32, device=position_T.device) / arch.rotary_dim
     scaling = arch.rope_scaling
     if scaling is None:
         return 1.0 / arch.rope_theta**exponent_P
     if scaling.kind == "linear":
         return 1.0 / arch.rope_theta**exponent_P / scaling.factor
     if scaling.kind == "dynamic":
-        return 1.0 / _grown_base(arch, scaling, length) ** exponent_P
+        return 1.0 / _grown_base(arch, scaling, position_T[-1] + 1) ** exponent_P
     if scaling.kind == "longrope":
-        return 1.0 / (_divisors(scaling, length) * arch.rope_theta**exponent_P)
+        return 1.0 / (_divisors(scaling, position_T[-1] + 1) * arch.rope_theta**exponent_P)
     return (_llama3 if scaling.kind == "llama3" else _yarn)(scaling, arch, exponent_P)
 
 

@@ -2,7 +2,7 @@
 
     python -m tools.speedgate.recorded [--draws 5000]      false alarms and catches at several thresholds
 
-A recording (samples/*.json, by gate.ab --save, one file for each machine) has two trees that are equal, whose processes
+A recording (samples/*.json, by tools.speedgate.ab --save, one file for each machine) has two trees that are equal, whose processes
 took turns on a machine with other work on it. A draw is three of its pairs, each with its sides exchanged or not, and
 three more while the rule calls for them.
 """
@@ -18,7 +18,7 @@ from tools.speedgate.decision import MOST_SETS, THRESHOLD, Ratios, decide
 from tools.speedgate.differences import text_table
 from tools.speedgate.lockstep import Plan
 
-SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+SAMPLES = Path(__file__).with_name("samples")
 THRESHOLDS = (0.02, 0.03, 0.04, 0.05, 0.1)
 SLOWED = (1.0, 1.05, 1.1, 1.3)
 RUNS = Plan().runs
