@@ -214,6 +214,15 @@ class LlamaArch(_Fields):
         groups = ((None, full), (self.window, self.n_layers - full))
         return tuple(group for group in groups if group[1])
 
+    @property
+    def beyond_llama_2(self) -> tuple[str, ...]:
+        """The fields in which the architecture differs from any Llama 2.
+
+        >>> LlamaArch(64, 5, 4, 4, 96, 100, qk_norm=True).beyond_llama_2
+        ('qk_norm',)
+        """
+        return tuple(name for name in self.as_dict() if name not in self._fields[:ALWAYS_STORED])
+
     def replace(self, **changes: Any) -> "LlamaArch":
         """A copy with some fields changed, validated like a new one.
 

@@ -1,7 +1,7 @@
 """A checkpoint, whatever its format: a list of stored tensors, and a way to fetch each of the model's.
 
 A format surveys a path from its headers alone (`Survey`), and completes the survey to a `Checkpoint`
-when the tensors make a Llama 2. Weights are fetched one by one under Meta's names, mapped from
+when the tensors make a Llama. Weights are fetched one by one under Meta's names, mapped from
 the files where their layout allows it; whoever fetches decides dtype and device, so that a model is never
 in memory twice.
 """
@@ -53,7 +53,7 @@ class Weights(NamedTuple):
 class Survey(NamedTuple):
     """What the headers of a checkpoint say.
 
-    `complete` gives the weights, and raises FormatError where the tensors are not a Llama 2; `remarks` are
+    `complete` gives the weights, and raises FormatError where the tensors are not a Llama; `remarks` are
     sentences on what loads and is still unusual.
     """
 
@@ -84,8 +84,6 @@ def model_shapes(arch: LlamaArch) -> dict[str, tuple[int, ...]]:
     refusal = model_refusal(arch)
     if refusal is not None:
         raise UnavailableError(refusal)
-    if arch.qkv_bias or arch.o_bias or arch.ffn_bias or arch.qk_norm or arch.fused_on_disk:
-        raise UnavailableError("a checkpoint must have no biases, norms of heads or fused matrices; this one has some")
     expanded = {}
     for weight in weights(arch):
         for layer in range(weight.count):
@@ -93,20 +91,25 @@ def model_shapes(arch: LlamaArch) -> dict[str, tuple[int, ...]]:
     return expanded
 
 
-def check_shapes(arch: LlamaArch, stored: dict[str, tuple[int, ...]], file_name: Callable[[str], str] = str) -> None:
-    """Whether every weight is there in its shape: `stored` by the names that `file_name` gives to Meta's.
+def check_shapes(needed: dict[str, tuple[int, ...]], stored: dict[str, tuple[int, ...]]) -> None:
+    """Whether every tensor that an architecture needs is there in its shape.
 
     Raises FormatError naming the first that is not.
     """
-    for name, shape in model_shapes(arch).items():
-        theirs = file_name(name)
-        if theirs not in stored:
-            raise FormatError(f"the checkpoint must hold {theirs}, which its architecture needs; it has none")
-        if stored[theirs] != shape:
+    for name, shape in needed.items():
+        if name not in stored:
+            raise FormatError(f"the checkpoint must hold {name}, which its architecture needs; it has none")
+        if stored[name] != shape:
             raise FormatError(
-                f"{theirs} must have the shape {_times(shape)} that the architecture gives; "
-                f"got {_times(stored[theirs])}"
+                f"{name} must have the shape {_times(shape)} that the architecture gives; got {_times(stored[name])}"
             )
+
+
+def check_no_others(stored: Iterable[str], known: Iterable[str]) -> None:
+    """Raise FormatError where tensors are stored that the architecture has not: they would be needed, unread."""
+    extra = set(stored) - set(known)
+    if extra:
+        raise FormatError(f"the checkpoint must hold its architecture and nothing else; {leftover_remarks(extra)[0]}")
 
 
 def check_floats(stored: Iterable[Stored]) -> None:
@@ -128,12 +131,12 @@ def common_dtype(stored: Iterable[Stored]) -> torch.dtype:
 
 
 def leftover_remarks(extra: Iterable[str]) -> tuple[str, ...]:
-    """One sentence about tensors that no Llama 2 has and that are not read, if there are any."""
+    """One sentence about tensors that the model does not have and that are not read, if there are any."""
     names = sorted(extra)
     if not names:
         return ()
     shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    return (f"{len(names)} tensors are not part of a Llama 2 and are not read: {shown}",)
+    return (f"{len(names)} tensors are not part of the model and are not read: {shown}",)
 
 
 def _times(shape: tuple[int, ...]) -> str:

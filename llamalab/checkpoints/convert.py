@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from llamalab.arch import ALWAYS_STORED
 from llamalab.checkpoints import open_weights
 from llamalab.checkpoints.checkpoint import Weights, model_shapes
 from llamalab.checkpoints.gguf_write import words_of, write_gguf
@@ -68,9 +67,6 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: 
     if wishes.vocab_size is not None:
         weights = resized(weights, wishes.vocab_size)
     text = text_source(Path(source), tokenizer=wishes.tokenizer, lora=wishes.lora)
-    beyond = [name for name in weights.arch.as_dict() if name not in weights.arch._fields[:ALWAYS_STORED]]
-    if beyond and to != "onnx":
-        raise InputError(f"a {to} checkpoint must be of a Llama 2 to be written; this one has {', '.join(beyond)}")
     writers: dict[str, Callable[[TextSource, Path, Weights, Wishes], str]] = {
         "hf": _to_hf, "meta": _to_meta, "llama2c": _to_llama2c, "gguf": _to_gguf, "onnx": _to_onnx,
     }  # fmt: skip

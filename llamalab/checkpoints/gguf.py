@@ -1,8 +1,9 @@
 """GGUF files: a Llama under llama.cpp's names, and its settings (its vocabulary: gguf_text).
 
 Weights are F32, F16 or BF16, mapped, or of a kind that the gguf package dequantises, a few rows at a time. What
-settings mean says gguf_settings, how a file may be in parts gguf_split. Rows of attn_q and attn_k are in Meta's order
-(see layout). Source: ggml-org/ggml docs/gguf.md; llama.cpp gguf-py/gguf/constants.py and quants.py.
+settings mean says gguf_settings, which architectures there are gguf_architectures, how a file may be in parts
+gguf_split. Names and the order of rows are the architecture's (see layout).
+Source: ggml-org/ggml docs/gguf.md; llama.cpp gguf-py/gguf/constants.py and quants.py.
 """
 
 from collections.abc import Callable
@@ -13,18 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import (
     FLOATS,
     Stored,
     Survey,
     Weights,
+    check_no_others,
     check_shapes,
     common_dtype,
-    leftover_remarks,
-    model_shapes,
 )
-from llamalab.checkpoints.gguf_settings import arch_of
+from llamalab.checkpoints.gguf_architectures import architecture_called
+from llamalab.checkpoints.gguf_rope import DIVISORS
+from llamalab.checkpoints.gguf_settings import Tensors, arch_of
 from llamalab.checkpoints.gguf_split import Part, parts_of
 from llamalab.checkpoints.layout import gguf_name
 from llamalab.checkpoints.pages import drop_pages, settled
@@ -38,7 +39,6 @@ QUANTISED = (
     "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4"
 )  # fmt: skip
 READ = (*FLOATS, *QUANTISED)
-_FACTORS = "rope_freqs.weight"
 _CHUNK_ELEMENTS = 2**22  # dequantised at a time: 16 MB of fp32, and a few times that inside the package
 
 
@@ -96,13 +96,9 @@ def _remarks(header: Header, stored: dict[str, Stored]) -> tuple[str, ...]:
 
 
 def _complete(parts: list[Part], stored: dict[str, Stored]) -> Weights:
-    if gguf_name("tok_embeddings.weight") not in stored:
-        raise FormatError("a GGUF file of a Llama must hold token_embd.weight; it has none")
-    vocab_size = stored[gguf_name("tok_embeddings.weight")].shape[0]
-    try:
-        arch = arch_of(parts[0].header.settings, vocab_size, tied=gguf_name("output.weight") not in stored)
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"the settings of a GGUF file must describe a Llama; {error}") from None
+    embedding = gguf_name("tok_embeddings.weight")
+    if embedding not in stored:
+        raise FormatError(f"a GGUF file of a Llama must hold {embedding}; it has none")
     places = {name: part for part in parts for name in part.header.tensors}
 
     def raw(entry: Stored) -> Tensor:
@@ -110,33 +106,50 @@ def _complete(parts: list[Part], stored: dict[str, Stored]) -> Weights:
         offset = header.data_start + header.tensors[entry.name].offset
         return torch.frombuffer(data, dtype=torch.uint8, count=entry.nbytes, offset=offset)
 
-    if _FACTORS in stored:
-        _check_factors(stored[_FACTORS], raw, arch)
-    extra = set(stored) - set(map(gguf_name, model_shapes(arch))) - {_FACTORS}
-    if extra:
-        raise FormatError(f"the file must hold a Llama 2 and nothing else; {leftover_remarks(extra)[0]}")
+    settings = parts[0].header.settings
+    divisors = {name: _divisors(stored[name], raw) for name in DIVISORS if name in stored}
+    try:
+        arch = arch_of(settings, Tensors(stored[embedding].shape[0], stored, divisors))
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise FormatError(f"the settings of a GGUF file must describe a Llama; {error}") from None
+    layout = architecture_called(settings["general.architecture"]).arranged(arch)
+    check_no_others(stored, {*layout.shapes, *DIVISORS})
     for entry in stored.values():
         if entry.dtype not in READ:
             raise FormatError(f"a weight must be one of {', '.join(READ)}; {entry.name} is {entry.dtype}")
-    check_shapes(arch, {name: entry.shape for name, entry in stored.items()}, gguf_name)
+    check_shapes(layout.shapes, {name: entry.shape for name, entry in stored.items()})
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
-        entry = stored[gguf_name(name)]
+        tensor, rows = layout.places[name]
+        entry, data = _rows(stored[tensor], raw(stored[tensor]), rows)
         if entry.dtype in FLOATS:
-            return settled(raw(entry), dtype=dtype, device=device, arrange=_as_floats(entry))
-        return _dequantised(raw(entry), entry, dtype or torch.float32).to(device)
+            floats = _as_floats(entry)
+            arrange = lambda given: layout.as_ours(name, floats(given))  # noqa: E731
+            return settled(data, dtype=dtype, device=device, arrange=arrange)
+        return layout.as_ours(name, _dequantised(data, entry, dtype or torch.float32)).to(device)
 
     def dtype_of(name: str) -> torch.dtype:
-        return FLOATS.get(stored[gguf_name(name)].dtype, torch.float32)
+        return FLOATS.get(stored[layout.places[name].tensor].dtype, torch.float32)
 
     return Weights(arch, fetch, dtype_of, common_dtype(stored.values()))
 
 
-def _check_factors(entry: Stored, raw: Callable[[Stored], Tensor], arch: LlamaArch) -> None:
-    """Raise FormatError for divisors of RoPE's frequencies that change any."""
-    is_plain = entry.dtype == "F32" and entry.shape == (arch.head_dim // 2,)
-    if not is_plain or not bool((_as_floats(entry)(raw(entry)) == 1).all()):
-        raise FormatError(f"{_FACTORS} must be {arch.head_dim // 2} ones, as Llama 2 scales no RoPE; it is not")
+def _rows(entry: Stored, raw: Tensor, rows: slice) -> tuple[Stored, Tensor]:
+    """Some rows of a tensor, as a tensor of its own."""
+    count, whole = rows.stop - rows.start, entry.shape[0]
+    if count == whole:
+        return entry, raw
+    nbytes = entry.nbytes // whole
+    part = entry._replace(shape=(count, *entry.shape[1:]), nbytes=count * nbytes)
+    return part, raw[rows.start * nbytes : rows.stop * nbytes]
+
+
+def _divisors(entry: Stored, raw: Callable[[Stored], Tensor]) -> tuple[float, ...]:
+    """Divisors of RoPE's frequencies, as the decimals that were meant. Raises FormatError where they are not F32."""
+    if entry.dtype != "F32" or len(entry.shape) != 1:
+        raise FormatError(f"{entry.name} must be a row of F32; it is {entry.dtype} of shape {entry.shape}")
+    values = _as_floats(entry)(raw(entry)).numpy()
+    return tuple(float(np.format_float_positional(value)) for value in values)
 
 
 def _as_floats(entry: Stored) -> Callable[[Tensor], Tensor]:

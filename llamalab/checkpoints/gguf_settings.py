@@ -1,40 +1,37 @@
-"""The architecture in a GGUF file's settings: every `llama.` key is used, known to change nothing, or refused by name.
+"""The architecture in a GGUF file's settings: every key of its own is used, without effect, or refused by name.
 
-What a key means, and where it is missing, is what it means to llama.cpp (src/llama-model.cpp, 2026):
-a scaling factor without a type is linear; type none ignores factors; linear and YaRN by a factor of 1 are no scaling.
-Keys of a number a layer may be lists of one value.
+What a key means, and where it is missing, is what it means to llama.cpp (src/llama-model.cpp, 2026); what stretches
+RoPE is gguf_rope's. Keys of a number a layer may be lists of one value.
 """
 
+from collections.abc import Collection
 from math import isclose, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from llamalab.arch import LlamaArch
+from llamalab.checkpoints.gguf_architectures import BIASES, Architecture, architecture_called
+from llamalab.checkpoints.gguf_rope import SETTINGS, Divisors, read_scaling
 from llamalab.errors import FormatError
 from llamalab.formats.gguf_header import Value
 
-_PREFIX = "llama."
 _A_LAYER = ("attention.head_count", "attention.head_count_kv", "feed_forward_length")
+_HEADS = ("attention.key_length", "attention.value_length")
 _USED = frozenset((
-    *_A_LAYER, "context_length", "embedding_length", "block_count", "attention.layer_norm_rms_epsilon",
-    "rope.freq_base", "rope.dimension_count", "attention.key_length", "attention.value_length", "embedding_length_out",
-    "attention.scale", "attention.sliding_window", "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear"
+    *_A_LAYER, *_HEADS, *SETTINGS, "context_length", "embedding_length", "block_count", "rope.freq_base",
+    "attention.layer_norm_rms_epsilon", "rope.dimension_count", "embedding_length_out", "attention.scale",
+    "attention.sliding_window"
 ))  # fmt: skip
-# Of a file's vocabulary, of embedding models, of another norm, or of a scaling that is not there.
-_NO_EFFECT = frozenset((
-    "vocab_size", "pooling_type", "attention.layer_norm_epsilon", "rope.scaling.original_context_length",
-    "rope.scaling.finetuned", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow",
-    "rope.scaling.yarn_log_multiplier", "rope.scaling.alpha"
-))  # fmt: skip
+# Of a file's vocabulary, of embedding models, of another norm, or of a stretch that is not there.
+_NO_EFFECT = frozenset(
+    ("vocab_size", "pooling_type", "attention.layer_norm_epsilon", "rope.scaling.finetuned", "rope.scaling.alpha")
+)
 # Keys that change the computation, and the values with which they do not.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "attention.causal": (True,),
     "use_parallel_residual": (False,),
     "tensor_data_layout": (b"Meta AI original pth",),
-    "rope.scaling.attn_factor": (1.0,),
-    "rope.scaling.yarn_attn_factor": (1.0,),
-    "rope.scaling.yarn_ext_factor": (0.0, -1.0),
     "residual_scale": (1.0, 0.0),
     "embedding_scale": (1.0, 0.0),
     "logit_scale": (1.0, 0.0),
@@ -44,66 +41,121 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "expert_shared_feed_forward_length", "expert_weights_scale", "expert_gating_func", "leading_dense_block_count",
     "nextn_predict_layers"
 ), (0,))  # fmt: skip
-_WITHOUT_SCALE = (b"none", b"linear", b"yarn")  # by a factor of 1
 
 
-def arch_of(settings: dict[str, Value], vocab_size: int, *, tied: bool) -> LlamaArch:
+class Tensors(NamedTuple):
+    """What tensors say of an architecture: rows of the embedding, all names, divisors of RoPE by their names."""
+
+    vocab_size: int
+    names: Collection[str]
+    divisors: Divisors
+
+
+class _Own(NamedTuple):
+    """The settings of a file that begin with its architecture's name, by the rest of their keys."""
+
+    prefix: str
+    values: dict[str, Any]
+
+
+def arch_of(settings: dict[str, Value], tensors: Tensors) -> LlamaArch:
     """The architecture in some settings; the vocabulary is as large as the embedding.
 
-    Raises FormatError, by the name of the key, for what is not a Llama 2.
+    Raises FormatError, by the name of the key, for what is no dense Llama.
     """
-    architecture, kind = settings.get("general.architecture"), settings.get("general.type", b"model")
-    if architecture != b"llama":
-        raise FormatError(f"general.architecture of a GGUF file must be 'llama'; got {architecture!r}")
+    row = architecture_called(settings.get("general.architecture"))
+    kind = settings.get("general.type", b"model")
     if kind != b"model":
         raise FormatError(f"general.type of a GGUF file must be 'model'; got {kind!r}")
-    own = {key.removeprefix(_PREFIX): value for key, value in settings.items() if key.startswith(_PREFIX)}
-    _check_plain(own)
-    _check_scaling(own)
-    n_layers = _setting(own, "block_count")
-    own |= {key: _one_value(key, own[key], n_layers) for key in _A_LAYER if key in own}
-    heads = _setting(own, "attention.head_count")
+    own = _own(settings, f"{row.name}.")
+    heads, dim = _setting(own, "attention.head_count"), _setting(own, "embedding_length")
+    fields: dict[str, Any] = _fields(own, row, tensors)
     arch = LlamaArch(
-        dim=_setting(own, "embedding_length"),
-        n_layers=n_layers,
+        dim=dim,
+        n_layers=_setting(own, "block_count"),
         n_heads=heads,
         n_kv_heads=_setting(own, "attention.head_count_kv", heads),
         ffn_dim=_setting(own, "feed_forward_length"),
-        vocab_size=vocab_size,
+        vocab_size=tensors.vocab_size,
         norm_eps=_setting(own, "attention.layer_norm_rms_epsilon"),
         rope_theta=_setting(own, "rope.freq_base", 10_000.0),
-        tied_embeddings=tied,
+        tied_embeddings=row.layout.name("output.weight") not in tensors.names,
         max_positions=_setting(own, "context_length", 4096),
+        head_dim=_head_dim(own, dim // heads),
+        **fields,
     )
+    arch = _turned_in_part(own, arch, row)
     _check_sizes(own, arch)
-    return arch
+    scaling = read_scaling({key: _decimal(value) for key, value in own.values.items()}, tensors.divisors, arch,
+                           own.prefix)  # fmt: skip
+    return arch.replace(rope_scaling=scaling)
 
 
-def _setting(own: dict[str, Value], key: str, default: Any = None) -> Any:
-    value = own.get(key, default)
-    if value is None:
-        raise FormatError(f"a GGUF file of a Llama must have the setting {_PREFIX}{key}; it has none")
-    # The file holds eps as fp32; what was meant is the shortest decimal that rounds to it.
+def _own(settings: dict[str, Value], prefix: str) -> _Own:
+    own = _Own(prefix, {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)})
+    _check_plain(own)
+    layers = _setting(own, "block_count")
+    single = {key: _one_value(own, key, layers) for key in _A_LAYER if key in own.values}
+    return own._replace(values=own.values | single)
+
+
+def _fields(own: _Own, row: Architecture, tensors: Tensors) -> dict[str, Any]:
+    """What a file says beyond Llama 2, as far as its architecture may."""
+    fields = dict(row.always)
+    for field, module in BIASES.items():
+        if field in row.may:
+            fields[field] = row.layout.name(f"layers.0.{module}.bias") in tensors.names
+    if "window" in row.may:
+        fields["window"] = own.values.get("attention.sliding_window") or None
+    return fields
+
+
+def _head_dim(own: _Own, default: int) -> int:
+    key, value = (own.values.get(name, default) for name in _HEADS)
+    if key != value:
+        names = " and ".join(f"{own.prefix}{name}" for name in _HEADS)
+        raise FormatError(f"{names} must be the same; got {_shown(key)} and {_shown(value)}")
+    size: int = key
+    return size
+
+
+def _turned_in_part(own: _Own, arch: LlamaArch, row: Architecture) -> LlamaArch:
+    turned = own.values.get("rope.dimension_count", arch.head_dim)
+    if turned == arch.head_dim or "rotary_fraction" not in row.may:
+        return arch
+    return arch.replace(rotary_fraction=turned / arch.head_dim)
+
+
+def _decimal(value: Any) -> Any:
+    """A number as it was meant: files hold fp32, of which the shortest decimal that rounds to it was."""
     return float(np.format_float_positional(np.float32(value))) if isinstance(value, float) else value
 
 
-def _one_value(key: str, value: Value, n_layers: Any) -> Value:
+def _setting(own: _Own, key: str, default: Any = None) -> Any:
+    value = own.values.get(key, default)
+    if value is None:
+        raise FormatError(f"a GGUF file of a Llama must have the setting {own.prefix}{key}; it has none")
+    return _decimal(value)
+
+
+def _one_value(own: _Own, key: str, n_layers: Any) -> Value:
+    value = own.values[key]
     if not isinstance(value, np.ndarray):
         return value
     if len(value) != n_layers or len(set(value.tolist())) != 1:
-        raise FormatError(f"{_PREFIX}{key} must be one number, or the same for each of {n_layers} layers; it is not")
+        raise FormatError(f"{own.prefix}{key} must be one number, or the same for each of {n_layers} layers; it is not")
     first: int | float = value[0].item()
     return first
 
 
-def _check_plain(own: dict[str, Value]) -> None:
-    for key, value in own.items():
+def _check_plain(own: _Own) -> None:
+    for key, value in own.values.items():
         if key in _USED or key in _NO_EFFECT:
             continue
         if key not in _PLAIN:
-            raise FormatError(f"a GGUF file of a Llama must have settings that are known; {_PREFIX}{key} is not")
+            raise FormatError(f"a GGUF file of a Llama must have settings that are known; {own.prefix}{key} is not")
         if not any(_is(value, plain) for plain in _PLAIN[key]):
-            raise FormatError(f"{_PREFIX}{key} must be {_shown(_PLAIN[key][0])}, as in Llama 2; got {_shown(value)}")
+            raise FormatError(f"{own.prefix}{key} must be {_shown(_PLAIN[key][0])}, as in Llama; got {_shown(value)}")
 
 
 def _is(value: Value, plain: Any) -> bool:
@@ -113,31 +165,19 @@ def _is(value: Value, plain: Any) -> bool:
     return isinstance(value, bool) == isinstance(plain, bool) and value == plain
 
 
-def _check_scaling(own: dict[str, Value]) -> None:
-    kind = own.get("rope.scaling.type", b"linear")
-    if kind not in _WITHOUT_SCALE:
-        raise FormatError(f"{_PREFIX}rope.scaling.type must be 'none', as in Llama 2; got {_shown(kind)}")
-    key = "rope.scaling.factor" if "rope.scaling.factor" in own else "rope.scale_linear"
-    if kind != b"none" and not any(_is(own.get(key, 1.0), one) for one in (1.0, 0.0)):
-        raise FormatError(f"{_PREFIX}{key} must be 1, as in Llama 2, which scales no RoPE; got {_shown(own[key])}")
-
-
-def _check_sizes(own: dict[str, Value], arch: LlamaArch) -> None:
-    """What a Llama 2 derives from other sizes must be what it derives."""
-    for key in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
-        if own.get(key, arch.head_dim) != arch.head_dim:
-            raise FormatError(f"{_PREFIX}{key} must be the head size {arch.head_dim}; got {_shown(own[key])}")
-    if own.get("embedding_length_out", arch.dim) not in (arch.dim, 0):
-        raise FormatError(
-            f"{_PREFIX}embedding_length_out must be {arch.dim}; got {_shown(own['embedding_length_out'])}"
-        )
-    scale, window = own.get("attention.scale", 0.0), own.get("attention.sliding_window", 0)
+def _check_sizes(own: _Own, arch: LlamaArch) -> None:
+    """What is derived from other sizes must be what is derived."""
+    given = own.values
+    for key, size in (("rope.dimension_count", arch.rotary_dim), ("embedding_length_out", arch.dim)):
+        if given.get(key, size) not in (size, 0):
+            raise FormatError(f"{own.prefix}{key} must be {size}; got {_shown(given[key])}")
+    scale, window = given.get("attention.scale", 0.0), given.get("attention.sliding_window", 0)
     if not isinstance(scale, int | float) or (scale and not isclose(scale, 1 / sqrt(arch.head_dim), rel_tol=1e-6)):
         raise FormatError(
-            f"{_PREFIX}attention.scale must be that of the head size {arch.head_dim}; got {_shown(scale)}"
+            f"{own.prefix}attention.scale must be that of the head size {arch.head_dim}; got {_shown(scale)}"
         )
-    if not isinstance(window, int) or 0 < window < arch.max_positions:
-        raise FormatError(f"{_PREFIX}attention.sliding_window must be as long as the context; got {_shown(window)}")
+    if not isinstance(window, int) or (arch.window is None and 0 < window < arch.max_positions):
+        raise FormatError(f"{own.prefix}attention.sliding_window must be as long as the context; got {_shown(window)}")
 
 
 def _shown(value: Any) -> str:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
-from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Weights, model_shapes
+from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Weights
+from llamalab.checkpoints.gguf_architectures import Architecture, architecture_of
+from llamalab.checkpoints.gguf_rope import written_scaling
 from llamalab.checkpoints.gguf_words import fitted, vocabulary_from
-from llamalab.checkpoints.layout import gguf_name
 from llamalab.checkpoints.quantisers import fitting_kind, package
 from llamalab.checkpoints.quantisers import quantised as in_blocks
 from llamalab.formats.gguf_header import is_gguf
@@ -28,30 +29,35 @@ def write_gguf(
 ) -> None:
     """Write a file; `quantised` names a kind for the matrices in place of `dtype`.
 
-    Raises InputError where the vocabulary is larger than the model's.
+    Raises InputError where the vocabulary is larger than the model's, and as architecture_of.
     """
     gguf, arch = package(), weights.arch
-    writer = gguf.GGUFWriter(path, "llama")
+    row = architecture_of(arch)
+    layout, (settings, divisors) = row.arranged(arch), written_scaling(arch)
+    writer = gguf.GGUFWriter(path, row.name)
     try:
         _add_settings(writer, arch)
+        _add_scaling(writer, settings, row)
         if quantised is not None:
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         if words is not None:
             _add_vocabulary(writer, fitted(words, arch.vocab_size))
-        plans = [
-            (name, _kind(shape, dtype or weights.dtype_of(name), quantised))
-            for name, shape in model_shapes(arch).items()
-        ]
-        for name, kind in plans:
-            ggml = gguf.GGMLQuantizationType[kind]
-            rows = gguf.quants.quant_shape_to_byte_shape(model_shapes(arch)[name], ggml)
-            size = int(np.prod(rows))
-            writer.add_tensor_info(gguf_name(name), rows, np.dtype(np.uint8), size, raw_dtype=ggml)
+        kinds = {
+            name: _kind(shape, dtype or layout.dtype_of(name, weights), quantised)
+            for name, shape in layout.shapes.items()
+        }
+        shapes = {name: (len(values),) for name, values in divisors.items()} | layout.shapes
+        for name, shape in shapes.items():
+            ggml = gguf.GGMLQuantizationType[kinds.get(name, "F32")]
+            rows = gguf.quants.quant_shape_to_byte_shape(shape, ggml)
+            writer.add_tensor_info(name, rows, np.dtype(np.uint8), int(np.prod(rows)), raw_dtype=ggml)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for name, kind in plans:
-            writer.write_tensor_data(_bytes(weights.fetch(name).detach().cpu(), kind))
+        for values in divisors.values():
+            writer.write_tensor_data(_bytes(torch.tensor(values), "F32"))
+        for name, kind in kinds.items():
+            writer.write_tensor_data(_bytes(layout.as_theirs(name, weights, dtype=None).detach().cpu(), kind))
     finally:
         writer.close()
 
@@ -69,9 +75,19 @@ def _add_settings(writer: Any, arch: LlamaArch) -> None:
     writer.add_feed_forward_length(arch.ffn_dim)
     writer.add_head_count(arch.n_heads)
     writer.add_head_count_kv(arch.n_kv_heads)
-    writer.add_rope_dimension_count(arch.head_dim)
+    writer.add_key_length(arch.head_dim)
+    writer.add_value_length(arch.head_dim)
+    writer.add_rope_dimension_count(arch.rotary_dim)
     writer.add_rope_freq_base(arch.rope_theta)
     writer.add_layer_norm_rms_eps(arch.norm_eps)
+    if arch.window is not None:
+        writer.add_sliding_window(arch.window)
+
+
+def _add_scaling(writer: Any, settings: dict[str, Any], row: Architecture) -> None:
+    adders = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}
+    for key, value in settings.items():
+        adders[type(value)](f"{row.name}.{key}", value)
 
 
 def _add_vocabulary(writer: Any, words: Vocabulary) -> None:

@@ -1,10 +1,10 @@
 """Hugging Face folders: `config.json` and weights in safetensors or `.bin`, whole or in indexed shards.
 
-Which files they are says weight_files, by which names tensor_names. Rows of q_proj and k_proj lie in halves (see
-layout); the settings of RoPE are spelled as transformers 4 or 5 spell them (see hf_config.from_hf_config).
+Which files they are says weight_files, by which names tensor_names, which config.json is written config_json. Rows of
+q_proj and k_proj lie in halves, and those of some families in one tensor (see layout).
 `rotary_emb.inv_freq` of old files is ignored, and so is what lies beside the language model,
 such as the heads of other tasks.
-Source: transformers 5.23, models/llama.
+Source: transformers 5.23, models/<model_type>/modeling_*.py.
 """
 
 import json
@@ -16,20 +16,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from llamalab.arch import LlamaArch
 from llamalab.arch_files import read_arch
+from llamalab.checkpoints.arrangement import arranged
 from llamalab.checkpoints.checkpoint import (
     FLOATS,
     Stored,
     Survey,
     Weights,
     check_floats,
+    check_no_others,
     check_shapes,
     common_dtype,
     leftover_remarks,
-    model_shapes,
 )
-from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated, pairs_to_halves, rotated_heads
+from llamalab.checkpoints.config_json import config_json
+from llamalab.checkpoints.layout import HUGGING_FACE, hf_name
 from llamalab.checkpoints.nature import nature
 from llamalab.checkpoints.pages import settled
 from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors, stored_as, write_safetensors
@@ -42,7 +43,7 @@ from llamalab.input_files import read_object
 KIND = "Hugging Face"
 SHARD_BYTES = 5 * 10**9  # as save_pretrained's
 _ROWS = 1024  # compared at a time
-_TORCH_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+_TASK = "ForCausalLM"
 
 
 _IGNORED = ("rotary_emb.inv_freq",)
@@ -97,54 +98,24 @@ def write_huggingface(
 ) -> None:
     """Write config.json and safetensors, indexed where they are more than one, into an existing folder.
 
-    `ids` are the special ids of config.json, by default Llama 2's.
+    `ids` are the special ids of config.json, by default Llama 2's. Raises InputError as config_json.
     """
-    arch, fetch = weights.arch, partial(_in_halves, weights, dtype=dtype)
-    config = hf_config(arch, dtype or weights.dtype) | dict(ids or {})
+    config = config_json(weights.arch, dtype or weights.dtype) | dict(ids or {})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    by_name = {hf_name(name): name for name in model_shapes(arch)}
-    shapes = model_shapes(arch)
-    entries = [stored_as(theirs, shapes[ours], dtype or weights.dtype_of(ours)) for theirs, ours in by_name.items()]
+    layout = arranged(weights.arch, HUGGING_FACE)
+    entries = [stored_as(name, shape, dtype or layout.dtype_of(name, weights)) for name, shape in layout.shapes.items()]
     groups = _in_shards(entries, shard_bytes)
     index: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
         last = len(groups)
         name = "model.safetensors" if last == 1 else f"model-{number:05d}-of-{last:05d}.safetensors"
         with (folder / name).open("wb") as file:
-            write_safetensors(file, group, lambda theirs: fetch(by_name[theirs]))
+            write_safetensors(file, group, lambda tensor: layout.as_theirs(tensor, weights, dtype=dtype))
         index |= {entry.name: name for entry in group}
     if len(groups) > 1:
         total = sum(entry.nbytes for entry in entries)
         text = json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=2)
         (folder / "model.safetensors.index.json").write_text(text + "\n", encoding="utf-8")
-
-
-def hf_config(arch: LlamaArch, dtype: torch.dtype) -> dict[str, Any]:
-    """The config.json of an architecture, spelled so that transformers 4 and 5 both read it."""
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "attention_bias": False,
-        "mlp_bias": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "hidden_act": "silu",
-        "hidden_size": arch.dim,
-        "initializer_range": 0.02,
-        "intermediate_size": arch.ffn_dim,
-        "max_position_embeddings": arch.max_positions,
-        "num_attention_heads": arch.n_heads,
-        "num_hidden_layers": arch.n_layers,
-        "num_key_value_heads": arch.n_kv_heads,
-        "pretraining_tp": 1,
-        "rms_norm_eps": arch.norm_eps,
-        "rope_scaling": None,
-        "rope_theta": arch.rope_theta,
-        "tie_word_embeddings": arch.tied_embeddings,
-        "torch_dtype": _TORCH_NAMES[dtype],
-        "use_cache": True,
-        "vocab_size": arch.vocab_size,
-    }
 
 
 def _tensors(files: WeightFiles) -> _Found:
@@ -187,9 +158,10 @@ def _has_own_head(config: dict[str, Any], found: _Found) -> bool:
 
 
 def _remarks(config: dict[str, Any]) -> tuple[str, ...]:
-    if config.get("architectures") in (None, ["LlamaForCausalLM"]):
+    found = config.get("architectures")
+    if found is None or (isinstance(found, list) and all(str(name).endswith(_TASK) for name in found)):
         return ()
-    return (f"architectures is {config['architectures']!r}, not LlamaForCausalLM",)
+    return (f"architectures is {found!r}, not a class for continuing text, …{_TASK}",)
 
 
 def _complete(path: Path, config: dict[str, Any], found: _Found) -> Weights:
@@ -201,30 +173,26 @@ def _complete(path: Path, config: dict[str, Any], found: _Found) -> Weights:
     if arch.tied_embeddings and _has_own_head(config, found):
         arch = arch.replace(tied_embeddings=False)
     stored = {name: entry for name, entry in found.stored.items() if name.startswith(_OURS)}
-    extra = set(stored) - {hf_name(name) for name in model_shapes(arch.replace(tied_embeddings=False))}
-    if extra:
-        raise FormatError(f"the files must hold a Llama 2 and nothing else; {leftover_remarks(extra)[0]}")
+    layout = arranged(arch, HUGGING_FACE)
+    check_no_others(stored, {*layout.shapes, _HEAD})
     check_floats(entry for entry in stored.values() if entry.dtype not in _DOUBLE)
-    # A tied model may have been saved with its head alone.
-    only_head = arch.tied_embeddings and _EMBEDDING not in stored and _HEAD in stored
-
-    def theirs(name: str) -> str:
-        return _HEAD if only_head and name == "tok_embeddings.weight" else hf_name(name)
-
-    check_shapes(arch, {name: entry.shape for name, entry in stored.items()}, theirs)
+    if arch.tied_embeddings and _EMBEDDING not in stored and _HEAD in stored:
+        # A tied model may have been saved with its head alone.
+        found, stored[_EMBEDDING] = _with_embedding(found), stored[_HEAD]
+    check_shapes(layout.shapes, {name: entry.shape for name, entry in stored.items()})
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
-        arrange = partial(halves_to_pairs, heads=rotated_heads(name, arch)) if is_rotated(name) else None
-        kind = torch.float32 if dtype is None and stored[theirs(name)].dtype in _DOUBLE else dtype
-        return settled(found.tensor(theirs(name)), dtype=kind, device=device, arrange=arrange)
+        tensor, rows = layout.places[name]
+        kind = torch.float32 if dtype is None and stored[tensor].dtype in _DOUBLE else dtype
+        arrange = partial(layout.as_ours, name)
+        return settled(found.tensor(tensor)[rows], dtype=kind, device=device, arrange=arrange)
 
     kinds = {name: FLOATS.get(entry.dtype, torch.float32) for name, entry in stored.items()}
-    return Weights(arch, fetch, lambda name: kinds[theirs(name)], common_dtype(stored.values()))
+    return Weights(arch, fetch, lambda name: kinds[layout.places[name].tensor], common_dtype(stored.values()))
 
 
-def _in_halves(weights: Weights, name: str, *, dtype: torch.dtype | None) -> Tensor:
-    weight = weights.fetch(name, dtype=dtype)
-    return pairs_to_halves(weight, rotated_heads(name, weights.arch)) if is_rotated(name) else weight
+def _with_embedding(found: _Found) -> _Found:
+    return found._replace(tensor=lambda name: found.tensor(_HEAD if name == _EMBEDDING else name))
 
 
 def _in_shards(entries: list[Stored], most: int) -> list[list[Stored]]:

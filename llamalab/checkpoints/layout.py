@@ -1,93 +1,140 @@
-"""The name of each weight in other formats, and the order of its rows there.
+"""The name of each weight in other formats, which tensors hold several weights, and the order of rows there.
 
-Hugging Face rotates (x[j], x[j + E/2]), Meta (x[2j], x[2j+1]): per head, row i*(E/2) + j of wq and wk there
-is row 2j + i here (i = 0, 1). GGUF keeps Meta's order: llama.cpp's converter permutes a Hugging Face
-checkpoint back. H heads (K for wk), E head dim, D model dim.
+Hugging Face rotates (x[j], x[j + R/2]), Meta (x[2j], x[2j+1]): per head, row i*(R/2) + j of its turned part there is
+row 2j + i here (i = 0, 1). That is so for wq and wk, their biases, and the norms of heads. GGUF keeps Meta's order
+for the architecture `llama`, whose rows llama.cpp's converter permutes back, and Hugging Face's for all others.
+E head dim, R its turned part, the first; D model dim.
 """
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
 
-_HF_LAYER = {
-    "attention.wq": "self_attn.q_proj",
-    "attention.wk": "self_attn.k_proj",
-    "attention.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj",
-    "feed_forward.w1": "mlp.gate_proj",
-    "feed_forward.w2": "mlp.down_proj",
-    "feed_forward.w3": "mlp.up_proj",
-    "attention_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
-_HF_TOP = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"}
-_GGUF_LAYER = {
-    "attention.wq": "attn_q",
-    "attention.wk": "attn_k",
-    "attention.wv": "attn_v",
-    "attention.wo": "attn_output",
-    "feed_forward.w1": "ffn_gate",
-    "feed_forward.w2": "ffn_down",
-    "feed_forward.w3": "ffn_up",
-    "attention_norm": "attn_norm",
-    "ffn_norm": "ffn_norm",
-}
-_GGUF_TOP = {"tok_embeddings": "token_embd", "norm": "output_norm", "output": "output"}
+_ROTATED = ("wq.weight", "wk.weight", "wq.bias", "wk.bias", "q_norm.weight", "k_norm.weight")
+
+
+class Layout(NamedTuple):
+    """A format's names of modules, at the top and in a layer of its `stack`.
+
+    `fused` are its modules that hold several of ours, one after another, where a model is fused on disk. Rows lie
+    `in_halves` or in Meta's pairs.
+    """
+
+    top: dict[str, str]
+    stack: str
+    layer: dict[str, str]
+    fused: dict[str, tuple[str, ...]]
+    in_halves: bool
+
+    def name(self, ours: str) -> str:
+        """The name of a weight or bias that is stored by itself."""
+        module, _, leaf = ours.rpartition(".")
+        if not module.startswith("layers."):
+            return f"{self.top[module]}.{leaf}"
+        _, index, rest = module.split(".", 2)
+        return f"{self.stack}.{index}.{self.layer[rest]}.{leaf}"
+
+    def fused_name(self, ours: str) -> str:
+        """The name of the tensor in which a weight lies where a model is fused on disk."""
+        module, _, leaf = ours.rpartition(".")
+        for theirs, members in self.fused.items():
+            for member in members:
+                if module.startswith("layers.") and module.endswith(member):
+                    return f"{self.stack}.{module.split('.')[1]}.{theirs}.{leaf}"
+        return self.name(ours)
+
+
+_QKV, _GATE_UP = ("attention.wq", "attention.wk", "attention.wv"), ("feed_forward.w1", "feed_forward.w3")
+HUGGING_FACE = Layout(
+    top={"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"},
+    stack="model.layers",
+    layer={
+        "attention.wq": "self_attn.q_proj",
+        "attention.wk": "self_attn.k_proj",
+        "attention.wv": "self_attn.v_proj",
+        "attention.wo": "self_attn.o_proj",
+        "attention.q_norm": "self_attn.q_norm",
+        "attention.k_norm": "self_attn.k_norm",
+        "feed_forward.w1": "mlp.gate_proj",
+        "feed_forward.w2": "mlp.down_proj",
+        "feed_forward.w3": "mlp.up_proj",
+        "attention_norm": "input_layernorm",
+        "ffn_norm": "post_attention_layernorm",
+    },
+    fused={"self_attn.qkv_proj": _QKV, "mlp.gate_up_proj": _GATE_UP},
+    in_halves=True,
+)
+GGUF_LLAMA = Layout(
+    top={"tok_embeddings": "token_embd", "norm": "output_norm", "output": "output"},
+    stack="blk",
+    layer={
+        "attention.wq": "attn_q",
+        "attention.wk": "attn_k",
+        "attention.wv": "attn_v",
+        "attention.wo": "attn_output",
+        "attention.q_norm": "attn_q_norm",
+        "attention.k_norm": "attn_k_norm",
+        "feed_forward.w1": "ffn_gate",
+        "feed_forward.w2": "ffn_down",
+        "feed_forward.w3": "ffn_up",
+        "attention_norm": "attn_norm",
+        "ffn_norm": "ffn_norm",
+    },
+    fused={"attn_qkv": _QKV, "ffn_up": _GATE_UP},
+    in_halves=False,
+)
+GGUF_IN_HALVES = GGUF_LLAMA._replace(in_halves=True)
 
 
 def hf_name(name: str) -> str:
-    """Hugging Face's name of a weight.
+    """Hugging Face's name of a weight that is stored by itself.
 
     >>> hf_name("layers.3.attention.wk.weight")
     'model.layers.3.self_attn.k_proj.weight'
     """
-    return _renamed(name, _HF_TOP, "model.layers", _HF_LAYER)
+    return HUGGING_FACE.name(name)
 
 
 def gguf_name(name: str) -> str:
-    """GGUF's name of a weight.
+    """GGUF's name of a weight that is stored by itself.
 
     >>> gguf_name("layers.3.feed_forward.w3.weight")
     'blk.3.ffn_up.weight'
     """
-    return _renamed(name, _GGUF_TOP, "blk", _GGUF_LAYER)
+    return GGUF_LLAMA.name(name)
 
 
 def is_rotated(name: str) -> bool:
     """Whether the rows of a weight are rotated in pairs, so that their order depends on the format."""
-    return name.endswith(("attention.wq.weight", "attention.wk.weight"))
+    return name.endswith(_ROTATED)
 
 
-def rotated_heads(name: str, arch: LlamaArch) -> int:
-    """How many heads the rows of wq or wk belong to."""
-    return arch.n_heads if name.endswith("wq.weight") else arch.n_kv_heads
+def pairs_to_halves(rows: Tensor, arch: LlamaArch) -> Tensor:
+    """Meta's rows of whole heads in Hugging Face's order; a copy.
 
-
-def pairs_to_halves(weight: Tensor, heads: int) -> Tensor:
-    """Meta's rows in Hugging Face's order; a copy.
-
-    >>> import torch
-    >>> pairs_to_halves(torch.arange(8)[:, None], heads=2).flatten().tolist()
+    >>> pairs_to_halves(torch.arange(8), LlamaArch(8, 1, 2, 2, 8, 8)).tolist()
     [0, 2, 1, 3, 4, 6, 5, 7]
+    >>> pairs_to_halves(torch.arange(8), LlamaArch(8, 1, 1, 1, 8, 8, rotary_fraction=0.5)).tolist()
+    [0, 2, 1, 3, 4, 5, 6, 7]
     """
-    rows, columns = weight.shape
-    return weight.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
+    return _regrouped(rows, arch, (arch.rotary_dim // 2, 2))
 
 
-def halves_to_pairs(weight: Tensor, heads: int) -> Tensor:
-    """Hugging Face's rows in Meta's order; a copy.
+def halves_to_pairs(rows: Tensor, arch: LlamaArch) -> Tensor:
+    """Hugging Face's rows of whole heads in Meta's order; a copy.
 
-    >>> import torch
-    >>> halves_to_pairs(torch.tensor([0, 2, 1, 3])[:, None], heads=1).flatten().tolist()
+    >>> halves_to_pairs(torch.tensor([0, 2, 1, 3]), LlamaArch(4, 1, 1, 1, 8, 8)).tolist()
     [0, 1, 2, 3]
     """
-    rows, columns = weight.shape
-    return weight.view(heads, 2, rows // heads // 2, columns).transpose(1, 2).reshape(rows, columns)
+    return _regrouped(rows, arch, (2, arch.rotary_dim // 2))
 
 
-def _renamed(name: str, top: dict[str, str], stack: str, layer: dict[str, str]) -> str:
-    module = name.removesuffix(".weight")
-    if not module.startswith("layers."):
-        return f"{top[module]}.weight"
-    _, index, rest = module.split(".", 2)
-    return f"{stack}.{index}.{layer[rest]}.weight"
+def _regrouped(rows: Tensor, arch: LlamaArch, groups: tuple[int, int]) -> Tensor:
+    """The turned rows of each head taken as `groups` and transposed; the rest of each head as it is."""
+    heads = rows.view(-1, arch.head_dim, *rows.shape[1:])
+    turned, rest = heads[:, : arch.rotary_dim], heads[:, arch.rotary_dim :]
+    swapped = turned.reshape(-1, *groups, *rows.shape[1:]).transpose(1, 2).flatten(1, 2)
+    return (torch.cat((swapped, rest), dim=1) if rest.shape[1] else swapped).reshape(rows.shape)

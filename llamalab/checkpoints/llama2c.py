@@ -125,7 +125,7 @@ def survey(path: Path) -> Survey:
 def write_llama2c(path: str | os.PathLike[str], model: Transformer, *, version: int = 0) -> None:
     """Write a model as fp32 in version 0, which llama2.c's run reads, or version 1.
 
-    Raises InputError for another version, or a norm_eps or rope_theta that the format cannot say.
+    Raises InputError for another version, or what the format cannot say of an architecture.
     """
     write_weights(path, weights_of(model), version=version)
 
@@ -140,6 +140,9 @@ def write_weights(path: str | os.PathLike[str], weights: Weights, *, version: in
             f"a model for a llama2.c file must have norm_eps {NORM_EPS} and rope_theta {ROPE_THETA:.0f}, which it "
             f"does not store; got {arch.norm_eps} and {arch.rope_theta}"
         )
+    beyond = set(arch.beyond_llama_2) - {"fused_on_disk"}
+    if beyond:
+        raise InputError(f"a llama2.c file must be of a Llama 2 to be written; it has no {', '.join(sorted(beyond))}")
     header = Header(version, arch)
     with replacing(path) as file:
         file.write(_header_bytes(header))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Stored, Survey, Weights, check_floats, model_shapes
-from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated, rotated_heads
+from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated
 from llamalab.checkpoints.lora_change import NOTHING, Change, applied, check_change, wholes
 from llamalab.checkpoints.lora_config import CONFIG, Settings, settings_of
 from llamalab.checkpoints.lora_names import sorted_names
@@ -143,9 +143,9 @@ def _change(weight: str, name: str, parts: dict[str, Tensor], arch: LlamaArch, s
     def arranged(rows: Tensor | None) -> Tensor | None:
         if rows is None or not is_rotated(name):
             return rows
-        if rows.dim() != 2 or len(rows) != rotated_heads(name, arch) * arch.head_dim:
+        if not rows.dim() or len(rows) != model_shapes(arch)[name][0]:
             raise FormatError(f"{weight} must be adapted in all its rows; got a tensor of shape {tuple(rows.shape)}")
-        return halves_to_pairs(rows.contiguous(), rotated_heads(name, arch))
+        return halves_to_pairs(rows.contiguous(), arch)
 
     up = None if pair is None else arranged(pair[1])
     return Change(

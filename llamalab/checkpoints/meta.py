@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llamalab.arch import LlamaArch, meta_ffn_dim
+from llamalab.arch import LlamaArch, from_meta_params, meta_ffn_dim
 from llamalab.arch_files import read_arch
 from llamalab.checkpoints.checkpoint import (
     Stored,
     Survey,
     Weights,
     check_floats,
+    check_no_others,
     check_shapes,
     common_dtype,
-    leftover_remarks,
     model_shapes,
 )
 from llamalab.checkpoints.nature import nature
@@ -101,7 +101,8 @@ def check_shards(arch: LlamaArch, shards: int) -> None:
 def params(arch: LlamaArch) -> dict[str, Any]:
     """Meta's params.json of an architecture.
 
-    It has no place for max_positions, which Meta sets at run time, nor for tied embeddings.
+    It has no place for max_positions, which Meta sets at run time, nor for tied embeddings; what other files fuse is
+    apart here. Raises InputError for what else it cannot say.
 
     >>> from llamalab.presets import PRESETS
     >>> params(PRESETS["70b"].arch)["multiple_of"], params(PRESETS["70b"].arch)["ffn_dim_multiplier"]
@@ -115,7 +116,18 @@ def params(arch: LlamaArch) -> dict[str, Any]:
     if multiplier is not None:
         data["ffn_dim_multiplier"] = multiplier
     data |= {"norm_eps": arch.norm_eps, "vocab_size": arch.vocab_size}
-    return data if arch.rope_theta == 10_000.0 else data | {"rope_theta": arch.rope_theta}
+    if arch.rope_theta != 10_000.0:
+        data["rope_theta"] = arch.rope_theta
+    scaling = arch.rope_scaling
+    if scaling is not None and scaling.kind == "llama3":
+        # The original context of 8,192 and the low factor of 1 are fixed in Meta's code.
+        data |= {"use_scaled_rope": True, "rope_scaling_factor": scaling.factor}
+        data["rope_high_freq_factor"] = scaling.high_freq_factor
+    unsaid = {name: getattr(arch, name) for name in ("max_positions", "tied_embeddings", "fused_on_disk")}
+    if from_meta_params(data).replace(**unsaid) != arch:
+        what = ", ".join(arch.beyond_llama_2)
+        raise InputError(f"a checkpoint as Meta's must be of a Llama 1 to 3 to be written; it has no word for {what}")
+    return data
 
 
 def _ffn_rule(dim: int, ffn_dim: int) -> tuple[int, float | None]:
@@ -163,10 +175,8 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored,
     if params.get("vocab_size", -1) == -1 and "tok_embeddings.weight" in merged:
         # The tokenizer's vocabulary, which Meta's code asks for: the embedding has as many rows.
         arch = arch.replace(vocab_size=merged["tok_embeddings.weight"][0])
-    extra = set(merged) - set(model_shapes(arch)) - {IGNORED}
-    if extra:
-        raise FormatError(f"the shards must hold a Llama 2 and nothing else; {leftover_remarks(extra)[0]}")
-    check_shapes(arch, merged)
+    check_no_others(merged, {*model_shapes(arch), IGNORED})
+    check_shapes(model_shapes(arch), merged)
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
         parts, axis = [shard[name] for shard in shards], split_axis(name)

@@ -117,13 +117,13 @@ def test_what_cannot_be_done_leaves_nothing(
 
 @pytest.mark.parametrize("to", ["hf", "meta", "gguf", "llama2c"])
 def test_a_failure_half_way_leaves_nothing(tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llamalab.checkpoints import huggingface
+    from llamalab.checkpoints import arrangement
 
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     source = make("hf", tmp_path / "source")
-    monkeypatch.setattr(huggingface, "halves_to_pairs", fail)
+    monkeypatch.setattr(arrangement, "halves_to_pairs", fail)
     with pytest.raises(KeyboardInterrupt):
         convert(source, tmp_path / "out", to)
     assert [file.name for file in tmp_path.iterdir()] == ["source"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llamalab.arch import LlamaArch
-from llamalab.checkpoints.gguf_settings import arch_of
+from llamalab.checkpoints.gguf_settings import Tensors, arch_of
 from llamalab.errors import FormatError
 from tests.checkpoints.samples import ARCH, random_model, write_gguf_sample
 
@@ -20,8 +20,11 @@ PLAIN: dict[str, Any] = {
 EQUAL = np.array([6, 6], np.uint32)
 
 
+TENSORS = Tensors(38, {"output.weight"}, {})
+
+
 def arch(**changes: Any) -> LlamaArch:
-    return arch_of(PLAIN | {f"llama.{key.replace('__', '.')}": value for key, value in changes.items()}, 38, tied=False)
+    return arch_of(PLAIN | {f"llama.{key.replace('__', '.')}": value for key, value in changes.items()}, TENSORS)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +61,6 @@ def test_settings_that_change_nothing(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("rope__scaling__factor", 4.0),  # without a type it is linear
-        ("rope__scale_linear", 4.0),
         ("rope__scaling__type", b"longrope"),
         ("rope__scaling__attn_factor", 1.2),
         ("rope__scaling__yarn_attn_factor", 0.5),
@@ -97,11 +98,11 @@ def test_settings_that_change_something_are_named(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("general.type", b"adapter"), ("general.type", b"mmproj"), ("general.architecture", b"qwen2")]
+    ("key", "value"), [("general.type", b"adapter"), ("general.type", b"mmproj"), ("general.architecture", b"mamba")]
 )
 def test_files_of_another_kind(key: str, value: bytes) -> None:
     with pytest.raises(FormatError, match=key):
-        arch_of(PLAIN | {key: value}, 38, tied=False)
+        arch_of(PLAIN | {key: value}, TENSORS)
 
 
 def test_a_file_with_settings_of_every_sort(tmp_path: Path) -> None:
@@ -111,6 +112,6 @@ def test_a_file_with_settings_of_every_sort(tmp_path: Path) -> None:
     lists: dict[str, Any] = {"llama__attention__causal": True, "llama__rope__scaling__factor": 1.0}
     write_gguf_sample(path, model, **lists)
     torch.testing.assert_close(read(path)[1], dict(model.state_dict()), rtol=0, atol=0)
-    write_gguf_sample(path, model, llama__rope__scaling__factor=4.0)
-    with pytest.raises(FormatError, match=r"llama\.rope\.scaling\.factor must be 1, as in Llama 2, .* got 4\.0"):
+    write_gguf_sample(path, model, llama__rope__scaling__attn_factor=4.0)
+    with pytest.raises(FormatError, match=r"llama\.rope\.scaling\.attn_factor must be 1 .* got 4\.0"):
         read(path)

@@ -1,0 +1,75 @@
+"""Where the weights of an architecture lie in the tensors of a format, and the way between the two.
+
+A tensor on disk is one weight, or several one after another where a model is fused on disk; rows that RoPE turns may
+be in another order (see layout).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from llamalab.arch import LlamaArch
+from llamalab.checkpoints.checkpoint import Weights, model_shapes
+from llamalab.checkpoints.layout import Layout, halves_to_pairs, is_rotated, pairs_to_halves
+
+
+class Place(NamedTuple):
+    """Which rows of which stored tensor a weight is."""
+
+    tensor: str
+    rows: slice
+
+
+class Arrangement(NamedTuple):
+    """The tensors of a checkpoint: their `shapes`, their `members` among our weights, the `places` of those."""
+
+    arch: LlamaArch
+    layout: Layout
+    shapes: dict[str, tuple[int, ...]]
+    members: dict[str, tuple[str, ...]]
+    places: dict[str, Place]
+
+    def as_ours(self, name: str, rows: Tensor) -> Tensor:
+        """The rows of a weight's place in the model's order."""
+        return halves_to_pairs(rows, self.arch) if self.layout.in_halves and is_rotated(name) else rows
+
+    def as_theirs(self, tensor: str, weights: Weights, *, dtype: torch.dtype | None) -> Tensor:
+        """A whole tensor as the format stores it."""
+        kind = dtype or self.dtype_of(tensor, weights)
+        parts = []
+        for name in self.members[tensor]:
+            part = weights.fetch(name, dtype=kind)
+            parts.append(pairs_to_halves(part, self.arch) if self.layout.in_halves and is_rotated(name) else part)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def dtype_of(self, tensor: str, weights: Weights) -> torch.dtype:
+        """The dtype that holds every member of a tensor without loss."""
+        first, *others = (weights.dtype_of(name) for name in self.members[tensor])
+        for other in others:
+            first = torch.promote_types(first, other)
+        return first
+
+
+def arranged(arch: LlamaArch, layout: Layout) -> Arrangement:
+    """How a format of this layout stores an architecture. Raises UnavailableError as model_shapes.
+
+    >>> from llamalab.checkpoints.layout import HUGGING_FACE
+    >>> found = arranged(LlamaArch(4, 1, 2, 1, 8, 8, fused_on_disk=True), HUGGING_FACE)
+    >>> found.shapes["model.layers.0.self_attn.qkv_proj.weight"]
+    (8, 4)
+    >>> found.places["layers.0.attention.wk.weight"]
+    Place(tensor='model.layers.0.self_attn.qkv_proj.weight', rows=slice(4, 6, None))
+    """
+    name_of = layout.fused_name if arch.fused_on_disk else layout.name
+    ours, shapes = model_shapes(arch), dict[str, tuple[int, ...]]()
+    members: dict[str, tuple[str, ...]] = {}
+    places = {}
+    # In the order of the model, which is that of the rows in a tensor.
+    for name, (rows, *inner) in ours.items():
+        tensor = name_of(name)
+        start = shapes[tensor][0] if tensor in shapes else 0
+        places[name] = Place(tensor, slice(start, start + rows))
+        shapes[tensor] = (start + rows, *inner)
+        members[tensor] = (*members.get(tensor, ()), name)
+    return Arrangement(arch, layout, shapes, members, places)
