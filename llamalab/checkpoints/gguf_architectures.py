@@ -34,7 +34,7 @@ class Architecture(NamedTuple):
         wrong += [name for name in arch.beyond_llama_2 if name not in said]
         scaling = arch.rope_scaling
         if scaling is not None and (scaling.kind not in self.scalings or not scaling.rounded):
-            wrong.append(f"rope_scaling of kind {scaling.kind}")
+            wrong.append(f"a RoPE stretched by {'' if scaling.rounded else 'unrounded '}{scaling.kind}")
         return tuple(wrong)
 
     def arranged(self, arch: LlamaArch) -> Arrangement:

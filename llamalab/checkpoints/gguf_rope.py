@@ -57,7 +57,7 @@ def read_scaling(own: Mapping[str, Any], divisors: Divisors, arch: LlamaArch, pr
         return RopeScaling("yarn", factor, original, attention, beta_fast=fast, beta_slow=slow)
     if attention != 1:
         raise FormatError(f"{prefix}{_ATTENTION} must be 1 where RoPE is not stretched by yarn; got {attention!r}")
-    return None if factor == 1 else RopeScaling("linear", factor, arch.max_positions)
+    return None if factor == 1 else RopeScaling("linear", factor, original)
 
 
 def written_scaling(arch: LlamaArch) -> tuple[dict[str, Any], Divisors]:
@@ -71,10 +71,10 @@ def written_scaling(arch: LlamaArch) -> tuple[dict[str, Any], Divisors]:
     if scaling.kind == "longrope":
         settings = {_TYPE: "longrope", **original, _ATTENTION: float(scaling.attention_factor)}
         return settings, {LONG: scaling.long_factors, SHORT: scaling.short_factors}
-    settings = {_TYPE: scaling.kind, "rope.scaling.factor": float(scaling.factor)}
+    settings = {_TYPE: scaling.kind, "rope.scaling.factor": float(scaling.factor), **original}
     if scaling.kind == "yarn":
         own = {"yarn_beta_fast": scaling.beta_fast, "yarn_beta_slow": scaling.beta_slow}
-        settings |= original | {f"rope.scaling.{key}": float(value) for key, value in own.items()}
+        settings |= {f"rope.scaling.{key}": float(value) for key, value in own.items()}
         settings[_ATTENTION] = scaling.attention_factor / _yarn_attention(scaling.factor)
     return settings, {}
 

@@ -136,5 +136,5 @@ def _regrouped(rows: Tensor, arch: LlamaArch, groups: tuple[int, int]) -> Tensor
     """The turned rows of each head taken as `groups` and transposed; the rest of each head as it is."""
     heads = rows.view(-1, arch.head_dim, *rows.shape[1:])
     turned, rest = heads[:, : arch.rotary_dim], heads[:, arch.rotary_dim :]
-    swapped = turned.reshape(len(heads), *groups, *rows.shape[1:]).transpose(1, 2).flatten(1, 2)
+    swapped = turned.reshape(-1, *groups, *rows.shape[1:]).transpose(1, 2).flatten(1, 2)
     return (torch.cat((swapped, rest), dim=1) if rest.shape[1] else swapped).reshape(rows.shape)

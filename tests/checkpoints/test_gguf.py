@@ -183,9 +183,9 @@ def test_a_vocabulary_larger_than_the_model(tmp_path: Path, shared_real: Path) -
     ("settings", "message"),
     [
         ({"general__alignment": "x"}, "power of 2"),
-        ({"llama__rope__scaling__type": "longrope"}, "scaling.type must be 'none'"),
+        ({"llama__rope__scaling__type": "longrope"}, "scaling.type of longrope must go with"),
         ({"llama__expert_count": "x"}, "expert_count"),
-        ({"llama__rope__dimension_count": "x"}, "head size 4"),
+        ({"llama__rope__dimension_count": "x"}, "dimension_count must be 4"),
     ],
 )
 def test_settings_of_no_llama_2(tmp_path: Path, settings: dict[str, str], message: str) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from llamalab.checkpoints import read, survey
 from llamalab.checkpoints.layout import gguf_name
 from llamalab.errors import FormatError
+from llamalab.model.rope_scaling import frequencies
 from tests.checkpoints.samples import ARCH, random_model
 
 MODEL = random_model(ARCH)
@@ -86,13 +87,19 @@ def test_tensors_twice_or_too_few(tmp_path: Path) -> None:
         survey(first)
 
 
-@pytest.mark.parametrize("ones", [True, False])
-def test_factors_of_frequencies(tmp_path: Path, ones: bool) -> None:
+@pytest.mark.parametrize("factors", [(1.0, 1.0), (1.0, 8.0)])
+def test_factors_of_frequencies(tmp_path: Path, factors: tuple[float, float]) -> None:
     path = tmp_path / "m-00001-of-00001.gguf"
-    factors = torch.ones(2) if ones else torch.tensor([1.0, 8.0])
-    write_part(path, TENSORS | {"rope_freqs.weight": factors}, 0, 1)
-    if ones:
-        torch.testing.assert_close(read(path)[1], dict(MODEL.state_dict()), rtol=0, atol=0)
-    else:
-        with pytest.raises(FormatError, match=r"rope_freqs\.weight must be 2 ones"):
-            read(path)
+    write_part(path, TENSORS | {"rope_freqs.weight": torch.tensor(factors)}, 0, 1)
+    arch, state = read(path)
+    torch.testing.assert_close(state, dict(MODEL.state_dict()), rtol=0, atol=0)
+    assert (arch.rope_scaling is None) == (factors == (1.0, 1.0))
+    plain = frequencies(ARCH, torch.tensor(1.0))
+    torch.testing.assert_close(frequencies(arch, torch.tensor(1.0)) * torch.tensor(factors), plain)
+
+
+def test_factors_of_another_head(tmp_path: Path) -> None:
+    path = tmp_path / "m-00001-of-00001.gguf"
+    write_part(path, TENSORS | {"rope_freqs.weight": torch.tensor([1.0, 2.0, 8.0])}, 0, 1)
+    with pytest.raises(FormatError, match="Llama"):
+        read(path)
