@@ -101,7 +101,7 @@ def test_a_defect_of_ours_stays_one(monkeypatch: pytest.MonkeyPatch, error: Exce
     def run(_: object) -> int:
         raise error
 
-    assert system.sentence(error) is None
+    assert system.sentence_of(error) is None
     monkeypatch.setattr("llamalab.cli.kv.run", run)
     with pytest.raises(type(error)):
         main(["kv"])
