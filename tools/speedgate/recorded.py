@@ -2,9 +2,9 @@
 
     python -m tools.speedgate.recorded [--draws 5000]      false alarms and catches at several thresholds
 
-A recording (samples/*.json, by tools.speedgate.ab --save, one file for each machine) has two trees that are equal, whose processes
-took turns on a machine with other work on it. A draw is three of its pairs, each with its sides exchanged or not, and
-three more while the rule calls for them.
+A recording (samples/*.json, by tools.speedgate.ab --save, one file for each machine) has two trees that are equal,
+whose processes took turns on a machine with other work on it. A draw is three of its pairs, each with its sides
+exchanged or not, and three more while the rule calls for them.
 """
 
 import argparse
