@@ -110,7 +110,7 @@ def _complete(parts: list[Part], stored: dict[str, Stored]) -> Weights:
     divisors = {name: _divisors(stored[name], raw) for name in DIVISORS if name in stored}
     try:
         arch = arch_of(settings, Tensors(stored[embedding].shape[0], stored, divisors))
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise FormatError(f"the settings of a GGUF file must describe a Llama; {error}") from None
     layout = architecture_called(settings["general.architecture"]).arranged(arch)
     check_no_others(stored, {*layout.shapes, *DIVISORS})

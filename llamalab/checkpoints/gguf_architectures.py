@@ -13,6 +13,7 @@ from llamalab.errors import FormatError, InputError
 
 # Fields of LlamaArch that tell themselves by a tensor: the module whose bias it is.
 BIASES = {"qkv_bias": "attention.wv", "o_bias": "attention.wo", "ffn_bias": "feed_forward.w2"}
+_RAMP = (True, 32.0, 1.0)  # the only one that llama.cpp has for these architectures
 _SCALINGS = ("linear", "yarn")
 _WITH_DIVISORS = (*_SCALINGS, "llama3", "longrope")
 
@@ -33,8 +34,10 @@ class Architecture(NamedTuple):
         said = {*self.always, *self.may, "rope_scaling", "fused_on_disk"}
         wrong += [name for name in arch.beyond_llama_2 if name not in said]
         scaling = arch.rope_scaling
-        if scaling is not None and (scaling.kind not in self.scalings or not scaling.rounded):
-            wrong.append(f"a RoPE stretched by {'' if scaling.rounded else 'unrounded '}{scaling.kind}")
+        if scaling is not None and scaling.kind not in self.scalings:
+            wrong.append(f"a RoPE stretched by {scaling.kind}")
+        elif scaling is not None and (scaling.rounded, scaling.beta_fast, scaling.beta_slow) != _RAMP:
+            wrong.append("a ramp of YaRN's other than that from 32 turns to 1, rounded")
         return tuple(wrong)
 
     def arranged(self, arch: LlamaArch) -> Arrangement:

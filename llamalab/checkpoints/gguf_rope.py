@@ -52,9 +52,7 @@ def read_scaling(own: Mapping[str, Any], divisors: Divisors, arch: LlamaArch, pr
     if kind == b"longrope" and not divisors:
         raise FormatError(f"{prefix}{_TYPE} of longrope must go with {LONG} and {SHORT}; there are none")
     if kind == b"yarn" and factor != 1:
-        fast, slow = own.get("rope.scaling.yarn_beta_fast", 32.0), own.get("rope.scaling.yarn_beta_slow", 1.0)
-        attention *= _yarn_attention(factor)
-        return RopeScaling("yarn", factor, original, attention, beta_fast=fast, beta_slow=slow)
+        return RopeScaling("yarn", factor, original, attention * _yarn_attention(factor))
     if attention != 1:
         raise FormatError(f"{prefix}{_ATTENTION} must be 1 where RoPE is not stretched by yarn; got {attention!r}")
     return None if factor == 1 else RopeScaling("linear", factor, original)
@@ -73,8 +71,6 @@ def written_scaling(arch: LlamaArch) -> tuple[dict[str, Any], Divisors]:
         return settings, {LONG: scaling.long_factors, SHORT: scaling.short_factors}
     settings = {_TYPE: scaling.kind, "rope.scaling.factor": float(scaling.factor), **original}
     if scaling.kind == "yarn":
-        own = {"yarn_beta_fast": scaling.beta_fast, "yarn_beta_slow": scaling.beta_slow}
-        settings |= {f"rope.scaling.{key}": float(value) for key, value in own.items()}
         settings[_ATTENTION] = scaling.attention_factor / _yarn_attention(scaling.factor)
     return settings, {}
 
@@ -88,10 +84,10 @@ def _check_yarn(own: Mapping[str, Any], prefix: str, *, is_yarn: bool) -> None:
     plain: dict[str, tuple[float, ...]] = {
         "rope.scaling.yarn_attn_factor": (1.0,),
         "rope.scaling.yarn_ext_factor": (-1.0, 1.0) if is_yarn else (-1.0, 0.0),
-        "rope.scaling.yarn_log_multiplier": (0.0,),
     }
-    if not is_yarn:
-        del plain["rope.scaling.yarn_log_multiplier"]
+    if is_yarn:  # llama.cpp reads these for other architectures only, and so they must be what it takes here
+        plain |= {"rope.scaling.yarn_beta_fast": (32.0,), "rope.scaling.yarn_beta_slow": (1.0,)}
+        plain["rope.scaling.yarn_log_multiplier"] = (0.0,)
     for key, values in plain.items():
         if own.get(key, values[0]) not in values:
             raise FormatError(f"{prefix}{key} must be {values[0]:g}; got {own[key]!r}")

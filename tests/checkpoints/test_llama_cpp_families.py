@@ -26,7 +26,7 @@ ARCHITECTURES = {
     "phi-4-mini": "phi3",
 }  # fmt: skip
 REFUSED = {
-    "dynamic": "a RoPE stretched by dynamic", "yarn, ramps between frequencies": "unrounded yarn",
+    "dynamic": "a RoPE stretched by dynamic", "yarn, ramps between frequencies": "a ramp of YaRN",
     "mistral, window shorter than the text": "window", "qwen2.5, windows in some layers": "window, full_layers",
     "qwen3, biased": "qk_norm",
 }  # fmt: skip

@@ -135,8 +135,6 @@ def test_rows_that_are_no_whole_blocks(tmp_path: Path, shared_real: Path, tied: 
         ({"logit_scale": 1.0, "residual_scale": 0.0, "embedding_scale": 1.0, "attention__scale": 0.0}, False),
         ({"attention__layer_norm_epsilon": 0.1, "vocab_size": 7, "pooling_type": 1}, False),
         ({"attention__sliding_window": 512, "expert_count": 0, "attention__causal": True}, False),
-        ({"rope__scaling__factor": 4.0}, True),
-        ({"rope__scale_linear": 4.0}, True),
         ({"rope__scaling__attn_factor": 1.2}, True),
         ({"attention__causal": False}, True),
     ],
@@ -156,3 +154,22 @@ def test_settings_mean_what_they_mean_to_llama_cpp(
     else:
         assert median(found) < 0.02
         torch.testing.assert_close(dict(load(path).state_dict()), dict(plain.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rope__scaling__factor": 4.0},
+        {"rope__scale_linear": 4.0},
+        {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0, "rope__scaling__original_context_length": 8},
+        {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0, "rope__scaling__attn_factor": 1.3},
+    ],
+    ids=str,
+)
+def test_a_stretched_rope_is_llama_cpps(tmp_path: Path, shared_real: Path, settings: dict[str, Any]) -> None:
+    path, plain = tmp_path / "m.gguf", load(shared_real / "stories260K.bin")
+    pieces = words_of(shared_real / "tok512.bin").pieces
+    write_gguf_sample(path, plain, words=pieces, **{f"llama__{key}": value for key, value in settings.items()})
+    choices = Server(path).choices(LONGER, 3)
+    assert median(differences(plain, LONGER, choices)) > 0.1
+    assert median(differences(load(path), LONGER, choices)) < 0.02
