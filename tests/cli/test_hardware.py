@@ -11,8 +11,9 @@ import pytest
 from llamalab.analytic.constants import CLASSES, TRANSFERRED_SPREAD, choose, default_path, to_json
 from llamalab.analytic.roofline import Rates
 from llamalab.cli.devices import chosen_devices
+from llamalab.cli.hardware import SOURCED
 from llamalab.errors import FormatError, MissingError
-from llamalab.hardware import CPUS, HARDWARE
+from llamalab.hardware import CPUS, HARDWARE, PEAK_DTYPES
 from tests.cli.calls import Capture, loaded, printed, refused
 
 
@@ -93,9 +94,13 @@ def test_what_is_printed_is_a_hardware_file(capsys: Capture, tmp_path: Path, nam
 def test_the_whole_table_is_a_hardware_file(tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "all.json"
     file.write_text(printed(capsys, "hardware", "--format", "json"))
-    assert chosen_devices(str(file)) == [
-        spec._replace(device_names=()) for spec in (*HARDWARE.values(), *CPUS.values())
+    read, table = chosen_devices(str(file)), [*HARDWARE.values(), *CPUS.values()]
+    assert [spec._replace(sources={}) for spec in read] == [
+        spec._replace(device_names=(), sources={}) for spec in table
     ]
+    cells = [*SOURCED, *(f"peak_flops_per_s.{dtype}" for dtype in PEAK_DTYPES)]
+    for own, spec in zip(read, table, strict=True):
+        assert [own.source_of(cell) for cell in cells] == [spec.source_of(cell) for cell in cells]
 
 
 def test_a_file_named_like_a_shipped_device_gets_none_of_its_constants(tmp_path: Path, capsys: Capture) -> None:
