@@ -20,8 +20,8 @@ from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import Constants, Host
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.parallel import shard
-from llamalab.analytic.params import stored_as, weights
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
+from llamalab.analytic.weight_storage import stored_weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import DoesNotFitError, UnavailableError
@@ -220,26 +220,6 @@ def _peak_activations(arch: LlamaArch, new: int, work: Workload) -> int:
     return _activations(
         arch, new, work.prompt, work.batch, work.dtype, work.attention, work.logits, work.tensor_parallel
     )
-
-
-@lru_cache(maxsize=256)
-def stored_weight_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, ranks: int) -> int:
-    """Bytes of the weights on one rank, each tensor as params.stored_as says.
-
-    >>> from llamalab.presets import PRESETS
-    >>> stored_weight_bytes(PRESETS["7b"].arch, "bf16", "bf16", 1)
-    13476831232
-    """
-    part, stored = shard(arch, ranks), 0
-    for weight in weights(arch):
-        matrix, kind = len(weight.shape) == 2, stored_as(weight, dtype, weight_dtype)
-        elements = weight.parameters // weight.count
-        if ".wk." in weight.name or ".wv." in weight.name:
-            elements = part.kv_dim * arch.dim
-        elif matrix:
-            elements //= ranks
-        stored += weight.count * storage_bytes(elements, kind)
-    return stored
 
 
 def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
