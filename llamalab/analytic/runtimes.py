@@ -47,7 +47,7 @@ RUNTIMES = {
             "resident set of Python with torch 2.13 after a first pass; pages of 4 KiB; experiments/fit_contract",
         ),
         Runtime(
-            "cuda", 550 * MIB, 32 * MIB, 2 * MIB, 0.05, 0, 64 * MIB, 0.03,
+            "cuda", 550 * MIB, 32 * MIB, 2 * MIB, 0.05, 0, 64 * MIB, 0.02,
             "0.4 to 0.6 GiB of context and kernels are reported for Ampere and Hopper; cuBLAS keeps 8 MiB, on Hopper "
             "32 MiB (PyTorch's default); the caching allocator splits segments of 2 MiB",
         ),

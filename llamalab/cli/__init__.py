@@ -22,7 +22,7 @@ VERBS = {
     "kv": "size of the KV cache, under MHA, GQA and MQA",
     "params": "parameters and weight bytes, by component",
     "flops": "FLOPs, bytes and intensity of prefill or decode, operation by operation",
-    "fit": "largest batch or context that fits into a memory",
+    "fit": "whether a run fits into a memory, term by term, and the largest that does",
     "models": "the known models and their sizes",
     "hardware": "data-sheet peaks, bandwidth and memory of known devices",
     "generate": "continue a text with a checkpoint",
