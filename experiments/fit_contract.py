@@ -1,6 +1,6 @@
 """QUESTION: does what `llamalab fit` says hold? Random runs, each for real in a process with a limit of memory.
 
-    python -m experiments.fit_contract [--runs 300] [--seed 1] [--out PATH.json]
+    python -m experiments.fit_contract [--runs 300] [--seed 1] [--workers 1] [--out PATH.json]
 
 A run builds a model with its cache, fills the cache in passes and decodes. In forked processes of their own, with the
 kernel's limit on private memory (RLIMIT_DATA) above what Python and torch held before:
@@ -21,6 +21,8 @@ import random
 import resource
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -199,11 +201,16 @@ def conclude(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def _of_size(run: Run) -> bool:
+    return LEAST <= needs(run, HERE).total_bytes <= MOST
+
+
 def main() -> None:
     """Draw, predict, run, conclude."""
     parser = answers.parser(__doc__)
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time")
     args = parser.parse_args()
     if not GIVES_BACK.items() <= os.environ.items():  # read by libraries as they are loaded
         os.execve(
@@ -214,13 +221,16 @@ def main() -> None:
     kernels = isolated(kernel_bytes)
     chance, rows = random.Random(args.seed), []
     floor = floor_bytes(kernels, random.Random(args.seed + 1))
-    while len(rows) < args.runs:
-        run = draw(chance)
-        if LEAST <= needs(run, HERE).total_bytes <= MOST:
-            rows.append(row_of(run, kernels, floor))
-            last = rows[-1]
-            print(f"  {len(rows)}/{args.runs} {format_bytes(last['resident_bytes'])} error {last['error']} "
-                  f"fits {last['fits_ran']} unfit {last['unfit_ran']}", file=sys.stderr)  # fmt: skip
+    asked = list(islice((run for run in iter(lambda: draw(chance), None) if _of_size(run)), args.runs))
+    with ThreadPoolExecutor(args.workers) as pool:
+        waiting = [pool.submit(row_of, run, kernels, floor) for run in asked]
+        try:
+            for done in as_completed(waiting):
+                rows.append(last := done.result())
+                print(f"  {len(rows)}/{args.runs} {format_bytes(last['resident_bytes'])} error {last['error']} "
+                      f"fits {last['fits_ran']} unfit {last['unfit_ran']}", file=sys.stderr)  # fmt: skip
+        except KeyboardInterrupt:  # what is known is told
+            pool.shutdown(cancel_futures=True)
     answers.finish(__doc__, "fit_contract", args.out, conclude(rows), seed=args.seed, threads=1,
                    kernel_bytes=kernels, floor_bytes=floor, measured=rows)  # fmt: skip
 

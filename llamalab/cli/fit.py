@@ -38,7 +38,6 @@ from llamalab.units import DTYPES, FLOAT_DTYPES, format_bytes
 SUMMARY = "whether a run fits into a memory, term by term, and the largest that does"
 EXAMPLES = (
     "llamalab fit --memory 24GiB",
-    "llamalab fit --hardware h100-80gb-sxm --model 13b --seq 4096 --chunk 2048",
     "llamalab fit --memory 24GiB --model 13b --seq 4096 --batch 4 --solve weights",
     "llamalab fit --free 10GB --dtype fp16 --batch 4",
 )
