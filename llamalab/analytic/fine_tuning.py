@@ -183,8 +183,8 @@ def _passing(step: Tuning, gradient_bytes: int) -> "Step":
         step.arch, seq=step.seq, batch=step.batch, dtype=step.dtype, attention=step.attention,
         implementation=step.implementation, recompute=step.recompute, ranks=step.tensor_parallel,
         lora=None if step.method == "full" else step.lora, layers=-(-step.arch.n_layers // step.pipeline_parallel),
-        in_flight=step.pipeline_parallel, gradient_bytes=gradient_bytes, kept_gradients=step.accumulate > 1,
-        fused_optimizer=step.fused_optimizer,
+        in_flight=step.pipeline_parallel, gradient_bytes=gradient_bytes,
+        kept_gradients=step.accumulate > 1 or step.data_parallel > 1, fused_optimizer=step.fused_optimizer,
     )  # fmt: skip
 
 

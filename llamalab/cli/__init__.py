@@ -41,6 +41,7 @@ VERBS = {
     "roofline": "what limits each operation on a device, and what would move it",
     "compare-hardware": "devices and device counts ranked by latency and throughput, and what fits",
     "train-memory": "memory and FLOPs of a training step, by recomputation level",
+    "tune": "memory per device, FLOPs and time of full training, LoRA and QLoRA, with ZeRO, parallelism and offload",
 }
 
 
