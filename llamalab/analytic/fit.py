@@ -200,7 +200,7 @@ def compiled_kernels(run: Run, *, steps: int | None = None) -> int:
         len({(dim, part.query_dim), (dim, part.kv_dim), (dim, part.ffn_dim), (part.ffn_dim, dim)}) * len(sizes) + 1
     )
     if run.attention == "flash":
-        attention = len(parts) + bool(steps)
+        attention = sum(part >= QUERY_CHUNK for part in parts)  # shorter ones are not packed, and compile nothing
     else:
         attention = 2 * (
             steps + sum(-(-part // (QUERY_CHUNK if run.attention == "chunked" else part)) for part in parts)
