@@ -21,14 +21,14 @@ from llamalab.analytic.constants import Host
 from llamalab.analytic.kv_cache import layers_kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.packed_weights import head_bytes, unpacked_ops
-from llamalab.analytic.parallel import Shard, elements_on_rank, shard
-from llamalab.analytic.params import stored_as, weights
+from llamalab.analytic.parallel import shard
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
+from llamalab.analytic.weight_storage import stored_weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import DoesNotFitError, UnavailableError
 from llamalab.hardware import HardwareSpec
-from llamalab.units import format_bytes, storage_bytes
+from llamalab.units import format_bytes
 
 NO_HOST = Host()
 CACHED_PASSES = 4096  # a sweep meets the same pass once per device
@@ -314,25 +314,6 @@ def _peak_activations(arch: LlamaArch, new: int, work: Workload) -> int:
     return _activations(
         arch, new, work.prompt, work.batch, work.dtype, work.attention, work.logits, work.tensor_parallel
     )
-
-
-@lru_cache(maxsize=256)
-def stored_weight_bytes(
-    arch: LlamaArch, dtype: str, weight_dtype: str, part: Shard, head_dtype: str | None = None
-) -> int:
-    """Bytes of the weights on the rank of that part, each tensor as params.stored_as says.
-
-    >>> from llamalab.presets import PRESETS
-    >>> arch = PRESETS["7b"].arch
-    >>> stored_weight_bytes(arch, "bf16", "bf16", shard(arch))
-    13476831232
-    """
-    stored = 0
-    for weight in weights(arch):
-        head = head_dtype if weight.name.startswith("output") else None
-        kind = head or stored_as(weight, dtype, weight_dtype)
-        stored += weight.count * storage_bytes(elements_on_rank(weight, arch, part), kind)
-    return stored
 
 
 def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:

@@ -1,53 +1,88 @@
-"""`llamalab fit`: the largest batch, context or count of cached tokens that fits."""
+"""`llamalab fit`: whether a run fits into a memory, with everything that it holds, and the largest that fits."""
 
 import argparse
+from functools import partial
 from typing import Any
 
-from llamalab.analytic.memory import Room, check_fits, room_free, room_in
-from llamalab.arch import LlamaArch
+from llamalab.analytic.activations import LOGITS, WAYS
+from llamalab.analytic.fit import (
+    Holds,
+    Needs,
+    Run,
+    changes,
+    check_fits,
+    largest_batch,
+    largest_context,
+    least_ranks,
+    needs,
+    widest_weights,
+)
+from llamalab.analytic.kv_storage import KV_DTYPES
+from llamalab.analytic.memory import room_free
+from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.cli.arguments import (
     Parser,
+    add_choice,
     add_count,
     add_dtype,
     add_format,
     add_model,
-    add_part_dtypes,
     chosen_model,
+    count,
     memory,
+    one_of,
 )
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, thousands
-from llamalab.units import format_bytes
+from llamalab.errors import DoesNotFitError, InputError
+from llamalab.hardware import HARDWARE, HardwareSpec
+from llamalab.units import DTYPES, FLOAT_DTYPES, format_bytes
 
-SUMMARY = "largest batch or context that fits into a memory"
+SUMMARY = "whether a run fits into a memory, term by term, and the largest that does"
 EXAMPLES = (
     "llamalab fit --memory 24GiB",
-    "llamalab fit --memory 80GB --model 13b --context 4096",
+    "llamalab fit --memory 24GiB --model 13b --context 4096 --batch 4 --solve weights",
     "llamalab fit --free 10GB --dtype fp16 --batch 4",
 )
-_COLUMNS = (
-    Column("seq", "tokens each", thousands),
-    Column("batch", "sequences", thousands),
-    Column("kv_bytes", "KV cache", format_bytes),
-    Column("left_bytes", "left", format_bytes),
+SOLVES = ("batch", "context", "weights", "ranks", "device")
+_ROWS = (
+    Column("term", "held"),
+    Column("bytes", "size", format_bytes),
+    Column("exact_bytes", "bytes", thousands),
+    Column("basis", "basis"),
+    Column("note", "of"),
 )
 
 
 def configure(parser: Parser) -> None:
     """The options of `llamalab fit`."""
     space = parser.add_mutually_exclusive_group(required=True)
+    space.add_argument("--memory", type=memory("--memory"), metavar="SIZE", help="of one device, as 24GiB or 24GB")
+    space.add_argument("--hardware", metavar="NAME", help="a device (see llamalab hardware), for its memory")
     space.add_argument(
-        "--memory", type=memory("--memory"), metavar="SIZE", help="for weights and KV cache, as 24GiB or 24GB"
-    )
-    space.add_argument(
-        "--free", type=memory("--free"), metavar="SIZE", help="for the KV cache alone: the weights are in already"
+        "--free", type=memory("--free"), metavar="SIZE", help="for the KV cache alone: all else is in already"
     )
     add_count(parser, "--context", "tokens in each sequence: asks for the largest batch", dest="seq")
     parser.rename("--seq", "--context")
     add_count(parser, "--batch", "sequences: asks for the longest context; with --context, asks whether that fits")
+    parser.add_argument("--solve", type=one_of("--solve", SOLVES), metavar="|".join(SOLVES), help="what to look for")
     add_model(parser)
-    add_dtype(parser, "storage of weights and KV cache")
-    add_part_dtypes(parser)
+    add_dtype(parser, "of activations, weights and KV cache", known=DTYPES)
+    for option, known, part in (("--weight-dtype", DTYPES, "weights"), ("--kv-dtype", KV_DTYPES, "KV cache")):
+        about = f"storage of the {part} (default: as --dtype)"
+        parser.add_argument(option, type=one_of(option, known), metavar="|".join(known), help=about)
+    add_count(parser, "--prompt", "tokens that come at once (default: all of --context)")
+    add_count(parser, "--chunk", "tokens of each sequence in one pass (default: the prompt)")
+    add_choice(parser, "--attention", WAYS, "flash", "how attention holds its scores")
+    add_choice(parser, "--logits", LOGITS, "last", "positions that get logits")
+    parser.add_argument(
+        "--tp", "--tensor-parallel", dest="tensor_parallel", type=count("--tensor-parallel"), default=1, metavar="N",
+        help="devices that share the model (default: 1)",
+    )  # fmt: skip
+    add_count(parser, "--block-tokens", "tokens of a block of a paged KV cache", default=1)
+    add_count(parser, "--graphs", "captured graphs")
+    add_choice(parser, "--runtime", RUNTIMES, "cuda", "whose context, workspace and allocator are added")
+    add_count(parser, "--threads", "of a CPU, each with its scratch", default=1)
     add_format(parser)
 
 
@@ -59,80 +94,160 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """What fits. Raises DoesNotFitError where nothing does."""
-    model, arch = chosen_model(args)
-    kv_dtype, weight_dtype = args.kv_dtype or args.dtype, args.weight_dtype or args.dtype
-    if args.free is None:
-        room = room_in(arch, args.memory, dtype=weight_dtype, kv_dtype=kv_dtype)
-    else:
-        room = room_free(arch, args.free, kv_dtype=kv_dtype)
-    # One token of each sequence is the least that can be asked for.
-    left = check_fits(room, seq=args.seq or 1, batch=args.batch or 1)
-    data = _data(model, arch, args, room) | {"weight_dtype": weight_dtype, "kv_dtype": kv_dtype}
-    if args.seq and args.batch:
-        data["left_bytes"] = left
-    return Answer(data, _lead(data), (Table(_COLUMNS, _rows(room, args.seq, args.batch, arch)),))
+    if args.free is not None:
+        return _cache_alone(args)
+    name, size = _space(args)
+    model, asked = _asked(args)
+    holds: Holds = partial(needs, runtime=RUNTIMES[args.runtime], threads=args.threads)
+    if args.solve == "device":
+        return _on_devices(args, model, asked, holds)
+    solve = args.solve or ("" if args.seq and args.batch else "batch" if args.seq else "context")
+    solved = _solved(solve, asked, size, holds)
+    held = check_fits(solved, size, holds)
+    return _answer(args, model, name, size, solve, solved, held, holds)
 
 
-def _data(model: str, arch: LlamaArch, args: argparse.Namespace, room: Room) -> dict[str, Any]:
+def _space(args: argparse.Namespace) -> tuple[str, int]:
+    if args.memory is not None:
+        return "memory", args.memory
+    if args.solve == "device":
+        raise InputError("--solve device must be given --memory or none of its devices; got --hardware")
+    from llamalab.cli.devices import chosen_devices
+
+    specs = chosen_devices(args.hardware)
+    if len(specs) != 1:
+        raise InputError(f"--hardware must name one device; got {len(specs)}; try --solve device with --memory")
+    return specs[0].name, device_memory(specs[0])
+
+
+def device_memory(spec: HardwareSpec) -> int:
+    """The bytes that a device really has for programs: as its driver reports them where that is known."""
+    return int(spec.usable_memory_bytes or 0)
+
+
+def _asked(args: argparse.Namespace) -> tuple[str, Run]:
+    from llamalab.cli.stored_models import stored_model
+
+    model, arch, stored = stored_model(args) or (*chosen_model(args), None)
+    compute = args.dtype if args.dtype in FLOAT_DTYPES else "bf16"
+    return model, Run(
+        arch, args.seq or 1, batch=args.batch or 1, prompt=args.prompt, chunk=args.chunk, dtype=compute,
+        weight_dtype=args.weight_dtype or args.dtype, kv_dtype=args.kv_dtype or args.dtype, attention=args.attention,
+        logits=args.logits, ranks=args.tensor_parallel, block_tokens=args.block_tokens, graphs=args.graphs or 0,
+        weight_bytes=None if args.weight_dtype else stored,
+    )  # fmt: skip
+
+
+def _solved(solve: str, asked: Run, size: int, holds: Holds) -> Run:
+    """The run with the answer in it; as it was asked where nothing fits, so that the refusal says by how much."""
+    if solve == "batch":
+        return asked._replace(batch=max(asked.batch, largest_batch(asked, size, holds)))
+    if solve == "context":
+        return asked._replace(context=max(1, largest_context(asked, size, holds)))
+    if solve == "weights":
+        return asked._replace(weight_dtype=widest_weights(asked, size, holds) or asked.weight_dtype)
+    if solve == "ranks":
+        return asked._replace(ranks=least_ranks(asked, size, holds) or asked.ranks)
+    return asked
+
+
+def _data(args: argparse.Namespace, model: str, asked: Run, held: Needs) -> dict[str, Any]:
+    terms = [term._asdict() | {"exact_bytes": term.bytes} for term in held.terms]
+    tokens = asked.batch * asked.context
     return {
-        "model": model,
-        "dtype": args.dtype,
-        "n_kv_heads": arch.n_kv_heads,
-        "memory_bytes": args.memory,
-        "weight_bytes": room.weight_bytes,
-        "free_bytes": room.free_bytes,
-        "kv_bytes_per_token": room.kv_bytes_per_token,
-        "window": arch.window,
-        "seq": args.seq,
-        "batch": args.batch,
-        "max_tokens": room.tokens,
-        "max_batch": room.largest_batch(args.seq) if args.seq else None,
-        "max_seq": room.largest_context(args.batch) if args.batch else None,
-        "basis": "exact; activations and the runtime are not counted",
+        "model": model, "dtype": asked.dtype, "weight_dtype": asked.weight_dtype, "kv_dtype": asked.kv_dtype,
+        "n_kv_heads": asked.arch.n_kv_heads, "seq": asked.context, "batch": asked.batch, "ranks": asked.ranks,
+        "runtime": args.runtime, "weight_bytes": held.bytes_of("weights"),
+        "kv_bytes": held.bytes_of("KV cache"), "kv_bytes_per_token": held.bytes_of("KV cache") // tokens,
+        "total_bytes": held.total_bytes, "margin_bytes": held.margin_bytes,
+        "basis": "exact terms and estimated ones, each marked; the margin covers what is estimated", "terms": terms,
+    }  # fmt: skip
+
+
+def _answer(
+    args: argparse.Namespace, model: str, name: str, size: int, solve: str, asked: Run, held: Needs, holds: Holds
+) -> Answer:
+    left = size - held.safe_bytes
+    found = {
+        "solved": solve or None,
+        "memory_bytes": size,
+        "left_bytes": left,
+        "max_batch": asked.batch if solve == "batch" else largest_batch(asked, size, holds) if args.seq else None,
+        "max_seq": asked.context if solve == "context" else None,
     }
-
-
-def _lead(data: dict[str, Any]) -> tuple[str, ...]:
-    seq, batch, tokens = data["seq"], data["batch"], data["max_tokens"]
-    if seq and batch:
-        answer = f"{batch:,} sequences of {seq:,} tokens fit, {format_bytes(data['left_bytes'])} is left"
-    elif seq:
-        answer = f"{data['max_batch']:,} sequences of {seq:,} tokens fit"
-    elif batch:
-        answer = f"{batch:,} sequences of {_tokens(data['max_seq'])} fit"
-    else:
-        answer = f"{_tokens(tokens, 'cached ')} fit"
-    free, each = data["free_bytes"], data["kv_bytes_per_token"]
-    weights = data["weight_bytes"]
-    beside = f" beside the {data['weight_dtype']} weights ({format_bytes(weights)})" if weights else ""
-    if data["window"] is None:
-        share = f" / {each:,} bytes per token = {tokens:,} tokens"
-    else:
-        share = f", {each:,} bytes per token until layers with a window are full, at {data['window']:,}"
-    return (
-        f"{answer} ({data['model']}, KV cache in {data['kv_dtype']}, {data['n_kv_heads']} KV heads)",
-        f"  = {format_bytes(free)} free ({free:,} bytes){beside}{share}",
-        "  activations and the runtime need memory too and are not counted",
+    where = f" on each of {asked.ranks} devices" if asked.ranks > 1 else ""
+    lead = (
+        f"{asked.batch:,} sequences of {asked.context:,} tokens fit{where} ({model}, weights in {asked.weight_dtype}, "
+        f"KV cache in {asked.kv_dtype}, {asked.arch.n_kv_heads} KV heads)",
+        f"  {format_bytes(held.total_bytes)} held and {format_bytes(held.margin_bytes)} of margin in "
+        f"{format_bytes(size)} of {name}: {format_bytes(left)} is left",
     )
+    data = _data(args, model, asked, held) | found
+    return Answer(data, lead, (Table(_ROWS, data["terms"]),))
 
 
-def _tokens(number: int | None, kind: str = "") -> str:
-    return f"{'any number of' if number is None else f'{number:,}'} {kind}tokens"
+def _on_devices(args: argparse.Namespace, model: str, asked: Run, holds: Holds) -> Answer:
+    """The devices of the table on which the run fits, smallest first."""
+    held = holds(asked)
+    fitting = [spec for spec in HARDWARE.values() if device_memory(spec) >= held.safe_bytes]
+    if not fitting:
+        largest = max(HARDWARE.values(), key=device_memory)
+        words = "; ".join(changes(asked, device_memory(largest), holds))
+        raise DoesNotFitError(
+            f"the run must fit into a known device: it needs {format_bytes(held.safe_bytes)}, {largest.name} has "
+            f"{format_bytes(device_memory(largest))}, {format_bytes(held.safe_bytes - device_memory(largest))} too "
+            f"little; try {words}"
+        )
+    rows = [
+        {
+            "hardware": spec.name,
+            "memory_bytes": device_memory(spec),
+            "left_bytes": device_memory(spec) - held.safe_bytes,
+        }
+        for spec in sorted(fitting, key=device_memory)
+    ]
+    columns = (
+        Column("hardware", "device"),
+        Column("memory_bytes", "memory", format_bytes),
+        Column("left_bytes", "left", format_bytes),
+    )
+    lead = (
+        f"{format_bytes(held.safe_bytes)} with its margin fits into {len(rows)} devices, {rows[0]['hardware']} first",
+    )
+    data = _data(args, model, asked, held) | {"solved": "device", "devices": rows}
+    return Answer(data, lead, (Table(columns, rows), Table(_ROWS, data["terms"])))
 
 
-def _rows(room: Room, seq: int | None, batch: int | None, arch: LlamaArch) -> list[dict[str, int]]:
-    """The answer's own row, or ways to share the tokens out where none was asked for."""
-    if seq:
-        pairs = [(seq, batch or room.largest_batch(seq))]
-    elif batch:
-        pairs = [(room.largest_context(batch) or arch.max_positions, batch)]
+def _cache_alone(args: argparse.Namespace) -> Answer:
+    """What fits beside everything else: the free bytes by those of a token."""
+    from llamalab.analytic.memory import check_fits as check_cache
+
+    model, arch = chosen_model(args)
+    kind = args.kv_dtype or args.dtype
+    room = room_free(arch, args.free, kv_dtype=kind)
+    left = check_cache(room, seq=args.seq or 1, batch=args.batch or 1)
+    data = {
+        "model": model, "kv_dtype": kind, "n_kv_heads": arch.n_kv_heads, "memory_bytes": None, "weight_bytes": None,
+        "free_bytes": room.free_bytes, "kv_bytes_per_token": room.kv_bytes_per_token, "seq": args.seq,
+        "batch": args.batch, "max_tokens": room.tokens,
+        "max_batch": room.largest_batch(args.seq) if args.seq else None,
+        "max_seq": room.largest_context(args.batch) if args.batch else None, "left_bytes": left,
+        "basis": "exact; the KV cache alone",
+    }  # fmt: skip
+    if args.seq:
+        said = f"{args.batch or data['max_batch']:,} sequences of {args.seq:,} tokens fit"
+    elif args.batch:
+        said = f"{args.batch:,} sequences of {data['max_seq']:,} tokens fit"
     else:
-        most = room.tokens or arch.max_positions
-        lengths = [arch.max_positions >> halvings for halvings in range(4)]
-        pairs = [(most, 1), *((one, room.largest_batch(one)) for one in lengths if 1 <= one < most)]
-    return [_row(room, one_seq, one_batch) for one_seq, one_batch in pairs]
-
-
-def _row(room: Room, seq: int, batch: int) -> dict[str, int]:
-    used = room.kv_bytes(seq, batch)
-    return {"seq": seq, "batch": batch, "kv_bytes": used, "left_bytes": room.free_bytes - used}
+        said = f"{room.tokens:,} cached tokens fit"
+    lead = (
+        f"{said} ({model}, KV cache in {kind}, {arch.n_kv_heads} KV heads)",
+        f"  = {format_bytes(room.free_bytes)} free / {room.kv_bytes_per_token:,} bytes per token = {room.tokens:,} "
+        "tokens; the KV cache alone",
+    )
+    columns = (
+        Column("max_tokens", "tokens", thousands),
+        Column("kv_bytes_per_token", "bytes per token", thousands),
+        Column("free_bytes", "free", format_bytes),
+    )
+    return Answer(data, lead, (Table(columns, [data]),))

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from llamalab.analytic.attention_cost import AttentionShape, causal_pairs, flash_step, keys_in_view, tile_pairs
 from llamalab.analytic.experts import active_parameters, experts_touched
-from llamalab.analytic.forecast import stored_weight_bytes
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.memory import room_free
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import components, parameter_count, weight_bytes, weights
 from llamalab.analytic.training import rank_parameters
+from llamalab.analytic.weight_storage import stored_weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts
 from llamalab.presets import PRESETS

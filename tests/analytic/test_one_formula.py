@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from llamalab.analytic.activations import peak_activation_bytes
-from llamalab.analytic.forecast import Workload, memory_needed, stored_weight_bytes
+from llamalab.analytic.forecast import Workload, memory_needed
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.weight_storage import stored_weight_bytes
 from llamalab.cli import main
 from llamalab.presets import PRESETS
 from llamalab.units import DTYPES, FLOAT_DTYPES, PLAIN_DTYPES

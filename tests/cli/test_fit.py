@@ -1,65 +1,128 @@
-"""`llamalab fit`: the largest that fits."""
+"""`llamalab fit`: everything that a run holds, and the largest that fits."""
 
 import csv
 import io
+import json
+import re
+import struct
+from pathlib import Path
 
+import pytest
+
+from llamalab.presets import PRESETS
 from tests.cli.calls import Capture, loaded, printed, refused
 
+MEMORY = ("fit", "--memory", "24GiB")
+WEIGHTS = 13_476_831_232
 
-def test_free_memory_without_weights(capsys: Capture) -> None:
+
+def test_the_cache_alone(capsys: Capture) -> None:
     data = loaded(capsys, "fit", "--free", "10GB", "--dtype", "fp16")
     assert data["max_tokens"] == 19_073
     assert (data["free_bytes"], data["weight_bytes"], data["memory_bytes"]) == (10**10, None, None)
     assert printed(capsys, "fit", "--free", "10GB", "--dtype", "fp16").startswith("19,073 cached tokens fit (7b,")
-
-
-def test_tokens_beside_the_weights(capsys: Capture) -> None:
-    data = loaded(capsys, "fit", "--memory", "24GiB")
-    assert (data["max_tokens"], data["max_batch"], data["max_seq"]) == (23_446, None, None)
-    assert data["memory_bytes"] - data["weight_bytes"] == data["free_bytes"] == 12_292_972_544
-
-
-def test_the_largest_batch_of_a_context_and_the_longest_context_of_a_batch(capsys: Capture) -> None:
-    assert loaded(capsys, "fit", "--memory", "24GiB", "--context", "4096")["max_batch"] == 5
-    assert loaded(capsys, "fit", "--memory", "24GiB", "--batch", "5")["max_seq"] == 4_689
-    assert printed(capsys, "fit", "--memory", "24GiB", "--context", "4k").startswith("5 sequences of 4,096 tokens fit")
-    assert printed(capsys, "fit", "--memory", "24GiB", "--batch", "5").startswith("5 sequences of 4,689 tokens fit")
-
-
-def test_whether_both_fit(capsys: Capture) -> None:
-    data = loaded(capsys, "fit", "--memory", "24GiB", "--context", "4096", "--batch", "5")
-    assert data["left_bytes"] == 12_292_972_544 - 5 * 2**31
-    sentence = refused(capsys, "fit", "--memory", "24GiB", "--context", "4096", "--batch", "6", code=3)
-    assert sentence == (
-        "the KV cache of 6 × 4,096 tokens must fit: it takes 12.00 GiB in bf16, 11.45 GiB is free, "
-        "564.51 MiB too little; at most 23,446 tokens fit"
-    )
-
-
-def test_weights_that_do_not_fit_alone(capsys: Capture) -> None:
-    sentence = refused(capsys, "fit", "--memory", "80GB", "--model", "70b", code=3)
-    assert "they take 128.48 GiB in bf16, the memory is 74.51 GiB, 53.97 GiB too little" in sentence
-
-
-def test_not_even_one_sequence(capsys: Capture) -> None:
     assert "at most 19,073 tokens fit" in refused(capsys, "fit", "--free", "10GB", "--context", "20k", code=3)
     assert "at most 1 tokens fit" in refused(capsys, "fit", "--free", "1MB", "--batch", "2", code=3)
     assert "at most 0 tokens fit" in refused(capsys, "fit", "--free", "1kB", code=3)
 
 
-def test_parts_may_be_stored_differently(capsys: Capture) -> None:
-    data = loaded(capsys, "fit", "--memory", "24GiB", "--weight-dtype", "int8", "--kv-dtype", "int8", "--kv-heads", "8")
-    parameters = 6_738_415_616 - 32 * 2 * 4096 * (4096 - 1024)
-    stored = parameters + 32_000 * 4096 + 65 * 4096  # embedding and norms stay in bf16
-    assert (data["weight_bytes"], data["kv_bytes_per_token"]) == (stored, 65_536)
-    assert data["max_tokens"] == (24 * 2**30 - stored) // 65_536
+def test_the_terms_add_up_and_say_what_they_rest_on(capsys: Capture) -> None:
+    data = loaded(capsys, *MEMORY, "--context", "4096", "--batch", "2")
+    terms = {term["term"]: term for term in data["terms"]}
+    assert sum(term["bytes"] for term in data["terms"]) == data["total_bytes"]
+    assert data["total_bytes"] + data["margin_bytes"] + data["left_bytes"] == 24 * 2**30
+    assert (terms["weights"]["bytes"], terms["weights"]["basis"]) == (WEIGHTS, "exact")
+    assert (terms["KV cache"]["bytes"], terms["KV cache"]["basis"]) == (2 * 2**31, "exact")
+    assert terms["activations"]["bytes"] >= 2 * 4096 * (3 * 4096 + 4 * 11008) * 2
+    assert terms["device context"]["basis"] == "estimated"
+    assert {term["basis"] for term in data["terms"]} <= {"exact", "estimated", "measured"}
 
 
-def test_csv_rows_all_fit_and_one_more_sequence_does_not(capsys: Capture) -> None:
-    rows = list(csv.DictReader(io.StringIO(printed(capsys, "fit", "--memory", "24GiB", "--format", "csv"))))
-    assert [(int(row["seq"]), int(row["batch"])) for row in rows] == [
-        (23_446, 1), (4096, 5), (2048, 11), (1024, 22), (512, 45),
-    ]  # fmt: skip
-    for row in rows:
-        assert int(row["kv_bytes"]) + int(row["left_bytes"]) == 12_292_972_544
-        assert 0 <= int(row["left_bytes"]) < int(row["seq"]) * 524_288
+@pytest.mark.parametrize(
+    ("solve", "one_more"),
+    [
+        (("--context", "4096"), lambda data: ("--context", "4096", "--batch", str(data["batch"] + 1))),
+        (("--batch", "3"), lambda data: ("--batch", "3", "--context", str(data["seq"] + 1))),
+        (("--context", "2048", "--chunk", "256", "--kv-dtype", "int8"),
+         lambda data: ("--context", "2048", "--chunk", "256", "--kv-dtype", "int8", "--batch", str(data["batch"] + 1))),
+    ],
+)  # fmt: skip
+def test_the_largest_fits_and_one_more_does_not(capsys: Capture, solve: tuple[str, ...], one_more) -> None:
+    data = loaded(capsys, *MEMORY, *solve)
+    assert data["left_bytes"] >= 0
+    sentence = refused(capsys, *MEMORY, *one_more(data), code=3)
+    assert re.search(r"\([\d,]+ bytes\) too little; try ", sentence)
+
+
+def test_chunks_leave_more_for_the_cache(capsys: Capture) -> None:
+    whole, chunked = (loaded(capsys, *MEMORY, "--context", "4096", *more) for more in ((), ("--chunk", "512")))
+    assert chunked["batch"] > whole["batch"]
+
+
+def test_a_change_that_is_named_is_enough(capsys: Capture) -> None:
+    asked = (*MEMORY, "--model", "13b", "--context", "4096", "--batch", "2")
+    sentence = refused(capsys, *asked, code=3)
+    assert "weights in int4" in sentence
+    assert loaded(capsys, *asked, "--weight-dtype", "int4")["left_bytes"] >= 0
+    assert loaded(capsys, *asked, "--solve", "weights")["weight_dtype"] in sentence
+    ranks = loaded(capsys, *asked, "--solve", "ranks")["ranks"]
+    assert f"{ranks} devices" in sentence
+
+
+def test_a_device_of_the_table(capsys: Capture) -> None:
+    data = loaded(capsys, "fit", "--memory", "1GiB", "--solve", "device", "--context", "4096", "--batch", "8")
+    assert all(row["left_bytes"] >= 0 for row in data["devices"])
+    assert [row["memory_bytes"] for row in data["devices"]] == sorted(row["memory_bytes"] for row in data["devices"])
+    assert loaded(capsys, "fit", "--hardware", "h200", "--context", "4096")["memory_bytes"] >= 141 * 10**9
+    assert "too little; try" in refused(
+        capsys, "fit", "--memory", "1GiB", "--solve", "device", "--model", "70b", "--context", "1m", code=3
+    )
+
+
+def test_scales_and_blocks_of_the_cache_are_terms_of_their_own(capsys: Capture) -> None:
+    data = loaded(capsys, *MEMORY, "--context", "1000", "--batch", "2", "--kv-dtype", "int8", "--block-tokens", "16")
+    terms = {term["term"]: term["bytes"] for term in data["terms"]}
+    assert terms["KV cache"] == 2000 * 262_144
+    assert terms["KV scales"] == 2000 * 2 * 32 * 32 * 4
+    assert terms["KV blocks"] == 2 * 8 * (262_144 + 2 * 32 * 32 * 4)
+
+
+def test_csv_has_a_row_for_each_term(capsys: Capture) -> None:
+    rows = list(csv.DictReader(io.StringIO(printed(capsys, *MEMORY, "--context", "512", "--format", "csv"))))
+    assert rows[0]["term"] == "weights"
+    assert int(rows[0]["bytes"]) == WEIGHTS
+
+
+def write_quantised(folder: Path, tensors: dict[str, tuple[str, list[int], int]]) -> int:
+    """A folder with a config and the header of a quantised checkpoint over a hole; the bytes of its tensors."""
+    arch, at, header = PRESETS["tiny"].arch, 0, {}
+    for name, (dtype, shape, size) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + at)
+    config = {
+        "model_type": "llama", "hidden_size": arch.dim, "num_hidden_layers": arch.n_layers,
+        "num_attention_heads": arch.n_heads, "num_key_value_heads": arch.n_kv_heads,
+        "intermediate_size": arch.ffn_dim, "vocab_size": arch.vocab_size, "rms_norm_eps": 1e-5,
+        "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return at
+
+
+def test_a_quantised_folder_is_as_large_as_its_header_says(capsys: Capture, tmp_path: Path) -> None:
+    size = write_quantised(
+        tmp_path,
+        {
+            "model.layers.0.self_attn.q_proj.qweight": ("I32", [36, 288], 36 * 288 * 4),
+            "model.layers.0.self_attn.q_proj.scales": ("F16", [3, 288], 3 * 288 * 2),
+            "model.layers.0.self_attn.q_proj.qzeros": ("I32", [3, 36], 3 * 36 * 4),
+        },
+    )
+    assert loaded(capsys, "fit", "--memory", "8GB", "--model", str(tmp_path), "--context", "64")["weight_bytes"] == size
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.truncate(200)
+    assert "safetensors header" in refused(capsys, "fit", "--memory", "8GB", "--model", str(tmp_path))

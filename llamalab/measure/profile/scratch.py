@@ -10,18 +10,27 @@ from torch.nn import functional
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.analytic.scratch import Product
 from llamalab.attention import sdpa
-from llamalab.measure.device.peak_memory import allocation_peak
+from llamalab.measure.device.peak_memory import allocation_peak, process_peak_bytes
 from llamalab.model.dtypes import activation_dtype
 
 
 class ProbedScratch:
-    """Scratch of this machine's CPU with its present number of threads; each shape is asked once."""
+    """Scratch of this machine's CPU with its present number of threads; each shape is asked once.
+
+    BLAS packs operands in fp32 into buffers that torch's allocator does not see: `resident` counts those too, as the
+    operating system sees them, where BLAS gives them back.
+    """
 
     basis = "measured"
 
+    def __init__(self, *, resident: bool = False) -> None:
+        self.resident = resident
+
     def product(self, product: Product) -> int:
-        """Of a matrix product of that size; 0 in fp32, which BLAS multiplies in an arena of its own."""
-        return 0 if product.dtype == "fp32" else _of_product(product, torch.get_num_threads())
+        """Of a matrix product of that size."""
+        if product.dtype == "fp32" and not self.resident:
+            return 0
+        return _of_product(product, torch.get_num_threads())
 
     def fused_attention(self, shape: AttentionShape) -> int:
         """Of PyTorch's fused attention, its output and the log-sum of its rows apart."""
@@ -31,10 +40,13 @@ class ProbedScratch:
 @cache
 def _of_product(product: Product, threads: int) -> int:
     rows, inner, out, batch = product[:4]
+    wide = product.dtype == "fp32"
+    if wide and batch:
+        return 0  # seen to take less than 0.2 MiB
     dtype = activation_dtype(product.dtype)
     if not batch:
         x, weight = torch.ones(rows, inner, dtype=dtype), torch.ones(out, inner, dtype=dtype)
-        return _beyond(lambda: functional.linear(x, weight), rows * out)
+        return (_beyond_resident if wide else _beyond)(lambda: functional.linear(x, weight), rows * out)
     left = torch.ones(batch, rows, inner, dtype=dtype)
     right = torch.ones(batch, inner, out, dtype=dtype)
     if product.transposed:
@@ -55,6 +67,14 @@ def _of_attention(shape: AttentionShape, threads: int) -> int:
         lambda: sdpa.attend(q_BHTE, k_BKSE, k_BKSE, query_offset=keys - new, window=shape.window), shape.query_elements
     )
     return max(0, attended - sums)
+
+
+def _beyond_resident(work: Callable[[], Tensor], elements: int) -> int:
+    """The same in fp32, as the operating system sees it."""
+    with torch.inference_mode():
+        work()
+        peak = process_peak_bytes(work)
+    return 0 if peak is None else max(0, peak - 4 * elements)
 
 
 def _beyond(work: Callable[[], Tensor], elements: int) -> int:

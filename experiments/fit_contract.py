@@ -1,0 +1,239 @@
+"""QUESTION: does what `llamalab fit` says hold? Random runs, each for real in a process with a limit of memory.
+
+    python -m experiments.fit_contract [--runs 300] [--seed 1] [--workers 1] [--out PATH.json]
+
+A run builds a model with its cache, fills the cache in passes and decodes. In forked processes of their own, with the
+kernel's limit on private memory (RLIMIT_DATA) above what Python and torch held before:
+
+    peak    without a limit: the growth of the resident peak, against the predicted sum; bar 2 %
+    fits    with the sum and its margin as the limit: must not die
+    unfit   with the sum less its margin, and less the buffers that BLAS can do without: must die
+
+Kernel scratch and the size of a compiled kernel are probed on this machine; its context is what was held before. The
+process gives back what it frees, as a caching allocator's statistics would: glibc maps blocks of 64 KiB and more, and
+MKL keeps no buffers (GIVES_BACK). Without these two settings a heap that is torn holds more than any sum.
+"""
+
+import ctypes
+import json
+import os
+import random
+import resource
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from llamalab.measure.profile.peak_memory import process_peak_bytes
+from torch.nn import functional
+
+from experiments.common import results as answers
+from llamalab.analytic.batches import chunks
+from llamalab.analytic.fit import Run, needs
+from llamalab.analytic.runtimes import RUNTIMES
+from llamalab.arch import LlamaArch
+from llamalab.measure.profile.scratch import ProbedScratch
+from llamalab.model import StaticKVCache, Transformer
+from llamalab.units import format_bytes
+
+LEAST, MOST, BAR = 96 * 2**20, 224 * 2**20, 0.02
+MARGIN_BYTES = 4 * 2**20  # beside the share: what a process of any size has of stacks, tables and small objects
+BACKENDS = {"flash": "sdpa", "naive": "naive", "chunked": "chunked"}
+HERE = RUNTIMES["cpu"]._replace(context_bytes=0, workspace_bytes=0, fragmentation=0.0)
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MKL_DISABLE_FAST_MM": "1"}
+WARM, DIED = LlamaArch(128, 1, 4, 2, 128, 99), 3
+
+
+class Found(NamedTuple):
+    """What a run held at its peak, and whether it ended in each of its limits."""
+
+    peak_bytes: int | None
+    fits_ran: bool
+    unfit_ran: bool
+
+
+def draw(chance: random.Random) -> Run:
+    """A run of hundreds of MiB: MHA to MQA, bf16 or fp32, a prompt at once or in chunks, and some tokens after it."""
+    head_dim, kv_heads, group = chance.choice((32, 64, 128)), chance.choice((1, 2, 4, 8)), chance.choice((1, 2, 4, 8))
+    heads = min(kv_heads * group, 2048 // head_dim // kv_heads * kv_heads)
+    dim = heads * head_dim
+    wider = chance.choice((dim, 5 * dim // 2, 4 * dim)) + 8 * chance.randint(0, 9)
+    arch = LlamaArch(dim, chance.randint(1, 8), heads, kv_heads, wider, chance.choice((512, 4000, 32_000)))
+    dtype, prompt = chance.choice(("bf16", "fp32")), chance.randint(2, 1500)
+    return Run(
+        arch, prompt + chance.randint(1, 4), batch=chance.choice((1, 1, 2, 3, 8)), prompt=prompt, dtype=dtype,
+        chunk=chance.choice((None, None, 64, 200, 512)), kv_dtype=chance.choice((dtype, dtype, "int8", "fp8")),
+        attention=chance.choice(tuple(BACKENDS)), logits=chance.choice(("last", "last", "all")),
+    )  # fmt: skip
+
+
+def kernel_bytes() -> dict[str, int]:
+    """What a compiled product of half types keeps here: resident, and private, of which not all is touched."""
+    grown: dict[str, list[int]] = {"resident": [], "private": []}
+    for rows in (3, 37, 210, 211):
+        for inner in (256, 512, 1024):
+            before = held_here()
+            with torch.inference_mode():
+                functional.linear(*(torch.ones(size, inner, dtype=torch.bfloat16) for size in (rows, 512)))
+            for name, held in held_here().items():
+                grown[name].append(max(0, held - before[name]))
+    return {name: int(median(sizes)) for name, sizes in grown.items()}
+
+
+def held_here() -> dict[str, int]:
+    """Bytes that this process holds: resident, and private."""
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/status", encoding="ascii") as status:
+        fields = dict(line.split(":", 1) for line in status)
+    return {name: int(fields[key].split()[0]) * 1024 for name, key in (("resident", "VmRSS"), ("private", "VmData"))}
+
+
+def predict(run: Run, kernels: dict[str, int], floor: int = 0) -> dict[str, int]:
+    """What `llamalab fit` says that this process takes: resident, private, and the least that it can run with."""
+    here = HERE._replace(workspace_bytes=floor)
+    resident, private = (
+        needs(run, here._replace(kernel_bytes=kernels[name]), scratch=ProbedScratch(resident=True))
+        for name in ("resident", "private")
+    )
+    least = needs(run, here._replace(kernel_bytes=kernels["private"]), scratch=ProbedScratch())
+    return {
+        "resident": resident.total_bytes, "private": private.total_bytes, "least": least.total_bytes,
+        "margin": private.margin_bytes + MARGIN_BYTES,
+    }  # fmt: skip
+
+
+def floor_bytes(kernels: dict[str, int], chance: random.Random) -> int:
+    """What a run of any size takes here beside its tensors: pages of code, tables, small objects; the median of ten."""
+    beyond = []
+    while len(beyond) < 10:
+        run = draw(chance)
+        if needs(run, HERE).total_bytes <= LEAST:
+            said = isolated(lambda run=run: predict(run, kernels))
+            beyond.append(isolated(lambda run=run: process_peak_bytes(lambda: work(run))) - said["resident"])
+    return max(0, int(median(beyond)))
+
+
+def work(run: Run) -> None:
+    """Build, fill the cache in passes, and decode: the run as it was asked for."""
+    with torch.inference_mode():
+        model = Transformer(run.arch, attention=BACKENDS[run.attention], dtype=run.dtype, device="meta")
+        model.to_empty(device="cpu")
+        for weight in model.parameters():
+            weight.fill_(0.01)
+        cache = StaticKVCache(run.arch, batch=run.batch, max_tokens=run.context, dtype=run.kv_dtype or run.dtype)
+        prompt = run.prompt or run.context
+        parts = chunks(prompt, min(run.chunk or prompt, prompt))
+        for new in [*(new for new, _ in parts), *[1] * (run.context - prompt)]:
+            model(torch.zeros(run.batch, new, dtype=torch.long), cache=cache, logits=run.logits)
+
+
+def warm_up() -> None:
+    """Take what libraries take at their first use, their pages of code included, and give back what is free."""
+    for dtype in ("bf16", "fp32"):
+        for attention in BACKENDS:
+            work(Run(WARM, 41, prompt=40, dtype=dtype, attention=attention))
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def isolated(task: Callable[[], Any]) -> Any:
+    """What a forked process answered before it ended well; None where it died."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        code = DIED
+        try:
+            os.close(reader)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            warm_up()  # a forked process has its own page tables
+            os.write(writer, json.dumps(task()).encode())
+            code = 0
+        except (RuntimeError, MemoryError):  # torch's allocator has no type of its own
+            pass
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    return json.loads(text) if os.waitpid(child, 0)[1] == 0 else None
+
+
+def within(run: Run, limit_bytes: int) -> bool:
+    """Whether the run ends where private memory may grow by so much."""
+
+    def task() -> bool:
+        resource.setrlimit(resource.RLIMIT_DATA, (held_here()["private"] + limit_bytes,) * 2)
+        work(run)
+        return True
+
+    return isolated(task) is True
+
+
+def row_of(run: Run, kernels: dict[str, int], floor: int) -> dict[str, Any]:
+    """One configuration with what was predicted and what was found."""
+    said = isolated(lambda: predict(run, kernels, floor))  # elsewhere: what probing frees would serve the next run
+    peak = isolated(lambda: process_peak_bytes(lambda: work(run)))
+    found = Found(peak, within(run, said["private"] + said["margin"]), within(run, said["least"] - said["margin"]))
+    arch = run.arch
+    return {
+        "dim": arch.dim, "layers": arch.n_layers, "heads": arch.n_heads, "kv_heads": arch.n_kv_heads,
+        "ffn_dim": arch.ffn_dim, "vocab": arch.vocab_size,
+        **{name: getattr(run, name) for name in (
+            "context", "batch", "prompt", "chunk", "dtype", "kv_dtype", "attention", "logits")},
+        **{f"{name}_bytes": size for name, size in said.items()}, **found._asdict(),
+        "error": None if peak is None else said["resident"] / peak - 1,
+    }  # fmt: skip
+
+
+def conclude(rows: list[dict[str, Any]]) -> str:
+    """How often the contract was broken, and how far the peaks were off."""
+    died, ran = sum(not row["fits_ran"] for row in rows), sum(row["unfit_ran"] for row in rows)
+    errors = sorted(abs(row["error"]) for row in rows if row["error"] is not None)
+    past = sum(error > BAR for error in errors)
+    if not errors:
+        return f"{died} of {len(rows)} runs that fit died, {ran} that do not fit ran; no peak was measured."
+    return (
+        f"Of {len(rows)} runs {died} died that were said to fit, {ran} ran that were said not to. Peaks are off by "
+        f"{errors[len(errors) // 2]:.2%} in the middle, {errors[int(0.95 * len(errors))]:.2%} at 95 %, "
+        f"{errors[-1]:.2%} at most; {past} are past {BAR:.0%}."
+    )
+
+
+def _of_size(run: Run) -> bool:
+    return LEAST <= needs(run, HERE).total_bytes <= MOST
+
+
+def main() -> None:
+    """Draw, predict, run, conclude."""
+    parser = answers.parser(__doc__)
+    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time")
+    args = parser.parse_args()
+    if not GIVES_BACK.items() <= os.environ.items():  # read by libraries as they are loaded
+        os.execve(
+            sys.executable, [sys.executable, "-m", "experiments.fit_contract", *sys.argv[1:]], os.environ | GIVES_BACK
+        )
+    torch.set_num_threads(1)  # a forked process inherits no threads
+    warm_up()
+    kernels = isolated(kernel_bytes)
+    chance, rows = random.Random(args.seed), []
+    floor = floor_bytes(kernels, random.Random(args.seed + 1))
+    asked = list(islice((run for run in iter(lambda: draw(chance), None) if _of_size(run)), args.runs))
+    with ThreadPoolExecutor(args.workers) as pool:
+        waiting = [pool.submit(row_of, run, kernels, floor) for run in asked]
+        try:
+            for done in as_completed(waiting):
+                rows.append(last := done.result())
+                print(f"  {len(rows)}/{args.runs} {format_bytes(last['resident_bytes'])} error {last['error']} "
+                      f"fits {last['fits_ran']} unfit {last['unfit_ran']}", file=sys.stderr)  # fmt: skip
+        except KeyboardInterrupt:  # what is known is told
+            pool.shutdown(cancel_futures=True)
+    answers.finish(__doc__, "fit_contract", args.out, conclude(rows), seed=args.seed, threads=1,
+                   kernel_bytes=kernels, floor_bytes=floor, measured=rows)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

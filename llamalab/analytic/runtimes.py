@@ -1,0 +1,62 @@
+"""What a run takes of a device beside its tensors: the runtime's own memory, kernel libraries, the allocator's waste.
+
+None of it follows from sizes. Figures of a kind of device are stated with what they rest on; a program that runs on the
+device can measure its own and hand it in (experiments/fit_contract.py does).
+"""
+
+from typing import NamedTuple
+
+from llamalab.analytic.scratch import CpuBound, NoScratch, Scratch
+from llamalab.errors import UnknownNameError
+
+MIB = 2**20
+
+
+class Runtime(NamedTuple):
+    """What one device, and the libraries on it, hold or waste.
+
+    context_bytes: taken before the first tensor: driver, kernels, Python where it shares the memory
+    workspace_bytes: kept by libraries for their kernels over the whole run
+    rounding_bytes: what an allocation is rounded up to, for each tensor alive
+    fragmentation: share of activations that is lost between blocks that are taken and given back
+    kernel_bytes: of each kernel that is compiled for a shape and kept: oneDNN's products of half types
+    graph_bytes: of one captured graph
+    margin: share of the whole that the sum may be off, for what is estimated
+    """
+
+    name: str
+    context_bytes: int
+    workspace_bytes: int
+    rounding_bytes: int
+    fragmentation: float
+    kernel_bytes: int
+    graph_bytes: int
+    margin: float
+    source: str
+
+    def scratch(self, threads: int = 1) -> Scratch:
+        """What its kernels take for one call, bounded."""
+        return CpuBound(threads) if self.name == "cpu" else NoScratch()
+
+
+RUNTIMES = {
+    runtime.name: runtime
+    for runtime in (
+        Runtime(
+            "cpu", 400 * MIB, 8 * MIB, 4096, 0.05, MIB, 0, 0.04,
+            "resident set of Python with torch 2.13 after a first pass; pages of 4 KiB; experiments/fit_contract",
+        ),
+        Runtime(
+            "cuda", 550 * MIB, 32 * MIB, 2 * MIB, 0.05, 0, 64 * MIB, 0.02,
+            "0.4 to 0.6 GiB of context and kernels are reported for Ampere and Hopper; cuBLAS keeps 8 MiB, on Hopper "
+            "32 MiB (PyTorch's default); the caching allocator splits segments of 2 MiB",
+        ),
+    )
+}  # fmt: skip
+
+
+def find_runtime(name: str) -> Runtime:
+    """The runtime of that name; UnknownNameError for any other."""
+    if name not in RUNTIMES:
+        raise UnknownNameError("runtime", name, RUNTIMES)
+    return RUNTIMES[name]

@@ -1,0 +1,28 @@
+"""The bytes of the weights that one rank holds, each tensor in the type that params.stored_as gives it."""
+
+from functools import lru_cache
+
+from llamalab.analytic.parallel import Shard, elements_on_rank
+from llamalab.analytic.params import stored_as, weights
+from llamalab.arch import LlamaArch
+from llamalab.units import storage_bytes
+
+
+@lru_cache(maxsize=256)
+def stored_weight_bytes(
+    arch: LlamaArch, dtype: str, weight_dtype: str, part: Shard, head_dtype: str | None = None
+) -> int:
+    """Bytes of the weights on the rank of that part; the head in a type of its own where one is named.
+
+    >>> from llamalab.analytic.parallel import shard
+    >>> from llamalab.presets import PRESETS
+    >>> arch = PRESETS["7b"].arch
+    >>> stored_weight_bytes(arch, "bf16", "bf16", shard(arch))
+    13476831232
+    """
+    stored = 0
+    for weight in weights(arch):
+        head = head_dtype if weight.name.startswith("output") else None
+        kind = head or stored_as(weight, dtype, weight_dtype)
+        stored += weight.count * storage_bytes(elements_on_rank(weight, arch, part), kind)
+    return stored

@@ -1,0 +1,135 @@
+"""`llamalab tune`: the memory, FLOPs and time of a training or fine-tuning step on each of many devices."""
+
+import argparse
+from typing import Any
+
+from llamalab.analytic.fine_tuning import (
+    METHODS,
+    OFFLOADS,
+    PRECISIONS,
+    Tuning,
+    check_tuning_fits,
+    largest_tuning_batch,
+    trained_parameters,
+    tuning_memory,
+    tuning_work,
+)
+from llamalab.analytic.lora import TARGETS, Lora
+from llamalab.analytic.ops import ALGORITHMS
+from llamalab.analytic.optimizers import OPTIMIZERS
+from llamalab.analytic.saved_activations import IMPLEMENTATIONS
+from llamalab.analytic.training import RECOMPUTE
+from llamalab.cli.arguments import Parser, add_choice, add_count, add_format, add_model, chosen_model, count, memory
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table
+from llamalab.errors import InputError
+from llamalab.units import format_bytes, format_seconds, format_si
+
+SUMMARY = "memory per device, FLOPs and time of full training, LoRA and QLoRA, with ZeRO, parallelism and offload"
+EXAMPLES = (
+    "llamalab tune --model 7b --method qlora --rank 16 --targets q,v --context 2048 --recompute full --memory 24GB",
+    "llamalab tune --model 70b --context 4096 --zero 3 --data-parallel 64 --recompute full --hardware h100-80gb-sxm",
+    "llamalab tune --model 13b --method lora --optimizer adamw-8bit --batch 4 --format json",
+)
+_ROWS = (Column("term", "on each device"), Column("bytes", "size", format_bytes))
+
+
+def configure(parser: Parser) -> None:
+    """The options of `llamalab tune`."""
+    add_model(parser)
+    add_count(parser, "--context", "tokens in each sequence; packed ones fill it", default=2048, dest="seq")
+    parser.rename("--seq", "--context")
+    add_count(parser, "--batch", "sequences of one pass on one device", default=1)
+    add_count(parser, "--accumulate", "passes of a step", default=1)
+    add_choice(parser, "--method", METHODS, "full", "what is trained")
+    add_count(parser, "--rank", "of adapters", default=16)
+    parser.add_argument(
+        "--targets", default=",".join(TARGETS), help=f"of adapters (default: all): {', '.join(TARGETS)}"
+    )
+    parser.add_argument("--dora", action="store_true", help="a magnitude for each output of a target")
+    parser.add_argument("--embeddings", action="store_true", help="train embedding and head beside adapters")
+    parser.add_argument("--single-quant", action="store_true", help="qlora without double quantisation")
+    add_choice(parser, "--precision", PRECISIONS, "mixed", "with an fp32 master, in bf16 alone, or in fp32")
+    add_choice(parser, "--optimizer", OPTIMIZERS, "adamw", "its states")
+    add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
+    add_choice(parser, "--implementation", IMPLEMENTATIONS, "hugging-face", "whose operations keep what")
+    add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
+    parser.add_argument("--zero", type=int, default=0, metavar="0|1|2|3", help="ZeRO stage; FSDP is 3 (default: 0)")
+    add_count(parser, "--data-parallel", "devices that share a step's sequences", default=1)
+    parser.add_argument(
+        "--tp", "--tensor-parallel", dest="tensor_parallel", type=count("--tensor-parallel"), default=1, metavar="N",
+        help="devices that share each layer (default: 1)",
+    )  # fmt: skip
+    add_count(parser, "--pipeline-parallel", "groups of devices that share the layers", default=1)
+    add_choice(parser, "--offload", OFFLOADS, "none", "what lies in the host's memory")
+    space = parser.add_mutually_exclusive_group()
+    space.add_argument("--memory", type=memory("--memory"), metavar="SIZE", help="of one device; exit code 3 past it")
+    space.add_argument("--hardware", metavar="NAME", help="a device, for its memory and its peak")
+    parser.add_argument("--utilisation", type=float, default=0.4, help="of the peak, model FLOPs (default: 0.4)")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what a step takes; DoesNotFitError where it does not fit into --memory or --hardware."""
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """What a step takes. Raises DoesNotFitError where it does not fit into the memory."""
+    model, arch = chosen_model(args)
+    if not 0 < args.utilisation <= 1:
+        raise InputError(f"--utilisation must be more than 0 and at most 1; got {args.utilisation}")
+    lora = None if args.method == "full" else Lora(args.rank, tuple(part.strip() for part in args.targets.split(",")))
+    step = Tuning(
+        arch, args.seq, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
+        args.precision, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
+        args.zero, args.data_parallel, args.tensor_parallel, args.pipeline_parallel, args.offload,
+    )  # fmt: skip
+    name, size, peak = _device(args, step.dtype)
+    held = tuning_memory(step) if size is None else check_tuning_fits(step, size, name)
+    work = tuning_work(step, peak_flops_per_s=peak, utilisation=args.utilisation)
+    terms = [
+        {"term": key.removesuffix("_bytes").replace("_", " "), "bytes": value}
+        for key, value in held._asdict().items()
+        if value and key != "host_bytes"
+    ]
+    data: dict[str, Any] = {
+        "model": model, "inputs": {key: value for key, value in step._asdict().items() if key not in ("arch", "lora")},
+        "lora": None if lora is None else lora._asdict(), "trained_parameters": trained_parameters(step),
+        **held._asdict(), "total_bytes": held.total_bytes, "memory_bytes": size,
+        "largest_batch": None if size is None else largest_tuning_batch(step, size), **work._asdict(),
+        "basis": "counted; the device's context and fragmentation are not in it; time from a peak and a utilisation",
+        "terms": terms,
+    }  # fmt: skip
+    return Answer(data, _lead(data, name), (Table(_ROWS, terms),))
+
+
+def _device(args: argparse.Namespace, dtype: str) -> tuple[str, int | None, float | None]:
+    if args.hardware is None:
+        return "the memory", args.memory, None
+    from llamalab.cli.devices import chosen_devices
+    from llamalab.cli.fit import device_memory
+
+    specs = chosen_devices(args.hardware)
+    if len(specs) != 1:
+        raise InputError(f"--hardware must name one device; got {len(specs)}")
+    return specs[0].name, device_memory(specs[0]), specs[0].peak_flops_per_s.get(dtype)
+
+
+def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
+    inputs = data["inputs"]
+    lines = [
+        f"{inputs['method']} training of {data['model']}, {inputs['batch']} × {inputs['seq']:,} tokens a pass: "
+        f"{format_bytes(data['total_bytes'])} on each device, {data['trained_parameters']:,} parameters trained",
+        f"  {format_si(data['flops'], 'FLOP')} and {data['tokens']:,} tokens a step",
+    ]
+    if data["memory_bytes"] is not None:
+        lines.append(
+            f"  fits into {format_bytes(data['memory_bytes'])} of {name}; at most batch {data['largest_batch']}"
+        )
+    if data["step_s"] is not None:
+        lines.append(f"  {format_seconds(data['step_s'])} a step, {data['tokens_per_s']:,.0f} tokens/s")
+    if data["host_bytes"]:
+        lines.append(f"  and {format_bytes(data['host_bytes'])} of the host's memory")
+    return tuple(lines)
