@@ -138,14 +138,13 @@ def _setting(own: _Own, key: str, default: Any = None) -> Any:
     return _decimal(value)
 
 
-def _one_value(own: _Own, key: str, n_layers: Any) -> Value:
-    value: Value = own.values[key]
+def _one_value(own: _Own, key: str, n_layers: Any) -> Any:
+    value = own.values[key]
     if not isinstance(value, np.ndarray):
         return value
     if len(value) != n_layers or len(set(value.tolist())) != 1:
         raise FormatError(f"{own.prefix}{key} must be one number, or the same for each of {n_layers} layers; it is not")
-    first: int | float = value[0].item()
-    return first
+    return value[0].item()
 
 
 def _check_plain(own: _Own) -> None:

@@ -100,7 +100,11 @@ def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:
     if unknown := data.keys() - set(HardwareSpec._fields):
         raise FormatError(f"{where} must have the keys of a hardware row only; got {', '.join(sorted(unknown))}")
     peaks = data["peak_flops_per_s"]
-    if not isinstance(peaks, dict) or not peaks or not peaks.keys() <= set(PEAK_DTYPES):
+    if (
+        not isinstance(peaks, dict)
+        or not (any(peaks.values()) or data.get("kind") == "cpu")
+        or not peaks.keys() <= set(PEAK_DTYPES)
+    ):
         raise FormatError(f"peak_flops_per_s of {where} must map some of {', '.join(PEAK_DTYPES)} to FLOP/s")
     memory = data["memory_bytes"]
     open_ended = memory is None and data.get("kind") == "cpu"  # a CPU has as much memory as is put beside it

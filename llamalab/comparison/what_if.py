@@ -5,7 +5,7 @@ devices it is predicted with shipped constants (llamalab.analytic.constants). He
 edit of the cost table, predicted with the basis of the record: what it saves is predicted, not measured.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -61,12 +61,14 @@ def workload(comparison: Comparison) -> Workload:
     return Workload(max(prompts, default=1), GENERATED, dtype=comparison.record.dtype)
 
 
-def elsewhere(arch: LlamaArch, work: Workload, stack: str | None = None) -> list[Elsewhere]:
-    """The run on every device of the table, the fastest first, then what cannot be told.
+def elsewhere(
+    arch: LlamaArch, work: Workload, stack: str | None = None, *, names: Iterable[str] = HARDWARE
+) -> list[Elsewhere]:
+    """The run on every device of the table, or on those named, the fastest first, then what cannot be told.
 
     `stack` is the software that runs it; where none is named, the one that is usual on a device is assumed.
     """
-    rows = [_on(arch, work, spec, stack) for spec in HARDWARE.values()]
+    rows = [_on(arch, work, spec, stack) for spec in map(HARDWARE.__getitem__, names)]
     return sorted(rows, key=lambda row: row.times.total_s if row.times else float("inf"))
 
 

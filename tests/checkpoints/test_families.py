@@ -1,6 +1,7 @@
 """Checkpoints of the families beside Llama 2: held against transformers, in both directions."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.reference
 TOKENS_BT = some_tokens(2, 24)  # beyond the original context of stretched RoPEs, and beyond windows
 
 
-def check_same_text(model: Transformer, twin: torch.nn.Module) -> None:
+def check_same_text(model: Transformer, twin: Any) -> None:
     """Logits of the whole text, and what each writes next if it takes the likeliest token."""
     with torch.no_grad():
         torch.testing.assert_close(model(TOKENS_BT), twin(TOKENS_BT).logits, rtol=1e-5, atol=1e-5)
@@ -39,12 +40,12 @@ def as_its_config_says(arch: LlamaArch) -> LlamaArch:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def pair(request: pytest.FixtureRequest) -> tuple[Transformer, torch.nn.Module]:
+def pair(request: pytest.FixtureRequest) -> tuple[Transformer, Any]:
     model = small_model(FAMILIES[request.param])
     return model, hf_twin(model)
 
 
-def test_what_transformers_saves_loads(tmp_path: Path, pair: tuple[Transformer, torch.nn.Module]) -> None:
+def test_what_transformers_saves_loads(tmp_path: Path, pair: tuple[Transformer, Any]) -> None:
     model, twin = pair
     twin.save_pretrained(tmp_path, max_shard_size="150KB")
     loaded = load(tmp_path)
@@ -53,12 +54,13 @@ def test_what_transformers_saves_loads(tmp_path: Path, pair: tuple[Transformer, 
     check_same_text(loaded, twin)
 
 
-def test_transformers_loads_what_is_written(tmp_path: Path, pair: tuple[Transformer, torch.nn.Module]) -> None:
+def test_transformers_loads_what_is_written(tmp_path: Path, pair: tuple[Transformer, Any]) -> None:
     from transformers import AutoModelForCausalLM
 
     model, twin = pair
     write_huggingface(tmp_path, weights_of(model), dtype=None, shard_bytes=150_000)
-    read, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
+    auto: Any = AutoModelForCausalLM
+    read, report = auto.from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert type(read) is type(twin)

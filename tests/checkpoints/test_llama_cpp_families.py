@@ -68,7 +68,9 @@ def test_the_architecture_comes_back(tmp_path: Path, name: str) -> None:
     (tmp_path / "hf").mkdir()
     write_huggingface(tmp_path / "hf", weights_of(model), dtype=None)
     convert(tmp_path / "hf", path, "gguf")
-    assert gguf.GGUFReader(path).get_field("general.architecture").contents() == ARCHITECTURES[name]
+    field = gguf.GGUFReader(path).get_field("general.architecture")
+    assert field is not None
+    assert field.contents() == ARCHITECTURES[name]
     arch, again = load(path).arch, model.arch
     if again.rope_scaling is not None and arch.rope_scaling is not None:  # fp32 in the file
         assert arch.rope_scaling.attention_factor == pytest.approx(again.rope_scaling.attention_factor, rel=1e-7)

@@ -122,6 +122,8 @@ const Model = (() => {
     const [request, sequence] = place.host || [0, 0], token = set.batch * sequence;
     let prefill = passSeconds(data, place, set, set.prompt, set.prompt), decode = 0;
     if (prefill === null) return null;
+    // A prompt takes no less than its last token alone (analytic.forecast.prompt_pass_s); roofs of a record are not held so.
+    if (!place.roofs) prefill = Math.max(prefill, passSeconds(data, place, set, 1, set.prompt));
     prefill += request + token;
     const steps = decodeContexts(set);
     for (const [weight, context] of steps) {
