@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, keys_in_view
 from llamalab.analytic.parallel import shard
-from llamalab.analytic.scratch import NoScratch, Product, Scratch, mask_bytes
+from llamalab.analytic.scratch import MatrixProduct, NoScratch, Scratch, mask_bytes
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
@@ -69,7 +69,9 @@ class _Sizes:
         return Moment(step, self.turns + held)
 
     def _linear(self, out: int, inner: int, rows: int | None = None) -> int:
-        return self.scratch.product(Product(self.rows if rows is None else rows, inner, out, dtype=self.run.dtype))
+        return self.scratch.product(
+            MatrixProduct(self.rows if rows is None else rows, inner, out, dtype=self.run.dtype)
+        )
 
     def _norm(self) -> int:
         """Two tensors in fp32; of half types the roots of the rows beside them, mean and result."""
@@ -193,8 +195,8 @@ def _naive(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
     # Heads that share keys become rows of one product, which takes a copy unless there is one row or nothing to join.
     joined = new > 1 and (heads > kv_heads or (batch > 1 and kv_heads > 1))
     rows = new * heads // kv_heads
-    first = Product(rows, head_dim, keys, batch * kv_heads, shape.dtype)
-    second = Product(rows, keys, head_dim, batch * kv_heads, shape.dtype, transposed=False)
+    first = MatrixProduct(rows, head_dim, keys, batch * kv_heads, shape.dtype)
+    second = MatrixProduct(rows, keys, head_dim, batch * kv_heads, shape.dtype, transposed=False)
     yield (output if joined else 0) + scores + scratch.product(first)
     yield 2 * scores
     yield scores + output + scratch.product(second)
@@ -205,10 +207,14 @@ def _one_query(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
     batch, _, keys, heads, kv_heads, head_dim = shape[:6]
     group, often = heads // kv_heads, batch * kv_heads
     scores = storage_bytes(shape.pairs_full, shape.dtype)
-    yield scores + scratch.product(Product(keys, head_dim, group, often, shape.dtype))
+    yield scores + scratch.product(MatrixProduct(keys, head_dim, group, often, shape.dtype))
     yield (3 if group > 1 else 2) * scores
     output = storage_bytes(shape.query_elements, shape.dtype)
-    yield 2 * scores + output + scratch.product(Product(group, keys, head_dim, often, shape.dtype, transposed=False))
+    yield (
+        2 * scores
+        + output
+        + scratch.product(MatrixProduct(group, keys, head_dim, often, shape.dtype, transposed=False))
+    )
 
 
 def _chunks(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:

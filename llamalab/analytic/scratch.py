@@ -15,7 +15,7 @@ _QUERY_TILE, _KEY_TILE = 256, 512
 _MKL_BYTES = 12 * 2**20
 
 
-class Product(NamedTuple):
+class MatrixProduct(NamedTuple):
     """(rows, inner) by (inner, out), so often; `batch` 0 is a linear layer, whose weight is stored (out, inner)."""
 
     rows: int
@@ -29,7 +29,7 @@ class Product(NamedTuple):
 class Scratch(Protocol):
     """Bytes that a kernel takes for itself during one call."""
 
-    def product(self, product: Product) -> int:
+    def product(self, product: MatrixProduct) -> int:
         """Of a matrix product."""
 
     def fused_attention(self, shape: AttentionShape) -> int:
@@ -41,7 +41,7 @@ class NoScratch:
 
     basis = "exact"
 
-    def product(self, product: Product) -> int:
+    def product(self, product: MatrixProduct) -> int:
         """Nothing."""
         return 0
 
@@ -53,7 +53,7 @@ class NoScratch:
 class CpuBound:
     """More than any CPU was seen to take: for half types a copy of the input, the result in fp32, panels per thread.
 
-    >>> CpuBound(threads=2).product(Product(200, 1000, 384)) > 927_360
+    >>> CpuBound(threads=2).product(MatrixProduct(200, 1000, 384)) > 927_360
     True
     """
 
@@ -62,7 +62,7 @@ class CpuBound:
     def __init__(self, threads: int) -> None:
         self.threads = threads
 
-    def product(self, product: Product) -> int:
+    def product(self, product: MatrixProduct) -> int:
         """In fp32 what BLAS packs of a weight: MKL was seen to take a third of it, and at most 10.6 MB."""
         if product.dtype == "fp32":
             return 0 if product.batch else min(_MKL_BYTES, storage_bytes(product.inner * product.out, "bf16"))

@@ -83,12 +83,12 @@ def fit(
     batch: int | None = None, kv_heads: int | None = None, dtype: str = "bf16", weight_dtype: str | None = None,
     kv_dtype: str | None = None, **others: object,
 ) -> Result:  # fmt: skip
-    """The largest batch, context or count of cached tokens that fits into `memory` ("24GiB"), or beside it.
+    """The largest batch or context of a run that fits into `memory` ("24GiB"), with everything that it holds.
 
     Args:
         model: a preset, a path or an architecture.
-        memory: for weights and KV cache.
-        free: for the KV cache alone.
+        memory: of one device.
+        free: for the KV cache alone, where all else is in already.
         context: tokens of each sequence: asks for the largest batch.
         batch: sequences: asks for the longest context.
         kv_heads: KV heads in place of the model's own.
@@ -100,8 +100,8 @@ def fit(
     Raises DoesNotFitError, by how much.
 
     >>> import llamalab
-    >>> llamalab.fit("7b", memory="24GiB").max_tokens
-    23446
+    >>> llamalab.fit("7b", free="10GB", dtype="fp16").max_tokens
+    19073
     """
     return answered(
         "fit", model=model, memory=memory, free=free, context=context, batch=batch, kv_heads=kv_heads, dtype=dtype,

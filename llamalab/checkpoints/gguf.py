@@ -26,7 +26,7 @@ from llamalab.checkpoints.checkpoint import (
 from llamalab.checkpoints.gguf_architectures import architecture_called
 from llamalab.checkpoints.gguf_rope import DIVISORS
 from llamalab.checkpoints.gguf_settings import Tensors, arch_of
-from llamalab.checkpoints.gguf_split import Part, parts_of
+from llamalab.checkpoints.gguf_split import Part, split_parts
 from llamalab.checkpoints.layout import gguf_name
 from llamalab.checkpoints.pages import drop_pages, settled
 from llamalab.checkpoints.quantisers import package
@@ -49,7 +49,7 @@ def recognises(path: Path) -> bool:
 
 def survey(path: Path) -> Survey:
     """What the headers hold. Raises FormatError where tensors do not lie in their file or overlap."""
-    parts, kinds = parts_of(path), _kinds()
+    parts, kinds = split_parts(path), _kinds()
     stored: dict[str, Stored] = {}
     for part in parts:
         mine = {name: _stored(name, info, kinds) for name, info in part.header.tensors.items()}

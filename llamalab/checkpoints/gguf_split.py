@@ -23,7 +23,7 @@ class Part(NamedTuple):
     header: Header
 
 
-def parts_of(path: Path) -> list[Part]:
+def split_parts(path: Path) -> list[Part]:
     """A file and the parts that belong to it. Raises FormatError where one is missing or is of another model."""
     first = Part(*map_gguf(path))
     count = first.header.settings.get(_COUNT, 1)

@@ -35,7 +35,7 @@ def vocabulary_from(tokenizer: Tokenizer) -> Vocabulary:
     return _from_fallback(tokenizer, texts, merges)
 
 
-def fitted(words: Vocabulary, size: int) -> Vocabulary:
+def fitted_vocabulary(words: Vocabulary, size: int) -> Vocabulary:
     """As many pieces as a model has embeddings: unused ones fill up, added ones that have no embedding are left out.
 
     Raises InputError where other pieces have none.

@@ -15,7 +15,7 @@ from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Weights
 from llamalab.checkpoints.gguf_architectures import Architecture, architecture_of
 from llamalab.checkpoints.gguf_rope import written_scaling
-from llamalab.checkpoints.gguf_words import fitted, vocabulary_from
+from llamalab.checkpoints.gguf_words import fitted_vocabulary, vocabulary_from
 from llamalab.checkpoints.quantisers import fitting_kind, package
 from llamalab.checkpoints.quantisers import quantised as in_blocks
 from llamalab.formats.gguf_header import is_gguf
@@ -41,7 +41,7 @@ def write_gguf(
         if quantised is not None:
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         if words is not None:
-            _add_vocabulary(writer, fitted(words, arch.vocab_size))
+            _add_vocabulary(writer, fitted_vocabulary(words, arch.vocab_size))
         kinds = {
             name: _kind(shape, dtype or layout.dtype_of(name, weights), quantised)
             for name, shape in layout.shapes.items()

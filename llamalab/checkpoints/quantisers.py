@@ -13,9 +13,9 @@ import numpy as np
 
 from llamalab.errors import MissingError
 
-PLAIN = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+UNQUANTISED = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 OF_LLAMA_CPP = ("q6_k", "q5_k", "q4_k")
-QUANTISERS = (*PLAIN, *OF_LLAMA_CPP)
+QUANTISERS = (*UNQUANTISED, *OF_LLAMA_CPP)
 _SMALLER_BLOCKS = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
@@ -52,7 +52,7 @@ def quantised(weight: "np.ndarray[Any, Any]", kind: str) -> "np.ndarray[Any, Any
     """fp32 values, rows of whole blocks, as the bytes of a kind."""
     gguf = package()
     number = gguf.GGMLQuantizationType[kind]
-    if kind.lower() in PLAIN:
+    if kind.lower() in UNQUANTISED:
         made: np.ndarray[Any, Any] = gguf.quantize(weight, number)
         return made
     rows, columns = weight.shape

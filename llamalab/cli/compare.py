@@ -18,7 +18,7 @@ from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.predict import single_answer
 from llamalab.comparison.own_runs import read_runs, run_of_prediction
-from llamalab.comparison.peer_predictions import Guess, beside, guessed
+from llamalab.comparison.peer_predictions import Guess, guessed, predicted_beside
 from llamalab.comparison.run_deltas import Delta, compare_runs, differing, unmatched
 from llamalab.errors import InputError
 from llamalab.files import check_target, write_text
@@ -117,7 +117,7 @@ def _rows(runs: list[Run], told: Guess) -> list[dict[str, Any]]:
     for place, run in enumerate(runs):
         guess = guessed(run, told)
         for phase in run.phases:
-            ours = beside(phase, guess) if phase.basis != "predicted" else None
+            ours = predicted_beside(phase, guess) if phase.basis != "predicted" else None
             predicted_s = ours.predicted_s if ours else None
             rows.append(
                 {"run": LETTERS[place], "phase": phase.name, "kind": phase.kind, "batch": phase.batch}

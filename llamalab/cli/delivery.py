@@ -17,8 +17,8 @@ def give(answer: Answer, args: "Namespace") -> None:
         if keep(path, render(answer, args.format) + "\n") == path:
             note(f"wrote {path}")
     elif args.format == "table":
-        from llamalab.cli.terminal import fitted
+        from llamalab.cli.terminal import fitted_to_terminal
 
-        print(fitted(answer, verbose=args.verbose))
+        print(fitted_to_terminal(answer, verbose=args.verbose))
     else:
         print(render(answer, args.format))

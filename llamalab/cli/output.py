@@ -57,7 +57,7 @@ def show(answer: Answer, form: str) -> None:
 
 def render(answer: Answer, form: str) -> str:
     """An answer as table, json, csv or md, without the last line's end."""
-    writers = {"table": text_of, "json": _json, "csv": _csv, "md": _markdown}
+    writers = {"table": cell_text, "json": _json, "csv": _csv, "md": _markdown}
     return printable(writers[form](answer))
 
 
@@ -105,7 +105,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def text_of(answer: Answer) -> str:
+def cell_text(answer: Answer) -> str:
     """An answer as aligned tables with every column, however wide."""
     blocks = ["\n".join(answer.lead)] if answer.lead else []
     for table in answer.tables:

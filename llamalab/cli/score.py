@@ -7,7 +7,7 @@ from typing import Any
 from llamalab.analytic.stacks import stack_names
 from llamalab.cli.arguments import add_format, one_of
 from llamalab.cli.output import Answer, Column, Table, show
-from llamalab.comparison.measured_runs import AUTO, read_rows
+from llamalab.comparison.measured_runs import AUTO_STACK, read_rows
 from llamalab.comparison.scoring import Scored, grouped, predict_row, summary
 
 SUMMARY = "how far predictions are from the measured runs of a CSV file, by stack, device and phase"
@@ -22,9 +22,9 @@ GROUP_KEYS = ("stack", "device", "phase", "width", "devices")
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab score`."""
     parser.add_argument("file", metavar="FILE.csv", help="measured runs; columns: see docs/predictions.md")
-    known = (AUTO, *stack_names())
+    known = (AUTO_STACK, *stack_names())
     parser.add_argument(
-        "--stack", type=one_of("--stack", known), default=AUTO, metavar="NAME",
+        "--stack", type=one_of("--stack", known), default=AUTO_STACK, metavar="NAME",
         help=f"one for all rows, or auto: what the framework column means; {', '.join(known)} (default: auto)",
     )  # fmt: skip
     add_format(parser)

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from llamalab.cli.output import Answer, Table, cells_of, lines_of, text_of, widths_of
+from llamalab.cli.output import Answer, Table, cell_text, cells_of, lines_of, widths_of
 from llamalab.plain_text import printable
 
 LEAST_WIDTH = 40
@@ -11,12 +11,12 @@ _GAP = 2  # between columns
 _BOLD, _DIM, _PLAIN = "\033[1m", "\033[2m", "\033[0m"
 
 
-def fitted(answer: Answer, *, verbose: bool = False) -> str:
+def fitted_to_terminal(answer: Answer, *, verbose: bool = False) -> str:
     """An answer for standard output: on a terminal, or where COLUMNS is set, no wider than it unless `verbose`."""
     width = None if verbose else width_of_output()
     colour = shows_colour()
     if width is None and not colour:
-        return printable(text_of(answer))
+        return printable(cell_text(answer))
     blocks = [_lead(answer.lead, width, colour)] if answer.lead else []
     left_out = 0
     for table in answer.tables:

@@ -18,7 +18,7 @@ from llamalab.hardware import HARDWARE, HardwareSpec, device_family
 from llamalab.presets import PRESETS
 from llamalab.units import DTYPES, dtype_bits
 
-AUTO = "auto"
+AUTO_STACK = "auto"
 COLUMNS = ("device", "n_gpus", "framework", "model", "dtype", "batch", "prompt", "generate", "metric", "value")
 PHASES = {
     "run_s": "run", "prefill_ms": "prefill", "prefill_tok_s": "prefill", "decode_ms": "decode",
@@ -161,16 +161,16 @@ def read_rows(path: str) -> list[dict[str, str]]:
         raise FormatError(f"{path} must be a readable CSV file; got {error}") from None
 
 
-def point_of(row: dict[str, str], stack: str = AUTO) -> Point:
+def point_of(row: dict[str, str], stack: str = AUTO_STACK) -> Point:
     """A row as a point. Raises InputError for what it cannot mean."""
     if row["metric"] not in PHASES:
         raise UnknownNameError("metric", row["metric"], PHASES)
-    name = stack_of(row["framework"]) if stack == AUTO else stack
+    name = stack_of(row["framework"]) if stack == AUTO_STACK else stack
     activations, weights = formats_of(row["dtype"], name)
     batch, prompt, generate, ranks = (_count(row, cell) for cell in ("batch", "prompt", "generate", "n_gpus"))
     work = Workload(prompt, generate, batch, activations, weights, tensor_parallel=ranks)
     return Point(
-        device_of(row["device"]), _shape(row["model"]), work, name, row["metric"], _positive(row, "value"), row
+        device_named(row["device"]), _shape(row["model"]), work, name, row["metric"], _positive(row, "value"), row
     )
 
 
@@ -192,7 +192,7 @@ def _positive(row: dict[str, str], cell: str) -> float:
 
 
 @lru_cache(maxsize=1024)
-def device_of(name: str) -> HardwareSpec:
+def device_named(name: str) -> HardwareSpec:
     """The device of a row; where a source leaves the form open (A100 80 GB), the first of them."""
     family = device_family(name)
     if not family:

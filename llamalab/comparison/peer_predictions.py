@@ -36,7 +36,7 @@ def guessed(run: Run, told: Guess) -> Guess:
     )
 
 
-def beside(phase: RunPhase, guess: Guess) -> Beside:
+def predicted_beside(phase: RunPhase, guess: Guess) -> Beside:
     """The prediction of one phase."""
     if guess.arch is None:
         return Beside(None, "the model is not known; name it with --model")

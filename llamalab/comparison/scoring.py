@@ -13,7 +13,7 @@ from llamalab.analytic.forecast import Times, Workload, bound_times, memory_need
 from llamalab.analytic.stack_constants import StackConstants, stack_constants, workload_of
 from llamalab.analytic.stacks import find_stack
 from llamalab.arch import LlamaArch
-from llamalab.comparison.measured_runs import AUTO, Point, device_of, point_of
+from llamalab.comparison.measured_runs import AUTO_STACK, Point, device_named, point_of
 from llamalab.errors import InputError, LlamaLabError
 
 TOLERANCE = 0.02  # measurements and data sheets are rounded
@@ -51,11 +51,11 @@ class Scored(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _constants(name: str, spec_name: str, dtype: str, weight: str) -> StackConstants:
-    spec = device_of(spec_name)
+    spec = device_named(spec_name)
     return stack_constants(find_stack(name, spec), spec, dtype, weight)
 
 
-def predict_row(row: dict[str, str], stack: str = AUTO) -> Scored:
+def predict_row(row: dict[str, str], stack: str = AUTO_STACK) -> Scored:
     """A row with its prediction, or with the reason why there is none."""
     point = None
     try:

@@ -94,8 +94,8 @@ def test_factors_of_frequencies(tmp_path: Path, factors: tuple[float, float]) ->
     arch, state = read(path)
     torch.testing.assert_close(state, dict(MODEL.state_dict()), rtol=0, atol=0)
     assert (arch.rope_scaling is None) == (factors == (1.0, 1.0))
-    plain = frequencies(ARCH, torch.tensor(1.0))
-    torch.testing.assert_close(frequencies(arch, torch.tensor(1.0)) * torch.tensor(factors), plain)
+    plain = frequencies(ARCH, torch.arange(1.0))
+    torch.testing.assert_close(frequencies(arch, torch.arange(1.0)) * torch.tensor(factors), plain)
 
 
 def test_factors_of_another_head(tmp_path: Path) -> None:

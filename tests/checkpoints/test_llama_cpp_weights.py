@@ -19,7 +19,7 @@ from llamalab.checkpoints import load
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.convert import Wishes, convert
 from llamalab.checkpoints.gguf_write import words_of, write_gguf
-from llamalab.checkpoints.quantisers import PLAIN, QUANTISERS
+from llamalab.checkpoints.quantisers import QUANTISERS, UNQUANTISED
 from llamalab.errors import FormatError
 from llamalab.formats.gguf_header import map_gguf
 from llamalab.model import Transformer
@@ -87,14 +87,14 @@ def ggml_number(kind: str) -> int:
     return int(gguf.GGMLQuantizationType[kind.upper()])
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16", *PLAIN])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16", *UNQUANTISED])
 def test_a_real_model_writes_the_same_text(tmp_path: Path, shared_real: Path, dtype: str) -> None:
     wishes = Wishes(dtype=dtype, tokenizer=str(shared_real / "tok512.bin"))
     convert(shared_real / "stories260K.bin", tmp_path / "m.gguf", "gguf", wishes)
     choices, model = Server(tmp_path / "m.gguf").choices(PROMPT, 16), load(tmp_path / "m.gguf", dtype="fp32")
-    assert same_text(model, PROMPT, choices) >= (4 if dtype in PLAIN else 16)
+    assert same_text(model, PROMPT, choices) >= (4 if dtype in UNQUANTISED else 16)
     found = differences(model, PROMPT, choices)
-    assert median(found) < (0.1 if dtype in PLAIN else 0.02)
+    assert median(found) < (0.1 if dtype in UNQUANTISED else 0.02)
 
 
 @pytest.mark.parametrize("kind", [None, *QUANTISERS])

@@ -1,7 +1,7 @@
+import pickle
 from pathlib import Path
 
 import pytest
-import torch
 
 from llamalab.checkpoints import load
 from llamalab.errors import FormatError, MissingError
@@ -63,6 +63,6 @@ def test_a_web_page(tmp_path: Path) -> None:
 
 
 def test_an_old_pickle(tmp_path: Path) -> None:
-    torch.save({"a": torch.ones(1)}, tmp_path / "weights.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(FormatError, match=r"a pickle as torch saved it before 1\.6"):
+    (tmp_path / "weights.pt").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(FormatError, match=r"a pickle that torch\.save did not write"):
         load(tmp_path / "weights.pt")

@@ -150,7 +150,7 @@ def test_an_adapters_own_tokenizer_wins(tmp_path: Path, chat_folder: Path) -> No
 
     module = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
     folder = adapter(
-        tmp_path / "adapter", {f"{module}A.weight": torch.ones(1, 24), f"{module}B.weight": torch.ones(24, 1)}
+        tmp_path / "adapter", {f"{module}A.weight": torch.ones(2, 24), f"{module}B.weight": torch.ones(24, 2)}
     )
     sentencepiece_model(folder / "tokenizer.model", vocab_size=320)
     (chat_folder / "tokenizer.json").write_text("{}")

@@ -12,7 +12,7 @@ import pytest
 
 from llamalab.cli import VERBS
 from llamalab.cli.output import Answer, Column, Table
-from llamalab.cli.terminal import fitted, narrowed
+from llamalab.cli.terminal import fitted_to_terminal, narrowed
 from tests.cli.calls import Capture, printed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,7 +115,7 @@ def test_ranks_order_what_goes() -> None:
 def test_a_name_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     answer = Answer({}, ("red \033[31m",), (Table((Column("x", "x"),), [{"x": "\033[2J"}]),))
-    assert "\033" not in fitted(answer)
+    assert "\033" not in fitted_to_terminal(answer)
 
 
 def test_an_answer_can_be_written_to_a_file(capsys: Capture, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import llamalab
 PACKAGE = Path(llamalab.__file__).parent
 # The same thing in modules that may not import each other: command lines start without torch.
 SAME = {"LOGITS", "PHASES", "SMALL_BYTES"}
-VERBS = {"build"}  # llamalab.build makes a model; records.codec.build makes a dataclass
+VERBS = {"build", "profile"}  # calls of the front door: llamalab.build, llamalab.profile
 TYPES = {"T"}
 
 

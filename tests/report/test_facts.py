@@ -18,7 +18,7 @@ from tests.report.sample import sample_record
 from tests.report.test_prospects import calibrated
 
 WORDS = re.compile(r'<(p|li|dd)(?: class="(?:headline|finding|remark|figure|label)")?>(.*?)</\1>', re.DOTALL)
-TIME = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+)? (?:s|ms|µs|ns)\b")
+TIME = re.compile(r"(?<![\w.,])(?:\d+ (?:h|min) )?\d[\d,]*(?:\.\d+)? (?:s|ms|µs|ns)\b")
 BYTES = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+)? (?:TiB|GiB|MiB|KiB)\b")
 RATE = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+)? tok/s")
 PERCENT = re.compile(r"(?<![\w.,])[+−]\d+(?:\.\d+)?%")

@@ -17,7 +17,7 @@ from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import elsewhere, run_s, workload
-from llamalab.hardware import find_hardware
+from llamalab.hardware import WIDELY_USED, find_hardware
 from llamalab.records.record import Record, Roof
 from llamalab.report.layout import TEMPLATES
 from llamalab.report.settings import settings_of
@@ -110,7 +110,7 @@ def test_the_script_computes_what_python_computes(
     comparisons: list[Comparison], browse: Browser, tmp_path: Path
 ) -> None:
     noise = random.Random(11)
-    data = [settings_of(one, elsewhere(one.arch, workload(one))) for one in comparisons]
+    data = [settings_of(one, elsewhere(one.arch, workload(one), names=WIDELY_USED)) for one in comparisons]
     asked = []
     for number in range(SETTINGS):
         page = number % len(data)
@@ -139,7 +139,7 @@ def test_the_script_computes_what_python_computes(
 
 def test_settings_begin_with_the_measured_run(comparisons: list[Comparison]) -> None:
     for comparison in comparisons:
-        data = settings_of(comparison, elsewhere(comparison.arch, workload(comparison)))
+        data = settings_of(comparison, elsewhere(comparison.arch, workload(comparison), names=WIDELY_USED))
         start = data["start"]
         assert (start["prompt"], start["batch"], start["kv_heads"]) == (512, 1, comparison.arch.n_kv_heads)
         assert {start["weight"], start["kv"]} == {comparison.record.dtype}

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from llamalab.analytic.attention_cost import AttentionShape
-from llamalab.analytic.scratch import Product
+from llamalab.analytic.scratch import MatrixProduct
 from llamalab.attention import sdpa
 from llamalab.measure.device.peak_memory import allocation_peak, process_peak_bytes
 from llamalab.model.dtypes import activation_dtype
@@ -26,7 +26,7 @@ class ProbedScratch:
     def __init__(self, *, resident: bool = False) -> None:
         self.resident = resident
 
-    def product(self, product: Product) -> int:
+    def product(self, product: MatrixProduct) -> int:
         """Of a matrix product of that size."""
         if product.dtype == "fp32" and not self.resident:
             return 0
@@ -38,7 +38,7 @@ class ProbedScratch:
 
 
 @cache
-def _of_product(product: Product, threads: int) -> int:
+def _of_product(product: MatrixProduct, threads: int) -> int:
     rows, inner, out, batch = product[:4]
     wide = product.dtype == "fp32"
     if wide and batch:
