@@ -43,27 +43,25 @@ def _of_product(product: Product, threads: int) -> int:
     wide = product.dtype == "fp32"
     if wide and batch:
         return 0  # seen to take less than 0.2 MiB
-    like = {"dtype": activation_dtype(product.dtype)}
+    kind = activation_dtype(product.dtype)
     if not batch:
-        x, weight = torch.ones(rows, inner, **like), torch.ones(out, inner, **like)
+        x, weight = torch.ones(rows, inner, dtype=kind), torch.ones(out, inner, dtype=kind)
         return (_beyond_resident if wide else _beyond)(lambda: functional.linear(x, weight), rows * out)
-    left = torch.ones(batch, rows, inner, **like)
-    right = torch.ones(batch, out, inner, **like).transpose(1, 2) if product.transposed else torch.ones(
-        batch, inner, out, **like
-    )  # fmt: skip
+    left = torch.ones(batch, rows, inner, dtype=kind)
     if product.transposed:
-        start = left.new_empty(1)
+        start, right = left.new_empty(1), torch.ones(batch, out, inner, dtype=kind).transpose(1, 2)
         return _beyond(lambda: torch.baddbmm(start, left, right, beta=0, alpha=0.5), batch * rows * out)
-    return _beyond(lambda: torch.bmm(left, right), batch * rows * out)
+    plain = torch.ones(batch, inner, out, dtype=kind)
+    return _beyond(lambda: torch.bmm(left, plain), batch * rows * out)
 
 
 @cache
 def _of_attention(shape: AttentionShape, threads: int) -> int:
     batch, new, keys, heads, kv_heads, head_dim, dtype, _ = shape
-    like = {"dtype": activation_dtype(dtype)}
+    kind = activation_dtype(dtype)
     # Heads beside each other in a row, as a projection leaves them, and a cache's view.
-    q_BHTE = torch.ones(batch, new, heads, head_dim, **like).transpose(1, 2)
-    k_BKSE = torch.ones(batch, kv_heads, keys, head_dim, **like)
+    q_BHTE = torch.ones(batch, new, heads, head_dim, dtype=kind).transpose(1, 2)
+    k_BKSE = torch.ones(batch, kv_heads, keys, head_dim, dtype=kind)
     sums = batch * heads * new * 4
     attended = _beyond(lambda: sdpa.attend(q_BHTE, k_BKSE, k_BKSE, query_offset=keys - new), shape.query_elements)
     return max(0, attended - sums)
