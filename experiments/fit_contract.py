@@ -22,6 +22,7 @@ import resource
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from itertools import islice
 from statistics import median
 from typing import Any, NamedTuple
@@ -107,12 +108,12 @@ def predict(run: Run, kernels: dict[str, int], floor: int = 0) -> dict[str, int]
 
 def floor_bytes(kernels: dict[str, int], chance: random.Random) -> int:
     """What a run of any size takes here beside its tensors: pages of code, tables, small objects; the median of ten."""
-    beyond = []
+    beyond: list[int] = []
     while len(beyond) < 10:
         run = draw(chance)
         if needs(run, HERE).total_bytes <= LEAST:
-            said = isolated(lambda run=run: predict(run, kernels))
-            beyond.append(isolated(lambda run=run: process_peak_bytes(lambda: work(run))) - said["resident"])
+            said = isolated(partial(predict, run, kernels))
+            beyond.append(isolated(partial(process_peak_bytes, partial(work, run))) - said["resident"])
     return max(0, int(median(beyond)))
 
 
@@ -173,8 +174,8 @@ def within(run: Run, limit_bytes: int) -> bool:
 
 def row_of(run: Run, kernels: dict[str, int], floor: int) -> dict[str, Any]:
     """One configuration with what was predicted and what was found."""
-    said = isolated(lambda: predict(run, kernels, floor))  # elsewhere: what probing frees would serve the next run
-    peak = isolated(lambda: process_peak_bytes(lambda: work(run)))
+    said = isolated(partial(predict, run, kernels, floor))  # elsewhere: what probing frees would serve the next run
+    peak = isolated(partial(process_peak_bytes, partial(work, run)))
     found = Found(peak, within(run, said["private"] + said["margin"]), within(run, said["least"] - said["margin"]))
     arch = run.arch
     return {

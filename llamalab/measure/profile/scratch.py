@@ -43,25 +43,25 @@ def _of_product(product: MatrixProduct, threads: int) -> int:
     wide = product.dtype == "fp32"
     if wide and batch:
         return 0  # seen to take less than 0.2 MiB
-    dtype = activation_dtype(product.dtype)
+    kind = activation_dtype(product.dtype)
     if not batch:
-        x, weight = torch.ones(rows, inner, dtype=dtype), torch.ones(out, inner, dtype=dtype)
+        x, weight = torch.ones(rows, inner, dtype=kind), torch.ones(out, inner, dtype=kind)
         return (_beyond_resident if wide else _beyond)(lambda: functional.linear(x, weight), rows * out)
-    left = torch.ones(batch, rows, inner, dtype=dtype)
-    right = torch.ones(batch, inner, out, dtype=dtype)
+    left = torch.ones(batch, rows, inner, dtype=kind)
     if product.transposed:
-        right, start = torch.ones(batch, out, inner, dtype=dtype).transpose(1, 2), left.new_empty(1)
+        start, right = left.new_empty(1), torch.ones(batch, out, inner, dtype=kind).transpose(1, 2)
         return _beyond(lambda: torch.baddbmm(start, left, right, beta=0, alpha=0.5), batch * rows * out)
-    return _beyond(lambda: torch.bmm(left, right), batch * rows * out)
+    plain = torch.ones(batch, inner, out, dtype=kind)
+    return _beyond(lambda: torch.bmm(left, plain), batch * rows * out)
 
 
 @cache
 def _of_attention(shape: AttentionShape, threads: int) -> int:
     batch, new, keys, heads, kv_heads, head_dim = shape[:6]
-    dtype = activation_dtype(shape.dtype)
+    kind = activation_dtype(shape.dtype)
     # Heads beside each other in a row, as a projection leaves them, and a cache's view.
-    q_BHTE = torch.ones(batch, new, heads, head_dim, dtype=dtype).transpose(1, 2)
-    k_BKSE = torch.ones(batch, kv_heads, keys, head_dim, dtype=dtype)
+    q_BHTE = torch.ones(batch, new, heads, head_dim, dtype=kind).transpose(1, 2)
+    k_BKSE = torch.ones(batch, kv_heads, keys, head_dim, dtype=kind)
     sums = batch * heads * new * 4
     attended = _beyond(
         lambda: sdpa.attend(q_BHTE, k_BKSE, k_BKSE, query_offset=keys - new, window=shape.window), shape.query_elements
