@@ -7,7 +7,7 @@ them packed and writes them in the dtype of the activations, and a product that 
 
 from typing import TYPE_CHECKING
 
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op, placed
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
@@ -23,13 +23,13 @@ def unpacked_ops(ops: tuple[Op, ...], arch: LlamaArch, work: "Workload", new_tok
     first = work.unpack_rows is not None and rows >= work.unpack_rows
     found: list[Op] = []
     for op in ops:
-        if op.kind == "gemm" and op.name == "output" and work.head_dtype is not None:
+        if op.kind == "gemm" and op.part == "head" and work.head_dtype is not None:
             found.append(op._replace(weight_bytes=_stored(op, arch, work, work.head_dtype)))
-        elif op.kind == "gemm" and op.name != "output" and first:
+        elif op.kind == "gemm" and op.part != "head" and first:
             written = storage_bytes(op.flops_full // (2 * rows), work.dtype)
-            found.append(
-                Op(f"{op.name}.unpack", "elementwise", op.count, weight_bytes=op.weight_bytes, written_bytes=written)
-            )
+            moved = {"weight_bytes": op.weight_bytes, "written_bytes": written}
+            unpack = Op(f"{op.name}.unpack", "elementwise", op.count, **moved, roof="copy")
+            found += placed(op.part, op.step, unpack)
             found.append(op._replace(weight_bytes=written))
         else:
             found.append(op)

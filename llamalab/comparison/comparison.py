@@ -219,7 +219,7 @@ class Phase:
         )
 
     def _part_s(self, part: str) -> float | None:
-        rows = [row for row in self.rows if part_of(row.op.name) == part]
+        rows = [row for row in self.rows if row.op.section == part]
         times = [row.predicted_s for row in rows]
         return None if None in times else sum(time for time in times if time is not None)
 
@@ -377,13 +377,6 @@ def sequence_lengths(arch: LlamaArch) -> list[int]:
     return [max(1, arch.max_positions // 8) * 2**power for power in range(7)]
 
 
-def part_of(name: str) -> str:
-    """The clean part of the model that an op belongs to: embedding, block or head."""
-    if name.startswith("layers."):
-        return "block"
-    return "embedding" if name == "tok_embeddings" else "head"
-
-
 def _attention_row(basis: Basis, point: AttentionPoint, backend: str) -> AttentionRow:
     """`backend` is the one whose rate the basis knows."""
     shape = AttentionShape(
@@ -394,8 +387,10 @@ def _attention_row(basis: Basis, point: AttentionPoint, backend: str) -> Attenti
     total, reason = 0.0, None
     mode = "decode" if point.new_tokens == 1 else "prefill"
     for step in steps:
-        op = Op(step.name, "attention", 1, step.flops_full, step.flops_causal, step.vector_flops,
-                0, step.read_bytes, step.written_bytes, mode=mode)  # fmt: skip
+        op = Op(
+            step.name, "attention", 1, step.flops_full, step.flops_causal, step.vector_flops,
+            read_bytes=step.read_bytes, written_bytes=step.written_bytes, mode=mode, roof=step.roof,
+        )  # fmt: skip
         prediction = basis.predict(op, point.dtype)
         if isinstance(prediction, str):
             reason = prediction

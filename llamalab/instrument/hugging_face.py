@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from llamalab.attention import naive
 from llamalab.errors import InputError
+from llamalab.instrument.points import POINTS, Point
 from llamalab.model.tap import Tap, reads_tensors, wants
 
 # Our point, their module, inside a layer and around the layers; where its output is the tensor.
@@ -111,9 +112,8 @@ class _Attention:
         return (result.transpose(1, 2).reshape(x_BTD.shape),), options
 
     def _look(self) -> None:
-        inner = ("rot_q", "rot_k", "k_cache", "v_cache", "scores", "pattern")
         attended = getattr(self.tap, "attended", None)
-        if attended is None and not any(wants(self.tap, self.prefix + point) for point in inner):
+        if attended is None and not any(wants(self.tap, self._numbered(point)) for point in POINTS if point.inside):
             return
         q_BHTE, k_BKTE = (self._turned(self._heads[point]) for point in ("q", "k"))
         k_BKSE, v_BKSE = self._in_view(k_BKTE)
@@ -126,6 +126,9 @@ class _Attention:
             self._show("pattern", naive.pattern(scores_BHTS))
         elif attended is not None:
             attended(self.prefix, q_BHTE, k_BKSE)
+
+    def _numbered(self, point: Point) -> str:
+        return point.name.replace("*", str(self.layer))
 
     def _turned(self, x_BHTE: Tensor) -> Tensor:
         """Rotated as their attention does it, with the turns it was given; in our order."""

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from llamalab.instrument.points import ALWAYS, Point, op_of
+from llamalab.analytic.op import joined_name
+from llamalab.instrument.points import ALWAYS, BLOCK, Point, inside_points, op_of, point_of
 from llamalab.instrument.selection import layer_of
-from llamalab.records.phase_profile import MERGED_STEPS
 
 SETUP = "setup"
 Label = Callable[[str], str | None]
@@ -35,7 +35,8 @@ def own_labels(algorithm: str) -> Label:
     >>> label("layers.0.resid_pre"), label("layers.1.resid_pre"), label("layers.1.attention.z")
     ('setup', None, 'layers.*.attention.flash')
     """
-    return lambda point: SETUP if point == "layers.0.resid_pre" else op_of(point, algorithm=algorithm)
+    setup = BLOCK[0].name.replace("*", "0")
+    return lambda point: SETUP if point == setup else op_of(point, algorithm=algorithm)
 
 
 def merged_labels(algorithm: str) -> Label:
@@ -44,14 +45,13 @@ def merged_labels(algorithm: str) -> Label:
     >>> merged_labels("flash")("layers.1.attention.z"), merged_labels("flash")("layers.1.attention.rot_q")
     ('layers.*.attention.rope+kv_append+flash', None)
     """
-    own, inner = own_labels(algorithm), ("rot_q", "rot_k", "k_cache", "v_cache", "scores", "pattern")
-    steps = "flash" if algorithm == "flash" else "scores+softmax+values"
+    own, (*hidden, last) = own_labels(algorithm), inside_points()
+    rows = dict.fromkeys(row for point in (*hidden, last) if (row := op_of(point.name, algorithm=algorithm)))
+    merged = joined_name(tuple(rows))
 
     def label(point: str) -> str | None:
-        last = point.rpartition(".")[2]
-        if ".attention." in point and last in inner:
-            return None
-        return MERGED_STEPS + steps if point.endswith(".attention.z") else own(point)
+        found = point_of(point)
+        return merged if found == last else None if found.inside else own(point)
 
     return label
 

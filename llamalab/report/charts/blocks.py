@@ -2,7 +2,7 @@
 
 from matplotlib.axes import Axes
 
-from llamalab.comparison.comparison import Comparison, Phase, Row, part_of
+from llamalab.comparison.comparison import Comparison, Phase, Row
 from llamalab.comparison.sentences import short, signed_percent
 from llamalab.report.charts.base import INK, Plot, area, bar_axes, canvas, heading, mark, time_axis
 from llamalab.report.theme import GROUPS, group_of
@@ -52,7 +52,7 @@ def bars(comparison: Comparison) -> Plot:
 
 
 def _block(phase: Phase) -> list[Row]:
-    return [row for row in phase.rows if part_of(row.op.name) == "block" and row.measured_s]
+    return [row for row in phase.rows if row.op.section == "block" and row.measured_s]
 
 
 def _stack(axes: Axes, phase: Phase, key: str, tips: dict[str, str]) -> None:
