@@ -98,8 +98,10 @@ class Rows:
 
     def _collective(self, name: str, buffer_bytes: int, link_bytes: int) -> Op:
         mode = "one_shot" if is_one_shot(buffer_bytes, self.shard.ranks) else ""
-        moved = {"read_bytes": buffer_bytes, "written_bytes": buffer_bytes, "link_bytes": link_bytes}
-        return Op(name, "collective", self._count(name), **moved, mode=mode, roof="copy")
+        return Op(
+            name, "collective", self._count(name), read_bytes=buffer_bytes, written_bytes=buffer_bytes,
+            link_bytes=link_bytes, mode=mode, roof="copy",
+        )  # fmt: skip
 
     def quantize(self, name: str, width: int) -> Op | None:
         """The conversion of a product's input; None where it is in the right dtype."""
@@ -122,8 +124,9 @@ class Rows:
     def kv_append(self, name: str) -> Op:
         elements = 2 * self.rows * self.shard.kv_dim
         read, written = self._bytes(elements), storage_bytes(elements, self.kv_dtype)
-        moved = {"read_bytes": read, "written_bytes": written}
-        return Op(name, "elementwise", self.arch.n_layers, **moved, mode="append", roof="copy")
+        return Op(
+            name, "elementwise", self.arch.n_layers, read_bytes=read, written_bytes=written, mode="append", roof="copy"
+        )
 
     def attention(self, algorithm: str) -> tuple[Op, ...]:
         """Rows for layers that see everything, and rows of their own for those with a window where both are there."""

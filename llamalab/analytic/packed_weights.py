@@ -27,8 +27,10 @@ def unpacked_ops(ops: tuple[Op, ...], arch: LlamaArch, work: "Workload", new_tok
             found.append(op._replace(weight_bytes=_stored(op, arch, work, work.head_dtype)))
         elif op.kind == "gemm" and op.part != "head" and first:
             written = storage_bytes(op.flops_full // (2 * rows), work.dtype)
-            moved = {"weight_bytes": op.weight_bytes, "written_bytes": written}
-            unpack = Op(f"{op.name}.unpack", "elementwise", op.count, **moved, roof="copy")
+            unpack = Op(
+                f"{op.name}.unpack", "elementwise", op.count, weight_bytes=op.weight_bytes, written_bytes=written,
+                roof="copy",
+            )  # fmt: skip
             found += placed(op.part, op.step, unpack)
             found.append(op._replace(weight_bytes=written))
         else:

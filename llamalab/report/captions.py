@@ -39,7 +39,7 @@ def blocks_finding(phase: Phase) -> str:
         return f"{phase.run.phase.capitalize()}: not measured: the op-by-op pass has no rows."
     spent = dict.fromkeys(GROUPS, 0.0)
     for row in rows:
-        spent[group_of(row.op.name, row.op.kind)] += row.measured_s or 0.0
+        spent[group_of(row.op.part, row.op.kind)] += row.measured_s or 0.0
     group = max(spent, key=lambda key: spent[key])
     share = spent[group] / sum(spent.values())
     _, predicted, measured = next(part for part in phase.parts if part[0] == "block")

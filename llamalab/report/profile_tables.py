@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from llamalab.analytic.op import row_names
 from llamalab.comparison.sentences import short
-from llamalab.records.phase_profile import MERGED_STEPS, OpProfile, PhaseProfile
+from llamalab.records.phase_profile import OpProfile, PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.data_table import (
     DataColumn,
@@ -171,13 +172,12 @@ def side_by_side(profiles: Sequence[Profile]) -> DataTable:
 def _merges(phases: Sequence[PhaseProfile | None]) -> str | None:
     """The row in which one of them has several steps of attention together."""
     names = (op.name for phase in phases if phase for op in phase.ops)
-    return next((name for name in names if name.startswith(MERGED_STEPS)), None)
+    return next((name for name in names if len(row_names(name)) > 1), None)
 
 
 def _by_row(phase: PhaseProfile, merged: str | None) -> dict[str, float]:
     """Seconds of one call by operation, its steps added up where the other has them in one row."""
-    prefix, _, parts = (merged or "").rpartition(".")
-    inside = {f"{prefix}.{part}" for part in parts.split("+")}
+    inside = row_names(merged or "")
     found: dict[str, float] = {}
     for op in phase.ops:
         name = merged if merged and op.name in inside else op.name

@@ -87,8 +87,8 @@ def test_an_operation_that_is_placed_is_known_to_all_that_ask(monkeypatch: pytes
     blocks = [next(predicted for name, predicted, _ in one.parts if name == "block") for one in (before, after)]
     assert blocks[1] - blocks[0] == pytest.approx(row.predicted_s)
     found = memory_profile(
-        [AllocatorEvent(1, 7, 64), AllocatorEvent(8, 7, -64)], [Span("layers.0.attention.fake", 0, 9)], method="test", weight_bytes=1, kv_bytes=1, predicted={},
-        ops=after.ops,
+        [AllocatorEvent(1, 7, 64), AllocatorEvent(8, 7, -64)], [Span("layers.0.attention.fake", 0, 9)],
+        method="test", weight_bytes=1, kv_bytes=1, predicted={}, ops=after.ops,
     )  # fmt: skip
     assert [(one.step, one.measured_bytes) for one in found.steps] == [("head norms", 64)]
 

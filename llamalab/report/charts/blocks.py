@@ -66,7 +66,7 @@ def _stack(axes: Axes, phase: Phase, key: str, tips: dict[str, str]) -> None:
             axes.text(0, y, f" not {label}", va="center", fontsize=8.5, color=INK["muted"])
             continue
         for group in GROUPS:
-            share = sum(seconds_of(row) for row in rows if group_of(row.op.name, row.op.kind) == group) / spent
+            share = sum(seconds_of(row) for row in rows if group_of(row.op.part, row.op.kind) == group) / spent
             if not share:
                 continue
             gid, width = f"s{key}{y}{group}", share * total_s
@@ -94,7 +94,7 @@ def _bullets(axes: Axes, phase: Phase, names: list[str], key: str, tips: dict[st
         if row is None:
             continue
         gid, seconds = f"b{key}-{y}", _measured(row)
-        axes.barh(y, seconds, height=0.58, color=INK[group_of(name, row.op.kind)])
+        axes.barh(y, seconds, height=0.58, color=INK[group_of(row.op.part, row.op.kind)])
         axes.patches[-1].set_gid(gid)
         tips[gid] = f"{short(name)}: measured {format_si(seconds, 's')}"
         end = seconds
