@@ -209,13 +209,13 @@ class Phase:
             return Row(self.run.phase, op, None, measurement, prediction)
         reason = None if measurement else "not measured: the op-by-op pass has no such row"
         return Row(
-            self.run.phase,
-            op,
-            prediction,
-            measurement,
-            reason,
-            self.basis.interval(op, prediction),
-            self.basis.outside(op),
+            phase=self.run.phase,
+            op=op,
+            prediction=prediction,
+            measurement=measurement,
+            reason=reason,
+            interval_s=self.basis.interval(op, prediction),
+            outside=self.basis.outside(op),
         )
 
     def _part_s(self, part: str) -> float | None:
