@@ -19,6 +19,7 @@ QUERY_TILE = 128  # rows of Q that a flash kernel keeps on chip (FlashAttention-
 QUERY_CHUNK = 128  # queries whose scores exist at a time in chunked attention
 SOFTMAX_OPS = 3  # exponential, running sum, division: operations per score
 SOFTCAP_OPS = 3  # division, tanh, product: operations per score that is capped
+_ROOF_OF_STEP = {"scores": "gemm", "softmax": "copy", "values": "gemm", "flash": "attention"}
 
 
 class AttentionShape(NamedTuple):
@@ -73,6 +74,11 @@ class Step(NamedTuple):
     vector_flops: int
     read_bytes: int
     written_bytes: int
+
+    @property
+    def roof(self) -> str:
+        """The most that its arithmetic may reach, as llamalab.analytic.op.ROOFS."""
+        return _ROOF_OF_STEP[self.name]
 
     @property
     def operations(self) -> int:

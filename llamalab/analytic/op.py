@@ -1,7 +1,15 @@
 """One operation of a forward pass: what it computes and what it moves; llamalab.analytic.ops makes a table of them."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, TypeVar
+
+from llamalab.errors import UnknownNameError
+
+T = TypeVar("T")
+PARTS = ("embedding", "attention", "feed_forward", "head")
+ROOFS = ("gemm", "attention", "copy")
+# The moments of a pass by which memory is counted (llamalab.analytic.activations); empty: none of them.
+STEPS = ("", "projections", "head norms", "rope", "attention", "output projection", "feed-forward", "logits")
 
 
 class Op(NamedTuple):
@@ -12,6 +20,9 @@ class Op(NamedTuple):
     a product with one row, the elementwise operations of the plain model, a collective in one shot.
     link_bytes is what one rank sends to the others; reread_bytes is the part of read_bytes that the
     same operation has read before: a cache may hold it.
+
+    part is where in the model it is: one of PARTS. roof is the most that its arithmetic may reach: one of ROOFS;
+    under `copy` its bytes alone count. step is the moment of STEPS whose memory it takes.
     """
 
     name: str
@@ -26,6 +37,19 @@ class Op(NamedTuple):
     link_bytes: int = 0
     reread_bytes: int = 0
     mode: str = ""
+    part: str = ""
+    roof: str = ""
+    step: str = ""
+
+    @property
+    def section(self) -> str:
+        """What of the model is timed as one: the embedding, a block or the head."""
+        return "block" if self.part in ("attention", "feed_forward") else self.part
+
+    @property
+    def is_naive_step(self) -> bool:
+        """Whether it is one of the steps of naive attention, which a fused kernel does at once."""
+        return self.kind == "attention" and self.roof != "attention"
 
     @property
     def bytes(self) -> int:
@@ -69,3 +93,48 @@ def add_up(ops: Iterable[Op]) -> Totals:
     """Sum a table over its rows and their counts."""
     ops = tuple(ops)
     return Totals(*(sum(op.count * getattr(op, field) for op in ops) for field in Totals._fields))
+
+
+def placed(part: str, step: str, *ops: Op | None) -> tuple[Op, ...]:
+    """Those of the rows that there are, as rows of that part and step.
+
+    Raises UnknownNameError for a part, a step or a roof that nobody knows.
+    """
+    _among("part", part, PARTS)
+    _among("step", step, STEPS)
+    rows = tuple(op._replace(part=part, step=step) for op in ops if op is not None)
+    for op in rows:
+        _among(f"roof of {op.name}", op.roof, ROOFS)
+    return rows
+
+
+def row_names(name: str) -> tuple[str, ...]:
+    """The rows of the op table that a measured row stands for: several, joined by +, where a model shows none of them.
+
+    >>> row_names("layers.*.attention.rope+kv_append"), row_names("output")
+    (('layers.*.attention.rope', 'layers.*.attention.kv_append'), ('output',))
+    """
+    home, dot, steps = name.rpartition(".")
+    return tuple(home + dot + step for step in steps.split("+"))
+
+
+def joined_name(names: tuple[str, ...]) -> str:
+    """The name of one measured row for several rows of the op table: the way back.
+
+    >>> joined_name(("layers.*.attention.rope", "layers.*.attention.kv_append"))
+    'layers.*.attention.rope+kv_append'
+    """
+    home, dot, _ = names[0].rpartition(".")
+    return home + dot + "+".join(name.removeprefix(home + dot) for name in names)
+
+
+def rows_named(name: str, table: Mapping[str, T]) -> tuple[T, ...]:
+    """What a table by the names of operations has for a measured row. Raises UnknownNameError for one that it lacks."""
+    for one in row_names(name):
+        _among("operation of the cost table", one, tuple(table))
+    return tuple(table[one] for one in row_names(name))
+
+
+def _among(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise UnknownNameError(kind, name, known)

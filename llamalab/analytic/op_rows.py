@@ -1,6 +1,6 @@
 """The rows of the op table: what one norm, product, RoPE or attention of a run computes and moves on one rank.
 
-Which of them a block has, and in which order, is llamalab.analytic.ops.
+Which of them a block has, in which order, and where they belong, is llamalab.analytic.ops.
 """
 
 from math import ceil
@@ -37,7 +37,7 @@ class Rows:
         self, name: str, vector_flops: int, read: int, written: int, *, weight: int = 0, mode: str = ""
     ) -> Op:
         moved = self._bytes(weight), self._bytes(read), self._bytes(written)
-        return Op(name, "elementwise", self._count(name), 0, 0, vector_flops, *moved, mode=mode)
+        return Op(name, "elementwise", self._count(name), 0, 0, vector_flops, *moved, mode=mode, roof="copy")
 
     def gather(self) -> tuple[Op | None, ...]:
         columns, whole = self._bytes(self.rows * self.shard.dim), self._bytes(self.rows * self.arch.dim)
@@ -45,7 +45,7 @@ class Rows:
         elements = self.rows * self.arch.dim
         scaled = self.elementwise("tok_embeddings.scale", elements, elements, elements)
         return (
-            Op("tok_embeddings", "gather", 1, weight_bytes=columns, written_bytes=columns),
+            Op("tok_embeddings", "gather", 1, weight_bytes=columns, written_bytes=columns, roof="copy"),
             gathered,
             scaled if self.arch.scaled_streams else None,
         )
@@ -92,12 +92,16 @@ class Rows:
         weight += self._bytes(out) if bias else 0
         read, written = storage_bytes(rows * inner, self.input_dtype), self._bytes(rows * out)
         mode = "row" if rows == 1 else ""  # a product of a matrix and a vector is another kernel
-        return Op(name, "gemm", self._count(name), flops, flops, vector_flops, weight, read, written, mode=mode)
+        return Op(
+            name, "gemm", self._count(name), flops, flops, vector_flops, weight, read, written, mode=mode, roof="gemm"
+        )
 
     def _collective(self, name: str, buffer_bytes: int, link_bytes: int) -> Op:
         mode = "one_shot" if is_one_shot(buffer_bytes, self.shard.ranks) else ""
-        moved = {"read_bytes": buffer_bytes, "written_bytes": buffer_bytes, "link_bytes": link_bytes}
-        return Op(name, "collective", self._count(name), **moved, mode=mode)
+        return Op(
+            name, "collective", self._count(name), read_bytes=buffer_bytes, written_bytes=buffer_bytes,
+            link_bytes=link_bytes, mode=mode, roof="copy",
+        )  # fmt: skip
 
     def quantize(self, name: str, width: int) -> Op | None:
         """The conversion of a product's input; None where it is in the right dtype."""
@@ -105,7 +109,7 @@ class Rows:
             return None
         elements = self.rows * width
         read, written = self._bytes(elements), storage_bytes(elements, self.input_dtype)
-        return Op(name, "elementwise", self.arch.n_layers, 0, 0, elements, 0, read, written)
+        return Op(name, "elementwise", self.arch.n_layers, 0, 0, elements, 0, read, written, roof="copy")
 
     def all_reduce(self, name: str) -> Op:
         buffer_bytes = self._bytes(self.rows * self.arch.dim)
@@ -120,7 +124,9 @@ class Rows:
     def kv_append(self, name: str) -> Op:
         elements = 2 * self.rows * self.shard.kv_dim
         read, written = self._bytes(elements), storage_bytes(elements, self.kv_dtype)
-        return Op(name, "elementwise", self.arch.n_layers, read_bytes=read, written_bytes=written, mode="append")
+        return Op(
+            name, "elementwise", self.arch.n_layers, read_bytes=read, written_bytes=written, mode="append", roof="copy"
+        )
 
     def attention(self, algorithm: str) -> tuple[Op, ...]:
         """Rows for layers that see everything, and rows of their own for those with a window where both are there."""
@@ -155,6 +161,7 @@ class Rows:
                 sum(step.written_bytes for step in steps),
                 reread_bytes=reread,
                 mode=mode,
+                roof=steps[0].roof,
             )
             for steps in zip(*per_group, strict=True)
         )

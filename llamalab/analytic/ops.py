@@ -14,14 +14,15 @@ Conventions (1 multiply-add = 2 FLOPs):
 - Experts: every row of a token and an expert that it picked is computed; weights of the experts that are expected to
   be picked at all are read (llamalab.analytic.experts).
 
-Names are those of the model's modules and of the measured table; `layers.*.` stands for a layer.
+Names are those of the model's modules and of the measured table; `layers.*.` stands for a layer. Every row is `placed`
+in its part of the model and in the step whose memory it takes: all that looks at rows asks these, never their names.
 """
 
 from collections.abc import Sequence
 
 from llamalab.analytic.batches import ragged
 from llamalab.analytic.experts import expert_rows, experts_touched
-from llamalab.analytic.op import Op, Totals, add_up
+from llamalab.analytic.op import Op, Totals, add_up, placed
 from llamalab.analytic.op_rows import LAYER, Rows
 from llamalab.analytic.parallel import shard
 from llamalab.arch import LlamaArch
@@ -73,36 +74,57 @@ def forward_ops(
     table = _Table(arch, sequences, dtype, weight_dtype or dtype, kv_dtype or dtype, part)
     head_rows = table.rows if logits == "all" else sum(group.number for group in sequences)
     block = table.fused_block(attention) if fused else table.block(attention)
-    ops = (*table.gather(), *block, table.norm("norm"), *table.head(head_rows))
-    return tuple(op for op in ops if op is not None and (op.kind != "collective" or tensor_parallel > 1))
+    ops = (
+        *placed("embedding", "", *table.gather()),
+        *block,
+        *placed("head", "", table.norm("norm")),
+        *placed("head", "logits", *table.head(head_rows)),
+    )
+    return tuple(op for op in ops if op.kind != "collective" or tensor_parallel > 1)
 
 
 class _Table(Rows):
     """The blocks of one run on one rank, as lists of rows."""
 
-    def block(self, attention: str) -> tuple[Op | None, ...]:
-        dim, s = self.arch.dim, self.shard
+    def block(self, attention: str) -> tuple[Op, ...]:
+        dim, s, bias, home = self.arch.dim, self.shard, self.arch.qkv_bias, LAYER + "attention."
         return (
-            self.norm(LAYER + "attention_norm"),
-            self.quantize(LAYER + "attention.quantize", dim),
-            self.gemm(LAYER + "attention.wq", s.query_dim, dim, bias=self.arch.qkv_bias),
-            self.gemm(LAYER + "attention.wk", s.kv_dim, dim, bias=self.arch.qkv_bias),
-            self.gemm(LAYER + "attention.wv", s.kv_dim, dim, bias=self.arch.qkv_bias),
-            *self.head_norms(),
-            self.rope(LAYER + "attention.rope"),
-            self.kv_append(LAYER + "attention.kv_append"),
-            *self.attention(attention),
-            self.quantize(LAYER + "attention.quantize_z", s.query_dim),
-            self.gemm(LAYER + "attention.wo", dim, s.query_dim, bias=self.arch.o_bias),
-            self.all_reduce(LAYER + "attention.all_reduce"),
-            self.post_norm(LAYER + "attention_post_norm"),
-            self.residual(LAYER + "attention_residual"),
-            self.norm(LAYER + "ffn_norm"),
-            *self.feed_forward(),
-            *self.mixture(),
-            self.all_reduce(LAYER + "feed_forward.all_reduce"),
-            self.post_norm(LAYER + "ffn_post_norm"),
-            self.residual(LAYER + "ffn_residual"),
+            *placed(
+                "attention", "projections",
+                self.norm(LAYER + "attention_norm"),
+                self.quantize(home + "quantize", dim),
+                self.gemm(home + "wq", s.query_dim, dim, bias=bias),
+                self.gemm(home + "wk", s.kv_dim, dim, bias=bias),
+                self.gemm(home + "wv", s.kv_dim, dim, bias=bias),
+            ),
+            *placed("attention", "head norms", *self.head_norms()),
+            *placed("attention", "rope", self.rope(home + "rope"), self.kv_append(home + "kv_append")),
+            *placed("attention", "attention", *self.attention(attention)),
+            *self.output_projection(),
+            *placed("attention", "", self.residual(LAYER + "attention_residual")),
+            *placed("feed_forward", "feed-forward", self.norm(LAYER + "ffn_norm")),
+            *self.second_half(),
+            *placed("feed_forward", "", self.residual(LAYER + "ffn_residual")),
+        )  # fmt: skip
+
+    def output_projection(self) -> tuple[Op, ...]:
+        dim, width, home = self.arch.dim, self.shard.query_dim, LAYER + "attention."
+        return (
+            *placed(
+                "attention", "output projection",
+                self.quantize(home + "quantize_z", width),
+                self.gemm(home + "wo", dim, width, bias=self.arch.o_bias),
+            ),
+            *placed("attention", "", self.all_reduce(home + "all_reduce")),
+            *placed("attention", "", self.post_norm(LAYER + "attention_post_norm")),
+        )  # fmt: skip
+
+    def second_half(self, *, fused: bool = False) -> tuple[Op, ...]:
+        """What of the feed-forward lies between its norm and its residual sum."""
+        return (
+            *placed("feed_forward", "feed-forward", *self.feed_forward(fused=fused), *self.mixture()),
+            *placed("feed_forward", "", self.all_reduce(LAYER + "feed_forward.all_reduce")),
+            *placed("feed_forward", "", self.post_norm(LAYER + "ffn_post_norm")),
         )
 
     def feed_forward(self, *, fused: bool = False) -> tuple[Op | None, ...]:
@@ -162,28 +184,28 @@ class _Table(Rows):
     def _occurring(ops: tuple[Op | None, ...], layers: int) -> tuple[Op | None, ...]:
         return tuple(op and op._replace(count=layers) for op in ops) if layers else ()
 
-    def fused_block(self, attention: str) -> tuple[Op | None, ...]:
-        dim, s = self.arch.dim, self.shard
-        rope, append = self.rope(LAYER + "attention.rope_append"), self.kv_append("")
-        # The rotated keys go from registers into the cache; only the values are read for it.
+    def fused_block(self, attention: str) -> tuple[Op, ...]:
+        dim, s, home = self.arch.dim, self.shard, LAYER + "attention."
         return (
-            self.norm(LAYER + "attention_norm", residual=True),
-            self.quantize(LAYER + "attention.quantize", dim),
-            self.gemm(LAYER + "attention.wqkv", s.query_dim + 2 * s.kv_dim, dim, bias=self.arch.qkv_bias),
-            *self.head_norms(),
-            rope._replace(
-                read_bytes=rope.read_bytes + append.read_bytes // 2,
-                written_bytes=self._bytes(self.rows * s.query_dim) + append.written_bytes,
-                mode="",
+            *placed(
+                "attention", "projections",
+                self.norm(LAYER + "attention_norm", residual=True),
+                self.quantize(home + "quantize", dim),
+                self.gemm(home + "wqkv", s.query_dim + 2 * s.kv_dim, dim, bias=self.arch.qkv_bias),
             ),
-            *self.attention(attention),
-            self.quantize(LAYER + "attention.quantize_z", s.query_dim),
-            self.gemm(LAYER + "attention.wo", dim, s.query_dim, bias=self.arch.o_bias),
-            self.all_reduce(LAYER + "attention.all_reduce"),
-            self.post_norm(LAYER + "attention_post_norm"),
-            self.norm(LAYER + "ffn_norm", residual=True),
-            *self.feed_forward(fused=True),
-            *self.mixture(),
-            self.all_reduce(LAYER + "feed_forward.all_reduce"),
-            self.post_norm(LAYER + "ffn_post_norm"),
+            *placed("attention", "head norms", *self.head_norms()),
+            *placed("attention", "rope", self.rope_append(home + "rope_append")),
+            *placed("attention", "attention", *self.attention(attention)),
+            *self.output_projection(),
+            *placed("feed_forward", "feed-forward", self.norm(LAYER + "ffn_norm", residual=True)),
+            *self.second_half(fused=True),
+        )  # fmt: skip
+
+    def rope_append(self, name: str) -> Op:
+        # The rotated keys go from registers into the cache; only the values are read for it.
+        rope, append = self.rope(name), self.kv_append(name)
+        return rope._replace(
+            read_bytes=rope.read_bytes + append.read_bytes // 2,
+            written_bytes=self._bytes(self.rows * self.shard.query_dim) + append.written_bytes,
+            mode="",
         )

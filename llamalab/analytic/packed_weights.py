@@ -5,7 +5,7 @@ multiplies many rows by packed weights, it writes them out first: one operation 
 them packed and writes them in the dtype of the activations, and a product that reads what was written.
 """
 
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op, placed
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
@@ -21,13 +21,15 @@ def unpacked_ops(
     unpacks = unpack_rows is not None and rows >= unpack_rows
     found: list[Op] = []
     for op in ops:
-        if op.kind == "gemm" and op.name == "output" and head_bytes is not None:
+        if op.kind == "gemm" and op.part == "head" and head_bytes is not None:
             found.append(op._replace(weight_bytes=head_bytes))
-        elif op.kind == "gemm" and op.name != "output" and unpacks:
+        elif op.kind == "gemm" and op.part != "head" and unpacks:
             written = storage_bytes(op.flops_full // (2 * rows), dtype)
-            found.append(
-                Op(f"{op.name}.unpack", "elementwise", op.count, weight_bytes=op.weight_bytes, written_bytes=written)
-            )
+            unpack = Op(
+                f"{op.name}.unpack", "elementwise", op.count, weight_bytes=op.weight_bytes, written_bytes=written,
+                roof="copy",
+            )  # fmt: skip
+            found += placed(op.part, op.step, unpack)
             found.append(op._replace(weight_bytes=written))
         else:
             found.append(op)

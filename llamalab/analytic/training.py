@@ -146,7 +146,7 @@ def training_flops(
     )
     core = _flops(op for op in ops if op.kind == "attention")
     products = _flops(op for op in ops if op.kind != "attention")
-    head = _flops(op for op in ops if op.name == "output")
+    head = _flops(op for op in ops if op.part == "head")
     up, down = FLASH_BACKWARD if attention == "flash" else (2, 1)
     again = {"none": 0, "selective": 0 if attention == "flash" else core, "full": core + products - head}
     return TrainingFlops(core + products, 2 * products + up * core // down, again[recompute])

@@ -16,9 +16,10 @@ Where the machine was calibrated, its constants give the time, and the bound is 
 from typing import NamedTuple
 
 from llamalab.analytic.constants import Constants, constants_of
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import ROOFS, Op
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.roofline import Prediction, Rates, known_rates, predict
+from llamalab.errors import UnknownNameError
 from llamalab.records.record import Record, Roof
 
 OWN_ROOFS = "this record's own roofs"
@@ -41,7 +42,7 @@ class Basis(NamedTuple):
 
     def calibrated(self, op: Op) -> Rates | None:
         """The constants that an op is predicted with; None where its roofs are all there is."""
-        if self.constants is None or op.name.rpartition(".")[2] in _NAIVE_STEPS:
+        if self.constants is None or op.is_naive_step:  # calibrated is the fused kernel
             return None
         return known_rates(op, self.constants.rates)
 
@@ -106,9 +107,6 @@ def roof_fault(kind: str, dtype: str, roof: Roof | None) -> str | None:
     return None if known else f"not predicted: the {kind} roof for {dtype} has no value ({roof.reason or 'no reason'})"
 
 
-_NAIVE_STEPS = ("scores", "softmax", "values")  # calibrated is the fused kernel
-
-
 def roof_kinds(record: Record, op: Op, dtype: str) -> tuple[str | None, str]:
     """The roofs that hold for an op: of its arithmetic, None where that never limits it, and of its bytes."""
     peak, bandwidth = _usual_kinds(op)
@@ -134,12 +132,9 @@ def weights_that_ran(record: Record) -> int:
 
 
 def _usual_kinds(op: Op) -> tuple[str | None, str]:
-    step = op.name.rpartition(".")[2]
-    if step == "flash":
-        return "attention", "stream"
-    if op.kind == "gemm" or step in ("scores", "values"):
-        return "gemm", "stream"
-    return None, "copy"
+    if op.roof not in ROOFS:
+        raise UnknownNameError(f"roof of {op.name}", op.roof, ROOFS)
+    return (None, "copy") if op.roof == "copy" else (op.roof, "stream")
 
 
 def _held(record: Record, needed_bytes: int, dtype: str) -> bool:

@@ -208,17 +208,17 @@ class Phase:
             return Row(self.run.phase, op, None, measurement, prediction)
         reason = None if measurement else "not measured: the op-by-op pass has no such row"
         return Row(
-            self.run.phase,
-            op,
-            prediction,
-            measurement,
-            reason,
-            self.basis.interval(op, prediction),
-            self.basis.outside(op),
+            phase=self.run.phase,
+            op=op,
+            prediction=prediction,
+            measurement=measurement,
+            reason=reason,
+            interval_s=self.basis.interval(op, prediction),
+            outside=self.basis.outside(op),
         )
 
     def _part_s(self, part: str) -> float | None:
-        rows = [row for row in self.rows if part_of(row.op.name) == part]
+        rows = [row for row in self.rows if row.op.section == part]
         times = [row.predicted_s for row in rows]
         return None if None in times else sum(time for time in times if time is not None)
 
@@ -346,13 +346,6 @@ def relative_error(predicted: float | None, measured: float | None) -> float | N
     return predicted / measured - 1 if predicted is not None and measured else None
 
 
-def part_of(name: str) -> str:
-    """The clean part of the model that an op belongs to: embedding, block or head."""
-    if name.startswith("layers."):
-        return "block"
-    return "embedding" if name == "tok_embeddings" else "head"
-
-
 def _attention_row(basis: Basis, point: AttentionPoint, backend: str) -> AttentionRow:
     """`backend` is the one whose rate the basis knows."""
     shape = AttentionShape(
@@ -363,8 +356,10 @@ def _attention_row(basis: Basis, point: AttentionPoint, backend: str) -> Attenti
     total, reason = 0.0, None
     mode = "decode" if point.new_tokens == 1 else "prefill"
     for step in steps:
-        op = Op(step.name, "attention", 1, step.flops_full, step.flops_causal, step.vector_flops,
-                0, step.read_bytes, step.written_bytes, mode=mode)  # fmt: skip
+        op = Op(
+            step.name, "attention", 1, step.flops_full, step.flops_causal, step.vector_flops,
+            read_bytes=step.read_bytes, written_bytes=step.written_bytes, mode=mode, roof=step.roof,
+        )  # fmt: skip
         prediction = basis.predict(op, point.dtype)
         if isinstance(prediction, str):
             reason = prediction

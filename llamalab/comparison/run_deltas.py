@@ -80,8 +80,9 @@ def _compare(a: RunPhase, b: RunPhase, elsewhere: bool) -> PhaseDelta:
     interval = bootstrap(a.samples_s, b.samples_s, a.total_s, b.total_s)
     seen = a.total_s != b.total_s if a.basis == b.basis == "predicted" else _seen(interval)  # formulas have no noise
     whole = Delta(
-        a.name, None, a.total_s, b.total_s, b.total_s - a.total_s, 1.0, interval, seen, _why_phase(a, b, interval)
-    )
+        phase=a.name, op=None, a_s=a.total_s, b_s=b.total_s, delta_s=b.total_s - a.total_s, share=1.0,
+        interval_s=interval, seen=seen, why=_why_phase(a, b, interval),
+    )  # fmt: skip
     return PhaseDelta(whole, tuple(sorted(shared, key=lambda row: -abs(row.delta_s))))
 
 
@@ -95,12 +96,19 @@ def _rows(a: RunPhase, b: RunPhase, elsewhere: bool) -> list[Delta]:
         x, y = one or NO_OP, other or NO_OP
         interval = bootstrap(x.samples_s, y.samples_s, x.total_s, y.total_s)
         rows.append(
-            Delta(a.name, name, one and one.total_s, other and other.total_s, y.total_s - x.total_s, 0.0, interval,
-                  _seen(interval), _why(one, other, (a, b), elsewhere, interval))
+            Delta(
+                phase=a.name, op=name, a_s=one and one.total_s, b_s=other and other.total_s,
+                delta_s=y.total_s - x.total_s, share=0.0, interval_s=interval, seen=_seen(interval),
+                why=_why(one, other, (a, b), elsewhere, interval),
+            )
         )  # fmt: skip
-    left, right = (phase.total_s - sum(op.total_s for op in phase.ops) for phase in (a, b))
+    a_s, b_s = (phase.total_s - sum(op.total_s for op in phase.ops) for phase in (a, b))
     why = "launches, Python and waiting between operations, or clocks that time them apart and together"
-    rows.append(Delta(a.name, REST, left, right, right - left, 0.0, None, None, why))
+    rows.append(
+        Delta(
+            phase=a.name, op=REST, a_s=a_s, b_s=b_s, delta_s=b_s - a_s, share=0.0, interval_s=None, seen=None, why=why
+        )
+    )  # fmt: skip
     return rows
 
 

@@ -83,11 +83,11 @@ def _on(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) 
             reason = f"does not fit on {ranks}"
             continue
         except (UnavailableError, InputError) as error:
-            return Elsewhere(spec, None, None, None, "", reason or str(error))
+            return Elsewhere(spec, ranks=None, times=None, interval_s=None, basis="", reason=reason or str(error))
         low, high = found.interval
         basis = found.basis if dtype == work.dtype else f"{found.basis}, in {dtype}"
         return Elsewhere(spec, ranks, found.times, (low, high or low), basis)
-    return Elsewhere(spec, None, None, None, "", reason)
+    return Elsewhere(spec, ranks=None, times=None, interval_s=None, basis="", reason=reason)
 
 
 def _forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) -> Forecast:

@@ -17,13 +17,17 @@ class Point(NamedTuple):
     """A tap point; per-layer names carry a `*` for the layer's number.
 
     `op` is the row of the cost table whose result this is, None for a tensor that none computes. `needs` is the
-    field of an architecture without which the point does not fire, empty where it always does.
+    field of an architecture without which the point does not fire, empty where it always does. Under flash attention
+    the row is `flash_op`, where that is not None: one fused operation makes z, and none makes scores and pattern.
+    `inside` points lie between the projections and z, where a model of other modules has none.
     """
 
     name: str
     shape: str
     op: str | None
     needs: str = ""
+    flash_op: str | None = None
+    inside: bool = False
 
 
 POINTS: tuple[Point, ...] = (
@@ -35,13 +39,13 @@ POINTS: tuple[Point, ...] = (
     Point("layers.*.attention.v", "BKTE", "layers.*.attention.wv"),
     Point("layers.*.attention.q_norm", "BHTE", "layers.*.attention.q_norm", "qk_norm"),
     Point("layers.*.attention.k_norm", "BKTE", "layers.*.attention.k_norm", "qk_norm"),
-    Point("layers.*.attention.rot_q", "BHTE", "layers.*.attention.rope"),
-    Point("layers.*.attention.rot_k", "BKTE", "layers.*.attention.rope"),
-    Point("layers.*.attention.k_cache", "BKSE", "layers.*.attention.kv_append"),
-    Point("layers.*.attention.v_cache", "BKSE", "layers.*.attention.kv_append"),
-    Point("layers.*.attention.scores", "BHTS", "layers.*.attention.scores"),
-    Point("layers.*.attention.pattern", "BHTS", "layers.*.attention.softmax"),
-    Point("layers.*.attention.z", "BHTE", "layers.*.attention.values"),
+    Point("layers.*.attention.rot_q", "BHTE", "layers.*.attention.rope", inside=True),
+    Point("layers.*.attention.rot_k", "BKTE", "layers.*.attention.rope", inside=True),
+    Point("layers.*.attention.k_cache", "BKSE", "layers.*.attention.kv_append", inside=True),
+    Point("layers.*.attention.v_cache", "BKSE", "layers.*.attention.kv_append", inside=True),
+    Point("layers.*.attention.scores", "BHTS", "layers.*.attention.scores", flash_op="", inside=True),
+    Point("layers.*.attention.pattern", "BHTS", "layers.*.attention.softmax", flash_op="", inside=True),
+    Point("layers.*.attention.z", "BHTE", "layers.*.attention.values", flash_op="layers.*.attention.flash"),
     Point("layers.*.attn_out", "BTD", "layers.*.attention.wo"),
     Point("layers.*.resid_mid", "BTD", "layers.*.attention_residual"),
     Point("layers.*.ffn_norm", "BTD", "layers.*.ffn_norm"),
@@ -65,6 +69,12 @@ def points_of(arch: LlamaArch) -> tuple[Point, ...]:
     return tuple(point for point in POINTS if not point.needs or getattr(arch, point.needs))
 
 
+def inside_points() -> tuple[Point, ...]:
+    """Those between the projections and z, in order, and z itself, at which all of them are done."""
+    last = max(place for place, point in enumerate(POINTS) if point.inside)
+    return tuple(point for point in POINTS[:last] if point.inside) + POINTS[last : last + 2]
+
+
 def point_of(name: str) -> Point:
     """The point that a name with a layer's number, or with `*`, belongs to.
 
@@ -82,13 +92,10 @@ def op_of(point: str, *, algorithm: str = "naive") -> str | None:
     >>> op_of("layers.3.attention.q"), op_of("layers.3.attention.z", algorithm="flash")
     ('layers.*.attention.wq', 'layers.*.attention.flash')
     """
-    name = _starred(point)
-    if algorithm == "flash" and name.startswith("layers.*.attention."):
-        if name.endswith((".scores", ".pattern")):
-            return None
-        if name.endswith(".z"):
-            return "layers.*.attention.flash"
-    return _POINTS[name].op
+    found = point_of(point)
+    if algorithm == "flash" and found.flash_op is not None:
+        return found.flash_op or None
+    return found.op
 
 
 def _starred(name: str) -> str:
@@ -99,4 +106,5 @@ def _starred(name: str) -> str:
 
 
 ALWAYS = tuple(point for point in POINTS if not point.needs)  # the points of a Llama 2
+BLOCK = tuple(point for point in POINTS if "*" in point.name)
 _POINTS = {point.name: point for point in POINTS}

@@ -6,9 +6,6 @@ and `reason` say why. B batch.
 
 from dataclasses import dataclass, field
 
-# The beginning of a row for several steps of attention, of a model that shows nothing in between; names follow with +.
-MERGED_STEPS = "layers.*.attention.rope+kv_append+"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:

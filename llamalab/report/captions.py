@@ -1,6 +1,6 @@
 """Captions: what each plot shows, in one or two sentences; findings, not titles."""
 
-from llamalab.comparison.comparison import Comparison, Phase, part_of
+from llamalab.comparison.comparison import Comparison, Phase
 from llamalab.comparison.sentences import (
     crossover_sentence,
     fit_sentence,
@@ -34,12 +34,12 @@ def roofline_finding(comparison: Comparison) -> str:
 
 def blocks_finding(phase: Phase) -> str:
     """Which group takes most of a block, and how far its prediction is off."""
-    rows = [row for row in phase.rows if part_of(row.op.name) == "block" and row.measured_s]
+    rows = [row for row in phase.rows if row.op.section == "block" and row.measured_s]
     if not rows:
         return f"{phase.run.phase.capitalize()}: not measured: the op-by-op pass has no rows."
     spent = dict.fromkeys(GROUPS, 0.0)
     for row in rows:
-        spent[group_of(row.op.name, row.op.kind)] += row.measured_s or 0.0
+        spent[group_of(row.op.part, row.op.kind)] += row.measured_s or 0.0
     group = max(spent, key=lambda key: spent[key])
     share = spent[group] / sum(spent.values())
     _, predicted, measured = next(part for part in phase.parts if part[0] == "block")

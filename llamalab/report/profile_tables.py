@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from llamalab.analytic.op import row_names
 from llamalab.comparison.sentences import short
 from llamalab.records.phase_profile import OpProfile, PhaseProfile
 from llamalab.records.profile import Profile
@@ -183,7 +184,7 @@ def _first_blocks(times: str) -> str:
 def _merges(phases: Sequence[PhaseProfile | None]) -> dict[str, str]:
     """The row in which one of them has an operation together with others, by the operation."""
     names = {op.name for phase in phases if phase for op in phase.ops if "+" in op.name}
-    return {f"{name.rpartition('.')[0]}.{part}": name for name in names for part in name.rpartition(".")[2].split("+")}
+    return {one: name for name in names for one in row_names(name)}
 
 
 def _by_row(phase: PhaseProfile, merged: dict[str, str]) -> dict[str, float]:

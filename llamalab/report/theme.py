@@ -36,16 +36,16 @@ GROUPS = {
 }
 
 
-def group_of(name: str, kind: str) -> str:
-    """The colour group of an op.
+def group_of(part: str, kind: str) -> str:
+    """The colour group of an operation of that part and kind (llamalab.analytic.op).
 
-    >>> group_of("layers.*.attention.wq", "gemm"), group_of("output", "gemm")
+    >>> group_of("attention", "gemm"), group_of("head", "gemm")
     ('projections', 'ends')
     """
-    if not name.startswith("layers."):
+    if part in ("embedding", "head"):
         return "ends"
     if kind == "gemm":
-        return "feed_forward" if ".feed_forward." in name else "projections"
+        return "feed_forward" if part == "feed_forward" else "projections"
     return "attention" if kind == "attention" else "elementwise"
 
 

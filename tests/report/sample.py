@@ -8,7 +8,6 @@ from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_s
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.params import parameter_count
-from llamalab.comparison.comparison import part_of
 from llamalab.presets import resolve_model
 from llamalab.records.record import AttentionPoint, Environment, Measurement, Memory, Pass, Record, Roof, Telemetry
 from tests.report.sample_profile import sample_phase
@@ -99,7 +98,7 @@ def _pass(
     parts = [
         Measurement(
             name=part,
-            samples_s=_samples(noise, sum(times[op.name] for op in ops if part_of(op.name) == part)),
+            samples_s=_samples(noise, sum(times[op.name] for op in ops if op.section == part)),
             count=arch.n_layers if part == "block" else 1,
             basis=basis if part == "block" else "measured",
         )

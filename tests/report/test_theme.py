@@ -65,4 +65,4 @@ def test_every_op_has_a_group() -> None:
 
     for attention in ("naive", "flash"):
         ops = forward_ops(PRESETS["70b"].arch, new_tokens=4, attention=attention)
-        assert {group_of(op.name, op.kind) for op in ops} == set(GROUPS)
+        assert {group_of(op.part, op.kind) for op in ops} == set(GROUPS)

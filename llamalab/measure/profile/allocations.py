@@ -9,12 +9,12 @@ Where the events come from is the device's matter (llamalab.measure.device).
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import NamedTuple
 
 from llamalab.analytic.activations import live_steps
+from llamalab.analytic.op import STEPS, Op, rows_named
 from llamalab.arch import LlamaArch
 from llamalab.instrument.selection import layer_of
 from llamalab.measure.device.base import AllocatorEvent
@@ -22,14 +22,6 @@ from llamalab.measure.timing.profiler_ranges import SETUP, Span, starred
 from llamalab.records.phase_profile import Holding, MemoryMoment, MemoryProfile, StepMemory
 
 MEMORY_CATEGORIES = ("kv", "activation", "logits", "workspace")
-_STEPS = {
-    "projections": ("attention_norm", "wq", "wk", "wv"),
-    "rope": ("rope", "kv_append"),
-    "attention": ("flash", "scores", "softmax", "values"),
-    "output projection": ("wo",),
-    "feed-forward": ("ffn_norm", "w1", "w3", "swiglu", "w2"),
-    "logits": ("output",),
-}
 
 
 class _Block(NamedTuple):
@@ -42,10 +34,14 @@ class _Block(NamedTuple):
 
 def memory_profile(
     events: Sequence[AllocatorEvent], spans: Sequence[Span], *, method: str, weight_bytes: int, kv_bytes: int,
-    predicted: dict[str, int],
+    predicted: dict[str, int], ops: Iterable[Op],
 ) -> MemoryProfile:  # fmt: skip
-    """Match the events to the operations. Memory that was allocated before the pass began is not included."""
-    blocks = _blocks(events, spans)
+    """Match the events to `ops`, the cost table of the pass. What was allocated before it began is not included.
+
+    Raises UnknownNameError for a span of an operation that the table does not have.
+    """
+    table = {op.name: op for op in ops}
+    blocks = _blocks(events, spans, table)
     if not blocks or not spans:
         reason = "the allocator reported no event of this pass"
         return MemoryProfile(
@@ -72,7 +68,7 @@ def memory_profile(
         peak_op=_op_at(events[peak_at].at_ns, spans),
         timeline=_unlike(timeline),
         at_peak=at_peak,
-        steps=_steps(timeline, predicted),
+        steps=_steps(timeline, predicted, table),
     )
 
 
@@ -95,7 +91,7 @@ def predicted_steps(
     return {step.step: step.bytes for step in live}
 
 
-def _blocks(events: Sequence[AllocatorEvent], spans: Sequence[Span]) -> list[_Block]:
+def _blocks(events: Sequence[AllocatorEvent], spans: Sequence[Span], table: Mapping[str, Op]) -> list[_Block]:
     """Pair what was taken with what was given back; releases of older memory have no partner and are left out."""
     open_at: dict[int, int] = {}
     pairs: dict[int, int | None] = {}
@@ -109,16 +105,16 @@ def _blocks(events: Sequence[AllocatorEvent], spans: Sequence[Span]) -> list[_Bl
     for taken, given in pairs.items():
         op = _op_at(events[taken].at_ns, spans)
         last = None if given is None else _op_at(events[given].at_ns, spans)
-        blocks.append(_Block(taken, given, events[taken].bytes, op, _category(op, last)))
+        blocks.append(_Block(taken, given, events[taken].bytes, op, _category(op, last, _rows(op, table))))
     return blocks
 
 
-def _category(op: str, released_in: str | None) -> str:
-    if op == "output":
+def _category(op: str, released_in: str | None, rows: Sequence[Op]) -> str:
+    if any(row.step == "logits" for row in rows):
         return "logits"
     if released_in == op:
         return "workspace"
-    return "kv" if released_in is None and "kv_append" in op else "activation"
+    return "kv" if released_in is None and any(row.mode == "append" for row in rows) else "activation"
 
 
 def _follow(
@@ -163,18 +159,25 @@ def _op_at(at_ns: int, spans: Sequence[Span]) -> str:
     return spans[max(0, index)].name
 
 
-def _steps(timeline: Sequence[MemoryMoment], predicted: dict[str, int]) -> list[StepMemory]:
+def _steps(timeline: Sequence[MemoryMoment], predicted: dict[str, int], table: Mapping[str, Op]) -> list[StepMemory]:
     """The most alive in each step, of all blocks, beside a cache that grows in the pass."""
+    largest: dict[str, int] = {}
+    for moment in timeline:
+        step = _step_of(_rows(moment.op, table))
+        largest[step] = max(largest.get(step, 0), moment.total_bytes - moment.kv_bytes)
     found = []
-    for step, ops in _STEPS.items():
-        sizes = [moment.total_bytes - moment.kv_bytes for moment in timeline if _in_step(moment.op, ops)]
-        if sizes:
-            measured, expected = max(sizes), predicted.get(step)
-            error = expected / measured - 1 if expected is not None and measured else None
-            found.append(StepMemory(step=step, measured_bytes=measured, predicted_bytes=expected, error=error))
+    for step in filter(largest.__contains__, filter(None, STEPS)):
+        measured, expected = largest[step], predicted.get(step)
+        error = expected / measured - 1 if expected is not None and measured else None
+        found.append(StepMemory(step=step, measured_bytes=measured, predicted_bytes=expected, error=error))
     return found
 
 
-def _in_step(op: str, ops: tuple[str, ...]) -> bool:
-    last = starred(op).rpartition(".")[2]
-    return op != SETUP and any(part in ops for part in chain([last], last.split("+")[-1:]))
+def _step_of(rows: Sequence[Op]) -> str:
+    """The step of a range: that of the last of its rows, which sees most of what the others made."""
+    return rows[-1].step if rows else ""
+
+
+def _rows(op: str, table: Mapping[str, Op]) -> tuple[Op, ...]:
+    """The rows of the cost table that ran in a range; none in that of what is done once."""
+    return () if op == SETUP else rows_named(starred(op), table)

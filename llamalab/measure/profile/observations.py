@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from llamalab.analytic.activations import memory_of
+from llamalab.analytic.ops import forward_ops
 from llamalab.instrument.bind import tapped
 from llamalab.instrument.points import points_of
 from llamalab.measure.device.environment import read_telemetry
@@ -97,12 +98,16 @@ def _memory(work: PhaseRun) -> tuple[MemoryProfile, float]:
         target.arch, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
         dtype=target.dtype, attention=memory_of(target.attention, target.algorithm),
     )  # fmt: skip
+    ops = forward_ops(
+        target.arch, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
+        dtype=target.dtype, attention=target.algorithm,
+    )  # fmt: skip
     del made
     spans = sorted(spans, key=lambda span: span.start_ns)
     inside = [event for event in trace.events if spans and event.at_ns >= spans[0].start_ns]
     found = memory_profile(
         inside, spans, method=trace.method, weight_bytes=target.weight_bytes, kv_bytes=work.job.kv_bytes,
-        predicted=predicted,
+        predicted=predicted, ops=ops,
     )  # fmt: skip
     return found, seconds
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 
+from llamalab.analytic.op import rows_named
 from llamalab.comparison.basis import basis_of
 from llamalab.comparison.comparison import Phase, Row
 from llamalab.instrument.selection import layer_of
@@ -91,8 +92,8 @@ def _rows(
     table = {row.op.name: row for row in Phase(base, run, basis_of(base)).rows}
     total = sum(one.median_s * one.count for one in measured)
     return [
-        op_profile(one, parts_of(one.name, table), observed.busy.get(one.name), depth.get(one.name, []), work.layers,
-                   total)
+        op_profile(one, list(rows_named(one.name, table)), observed.busy.get(one.name), depth.get(one.name, []),
+                   work.layers, total)
         for one in measured
     ]  # fmt: skip
 
@@ -133,14 +134,6 @@ def op_profile(
         layers_s=layers_s,
         reason=next((row.reason for row in rows if row.prediction is None), None),
     )
-
-
-def parts_of(name: str, table: dict[str, Row]) -> list[Row]:
-    """The rows of the cost table that a measured row stands for."""
-    if "+" not in name:
-        return [table[name]]
-    prefix, _, steps = name.rpartition(".")
-    return [table[f"{prefix}.{step}"] for step in steps.split("+")]
 
 
 def numbered(label: Label) -> Callable[[str], str | None]:

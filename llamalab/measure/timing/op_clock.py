@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from llamalab.instrument.points import op_of
+from llamalab.instrument.points import BLOCK, POINTS, op_of, point_of
 from llamalab.measure.timing.clock import Clock
 
 MARKS_OF_A_PASS = 1 << 14  # more than a pass of any model has
@@ -76,7 +76,7 @@ def cost_rows(algorithm: str) -> Callable[[str], str | None]:
     """
 
     def row_of(point: str) -> str | None:
-        return UNTIMED if point.endswith(".resid_pre") else op_of(point, algorithm=algorithm)
+        return UNTIMED if point_of(point) == BLOCK[0] else op_of(point, algorithm=algorithm)
 
     return row_of
 
@@ -89,6 +89,6 @@ def model_part_of(point: str) -> str | None:
     >>> [model_part_of(point) for point in ("layers.0.resid_pre", "layers.3.resid_post", "logits", "embed")]
     ['embedding', 'block', 'head', None]
     """
-    if point.endswith(".resid_post"):
+    if point_of(point) == BLOCK[-1]:
         return "block"
-    return {"layers.0.resid_pre": "embedding", "logits": "head"}.get(point)
+    return {BLOCK[0].name.replace("*", "0"): "embedding", POINTS[-1].name: "head"}.get(point)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from llamalab.instrument.points import ALWAYS, Point, op_of
+from llamalab.analytic.op import joined_name
+from llamalab.instrument.points import ALWAYS, BLOCK, Point, inside_points, op_of, point_of
 from llamalab.instrument.selection import layer_of
-from llamalab.records.phase_profile import MERGED_STEPS
 
 SETUP = "setup"
 Label = Callable[[str], str | None]
@@ -35,7 +35,8 @@ def own_labels(algorithm: str) -> Label:
     >>> label("layers.0.resid_pre"), label("layers.1.resid_pre"), label("layers.1.attention.z")
     ('setup', None, 'layers.*.attention.flash')
     """
-    return lambda point: SETUP if point == "layers.0.resid_pre" else op_of(point, algorithm=algorithm)
+    setup = BLOCK[0].name.replace("*", "0")
+    return lambda point: SETUP if point == setup else op_of(point, algorithm=algorithm)
 
 
 def merged_labels(algorithm: str, together: Mapping[str, str] | None = None) -> Label:
@@ -50,16 +51,15 @@ def merged_labels(algorithm: str, together: Mapping[str, str] | None = None) -> 
     >>> fused("layers.1.feed_forward.gate"), fused("layers.1.feed_forward.up")
     (None, 'layers.*.feed_forward.w1+w3')
     """
-    own, inner = own_labels(algorithm), ("rot_q", "rot_k", "k_cache", "v_cache", "scores", "pattern")
-    steps, fused = "flash" if algorithm == "flash" else "scores+softmax+values", together or {}
+    own, (*hidden, last), fused = own_labels(algorithm), inside_points(), together or {}
+    rows = dict.fromkeys(row for point in (*hidden, last) if (row := op_of(point.name, algorithm=algorithm)))
+    merged = joined_name(tuple(rows))
 
     def label(point: str) -> str | None:
-        last, inside = point.rpartition(".")[2], point.split(".", 2)[-1]
-        if ".attention." in point and last in inner:
-            return None
+        found, inside = point_of(point), point.split(".", 2)[-1]
         if inside in fused:
             return f"layers.*.{fused[inside]}" if fused[inside] else None
-        return MERGED_STEPS + steps if point.endswith(".attention.z") else own(point)
+        return merged if found == last else None if found.inside else own(point)
 
     return label
 

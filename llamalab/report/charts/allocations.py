@@ -3,6 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+from llamalab.analytic.op import row_names
 from llamalab.instrument.selection import layer_of
 from llamalab.records.phase_profile import MemoryMoment, PhaseProfile
 from llamalab.records.profile import Profile
@@ -88,9 +89,19 @@ def _names(axes: Axes, moments: list[MemoryMoment]) -> None:
     axes.set_xlim(0, len(moments))
     axes.grid(axis="x", visible=False)
     if len(moments) <= MOST_NAMED:
-        names = [moment.op.rpartition(".")[2].removeprefix("rope+kv_append+") for moment in moments]
+        names = [_short(moment.op) for moment in moments]
         axes.set_xticks([place + 0.5 for place in range(len(moments))], names, rotation=90, fontsize=7.5)
     else:
         shown = starts[:: max(1, len(starts) // 8)]
         labels = ["" if layers[start] is None else f"block {layers[start]}" for start in shown]
         axes.set_xticks(shown, labels, rotation=90, fontsize=7.5, ha="left")
+
+
+def _short(op: str) -> str:
+    """The last word of a name; of several rows the first and the last.
+
+    >>> _short("layers.0.attention.rope+kv_append+flash"), _short("layers.0.attention.wq")
+    ('rope … flash', 'wq')
+    """
+    words = [name.rpartition(".")[2] for name in row_names(op)]
+    return words[0] if len(words) == 1 else f"{words[0]} … {words[-1]}"

@@ -2,7 +2,7 @@
 
 from matplotlib.axes import Axes
 
-from llamalab.comparison.comparison import Comparison, Phase, Row, part_of
+from llamalab.comparison.comparison import Comparison, Phase, Row
 from llamalab.comparison.sentences import short, signed_percent
 from llamalab.report.charts.base import INK, Plot, area, bar_axes, canvas, heading, mark, time_axis
 from llamalab.report.theme import GROUPS, group_of
@@ -52,7 +52,7 @@ def bars(comparison: Comparison) -> Plot:
 
 
 def _block(phase: Phase) -> list[Row]:
-    return [row for row in phase.rows if part_of(row.op.name) == "block" and row.measured_s]
+    return [row for row in phase.rows if row.op.section == "block" and row.measured_s]
 
 
 def _stack(axes: Axes, phase: Phase, key: str, tips: dict[str, str]) -> None:
@@ -66,7 +66,7 @@ def _stack(axes: Axes, phase: Phase, key: str, tips: dict[str, str]) -> None:
             axes.text(0, y, f" not {label}", va="center", fontsize=8.5, color=INK["muted"])
             continue
         for group in GROUPS:
-            share = sum(seconds_of(row) for row in rows if group_of(row.op.name, row.op.kind) == group) / spent
+            share = sum(seconds_of(row) for row in rows if group_of(row.op.part, row.op.kind) == group) / spent
             if not share:
                 continue
             gid, width = f"s{key}{y}{group}", share * total_s
@@ -94,7 +94,7 @@ def _bullets(axes: Axes, phase: Phase, names: list[str], key: str, tips: dict[st
         if row is None:
             continue
         gid, seconds = f"b{key}-{y}", _measured(row)
-        axes.barh(y, seconds, height=0.58, color=INK[group_of(name, row.op.kind)])
+        axes.barh(y, seconds, height=0.58, color=INK[group_of(row.op.part, row.op.kind)])
         axes.patches[-1].set_gid(gid)
         tips[gid] = f"{short(name)}: measured {format_si(seconds, 's')}"
         end = seconds

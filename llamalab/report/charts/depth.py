@@ -1,10 +1,12 @@
 """Where the time of a pass goes over the model's depth: a bar for every block that ran, stacked by operation."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from llamalab.analytic.op import Op, rows_named
 from llamalab.analytic.ops import forward_ops
 from llamalab.arch import LlamaArch
 from llamalab.comparison.sentences import short
@@ -16,7 +18,6 @@ from llamalab.units import format_si
 
 MOST_BY_OP = 8  # blocks; with more of them a bar is split by group of operations alone
 BETWEEN = "between operations"
-HEAD = ("norm", "output")
 
 
 class Piece(NamedTuple):
@@ -45,23 +46,33 @@ def depth(profile: Profile) -> Plot:
     )
 
 
-def op_groups(profile: Profile, phase: PhaseProfile) -> dict[str, str]:
-    """The colour group of each operation of a phase."""
+def op_rows(profile: Profile, phase: PhaseProfile) -> dict[str, tuple[Op, ...]]:
+    """The rows of the cost table that each operation of a phase stands for.
+
+    Raises UnknownNameError for an operation that the table does not have.
+    """
     table = forward_ops(
         LlamaArch.from_dict(profile.arch), new_tokens=phase.new_tokens, context_tokens=phase.context_tokens,
         attention=profile.algorithm,
     )  # fmt: skip
-    kinds = {op.name: op.kind for op in table}
-    return {op.name: group_of(op.name, kinds.get(op.name, "attention")) for op in phase.ops}  # merged: attention
+    named = {op.name: op for op in table}
+    return {op.name: rows_named(op.name, named) for op in phase.ops}
+
+
+def op_groups(rows: Mapping[str, tuple[Op, ...]]) -> dict[str, str]:
+    """The colour group of each operation; of several rows that of the last, which is attention itself."""
+    return {name: group_of(own[-1].part, own[-1].kind) for name, own in rows.items()}
 
 
 def pieces(profile: Profile, phase: PhaseProfile) -> list[Piece]:
     """The parts of all bars from the embedding to the head, those of one group together."""
-    groups, found = op_groups(profile, phase), []
+    rows, found = op_rows(profile, phase), []
+    groups = op_groups(rows)
     for op in phase.ops:
         group = groups[op.name]
         times = op.layers_s or [op.time_s]
-        bars = [f"{layer}" for layer in range(len(times))] if op.layers_s else ["head" if op.name in HEAD else "embed"]
+        outer = "head" if rows[op.name][-1].part == "head" else "embed"
+        bars = [f"{layer}" for layer in range(len(times))] if op.layers_s else [outer]
         by_op = len(op.layers_s) <= MOST_BY_OP
         found += [
             Piece(bar, short(op.name) if by_op else GROUPS[group], group, time_s)

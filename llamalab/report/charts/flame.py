@@ -3,15 +3,16 @@
 Written as SVG by hand: the script of the page zooms into a frame, whose name is the first part of its title.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
+from llamalab.analytic.op import Op
 from llamalab.comparison.sentences import short
-from llamalab.records.phase_profile import OpProfile, PhaseProfile
+from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
-from llamalab.report.charts.depth import MOST_BY_OP, op_groups
+from llamalab.report.charts.depth import MOST_BY_OP, op_groups, op_rows
 from llamalab.units import format_seconds
 
 WIDTH, ROW = 360.0, 17.0  # of the view, and of a level
@@ -32,8 +33,8 @@ class Bar(NamedTuple):
 
 def flame(profile: Profile, phase: PhaseProfile, prefix: str) -> Markup:
     """Both views of one phase as one SVG."""
-    groups = op_groups(profile, phase)
-    whole, step = list(whole_pass(phase, groups)), list(time_order(phase, groups))
+    rows = op_rows(profile, phase)
+    whole, step = list(whole_pass(phase, rows)), list(time_order(phase, rows))
     levels = 1 + max(bar.level for bar in whole)
     below = ROW * levels + GAP + 14
     height = below + ROW * (1 + max(bar.level for bar in step))
@@ -46,31 +47,31 @@ def flame(profile: Profile, phase: PhaseProfile, prefix: str) -> Markup:
     )
 
 
-def whole_pass(phase: PhaseProfile, groups: dict[str, str]) -> Iterator[Bar]:
+def whole_pass(phase: PhaseProfile, rows: Mapping[str, tuple[Op, ...]]) -> Iterator[Bar]:
     """The pass, its parts, their halves and their operations, each as long as all its occurrences together."""
-    start = 0.0
+    start, groups = 0.0, op_groups(rows)
     yield Bar(f"{phase.phase}, whole pass", None, 0.0, sum(op.total_s for op in phase.ops), 0)
-    for part in ("embedding", "blocks", "head"):
-        own = [op for op in phase.ops if _part(op, phase) == part]
+    for section in ("embedding", "block", "head"):
+        own = [op for op in phase.ops if rows[op.name][-1].section == section]
         if not own:
             continue
-        yield Bar(part, None, start, sum(op.total_s for op in own), 1)
-        halves = ("attention", "feed-forward") if part == "blocks" else ("",)
-        for half in halves:
-            ops = [op for op in own if part != "blocks" or _half(op) == half]
-            if half and ops:
-                yield Bar(half, None, start, sum(op.total_s for op in ops), 2)
+        name = "blocks" if section == "block" else section
+        yield Bar(name, None, start, sum(op.total_s for op in own), 1)
+        for part in dict.fromkeys(rows[op.name][-1].part for op in own):
+            ops = [op for op in own if rows[op.name][-1].part == part]
+            if section == "block":
+                yield Bar(part.replace("_", "-"), None, start, sum(op.total_s for op in ops), 2)
             for op in ops:
                 yield Bar(short(op.name), groups[op.name], start, op.total_s, 3)
                 start += op.total_s
 
 
-def time_order(phase: PhaseProfile, groups: dict[str, str]) -> Iterator[Bar]:
+def time_order(phase: PhaseProfile, rows: Mapping[str, tuple[Op, ...]]) -> Iterator[Bar]:
     """What ran, one block after the other: the step, its blocks, and the operations of the first of them."""
-    start, bars = 0.0, []
+    start, bars, groups = 0.0, [], op_groups(rows)
     for part in ("embedding", *range(phase.layers_measured), "head"):
         inside = isinstance(part, int)
-        own = [op for op in phase.ops if (_part(op, phase) == "blocks" if inside else _part(op, phase) == part)]
+        own = [op for op in phase.ops if rows[op.name][-1].section == ("block" if inside else part)]
         begun = start
         for op in own:
             time_s = op.layers_s[part] if isinstance(part, int) and op.layers_s else op.time_s
@@ -81,16 +82,6 @@ def time_order(phase: PhaseProfile, groups: dict[str, str]) -> Iterator[Bar]:
             bars.append(Bar(f"block {part}" if inside else str(part), None, begun, start - begun, 1))
     yield Bar("what ran", None, 0.0, start, 0)
     yield from bars
-
-
-def _part(op: OpProfile, phase: PhaseProfile) -> str:
-    if op.name.startswith("layers."):
-        return "blocks"
-    return "embedding" if op.name == phase.ops[0].name else "head"
-
-
-def _half(op: OpProfile) -> str:
-    return "feed-forward" if "ffn" in op.name or "feed_forward" in op.name else "attention"
 
 
 def _view(bars: Sequence[Bar], top: float, heading: str) -> str:

@@ -35,11 +35,11 @@ def draw_roofline(axes: Axes, rows: Sequence[dict[str, Any]], peak: float, bandw
     for row in shown:
         axes.scatter(
             row["intensity"], row["flops_per_s"], s=16.0 + 400.0 * row["share"], alpha=0.85, linewidths=0, zorder=3,
-            marker=MARKERS.get(row["phase"], "s"), color=INK[group_of(row["op"], row["kind"])],
+            marker=MARKERS.get(row["phase"], "s"), color=INK[group_of(row["part"], row["kind"])],
         )  # fmt: skip
     for phase in dict.fromkeys(row["phase"] for row in shown):
         axes.scatter([], [], marker=MARKERS.get(phase, "s"), color=INK["muted"], label=f"{phase}, predicted")
-    for group in dict.fromkeys(group_of(row["op"], row["kind"]) for row in shown):
+    for group in dict.fromkeys(group_of(row["part"], row["kind"]) for row in shown):
         axes.scatter([], [], marker="s", color=INK[group], label=GROUPS[group])
     axes.set(xscale="log", yscale="log", xlim=(LEFT, RIGHT))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_si(value, "FLOP/s", 0)))

@@ -56,7 +56,7 @@ def plotted(comparison: Comparison) -> list[Row]:
 def _mark(axes: Axes, row: Row, share: float, gid: str) -> dict[str, str]:
     assert row.measured_s
     flops, x = row.op.flops_causal, row.op.intensity
-    colour, shape = INK[group_of(row.op.name, row.op.kind)], MARKERS.get(row.phase, "s")
+    colour, shape = INK[group_of(row.op.part, row.op.kind)], MARKERS.get(row.phase, "s")
     size = 16.0 + AREA * share
     rate = flops / row.measured_s
     axes.scatter(x, rate, s=size, marker=shape, color=colour, alpha=0.85, linewidths=0, gid=gid, zorder=3)
@@ -129,7 +129,7 @@ def _extent(rows: list[Row]) -> tuple[float, float]:
 
 def _handles(rows: list[Row]) -> tuple[Artist, ...]:
     phases = dict.fromkeys(row.phase for row in rows)
-    groups = {group_of(row.op.name, row.op.kind) for row in rows}
+    groups = {group_of(row.op.part, row.op.kind) for row in rows}
     return entries([
         *(mark(f"{phase}, measured", MARKERS.get(phase, "s"), "muted") for phase in phases),
         mark("predicted", "o", "ink", filled=False),

@@ -50,7 +50,7 @@ def scatter(comparison: Comparison) -> Plot:
 def _mark(axes: Axes, row: Row, gid: str) -> dict[str, str]:
     assert row.measurement is not None
     measured, predicted = _point(row)
-    colour = INK[group_of(row.op.name, row.op.kind)]
+    colour = INK[group_of(row.op.part, row.op.kind)]
     first, third = row.measurement.quartiles_s
     axes.plot([first, third], [predicted] * 2, color=colour, linewidth=1.2)
     axes.plot(measured, predicted, MARKERS.get(row.phase, "s"), markersize=7, color=colour,
@@ -90,6 +90,6 @@ def _range(rows: list[Row]) -> tuple[float, float]:
 def _handles(rows: list[Row]) -> tuple[Artist, ...]:
     phases = dict.fromkeys(row.phase for row in rows)
     shapes = [mark(phase, MARKERS.get(phase, "s"), "muted") for phase in phases]
-    groups = {group_of(row.op.name, row.op.kind) for row in rows}
+    groups = {group_of(row.op.part, row.op.kind) for row in rows}
     colours = [mark(label, "s", group) for group, label in GROUPS.items() if group in groups]
     return entries([*shapes, *colours, mark("exact; band ±20%", "", "muted", line="-")])

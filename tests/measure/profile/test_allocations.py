@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from llamalab.analytic.ops import forward_ops
 from llamalab.measure.device.base import AllocatorEvent
 from llamalab.measure.device.cpu import profiler_events
 from llamalab.measure.device.cuda import history_events
@@ -22,7 +23,10 @@ SPANS = [Span("tok_embeddings", 0, 10), Span("layers.0.attention.kv_append", 10,
 
 
 def laid_out(events: Sequence[AllocatorEvent]) -> Any:
-    return memory_profile(events, SPANS, method="test", weight_bytes=7, kv_bytes=8, predicted={"feed-forward": 300})
+    return memory_profile(
+        events, SPANS, method="test", weight_bytes=7, kv_bytes=8, predicted={"feed-forward": 300},
+        ops=forward_ops(ARCHES["GQA"], new_tokens=5),
+    )  # fmt: skip
 
 
 def test_categories_are_told_by_where_memory_is_taken_and_given_back() -> None:
