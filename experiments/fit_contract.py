@@ -28,7 +28,6 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
-from llamalab.measure.profile.peak_memory import process_peak_bytes
 from torch.nn import functional
 
 from experiments.common import results as answers
@@ -36,6 +35,7 @@ from llamalab.analytic.batches import chunks
 from llamalab.analytic.fit import Run, needs
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.arch import LlamaArch
+from llamalab.measure.device.peak_memory import process_peak_bytes
 from llamalab.measure.profile.scratch import ProbedScratch
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.units import format_bytes

@@ -12,7 +12,7 @@ BARS = {
     "kv": ("attention", "kv_bytes"),
     "params": ("component", "parameters"),
     "flops": ("name", "flops_causal"),
-    "fit": ("seq", "batch"),
+    "fit": ("term", "bytes"),
     "predict": ("op", "total_s"),
     "profile": ("name", "total_s"),
     "measure": ("op", "measured_s"),

@@ -19,7 +19,17 @@ from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.optimizers import OPTIMIZERS
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS
 from llamalab.analytic.training import RECOMPUTE
-from llamalab.cli.arguments import Parser, add_choice, add_count, add_format, add_model, chosen_model, count, memory
+from llamalab.cli.arguments import (
+    Parser,
+    add_choice,
+    add_count,
+    add_format,
+    add_model,
+    chosen_model,
+    count,
+    memory,
+    one_of,
+)
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
@@ -49,7 +59,10 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--dora", action="store_true", help="a magnitude for each output of a target")
     parser.add_argument("--embeddings", action="store_true", help="train embedding and head beside adapters")
     parser.add_argument("--single-quant", action="store_true", help="qlora without double quantisation")
-    add_choice(parser, "--precision", PRECISIONS, "mixed", "with an fp32 master, in bf16 alone, or in fp32")
+    parser.add_argument(
+        "--dtype", dest="precision", type=one_of("--dtype", PRECISIONS), default="mixed", metavar="|".join(PRECISIONS),
+        help="bf16 with an fp32 master, bf16 alone, or fp32 (default: mixed)",
+    )  # fmt: skip
     add_choice(parser, "--optimizer", OPTIMIZERS, "adamw", "its states")
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
     add_choice(parser, "--implementation", IMPLEMENTATIONS, "hugging-face", "whose operations keep what")

@@ -26,7 +26,7 @@ LORA = Lora(8, ("q", "v"))
 
 def peak_of_a_step(arch: LlamaArch, dtype: str, lora: Lora | None, batch: int, seq: int) -> tuple[int, int]:
     """Peak above weights and states that torch's allocator saw, of forward and backward, and trained parameters."""
-    from llamalab.measure.profile.peak_memory import allocation_peak
+    from llamalab.measure.device.peak_memory import allocation_peak
 
     model = hugging_face(arch, "flash").to(TORCH[dtype])
     if lora is not None:

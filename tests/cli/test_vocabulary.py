@@ -37,6 +37,7 @@ OLD = {
     "fit": {"--seq": "--context"},
     "taps": {"--seq": "--prompt"},
     "train-memory": {"--seq": "--context"},
+    "tune": {"--seq": "--context"},
     "predict": {"--seq": "--prompt"},
     "roofline": {"--seq": "--prompt"},
     "compare-hardware": {"--seq": "--prompt"},
