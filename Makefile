@@ -46,8 +46,8 @@ report: $(STAMP) ## measure MODEL on DEVICE and write one HTML page
 example: $(STAMP) ## make the example of the README anew; FROM=record.json draws one that is there
 	$(BIN)/python -m tools.example $(if $(FROM),--from '$(FROM)')
 
-test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## run the tests, a worker for each of two processors
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 machines: $(STAMP) ## run what a machine unlike this one would: other caches, memory, processors, disks, Pythons
 	$(BIN)/python -m pytest -o addopts='--strict-markers --strict-config --showlocals --tb=short --benchmark-disable' tests/machines
