@@ -1,7 +1,5 @@
 """Where an operation belongs is on its row: every row has it, and one that lacks it stops what asks."""
 
-import dataclasses
-
 import pytest
 
 from llamalab.analytic.activations import live_steps
@@ -46,14 +44,8 @@ def test_the_steps_are_those_by_which_memory_is_predicted(preset: str) -> None:
 def test_an_unpacked_weight_belongs_where_its_product_does() -> None:
     arch = PRESETS["7b"].arch
 
-    @dataclasses.dataclass
-    class Run:
-        batch: int = 1
-        head_dtype: str | None = None
-        unpack_rows: int | None = 1
-        dtype: str = "bf16"
-
-    ops = unpacked_ops(forward_ops(arch, new_tokens=9, weight_dtype="int4"), arch, Run(), 9)  # type: ignore[arg-type]
+    table = forward_ops(arch, new_tokens=9, weight_dtype="int4")
+    ops = unpacked_ops(table, rows=9, dtype="bf16", unpack_rows=1, head_bytes=None)
     by_name = {op.name: op for op in ops}
     unpacked = [op for op in ops if op.name.endswith(".unpack")]
     assert len(unpacked) == 7

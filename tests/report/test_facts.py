@@ -11,6 +11,7 @@ from llamalab.comparison.claims import coverage, memory_held, phase_held, wrong_
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import signed_percent, tokens_per_s, verdict
 from llamalab.comparison.what_if import actions, as_measured, elsewhere, run_s, workload
+from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Memory, Record
 from llamalab.report import render
 from llamalab.units import format_bytes, format_seconds
@@ -54,7 +55,7 @@ def seconds_of(record: Record, comparison: Comparison) -> Iterator[float]:
         yield from (row.predicted_s or 0.0 for row in phase.rows)
         yield from (part[1] or 0.0 for part in phase.parts)
     yield from (row.predicted_s or 0.0 for row in comparison.attention)
-    rows = elsewhere(comparison.arch, workload(comparison))
+    rows = elsewhere(comparison.arch, workload(comparison), names=WIDELY_USED)
     yield from (row.times.total_s for row in rows if row.times)
     yield run_s(comparison.basis, comparison.arch, workload(comparison), as_measured(comparison)) or 0.0
     for one in actions(comparison, rows):
