@@ -17,7 +17,7 @@ from llamalab.records.profile import KEY, Profile
 from llamalab.records.record import Record
 from llamalab.report.bench_page import bench_page
 from llamalab.report.experiment_results import ExperimentResult
-from llamalab.report.gallery import NamedRecord, compare_page, gallery_page
+from llamalab.report.gallery import NamedRecord, gallery_page
 from llamalab.report.layout import plain_json
 from llamalab.report.page import page, report_tables
 from llamalab.report.profile_page import profile_of, profile_page
@@ -63,11 +63,6 @@ def render_profiles(profiles: Sequence[Profile]) -> str:
 def render_gallery(records: Sequence[NamedRecord]) -> str:
     """The page of the errors of all records' predictions."""
     return gallery_page(records, f"{GENERATOR} {llamalab.__version__}")
-
-
-def render_comparison(records: Sequence[NamedRecord]) -> str:
-    """The page of runs side by side, the first one the measure."""
-    return compare_page(records, f"{GENERATOR} {llamalab.__version__}")
 
 
 def render_bench(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,17 +1,17 @@
-"""Pages over several records: the errors of all predictions under a folder, and runs side by side."""
+"""The page over several records: the errors of all predictions under a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.sentences import error_sentence, machine, short, signed_percent, title
+from llamalab.comparison.sentences import error_sentence, machine, signed_percent, title
 from llamalab.records.record import Record
-from llamalab.report.charts.gallery import errors_plot, ratios_plot
-from llamalab.report.data_table import DataTable, error, number, ratio, seconds, share, text
-from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, fill, plain_json
+from llamalab.report.charts.gallery import errors_plot
+from llamalab.report.data_table import DataTable, error, seconds, share, text
+from llamalab.report.layout import Card, Figure, Listing, PageContent, Section, figure, fill, plain_json
 from llamalab.report.recorded_runs import OnBroken, each_read, read_record
 
 _CLOSING = "An error is predicted / measured − 1: positive where the prediction was too slow."
@@ -58,24 +58,6 @@ def _errors_figure(table: DataTable, known: Sequence[float]) -> Figure:
     return figure(errors_plot, table.rows, "errors-plot", None if known else "no pass has a prediction")
 
 
-def compare_page(records: Sequence[NamedRecord], generator: str) -> str:
-    """Runs side by side, the first one the measure: passes and operations, and how many times as long they take."""
-    first, *others = records
-    passes, ops = compared(records, whole=True), compared(records, whole=False)
-    sentences = [_faster(row, first.name, one.name, place) for row in passes.rows
-            for place, one in enumerate(others, 1) if row.get(f"ratio{place}")]  # fmt: skip
-    return fill(_content(
-        generator, " against ".join(one.name for one in records), "runs side by side", sentences[0] if sentences else
-        "The runs have no pass of the same phase and size.", [], (Listing("Whole passes", sentences),),
-        [Section("passes", "Passes", "Whole passes", "Each run beside the first.", (passes,)),
-         Section("operations", "Operations", "Operations", f"Time over that of {first.name}; 1 is the same.",
-                 (figure(ratios_plot, (ops.rows, [one.name for one in others]), "ratios",
-                         None if ops.rows else "the runs share no operation"),),
-                 folds=(Fold("all", "Every operation", "", (), (ops,)),))],
-        records, (passes, ops),
-    ))  # fmt: skip
-
-
 def errors_table(records: Sequence[NamedRecord]) -> DataTable:
     """One row a pass: predicted and measured seconds, and the error of single operations beside it."""
     rows = []
@@ -95,45 +77,6 @@ def errors_table(records: Sequence[NamedRecord]) -> DataTable:
         share("median_op_error", "median of its operations"), text("basis", main=False),
     )  # fmt: skip
     return DataTable("errors", "Errors of the predictions of whole passes", columns, rows)
-
-
-def compared(records: Sequence[NamedRecord], *, whole: bool) -> DataTable:
-    """Passes, or operations, that the first record has, with the measured time of each record and its ratio."""
-    times = [_times(one.record, whole=whole) for one in records]
-    rows: list[dict[str, Any]] = []
-    for key, measured_s in times[0].items():
-        own = [one.get(key) for one in times]
-        row: dict[str, Any] = {"name": key[-1], "phase": key[0], "new_tokens": key[1]}
-        row |= {f"time{place}_s": value for place, value in enumerate(own)}
-        row |= {
-            f"ratio{place}": value and measured_s and value / measured_s for place, value in enumerate(own) if place
-        }
-        rows.append(row)
-    columns = (
-        text("name", "pass" if whole else "operation", short), text("phase"),
-        number("new_tokens", "new tokens", main=False),
-        *(seconds(f"time{place}_s", one.name) for place, one in enumerate(records)),
-        *(ratio(f"ratio{place}", f"{one.name} over {records[0].name}") for place, one in enumerate(records) if place),
-    )  # fmt: skip
-    name = "passes" if whole else "compared"
-    return DataTable(name, "Whole passes" if whole else "One occurrence of every operation", columns, rows)
-
-
-def _times(record: Record, *, whole: bool) -> dict[tuple[str, int, int, int, str], float]:
-    """Measured seconds by phase, new tokens, context, batch and name."""
-    found: dict[tuple[str, int, int, int, str], float] = {}
-    for run in record.passes:
-        size = (run.phase, run.new_tokens, run.context_tokens, run.batch)
-        measured = [(run.phase, run.total_s)] if whole else [(op.name, op.median_s) for op in run.ops]
-        found |= {(*size, name): time_s for name, time_s in measured}
-    return found
-
-
-def _faster(row: dict[str, Any], first: str, other: str, place: int) -> str:
-    factor = row[f"ratio{place}"]
-    if factor < 1:
-        return f"{row['phase'].capitalize()}: {other} takes {factor:.2f}x the time of {first}."
-    return f"{row['phase'].capitalize()}: {other} takes {factor:.2f}x the time of {first}, and is the slower."
 
 
 def _content(

@@ -1,4 +1,4 @@
-"""Pages over several records: errors of their predictions, and runs side by side."""
+"""The page over several records: errors of their predictions."""
 
 import dataclasses
 import re
@@ -9,9 +9,8 @@ import pytest
 from llamalab.cli import main
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.record import Record, to_json
-from llamalab.report import OURS, render_comparison, render_gallery
-from llamalab.report.gallery import NamedRecord, compared, errors_table, records_under
-from llamalab.units import format_seconds
+from llamalab.report import OURS, render_gallery
+from llamalab.report.gallery import NamedRecord, errors_table, records_under
 from tests.report.sample import sample_record
 from tests.report.test_report import HOSTILE, Page
 
@@ -40,31 +39,11 @@ def test_the_gallery_has_the_error_of_every_pass(records: list[NamedRecord]) -> 
     assert render_gallery(records) == html
 
 
-def test_runs_side_by_side_have_their_ratio(records: list[NamedRecord]) -> None:
-    passes = compared(records, whole=True)
-    assert [row["ratio1"] for row in passes.rows] == pytest.approx([2.0, 2.0])
-    ops = compared(records, whole=False)
-    assert len(ops.rows) == sum(len(run.ops) for run in records[0].record.passes)
-    assert {row["ratio1"] for row in ops.rows} == {1.0}
-    page = Page(render_comparison(records))
-    assert "Prefill: slow takes 2.00x the time of fast, and is the slower." in page.text()
-    for run in records[1].record.passes:
-        assert format_seconds(run.total_s) in page.text()
-
-
-def test_runs_of_other_sizes_are_not_held_to_each_other(records: list[NamedRecord]) -> None:
-    longer = [dataclasses.replace(run, context_tokens=run.context_tokens + 1) for run in records[0].record.passes]
-    other = NamedRecord("longer", dataclasses.replace(records[0].record, passes=longer))
-    assert {row["ratio1"] for row in compared([records[0], other], whole=True).rows} == {None}
-    assert "no pass of the same phase and size" in Page(render_comparison([records[0], other])).text()
-
-
 def test_hostile_names_stay_text_over_records(record: Record) -> None:
     named = [NamedRecord(HOSTILE, record), NamedRecord("b", record)]
-    for html in (render_gallery(named), render_comparison(named)):
-        page = Page(html)
-        assert sum(tag == "script" for tag, _ in page.elements) == 4
-        assert "img" not in {tag for tag, _ in page.elements}
+    page = Page(render_gallery(named))
+    assert sum(tag == "script" for tag, _ in page.elements) == 4
+    assert "img" not in {tag for tag, _ in page.elements}
 
 
 def test_the_verb_finds_records_at_any_depth_and_writes_the_page(

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter
 
-from llamalab.comparison.sentences import short, signed_percent
+from llamalab.comparison.sentences import signed_percent
 from llamalab.report.charts.base import INK, MARKERS, Plot, bar_axes, canvas, entries, mark
 from llamalab.units import format_seconds
 
@@ -47,32 +47,3 @@ def errors_plot(rows: Sequence[Mapping[str, Any]]) -> Plot:
         for row in rows
     ])  # fmt: skip
     return Plot(figures, "Errors of predictions", "For each record the errors of its passes.", tips, key)
-
-
-def ratios_plot(shown: tuple[Sequence[Mapping[str, Any]], Sequence[str]]) -> Plot:
-    """A panel for each phase, a row for each operation: times over those of the first record."""
-    rows, others = shown
-    phases = list(dict.fromkeys(row["phase"] for row in rows))
-    most = max(sum(row["phase"] == phase for row in rows) for phase in phases)
-    figures, panels = canvas(0.7 + 0.2 * most, len(phases))
-    tips: dict[str, str] = {}
-    for index, (axes, phase) in enumerate(zip(panels, phases, strict=True)):
-        own = [row for row in rows if row["phase"] == phase]
-        axes.axvline(1.0, color=INK["muted"], linewidth=1)
-        for y, row in enumerate(own):
-            for place, name in enumerate(others, 1):
-                if not row[f"ratio{place}"]:
-                    continue
-                gid = f"r{index}-{y}-{place}"
-                axes.plot([row[f"ratio{place}"]], [y], "o", markersize=6, gid=gid,
-                          color=INK[_COLOURS[(place - 1) % len(_COLOURS)]])  # fmt: skip
-                tips[gid] = f"{short(row['name'])}, {phase}, {name}: {row[f'ratio{place}']:.2f}x"
-        axes.set_yticks(range(len(own)), [short(row["name"]) for row in own])
-        axes.set_ylim(len(own) - 0.4, -0.6)
-        bar_axes(axes)
-        axes.set_xlabel(f"{phase}: time over the first")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-    key = [mark(name, "o", _COLOURS[place % len(_COLOURS)]) for place, name in enumerate(others)]
-    return Plot(
-        figures, "Times over those of the first", "For each operation the ratio of its times.", tips, tuple(key)
-    )
