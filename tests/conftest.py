@@ -19,6 +19,7 @@ settings.load_profile("untimed")
 def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are as wide as they are, whatever the terminal that the tests were started from."""
     monkeypatch.delenv("COLUMNS", raising=False)
+    os.unsetenv("COLUMNS")  # readline, once imported, sets it where os.environ does not see it and a subprocess does
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "llamalab", source / "llamalab", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("llamalab", "experiments/records"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     pip("wheel", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
     (made,) = folder.glob("llamalab-*.whl")
     return made
@@ -122,7 +123,8 @@ def test_the_source_distribution_makes_the_same_wheel(wheel: Path, tmp_path: Pat
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "llamalab", source / "llamalab", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("llamalab", "experiments/records"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     build = "from hatchling.builders.sdist import SdistBuilder; print(next(SdistBuilder({!r}).build(directory={!r})))"
     made = ask(sys.executable, build.format(str(source), str(tmp_path)), tmp_path).splitlines()[-1]
     pip("wheel", "--no-build-isolation", "--wheel-dir", str(tmp_path), made)
