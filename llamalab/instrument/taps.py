@@ -51,13 +51,18 @@ class Capture(Selection):
         n_layers: int = MAX_LAYERS,
     ) -> None:
         super().__init__(patterns, layers=layers, n_layers=n_layers)
-        self.tensors: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}
         self._part, self._copy, self._device = Part(tokens, heads), copy or device is not None, device
         self._as_is = self._part.whole and not self._copy
-        self._behind = False
+        self._behind: Tensor | None = None  # of the accelerator from which copies may not have arrived
         from llamalab.model.tap import aside, recomputing
 
         self._aside, self._recomputing = aside, recomputing
+
+    @property
+    def tensors(self) -> "Mapping[str, Tensor]":
+        """What was kept, by name. Whoever looks into it waits for copies that are on their way."""
+        return _Arrived(self._kept, self.wait)
 
     def wants(self, name: str) -> bool:
         """Whether the whole tensor of that point is asked for; parts of scores and pattern are made apart."""
@@ -66,7 +71,7 @@ class Capture(Selection):
     def __call__(self, name: str, tensor: "Tensor", /) -> "Tensor":
         if name in self.names and not (tensor.requires_grad and self._recomputing()):
             if self._as_is:
-                self.tensors[name] = tensor
+                self._kept[name] = tensor
             else:
                 with self._aside():
                     self._keep(name, tensor if self._part.whole else self._part.of(name, tensor))
@@ -96,20 +101,39 @@ class Capture(Selection):
 
     def wait(self) -> None:
         """Wait until the copies from an accelerator to the host have arrived."""
-        if self._behind:
+        if self._behind is not None:
             import torch
 
-            torch.accelerator.synchronize()
+            torch.accelerator.synchronize(self._behind.device)
+            self._behind = None
 
     def _keep(self, name: str, tensor: "Tensor") -> None:
         if not self._copy:
-            self.tensors[name] = tensor
+            self._kept[name] = tensor
             return
-        buffer = self.tensors.get(name)
+        buffer = self._kept.get(name)
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
-            buffer = self.tensors[name] = _buffer(tensor, self._device)
-            self._behind = self._behind or (tensor.device.type not in ("cpu", "meta") and buffer.device.type == "cpu")
+            buffer = self._kept[name] = _buffer(tensor, self._device)
+        if buffer.device.type == "cpu" and tensor.device.type not in ("cpu", "meta"):
+            self._behind = tensor
         buffer.copy_(tensor.detach() if tensor.requires_grad else tensor, non_blocking=True)
+
+
+class _Arrived(Mapping[str, "Tensor"]):
+    """Kept tensors for reading: `wait` comes first, as a copy that has not arrived reads like one that has."""
+
+    def __init__(self, kept: "dict[str, Tensor]", wait: Callable[[], None]) -> None:
+        self._kept, self._wait = kept, wait
+
+    def __getitem__(self, name: str) -> "Tensor":
+        self._wait()
+        return self._kept[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
 
 class Edit(Selection):
