@@ -18,7 +18,7 @@ FLOORS = (
     {"arch"},
     {"hf_families", "runnable"},
     {"hf_config"},
-    {"arch_files"},
+    {"arch_files", "preset_names"},
     {"presets", "records"},
     {"analytic"},
     {"attention", "comparison"},
