@@ -12,7 +12,7 @@ from llamalab.classic.state import LayerState
 from llamalab.model.tap import Tap
 
 
-class FeedForward(nn.Module):
+class ReluFeedForward(nn.Module):
     """w2 relu(w1 x + b1) + b2, at every position alone."""
 
     def __init__(self, arch: ClassicArch, prefix: str) -> None:
@@ -30,7 +30,7 @@ class FeedForward(nn.Module):
         return out_BTD if tap is None else tap(self.prefix + ".out", out_BTD)
 
 
-class Block(nn.Module):
+class PostNormBlock(nn.Module):
     """A layer of the encoder or, with a causal mask, of the decoder; `cross` adds attention to the source."""
 
     def __init__(self, arch: ClassicArch, prefix: str, dropout: float, *, cross: bool = False) -> None:
@@ -40,7 +40,7 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(arch.dim, arch.norm_eps)
         self.cross_attention = MultiHeadAttention(arch, prefix + ".cross_attention", cross=True) if cross else None
         self.cross_attention_norm = nn.LayerNorm(arch.dim, arch.norm_eps) if cross else None
-        self.feed_forward = FeedForward(arch, prefix + ".feed_forward")
+        self.feed_forward = ReluFeedForward(arch, prefix + ".feed_forward")
         self.feed_forward_norm = nn.LayerNorm(arch.dim, arch.norm_eps)
 
     def forward(

@@ -6,7 +6,7 @@ B batch, S source tokens, T target tokens, D dim, V vocabulary.
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llamalab.classic.blocks import Block
+from llamalab.classic.blocks import PostNormBlock
 from llamalab.classic.masks import causal_mask, padding_mask, target_mask
 from llamalab.classic.points import names_of
 from llamalab.classic.positions import sinusoids
@@ -28,7 +28,7 @@ class Stack(nn.Module):
         self.embedding = embedding
         n_layers = arch.n_encoder_layers if name == "encoder" else arch.n_decoder_layers
         cross = name == "decoder" and arch.has_cross_attention
-        blocks = (Block(arch, f"{name}.layers.{layer}", dropout, cross=cross) for layer in range(n_layers))
+        blocks = (PostNormBlock(arch, f"{name}.layers.{layer}", dropout, cross=cross) for layer in range(n_layers))
         self.layers = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(arch.dim, arch.norm_eps) if arch.final_norms else None
 
