@@ -61,7 +61,8 @@ def walk(model: Transformer, tokens_1T: Tensor, *, layer: int) -> Walk:
     tensors = {**got, **ends}
     steps = []
     for op in forward_ops(model.arch, new_tokens=tokens_1T.shape[1], dtype=dtype, attention="naive", logits="all"):
-        made = [named[point.name] for point in points_of(model.arch) if point.op == _row_of(op, model, layer)]
+        row = _row_of(op, model, layer)
+        made = [named[point.name] for point in points_of(model.arch) if row is not None and point.op == row]
         if made:
             steps.append(WalkStep(op, made[0], tensors[made[0]], sum(seconds[name] for name in made)))
     return Walk(tuple(steps), tensors[f"layers.{layer}.attention.pattern"][0].float(), tensors["logits"][0, -1].float())
