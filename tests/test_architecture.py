@@ -24,6 +24,7 @@ FLOORS = (
     {"attention", "comparison"},
     {"model"},
     {"instrument", "formats"},
+    {"classic"},
     {"text"},
     {"checkpoints"},
     {"measure"},
