@@ -48,9 +48,7 @@ def finders(record: Record, device: torch.device) -> dict[str, Find]:
         "stream": lambda: stream_roof(machine, [*shapes, (arch.vocab_size, arch.dim)]),
         "copy": lambda: copy_roof(machine),
         "cache": lambda: cache_roof(machine),
-        "attention": lambda: attention_roof(
-            machine, arch, fastest_backend(device, machine.torch_dtype).attend, [tokens]
-        ),
+        "attention": lambda: attention_roof(machine, arch, backend.attend, [tokens]),
     }
 
 
