@@ -26,6 +26,7 @@ FLOORS = (
     {"instrument", "formats"},
     {"text"},
     {"checkpoints"},
+    {"train"},
     {"measure"},
     {"report"},
     {"cli"},
