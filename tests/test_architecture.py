@@ -27,6 +27,7 @@ FLOORS = (
     {"classic"},
     {"text"},
     {"checkpoints"},
+    {"train"},
     {"measure"},
     {"report"},
     {"cli"},
