@@ -8,7 +8,7 @@ The kernel is read from the profiler in a pass of its own, after the warm-up and
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from time import perf_counter
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
-from llamalab.attention import fastest_backend, get_backend
+from llamalab.attention import get_backend
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
@@ -33,6 +33,7 @@ from llamalab.measure.device.machine import (
     release_memory,
     resolve_device,
 )
+from llamalab.measure.device.watch import Watch, watching
 from llamalab.measure.profile.attention_kernel import fused_kernel
 from llamalab.measure.profile.rows import throttle_reasons
 from llamalab.measure.roofs.machine import Machine
@@ -41,13 +42,13 @@ from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import compile
-from llamalab.model.dtypes import activation_dtype
+from llamalab.model.dtypes import activation_dtype, torch_dtype
+from llamalab.model.fastest import fastest_backend
 from llamalab.model.packed import product_of
 from llamalab.records.record import Record, Telemetry, unmeasured
 
 AUTO = "auto"
 REPEAT_S = 10.0  # of repetitions more for a disturbed test
-_WARM_STEPS = 3  # of generation: the first is unlike the others
 _REFERENCE_DONE = 0.1  # share of the whole time, roughly
 
 
@@ -92,7 +93,7 @@ def measure_bench(
     """
     activation_dtype(dtype)
     place = resolve_device(device)
-    backend = get_backend(attention) if attention else fastest_backend(place)
+    backend = get_backend(attention) if attention else fastest_backend(place, torch_dtype(dtype))
     if compiled not in SCOPES:
         raise UnknownNameError("compiled", compiled, SCOPES)
     if not repeat_s >= 0:
@@ -207,8 +208,8 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Ca
 
     step("warm-up", 0.1)
     began = perf_counter()
-    # A compiler compiles again for lengths it has not seen: all of them run once before they are timed.
-    repeat(steps[:_WARM_STEPS] if bench.compiled == "none" else steps)
+    # Compilers and kernels that are planned by length begin anew for one that they have not seen: all run once.
+    repeat(steps)
     warmup_s = perf_counter() - began
     kernel = fused_kernel(lambda: repeat(steps[:1]), bench.place)
     before = read_telemetry(bench.place)
@@ -217,9 +218,10 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Ca
         step(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * min(1.0, number / bench.repetitions))
         return repeat(steps)
 
-    steady = repeat_steadily(repetition, bench.repetitions, Deadline(bench.repeat_s))
-    after = read_telemetry(bench.place)
-    throttled = throttle_reasons(before, after)
+    with _watched(bench.place) as watch:
+        steady = repeat_steadily(repetition, bench.repetitions, Deadline(bench.repeat_s))
+    states = [before, *([watch.state] if watch else []), read_telemetry(bench.place)]
+    throttled = throttle_reasons(*states)
     disturbances = [*steady.reasons, *_busy(bench, before), *(f"throttled: {reason}" for reason in throttled or ())]
     return Timed(
         warmup_s=warmup_s,
@@ -231,6 +233,11 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Ca
         disturbances=disturbances,
         product=product_of(model),
     )
+
+
+def _watched(place: torch.device) -> AbstractContextManager[Watch | None]:
+    """The state of an accelerator while it works; a thread that reads would take time from a host that works itself."""
+    return watching(place) if device_of(place).role == "accelerator" else nullcontext()
 
 
 def _busy(bench: BenchSettings, before: Telemetry) -> list[str]:
