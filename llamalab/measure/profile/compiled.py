@@ -16,17 +16,17 @@ from llamalab.measure.device.peak_memory import status_bytes
 from llamalab.measure.profile.scratch import attention_call, product_call
 
 
-class Held(NamedTuple):
+class Occupied(NamedTuple):
     """Bytes of a process: those in memory, and those private ones that a limit counts, touched or not."""
 
     resident: int
     private: int
 
 
-def held_here() -> Held:
+def held_here() -> Occupied:
     """What this process holds now, with what its allocator has free given back. Linux alone tells it."""
     ctypes.CDLL(None).malloc_trim(0)
-    return Held(status_bytes("VmRSS") or 0, status_bytes("VmData") or 0)
+    return Occupied(status_bytes("VmRSS") or 0, status_bytes("VmData") or 0)
 
 
 def compile_shapes(shapes: Iterable[Shape]) -> None:
