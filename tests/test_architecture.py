@@ -26,6 +26,7 @@ FLOORS = (
     {"instrument", "formats"},
     {"text"},
     {"checkpoints"},
+    {"parallel"},
     {"measure"},
     {"report"},
     {"cli"},
