@@ -30,6 +30,7 @@ def environment(device: torch.device, command: str) -> Environment:
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         cuda=versions.runtime,
         driver=versions.driver,
+        cudnn=versions.kernels,
         git_revision=revision,
         git_dirty=dirty,
         before=read_telemetry(device),

@@ -41,7 +41,7 @@ def hold_again(record: Record, finders: Mapping[str, Find]) -> Record:
 def finders(record: Record, device: torch.device) -> dict[str, Find]:
     """Probes of the shapes that the passes of a record had."""
     machine, arch = Machine(device, clock_for(device), record.dtype), record.llama_arch
-    shapes, tokens = weight_shapes(arch), max(run.new_tokens for run in record.passes)
+    shapes, tokens = weight_shapes(arch), machine.filling(max(run.new_tokens for run in record.passes))
     return {
         "gemm": lambda: gemm_roof(machine, shapes, tokens),
         "stream": lambda: stream_roof(machine, [*shapes, (arch.vocab_size, arch.dim)]),

@@ -26,12 +26,13 @@ def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
     """GEMM, stream, copy, cache, attention and launch in the machine's dtype."""
     keep_freed_memory()  # as a model that is compiled does
     shapes = [(arch.ffn_dim, arch.dim), SQUARE]
-    rows = affordable_rows(machine, max(shapes), _ROWS)
+    rows = affordable_rows(machine, max(shapes), machine.filling(_ROWS))
+    lengths = [machine.filling(tokens) for tokens in _ATTENTION_TOKENS]
     return [
         gemm_roof(machine, shapes, rows),
         stream_roof(machine, shapes),
         copy_roof(machine),
         cache_roof(machine),
-        attention_roof(machine, arch, fastest_backend(machine.device).attend, _ATTENTION_TOKENS),
+        attention_roof(machine, arch, fastest_backend(machine.device).attend, lengths),
         launch_time_roof(machine),
     ]
