@@ -66,10 +66,10 @@ def _led(module: Any, args: argparse.Namespace, team: Any) -> int:
 
 
 def _as_rank(lead: Callable[[Any], int], place: Any, device: str, spoken: int | None) -> int:
-    from llamalab.parallel.manners import LOST, Watch, is_loss
+    from llamalab.parallel.manners import LOST, RankWatch, is_loss
     from llamalab.parallel.team import Team
 
-    watch, team = Watch().begin(), None
+    watch, team = RankWatch().begin(), None
     code = LOST
     try:
         team = Team.join(place, device)

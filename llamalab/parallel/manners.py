@@ -15,7 +15,7 @@ LOST = 75  # exit code of a rank that ends because another one is gone: never th
 _LOST_WORDS = ("gloo", "NCCL", "Connection reset", "Connection closed", "Broken pipe", "store")
 
 
-class Watch(threading.Thread):
+class RankWatch(threading.Thread):
     """Ends this process when it does not end by itself after a signal, or after `leave`, or without its parent."""
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Watch(threading.Thread):
         self._end_s: float | None = None
         self._code = 1
 
-    def begin(self) -> "Watch":
+    def begin(self) -> "RankWatch":
         """Watch from now on; from the main thread, as signals are its business."""
         self._reader, writer = os.pipe()
         os.set_blocking(writer, False)
