@@ -12,6 +12,8 @@ only calculates, starts without torch.
 
 import sys
 
+from llamalab.version import __version__ as __version__
+
 TYPE_CHECKING = False  # as typing's, without importing typing
 if TYPE_CHECKING:
     from llamalab.api.calculate import fit, flops, kv, params, predict, roofline
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from llamalab.records.frames import frames
     from llamalab.text.load import load_tokenizer
 
-__version__ = "0.1.0"
 __all__ = [
     "HARDWARE",
     "PRESETS",

@@ -116,7 +116,7 @@ def _run(argv: list[str]) -> int:
     if verb == "help":
         return _run([argv[1], "--help"] if len(argv) > 1 else ["--help"])
     if verb == "--version":
-        from llamalab import __version__
+        from llamalab.version import __version__
 
         print(f"llamalab {__version__}")
         return 0

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.attention import fastest_backend, get_backend
+from llamalab.attention import get_backend
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.model.kv_cache.static import StaticKVCache
 from llamalab.model.transformer import Transformer
@@ -58,7 +59,7 @@ def compile(model: Transformer, *, scope: str = "block", attention: str | None =
     if attention is not None:
         model.use_attention(get_backend(attention))
     elif model.backend.name == _DEFAULT:
-        model.use_attention(fastest_backend(place))
+        model.use_attention(fastest_backend(place, model.norm.weight.dtype))
     if place.type == "cpu":
         _ready_for_cpu(model)
     if scope == "block":

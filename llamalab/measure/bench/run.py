@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
-from llamalab.attention import fastest_backend, get_backend
+from llamalab.attention import get_backend
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
@@ -42,7 +42,8 @@ from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import compile
-from llamalab.model.dtypes import activation_dtype
+from llamalab.model.dtypes import activation_dtype, torch_dtype
+from llamalab.model.fastest import fastest_backend
 from llamalab.model.packed import product_of
 from llamalab.records.record import Record, Telemetry, unmeasured
 
@@ -92,7 +93,7 @@ def measure_bench(
     """
     activation_dtype(dtype)
     place = resolve_device(device)
-    backend = get_backend(attention) if attention else fastest_backend(place)
+    backend = get_backend(attention) if attention else fastest_backend(place, torch_dtype(dtype))
     if compiled not in SCOPES:
         raise UnknownNameError("compiled", compiled, SCOPES)
     if not repeat_s >= 0:
