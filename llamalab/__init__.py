@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llamalab.instrument.taps import capture, edit
     from llamalab.model import StaticKVCache, Transformer, build
     from llamalab.model.compiled import compile
+    from llamalab.parallel.plan import parallelize
     from llamalab.presets import PRESETS
     from llamalab.records.frames import frames
     from llamalab.text.load import load_tokenizer
@@ -49,6 +50,7 @@ __all__ = [
     "load",
     "load_tokenizer",
     "measure",
+    "parallelize",
     "params",
     "predict",
     "profile",
@@ -76,6 +78,7 @@ _HOMES = {
     "load": "llamalab.checkpoints",
     "load_tokenizer": "llamalab.text.load",
     "measure": "llamalab.api.run",
+    "parallelize": "llamalab.parallel.plan",
     "params": "llamalab.api.calculate",
     "predict": "llamalab.api.calculate",
     "profile": "llamalab.api.run",

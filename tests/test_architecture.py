@@ -28,6 +28,7 @@ FLOORS = (
     {"text"},
     {"checkpoints"},
     {"train"},
+    {"parallel"},
     {"measure"},
     {"report"},
     {"cli"},

@@ -48,6 +48,8 @@ class Weights(NamedTuple):
     dtype_of: Callable[[str], torch.dtype]
     # That of most elements, and of a model loaded without a choice; fp32 where weights are quantised.
     dtype: torch.dtype
+    # Of a format that is stored in parts: what one of so many ranks holds of a weight, None where it must be cut.
+    fetch_part: Callable[[str, int, int], Tensor | None] | None = None
 
 
 class Survey(NamedTuple):

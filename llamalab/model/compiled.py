@@ -36,8 +36,9 @@ def compile(model: Transformer, *, scope: str = "block", attention: str | None =
 
     With scope "block" a block is compiled once for all layers, with "step" the forward pass as one graph, with "none"
     nothing, and no compiler is needed. Parameters keep names and values, and the state dict its contents. Taps and
-    hooks work as before; one that comes later fires after another compilation. `attention` is a backend's name; without
-    one a model that has the default, "sdpa", gets the fastest of its device.
+    hooks work as before; one that comes later fires after another compilation. Of a model on several ranks
+    each keeps its own share as plain tensors. `attention` is a backend's name; without one a model that has the
+    default, "sdpa", gets the fastest of its device.
 
     Raises InputError for another kind of model, UnknownNameError for another scope or backend.
 
@@ -51,6 +52,10 @@ def compile(model: Transformer, *, scope: str = "block", attention: str | None =
     if scope not in SCOPES:
         raise UnknownNameError("scope", scope, SCOPES)
     place = model.norm.weight.device
+    if model.spread is not None:
+        from llamalab.model.own_share import take_shares  # imports torch.distributed: for models on ranks only
+
+        take_shares(model)
     if attention is not None:
         model.use_attention(get_backend(attention))
     elif model.backend.name == _DEFAULT:

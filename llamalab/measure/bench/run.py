@@ -196,7 +196,7 @@ def _built(bench: BenchSettings) -> Transformer:
 
 
 def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Callable[[str, float], None]) -> Timed:
-    cache = filled_cache(bench.arch, case, bench.dtype, bench.place)
+    cache = filled_cache(model.rank_arch, case, bench.dtype, bench.place)
     prompt_BT, steps = case_tokens(bench.arch, case, bench.place)
     clock = clock_for(bench.place, marks=case.generate + 2)
     device = device_of(bench.place)

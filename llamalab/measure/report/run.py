@@ -241,7 +241,7 @@ def _passes(
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
     model: Transformer = compile(build(share.arch, dtype=dtype, device=device), scope="none")
-    cache = StaticKVCache(share.arch, batch=batch, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
+    cache = StaticKVCache(model.rank_arch, batch=batch, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
     bench = MeasuredModel(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)
     part = deadline.part(_PREFILL_SHARE, least_s=_LEAST_S)
