@@ -51,6 +51,8 @@ class Weights(NamedTuple):
     dtype: torch.dtype
     # The codes of a matrix that is stored in groups of them; None for any other.
     codes: Callable[[str], Codes | None] = lambda name: None
+    # Of a format that is stored in parts: what one of so many ranks holds of a weight, None where it must be cut.
+    fetch_part: Callable[[str, int, int], Tensor | None] | None = None
 
 
 class Survey(NamedTuple):

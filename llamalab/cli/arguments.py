@@ -20,7 +20,8 @@ from llamalab.cli.parser import Parser as Parser
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.units import DTYPES, PLAIN_DTYPES, QUANTISED, parse_count, parse_memory
 
-MODEL_HELP = "a preset (see llamalab models), a params.json or config.json, or a checkpoint (default: 7b)"
+MODEL_NAMES = "a preset (see llamalab models), a params.json or config.json, or a checkpoint"
+MODEL_HELP = f"{MODEL_NAMES} (default: 7b)"
 MOST_VALUES = 10_000  # of a range
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})*,0\d\d(,\d{3})*")  # no count of a list begins with a zero
 T = TypeVar("T")

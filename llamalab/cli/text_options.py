@@ -125,12 +125,10 @@ def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer
 
     A checkpoint's own tokenizer may have any number of rows less; one that was named must be near.
     """
-    from llamalab.checkpoints import load
+    from llamalab.parallel.models import load_model
 
-    model = load(
-        args.model, dtype=args.dtype, device=args.device, attention=args.attention, lora=args.lora,
-        weight_dtype=args.weight_dtype,
-    )  # fmt: skip
+    options = {"dtype": args.dtype, "attention": args.attention, "lora": args.lora, "weight_dtype": args.weight_dtype}
+    model = load_model(getattr(args, "team", None), args.model, device=args.device, **options)
     padding = model.arch.vocab_size - tokenizer.vocab_size
     is_own = args.tokenizer is None and Path(args.model).is_dir()
     added = sum(piece.token_id >= model.arch.vocab_size for piece in tokenizer.settings.added)

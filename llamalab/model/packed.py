@@ -151,4 +151,7 @@ def pack_weights(model: nn.Module) -> None:
             continue
         packed_OI = pack(weight_OI)
         for module, name in places:
-            setattr(module, name, PackedLinear(packed_OI, getattr(module, name).bias))
+            plain = getattr(module, name)
+            packed = PackedLinear(packed_OI, plain.bias)
+            packed._forward_hooks = plain._forward_hooks  # what ranks send each other hangs there (own_share)
+            setattr(module, name, packed)

@@ -45,6 +45,7 @@ class Environment:
     started_at: str
     cuda: str | None = None
     driver: str | None = None
+    cudnn: str | None = None
     git_revision: str | None = None
     git_dirty: bool | None = None
     before: Telemetry | None = None

@@ -8,7 +8,7 @@ The kernel is read from the profiler in a pass of its own, after the warm-up and
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from time import perf_counter
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
-from llamalab.attention import fastest_backend, get_backend
+from llamalab.attention import get_backend
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
@@ -33,6 +33,7 @@ from llamalab.measure.device.machine import (
     release_memory,
     resolve_device,
 )
+from llamalab.measure.device.watch import Watch, watching
 from llamalab.measure.profile.attention_kernel import fused_kernel
 from llamalab.measure.profile.rows import throttle_reasons
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
@@ -42,7 +43,8 @@ from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import compile
-from llamalab.model.dtypes import activation_dtype
+from llamalab.model.dtypes import activation_dtype, torch_dtype
+from llamalab.model.fastest import fastest_backend
 from llamalab.model.packed import product_of
 from llamalab.model.quantised.weights import kept_of
 from llamalab.records.record import Record, Telemetry, unmeasured
@@ -50,7 +52,6 @@ from llamalab.units import QUANTISED
 
 AUTO = "auto"
 REPEAT_S = 10.0  # of repetitions more for a disturbed test
-_WARM_STEPS = 3  # of generation: the first is unlike the others
 _REFERENCE_DONE = 0.1  # share of the whole time, roughly
 
 
@@ -97,7 +98,7 @@ def measure_bench(
     """
     activation_dtype(dtype)
     place = resolve_device(device)
-    backend = get_backend(attention) if attention else fastest_backend(place)
+    backend = get_backend(attention) if attention else fastest_backend(place, torch_dtype(dtype))
     if compiled not in SCOPES:
         raise UnknownNameError("compiled", compiled, SCOPES)
     if weight_dtype is not None and weight_dtype not in QUANTISED:
@@ -210,7 +211,7 @@ def _built(bench: BenchSettings) -> Transformer:
 
 
 def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Callable[[str, float], None]) -> Timed:
-    cache = filled_cache(bench.arch, case, bench.dtype, bench.place)
+    cache = filled_cache(model.rank_arch, case, bench.dtype, bench.place)
     prompt_BT, steps = case_tokens(bench.arch, case, bench.place)
     clock = clock_for(bench.place, marks=case.generate + 2)
     device = device_of(bench.place)
@@ -222,8 +223,8 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Ca
 
     step("warm-up", 0.1)
     began = perf_counter()
-    # A compiler compiles again for lengths it has not seen: all of them run once before they are timed.
-    repeat(steps[:_WARM_STEPS] if bench.compiled == "none" else steps)
+    # Compilers and kernels that are planned by length begin anew for one that they have not seen: all run once.
+    repeat(steps)
     warmup_s = perf_counter() - began
     kernel = fused_kernel(lambda: repeat(steps[:1]), bench.place)
     before = read_telemetry(bench.place)
@@ -232,9 +233,10 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Ca
         step(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * min(1.0, number / bench.repetitions))
         return repeat(steps)
 
-    steady = repeat_steadily(repetition, bench.repetitions, Deadline(bench.repeat_s))
-    after = read_telemetry(bench.place)
-    throttled = throttle_reasons(before, after)
+    with _watched(bench.place) as watch:
+        steady = repeat_steadily(repetition, bench.repetitions, Deadline(bench.repeat_s))
+    states = [before, *([watch.state] if watch else []), read_telemetry(bench.place)]
+    throttled = throttle_reasons(*states)
     disturbances = [*steady.reasons, *_busy(bench, before), *(f"throttled: {reason}" for reason in throttled or ())]
     return Timed(
         warmup_s=warmup_s,
@@ -246,6 +248,11 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Ca
         disturbances=disturbances,
         product=product_of(model),
     )
+
+
+def _watched(place: torch.device) -> AbstractContextManager[Watch | None]:
+    """The state of an accelerator while it works; a thread that reads would take time from a host that works itself."""
+    return watching(place) if device_of(place).role == "accelerator" else nullcontext()
 
 
 def _busy(bench: BenchSettings, before: Telemetry) -> list[str]:

@@ -109,10 +109,7 @@ def op_profile(
     predicted_s = sum(prediction.time_s for prediction in predictions) if complete else None
     # Faster than the roofs that were found before: what it reached is the roof.
     bound_s = min(time_s, sum(prediction.bound_s for prediction in predictions)) if complete else None
-    device_s = None
-    if busy is not None and busy.range_s:
-        # The profiler makes ranges longer, not what part of them is work; on CUDA kernels keep their length.
-        device_s = min(time_s, time_s * busy.device_s / busy.range_s)
+    device_s = None if busy is None else busy.device_s_in(time_s)
     return OpProfile(
         name=one.name,
         calls=layers if "*" in one.name else 1,

@@ -24,13 +24,13 @@ from llamalab.errors import InputError, UnknownNameError
 from llamalab.instrument.bind import tapped
 from llamalab.measure.device.energy import energy_per_token
 from llamalab.measure.device.environment import environment, read_telemetry
-from llamalab.measure.device.machine import clock_for
+from llamalab.measure.device.machine import clock_for, device_of
 from llamalab.measure.profile.observations import PhaseRun, TraceWriter, observe
 from llamalab.measure.profile.rows import OP_CLOCK, numbered, phase_profile
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.target.target import Target, target_of
-from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock
+from llamalab.measure.timing.op_clock import MARKS_READY, OpClock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records.profile import Profile
@@ -85,6 +85,7 @@ def profile(
     if prompt_tokens < 1 or batch < 1:
         raise InputError(f"prompt_tokens and batch must be at least 1; got {prompt_tokens} and {batch}")
     target, shape = target_of(model), PromptShape(prompt_tokens, batch, layers_total)
+    device_of(target.device).make_current()
     surroundings = environment(target.device, command)
     with torch.inference_mode():
         progress("roofs of this machine", 0.0)
@@ -127,7 +128,7 @@ def _clean_and_clocked(work: PhaseRun, plan: Plan) -> tuple[list[float], list[di
     """Wall times without a tap, and the seconds of every operation with a timestamp at each point."""
     job, device = work.job, work.target.device
     clock = clock_for(device)
-    ops = OpClock(clock_for(device, marks=MARKS_OF_A_PASS), numbered(work.target.label))
+    ops = OpClock(clock_for(device, marks=MARKS_READY), numbered(work.target.label))
     wall_s: list[float] = []
     passes: list[dict[str, float]] = []
 
@@ -135,10 +136,14 @@ def _clean_and_clocked(work: PhaseRun, plan: Plan) -> tuple[list[float], list[di
         ops.start()
         job.run()
 
+    def between() -> None:
+        job.before()
+        ops.settle()
+
     for _ in range(ALTERNATIONS):
         wall_s += time_one(job.run, clock, plan, before=job.before)
         with tapped(work.target.model, ops):
-            rounds = len(time_one(clocked, clock, plan, before=job.before))
+            rounds = len(time_one(clocked, clock, plan, before=between))
         passes += ops.read()[-rounds:]  # the warm-up's passes came first
     return wall_s, passes
 

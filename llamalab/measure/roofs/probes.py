@@ -23,19 +23,21 @@ from llamalab.measure.device.machine import probe_budget_bytes
 from llamalab.measure.roofs.best import FINAL, SURVEY, Candidate, Probe, best_roof, deferred, repeated, roof_of
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.doubling_check import check_doubling
-from llamalab.measure.timing.timer import Call, time_one
+from llamalab.measure.timing.timer import Call, Plan, time_one
 from llamalab.model.packed import PLAIN, Product, product_for
 from llamalab.model.quantised.codes import coded
 from llamalab.model.quantised.linear import QuantisedLinear
 from llamalab.records.record import Roof
 from llamalab.units import format_bytes, group_in_row
 
-_LAUNCHES = 1000
+_LAUNCHES = 400  # twice as many still fit into the queue of a device that is held while they are launched
 T = TypeVar("T")
 SQUARE = (4096, 4096)
 _MOST_CALL_S, _FEWEST_ROWS = 1.0, 16
 _CALL_SHARE = 0.02  # of the time for all roofs, of one product
 _LEAST_MATRIX_BYTES = 1 << 20
+_TRIAL, _TRIAL_SIZE, _TRIAL_ROWS = Plan(0.005, 2, 4), 256, 32
+_TRIAL_RATIO = 8  # slower than the best order by this is no kernel made for the device
 
 
 def weight_shapes(arch: LlamaArch) -> list[tuple[int, int]]:
@@ -86,11 +88,24 @@ def _gemm(machine: Machine, shape: tuple[int, int], rows: int, how: str, product
 
 
 def _orders(machine: Machine) -> list[tuple[str, Product]]:
-    """A weight as it is, and in the order that this device may multiply faster; each with an addition to its name."""
+    """A weight as it is, and in the order that this device may multiply faster; each with an addition to its name.
+
+    An order for which the device has no kernel (bf16 without AVX-512: a hundred times slower) is found out on a small
+    product, and left: one large product of it would take the time of all roofs.
+    """
     plain, chosen = Product(PLAIN, lambda weight: weight, F.linear), product_for(machine.device, machine.torch_dtype)
     turned = Product("turned", lambda weight: weight.t().contiguous(), torch.mm)
-    other = (", weight (in, out)", turned) if chosen.name == PLAIN else (f", {chosen.name} weight", chosen)
-    return [("", plain), other]
+    orders = [("", plain), (", weight (in, out)", turned)]
+    if chosen.name != PLAIN:
+        orders[1] = (f", {chosen.name} weight", chosen)
+    taken_s = [_trial_s(machine, product) for _, product in orders]
+    return [order for order, seconds in zip(orders, taken_s, strict=True) if seconds <= _TRIAL_RATIO * min(taken_s)]
+
+
+def _trial_s(machine: Machine, product: Product) -> float:
+    """The best time of a small product with a weight in that order."""
+    weight, x = product.arrange(machine.random(_TRIAL_SIZE, _TRIAL_SIZE)), machine.random(_TRIAL_ROWS, _TRIAL_SIZE)
+    return min(time_one(deferred(product.multiply, x, weight), machine.clock, machine.within(_TRIAL)))
 
 
 def stream_roof(machine: Machine, shapes: Iterable[tuple[int, int]]) -> Roof:
