@@ -118,9 +118,7 @@ def cached(arch: LlamaArch, memory_bytes: int, dtype: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def conclude(
-    hand: dict[str, Any], error: float, table: list[dict[str, Any]], counted: int, kept: dict[str, Any]
-) -> str:
+def conclude(error: float, table: list[dict[str, Any]], counted: int, kept: dict[str, Any]) -> str:
     """What the numbers say."""
     *parts, whole = table
     products = sum(row["operations"] for row in parts if row["step"] != "softmax")

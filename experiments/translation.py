@@ -163,11 +163,10 @@ def conclude(rows: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
         f"{(both['own_kv_bytes'] + both['cross_kv_bytes']) / alone['own_kv_bytes']:.2f} times its keys and values "
         f"({format_bytes(both['own_kv_bytes'])} grow, {format_bytes(both['cross_kv_bytes'])} do not); predicted and "
         f"counted {'agree exactly' if exact else 'DIFFER'}. Of numbers never seen, greedy translates "
-        f"{span('greedy_right', early)} after a quarter of the steps and {span('greedy_right', end)} at the end, a beam "
-        f"of 4 {span('beam_right', early)} and {span('beam_right', end)}; the beam finds another text that the model "
-        f"holds for likelier in {span('beam_likelier', early)} and {span('beam_likelier', end)}. Over {len(runs)} seeds "
-        f"beam is "
-        f"{'never worse and sometimes better' if same else 'not better throughout'}."
+        f"{span('greedy_right', early)} after a quarter of the steps and {span('greedy_right', end)} at the end, "
+        f"a beam of 4 {span('beam_right', early)} and {span('beam_right', end)}; the beam finds another text that the "
+        f"model holds for likelier in {span('beam_likelier', early)} and {span('beam_likelier', end)}. Over "
+        f"{len(runs)} seeds beam is {'never worse and sometimes better' if same else 'not better throughout'}."
     )
 
 
