@@ -19,6 +19,7 @@ from llamalab.measure.calibration.run import Calibration, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.presets import PRESETS
+from llamalab.units import KeptWeights
 
 SMALL_BYTES = 2**30  # of weights that run
 _BUDGET_S, _SMALL_BUDGET_S = 16.0, 3.6  # of building and rounds
@@ -42,9 +43,12 @@ def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
 
 
 def short_calibration(
-    place: torch.device, dtype: str, *, weight_bytes: int, progress: ProgressCallback, deadline: Deadline | None = None
-) -> dict[str, Any] | None:
+    place: torch.device, dtype: str, *, weight_bytes: int, progress: ProgressCallback, deadline: Deadline | None = None,
+    kept: KeptWeights | None = None,
+) -> dict[str, Any] | None:  # fmt: skip
     """The constants of a calibration short enough for `weight_bytes`; None where memory is too small for it.
+
+    Of blocks whose matrices are `kept` so, where they are quantised.
 
     Shorter still where the deadline is nearer, down to a second.
     """
@@ -56,7 +60,9 @@ def short_calibration(
     try:
         made = calibrate(
             device=str(place), dtype=dtype, deadline=Deadline(max(_LEAST_S, min(wanted_s, left_s))),
-            fit=fit, check=check, copies_bytes=_SMALL_COPIES_BYTES if small else None, progress=progress,
+            fit=fit, check=check, copies_bytes=_SMALL_COPIES_BYTES if small else None,
+            weight_dtype=kept.storage if kept else None, kernel_rows=kept.kernel_rows if kept else None,
+            progress=progress,
         )  # fmt: skip
     except DoesNotFitError:
         return None

@@ -109,7 +109,8 @@ class Calibration(NamedTuple):
 
 def calibrate(
     *, device: str = "auto", dtype: str = "bf16", deadline: Deadline | None = None, fit: Sequence[Block] | None = None,
-    check: Sequence[Block] | None = None, copies_bytes: int | None = None,
+    check: Sequence[Block] | None = None, copies_bytes: int | None = None, weight_dtype: str | None = None,
+    kernel_rows: int | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Calibration:  # fmt: skip
     """Measure, fit and check on blocks of other sizes: those of the device, where none are named.
@@ -122,6 +123,8 @@ def calibrate(
         check: blocks to check them on.
         copies_bytes: the most that copies of blocks may take, which are made where a cache would hold one block
             (default: the budget of a probe).
+        weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
+        kernel_rows: rows that their kernel multiplies at most.
         progress: called with the label of each step and the share that is done.
 
     Raises InputError, MissingError or DoesNotFitError before any work.
@@ -133,7 +136,7 @@ def calibrate(
     chosen = _fitting(
         place, dtype, (*usual.fit, usual.naive) if fit is None else fit, usual.check if check is None else check
     )
-    load, machine = _load(), Machine(place, clock_for(place), dtype)
+    load, machine = _load(), Machine(place, clock_for(place), dtype, None, weight_dtype, kernel_rows)
     with torch.inference_mode():
         measuring = deadline.part(_MEASURING)
         release_memory(place)

@@ -28,7 +28,8 @@ class Made:
 
 
 @pytest.mark.parametrize(
-    ("weight_bytes", "fitted", "checked"), [(2**30, (FITTED[0], NAIVE, *FITTED[1:]), CHECKED[:1]), (2**30 - 1, LIGHT, module._SMALL_CHECK)]
+    ("weight_bytes", "fitted", "checked"),
+    [(2**30, (FITTED[0], NAIVE, *FITTED[1:]), CHECKED[:1]), (2**30 - 1, LIGHT, module._SMALL_CHECK)],
 )
 def test_a_small_model_is_calibrated_for_in_less_time(
     monkeypatch: pytest.MonkeyPatch, weight_bytes: int, fitted: object, checked: object
