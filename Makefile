@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report example test machines lint docs bench bench-compare bench-ab accuracy tensorboard clean
+.PHONY: help setup report example test machines course lint docs bench bench-compare bench-ab accuracy tensorboard clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ test: $(STAMP) ## run the tests, a worker for each of two processors
 
 machines: $(STAMP) ## run what a machine unlike this one would: other caches, memory, processors, disks, Pythons
 	$(BIN)/python -m pytest -o addopts='--strict-markers --strict-config --showlocals --tb=short --benchmark-disable' tests/machines
+
+course: $(STAMP) ## run the course: its commands, its answers, and its notebooks into build/course
+	$(BIN)/python -m pytest -o addopts='--strict-markers --strict-config --showlocals --tb=short --benchmark-disable' tests/course
+	$(BIN)/python -m tools.course --execute
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .
