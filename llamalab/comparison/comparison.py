@@ -102,6 +102,7 @@ class Phase:
             batch=run.batch,
             dtype=run.dtype,
             attention=run.algorithm,
+            tensor_parallel=run.ranks,
         )
 
     @cached_property

@@ -28,6 +28,11 @@ def ready_model(team: Team | None, arch: LlamaArch, *, scope: str = "none", atte
     return team.lead(team.everywhere(_build, arch, scope, attention, options))
 
 
+def ready_share(team: Team, arch: LlamaArch, *, dtype: str) -> Transformer:
+    """This rank's share of a model with random weights, made ready; for measurements that all ranks make at once."""
+    return _build(team, arch, "none", None, {"dtype": dtype})
+
+
 def _load(team: Team, path: str, options: dict[str, Any]) -> Transformer:
     team.model = load_share(path, team.mesh, device=str(team.device), **options)
     return compile(team.model, scope="none", attention=options.get("attention"))

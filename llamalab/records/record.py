@@ -18,6 +18,7 @@ from llamalab.input_files import parse_json, read_bounded_text
 from llamalab.records.codec import build
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.phase_profile import Telemetry as Telemetry
+from llamalab.records.ranks import RanksRun
 
 SCHEMA_VERSION = 1
 EMBEDDED = '<script type="application/json" id="record">'  # before the JSON in a page (report/templates/page.html)
@@ -151,6 +152,7 @@ class Pass:
     whole_s: list[float] = field(default_factory=list)
     interval_s: list[float] | None = None
     product: str | None = None
+    ranks: int = 1
 
     def part(self, name: str) -> Measurement:
         """The clean measurement of one part of the model."""
@@ -194,6 +196,7 @@ class Record:
     cache, as allocated, of the whole model for batch and context of the last pass. `constants` is
     what llamalab calibrate had written for that machine and dtype, where it had. `profile` has the
     same passes op by op, in depth; null in records of older versions, and where there was no time to look.
+    `ranks` is what several ranks measured together, null where there was one.
     `budget_s` is the time that the run was given, null where it had all that it wanted.
     """
 
@@ -209,6 +212,7 @@ class Record:
     elapsed_s: float
     notes: list[str] = field(default_factory=list)
     constants: dict[str, Any] | None = None
+    ranks: RanksRun | None = None
     profile: list[PhaseProfile] | None = None
     budget_s: float | None = None
     schema_version: int = SCHEMA_VERSION

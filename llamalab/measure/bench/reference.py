@@ -17,9 +17,11 @@ from llamalab.errors import InputError
 from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.calibration.constants_here import kept_constants, short_calibration
 from llamalab.measure.device.environment import environment
+from llamalab.measure.ranks.constants import ranks_constants
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.parallel.team import Team
 from llamalab.records.record import Record, unmeasured
 
 
@@ -37,16 +39,17 @@ class Reference:
     """
 
     def __init__(
-        self, record: Record, arch: LlamaArch, dtype: str, algorithm: str, *, fault: str | None = None
+        self, record: Record, arch: LlamaArch, dtype: str, algorithm: str, *, ranks: int = 1, fault: str | None = None
     ) -> None:
         if record.dtype != dtype:
             raise InputError(f"a bench in {dtype} must have a reference in {dtype}; got one in {record.dtype}")
         self.record = replace(record, arch=arch.as_dict())
-        self.basis, self._algorithm, self._fault = basis_of(self.record), algorithm, fault
+        self.basis, self._algorithm, self._ranks, self._fault = basis_of(self.record), algorithm, ranks, fault
 
     def for_algorithm(self, algorithm: str) -> "Reference":
         """The same machine, for a model whose attention follows another cost model."""
-        return Reference(self.record, self.record.llama_arch, self.record.dtype, algorithm, fault=self._fault)
+        arch, dtype = self.record.llama_arch, self.record.dtype
+        return Reference(self.record, arch, dtype, algorithm, ranks=self._ranks, fault=self._fault)
 
     @property
     def words(self) -> str:
@@ -83,21 +86,24 @@ class Reference:
         return [
             forward_ops(
                 self.record.llama_arch, new_tokens=new, context_tokens=context, batch=case.batch,
-                dtype=self.record.dtype, attention=self._algorithm,
+                dtype=self.record.dtype, attention=self._algorithm, tensor_parallel=self._ranks,
             )
             for new, context in case.passes
         ]  # fmt: skip
 
 
 def measure_reference(
-    name: str, arch: LlamaArch, machine: Machine, *, weight_bytes: int, progress: ProgressCallback
-) -> Record:
+    name: str, arch: LlamaArch, machine: Machine, *, weight_bytes: int, team: Team | None = None,
+    progress: ProgressCallback,
+) -> Record:  # fmt: skip
     """Measure the roofs, and calibrate shortly, the more so the fewer `weight_bytes` there are to run.
+
+    Of a team the constants are those of its ranks side by side.
 
     Raises FormatError for a spoilt calibration.
     """
     place, dtype = machine.device, machine.dtype
-    constants = kept_constants(place, dtype)
+    constants = kept_constants(place, dtype) if team is None else ranks_constants(team, dtype, weight_bytes)
     progress("roofs of this machine", 0.0)
     with torch.inference_mode():
         roofs = quick_roofs(machine, arch)

@@ -158,6 +158,7 @@ class BenchRow:
     load_average: float | None = None
     disturbances: list[str] = field(default_factory=list)
     product: str | None = None
+    ranks: int = 1
 
     @property
     def case(self) -> BenchCase:

@@ -40,11 +40,12 @@ from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
-from llamalab.model import Transformer, build
-from llamalab.model.compiled import compile
+from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype, torch_dtype
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.packed import product_of
+from llamalab.parallel.models import ready_model
+from llamalab.parallel.team import Team
 from llamalab.records.record import Record, Telemetry, unmeasured
 
 AUTO = "auto"
@@ -66,6 +67,7 @@ def measure_bench(
     repetitions: int = 5,
     repeat_s: float = REPEAT_S,
     reference: Record | None = None,
+    team: Team | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Iterator[BenchRow]:
     """A row per case, each as it is done.
@@ -87,6 +89,7 @@ def measure_bench(
         repeat_s: seconds for which a disturbed test is repeated at most.
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
             measurement; where that fails, rows have the reason instead of a prediction).
+        team: the ranks that share the model, of which this one leads (default: none, this process alone).
         progress: called with the label of each step and the share that is done.
 
     Raises InputError, UnknownNameError or MissingError for options that are not valid, before any work.
@@ -119,6 +122,7 @@ def measure_bench(
         depth=depth,
         free_bytes=free_bytes,
         repeat_s=repeat_s,
+        team=team,
     )
     known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm)
     return _rows(bench, cases, known, progress)
@@ -179,9 +183,9 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
         with _threads(bench.threads):
             record = measure_reference(
                 bench.name, bench.arch, machine, weight_bytes=bench.depth.held_weight_bytes(bench.dtype),
-                progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
+                team=bench.team, progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
             )  # fmt: skip
-        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm)
+        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, ranks=bench.ranks)
     except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # it costs a prediction
         release_memory(bench.place)
         record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
@@ -191,8 +195,10 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
 
 def _built(bench: BenchSettings) -> Transformer:
     tied = bench.depth.distinct if bench.depth.tied else None
-    model = build(bench.arch, dtype=bench.dtype, device=bench.place, tie_blocks=tied).eval()
-    return compile(model, scope=bench.compiled, attention=bench.backend.name)
+    return ready_model(
+        bench.team, bench.arch, scope=bench.compiled, attention=bench.backend.name, device=bench.place,
+        dtype=bench.dtype, tie_blocks=tied,
+    )  # fmt: skip
 
 
 def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Callable[[str, float], None]) -> Timed:

@@ -12,6 +12,7 @@ from llamalab.measure.bench.reference import Reference
 from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchCase, BenchRow
 from llamalab.measure.device.machine import device_name, device_of
 from llamalab.measure.target.blocks import SPARE, Depth
+from llamalab.parallel.team import Team
 from llamalab.units import format_bytes
 
 
@@ -29,6 +30,12 @@ class BenchSettings(NamedTuple):
     depth: Depth
     free_bytes: int
     repeat_s: float = 0.0
+    team: Team | None = None
+
+    @property
+    def ranks(self) -> int:
+        """Processes that share the model."""
+        return 1 if self.team is None else self.team.place.ranks
 
     def need_bytes(self, case: BenchCase) -> int:
         """Weights, cache and activations of a test."""
@@ -86,6 +93,7 @@ def blank_row(bench: BenchSettings, case: BenchCase, reference: Reference) -> Be
         blocks_distinct=bench.depth.distinct,
         blocks_total=bench.arch.n_layers,
         blocks=bench.depth.label,
+        ranks=bench.ranks,
         test=case.test,
         prompt_tokens=case.prompt,
         generated_tokens=case.generate,

@@ -22,6 +22,7 @@ from llamalab.measure.attention.sweep import Limits, sweep_attention
 from llamalab.measure.calibration.constants_here import SMALL_BYTES
 from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, release_memory, resolve_device
+from llamalab.measure.ranks.run import measure_ranks
 from llamalab.measure.report.notes import notes_of
 from llamalab.measure.report.passes import NOT_LOOKED, MeasuredModel, measure_pass
 from llamalab.measure.roofs.again import probe_again
@@ -45,6 +46,7 @@ from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
+from llamalab.parallel.team import Team
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.record import AttentionPoint, Pass, Record, Roof, unmeasured
 
@@ -54,6 +56,7 @@ _ROOFS_SHARE, _PREFILL_SHARE, _DECODE_SHARE = 0.35, 0.45, 0.4  # of the time tha
 _LEAST_S = 1.5  # for the passes of a phase, which the report is about, however long all else took
 _PASS_SHARE = 1 / 20  # of the time for a prefill's measurement that one pass may take
 _ROOM_SHARE = 0.7  # of the free memory for the blocks that run; the rest is for what stands beside them
+_RANKS_S = 12.0  # for the passes on several ranks, beside the deadline
 BUDGETS_S = {"small": 13.0, "large": 85.0}  # for measuring, where the caller gives no deadline
 
 
@@ -101,6 +104,7 @@ def measure_report(
     prompt_tokens: int | None = None,
     batch: int = 1,
     deadline: Deadline | None = None,
+    team: Team | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Record:
     """Measure `arch` on this machine, by the deadline (default: BUDGETS_S from now).
@@ -114,6 +118,7 @@ def measure_report(
         prompt_tokens: of each sequence (default: as SCALES has it); measured as it is, however slow the machine.
         batch: sequences.
         deadline: when measuring is to be over.
+        team: the ranks that measure passes together at the end, of which this one leads; all else is of one process.
         progress: called as `progress(label, done)` before each step, with the share of the time that is over.
 
     Raises InputError for another dtype or device, MissingError for a device that is absent and
@@ -150,6 +155,11 @@ def measure_report(
             base = probe_again(dataclasses.replace(base, passes=[run for run, _ in measured]), place)
         attention = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
         parameters, cache_bytes = _count(arch, measured[-1][0])
+    tokens = measured[0][0].new_tokens
+    together = None if team is None else measure_ranks(
+        team, share.arch, dtype=dtype, batch=batch, prompt_tokens=tokens, layers_total=share.layers_total,
+        weight_bytes=weight_bytes(share.arch, dtype), budget_s=_RANKS_S, progress=lambda label, _: progress(label, 1.0),
+    )  # fmt: skip
     after = read_telemetry(place)
     progress("done", 1.0)
     record = dataclasses.replace(
@@ -158,6 +168,7 @@ def measure_report(
         passes=[run for run, _ in measured],
         profile=[profile for _, profile in measured if profile is not None] or None,
         budget_s=deadline.seconds,
+        ranks=together,
         attention=attention,
         parameters_measured=parameters,
         kv_bytes_measured=cache_bytes,
