@@ -7,30 +7,51 @@ from typing import Any
 
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load
+from llamalab.errors import UnavailableError
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import compile
 from llamalab.parallel.shares import build_share, load_share
 from llamalab.parallel.team import Team
 
 
-def load_model(team: Team | None, path: str, *, device: str, **options: Any) -> Transformer:
-    """The model of a checkpoint, as llamalab.load gives it, or spread over the ranks of a team."""
+def load_model(
+    team: Team | None, path: str, *, device: str, weight_dtype: str | None = None, **options: Any
+) -> Transformer:
+    """The model of a checkpoint, as llamalab.load gives it, or spread over the ranks of a team.
+
+    Raises UnavailableError for quantised weights on several ranks.
+    """
     if team is None:
-        return load(path, device=device, **options)
+        return load(path, device=device, weight_dtype=weight_dtype, **options)
+    _check_plain(weight_dtype)
     return team.lead(team.everywhere(_load, path, options))
 
 
-def ready_model(team: Team | None, arch: LlamaArch, *, scope: str = "none", attention: str | None = None,
-                device: Any, **options: Any) -> Transformer:  # fmt: skip
-    """A model with random weights, made ready by llamalab.compile, alone or spread over the ranks of a team."""
+def ready_model(
+    team: Team | None, arch: LlamaArch, *, scope: str = "none", attention: str | None = None, device: Any,
+    weight_dtype: str | None = None, kernel_rows: int | None = None, **options: Any,
+) -> Transformer:  # fmt: skip
+    """A model with random weights, made ready by llamalab.compile, alone or spread over the ranks of a team.
+
+    Raises UnavailableError for quantised weights on several ranks.
+    """
     if team is None:
-        return compile(build(arch, device=device, **options).eval(), scope=scope, attention=attention)
+        model = build(arch, device=device, **options).eval()
+        return compile(model, scope=scope, attention=attention, weight_dtype=weight_dtype, kernel_rows=kernel_rows)
+    _check_plain(weight_dtype)
     return team.lead(team.everywhere(_build, arch, scope, attention, options))
 
 
 def ready_share(team: Team, arch: LlamaArch, *, dtype: str) -> Transformer:
     """This rank's share of a model with random weights, made ready; for measurements that all ranks make at once."""
     return _build(team, arch, "none", None, {"dtype": dtype})
+
+
+def _check_plain(weight_dtype: str | None) -> None:
+    if weight_dtype is not None:
+        raise UnavailableError(
+            f"weights of a model on several ranks must be in --dtype; got --weight-dtype {weight_dtype}; leave it out"
+        )
 
 
 def _load(team: Team, path: str, options: dict[str, Any]) -> Transformer:

@@ -22,7 +22,6 @@ from llamalab.measure.attention.sweep import Limits, sweep_attention
 from llamalab.measure.calibration.constants_here import SMALL_BYTES
 from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, release_memory, resolve_device
-from llamalab.measure.ranks.run import measure_ranks
 from llamalab.measure.report.notes import notes_of
 from llamalab.measure.report.passes import NOT_LOOKED, MeasuredModel, measure_pass
 from llamalab.measure.roofs.again import probe_again
@@ -48,6 +47,7 @@ from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.parallel.team import Team
 from llamalab.records.phase_profile import PhaseProfile
+from llamalab.records.ranks import RanksRun
 from llamalab.records.record import AttentionPoint, Pass, Record, Roof, unmeasured
 
 _MOST_PREFILL_S, _FEWEST_TOKENS = 3.0, 16
@@ -156,10 +156,7 @@ def measure_report(
         attention = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
         parameters, cache_bytes = _count(arch, measured[-1][0])
     tokens = measured[0][0].new_tokens
-    together = None if team is None else measure_ranks(
-        team, share.arch, dtype=dtype, batch=batch, prompt_tokens=tokens, layers_total=share.layers_total,
-        weight_bytes=weight_bytes(share.arch, dtype), budget_s=_RANKS_S, progress=lambda label, _: progress(label, 1.0),
-    )  # fmt: skip
+    together = None if team is None else _together(team, share, dtype, batch, tokens, progress)
     after = read_telemetry(place)
     progress("done", 1.0)
     record = dataclasses.replace(
@@ -175,6 +172,16 @@ def measure_report(
         elapsed_s=deadline.spent_s,
     )
     return dataclasses.replace(record, notes=[*notes_of(record, place), *_left_out(record, scale)])
+
+
+def _together(team: Team, share: Share, dtype: str, batch: int, tokens: int, progress: ProgressCallback) -> RanksRun:
+    """What the ranks of a team measure together."""
+    from llamalab.measure.ranks.run import measure_ranks  # loads DTensor, which takes a report of one process a second
+
+    return measure_ranks(
+        team, share.arch, dtype=dtype, batch=batch, prompt_tokens=tokens, layers_total=share.layers_total,
+        weight_bytes=weight_bytes(share.arch, dtype), budget_s=_RANKS_S, progress=lambda label, _: progress(label, 1.0),
+    )  # fmt: skip
 
 
 def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device, prompt: int | None = None, batch: int = 1) -> int:
