@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES, SCOPES
-from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, chosen_models, count, one_of, parse_counts
+from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, count, one_of, parse_counts, split_paths
 from llamalab.cli.bench_output import FORMS, Rows, answer_of
-from llamalab.cli.find_model import short_name
+from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError, UnavailableError
@@ -85,7 +85,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":
-    models = [(short_name(name), arch) for name, arch in chosen_models(args.model)]
+    models = [model_to_measure(name) for name in split_paths(args.model)]
     cases = _cases(args)
     from llamalab.measure.bench.run import measure_bench
 
@@ -94,9 +94,10 @@ def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRo
         measure_bench(
             name, arch, cases, device=args.device, dtype=args.dtype, attention=args.attention, compiled=args.compile,
             tie_blocks=args.tie_blocks, threads=args.threads, repetitions=args.repetitions,
+            weights=weights,
             progress=_part(progress, index, len(models)),
         )
-        for index, (name, arch) in enumerate(models)
+        for index, (name, arch, weights) in enumerate(models)
     ]  # fmt: skip
     for bench in benches:
         yield from bench

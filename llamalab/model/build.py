@@ -64,14 +64,14 @@ def build(
     if place.type != "meta":
         _allocate(built, place)
         _fill(built, seed)
-    _repeat_blocks(built, arch)
+    repeat_blocks(built, arch)
     return built
 
 
-def _repeat_blocks(model: Transformer, arch: LlamaArch) -> None:
-    """Extend a model to the depth of `arch`, with blocks whose parameters are those it has.
+def repeat_blocks(model: Transformer, arch: LlamaArch) -> None:
+    """Extend a model to the depth of `arch`, with blocks whose parameters are those it has, in turn.
 
-    Only now that they are allocated: `to_empty` would give every block parameters of its own.
+    Only where they are allocated: `to_empty` would give every block parameters of its own.
     """
     model.arch, distinct = arch, len(model.layers)
     dtype = model.norm.weight.dtype

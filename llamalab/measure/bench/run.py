@@ -17,6 +17,7 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import fastest_backend, get_backend
+from llamalab.checkpoints.checkpoint import Weights
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
@@ -38,9 +39,10 @@ from llamalab.measure.profile.attention_kernel import fused_kernel
 from llamalab.measure.profile.rows import throttle_reasons
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
+from llamalab.measure.target.made import made_model
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
-from llamalab.model import Transformer, build
+from llamalab.model import Transformer
 from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.model.packed import product_of
@@ -65,6 +67,7 @@ def measure_bench(
     repetitions: int = 5,
     repeat_s: float = REPEAT_S,
     reference: Record | None = None,
+    weights: Weights | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Iterator[BenchRow]:
     """A row per case, each as it is done.
@@ -73,7 +76,7 @@ def measure_bench(
 
     Args:
         name: the model's name in the rows.
-        arch: its architecture; weights are random.
+        arch: its architecture.
         cases: the tests.
         device: auto, cpu, cuda or cuda:N.
         dtype: of weights, activations and cache.
@@ -86,6 +89,7 @@ def measure_bench(
         repeat_s: seconds for which a disturbed test is repeated at most.
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
             measurement; where that fails, rows have the reason instead of a prediction).
+        weights: of a checkpoint of that architecture (default: random ones).
         progress: called with the label of each step and the share that is done.
 
     Raises InputError, UnknownNameError or MissingError for options that are not valid, before any work.
@@ -118,6 +122,7 @@ def measure_bench(
         depth=depth,
         free_bytes=free_bytes,
         repeat_s=repeat_s,
+        weights=weights,
     )
     known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm)
     return _rows(bench, cases, known, progress)
@@ -190,7 +195,7 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
 
 def _built(bench: BenchSettings) -> Transformer:
     tied = bench.depth.distinct if bench.depth.tied else None
-    model = build(bench.arch, dtype=bench.dtype, device=bench.place, tie_blocks=tied).eval()
+    model = made_model(bench.arch, bench.weights, dtype=bench.dtype, device=bench.place, distinct=tied)
     return compile(model, scope=bench.compiled, attention=bench.backend.name)
 
 

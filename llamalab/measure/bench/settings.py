@@ -8,10 +8,12 @@ import torch
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend
+from llamalab.checkpoints.checkpoint import Weights
 from llamalab.measure.bench.reference import Reference
 from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchCase, BenchRow
 from llamalab.measure.device.machine import device_name, device_of
 from llamalab.measure.target.blocks import SPARE, Depth
+from llamalab.measure.target.made import kind_of
 from llamalab.units import format_bytes
 
 
@@ -29,6 +31,7 @@ class BenchSettings(NamedTuple):
     depth: Depth
     free_bytes: int
     repeat_s: float = 0.0
+    weights: Weights | None = None
 
     def need_bytes(self, case: BenchCase) -> int:
         """Weights, cache and activations of a test."""
@@ -82,6 +85,7 @@ def blank_row(bench: BenchSettings, case: BenchCase, reference: Reference) -> Be
         dtype=bench.dtype,
         attention=bench.backend.name,
         kernel=None,
+        weights=kind_of(bench.weights),
         compiled=bench.compiled,
         blocks_distinct=bench.depth.distinct,
         blocks_total=bench.arch.n_layers,
