@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MAP = (ROOT / "docs" / "architecture.md").read_text()
 # From the bottom up; packages of one floor do not import each other.
 FLOORS = (
-    {"errors"},
+    {"errors", "version"},
     {"checks", "choices", "plain_text", "plotting", "workspace"},
     {"files", "input_files", "units", "formatting"},
     {"arch_parts", "hardware"},
@@ -24,8 +24,11 @@ FLOORS = (
     {"attention", "comparison"},
     {"model"},
     {"instrument", "formats"},
+    {"classic"},
     {"text"},
     {"checkpoints"},
+    {"train"},
+    {"parallel"},
     {"measure"},
     {"report"},
     {"cli"},

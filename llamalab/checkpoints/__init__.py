@@ -21,10 +21,11 @@ from llamalab.checkpoints.llama2c import write_llama2c
 from llamalab.checkpoints.lora import merged
 from llamalab.checkpoints.nature import nature, wrong_file
 from llamalab.checkpoints.vocabulary import resize_vocabulary
-from llamalab.errors import FormatError, InputError, MissingError
+from llamalab.errors import FormatError, InputError, MissingError, UnknownNameError
 from llamalab.files import check_exists
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype, torch_device
+from llamalab.units import QUANTISED
 
 __all__ = ["FORMATS", "Format", "load", "open_weights", "read", "resize_vocabulary", "survey", "write_llama2c"]
 
@@ -103,22 +104,26 @@ def load(
     device: str = "cpu",
     attention: str = "sdpa",
     lora: str | os.PathLike[str] | None = None,
+    weight_dtype: str | None = None,
 ) -> Transformer:
     """A model with the weights of a checkpoint, by default in the dtype of most of them, or fp32 if quantised.
 
     Weights that need no change are used where they lie in the file, mapped copy-on-write: nothing is
     read before it is needed. Others are cast and placed one by one. `lora` names a folder in PEFT's layout that is
-    merged. Errors as for read, and DoesNotFitError where memory ends; before it, those for an unknown attention,
-    dtype or device.
+    merged. With `weight_dtype`, one of llamalab.units.QUANTISED, matrices are quantised one by one as they are read,
+    without being widened where the file has them in such codes. Errors as for read, and DoesNotFitError where memory
+    ends; before it, those for an unknown attention, dtype, weight dtype or device.
     """
     if dtype is not None:
         activation_dtype(dtype)
     place, backend = torch_device(device), get_backend(attention)
+    if weight_dtype is not None and weight_dtype not in QUANTISED:
+        raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
     weights = open_weights(path)
     if lora is not None:
         weights = merged(weights, lora)
     try:
-        return filled_model(weights, dtype=dtype, device=place, attention=backend.name)
+        return filled_model(weights, dtype=dtype, device=place, attention=backend.name, weight_dtype=weight_dtype)
     except InputError as error:
         raise _unsound(Path(path), error) from None
 

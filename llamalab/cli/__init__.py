@@ -116,7 +116,7 @@ def _run(argv: list[str]) -> int:
     if verb == "help":
         return _run([argv[1], "--help"] if len(argv) > 1 else ["--help"])
     if verb == "--version":
-        from llamalab import __version__
+        from llamalab.version import __version__
 
         print(f"llamalab {__version__}")
         return 0
@@ -128,10 +128,16 @@ def _run(argv: list[str]) -> int:
 
 
 def _run_verb(verb: str, argv: list[str]) -> int:
+    from llamalab.cli import ranks
+
+    spoken = ranks.hush()
     module, parser = verb_parser(verb)
     args = parser.read(argv)
     try:
-        code = int(module.run(args))
+        if getattr(module, "ON_RANKS", False):
+            code = ranks.run_verb(module, args, [verb, *argv], spoken)
+        else:
+            code = 0 if spoken is not None else int(module.run(args))
         for old in parser.old_names_used:
             print(f"note: {old} is called {parser.renamed[old]} now", file=sys.stderr)
         return code

@@ -17,7 +17,6 @@ from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
-from llamalab.attention import fastest_backend
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checks import whole
 from llamalab.measure.attention.sweep import Limits, sweep_attention
@@ -48,6 +47,7 @@ from llamalab.measure.timing.timer import Plan
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
+from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.record import AttentionPoint, Pass, Record, Roof, unmeasured
@@ -211,7 +211,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCa
     """The ceilings in the run's dtype, and the product's and stream's in fp32 to hold it against."""
     shapes = weight_shapes(arch)
     heads, rows = [(arch.vocab_size, arch.dim)], affordable_rows(machine, max(shapes), scale.gemm_rows)
-    attend, lengths = fastest_backend(machine.device).attend, scale.attention_tokens[1:4]
+    attend, lengths = fastest_backend(machine.device, machine.torch_dtype).attend, scale.attention_tokens[1:4]
     ours, square = machine.dtype, [SQUARE]
     steps: list[tuple[str, str, str, Callable[[Machine], Roof]]] = [
         (f"GEMM roof, {ours}", "gemm", ours, lambda own: gemm_roof(own, shapes, rows)),
@@ -259,7 +259,7 @@ def _passes(
     progress(f"building {blocks}", _ROOFS_DONE)
     model = compile(make(), scope="none")
     cache = StaticKVCache(
-        share.arch, batch=shape.batch, max_tokens=shape.longest, dtype=dtype, device=model.norm.weight.device
+        model.rank_arch, batch=shape.batch, max_tokens=shape.longest, dtype=dtype, device=model.norm.weight.device
     )
     bench = MeasuredModel(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)
