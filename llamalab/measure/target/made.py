@@ -8,7 +8,7 @@ from llamalab.checkpoints.filled import filled_model
 from llamalab.model import Transformer, build
 from llamalab.model.build import repeat_blocks
 
-OWN, RANDOM = "checkpoint", "random"
+_CHECKPOINT, _RANDOM = "checkpoint", "random"
 OWN_WEIGHTS = "The weights are the checkpoint's own."
 
 
@@ -28,4 +28,4 @@ def made_model(
 
 def kind_of(weights: Weights | None) -> str:
     """The word for where weights come from."""
-    return RANDOM if weights is None else OWN
+    return _RANDOM if weights is None else _CHECKPOINT
