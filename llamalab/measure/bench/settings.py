@@ -14,7 +14,7 @@ from llamalab.measure.bench.reference import Reference
 from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchCase, BenchRow
 from llamalab.measure.device.machine import device_name, device_of
 from llamalab.measure.target.blocks import SPARE, Depth
-from llamalab.measure.target.made import kind_of
+from llamalab.measure.target.made import weights_origin
 from llamalab.units import KeptWeights, format_bytes
 
 
@@ -95,7 +95,7 @@ def blank_row(bench: BenchSettings, case: BenchCase, reference: Reference) -> Be
         kernel_rows=bench.kernel_rows,
         attention=bench.backend.name,
         kernel=None,
-        weights=kind_of(bench.weights),
+        weights=weights_origin(bench.weights),
         compiled=bench.compiled,
         blocks_distinct=bench.depth.distinct,
         blocks_total=bench.arch.n_layers,

@@ -25,7 +25,7 @@ from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, release_memory, resolve_device
 from llamalab.measure.report.notes import notes_of
 from llamalab.measure.report.passes import NOT_LOOKED, MeasuredModel, measure_pass
-from llamalab.measure.report.shape import Shape, decoded_at
+from llamalab.measure.report.shape import ReportShape, decoded_at
 from llamalab.measure.roofs.again import probe_again
 from llamalab.measure.roofs.best import absent_roof
 from llamalab.measure.roofs.machine import Machine
@@ -139,7 +139,7 @@ def measure_report(
     batch = whole(batch, "batch")
     generate = None if generate is None else whole(generate, "generate")
     context_tokens = None if context_tokens is None else whole(context_tokens, "context_tokens", least=2)
-    longest = Shape(batch, scale.prompt_tokens, decoded_at(scale.prompt_tokens, generate, context_tokens)).longest
+    longest = ReportShape(batch, scale.prompt_tokens, decoded_at(scale.prompt_tokens, generate, context_tokens)).longest
     deadline = deadline or Deadline(BUDGETS_S["small" if weight_bytes(arch, dtype) < SMALL_BYTES else "large"])
     share = choose_share(
         arch, dtype, limit_bytes=_limit_bytes(arch, dtype, place, scale.prompt_tokens, batch), full=full
@@ -157,7 +157,7 @@ def measure_report(
         probing = deadline.part(_ROOFS_SHARE)
         roofs = _roofs(Machine(place, clock_for(place), dtype, probing), arch, scale, progress)
         tokens = scale.prompt_tokens if named else _prompt_tokens(share, scale, roofs, deadline, batch)
-        shape = Shape(batch, tokens, decoded_at(tokens, generate, context_tokens))
+        shape = ReportShape(batch, tokens, decoded_at(tokens, generate, context_tokens))
         base = unmeasured(model_name, arch, dtype, surroundings, roofs, generate_tokens=generate)
         measured = _passes(
             lambda: made_model(share.arch, weights, dtype=dtype, device=place), share, dtype, shape, scale, base,
@@ -251,7 +251,7 @@ def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Dead
 
 
 def _passes(
-    make: Callable[[], Transformer], share: Share, dtype: str, shape: Shape, scale: Scale, base: Record,
+    make: Callable[[], Transformer], share: Share, dtype: str, shape: ReportShape, scale: Scale, base: Record,
     deadline: Deadline, progress: ProgressCallback,
 ) -> list[tuple[Pass, PhaseProfile | None]]:  # fmt: skip
     """Prefill of the prompt, then decode of one token that sees the context."""

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Shape(NamedTuple):
+class ReportShape(NamedTuple):
     """What is run: a prompt, and a token that sees `context` tokens, itself included."""
 
     batch: int

@@ -26,6 +26,6 @@ def made_model(
     return model.eval()
 
 
-def kind_of(weights: Weights | None) -> str:
+def weights_origin(weights: Weights | None) -> str:
     """The word for where weights come from."""
     return _RANDOM if weights is None else _CHECKPOINT

@@ -3,7 +3,7 @@
 import torch
 
 from llamalab.checkpoints.checkpoint import weights_of
-from llamalab.measure.target.made import kind_of, made_model
+from llamalab.measure.target.made import made_model, weights_origin
 from tests.checkpoints.samples import ARCH, random_model
 
 CPU = torch.device("cpu")
@@ -30,4 +30,4 @@ def test_tied_blocks_of_a_checkpoint_come_in_turn() -> None:
 def test_without_a_checkpoint_weights_are_random_and_the_same() -> None:
     one, other = (made_model(ARCH, None, dtype="fp32", device=CPU) for _ in range(2))
     assert torch.equal(one.output.weight, other.output.weight)
-    assert (kind_of(None), kind_of(weights_of(one))) == ("random", "checkpoint")
+    assert (weights_origin(None), weights_origin(weights_of(one))) == ("random", "checkpoint")
