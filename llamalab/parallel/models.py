@@ -1,6 +1,6 @@
 """The model of a run on several ranks: each loads or builds its share, and the first one leads from then on.
 
-Without a team the same calls give the model of one process, so that who measures or generates need not ask.
+Weights that are measured are random, of the model's sizes.
 """
 
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load
 from llamalab.errors import UnavailableError
-from llamalab.model import Transformer, build
+from llamalab.model import Transformer
 from llamalab.model.compiled import compile
 from llamalab.parallel.shares import build_share, load_share
 from llamalab.parallel.team import Team
@@ -28,16 +28,13 @@ def load_model(
 
 
 def ready_model(
-    team: Team | None, arch: LlamaArch, *, scope: str = "none", attention: str | None = None, device: Any,
-    weight_dtype: str | None = None, kernel_rows: int | None = None, **options: Any,
+    team: Team, arch: LlamaArch, *, scope: str = "none", attention: str | None = None, weight_dtype: str | None = None,
+    **options: Any,
 ) -> Transformer:  # fmt: skip
-    """A model with random weights, made ready by llamalab.compile, alone or spread over the ranks of a team.
+    """A model with random weights, spread over the ranks of a team and made ready by llamalab.compile.
 
-    Raises UnavailableError for quantised weights on several ranks.
+    Raises UnavailableError for quantised weights.
     """
-    if team is None:
-        model = build(arch, device=device, **options).eval()
-        return compile(model, scope=scope, attention=attention, weight_dtype=weight_dtype, kernel_rows=kernel_rows)
     _check_plain(weight_dtype)
     return team.lead(team.everywhere(_build, arch, scope, attention, options))
 
