@@ -40,9 +40,12 @@ class Rows:
         return Op(name, "elementwise", self._count(name), 0, 0, vector_flops, *moved, mode=mode, roof="copy")
 
     def gather(self) -> tuple[Op | None, ...]:
-        columns, whole = self._bytes(self.rows * self.shard.dim), self._bytes(self.rows * self.arch.dim)
-        gathered = self._collective("tok_embeddings.all_gather", whole, all_gather_bytes(whole, self.shard.ranks))
         elements = self.rows * self.arch.dim
+        columns, whole = self._bytes(self.rows * self.shard.dim), self._bytes(elements)
+        gathered = self._collective("tok_embeddings.all_gather", whole, all_gather_bytes(whole, self.shard.ranks))
+        if self.arch.tied_embeddings:  # cut by its vocabulary, as the head must be: rows of other ranks are zeros
+            columns = whole
+            gathered = self.all_reduce("tok_embeddings.all_reduce")
         scaled = self.elementwise("tok_embeddings.scale", elements, elements, elements)
         return (
             Op("tok_embeddings", "gather", 1, weight_bytes=columns, written_bytes=columns, roof="copy"),

@@ -2,7 +2,8 @@
 
 Megatron sharding, as Meta's own code does it (fairscale nn/model_parallel/layers.py): wq, wk, wv, w1,
 w3 and the head by output rows, wo and w2 by input columns, the embedding by its columns; norms are
-replicated. One forward pass all-reduces the residual twice a layer and gathers embedding and logits.
+replicated. One forward pass all-reduces the residual twice a layer and gathers embedding and logits. The embedding of
+a tied model is its head too, and cut by its vocabulary: looking up is then an all-reduce.
 
 A ring over N ranks sends 2 (N-1)/N of the buffer per rank for an all-reduce and (N-1)/N of the whole
 for an all-gather; the first and last byte of a step are in flight at once in both directions.

@@ -40,6 +40,7 @@ VERBS = {
     "convert": "write a checkpoint in another format",
     "attention": "attention backends measured against naive and against prediction, and where flash wins",
     "taps": "the points at which a model can be tapped, with their shapes",
+    "tour": "one pass of a sentence, operation by operation: shape, cost, time, values, what attention looks at",
     "bench": "tokens per second of prompts and generation over depth and batch, as llama-bench measures them",
     "profile": "where the time and the memory of a pass go, operation by operation",
     "report": "measure this machine and write predicted against measured as HTML",
@@ -116,7 +117,7 @@ def _run(argv: list[str]) -> int:
     if verb == "help":
         return _run([argv[1], "--help"] if len(argv) > 1 else ["--help"])
     if verb == "--version":
-        from llamalab import __version__
+        from llamalab.version import __version__
 
         print(f"llamalab {__version__}")
         return 0
@@ -128,10 +129,16 @@ def _run(argv: list[str]) -> int:
 
 
 def _run_verb(verb: str, argv: list[str]) -> int:
+    from llamalab.cli import ranks
+
+    spoken = ranks.hush()
     module, parser = verb_parser(verb)
     args = parser.read(argv)
     try:
-        code = int(module.run(args))
+        if getattr(module, "ON_RANKS", False):
+            code = ranks.run_verb(module, args, [verb, *argv], spoken)
+        else:
+            code = 0 if spoken is not None else int(module.run(args))
         for old in parser.old_names_used:
             print(f"note: {old} is called {parser.renamed[old]} now", file=sys.stderr)
         return code

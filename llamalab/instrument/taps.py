@@ -7,13 +7,13 @@
 them is left on the model: unused, they cost nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from llamalab.arch import MAX_LAYERS
 from llamalab.errors import InputError
-from llamalab.instrument.bind import depth_of, tapped
+from llamalab.instrument.bind import depth_of, names_in, tapped
 from llamalab.instrument.selection import Indices, Part, Selection
 
 if TYPE_CHECKING:
@@ -49,8 +49,11 @@ class Capture(Selection):
         copy: bool = False,
         device: "str | None" = None,
         n_layers: int = MAX_LAYERS,
+        names: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(patterns, layers=layers, n_layers=n_layers)
+        super().__init__(patterns, layers=layers, n_layers=n_layers, names=names)
+        if names is not None and not (tokens is None and heads is None):
+            raise InputError("tokens and heads must be left out for a model of several stacks; take them of the tensor")
         self._kept: dict[str, Tensor] = {}
         self._part, self._copy, self._device = Part(tokens, heads), copy or device is not None, device
         self._as_is = self._part.whole and not self._copy
@@ -146,8 +149,9 @@ class Edit(Selection):
         *,
         layers: Iterable[int] | None = None,
         n_layers: int = MAX_LAYERS,
+        names: Sequence[str] | None = None,
     ) -> None:
-        super().__init__((pattern,), layers=layers, n_layers=n_layers)
+        super().__init__((pattern,), layers=layers, n_layers=n_layers, names=names)
         self._function = function
 
     def __call__(self, name: str, tensor: "Tensor", /) -> "Tensor":
@@ -167,9 +171,9 @@ def capture(
 ) -> "Iterator[Mapping[str, Tensor]]":
     """Tap every forward pass inside the block; yields the tensors by name, filled by each pass.
 
-    The model is a Transformer or a Hugging Face Llama, Mistral, Qwen2, Qwen3 or Phi-3, also inside of PEFT, DDP, FSDP
-    or torch.compile. Copies of the model made inside the block are not tapped.
-    `layers`, `tokens` and `heads` restrict what is kept, `copy` and `device` where it is kept: see
+    The model is a Transformer, a ClassicTransformer (whole tensors only) or a Hugging Face Llama, Mistral, Qwen2,
+    Qwen3 or Phi-3, also inside of PEFT, DDP, FSDP or torch.compile. Copies of the model made inside the block are
+    not tapped. `layers`, `tokens` and `heads` restrict what is kept, `copy` and `device` where it is kept: see
     Capture. `reduce` is mean, rms, absmax, histogram, norm or entropy: statistics over all passes of the
     block in constant memory instead of tensors, see llamalab.instrument.reduce.
 
@@ -180,17 +184,21 @@ def capture(
     >>> {name: tuple(tensor.shape) for name, tensor in got.items()}
     {'layers.4.attention.pattern': (1, 2, 1, 3)}
     """
-    depth = depth_of(model)
+    depth, names = depth_of(model), names_in(model)
     if reduce is not None:
         from llamalab.instrument.reduce import Reduce
 
+        if names is not None:
+            raise InputError("reduce must be left out for a model of several stacks; reduce what was captured")
         if tokens is not None or heads is not None or copy or device is not None:
             raise InputError("reduce must be given without tokens, heads, copy and device; it reads whole tensors")
         statistics = Reduce(*patterns, kind=reduce, layers=layers, model=model)
         with tapped(model, statistics):
             yield statistics
         return
-    tap = Capture(*patterns, layers=layers, tokens=tokens, heads=heads, copy=copy, device=device, n_layers=depth)
+    tap = Capture(
+        *patterns, layers=layers, tokens=tokens, heads=heads, copy=copy, device=device, n_layers=depth, names=names
+    )
     with tapped(model, tap):
         yield tap.tensors
     tap.wait()
@@ -219,7 +227,8 @@ def edit(
     >>> bool((got["embed"] == got["layers.4.resid_post"]).all())
     True
     """
-    with tapped(model, Edit(pattern, function, layers=layers, n_layers=depth_of(model))):
+    tap = Edit(pattern, function, layers=layers, n_layers=depth_of(model), names=names_in(model))
+    with tapped(model, tap):
         yield
 
 

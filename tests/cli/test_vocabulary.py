@@ -173,6 +173,18 @@ def test_every_option_is_read_somewhere(verb: str) -> None:
     assert {dest for dest in dests if not re.search(rf"\bargs\.{dest}\b|\"{dest}\"", text)} == set()
 
 
+def verbs_that_write_answers() -> list[str]:
+    named = {verb: {name for option in options for name in option.names} for verb, options in every_option().items()}
+    return [verb for verb, names in named.items() if {"--out", "--format"} <= names]
+
+
+@pytest.mark.parametrize("verb", verbs_that_write_answers())
+def test_an_answer_goes_where_out_says(verb: str) -> None:
+    """Where --out of calibrate is its constants file, and bench writes row by row."""
+    module = import_module(f"llamalab.cli.{verb.replace('-', '_')}")
+    assert "give(" in inspect.getsource(module) or verb in ("calibrate", "bench")
+
+
 def test_options_that_contradict_each_other_are_refused(capsys: Capture) -> None:
     assert "must be 1" in refused(capsys, "flops", "--phase", "decode", "--prompt", "7", "--context", "512")
     assert "both were given" in refused(capsys, "flops", "--phase", "decode", "--seq", "7", "--context", "512")

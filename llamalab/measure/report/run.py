@@ -17,7 +17,6 @@ from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
-from llamalab.attention import fastest_backend
 from llamalab.checks import whole
 from llamalab.measure.attention.sweep import Limits, sweep_attention
 from llamalab.measure.calibration.constants_here import SMALL_BYTES
@@ -44,6 +43,7 @@ from llamalab.measure.timing.timer import Plan
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
+from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.record import AttentionPoint, Pass, Record, Roof, unmeasured
@@ -193,7 +193,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCa
     """The ceilings in the run's dtype, and the product's and stream's in fp32 to hold it against."""
     shapes = weight_shapes(arch)
     heads, rows = [(arch.vocab_size, arch.dim)], affordable_rows(machine, max(shapes), scale.gemm_rows)
-    attend, lengths = fastest_backend(machine.device).attend, scale.attention_tokens[1:4]
+    attend, lengths = fastest_backend(machine.device, machine.torch_dtype).attend, scale.attention_tokens[1:4]
     ours, square = machine.dtype, [SQUARE]
     steps: list[tuple[str, str, str, Callable[[Machine], Roof]]] = [
         (f"GEMM roof, {ours}", "gemm", ours, lambda own: gemm_roof(own, shapes, rows)),
@@ -241,7 +241,7 @@ def _passes(
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
     model: Transformer = compile(build(share.arch, dtype=dtype, device=device), scope="none")
-    cache = StaticKVCache(share.arch, batch=batch, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
+    cache = StaticKVCache(model.rank_arch, batch=batch, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
     bench = MeasuredModel(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)
     part = deadline.part(_PREFILL_SHARE, least_s=_LEAST_S)
