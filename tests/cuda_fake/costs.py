@@ -15,8 +15,8 @@ from torch import Tensor
 _NO_KERNEL = {
     "view", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "detach", "alias", "split",
     "split_with_sizes", "unbind", "t", "_unsafe_view", "_reshape_alias", "empty", "empty_like", "new_empty",
-    "empty_strided", "new_empty_strided", "view_as_complex", "view_as_real", "lift_fresh", "narrow", "unfold", "as_strided",
-    "_local_scalar_dense", "resolve_conj", "resolve_neg",
+    "empty_strided", "new_empty_strided", "view_as_complex", "view_as_real", "lift_fresh", "narrow", "unfold",
+    "as_strided", "_local_scalar_dense", "resolve_conj", "resolve_neg",
 }  # fmt: skip
 _ATTENTION = "_scaled_dot_product_"
 
