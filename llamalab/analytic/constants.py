@@ -145,7 +145,7 @@ class Constants(NamedTuple):
 
     def distance(self, op: Op) -> float:
         """How far an op is outside of what its class was fitted on; 1 where it is not, or that is not known."""
-        found = self.ranges.get(op.rate_class) or self.ranges.get(op.kind)
+        found = next((self.ranges[name] for name in op.rate_classes if name in self.ranges), None)
         return found.distance(op) if found else 1.0
 
     def interval_of(self, op: Op, time_s: float, bound_s: float) -> tuple[float, float | None]:

@@ -20,12 +20,13 @@ from llamalab.checkpoints.checkpoint import Survey, Weights, model_shapes
 from llamalab.checkpoints.llama2c import write_llama2c
 from llamalab.checkpoints.lora import merged
 from llamalab.checkpoints.nature import nature, wrong_file
+from llamalab.checkpoints.quantised import quantised_weights
 from llamalab.checkpoints.vocabulary import resize_vocabulary
-from llamalab.errors import DoesNotFitError, FormatError, InputError, MissingError
+from llamalab.errors import DoesNotFitError, FormatError, InputError, MissingError, UnknownNameError
 from llamalab.files import check_exists
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype, torch_device
-from llamalab.units import format_bytes
+from llamalab.units import QUANTISED, format_bytes
 
 __all__ = ["FORMATS", "Format", "load", "open_weights", "read", "resize_vocabulary", "survey", "write_llama2c"]
 
@@ -104,23 +105,33 @@ def load(
     device: str = "cpu",
     attention: str = "sdpa",
     lora: str | os.PathLike[str] | None = None,
+    weight_dtype: str | None = None,
 ) -> Transformer:
     """A model with the weights of a checkpoint, by default in the dtype of most of them, or fp32 if quantised.
 
     Weights that need no change are used where they lie in the file, mapped copy-on-write: nothing is
     read before it is needed. Others are cast and placed one by one. `lora` names a folder in PEFT's layout that is
-    merged. Errors as for read, and DoesNotFitError where memory ends; before it, those for an unknown attention,
-    dtype or device.
+    merged. With `weight_dtype`, one of llamalab.units.QUANTISED, matrices are quantised one by one as they are read,
+    without being widened where the file has them in such codes. Errors as for read, and DoesNotFitError where memory
+    ends; before it, those for an unknown attention, dtype, weight dtype or device.
     """
     kind = None if dtype is None else activation_dtype(dtype)
     place = torch_device(device)
     backend = get_backend(attention)
+    if weight_dtype is not None and weight_dtype not in QUANTISED:
+        raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
     weights = open_weights(path)
     if lora is not None:
         weights = merged(weights, lora)
+    names = model_shapes(weights.arch)
     try:
+        quantised = (
+            {} if weight_dtype is None else quantised_weights(weights, weight_dtype, kind or weights.dtype, place)
+        )
         state = {
-            name: weights.fetch(name, dtype=kind or weights.dtype, device=place) for name in model_shapes(weights.arch)
+            name: weights.fetch(name, dtype=kind or weights.dtype, device=place)
+            for name in names
+            if name.removesuffix(".weight") not in quantised
         }
     except InputError as error:
         raise _unsound(Path(path), error) from None
@@ -132,7 +143,12 @@ def load(
             f"the weights must fit into the memory of {place}; they take {format_bytes(size)}; try a smaller dtype"
         ) from None
     model = Transformer(weights.arch, attention=backend.name, device="meta")
-    model.load_state_dict(state, assign=True)
+    for name, layer in quantised.items():
+        model.set_submodule(name, layer)
+        if (bias := state.pop(name + ".bias", None)) is not None:
+            layer.bias = torch.nn.Parameter(bias, requires_grad=False)
+    missing = model.load_state_dict(state, assign=True, strict=False).missing_keys
+    assert {name.rpartition(".")[0] for name in missing} <= quantised.keys(), missing
     return model
 
 

@@ -187,7 +187,7 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored,
     def fetch_part(name: str, rank: int, ranks: int) -> Tensor | None:
         return _part_of_shards([shard[name] for shard in shards], split_axis(name), rank, ranks)
 
-    return Weights(arch, fetch, lambda name: shards[0][name].dtype, common_dtype(stored), fetch_part)
+    return Weights(arch, fetch, lambda name: shards[0][name].dtype, common_dtype(stored), fetch_part=fetch_part)
 
 
 def _part_of_shards(parts: list[Tensor], axis: int | None, rank: int, ranks: int) -> Tensor | None:

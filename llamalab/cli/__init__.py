@@ -40,6 +40,7 @@ VERBS = {
     "convert": "write a checkpoint in another format",
     "attention": "attention backends measured against naive and against prediction, and where flash wins",
     "taps": "the points at which a model can be tapped, with their shapes",
+    "tour": "one pass of a sentence, operation by operation: shape, cost, time, values, what attention looks at",
     "bench": "tokens per second of prompts and generation over depth and batch, as llama-bench measures them",
     "profile": "where the time and the memory of a pass go, operation by operation",
     "report": "measure this machine and write predicted against measured as HTML",

@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES, SCOPES
-from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, chosen_models, count, one_of, parse_counts
+from llamalab.cli.arguments import (
+    MODEL_HELP,
+    Parser,
+    add_choice,
+    add_count,
+    add_weight_storage,
+    chosen_models,
+    count,
+    one_of,
+    parse_counts,
+)
 from llamalab.cli.bench_output import FORMS, Rows, answer_of
 from llamalab.cli.find_model import short_name
 from llamalab.cli.output import Answer
@@ -48,6 +58,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("-r", "--repetitions", type=count("-r"), default=5, metavar="N", help=about)
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
+    add_weight_storage(parser)
     parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
     add_choice(
         parser, "--compile", SCOPES, "none", "compile each block, or a step; the warm-up then holds the compilation"
@@ -93,8 +104,8 @@ def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRo
     benches = [
         measure_bench(
             name, arch, cases, device=args.device, dtype=args.dtype, attention=args.attention, compiled=args.compile,
-            tie_blocks=args.tie_blocks, threads=args.threads, repetitions=args.repetitions,
-            progress=_part(progress, index, len(models)),
+            tie_blocks=args.tie_blocks, weight_dtype=args.weight_dtype, threads=args.threads,
+            repetitions=args.repetitions, progress=_part(progress, index, len(models)),
         )
         for index, (name, arch) in enumerate(models)
     ]  # fmt: skip

@@ -18,6 +18,13 @@ from llamalab.units import format_bytes
 
 MOST_HEADER_BYTES = 100_000_000  # as the safetensors package allows
 _LAYER = re.compile(r"(?:^|\.)(?:layers|blk|h)\.(\d+)\.")
+_GGML = {
+    "Q4_K": "q4_k_m",
+    "Q5_K": "q5_k_m",
+    "Q6_K": "q6_k",
+    "Q8_0": "q8_0",
+    "Q4_0": "q4_0",
+}  # by the kind of most bytes
 _TABLE = re.compile(r"embed_tokens|tok_embeddings|token_embd|wte\.")
 _PLAIN = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "fp16": "fp16", "bf16": "bf16", "fp32": "fp32"}
 
@@ -95,6 +102,8 @@ def _of_entries(arch: LlamaArch, entries: list[_Entry], told: HfStorage | None) 
     kinds = _by_bytes(matrices or entries)
     if len(kinds) == 1 and kinds[0] in _PLAIN:
         return Stored(arch, size, kinds[0], _PLAIN[kinds[0]], by_layer, table)
+    if kinds[0] in _GGML:
+        return Stored(arch, size, " and ".join(kinds), _GGML[kinds[0]], by_layer, table)
     held, elements = (sum(values) for values in zip(*((e.bytes, e.elements or 0) for e in matrices), strict=True))
     return Stored(arch, size, " and ".join(kinds), f"{max(1.0, 8 * held / elements):.3f}bpw", by_layer, table)
 

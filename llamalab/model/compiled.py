@@ -31,7 +31,10 @@ class WarmUp(NamedTuple):
     decode_s: float
 
 
-def compile(model: Transformer, *, scope: str = "block", attention: str | None = None) -> Transformer:
+def compile(
+    model: Transformer, *, scope: str = "block", attention: str | None = None, weight_dtype: str | None = None,
+    kernel_rows: int | None = None,
+) -> Transformer:  # fmt: skip
     """The same model, made ready for speed: inference only.
 
     With scope "block" a block is compiled once for all layers, with "step" the forward pass as one graph, with "none"
@@ -39,6 +42,10 @@ def compile(model: Transformer, *, scope: str = "block", attention: str | None =
     hooks work as before; one that comes later fires after another compilation. Of a model on several ranks
     each keeps its own share as plain tensors. `attention` is a backend's name; without one a model that has the
     default, "sdpa", gets the fastest of its device.
+
+    With `weight_dtype`, one of llamalab.units.QUANTISED, the matrices are quantised: values change, and the state dict
+    has what the codes stand for. `kernel_rows` is how many rows a kernel multiplies at most before weights are widened
+    (default: llamalab.model.quantised.products.KERNEL_ROWS).
 
     Raises InputError for another kind of model, UnknownNameError for another scope or backend.
 
@@ -51,6 +58,10 @@ def compile(model: Transformer, *, scope: str = "block", attention: str | None =
         raise InputError(f"llamalab.compile must be given a llamalab.Transformer; got {type(model).__name__}")
     if scope not in SCOPES:
         raise UnknownNameError("scope", scope, SCOPES)
+    if weight_dtype is not None:
+        from llamalab.model.quantised.weights import quantise_weights
+
+        quantise_weights(model, weight_dtype, kernel_rows=kernel_rows)
     place = model.norm.weight.device
     if model.spread is not None:
         from llamalab.model.own_share import take_shares  # imports torch.distributed: for models on ranks only

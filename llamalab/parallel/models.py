@@ -7,16 +7,26 @@ from typing import Any
 
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load
+from llamalab.errors import UnavailableError
 from llamalab.model import Transformer, build
 from llamalab.model.compiled import compile
 from llamalab.parallel.shares import build_share, load_share
 from llamalab.parallel.team import Team
 
 
-def load_model(team: Team | None, path: str, *, device: str, **options: Any) -> Transformer:
-    """The model of a checkpoint, as llamalab.load gives it, or spread over the ranks of a team."""
+def load_model(
+    team: Team | None, path: str, *, device: str, weight_dtype: str | None = None, **options: Any
+) -> Transformer:
+    """The model of a checkpoint, as llamalab.load gives it, or spread over the ranks of a team.
+
+    Raises UnavailableError for quantised weights on several ranks.
+    """
     if team is None:
-        return load(path, device=device, **options)
+        return load(path, device=device, weight_dtype=weight_dtype, **options)
+    if weight_dtype is not None:
+        raise UnavailableError(
+            f"weights of a model on several ranks must be in --dtype; got --weight-dtype {weight_dtype}; leave it out"
+        )
     return team.lead(team.everywhere(_load, path, options))
 
 

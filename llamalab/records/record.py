@@ -18,6 +18,7 @@ from llamalab.input_files import parse_json, read_bounded_text
 from llamalab.records.codec import build
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.phase_profile import Telemetry as Telemetry
+from llamalab.units import KeptWeights
 
 SCHEMA_VERSION = 1
 EMBEDDED = '<script type="application/json" id="record">'  # before the JSON in a page (report/templates/page.html)
@@ -194,7 +195,8 @@ class Record:
     cache, as allocated, of the whole model for batch and context of the last pass. `constants` is
     what llamalab calibrate had written for that machine and dtype, where it had. `profile` has the
     same passes op by op, in depth; null in records of older versions, and where there was no time to look.
-    `budget_s` is the time that the run was given, null where it had all that it wanted.
+    `budget_s` is the time that the run was given, null where it had all that it wanted. `weight_dtype` is the storage
+    of quantised matrices, null where they are in `dtype`; their kernel multiplies up to `kernel_rows` rows.
     """
 
     model: str
@@ -211,12 +213,20 @@ class Record:
     constants: dict[str, Any] | None = None
     profile: list[PhaseProfile] | None = None
     budget_s: float | None = None
+    weight_dtype: str | None = None
+    kernel_rows: int | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
     def llama_arch(self) -> LlamaArch:
         """The architecture, validated."""
         return LlamaArch.from_dict(self.arch)
+
+    @property
+    def kept(self) -> KeptWeights | None:
+        """How quantised matrices are kept; None where they are in `dtype`."""
+        product = self.passes[0].product if self.passes else None
+        return None if self.weight_dtype is None else KeptWeights(self.weight_dtype, product, self.kernel_rows)
 
     def phase(self, name: str) -> Pass:
         """The first pass of a phase."""

@@ -36,6 +36,7 @@ from llamalab.measure.device.machine import (
 from llamalab.measure.device.watch import Watch, watching
 from llamalab.measure.profile.attention_kernel import fused_kernel
 from llamalab.measure.profile.rows import throttle_reasons
+from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
@@ -45,7 +46,9 @@ from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype, torch_dtype
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.packed import product_of
+from llamalab.model.quantised.weights import kept_of
 from llamalab.records.record import Record, Telemetry, unmeasured
+from llamalab.units import QUANTISED
 
 AUTO = "auto"
 REPEAT_S = 10.0  # of repetitions more for a disturbed test
@@ -64,6 +67,7 @@ def measure_bench(
     tie_blocks: int | str | None = AUTO,
     threads: int | None = None,
     repetitions: int = 5,
+    weight_dtype: str | None = None,
     repeat_s: float = REPEAT_S,
     reference: Record | None = None,
     progress: ProgressCallback = lambda label, done: None,
@@ -84,6 +88,7 @@ def measure_bench(
             as few as caches allow.
         threads: of the CPU (default: torch's).
         repetitions: of each test.
+        weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
         repeat_s: seconds for which a disturbed test is repeated at most.
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
             measurement; where that fails, rows have the reason instead of a prediction).
@@ -96,6 +101,8 @@ def measure_bench(
     backend = get_backend(attention) if attention else fastest_backend(place, torch_dtype(dtype))
     if compiled not in SCOPES:
         raise UnknownNameError("compiled", compiled, SCOPES)
+    if weight_dtype is not None and weight_dtype not in QUANTISED:
+        raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
     if not repeat_s >= 0:
         raise InputError(f"repeat_s must be 0 or more seconds; got {repeat_s}")
     if repetitions < 1 or (threads is not None and threads < 1):
@@ -119,8 +126,10 @@ def measure_bench(
         depth=depth,
         free_bytes=free_bytes,
         repeat_s=repeat_s,
+        weight_dtype=weight_dtype,
+        kernel_rows=None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype),
     )
-    known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm)
+    known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm, kept=bench.kept)
     return _rows(bench, cases, known, progress)
 
 
@@ -161,7 +170,8 @@ def _rows(
                 if model is None:
                     step(f"building {bench.depth.label}", 0.0)
                     model = _built(bench)
-                    reference = reference.for_algorithm(model.backend.algorithm)  # compiling may change it
+                    # Compiling may change the attention, and which kernel runs is known now.
+                    reference = reference.for_model(model.backend.algorithm, kept_of(model))
                 timed = _measure(bench, model, case, step)
                 row = replace(blank_row(bench, case, reference), attention=model.backend.name)
         except (LlamaLabError, torch.OutOfMemoryError) as error:
@@ -174,14 +184,16 @@ def _rows(
 
 def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Reference:
     """Roofs and constants of this machine; where they cannot be had, the reason in the place of every prediction."""
-    machine = Machine(bench.place, clock_for(bench.place), bench.dtype)
+    machine = Machine(
+        bench.place, clock_for(bench.place), bench.dtype, None, bench.weight_dtype, bench.kernel_rows
+    )  # fmt: skip
     try:
         with _threads(bench.threads):
             record = measure_reference(
-                bench.name, bench.arch, machine, weight_bytes=bench.depth.held_weight_bytes(bench.dtype),
+                bench.name, bench.arch, machine, weight_bytes=bench.depth.held_weight_bytes(bench.dtype, bench.kept),
                 progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
             )  # fmt: skip
-        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm)
+        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, kept=bench.kept)
     except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # it costs a prediction
         release_memory(bench.place)
         record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
@@ -192,7 +204,10 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
 def _built(bench: BenchSettings) -> Transformer:
     tied = bench.depth.distinct if bench.depth.tied else None
     model = build(bench.arch, dtype=bench.dtype, device=bench.place, tie_blocks=tied).eval()
-    return compile(model, scope=bench.compiled, attention=bench.backend.name)
+    return compile(
+        model, scope=bench.compiled, attention=bench.backend.name, weight_dtype=bench.weight_dtype,
+        kernel_rows=bench.kernel_rows,
+    )  # fmt: skip
 
 
 def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Callable[[str, float], None]) -> Timed:

@@ -23,12 +23,15 @@ _ROWS, _ATTENTION_TOKENS = 256, (512,)
 
 
 def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
-    """GEMM, stream, copy, cache, attention and launch in the machine's dtype."""
+    """GEMM, stream, copy, cache, attention and launch in the machine's dtype, and the stream of quantised weights."""
     keep_freed_memory()  # as a model that is compiled does
     shapes = [(arch.ffn_dim, arch.dim), SQUARE]
     rows = affordable_rows(machine, max(shapes), machine.filling(_ROWS))
     lengths = [machine.filling(tokens) for tokens in _ATTENTION_TOKENS]
+    quantised = [] if machine.weight_dtype is None else [stream_roof(machine, shapes)]
+    machine = machine._replace(weight_dtype=None)
     return [
+        *quantised,
         gemm_roof(machine, shapes, rows),
         stream_roof(machine, shapes),
         copy_roof(machine),
