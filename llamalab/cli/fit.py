@@ -203,7 +203,7 @@ def _answer(
     )
     data = _data(args, model, asked, held) | found
     if asked.gpu_layers is not None:
-        split = split_of(args, model, asked)
+        split = split_of(model, asked, args.hardware, args.host)
         data, lead = data | split.data, (*lead, *split.lead)
     return Answer(data, lead, (Table(_ROWS, data["terms"]),))
 

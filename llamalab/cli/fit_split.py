@@ -1,6 +1,5 @@
 """What `llamalab fit` says of a model whose first layers stay on a host: what lies there, and what it costs in time."""
 
-import argparse
 from typing import Any, NamedTuple
 
 from llamalab.analytic.fit_run import Run, prompt_and_chunk
@@ -21,7 +20,7 @@ class Split(NamedTuple):
     lead: tuple[str, ...]
 
 
-def split_of(args: argparse.Namespace, model: str, run: Run) -> Split:
+def split_of(model: str, run: Run, hardware: str | None, host: str | None) -> Split:
     """The split of a run; times only where both device and host are named."""
     here, layers = run.gpu_layers or 0, run.arch.n_layers
     data: dict[str, Any] = {
@@ -29,18 +28,18 @@ def split_of(args: argparse.Namespace, model: str, run: Run) -> Split:
         "all_on_device_s_per_token": None, "reason": None,
     }  # fmt: skip
     lead = f"  {here} of {layers} layers of {model} on the device, {format_bytes(data['host_bytes'])} on its host"
-    if args.hardware is None or args.host is None:
+    if hardware is None or host is None:
         data["reason"] = "--hardware and --host must name a device and its CPU to predict the time"
         return Split(data, (lead,))
     from llamalab.cli.devices import one_device
 
-    device, host = one_device(args.hardware), one_device(args.host)
-    data |= split_times(run, device, host)
+    device, cpu = one_device(hardware), one_device(host)
+    data |= split_times(run, device, cpu)
     where = (
         f"  prefill {format_seconds(data['prefill_s'])}, then {format_seconds(data['decode_s_per_token'])} per token"
     )
     alone = format_seconds(data["all_on_device_s_per_token"])
-    return Split(data, (lead, f"{where} with {host.name}; {alone} with every layer on the device (predicted, {STACK})"))
+    return Split(data, (lead, f"{where} with {cpu.name}; {alone} with every layer on the device (predicted, {STACK})"))
 
 
 def split_times(run: Run, device: HardwareSpec, host: HardwareSpec) -> dict[str, float]:

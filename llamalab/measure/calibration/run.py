@@ -44,7 +44,7 @@ from llamalab.model.dtypes import activation_dtype
 from llamalab.units import format_bytes
 
 BUDGET_S = 48.0  # of building and rounds; with imports and the fit it stays under a minute
-QUICK_S = 8.0  # the same for ten seconds
+QUICK_BUDGET_S = 8.0  # the same for ten seconds
 MOST_ROUNDS = 60
 _MEASURING = 0.93  # share of the time for building and rounds; the rest is for the fit
 
@@ -122,7 +122,7 @@ def calibrate(
         device: auto, cpu, cuda or cuda:N.
         dtype: of weights, activations and cache.
         quick: on one block, and checked on one, as far as ten seconds go.
-        deadline: when it is to be done (default: BUDGET_S from now, QUICK_S where it is quick); a slow machine makes
+        deadline: when it is to be done (default: BUDGET_S from now, QUICK_BUDGET_S where it is quick); a slow machine makes
             fewer passes and rounds.
         fit: blocks to fit the constants on.
         check: blocks to check them on.
@@ -135,7 +135,7 @@ def calibrate(
     Raises InputError, MissingError or DoesNotFitError before any work.
     """
     activation_dtype(dtype)
-    deadline = deadline or Deadline(QUICK_S if quick else BUDGET_S)
+    deadline = deadline or Deadline(QUICK_BUDGET_S if quick else BUDGET_S)
     place = resolve_device(device)
     usual = blocks_for(place, quick=quick)
     chosen = _fitting(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from llamalab.analytic.hf_storage import hf_storage
 from llamalab.errors import UnavailableError
-from llamalab.hf_quantised import hf_storage
 from llamalab.presets import PRESETS
 
 ARCH = PRESETS["7b"].arch
