@@ -12,13 +12,13 @@ from llamalab.cli.arguments import (
     add_choice,
     add_count,
     add_weight_storage,
-    chosen_models,
     count,
     one_of,
     parse_counts,
+    split_paths,
 )
 from llamalab.cli.bench_output import FORMS, Rows, answer_of
-from llamalab.cli.find_model import short_name
+from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError, UnavailableError
@@ -96,7 +96,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":
-    models = [(short_name(name), arch) for name, arch in chosen_models(args.model)]
+    models = [model_to_measure(name) for name in split_paths(args.model)]
     cases = _cases(args)
     from llamalab.measure.bench.run import measure_bench
 
@@ -105,9 +105,9 @@ def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRo
         measure_bench(
             name, arch, cases, device=args.device, dtype=args.dtype, attention=args.attention, compiled=args.compile,
             tie_blocks=args.tie_blocks, weight_dtype=args.weight_dtype, threads=args.threads,
-            repetitions=args.repetitions, progress=_part(progress, index, len(models)),
+            repetitions=args.repetitions, weights=weights, progress=_part(progress, index, len(models)),
         )
-        for index, (name, arch) in enumerate(models)
+        for index, (name, arch, weights) in enumerate(models)
     ]  # fmt: skip
     for bench in benches:
         yield from bench

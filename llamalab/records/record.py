@@ -197,6 +197,7 @@ class Record:
     same passes op by op, in depth; null in records of older versions, and where there was no time to look.
     `budget_s` is the time that the run was given, null where it had all that it wanted. `weight_dtype` is the storage
     of quantised matrices, null where they are in `dtype`; their kernel multiplies up to `kernel_rows` rows.
+    `generate_tokens` are those of the run that predictions are of, null where it was not said.
     """
 
     model: str
@@ -215,6 +216,7 @@ class Record:
     budget_s: float | None = None
     weight_dtype: str | None = None
     kernel_rows: int | None = None
+    generate_tokens: int | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -239,12 +241,13 @@ class Record:
 
 def unmeasured(
     model: str, arch: LlamaArch, dtype: str, environment: Environment, roofs: list[Roof],
-    constants: dict[str, Any] | None = None,
+    constants: dict[str, Any] | None = None, *, generate_tokens: int | None = None,
 ) -> Record:  # fmt: skip
     """A record that knows its model and what predictions rest on, and nothing of what has still to be measured."""
     return Record(
         model=model, arch=arch.as_dict(), dtype=dtype, environment=environment, roofs=roofs, passes=[], attention=[],
         parameters_measured=0, kv_bytes_measured=0, elapsed_s=0.0, constants=constants,
+        generate_tokens=generate_tokens,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
+from llamalab.checkpoints.checkpoint import Weights
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
@@ -39,9 +40,10 @@ from llamalab.measure.profile.rows import throttle_reasons
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
+from llamalab.measure.target.made import made_model
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
-from llamalab.model import Transformer, build
+from llamalab.model import Transformer
 from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype, torch_dtype
 from llamalab.model.fastest import fastest_backend
@@ -70,6 +72,7 @@ def measure_bench(
     weight_dtype: str | None = None,
     repeat_s: float = REPEAT_S,
     reference: Record | None = None,
+    weights: Weights | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Iterator[BenchRow]:
     """A row per case, each as it is done.
@@ -78,7 +81,7 @@ def measure_bench(
 
     Args:
         name: the model's name in the rows.
-        arch: its architecture; weights are random.
+        arch: its architecture.
         cases: the tests.
         device: auto, cpu, cuda or cuda:N.
         dtype: of weights, activations and cache.
@@ -92,6 +95,7 @@ def measure_bench(
         repeat_s: seconds for which a disturbed test is repeated at most.
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
             measurement; where that fails, rows have the reason instead of a prediction).
+        weights: of a checkpoint of that architecture (default: random ones).
         progress: called with the label of each step and the share that is done.
 
     Raises InputError, UnknownNameError or MissingError for options that are not valid, before any work.
@@ -126,6 +130,7 @@ def measure_bench(
         depth=depth,
         free_bytes=free_bytes,
         repeat_s=repeat_s,
+        weights=weights,
         weight_dtype=weight_dtype,
         kernel_rows=None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype),
     )
@@ -203,7 +208,7 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
 
 def _built(bench: BenchSettings) -> Transformer:
     tied = bench.depth.distinct if bench.depth.tied else None
-    model = build(bench.arch, dtype=bench.dtype, device=bench.place, tie_blocks=tied).eval()
+    model = made_model(bench.arch, bench.weights, dtype=bench.dtype, device=bench.place, distinct=tied)
     return compile(
         model, scope=bench.compiled, attention=bench.backend.name, weight_dtype=bench.weight_dtype,
         kernel_rows=bench.kernel_rows,
