@@ -122,7 +122,7 @@ def calibrate(
         device: auto, cpu, cuda or cuda:N.
         dtype: of weights, activations and cache.
         quick: on one block, and checked on one, as far as ten seconds go.
-        deadline: when it is to be done (default: BUDGET_S from now, QUICK_BUDGET_S where it is quick); a slow machine makes
+        deadline: when it is to be done (default: BUDGET_S or QUICK_BUDGET_S from now); a slow machine makes
             fewer passes and rounds.
         fit: blocks to fit the constants on.
         check: blocks to check them on.
