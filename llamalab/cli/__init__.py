@@ -50,6 +50,7 @@ VERBS = {
     "predict": "predicted time of prefill, decode and a whole run, with its bound and its interval",
     "roofline": "what limits each operation on a device, and what would move it",
     "compare-hardware": "devices and device counts ranked by latency and throughput, and what fits",
+    "plan": "the ways to split a model over devices, ranked, with why each other one loses",
     "score": "how far predictions are from the measured runs of a CSV file, by stack, device and phase",
     "train-memory": "memory and FLOPs of a training step, by recomputation level",
     "tune": "memory per device, FLOPs and time of full training, LoRA and QLoRA, with ZeRO, parallelism and offload",
