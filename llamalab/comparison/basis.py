@@ -4,7 +4,7 @@ time = t0 + max(FLOPs / peak, bytes / bandwidth), with
   gemm                      GEMM roof and stream roof (weights are read once and not written)
   elementwise, gather       copy roof (as many bytes read as written)
   attention, flash          attention roof and stream roof
-  attention, naive          like gemm, its softmax like elementwise
+  attention, naive          like gemm, its softmax like elementwise (of a calibration: constants of its own)
   t0                        launch roof
 Bytes that stay in the last-level cache move at the cache roof instead: activations that fit in it
 (the operation before has just written them), and weights where the whole model fits in it.
@@ -42,8 +42,10 @@ class Basis(NamedTuple):
 
     def calibrated(self, op: Op) -> Rates | None:
         """The constants that an op is predicted with; None where its roofs are all there is."""
-        if self.constants is None or op.is_naive_step:  # calibrated is the fused kernel
+        if self.constants is None:
             return None
+        if op.is_naive_step:  # constants of the fused kernel say nothing about it
+            return self.constants.rates.get(op.rate_class)
         return known_rates(op, self.constants.rates)
 
     def predict(self, op: Op, dtype: str) -> Prediction | str:
@@ -80,6 +82,8 @@ def basis_of(record: Record) -> Basis:
 
 def rates_of(record: Record, op: Op, dtype: str) -> Rates | str:
     """What the record's roofs let an op reach, or why that is not known."""
+    if op.kind == "collective":
+        return "not predicted: the links between ranks were not measured"
     peak_kind, bandwidth_kind = roof_kinds(record, op, dtype)
     bandwidth = record.roof(bandwidth_kind, bandwidth_dtype(record, op, bandwidth_kind, dtype))
     launch = launch_roof(record)

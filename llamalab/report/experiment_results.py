@@ -13,7 +13,8 @@ from llamalab.report.recorded_runs import OnBroken, each_read
 
 ORDER = (
     "versus", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends",
-    "gqa_groups", "kv_cache_onoff", "memory_peaks", "tied_blocks", "tap_cost",
+    "attention_by_hand", "positions", "translation", "gqa_groups", "kv_cache_onoff", "memory_peaks",
+    "tied_blocks", "tap_cost",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
+from llamalab.checkpoints.checkpoint import Weights
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
@@ -39,14 +40,17 @@ from llamalab.measure.profile.rows import throttle_reasons
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
+from llamalab.measure.target.made import made_model
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
-from llamalab.model import Transformer, build
+from llamalab.model import Transformer
 from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype, torch_dtype
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.packed import product_of
 from llamalab.model.quantised.weights import kept_of
+from llamalab.parallel.models import ready_model
+from llamalab.parallel.team import Team
 from llamalab.records.record import Record, Telemetry, unmeasured
 from llamalab.units import QUANTISED
 
@@ -70,6 +74,8 @@ def measure_bench(
     weight_dtype: str | None = None,
     repeat_s: float = REPEAT_S,
     reference: Record | None = None,
+    team: Team | None = None,
+    weights: Weights | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Iterator[BenchRow]:
     """A row per case, each as it is done.
@@ -78,7 +84,7 @@ def measure_bench(
 
     Args:
         name: the model's name in the rows.
-        arch: its architecture; weights are random.
+        arch: its architecture.
         cases: the tests.
         device: auto, cpu, cuda or cuda:N.
         dtype: of weights, activations and cache.
@@ -92,6 +98,8 @@ def measure_bench(
         repeat_s: seconds for which a disturbed test is repeated at most.
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
             measurement; where that fails, rows have the reason instead of a prediction).
+        team: the ranks that share the model, of which this one leads (default: none, this process alone).
+        weights: of a checkpoint of that architecture (default: random ones).
         progress: called with the label of each step and the share that is done.
 
     Raises InputError, UnknownNameError or MissingError for options that are not valid, before any work.
@@ -126,6 +134,8 @@ def measure_bench(
         depth=depth,
         free_bytes=free_bytes,
         repeat_s=repeat_s,
+        team=team,
+        weights=None if team is not None else weights,
         weight_dtype=weight_dtype,
         kernel_rows=None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype),
     )
@@ -191,9 +201,9 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
         with _threads(bench.threads):
             record = measure_reference(
                 bench.name, bench.arch, machine, weight_bytes=bench.depth.held_weight_bytes(bench.dtype, bench.kept),
-                progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
+                team=bench.team, progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
             )  # fmt: skip
-        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, kept=bench.kept)
+        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, ranks=bench.ranks, kept=bench.kept)
     except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # it costs a prediction
         release_memory(bench.place)
         record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
@@ -203,7 +213,12 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
 
 def _built(bench: BenchSettings) -> Transformer:
     tied = bench.depth.distinct if bench.depth.tied else None
-    model = build(bench.arch, dtype=bench.dtype, device=bench.place, tie_blocks=tied).eval()
+    if bench.team is not None:
+        return ready_model(
+            bench.team, bench.arch, scope=bench.compiled, attention=bench.backend.name, dtype=bench.dtype,
+            tie_blocks=tied, weight_dtype=bench.weight_dtype,
+        )  # fmt: skip
+    model = made_model(bench.arch, bench.weights, dtype=bench.dtype, device=bench.place, distinct=tied)
     return compile(
         model, scope=bench.compiled, attention=bench.backend.name, weight_dtype=bench.weight_dtype,
         kernel_rows=bench.kernel_rows,

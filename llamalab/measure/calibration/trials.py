@@ -168,7 +168,11 @@ def first_round(
     fit_by = deadline.part(_FIT_SHARE)
     sizes = {block: block_bytes(block, machine.dtype) for block in (*fit, *check)}
     # The largest first: their copies are the fewest, and products matter most in them.
-    turns = {block: room.copies(sizes[block]) for block in sorted(sizes, key=lambda block: -sizes[block])}
+    # One with an attention of its own is there for that alone: its products need no memory.
+    turns = {
+        block: room.copies(sizes[block]) if block.attention is None else Turns(1, in_cache=True)
+        for block in sorted(sizes, key=lambda block: -sizes[block])
+    }
     for block, clean in (*((block, False) for block in fit), *((block, True) for block in check)):
         progress(f"building {block.name}", 0.0)
         kept = found.checked if clean else found.fitted
@@ -230,4 +234,7 @@ def _model(machine: Machine, block: Block) -> Transformer:
     model = model.to_empty(device=machine.device).eval()
     for weight in model.parameters():
         weight.copy_(machine.random(*weight.shape).mul_(_WEIGHT))
-    return compile(model, scope="none", weight_dtype=machine.weight_dtype, kernel_rows=machine.kernel_rows)
+    return compile(
+        model, scope="none", attention=block.attention, weight_dtype=machine.weight_dtype,
+        kernel_rows=machine.kernel_rows,
+    )  # fmt: skip
