@@ -322,7 +322,9 @@ def constants_of(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
         basis = f"calibrated on {data['device']} {data['made_on']}{f' ({grade.words})' if poor else ''}"
         for name, rate in rates.items():
             _check(source, name, rate)
-        kinds = {name.partition("_")[0] for name in CLASSES}  # a calibration may tell modes of a kind apart
+        kinds = {"collective"} | {
+            name.partition("_")[0] for name in CLASSES
+        }  # a calibration may tell modes of a kind apart
         if odd := {name for name in rates if name.partition("_")[0] not in kinds}:
             raise FormatError(
                 f"{source} must hold classes of {', '.join(sorted(CLASSES))}; got {', '.join(sorted(odd))}"

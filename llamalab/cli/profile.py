@@ -11,6 +11,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.progress import Progress
+from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import UnknownNameError
 from llamalab.files import check_target
 from llamalab.units import format_bytes, format_seconds, format_si
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from llamalab.records.profile import Profile
     from llamalab.records.record import Record
 
+ON_RANKS = True
 SUMMARY = "where the time and the memory of a pass go, operation by operation"
 EXAMPLES = (
     "llamalab profile --model 7b --phase prefill,decode",
@@ -43,6 +45,7 @@ def configure(parser: Parser) -> None:
     about = "tokens in view at the end of each pass, its own included (default: the prompt, and one more)"
     add_count(parser, "--context", about)
     add_count(parser, "--batch", "sequences", default=1)
+    add_tensor_parallel(parser)
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
@@ -95,7 +98,7 @@ def _measure(
     device, (label, arch, weights) = resolve_device(args.device), model_to_measure(args.model)
     model, total = built_in(label, arch, device=device, dtype=args.dtype, attention=args.attention, full=args.full,
                             batch=args.batch, prompt_tokens=args.prompt, context_tokens=args.context,
-                            weights=weights)  # fmt: skip
+                            weights=weights, team=getattr(args, "team", None))  # fmt: skip
     command = f"llamalab profile --model {label} --phase {','.join(phases)} --prompt {args.prompt}"
     command += f" --context {args.context}" if args.context else ""
     writer, written = trace_writer(args.trace, f"{label}-{device.type}") if args.trace else (None, [])

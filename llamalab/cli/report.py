@@ -13,6 +13,7 @@ from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, on
 from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import note
 from llamalab.cli.progress import Progress
+from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import InputError, LlamaLabError, UnavailableError
 from llamalab.measure.timing.deadline import Deadline
@@ -22,6 +23,7 @@ from llamalab.units import format_bytes
 if TYPE_CHECKING:
     from llamalab.records.record import Record
 
+ON_RANKS = True
 SUMMARY = "measure this machine and write predicted against measured as HTML"
 EXAMPLES = (
     "llamalab report --model 7b",
@@ -41,6 +43,7 @@ def configure(parser: Parser) -> None:
     add_count(parser, "--generate", f"{about} (default: decode is the token after the prompt)")
     add_count(parser, "--context", "tokens in view of the decoded one, itself included (default: as --generate says)")
     add_count(parser, "--batch", "sequences", default=1)
+    add_tensor_parallel(parser)
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
@@ -163,6 +166,7 @@ def _measure(args: argparse.Namespace) -> int:
         measured = measure_report(
             name, arch, device=device, dtype=args.dtype, full=args.full, prompt_tokens=args.prompt, batch=args.batch,
             generate=args.generate, context_tokens=args.context, weights=weights, deadline=deadline.part(share),
+            team=getattr(args, "team", None),
             progress=lambda label, done: progress(label, share * done),
         )  # fmt: skip
         record = replace(measured, constants=constants)

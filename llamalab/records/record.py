@@ -18,6 +18,7 @@ from llamalab.input_files import parse_json, read_bounded_text
 from llamalab.records.codec import build
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.phase_profile import Telemetry as Telemetry
+from llamalab.records.ranks import RanksRun
 from llamalab.units import KeptWeights
 
 SCHEMA_VERSION = 1
@@ -152,6 +153,7 @@ class Pass:
     whole_s: list[float] = field(default_factory=list)
     interval_s: list[float] | None = None
     product: str | None = None
+    ranks: int = 1
 
     def part(self, name: str) -> Measurement:
         """The clean measurement of one part of the model."""
@@ -195,6 +197,7 @@ class Record:
     cache, as allocated, of the whole model for batch and context of the last pass. `constants` is
     what llamalab calibrate had written for that machine and dtype, where it had. `profile` has the
     same passes op by op, in depth; null in records of older versions, and where there was no time to look.
+    `ranks` is what several ranks measured together, null where there was one.
     `budget_s` is the time that the run was given, null where it had all that it wanted. `weight_dtype` is the storage
     of quantised matrices, null where they are in `dtype`; their kernel multiplies up to `kernel_rows` rows.
     `generate_tokens` are those of the run that predictions are of, null where it was not said.
@@ -212,6 +215,7 @@ class Record:
     elapsed_s: float
     notes: list[str] = field(default_factory=list)
     constants: dict[str, Any] | None = None
+    ranks: RanksRun | None = None
     profile: list[PhaseProfile] | None = None
     budget_s: float | None = None
     weight_dtype: str | None = None

@@ -161,6 +161,7 @@ class BenchRow:
     load_average: float | None = None
     disturbances: list[str] = field(default_factory=list)
     product: str | None = None
+    ranks: int = 1
     weight_dtype: str | None = None
     kernel_rows: int | None = None
 

@@ -49,6 +49,8 @@ from llamalab.model.dtypes import activation_dtype, torch_dtype
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.packed import product_of
 from llamalab.model.quantised.weights import kept_of
+from llamalab.parallel.models import ready_model
+from llamalab.parallel.team import Team
 from llamalab.records.record import Record, Telemetry, unmeasured
 from llamalab.units import QUANTISED
 
@@ -72,6 +74,7 @@ def measure_bench(
     weight_dtype: str | None = None,
     repeat_s: float = REPEAT_S,
     reference: Record | None = None,
+    team: Team | None = None,
     weights: Weights | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Iterator[BenchRow]:
@@ -95,6 +98,7 @@ def measure_bench(
         repeat_s: seconds for which a disturbed test is repeated at most.
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
             measurement; where that fails, rows have the reason instead of a prediction).
+        team: the ranks that share the model, of which this one leads (default: none, this process alone).
         weights: of a checkpoint of that architecture (default: random ones).
         progress: called with the label of each step and the share that is done.
 
@@ -130,7 +134,8 @@ def measure_bench(
         depth=depth,
         free_bytes=free_bytes,
         repeat_s=repeat_s,
-        weights=weights,
+        team=team,
+        weights=None if team is not None else weights,
         weight_dtype=weight_dtype,
         kernel_rows=None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype),
     )
@@ -196,9 +201,9 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
         with _threads(bench.threads):
             record = measure_reference(
                 bench.name, bench.arch, machine, weight_bytes=bench.depth.held_weight_bytes(bench.dtype, bench.kept),
-                progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
+                team=bench.team, progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
             )  # fmt: skip
-        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, kept=bench.kept)
+        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, ranks=bench.ranks, kept=bench.kept)
     except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # it costs a prediction
         release_memory(bench.place)
         record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
@@ -208,6 +213,11 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
 
 def _built(bench: BenchSettings) -> Transformer:
     tied = bench.depth.distinct if bench.depth.tied else None
+    if bench.team is not None:
+        return ready_model(
+            bench.team, bench.arch, scope=bench.compiled, attention=bench.backend.name, dtype=bench.dtype,
+            tie_blocks=tied, weight_dtype=bench.weight_dtype,
+        )  # fmt: skip
     model = made_model(bench.arch, bench.weights, dtype=bench.dtype, device=bench.place, distinct=tied)
     return compile(
         model, scope=bench.compiled, attention=bench.backend.name, weight_dtype=bench.weight_dtype,

@@ -15,6 +15,7 @@ from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchCase, Benc
 from llamalab.measure.device.machine import device_name, device_of
 from llamalab.measure.target.blocks import SPARE, Depth
 from llamalab.measure.target.made import weights_origin
+from llamalab.parallel.team import Team
 from llamalab.units import KeptWeights, format_bytes
 
 
@@ -35,6 +36,12 @@ class BenchSettings(NamedTuple):
     weights: Weights | None = None
     weight_dtype: str | None = None
     kernel_rows: int | None = None
+    team: Team | None = None
+
+    @property
+    def ranks(self) -> int:
+        """Processes that share the model."""
+        return 1 if self.team is None else self.team.place.ranks
 
     @property
     def kept(self) -> KeptWeights | None:
@@ -100,6 +107,7 @@ def blank_row(bench: BenchSettings, case: BenchCase, reference: Reference) -> Be
         blocks_distinct=bench.depth.distinct,
         blocks_total=bench.arch.n_layers,
         blocks=bench.depth.label,
+        ranks=bench.ranks,
         test=case.test,
         prompt_tokens=case.prompt,
         generated_tokens=case.generate,

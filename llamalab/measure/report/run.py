@@ -49,7 +49,9 @@ from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
+from llamalab.parallel.team import Team
 from llamalab.records.phase_profile import PhaseProfile
+from llamalab.records.ranks import RanksRun
 from llamalab.records.record import AttentionPoint, Pass, Record, Roof, unmeasured
 
 _MOST_PREFILL_S, _FEWEST_TOKENS = 3.0, 16
@@ -58,6 +60,7 @@ _ROOFS_SHARE, _PREFILL_SHARE, _DECODE_SHARE = 0.35, 0.45, 0.4  # of the time tha
 _LEAST_S = 1.5  # for the passes of a phase, which the report is about, however long all else took
 _PASS_SHARE = 1 / 20  # of the time for a prefill's measurement that one pass may take
 _ROOM_SHARE = 0.7  # of the free memory for the blocks that run; the rest is for what stands beside them
+_RANKS_S = 12.0  # for the passes on several ranks, beside the deadline
 BUDGETS_S = {"small": 13.0, "large": 85.0}  # for measuring, where the caller gives no deadline
 
 
@@ -108,6 +111,7 @@ def measure_report(
     context_tokens: int | None = None,
     weights: Weights | None = None,
     deadline: Deadline | None = None,
+    team: Team | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Record:
     """Measure `arch` on this machine, by the deadline (default: BUDGETS_S from now).
@@ -125,6 +129,7 @@ def measure_report(
         context_tokens: tokens in view of the decoded one, itself included (default: as `generate` says).
         weights: of a checkpoint of that architecture (default: random ones).
         deadline: when measuring is to be over.
+        team: the ranks that measure passes together at the end, of which this one leads; all else is of one process.
         progress: called as `progress(label, done)` before each step, with the share of the time that is over.
 
     Raises InputError for another dtype or device, MissingError for a device that is absent and
@@ -167,6 +172,8 @@ def measure_report(
             base = probe_again(dataclasses.replace(base, passes=[run for run, _ in measured]), place)
         attention = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
         parameters, cache_bytes = _count(arch, measured[-1][0])
+    tokens = measured[0][0].new_tokens
+    together = None if team is None else _together(team, share, dtype, batch, tokens, progress)
     after = read_telemetry(place)
     progress("done", 1.0)
     record = dataclasses.replace(
@@ -175,6 +182,7 @@ def measure_report(
         passes=[run for run, _ in measured],
         profile=[profile for _, profile in measured if profile is not None] or None,
         budget_s=deadline.seconds,
+        ranks=together,
         attention=attention,
         parameters_measured=parameters,
         kv_bytes_measured=cache_bytes,
@@ -182,6 +190,16 @@ def measure_report(
     )
     own = [] if weights is None else [OWN_WEIGHTS]
     return dataclasses.replace(record, notes=[*own, *notes_of(record, place), *_left_out(record, scale)])
+
+
+def _together(team: Team, share: Share, dtype: str, batch: int, tokens: int, progress: ProgressCallback) -> RanksRun:
+    """What the ranks of a team measure together."""
+    from llamalab.measure.ranks.run import measure_ranks  # loads DTensor, which takes a report of one process a second
+
+    return measure_ranks(
+        team, share.arch, dtype=dtype, batch=batch, prompt_tokens=tokens, layers_total=share.layers_total,
+        weight_bytes=weight_bytes(share.arch, dtype), budget_s=_RANKS_S, progress=lambda label, _: progress(label, 1.0),
+    )  # fmt: skip
 
 
 def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device, prompt: int | None = None, batch: int = 1) -> int:

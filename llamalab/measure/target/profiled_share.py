@@ -16,11 +16,14 @@ from llamalab.measure.target.made import made_model
 from llamalab.model import Transformer
 from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
+from llamalab.parallel.models import ready_model
+from llamalab.parallel.team import Team
 
 
 def built_in(
     name: str, arch: LlamaArch, *, device: torch.device, dtype: str, attention: str | None, full: bool, batch: int,
     prompt_tokens: int, context_tokens: int | None = None, weights: Weights | None = None,
+    team: Team | None = None,
 ) -> tuple[Transformer, int]:  # fmt: skip
     """Blocks of the real size, made ready for speed, and how many the whole model has.
 
@@ -33,6 +36,7 @@ def built_in(
         full: every block, not as many as fit the usual limit.
         batch: sequences of the passes that must fit.
         prompt_tokens: tokens of each of them.
+        team: the ranks that share the model, of which this one leads (default: none).
         context_tokens: in view at their end (default: the prompt's, and one more).
         weights: of a checkpoint (default: random ones).
 
@@ -43,6 +47,8 @@ def built_in(
     # The tokens before a pass are read as one prompt.
     need = share.need_bytes(batch=batch, new_tokens=max(prompt_tokens, most - 1), max_tokens=most, dtype=dtype)
     check_share_fits(share, name, need, available_bytes(device))
+    if team is not None:
+        return ready_model(team, share.arch, attention=attention, dtype=dtype), share.layers_total
     model = made_model(share.arch, weights, dtype=dtype, device=device)
     return compile(model, scope="none", attention=attention), share.layers_total
 

@@ -39,6 +39,7 @@ class Target(NamedTuple):
     algorithm: str
     label: Label
     job: Callable[[int, int, int], Job]
+    ranks: int = 1
 
     @property
     def device(self) -> torch.device:
@@ -99,8 +100,9 @@ def _built_in(model: Transformer, dtype: str) -> Target:
         dtype=dtype,
         attention=backend.name,
         algorithm=backend.algorithm,
-        label=own_labels(backend.algorithm),
+        label=own_labels(backend.algorithm, 1 if model.link is None else model.link.ranks),
         job=job,
+        ranks=1 if model.link is None else model.link.ranks,
     )
 
 
