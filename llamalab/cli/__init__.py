@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from llamalab.cli import streams
 from llamalab.cli.signals import ended_as_by_signal
 from llamalab.errors import InputError, LlamaLabError, MissingError, UnavailableError, UnknownNameError
+from llamalab.large_pages import ask_for_large_pages
 from llamalab.plain_text import sentence
 
 TYPE_CHECKING = False  # as typing's, without importing typing
@@ -63,6 +64,7 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `llamalab` with `argv` (default: the process's arguments) and return its exit code."""
     streams.prepare()
+    ask_for_large_pages()  # before any verb imports torch
     with ended_as_by_signal():
         code = _ended(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
         # Also where the command failed: what it has printed may be lost only now.
