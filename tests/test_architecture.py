@@ -12,9 +12,9 @@ MAP = (ROOT / "docs" / "architecture.md").read_text()
 # From the bottom up; packages of one floor do not import each other.
 FLOORS = (
     {"errors", "version"},
-    {"checks", "choices", "plain_text", "plotting", "workspace"},
+    {"checks", "choices", "large_pages", "plain_text", "plotting", "workspace"},
     {"files", "input_files", "units", "formatting"},
-    {"arch_parts", "hardware"},
+    {"arch_parts", "hardware", "links"},
     {"arch"},
     {"hf_families", "runnable"},
     {"hf_config"},
@@ -34,7 +34,7 @@ FLOORS = (
     {"cli"},
     {"api"},
 )
-MEASURE = ("timing", "device", "roofs", "target", "calibration", "profile", "attention", "bench", "report")
+MEASURE = ("timing", "device", "roofs", "target", "calibration", "ranks", "profile", "attention", "bench", "report")
 
 
 def modules() -> dict[str, Path]:

@@ -41,9 +41,9 @@ def filled(text: str) -> str:
 
 
 def cells_of(text: str) -> list[tuple[str, str]]:
-    """The cells of a chapter: ("markdown" or "code", what is in it).
+    r"""The cells of a chapter: ("markdown" or "code", what is in it).
 
-    >>> cells_of("Hello\\n\\n```pycon\\n>>> 1 + 1\\n2\\n```\\n")[2]
+    >>> cells_of("Hello\n\n```pycon\n>>> 1 + 1\n2\n```\n")[2]
     ('code', '1 + 1')
     """
     cells = [("code", _SET_UP)]

@@ -8,7 +8,7 @@ from math import ceil
 from llamalab.analytic.attention_cost import SOFTCAP_OPS, AttentionShape, flash_step, keys_in_view, naive_steps
 from llamalab.analytic.batches import Sequences
 from llamalab.analytic.op import Op
-from llamalab.analytic.parallel import Shard, all_gather_bytes, all_reduce_bytes, is_one_shot
+from llamalab.analytic.parallel import Shard, all_gather_bytes, all_reduce_bytes, collective_mode
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
@@ -100,7 +100,7 @@ class Rows:
         )
 
     def _collective(self, name: str, buffer_bytes: int, link_bytes: int) -> Op:
-        mode = "one_shot" if is_one_shot(buffer_bytes, self.shard.ranks) else ""
+        mode = collective_mode(name, buffer_bytes, self.shard.ranks)
         return Op(
             name, "collective", self._count(name), read_bytes=buffer_bytes, written_bytes=buffer_bytes,
             link_bytes=link_bytes, mode=mode, roof="copy",

@@ -129,3 +129,14 @@ def is_one_shot(buffer_bytes: int, ranks: int) -> bool:
     (True, False)
     """
     return buffer_bytes < (ONE_SHOT_BYTES_MANY if ranks > MANY_RANKS else ONE_SHOT_BYTES)
+
+
+def collective_mode(name: str, buffer_bytes: int, ranks: int) -> str:
+    """The mode of a collective's row: small ones are told apart, and of the large the gathers, which add nothing up.
+
+    >>> [collective_mode(name, 2**24, 2) for name in ("output.all_gather", "layers.*.attention.all_reduce")]
+    ['gather', '']
+    """
+    if is_one_shot(buffer_bytes, ranks):
+        return "one_shot"
+    return "gather" if name.endswith("all_gather") else ""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from llamalab.cli import streams
 from llamalab.cli.signals import ended_as_by_signal
 from llamalab.errors import InputError, LlamaLabError, MissingError, UnavailableError, UnknownNameError
+from llamalab.large_pages import ask_for_large_pages
 from llamalab.plain_text import sentence
 
 TYPE_CHECKING = False  # as typing's, without importing typing
@@ -50,6 +51,7 @@ VERBS = {
     "predict": "predicted time of prefill, decode and a whole run, with its bound and its interval",
     "roofline": "what limits each operation on a device, and what would move it",
     "compare-hardware": "devices and device counts ranked by latency and throughput, and what fits",
+    "plan": "the ways to split a model over devices, ranked, with why each other one loses",
     "score": "how far predictions are from the measured runs of a CSV file, by stack, device and phase",
     "train-memory": "memory and FLOPs of a training step, by recomputation level",
     "tune": "memory per device, FLOPs and time of full training, LoRA and QLoRA, with ZeRO, parallelism and offload",
@@ -62,6 +64,7 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `llamalab` with `argv` (default: the process's arguments) and return its exit code."""
     streams.prepare()
+    ask_for_large_pages()  # before any verb imports torch
     with ended_as_by_signal():
         code = _ended(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
         # Also where the command failed: what it has printed may be lost only now.

@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, LlamaLabError
@@ -58,6 +58,13 @@ def run_verb(module: Any, args: argparse.Namespace, argv: Sequence[str], spoken:
     return _as_rank(lambda team: _led(module, args, team), place, args.device, spoken)
 
 
+def _gone(code: int) -> NoReturn:
+    """End without what an interpreter does at its end, which may wait for ranks that are gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _led(module: Any, args: argparse.Namespace, team: Any) -> int:
     args.team = team
     code = int(module.run(args))
@@ -80,13 +87,13 @@ def _as_rank(lead: Callable[[Any], int], place: Any, device: str, spoken: int | 
             code = 0
         return code
     except (KeyboardInterrupt, SystemExit):
-        raise SystemExit(130) from None  # the launcher says it
+        _gone(130)  # the launcher says it; what is unfinished has been unwound, and peers may be gone already
     except Exception as error:
         if is_loss(error):
             import time
 
             time.sleep(1.0)  # so that the launcher sees the one that failed first
-            raise SystemExit(LOST) from None
+            _gone(LOST)
         code = error.exit_code if isinstance(error, LlamaLabError) else 1
         if (team is None and place.rank) or (team is not None and not team.speaks_first()):
             raise SystemExit(code) from None

@@ -82,6 +82,8 @@ def basis_of(record: Record) -> Basis:
 
 def rates_of(record: Record, op: Op, dtype: str) -> Rates | str:
     """What the record's roofs let an op reach, or why that is not known."""
+    if op.kind == "collective":
+        return "not predicted: the links between ranks were not measured"
     peak_kind, bandwidth_kind = roof_kinds(record, op, dtype)
     bandwidth = record.roof(bandwidth_kind, bandwidth_dtype(record, op, bandwidth_kind, dtype))
     launch = launch_roof(record)

@@ -103,6 +103,7 @@ class Phase:
             batch=run.batch,
             dtype=run.dtype,
             attention=run.algorithm,
+            tensor_parallel=run.ranks,
             kept=record.kept,
         )
 

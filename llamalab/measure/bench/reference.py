@@ -18,9 +18,11 @@ from llamalab.errors import InputError
 from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.calibration.constants_here import kept_constants, short_calibration
 from llamalab.measure.device.environment import environment
+from llamalab.measure.ranks.constants import ranks_constants
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.parallel.team import Team
 from llamalab.records.record import Record, unmeasured
 from llamalab.units import KeptWeights
 
@@ -39,18 +41,19 @@ class Reference:
     """
 
     def __init__(
-        self, record: Record, arch: LlamaArch, dtype: str, algorithm: str, *, fault: str | None = None,
+        self, record: Record, arch: LlamaArch, dtype: str, algorithm: str, *, ranks: int = 1, fault: str | None = None,
         kept: KeptWeights | None = None,
     ) -> None:  # fmt: skip
         if record.dtype != dtype:
             raise InputError(f"a bench in {dtype} must have a reference in {dtype}; got one in {record.dtype}")
         self.record = replace(record, arch=arch.as_dict())
-        self.basis, self._algorithm, self._fault, self._kept = basis_of(self.record), algorithm, fault, kept
+        self.basis, self._algorithm, self._ranks = basis_of(self.record), algorithm, ranks
+        self._fault, self._kept = fault, kept
 
     def for_model(self, algorithm: str, kept: KeptWeights | None) -> "Reference":
         """The same machine, for a model whose attention follows another cost model, or that keeps weights so."""
         arch, dtype = self.record.llama_arch, self.record.dtype
-        return Reference(self.record, arch, dtype, algorithm, fault=self._fault, kept=kept)
+        return Reference(self.record, arch, dtype, algorithm, ranks=self._ranks, fault=self._fault, kept=kept)
 
     @property
     def words(self) -> str:
@@ -89,15 +92,19 @@ class Reference:
             model_ops(
                 self.record.llama_arch, new_tokens=new, context_tokens=context, batch=case.batch,
                 dtype=self.record.dtype, attention=self._algorithm, kept=self._kept,
+                tensor_parallel=self._ranks,
             )
             for new, context in case.passes
         ]  # fmt: skip
 
 
 def measure_reference(
-    name: str, arch: LlamaArch, machine: Machine, *, weight_bytes: int, progress: ProgressCallback
-) -> Record:
+    name: str, arch: LlamaArch, machine: Machine, *, weight_bytes: int, team: Team | None = None,
+    progress: ProgressCallback,
+) -> Record:  # fmt: skip
     """Measure the roofs, and calibrate shortly, the more so the fewer `weight_bytes` there are to run.
+
+    Of a team the constants are those of its ranks side by side.
 
     The constants that are kept are of weights in the activations' dtype; for quantised ones a calibration is made.
     Raises FormatError for a spoilt calibration.
@@ -105,6 +112,8 @@ def measure_reference(
     place, dtype = machine.device, machine.dtype
     kept = None if machine.weight_dtype is None else KeptWeights(machine.weight_dtype, None, machine.kernel_rows)
     constants = kept_constants(place, dtype) if kept is None else None
+    if team is not None:
+        constants = ranks_constants(team, dtype, weight_bytes)
     progress("roofs of this machine", 0.0)
     with torch.inference_mode():
         roofs = quick_roofs(machine, arch)

@@ -120,9 +120,9 @@ class BenchRow:
     rate rests on; where one of them is null, its reason is not. `kernel` is the fused attention kernel that the
     profiler saw, null where it saw none; `product` is how weights were multiplied, packed, plain or by which
     kernel of quantised ones; `weight_dtype` is the storage of these, null where they are in `dtype`, and from
-    `kernel_rows` on they are widened first. `memory_bytes` is
-    what was held, by `memory_method`. `load_average` is the host's before the first repetition; `disturbances` say why
-    the times are not to be trusted.
+    `kernel_rows` on they are widened first. `memory_bytes` is what was held, by `memory_method`; `weights` are a
+    checkpoint's, random, or those of a model in memory. `load_average` is the host's before the first repetition;
+    `disturbances` say why the times are not to be trusted.
     """
 
     model: str
@@ -156,10 +156,12 @@ class BenchRow:
     prediction_reason: str | None = None
     memory_bytes: int | None = None
     memory_method: str | None = None
+    weights: str = "random"
     throttle_reasons: list[str] | None = None
     load_average: float | None = None
     disturbances: list[str] = field(default_factory=list)
     product: str | None = None
+    ranks: int = 1
     weight_dtype: str | None = None
     kernel_rows: int | None = None
 

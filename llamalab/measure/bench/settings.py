@@ -9,10 +9,14 @@ from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend
+from llamalab.checkpoints.checkpoint import Weights
 from llamalab.measure.bench.reference import Reference
 from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchCase, BenchRow
 from llamalab.measure.device.machine import device_name, device_of
 from llamalab.measure.target.blocks import SPARE, Depth
+from llamalab.measure.target.made import weights_origin
+from llamalab.measure.target.target import Target
+from llamalab.parallel.team import Team
 from llamalab.units import KeptWeights, format_bytes
 
 
@@ -30,8 +34,16 @@ class BenchSettings(NamedTuple):
     depth: Depth
     free_bytes: int
     repeat_s: float = 0.0
+    weights: Weights | None = None
+    given: Target | None = None
     weight_dtype: str | None = None
     kernel_rows: int | None = None
+    team: Team | None = None
+
+    @property
+    def ranks(self) -> int:
+        """Processes that share the model."""
+        return 1 if self.team is None else self.team.place.ranks
 
     @property
     def kept(self) -> KeptWeights | None:
@@ -90,12 +102,14 @@ def blank_row(bench: BenchSettings, case: BenchCase, reference: Reference) -> Be
         dtype=bench.dtype,
         weight_dtype=bench.weight_dtype,
         kernel_rows=bench.kernel_rows,
-        attention=bench.backend.name,
+        attention=bench.given.attention if bench.given else bench.backend.name,
         kernel=None,
+        weights="in memory" if bench.given else weights_origin(bench.weights),
         compiled=bench.compiled,
         blocks_distinct=bench.depth.distinct,
         blocks_total=bench.arch.n_layers,
         blocks=bench.depth.label,
+        ranks=bench.ranks,
         test=case.test,
         prompt_tokens=case.prompt,
         generated_tokens=case.generate,

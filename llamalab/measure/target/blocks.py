@@ -2,7 +2,7 @@
 
 All blocks of a Llama do the same work on the same sizes, so the time of one stands for all; k is as
 many as a memory limit lets in. Numbers of blocks that ran are measured, numbers
-multiplied from them extrapolated. Weights are random: their values do not change the work.
+multiplied from them extrapolated. Weights are a checkpoint's or random: their values do not change the work.
 
 Or at its full depth, over k distinct blocks that the layers share in turn (llamalab.model.build): all
 that is timed then ran. k is as small as caches allow: of k blocks that come round in turn, even a cache that
