@@ -14,6 +14,7 @@ from llamalab.report.recorded_runs import OnBroken, each_read
 ORDER = (
     "versus_transformers", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends",
     "gqa_groups", "kv_cache_onoff", "memory_peaks", "tied_blocks", "tap_cost",
+    "norms", "feed_forward", "optimiser", "gqa_uptraining",
 )  # fmt: skip
 
 
