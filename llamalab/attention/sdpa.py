@@ -45,7 +45,7 @@ def _flash_runs(q_BHTE: Tensor) -> bool:
     head_dim = q_BHTE.shape[-1]
     most = _FLASH_TRAINED_HEAD_DIM if q_BHTE.requires_grad else _FLASH_HEAD_DIM
     return (
-        torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
+        torch._C._get_flash_sdp_enabled()  # what torch.backends.cuda.flash_sdp_enabled asks, which no graph may
         and q_BHTE.dtype in _FLASH_DTYPES
         and head_dim <= most
         and torch.cuda.get_device_capability(q_BHTE.device) >= _FLASH_CAPABILITY

@@ -15,6 +15,9 @@ ORDER = (
     "versus_transformers", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends",
     "gqa_groups", "kv_cache_onoff", "memory_peaks", "tied_blocks", "tap_cost",
     "norms", "feed_forward", "optimiser", "gqa_uptraining",
+    "versus", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends",
+    "attention_by_hand", "positions", "translation", "gqa_groups", "kv_cache_onoff", "memory_peaks",
+    "tied_blocks", "tap_cost",
 )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ class DecodeLoop:
     def __init__(self, model: Transformer, *, batch: int, max_tokens: int, choice: Choice | None = None) -> None:
         self.model, self.choice, place = model, choice or Choice(), model.norm.weight.device
         kept = dtype_name(model)
-        self.cache = StaticKVCache(model.arch, batch=batch, max_tokens=max_tokens, dtype=kept, device=place)
+        self.cache = StaticKVCache(model.rank_arch, batch=batch, max_tokens=max_tokens, dtype=kept, device=place)
         self._token_B1 = torch.zeros(batch, 1, dtype=torch.int64, device=place)
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, WindowKVCache]] = {}
 

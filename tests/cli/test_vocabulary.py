@@ -31,6 +31,8 @@ THINGS = {
     "--text": r"text",
 }
 ALSO = {"--tensor-parallel": {"--tp"}}  # the short name that servers use
+# Other things of like names: devices however they are split, and processes that share no model.
+OTHERS = {("plan", "--devices"), ("calibrate", "--ranks")}
 OLD = {
     "kv": {"--seq": "--context"},
     "flops": {},
@@ -64,7 +66,7 @@ def test_a_thing_has_one_name_on_every_verb() -> None:
         for name in longs:
             meant = {thing for thing, names in THINGS.items() if re.fullmatch(names, name[2:])}
             allowed = {thing for thing in meant if name == thing or name in ALSO.get(thing, ())}
-            if meant and not allowed:
+            if meant and not allowed and (verb, name) not in OTHERS:
                 second.append(f"{verb} {name}: {' or '.join(sorted(meant))}")
         own = longs - set().union(*ALSO.values())
         if len(own) > 1:

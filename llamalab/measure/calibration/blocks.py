@@ -27,11 +27,15 @@ class BlockPass(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One block of a model with its embedding and head, and the passes it is run with."""
+    """One block of a model with its embedding and head, and the passes it is run with.
+
+    `attention` is the backend's name, None for the fastest of the device.
+    """
 
     name: str
     arch: LlamaArch
     shapes: tuple[BlockPass, ...]
+    attention: str | None = None
 
 
 _VOCAB_SIZE = 8192  # small: embedding and head are to be no more than a block is
@@ -51,7 +55,10 @@ def _preset(name: str, *passes: tuple[int, ...]) -> Block:
 
 
 FITTED = (
-    _block("512 wide, GQA", 512, (8, 4), 1376, (1, 24), (1, 104), (1, 392), (1, 1, 40), (1, 1, 300), (3, 1, 130)),
+    _block(
+        "512 wide, GQA", 512, (8, 4), 1376, (1, 24), (1, 104), (1, 392), (1, 1100),
+        (1, 1, 40), (1, 1, 300), (3, 1, 130),
+    ),
     _block(
         "2048 wide, MHA", 2048, (16, 16), 5504, (1, 24), (1, 56), (1, 104), (1, 200), (1, 392),
         (1, 1, 130), (1, 1, 900), (3, 1, 250), (7, 1, 600), (12, 1, 1500),
@@ -61,6 +68,13 @@ FITTED = (
         (1, 1, 400), (1, 1, 2500), (2, 1, 90), (5, 1, 1000), (9, 1, 350),
     ),
 )  # fmt: skip
+# Only rows of attention are new in these: scores that a cache holds, and scores that it does not.
+NAIVE = _block("512 wide, naive", 512, (8, 8), 128, (1, 104), (1, 392), (1, 1100), (1, 1, 300), (1, 1, 1500))._replace(
+    attention="naive"
+)
+NAIVE_ON_ACCELERATOR = _block(
+    "2048 wide, naive", 2048, (16, 16), 512, (1, 392), (1, 1000), (1, 3000), (1, 1, 900), (1, 1, 3900)
+)._replace(attention="naive")
 FITTED_ON_ACCELERATOR = (
     _block(
         "2048 wide, MHA", 2048, (16, 16), 5504, (1, 104), (1, 392), (1, 1000), (1, 3000), (4, 700),
@@ -82,20 +96,42 @@ CHECKED_ON_ACCELERATOR = (
 )
 
 
+QUICK = _block(
+    "3072 wide, GQA", 3072, (24, 8), 8192, (1, 24), (1, 104), (1, 392),
+    (1, 1, 130), (1, 1, 900), (3, 1, 250), (6, 1, 1000),
+)  # fmt: skip
+QUICK_ON_ACCELERATOR = _block(
+    "6144 wide, GQA", 6144, (48, 8), 16384, (1, 104), (1, 500), (1, 1900), (3, 1100),
+    (1, 1, 700), (1, 1, 3900), (4, 1, 2000), (30, 1, 350),
+)  # fmt: skip
+
+
 class Blocks(NamedTuple):
-    """The blocks to fit and the blocks to check."""
+    """The blocks to fit, the blocks to check, and the one with naive attention, which is fitted too."""
 
     fit: tuple[Block, ...]
     check: tuple[Block, ...]
+    naive: Block
 
 
-BLOCKS_BY_ROLE = {"host": Blocks(FITTED, CHECKED), "accelerator": Blocks(FITTED_ON_ACCELERATOR, CHECKED_ON_ACCELERATOR)}
+BLOCKS_BY_ROLE = {
+    "host": Blocks(FITTED, CHECKED, NAIVE),
+    "accelerator": Blocks(FITTED_ON_ACCELERATOR, CHECKED_ON_ACCELERATOR, NAIVE_ON_ACCELERATOR),
+}
 
 
-def blocks_for(place: torch.device) -> Blocks:
-    """The blocks for a device, by its role.
+QUICK_BY_ROLE = {
+    "host": Blocks((QUICK,), (_preset("7b", (1, 32), (1, 1, 512)),), NAIVE),
+    "accelerator": Blocks(
+        (QUICK_ON_ACCELERATOR,), (_preset("7b", (1, 320), (1, 1, 512), (8, 1, 2048)),), NAIVE_ON_ACCELERATOR
+    ),
+}
+
+
+def blocks_for(place: torch.device, *, quick: bool = False) -> Blocks:
+    """The blocks for a device, by its role; one to fit and one to check where it is to be quick.
 
     >>> [block.name for block in blocks_for(torch.device("cpu")).check]
     ['7b', '13b']
     """
-    return BLOCKS_BY_ROLE[device_of(place).role]
+    return (QUICK_BY_ROLE if quick else BLOCKS_BY_ROLE)[device_of(place).role]

@@ -99,7 +99,7 @@ def _memory(work: PhaseRun) -> tuple[MemoryProfile, float]:
     )  # fmt: skip
     ops = forward_ops(
         target.arch, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
-        dtype=target.dtype, attention=target.algorithm,
+        dtype=target.dtype, attention=target.algorithm, tensor_parallel=target.ranks,
     )  # fmt: skip
     del made
     spans = sorted(spans, key=lambda span: span.start_ns)

@@ -86,7 +86,7 @@ def _rows(
     run = Pass(
         phase=work.phase, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
         dtype=target.dtype, attention=target.attention, algorithm=target.algorithm, kernel=observed.kernel,
-        layers_measured=work.layers, layers_total=work.layers_total, parts=[], ops=measured,
+        layers_measured=work.layers, layers_total=work.layers_total, parts=[], ops=measured, ranks=target.ranks,
         memory=Memory(peak_bytes=observed.memory.peak_bytes, method=observed.memory.method), whole_s=wall_s,
     )  # fmt: skip
     table = {row.op.name: row for row in Phase(base, run, basis_of(base)).rows}

@@ -40,11 +40,15 @@ ALTERNATIONS = 3  # clean passes and op-clock passes take turns so many times
 
 
 class PromptShape(NamedTuple):
-    """What is run: a prompt, and the token after it; of `layers_total` blocks those of the model."""
+    """What is run: a prompt, and the token after it; of `layers_total` blocks those of the model.
+
+    `context_tokens` are those in view at the end of either pass, its own included, where there are others before them.
+    """
 
     prompt_tokens: int
     batch: int = 1
     layers_total: int | None = None
+    context_tokens: int | None = None
 
 
 def profile(
@@ -53,6 +57,7 @@ def profile(
     name: str = "model",
     phases: Sequence[str] = PHASES,
     prompt_tokens: int = 128,
+    context_tokens: int | None = None,
     batch: int = 1,
     layers_total: int | None = None,
     reference: Record | None = None,
@@ -68,6 +73,7 @@ def profile(
         name: its name in the profile.
         phases: some of PHASES; `prefill` runs the prompt, `decode` the token after it.
         prompt_tokens: tokens of each sequence of the prompt.
+        context_tokens: tokens in view at the end of each pass, its own included (default: the prompt's, and one more).
         batch: sequences.
         layers_total: blocks of the whole model (default: those of `model`).
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
@@ -84,7 +90,9 @@ def profile(
             raise UnknownNameError("phase", phase, PHASES)
     if prompt_tokens < 1 or batch < 1:
         raise InputError(f"prompt_tokens and batch must be at least 1; got {prompt_tokens} and {batch}")
-    target, shape = target_of(model), PromptShape(prompt_tokens, batch, layers_total)
+    if context_tokens is not None and context_tokens < (prompt_tokens if "prefill" in phases else 2):
+        raise InputError(f"context_tokens must count the prompt of {prompt_tokens} tokens; got {context_tokens}")
+    target, shape = target_of(model), PromptShape(prompt_tokens, batch, layers_total, context_tokens)
     device_of(target.device).make_current()
     surroundings = environment(target.device, command)
     with torch.inference_mode():
@@ -159,8 +167,8 @@ def _energy(work: PhaseRun, wall_s: float) -> Energy:
 
 
 def _work(target: Target, phase: str, shape: PromptShape) -> PhaseRun:
-    past = shape.prompt_tokens if phase == "decode" else 0
-    new = 1 if past else shape.prompt_tokens
+    new = 1 if phase == "decode" else shape.prompt_tokens
+    past = (shape.context_tokens or shape.prompt_tokens + (phase == "decode")) - new
     total = shape.layers_total or target.arch.n_layers
     return PhaseRun(
         target=target,

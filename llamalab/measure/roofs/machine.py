@@ -22,12 +22,18 @@ FULL_TOKENS = {"host": 1, "accelerator": 4096}
 
 
 class Machine(NamedTuple):
-    """Where roofs are measured: device, its clock, and the element type by llamalab's name."""
+    """Where roofs are measured: device, its clock, and the element type by llamalab's name.
+
+    `weight_dtype` is the storage of quantised weights, which passes then read (None: weights are in `dtype`), and
+    `kernel_rows` how many rows their kernel multiplies at most.
+    """
 
     device: torch.device
     clock: Clock
     dtype: str
     deadline: Deadline | None = None
+    weight_dtype: str | None = None
+    kernel_rows: int | None = None
 
     def within(self, plan: Plan, share: float = 1.0) -> Plan:
         """The plan as far as so much of the time that is left lets it."""
