@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report example test machines lint docs bench bench-compare bench-ab accuracy tensorboard clean
+.PHONY: help setup report example test machines kernels lint docs bench bench-compare bench-ab accuracy tensorboard clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test: $(STAMP) ## run the tests, a worker for each of two processors
 
 machines: $(STAMP) ## run what a machine unlike this one would: other caches, memory, processors, disks, Pythons
 	$(BIN)/python -m pytest -o addopts='--strict-markers --strict-config --showlocals --tb=short --benchmark-disable' tests/machines
+
+kernels: $(STAMP) ## compile every Triton kernel for GPUs that are not here
+	$(BIN)/python -m pytest -n 2 -o addopts='--strict-markers --strict-config --tb=short --benchmark-disable' tests/kernels
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .
