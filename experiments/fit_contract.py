@@ -9,7 +9,7 @@ kernel's limit on private memory (RLIMIT_DATA) above what Python and torch held 
     fits    with the sum and its margin as the limit: must not die
     unfit   with the sum less its margin, and less the buffers that BLAS can do without: must die
 
-Kernel scratch and the size of a compiled kernel are probed on this machine; its context is what was held before. The
+Kernel scratch and compiled kernels are probed on this machine, shape by shape; its context is what was held before. The
 process gives back what it frees, as a caching allocator's statistics would: glibc maps blocks of 64 KiB and more, and
 MKL keeps no buffers (GIVES_BACK). Without these two settings a heap that is torn holds more than any sum.
 """
@@ -28,14 +28,16 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn import functional
 
 from experiments.common import results as answers
 from llamalab.analytic.batches import chunks
-from llamalab.analytic.fit import Run, needs
+from llamalab.analytic.fit import needs
+from llamalab.analytic.fit_run import Run, passes
+from llamalab.analytic.kernel_shapes import kernel_shapes
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.arch import LlamaArch
 from llamalab.measure.device.peak_memory import process_peak_bytes
+from llamalab.measure.profile.compiled import compile_shapes, held_here
 from llamalab.measure.profile.scratch import ProbedScratch
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.units import format_bytes
@@ -71,48 +73,35 @@ def draw(chance: random.Random) -> Run:
     )  # fmt: skip
 
 
-def kernel_bytes() -> dict[str, int]:
-    """What a compiled product of half types keeps here: resident, and private, of which not all is touched."""
-    grown: dict[str, list[int]] = {"resident": [], "private": []}
-    for rows in (3, 37, 210, 211):
-        for inner in (256, 512, 1024):
-            before = held_here()
-            with torch.inference_mode():
-                functional.linear(*(torch.ones(size, inner, dtype=torch.bfloat16) for size in (rows, 512)))
-            for name, held in held_here().items():
-                grown[name].append(max(0, held - before[name]))
-    return {name: int(median(sizes)) for name, sizes in grown.items()}
-
-
-def held_here() -> dict[str, int]:
-    """Bytes that this process holds: resident, and private."""
-    ctypes.CDLL(None).malloc_trim(0)
-    with open("/proc/self/status", encoding="ascii") as status:
-        fields = dict(line.split(":", 1) for line in status)
-    return {name: int(fields[key].split()[0]) * 1024 for name, key in (("resident", "VmRSS"), ("private", "VmData"))}
-
-
-def predict(run: Run, kernels: dict[str, int], floor: int = 0) -> dict[str, int]:
+def predict(run: Run, floor: int = 0) -> dict[str, int]:
     """What `llamalab fit` says that this process takes: resident, private, and the least that it can run with."""
     here = HERE._replace(workspace_bytes=floor)
+    before, grown = held_here(), {}
+    for _, context in passes(run):
+        compile_shapes(kernel_shapes(run, until=context))
+        grown[context] = held_here()
+
+    def kept(name: str, _: Run, context: int) -> int:
+        return max(0, int(getattr(grown[context], name) - getattr(before, name)))
+
     resident, private = (
-        needs(run, here._replace(kernel_bytes=kernels[name]), scratch=ProbedScratch(resident=True))
+        needs(run, here, scratch=ProbedScratch(resident=True), kept=partial(kept, name))
         for name in ("resident", "private")
     )
-    least = needs(run, here._replace(kernel_bytes=kernels["private"]), scratch=ProbedScratch())
+    least = needs(run, here, scratch=ProbedScratch(), kept=partial(kept, "private"))
     return {
         "resident": resident.total_bytes, "private": private.total_bytes, "least": least.total_bytes,
-        "margin": private.margin_bytes + MARGIN_BYTES,
+        "margin": private.margin_bytes + MARGIN_BYTES, "kernel": resident.bytes_of("compiled kernels"),
     }  # fmt: skip
 
 
-def floor_bytes(kernels: dict[str, int], chance: random.Random) -> int:
+def floor_bytes(chance: random.Random) -> int:
     """What a run of any size takes here beside its tensors: pages of code, tables, small objects; the median of ten."""
     beyond: list[int] = []
     while len(beyond) < 10:
         run = draw(chance)
         if needs(run, HERE).total_bytes <= LEAST:
-            said = isolated(partial(predict, run, kernels))
+            said = isolated(partial(predict, run))
             beyond.append(isolated(partial(process_peak_bytes, partial(work, run))) - said["resident"])
     return max(0, int(median(beyond)))
 
@@ -165,16 +154,16 @@ def within(run: Run, limit_bytes: int) -> bool:
     """Whether the run ends where private memory may grow by so much."""
 
     def task() -> bool:
-        resource.setrlimit(resource.RLIMIT_DATA, (held_here()["private"] + limit_bytes,) * 2)
+        resource.setrlimit(resource.RLIMIT_DATA, (held_here().private + limit_bytes,) * 2)
         work(run)
         return True
 
     return isolated(task) is True
 
 
-def row_of(run: Run, kernels: dict[str, int], floor: int) -> dict[str, Any]:
+def row_of(run: Run, floor: int) -> dict[str, Any]:
     """One configuration with what was predicted and what was found."""
-    said = isolated(partial(predict, run, kernels, floor))  # elsewhere: what probing frees would serve the next run
+    said = isolated(partial(predict, run, floor))  # elsewhere: what probing frees would serve the next run
     peak = isolated(partial(process_peak_bytes, partial(work, run)))
     found = Found(peak, within(run, said["private"] + said["margin"]), within(run, said["least"] - said["margin"]))
     arch = run.arch
@@ -219,12 +208,11 @@ def main() -> None:
         )
     torch.set_num_threads(1)  # a forked process inherits no threads
     warm_up()
-    kernels = isolated(kernel_bytes)
     chance, rows = random.Random(args.seed), []
-    floor = floor_bytes(kernels, random.Random(args.seed + 1))
+    floor = floor_bytes(random.Random(args.seed + 1))
     asked = list(islice((run for run in iter(lambda: draw(chance), None) if _of_size(run)), args.runs))
     with ThreadPoolExecutor(args.workers) as pool:
-        waiting = [pool.submit(row_of, run, kernels, floor) for run in asked]
+        waiting = [pool.submit(row_of, run, floor) for run in asked]
         try:
             for done in as_completed(waiting):
                 rows.append(last := done.result())
@@ -232,8 +220,8 @@ def main() -> None:
                       f"fits {last['fits_ran']} unfit {last['unfit_ran']}", file=sys.stderr)  # fmt: skip
         except KeyboardInterrupt:  # what is known is told
             pool.shutdown(cancel_futures=True)
-    answers.finish(__doc__, "fit_contract", args.out, conclude(rows), seed=args.seed, threads=1,
-                   kernel_bytes=kernels, floor_bytes=floor, measured=rows)  # fmt: skip
+    answers.finish(__doc__, "fit_contract", args.out, conclude(rows), seed=args.seed, threads=1, floor_bytes=floor,
+                   measured=rows)  # fmt: skip
 
 
 if __name__ == "__main__":

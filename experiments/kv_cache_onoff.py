@@ -69,6 +69,9 @@ class ThreadClock:
         """Note this moment."""
         self._marks_ns.append(thread_time_ns())
 
+    def hold(self, seconds: float) -> None:
+        """Nothing is ever behind this thread."""
+
     def read(self) -> list[float]:
         """Seconds between successive marks, which are forgotten."""
         marks, self._marks_ns = self._marks_ns, []

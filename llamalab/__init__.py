@@ -12,6 +12,8 @@ only calculates, starts without torch.
 
 import sys
 
+from llamalab.version import __version__ as __version__
+
 TYPE_CHECKING = False  # as typing's, without importing typing
 if TYPE_CHECKING:
     from llamalab.api.calculate import fit, flops, kv, params, predict, roofline
@@ -23,11 +25,11 @@ if TYPE_CHECKING:
     from llamalab.instrument.taps import capture, edit
     from llamalab.model import StaticKVCache, Transformer, build
     from llamalab.model.compiled import compile
+    from llamalab.parallel.plan import parallelize
     from llamalab.presets import PRESETS
     from llamalab.records.frames import frames
     from llamalab.text.load import load_tokenizer
 
-__version__ = "0.1.0"
 __all__ = [
     "HARDWARE",
     "PRESETS",
@@ -48,6 +50,7 @@ __all__ = [
     "load",
     "load_tokenizer",
     "measure",
+    "parallelize",
     "params",
     "predict",
     "profile",
@@ -75,6 +78,7 @@ _HOMES = {
     "load": "llamalab.checkpoints",
     "load_tokenizer": "llamalab.text.load",
     "measure": "llamalab.api.run",
+    "parallelize": "llamalab.parallel.plan",
     "params": "llamalab.api.calculate",
     "predict": "llamalab.api.calculate",
     "profile": "llamalab.api.run",

@@ -123,7 +123,8 @@ def device_family(name: str) -> list[HardwareSpec]:
     if not wanted:
         return []
     # A shortened name leaves memory and form out; a CPU's or another core count's row is a name of its own.
-    return [spec for spec in known.values() if re.fullmatch(rf"{re.escape(wanted)}(-\d+gb)?(-[a-z]+)?", spec.name)]
+    longer = re.compile(rf"{re.escape(wanted)}(-\d+gb)?(-[a-z]+)?")
+    return [spec for spec in known.values() if spec.name.startswith(wanted) and longer.fullmatch(spec.name)]
 
 
 def _other_size(name: str) -> HardwareSpec | None:

@@ -2,15 +2,17 @@
 
 Sizes are those of the published `params.json` and `config.json` files. A row says what differs from Llama 2; what the
 members of a family have in common is written once. Variants of the same shape (instruct, chat, quantised) are the
-same row: `resolve_model` takes names as people write them.
+same row: `resolve_model` takes names as people write them (preset_names).
 """
 
+import math
 from typing import NamedTuple
 
 from llamalab.arch import LlamaArch
 from llamalab.arch_files import read_arch
 from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import UnknownNameError
+from llamalab.preset_names import ALIASES, plain
 
 
 class Preset(NamedTuple):
@@ -34,6 +36,13 @@ _GEMMA = {
     "norm_plus_one": True, "scaled_streams": True,
 }  # fmt: skip
 _GEMMA2 = {**_GEMMA, "post_norms": True, "window": 4096, "attention_softcap": 50.0, "logits_softcap": 30.0}
+_GEMMA3 = {
+    **_GEMMA, "vocab_size": 262_208, "post_norms": True, "qk_norm": True, "window": 1024, "rope_theta": 1_000_000.0,
+    "rope_scaling": RopeScaling("linear", 8.0, 131_072), "max_positions": 131_072,
+}  # fmt: skip
+_FALCON3 = {
+    "vocab_size": 131_072, "norm_eps": 1e-6, "head_dim": 256, "rope_theta": 1_000_042.0, "max_positions": 32_768,
+}  # fmt: skip
 _TIED = {"tied_embeddings": True}
 
 
@@ -46,8 +55,15 @@ def _row(repository: str, title: str, sizes: tuple[int, ...], **differs: object)
     return Preset(LlamaArch(*sizes, **{"vocab_size": 32_000, **differs}), title, f"{repository} config.json")  # type: ignore[arg-type]
 
 
-def _alternating(layers: int) -> dict[str, tuple[int, ...]]:
-    return {"full_layers": tuple(range(1, layers, 2))}
+def _full_every(step: int, layers: int) -> dict[str, tuple[int, ...]]:
+    return {"full_layers": tuple(range(step - 1, layers, step))}
+
+
+def _long(frequencies: int, factor: float = 32.0) -> dict[str, object]:
+    """Of a Phi of 128k tokens: costs do not depend on the divisors, which its config.json has and which are 1 here."""
+    attention, ones = math.sqrt(1 + math.log(factor) / math.log(4096)), (1.0,) * frequencies
+    scaling = RopeScaling("longrope", factor, 4096, attention, short_factors=ones, long_factors=ones)
+    return {"rope_scaling": scaling, "window": 262_144, "max_positions": 131_072}
 
 
 PRESETS: dict[str, Preset] = {
@@ -76,7 +92,23 @@ PRESETS: dict[str, Preset] = {
     ),
     "codellama-7b": _row("codellama/CodeLlama-7b-hf", "Code Llama 7B", (4096, 32, 32, 32, 11008), **_CODE),
     "codellama-13b": _row("codellama/CodeLlama-13b-hf", "Code Llama 13B", (5120, 40, 40, 40, 13824), **_CODE),
+    "codellama-7b-python": _row(
+        "codellama/CodeLlama-7b-Python-hf", "Code Llama 7B Python", (4096, 32, 32, 32, 11008),
+        **{**_CODE, "vocab_size": 32_000},
+    ),
+    "codellama-13b-python": _row(
+        "codellama/CodeLlama-13b-Python-hf", "Code Llama 13B Python", (5120, 40, 40, 40, 13824),
+        **{**_CODE, "vocab_size": 32_000},
+    ),
     "codellama-70b": _row("codellama/CodeLlama-70b-hf", "Code Llama 70B", (8192, 80, 64, 8, 28672), **_CODE),
+    "chinese-llama-7b": _row(
+        "ymcui/Chinese-LLaMA-Alpaca", "Chinese-LLaMA 7B, of LLaMA 1", (4096, 32, 32, 32, 11008), vocab_size=49_953,
+        norm_eps=1e-6, max_positions=2048,
+    ),
+    "chinese-alpaca-7b": _row(
+        "ymcui/Chinese-LLaMA-Alpaca", "Chinese-Alpaca 7B, of LLaMA 1", (4096, 32, 32, 32, 11008), vocab_size=49_954,
+        norm_eps=1e-6, max_positions=2048,
+    ),
     "chinese-llama-2-1.3b": _row(
         "hfl/chinese-llama-2-1.3b", "Chinese-LLaMA-2 1.3B", (4096, 4, 32, 32, 11008), vocab_size=55_296
     ),
@@ -131,6 +163,9 @@ PRESETS: dict[str, Preset] = {
         "deepseek-ai/deepseek-llm-67b-base", "DeepSeek LLM 67B", (8192, 95, 64, 8, 22016), vocab_size=102_400,
         norm_eps=1e-6,
     ),
+    "solar-10.7b": _row("upstage/SOLAR-10.7B-v1.0", "SOLAR 10.7B", (4096, 48, 32, 8, 14336)),
+    "falcon3-7b": _row("tiiuae/Falcon3-7B-Base", "Falcon3 7B", (3072, 28, 12, 4, 23040), **_FALCON3),
+    "falcon3-10b": _row("tiiuae/Falcon3-10B-Base", "Falcon3 10B", (3072, 40, 12, 4, 23040), **_FALCON3),
     "smollm2-135m": _row(
         "HuggingFaceTB/SmolLM2-135M", "SmolLM2 135M", (576, 30, 9, 3, 1536), vocab_size=49_152, rope_theta=1e5,
         max_positions=8192, **_TIED,
@@ -167,6 +202,14 @@ PRESETS: dict[str, Preset] = {
         "mistralai/Mistral-Small-24B-Base-2501", "Mistral Small 3 24B", (5120, 40, 32, 8, 32768), vocab_size=131_072,
         head_dim=128, rope_theta=1e8, max_positions=32_768,
     ),
+    "mistral-small-3.1-24b": _row(
+        "mistralai/Mistral-Small-3.1-24B-Base-2503", "Mistral Small 3.1 24B without its vision tower",
+        (5120, 40, 32, 8, 32768), vocab_size=131_072, head_dim=128, rope_theta=1e9, max_positions=131_072,
+    ),
+    "ministral-8b": _row(
+        "mistralai/Ministral-8B-Instruct-2410", "Ministral 8B, a window of 32,768 tokens", (4096, 36, 32, 8, 12288),
+        vocab_size=131_072, rope_theta=1e8, window=32_768, max_positions=32_768,
+    ),
     "mistral-large-123b": _row(
         "mistralai/Mistral-Large-Instruct-2407", "Mistral Large 2 123B", (12288, 88, 96, 8, 28672), vocab_size=32_768,
         rope_theta=1e6, max_positions=131_072,
@@ -197,6 +240,10 @@ PRESETS: dict[str, Preset] = {
         "Qwen/Qwen2.5-72B-Instruct", "Qwen2.5 72B", (8192, 80, 64, 8, 29568),
         **{**_QWEN2, "vocab_size": 152_064, "norm_eps": 1e-5},
     ),
+    "deepseek-r1-distill-qwen-1.5b": _row(
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "DeepSeek R1 in Qwen2.5 1.5B, its head untied",
+        (1536, 28, 12, 2, 8960), **{**_QWEN2, "rope_theta": 10_000.0, "max_positions": 131_072},
+    ),
     "qwen1.5-moe-a2.7b": _row(
         "Qwen/Qwen1.5-MoE-A2.7B", "Qwen1.5 MoE, 2.7B active", (2048, 24, 16, 16, 5632),
         **{**_QWEN2, "max_positions": 8192}, experts=Experts(60, 4, 1408, 5632, True),
@@ -204,11 +251,19 @@ PRESETS: dict[str, Preset] = {
     "qwen3-0.6b": _row("Qwen/Qwen3-0.6B", "Qwen3 0.6B", (1024, 28, 16, 8, 3072), **_QWEN3, **_TIED),
     "qwen3-1.7b": _row("Qwen/Qwen3-1.7B", "Qwen3 1.7B", (2048, 28, 16, 8, 6144), **_QWEN3, **_TIED),
     "qwen3-4b": _row("Qwen/Qwen3-4B", "Qwen3 4B", (2560, 36, 32, 8, 9728), **_QWEN3, **_TIED),
+    "qwen3-4b-2507": _row(
+        "Qwen/Qwen3-4B-Instruct-2507", "Qwen3 4B of July 2025", (2560, 36, 32, 8, 9728),
+        **{**_QWEN3, "rope_theta": 5e6, "max_positions": 262_144}, **_TIED,
+    ),
     "qwen3-8b": _row("Qwen/Qwen3-8B", "Qwen3 8B", (4096, 36, 32, 8, 12288), **_QWEN3),
     "qwen3-14b": _row("Qwen/Qwen3-14B", "Qwen3 14B", (5120, 40, 40, 8, 17408), **_QWEN3),
     "qwen3-32b": _row("Qwen/Qwen3-32B", "Qwen3 32B", (5120, 64, 64, 8, 25600), **_QWEN3),
     "qwen3-30b-a3b": _row(
         "Qwen/Qwen3-30B-A3B", "Qwen3 30B, 3B active", (2048, 48, 32, 4, 6144), **_QWEN3, experts=Experts(128, 8, 768)
+    ),
+    "qwen3-30b-a3b-2507": _row(
+        "Qwen/Qwen3-30B-A3B-Instruct-2507", "Qwen3 30B, 3B active, of July 2025", (2048, 48, 32, 4, 6144),
+        **{**_QWEN3, "rope_theta": 1e7, "max_positions": 262_144}, experts=Experts(128, 8, 768),
     ),
     "qwen3-235b-a22b": _row(
         "Qwen/Qwen3-235B-A22B", "Qwen3 235B, 22B active", (4096, 94, 64, 4, 12288), **_QWEN3,
@@ -226,39 +281,54 @@ PRESETS: dict[str, Preset] = {
         "microsoft/Phi-3-medium-4k-instruct", "Phi-3 medium 14B, a window of 2,047 tokens",
         (5120, 40, 40, 10, 17920), **_PHI, window=2047,
     ),
+    "phi-3-mini-128k": _row(
+        "microsoft/Phi-3-mini-128k-instruct", "Phi-3 mini 3.8B, divisors of RoPE unsaid", (3072, 32, 32, 32, 8192),
+        **_PHI, **_long(48),
+    ),
+    "phi-3-medium-128k": _row(
+        "microsoft/Phi-3-medium-128k-instruct", "Phi-3 medium 14B, divisors of RoPE unsaid",
+        (5120, 40, 40, 10, 17920), **_PHI, **{**_long(64), "window": 131_072},
+    ),
+    "phi-3.5-mini": _row(
+        "microsoft/Phi-3.5-mini-instruct", "Phi-3.5 mini 3.8B, divisors of RoPE unsaid", (3072, 32, 32, 32, 8192),
+        **_PHI, **_long(48),
+    ),
     "phi-4": _row(
         "microsoft/phi-4", "Phi-4 14B, a shape of Phi-3", (5120, 40, 40, 10, 17920),
         **{**_PHI, "vocab_size": 100_352}, rope_theta=250_000.0, max_positions=16_384,
     ),
+    "phi-4-mini": _row(
+        "microsoft/Phi-4-mini-instruct", "Phi-4 mini 3.8B, divisors of RoPE unsaid", (3072, 32, 24, 8, 8192),
+        **{**_PHI, "vocab_size": 200_064}, **_long(48), rotary_fraction=0.75, **_TIED,
+    ),
     "gemma-2b": _row("google/gemma-2b", "Gemma 2B", (2048, 18, 8, 1, 16384), **_GEMMA, head_dim=256),
     "gemma-7b": _row("google/gemma-7b", "Gemma 7B", (3072, 28, 16, 16, 24576), **_GEMMA, head_dim=256),
     "gemma-2-2b": _row(
-        "google/gemma-2-2b", "Gemma 2 2B", (2304, 26, 8, 4, 9216), **_GEMMA2, **_alternating(26), head_dim=256
+        "google/gemma-2-2b", "Gemma 2 2B", (2304, 26, 8, 4, 9216), **_GEMMA2, **_full_every(2, 26), head_dim=256
     ),
     "gemma-2-9b": _row(
-        "google/gemma-2-9b", "Gemma 2 9B", (3584, 42, 16, 8, 14336), **_GEMMA2, **_alternating(42), head_dim=256
+        "google/gemma-2-9b", "Gemma 2 9B", (3584, 42, 16, 8, 14336), **_GEMMA2, **_full_every(2, 42), head_dim=256
     ),
     "gemma-2-27b": _row(
-        "google/gemma-2-27b", "Gemma 2 27B", (4608, 46, 32, 16, 36864), **_GEMMA2, **_alternating(46), head_dim=128
+        "google/gemma-2-27b", "Gemma 2 27B", (4608, 46, 32, 16, 36864), **_GEMMA2, **_full_every(2, 46), head_dim=128
+    ),
+    "gemma-3-1b": _row(
+        "google/gemma-3-1b-pt", "Gemma 3 1B", (1152, 26, 4, 1, 6912), head_dim=256, **_full_every(6, 26),
+        **{**_GEMMA3, "vocab_size": 262_144, "window": 512, "rope_scaling": None, "max_positions": 32_768},
+    ),
+    "gemma-3-4b": _row(
+        "google/gemma-3-4b-pt", "Gemma 3 4B without its vision tower", (2560, 34, 8, 4, 10240), **_GEMMA3,
+        **_full_every(6, 34), head_dim=256,
+    ),
+    "gemma-3-12b": _row(
+        "google/gemma-3-12b-pt", "Gemma 3 12B without its vision tower", (3840, 48, 16, 8, 15360), **_GEMMA3,
+        **_full_every(6, 48), head_dim=256,
+    ),
+    "gemma-3-27b": _row(
+        "google/gemma-3-27b-pt", "Gemma 3 27B without its vision tower", (5376, 62, 32, 16, 21504), **_GEMMA3,
+        **_full_every(6, 62), head_dim=128,
     ),
 }  # fmt: skip
-_ALIASES = {
-    "llama-2-7b": "7b", "llama-2-13b": "13b", "llama-2-34b": "34b", "llama-2-70b": "70b", "codellama-34b": "34b",
-    "llama-7b": "llama1-7b", "llama-13b": "llama1-13b", "llama-30b": "llama1-33b",
-    "llama-33b": "llama1-33b", "llama-65b": "llama1-65b",
-    "stories15m": "tiny", "vicuna-7b-v1.5": "7b",
-    "vicuna-13b-v1.5": "13b", "chinese-alpaca-2-1.3b": "chinese-llama-2-1.3b",
-    "longchat-7b-v1.5-32k": "longchat-7b-32k",
-    "chinese-alpaca-2-7b": "chinese-llama-2-7b", "chinese-alpaca-2-13b": "chinese-llama-2-13b",
-    "tinyllama": "tinyllama-1.1b", "tinyllama-1.1b-v1.0": "tinyllama-1.1b",
-    "tinyllama-1.1b-intermediate-step-1431k-3t": "tinyllama-1.1b", "yi-1.5-6b": "yi-6b", "yi-1.5-34b": "yi-34b",
-    "mistral-7b": "mistral-7b-v0.1", "mistral-nemo": "mistral-nemo-12b", "mistral-nemo-2407": "mistral-nemo-12b",
-    "mistral-small-2409": "mistral-small-22b", "mistral-small": "mistral-small-24b",
-    "mistral-small-24b-2501": "mistral-small-24b", "mistral-large-2407": "mistral-large-123b",
-    "mistral-large": "mistral-large-123b", "mixtral-8x7b-v0.1": "mixtral-8x7b", "mixtral-8x22b-v0.1": "mixtral-8x22b",
-    "phi-3-mini": "phi-3-mini-4k", "phi-3-medium": "phi-3-medium-4k",
-}  # fmt: skip
-_NO_SHAPE = ("hf", "instruct", "chat", "it", "base", "meta", "gguf", "gptq", "awq", "bf16", "fp16", "fp8")
 
 
 def resolve_model(name: str) -> tuple[str, LlamaArch]:
@@ -274,18 +344,8 @@ def resolve_model(name: str) -> tuple[str, LlamaArch]:
         return name, PRESETS[name].arch
     if name.lower().endswith(".json"):
         return name, read_arch(name)
-    known = {_plain(one): one for one in PRESETS} | {_plain(alias): one for alias, one in _ALIASES.items()}
-    found = known.get(_plain(name))
+    known = {plain(one): one for one in PRESETS} | {plain(alias): one for alias, one in ALIASES.items()}
+    found = known.get(plain(name))
     if found is not None:
         return found, PRESETS[found].arch
     raise UnknownNameError("model", name, PRESETS, hint=" or a path to params.json or config.json")
-
-
-def _plain(name: str) -> str:
-    """A name without what says nothing of the shape.
-
-    >>> _plain("Qwen/Qwen2.5-7B-Instruct"), _plain("Meta-Llama-3-8B")
-    ('qwen2.57b', 'llama38b')
-    """
-    words = name.rpartition("/")[2].lower().replace("_", "-").replace(" ", "-").split("-")
-    return "".join(word for word in words if word not in _NO_SHAPE)

@@ -23,6 +23,14 @@ class Dtype(NamedTuple):
     scale_bits: int = 0
 
 
+class KeptWeights(NamedTuple):
+    """How a model's matrices are kept: the storage, the family of kernels, the rows up to which these multiply."""
+
+    storage: str
+    product: str | None = None
+    kernel_rows: int | None = None
+
+
 DTYPES = {
     dtype.name: dtype
     for dtype in (
@@ -41,6 +49,8 @@ DTYPES = {
     )
 }
 
+QUANTISED = ("int8", "int4", "q8_0", "q4_0")  # that the built-in model keeps matrices in (llamalab.model.quantised)
+_LEAST_GROUP = 32  # of its kernels
 FLOAT_DTYPES = ("bf16", "fp16", "fp32")  # that a model computes in
 PLAIN_DTYPES = tuple(name for name, dtype in DTYPES.items() if not dtype.group)
 
@@ -80,6 +90,26 @@ def storage_bytes(elements: int, dtype: str) -> int:
         elements = whole(elements, "elements", least=0)
     scales = -(-elements // kind.group) * kind.scale_bits if kind.group else 0
     return -(-(elements * kind.bits + scales) // 8)
+
+
+def group_in_row(name: str, inner: int) -> int | None:
+    """Weights of a row of `inner` that share a scale where the built-in model keeps them so; None where it does not.
+
+    int8 has a scale for each row. A row that is not whole groups has smaller ones, halved down to 32.
+
+    >>> group_in_row("int8", 172), group_in_row("int4", 4096), group_in_row("int4", 288), group_in_row("int4", 172)
+    (172, 128, 32, None)
+    """
+    if name not in QUANTISED:
+        raise UnknownNameError("weight dtype", name, QUANTISED)
+    group = DTYPES[name].group
+    if not group:
+        return inner
+    while inner % group:
+        group //= 2
+        if group < _LEAST_GROUP:
+            return None
+    return group
 
 
 def _dtype(name: str) -> Dtype:

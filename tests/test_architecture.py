@@ -11,27 +11,30 @@ ROOT = Path(__file__).resolve().parents[1]
 MAP = (ROOT / "docs" / "architecture.md").read_text()
 # From the bottom up; packages of one floor do not import each other.
 FLOORS = (
-    {"errors"},
-    {"checks", "choices", "plain_text", "plotting", "workspace"},
+    {"errors", "version"},
+    {"checks", "choices", "large_pages", "plain_text", "plotting", "workspace"},
     {"files", "input_files", "units", "formatting"},
-    {"arch_parts", "hardware"},
+    {"arch_parts", "hardware", "links"},
     {"arch"},
     {"hf_families", "runnable"},
     {"hf_config"},
-    {"arch_files"},
+    {"arch_files", "preset_names"},
     {"presets", "records"},
     {"analytic"},
     {"attention", "comparison"},
     {"model"},
     {"instrument", "formats"},
+    {"classic"},
     {"text"},
     {"checkpoints"},
+    {"train"},
+    {"parallel"},
     {"measure"},
     {"report"},
     {"cli"},
     {"api"},
 )
-MEASURE = ("timing", "device", "roofs", "target", "calibration", "profile", "attention", "bench", "report")
+MEASURE = ("timing", "device", "roofs", "target", "calibration", "ranks", "profile", "attention", "bench", "report")
 
 
 def modules() -> dict[str, Path]:

@@ -23,12 +23,14 @@ HEAVY = (
     "pynvml",
     "triton",
 )
-TORCH_ZONE = ("formats", "attention", "model", "checkpoints", "text", "measure", "report")
+TORCH_ZONE = ("formats", "attention", "model", "checkpoints", "text", "train", "parallel", "measure", "report")
 TORCH_MODULES = (
     "llamalab.api.texts",
     "llamalab.__main__",
     *(f"llamalab.instrument.{name}" for name in ("edits", "hf_attention", "hf_hooks", "hugging_face", "reduce")),
     *(f"llamalab.instrument.{name}" for name in ("scores", "taps", "trace")),
+    *(f"llamalab.classic.{name}" for name in ("attention", "blocks", "masks", "positions")),
+    *(f"llamalab.classic.{name}" for name in ("search", "state", "torch_weights", "transformer")),
 )
 KV = "import llamalab.cli; code = llamalab.cli.main(['kv', '--seq', '4096', '--batch', '16']); assert code == 0"
 

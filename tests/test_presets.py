@@ -5,7 +5,8 @@ import pytest
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.params import parameter_count
 from llamalab.errors import MissingError, UnknownNameError
-from llamalab.presets import _ALIASES, PRESETS, _plain, resolve_model
+from llamalab.preset_names import ALIASES, plain
+from llamalab.presets import PRESETS, resolve_model
 
 # Parameters, and KV bytes per token in 2-byte storage.
 KNOWN = {
@@ -78,6 +79,26 @@ KNOWN = {
     "gemma-2-2b": (2_614_341_888, 106_496),
     "gemma-2-9b": (9_241_705_984, 344_064),
     "gemma-2-27b": (27_227_128_320, 376_832),
+    "codellama-7b-python": (6_738_415_616, 524_288),
+    "codellama-13b-python": (13_015_864_320, 819_200),
+    "chinese-llama-7b": (6_885_486_592, 524_288),
+    "chinese-alpaca-7b": (6_885_494_784, 524_288),
+    "solar-10.7b": (10_731_524_096, 196_608),
+    "falcon3-7b": (7_455_550_464, 114_688),
+    "falcon3-10b": (10_305_653_760, 163_840),
+    "mistral-small-3.1-24b": (23_572_403_200, 163_840),
+    "ministral-8b": (8_019_808_256, 147_456),
+    "deepseek-r1-distill-qwen-1.5b": (1_777_088_000, 28_672),
+    "qwen3-4b-2507": (4_022_468_096, 147_456),
+    "qwen3-30b-a3b-2507": (30_532_122_624, 98_304),
+    "phi-3-mini-128k": (3_821_079_552, 393_216),
+    "phi-3-medium-128k": (13_960_238_080, 204_800),
+    "phi-3.5-mini": (3_821_079_552, 393_216),
+    "phi-4-mini": (3_836_021_760, 131_072),
+    "gemma-3-1b": (999_885_952, 26_624),
+    "gemma-3-4b": (3_880_263_168, 139_264),
+    "gemma-3-12b": (11_766_034_176, 393_216),
+    "gemma-3-27b": (27_009_346_304, 507_904),
 }
 
 
@@ -123,7 +144,14 @@ def test_a_preset_is_resolved_to_itself() -> None:
         ("google/gemma-2b", "gemma-2b"), ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "tinyllama-1.1b"),
         ("hfl/chinese-alpaca-2-13b", "chinese-llama-2-13b"), ("HuggingFaceTB/SmolLM2-1.7B-Instruct", "smollm2-1.7b"),
         ("01-ai/Yi-34B-Chat", "yi-34b"), ("openlm-research/open_llama_3b", "open-llama-3b"),
-        ("TheBloke/Llama-2-13B-GGUF", "13b"),
+        ("TheBloke/Llama-2-13B-GGUF", "13b"), ("llama3.1:8b", "llama-3.1-8b"), ("Qwen/Qwen2-7B-Instruct", "qwen2.5-7b"),
+        ("Qwen/Qwen2.5-Coder-32B-Instruct", "qwen2.5-32b"), ("microsoft/Phi-3.5-mini-instruct", "phi-3.5-mini"),
+        ("microsoft/Phi-3-mini-128k-instruct", "phi-3-mini-128k"), ("Phi-4-mini-instruct", "phi-4-mini"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", "llama-3.1-8b"),
+        ("HuggingFaceH4/zephyr-7b-beta", "mistral-7b-v0.1"),
+        ("codellama/CodeLlama-7b-Python-hf", "codellama-7b-python"), ("codellama/CodeLlama-34b-Python-hf", "34b"),
+        ("unsloth/Llama-3.2-1B-Instruct-bnb-4bit", "llama-3.2-1b"), ("google/gemma-3-1b-it", "gemma-3-1b"),
+        ("google/gemma-1.1-7b-it", "gemma-7b"), ("FlagAlpha/Llama2-Chinese-7b-Chat", "7b"),
     ],
 )  # fmt: skip
 def test_a_preset_goes_by_the_names_that_people_write(written: str, name: str) -> None:
@@ -131,9 +159,9 @@ def test_a_preset_goes_by_the_names_that_people_write(written: str, name: str) -
 
 
 def test_no_two_presets_or_aliases_are_the_same_name() -> None:
-    plain = [_plain(name) for name in (*PRESETS, *_ALIASES)]
-    assert len(set(plain)) == len(plain)
-    assert set(_ALIASES.values()) <= PRESETS.keys()
+    names = [plain(name) for name in (*PRESETS, *ALIASES)]
+    assert len(set(names)) == len(names)
+    assert set(ALIASES.values()) <= PRESETS.keys()
 
 
 @pytest.mark.parametrize(("given", "nearest"), [("llama-14b", "llama-3-70b|llama1-13b"), ("70bb", "70b")])

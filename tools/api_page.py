@@ -25,7 +25,7 @@ GROUPS = (
     ("Calculate", ("kv", "params", "flops", "fit", "predict", "roofline")),
     ("Measure", ("measure", "report", "profile", "bench")),
     ("Compare", ("compare", "frames")),
-    ("Models and text", ("load", "build", "compile", "load_tokenizer", "generate")),
+    ("Models and text", ("load", "build", "compile", "parallelize", "load_tokenizer", "generate")),
     ("Look inside", ("capture", "edit")),
     ("Types", ("LlamaArch", "Transformer", "StaticKVCache")),
 )

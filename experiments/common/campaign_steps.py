@@ -121,7 +121,7 @@ def _cpu_steps(first: str) -> list[Step]:
         _experiment("decode_series", 60, *device, models=True),
     ]
     texts = [_experiment("kv_cache_onoff", 60)] if SHARED.is_dir() else []
-    return [*steps, *texts, _experiment("versus_transformers", 400)]
+    return [*steps, *texts, _experiment("versus", 900, "--compiled")]
 
 
 def _report(name: str, cuda: bool) -> Step:

@@ -1,29 +1,40 @@
-"""Who runs against whom in experiments.versus_transformers: passes over the same shape, each in its process.
+"""Who runs against whom in experiments.versus: passes over the same shape, each in its process.
 
 A contestant is a function that makes `Turn`s by name: prefill of a prompt, or a few decode steps behind it. The
 built-in model brings its yardsticks along: its matrix products alone, and the fastest read of memory that torch has.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from experiments.common.llama_server import LlamaServer, bytes_alone
 from llamalab.arch import LlamaArch
+from llamalab.checkpoints.checkpoint import weights_of
+from llamalab.checkpoints.gguf_write import write_gguf
+from llamalab.files import replacing
+from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile
 from llamalab.model.packed import PackedLinear
+from llamalab.units import QUANTISED
 
 PROMPT, STEPS = 512, 4
-READ_BYTES = 1 << 31
+READ_BYTES, READ = 1 << 31, "sum of 2 GiB"
 
 
 class Turn(NamedTuple):
-    """One thing to time: what has to be done before, untimed, and the work; `tokens` it makes or reads."""
+    """One thing to time: what has to be done before, untimed, and the work; `tokens` it makes or reads.
+
+    Who keeps time itself returns the seconds of its work.
+    """
 
     before: Callable[[], object]
-    work: Callable[[], object]
+    work: Callable[[], float | None]
     tokens: int
 
 
@@ -35,15 +46,18 @@ def tokens_of(arch: LlamaArch, count: int) -> Tensor:
     return torch.randint(arch.vocab_size, (1, count), generator=torch.Generator().manual_seed(count))
 
 
-def built_in(arch: LlamaArch, dtype: str) -> Turns:
-    """The model as it is built, made ready by `compile`, and with its blocks compiled; and the yardsticks."""
-    plain = build(arch, dtype=dtype)
+def built_in(arch: LlamaArch, dtype: str, folder: Path, *, storage: str | None = None, compiled: bool = False) -> Turns:
+    """The model made ready by `compile`; in `dtype` with its blocks compiled too, and with the yardsticks."""
+    if storage is not None:
+        rows = kernel_rows_here(torch.device("cpu"), dtype, storage)
+        kept = compile(build(arch, dtype=dtype), scope="none", weight_dtype=storage, kernel_rows=rows)
+        return _passes("ready", kept, dtype)
     ready = compile(build(arch, dtype=dtype), scope="none")
-    turns = _passes("as built", plain, dtype)
-    eager = _passes("ready", ready, dtype, stance="force_eager")
-    compiled = _passes("compiled blocks", ready, dtype, stance="default")
-    compile(ready, scope="block")
-    return turns | eager | compiled | dict(_yardsticks(ready))
+    turns = _passes("ready", ready, dtype, stance="force_eager")
+    if compiled:
+        turns |= _passes("compiled blocks", ready, dtype, stance="default")
+        compile(ready, scope="block")
+    return turns | dict(_yardsticks(ready))
 
 
 def _passes(name: str, model: Transformer, dtype: str, stance: str = "default") -> Turns:
@@ -81,12 +95,12 @@ def _yardsticks(model: Transformer) -> Iterator[tuple[str, Turn]]:
         head(inputs[head.in_features, 1])
 
     buffer = torch.ones(READ_BYTES // 4)
-    yield "prefill, its products alone", Turn(_nothing, lambda: products(PROMPT), PROMPT)
-    yield "decode, its products alone", Turn(_nothing, lambda: products(1), 1)
-    yield "decode, sum of 2 GiB", Turn(_nothing, buffer.sum, 1)
+    yield "its products alone, prefill", Turn(_nothing, lambda: products(PROMPT), PROMPT)
+    yield "its products alone, decode", Turn(_nothing, lambda: products(1), 1)
+    yield READ, Turn(_nothing, lambda: _untold(buffer.sum()), 1)
 
 
-def theirs(arch: LlamaArch, dtype: str) -> Turns:
+def theirs(arch: LlamaArch, dtype: str, folder: Path, *, compiled: bool = False) -> Turns:
     """LlamaForCausalLM with either attention, either cache, compiled or not."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -108,8 +122,8 @@ def theirs(arch: LlamaArch, dtype: str) -> Turns:
             weights = {name: by_shape[tuple(slot.shape)].pop() for name, slot in model.state_dict().items()}
         model.load_state_dict(weights, assign=True)
         model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its buffers are in no state dict
-        for compiled in (False, True):
-            turns |= _their_passes(attention, model.eval(), compiled=compiled)
+        for way in (False, True) if compiled else (False,):
+            turns |= _their_passes(attention, model.eval(), compiled=way)
     return turns
 
 
@@ -136,11 +150,11 @@ def _their_passes(attention: str, model: nn.Module, *, compiled: bool) -> Turns:
         for layer in static.layers:
             layer.cumulative_length.fill_(PROMPT)
 
-    def prefill(cache: Callable[[], Any]) -> Callable[[], object]:
-        return lambda: call(prompt, past_key_values=cache(), logits_to_keep=1)
+    def prefill(cache: Callable[[], Any]) -> Callable[[], None]:
+        return lambda: _untold(call(prompt, past_key_values=cache(), logits_to_keep=1))
 
-    def decode(cache: Callable[[], Any]) -> Callable[[], object]:
-        return lambda: [call(one, past_key_values=cache(), logits_to_keep=1) for _ in range(STEPS)]
+    def decode(cache: Callable[[], Any]) -> Callable[[], None]:
+        return lambda: _untold([call(one, past_key_values=cache(), logits_to_keep=1) for _ in range(STEPS)])
 
     return {
         f"prefill, {name}, dynamic cache": Turn(fresh, prefill(lambda: held["dynamic"]), PROMPT),
@@ -150,8 +164,60 @@ def _their_passes(attention: str, model: nn.Module, *, compiled: bool) -> Turns:
     }
 
 
+def llama_cpp(arch: LlamaArch, dtype: str, folder: Path, *, kind: str) -> Turns:
+    """llama.cpp on a GGUF file of the same shape, in `dtype` or a kind of ggml; threads as torch has."""
+    path = folder / f"{arch.n_layers}-layers-{kind}.gguf"
+    if not path.exists():
+        source = weights_of(build(arch, dtype=dtype))
+        with replacing(path) as made:
+            kept = None if kind == dtype else kind
+            write_gguf(Path(made.name), source, dtype=None, quantised=kept, words=bytes_alone())
+    asked = LlamaServer(path, context=PROMPT + 2 * STEPS + 8, threads=torch.get_num_threads())
+    prompt = tokens_of(arch, PROMPT)[0].tolist()
+
+    def prefill() -> float:
+        return asked.times(prompt, 1, reuse=False).prompt_s
+
+    def decode() -> float:
+        return asked.times(prompt, STEPS + 1, reuse=True).steps_s
+
+    return {
+        f"prefill, {kind}": Turn(_nothing, prefill, PROMPT),
+        f"decode, {kind}": Turn(_nothing, decode, STEPS),
+    }
+
+
 def _nothing() -> None:
     """Nothing has to be done before."""
 
 
-CONTESTANTS: dict[str, Callable[[LlamaArch, str], Turns]] = {"llamalab": built_in, "transformers": theirs}
+def _untold(made: object) -> None:
+    """What was made is let go: who asked keeps the time."""
+
+
+class Entry(NamedTuple):
+    """A contestant in one storage: its name, and what makes its turns for a shape, a dtype and a folder for files."""
+
+    name: str
+    turns: Callable[[LlamaArch, str, Path], Turns]
+
+
+CONTESTANTS = ("llamalab", "transformers", "llama.cpp")
+LLAMA_CPP_KINDS = ("bf16", "q8_0", "q4_0")
+
+
+def entries(dtype: str, only: Sequence[str] = CONTESTANTS, *, compiled: bool = False) -> list[Entry]:
+    """All that run, each a process.
+
+    >>> [entry.name for entry in entries("bf16", ["transformers", "llama.cpp"])]
+    ['transformers', 'llama.cpp bf16', 'llama.cpp q8_0', 'llama.cpp q4_0']
+    """
+    found = {
+        "llamalab": [
+            Entry(f"llamalab {dtype}", partial(built_in, compiled=compiled)),
+            *(Entry(f"llamalab {storage}", partial(built_in, storage=storage)) for storage in QUANTISED),
+        ],
+        "transformers": [Entry("transformers", partial(theirs, compiled=compiled))],
+        "llama.cpp": [Entry(f"llama.cpp {kind}", partial(llama_cpp, kind=kind)) for kind in LLAMA_CPP_KINDS],
+    }
+    return [entry for name in CONTESTANTS if name in only for entry in found[name]]

@@ -26,6 +26,7 @@ class AttentionShape(NamedTuple):
     """One attention call: B, T, S, H, K, E and the dtypes of activations and of the KV cache.
 
     With a window each query sees that many keys at most, its own included; S are the keys that are in view at all.
+    Where it is not causal, as in an encoder or in attention to another text, every query sees all S keys.
     """
 
     batch: int
@@ -38,6 +39,7 @@ class AttentionShape(NamedTuple):
     kv_dtype: str = "bf16"
     window: int | None = None
     capped: bool = False
+    causal: bool = True
 
     @property
     def pairs_full(self) -> int:
@@ -47,6 +49,8 @@ class AttentionShape(NamedTuple):
     @property
     def pairs_causal(self) -> int:
         """Query-key pairs that the causal mask and the window leave, exact; without one B * H * (T*S - T*(T-1)/2)."""
+        if not self.causal:
+            return self.pairs_full
         return self.batch * self.n_heads * causal_pairs(self.new_tokens, self.context_tokens, self.window)
 
     @property
@@ -95,7 +99,8 @@ def check_shape(shape: AttentionShape) -> None:
     """Raise InputError for a size that is no count, or a context shorter than its new tokens."""
     for name, size in zip(shape._fields[:6], shape[:6], strict=True):
         whole(size, name)
-    causal_pairs(shape.new_tokens, shape.context_tokens)
+    if shape.causal:
+        causal_pairs(shape.new_tokens, shape.context_tokens)
 
 
 def keys_in_view(new_tokens: int, context_tokens: int, window: int | None) -> int:
@@ -155,7 +160,11 @@ def flash_step(shape: AttentionShape, *, query_tile: int = QUERY_TILE) -> Step:
     """
     check_shape(shape)
     query = storage_bytes(shape.query_elements, shape.dtype)
-    keys_read = _keys_read(shape.new_tokens, shape.context_tokens, whole(query_tile, "query_tile"), shape.window)
+    query_tile = whole(query_tile, "query_tile")
+    if shape.causal:
+        keys_read = _keys_read(shape.new_tokens, shape.context_tokens, query_tile, shape.window)
+    else:
+        keys_read = -(-shape.new_tokens // query_tile) * shape.context_tokens
     kv_elements = 2 * shape.batch * shape.n_kv_heads * shape.head_dim * keys_read
     return Step(
         "flash",
@@ -178,6 +187,8 @@ def tile_pairs(shape: AttentionShape, query_tile: int, key_tile: int) -> int:
     """
     check_shape(shape)
     query_tile, key_tile = whole(query_tile, "query_tile"), whole(key_tile, "key_tile")
+    if not shape.causal:
+        return shape.pairs_full
     past, pairs = shape.context_tokens - shape.new_tokens, 0
     for start in range(0, shape.new_tokens, query_tile):
         stop = min(start + query_tile, shape.new_tokens)

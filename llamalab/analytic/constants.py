@@ -145,7 +145,7 @@ class Constants(NamedTuple):
 
     def distance(self, op: Op) -> float:
         """How far an op is outside of what its class was fitted on; 1 where it is not, or that is not known."""
-        found = self.ranges.get(op.rate_class) or self.ranges.get(op.kind)
+        found = next((self.ranges[name] for name in op.rate_classes if name in self.ranges), None)
         return found.distance(op) if found else 1.0
 
     def interval_of(self, op: Op, time_s: float, bound_s: float) -> tuple[float, float | None]:
@@ -322,7 +322,9 @@ def constants_of(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
         basis = f"calibrated on {data['device']} {data['made_on']}{f' ({grade.words})' if poor else ''}"
         for name, rate in rates.items():
             _check(source, name, rate)
-        kinds = {name.partition("_")[0] for name in CLASSES}  # a calibration may tell modes of a kind apart
+        kinds = {"collective"} | {
+            name.partition("_")[0] for name in CLASSES
+        }  # a calibration may tell modes of a kind apart
         if odd := {name for name in rates if name.partition("_")[0] not in kinds}:
             raise FormatError(
                 f"{source} must hold classes of {', '.join(sorted(CLASSES))}; got {', '.join(sorted(odd))}"

@@ -338,7 +338,7 @@ def check_link(work: Workload, spec: HardwareSpec, constants: Basis) -> None:
     """Raises UnavailableError where several ranks have no known link, or no constants for it."""
     if work.tensor_parallel == 1:
         return
-    if not spec.interconnect_bytes_per_s:
+    if not spec.interconnect_bytes_per_s and not (spec.measured and "collective" in constants.rates):
         raise UnavailableError(
             f"tensor parallelism must have a known interconnect; {spec.name} has none; use --tensor-parallel 1"
         )

@@ -63,8 +63,18 @@ class Op(NamedTuple):
 
     @property
     def rate_class(self) -> str:
-        """The class whose constants it is timed with: its kind, for attention with its mode."""
-        return f"{self.kind}_{self.mode}" if self.mode else self.kind
+        """The class whose constants it is timed with: its kind, for attention with its mode.
+
+        The products and the softmax of naive attention have constants of their own.
+        """
+        return "_".join(filter(None, (self.kind, self.mode, self.roof if self.is_naive_step else "")))
+
+    @property
+    def rate_classes(self) -> tuple[str, ...]:
+        """Its class, and the wider ones whose constants serve where that class has none."""
+        return tuple(
+            dict.fromkeys((self.rate_class, f"{self.kind}_{self.mode}" if self.mode else self.kind, self.kind))
+        )
 
 
 class Totals(NamedTuple):

@@ -8,7 +8,7 @@ from math import ceil
 from llamalab.analytic.attention_cost import SOFTCAP_OPS, AttentionShape, flash_step, keys_in_view, naive_steps
 from llamalab.analytic.batches import Sequences
 from llamalab.analytic.op import Op
-from llamalab.analytic.parallel import Shard, all_gather_bytes, all_reduce_bytes, is_one_shot
+from llamalab.analytic.parallel import Shard, all_gather_bytes, all_reduce_bytes, collective_mode
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
@@ -40,9 +40,12 @@ class Rows:
         return Op(name, "elementwise", self._count(name), 0, 0, vector_flops, *moved, mode=mode, roof="copy")
 
     def gather(self) -> tuple[Op | None, ...]:
-        columns, whole = self._bytes(self.rows * self.shard.dim), self._bytes(self.rows * self.arch.dim)
-        gathered = self._collective("tok_embeddings.all_gather", whole, all_gather_bytes(whole, self.shard.ranks))
         elements = self.rows * self.arch.dim
+        columns, whole = self._bytes(self.rows * self.shard.dim), self._bytes(elements)
+        gathered = self._collective("tok_embeddings.all_gather", whole, all_gather_bytes(whole, self.shard.ranks))
+        if self.arch.tied_embeddings:  # cut by its vocabulary, as the head must be: rows of other ranks are zeros
+            columns = whole
+            gathered = self.all_reduce("tok_embeddings.all_reduce")
         scaled = self.elementwise("tok_embeddings.scale", elements, elements, elements)
         return (
             Op("tok_embeddings", "gather", 1, weight_bytes=columns, written_bytes=columns, roof="copy"),
@@ -97,7 +100,7 @@ class Rows:
         )
 
     def _collective(self, name: str, buffer_bytes: int, link_bytes: int) -> Op:
-        mode = "one_shot" if is_one_shot(buffer_bytes, self.shard.ranks) else ""
+        mode = collective_mode(name, buffer_bytes, self.shard.ranks)
         return Op(
             name, "collective", self._count(name), read_bytes=buffer_bytes, written_bytes=buffer_bytes,
             link_bytes=link_bytes, mode=mode, roof="copy",

@@ -2,7 +2,8 @@
 
 Megatron sharding, as Meta's own code does it (fairscale nn/model_parallel/layers.py): wq, wk, wv, w1,
 w3 and the head by output rows, wo and w2 by input columns, the embedding by its columns; norms are
-replicated. One forward pass all-reduces the residual twice a layer and gathers embedding and logits.
+replicated. One forward pass all-reduces the residual twice a layer and gathers embedding and logits. The embedding of
+a tied model is its head too, and cut by its vocabulary: looking up is then an all-reduce.
 
 A ring over N ranks sends 2 (N-1)/N of the buffer per rank for an all-reduce and (N-1)/N of the whole
 for an all-gather; the first and last byte of a step are in flight at once in both directions.
@@ -128,3 +129,14 @@ def is_one_shot(buffer_bytes: int, ranks: int) -> bool:
     (True, False)
     """
     return buffer_bytes < (ONE_SHOT_BYTES_MANY if ranks > MANY_RANKS else ONE_SHOT_BYTES)
+
+
+def collective_mode(name: str, buffer_bytes: int, ranks: int) -> str:
+    """The mode of a collective's row: small ones are told apart, and of the large the gathers, which add nothing up.
+
+    >>> [collective_mode(name, 2**24, 2) for name in ("output.all_gather", "layers.*.attention.all_reduce")]
+    ['gather', '']
+    """
+    if is_one_shot(buffer_bytes, ranks):
+        return "one_shot"
+    return "gather" if name.endswith("all_gather") else ""

@@ -115,14 +115,8 @@ class _Sizes:
         yield self._moment("attention", self._heads() + decoding)
         for window, _ in self.run.arch.windows:
             joined = self._joined(window)
-            for held in held_by_attention(self._shape(window), self.run.attention, self.scratch):
+            for held in held_by_attention(attended(self.run, window), self.run.attention, self.scratch):
                 yield self._moment("attention", self._heads() + decoded + joined + held)
-
-    def _shape(self, window: int | None) -> AttentionShape:
-        run, part = self.run, self.part
-        keys = keys_in_view(run.new_tokens, run.context_tokens, window)
-        heads = (part.n_heads, part.n_kv_heads, part.head_dim)
-        return AttentionShape(run.batch, run.new_tokens, keys, *heads, run.dtype, run.dtype, window)
 
     def _joined(self, window: int | None) -> int:
         """Keys and values put together from a full window and the new ones."""
@@ -168,6 +162,13 @@ class _Sizes:
         yield self._moment("logits", self.x + last + own + self._linear(part.vocab_size, run.arch.dim, rows))
         yield self._moment("logits", self.x + gathered + (own if run.ranks > 1 else wide))
         yield self._moment("logits", self.x + gathered + wide)
+
+
+def attended(run: Pass, window: int | None) -> AttentionShape:
+    """The attention call of one rank's heads within that window."""
+    part, keys = shard(run.arch, run.ranks), keys_in_view(run.new_tokens, run.context_tokens, window)
+    heads = (part.n_heads, part.n_kv_heads, part.head_dim)
+    return AttentionShape(run.batch, run.new_tokens, keys, *heads, run.dtype, run.dtype, window)
 
 
 def held_by_attention(shape: AttentionShape, way: str, scratch: Scratch) -> Iterator[int]:
@@ -225,6 +226,13 @@ def _chunks(shape: AttentionShape, scratch: Scratch) -> Iterator[int]:
     for part, before in ((whole, shape.new_tokens - rest - QUERY_CHUNK), (last, shape.new_tokens - rest)):
         done = storage_bytes(shape._replace(new_tokens=before).query_elements, shape.dtype)
         yield from (done + held for held in _naive(part, scratch))
+
+
+def in_chunks(shape: AttentionShape) -> Iterator[AttentionShape]:
+    """The calls of naive attention that chunked attention makes of one, in order."""
+    for start in range(0, shape.new_tokens, QUERY_CHUNK):
+        rest = shape.new_tokens - start
+        yield _in_view(shape, min(QUERY_CHUNK, rest), shape.context_tokens - max(0, rest - QUERY_CHUNK))
 
 
 def _in_view(shape: AttentionShape, new_tokens: int, context_tokens: int) -> AttentionShape:

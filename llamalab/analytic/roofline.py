@@ -57,9 +57,8 @@ def predict(op: Op, rates: Rates) -> Prediction:
 
 
 def known_rates(op: Op, rates: Mapping[str, Rates]) -> Rates | None:
-    """The constants an op is timed with: those of its rate class, else of its kind; None where there are neither."""
-    own = rates.get(op.rate_class)
-    return rates.get(op.kind) if own is None else own
+    """The constants an op is timed with: of its rate class, else of the next wider one; None where there are none."""
+    return next((rates[name] for name in op.rate_classes if name in rates), None)
 
 
 def rates_of_op(op: Op, rates: Mapping[str, Rates]) -> Rates:

@@ -25,7 +25,7 @@ def bench(
     """Tokens per second of prompts and of generation on this machine, a row a test, with all times.
 
     Args:
-        model: presets or paths; weights are random, of the model's sizes.
+        model: presets or paths; weights are a checkpoint's own, else random ones of the model's sizes.
         prompt: prompt tokens; 0 for no such test.
         generate: tokens made one by one; 0 for no such test.
         depth: tokens in the cache before.
@@ -63,14 +63,17 @@ def profile(model: Any = "7b", **options: Any) -> Any:
 
 
 def measure(
-    model: Model = "7b", *, prompt: int | None = None, batch: int = 1, device: str = "auto", dtype: str = "bf16",
+    model: Model = "7b", *, prompt: int | None = None, generate: int | None = None, context: int | None = None,
+    batch: int = 1, device: str = "auto", dtype: str = "bf16",
     full: bool = False, progress: Callable[[str, float], None] = lambda label, done: None,
 ) -> Result:  # fmt: skip
     """Measure a model on this machine, prefill and decode, and hold it against the prediction; no file is written.
 
     Args:
-        model: a preset, a path or an architecture; weights are random.
+        model: a preset, a path or an architecture; weights are a checkpoint's own, else random.
         prompt: prompt tokens; what suits the device if None.
+        generate: tokens after the prompt, of which the one in the middle is decoded; that after the prompt if None.
+        context: tokens in view of the decoded one, itself included.
         batch: sequences.
         device: auto, cpu or cuda.
         dtype: of weights, activations and cache.
@@ -79,12 +82,13 @@ def measure(
 
     Beside the figures, every attribute of the records.record.Record is there: `.passes`, `.roofs`, `.notes`.
     """
-    from llamalab.cli.find_model import find_model, short_name
+    from llamalab.cli.find_model import model_to_measure
     from llamalab.measure.report.run import measure_report
 
+    name, arch, weights = model_to_measure(model)
     record = measure_report(
-        short_name(model), find_model(model)[1], device=device, dtype=dtype, full=full, prompt_tokens=prompt,
-        batch=batch, progress=progress,
+        name, arch, device=device, dtype=dtype, full=full, prompt_tokens=prompt, batch=batch, generate=generate,
+        context_tokens=context, weights=weights, progress=progress,
     )  # fmt: skip
     return of_record(record)
 

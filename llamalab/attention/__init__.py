@@ -99,12 +99,3 @@ def get_backend(name: str) -> Backend:
     if name not in BACKENDS:
         raise UnknownNameError("attention", name, BACKENDS)
     return BACKENDS[name]
-
-
-def fastest_backend(device: torch.device) -> Backend:
-    """The one to run where nothing else is asked: measured over prefill and decode at the heads of Llama 2.
-
-    >>> fastest_backend(torch.device("cpu")).name
-    'chunked'
-    """
-    return BACKENDS["chunked" if device.type == "cpu" else "sdpa"]

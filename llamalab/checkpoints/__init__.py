@@ -7,7 +7,6 @@ Does not belong here: tokenizing and generating (text), sizes by formula (analyt
 
 import os
 from collections.abc import Callable
-from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,15 +16,16 @@ from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
 from llamalab.checkpoints import gguf, huggingface, llama2c, lora, meta
 from llamalab.checkpoints.checkpoint import Survey, Weights, model_shapes
+from llamalab.checkpoints.filled import filled_model
 from llamalab.checkpoints.llama2c import write_llama2c
 from llamalab.checkpoints.lora import merged
 from llamalab.checkpoints.nature import nature, wrong_file
 from llamalab.checkpoints.vocabulary import resize_vocabulary
-from llamalab.errors import DoesNotFitError, FormatError, InputError, MissingError
+from llamalab.errors import FormatError, InputError, MissingError, UnknownNameError
 from llamalab.files import check_exists
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype, torch_device
-from llamalab.units import format_bytes
+from llamalab.units import QUANTISED
 
 __all__ = ["FORMATS", "Format", "load", "open_weights", "read", "resize_vocabulary", "survey", "write_llama2c"]
 
@@ -104,41 +104,28 @@ def load(
     device: str = "cpu",
     attention: str = "sdpa",
     lora: str | os.PathLike[str] | None = None,
+    weight_dtype: str | None = None,
 ) -> Transformer:
     """A model with the weights of a checkpoint, by default in the dtype of most of them, or fp32 if quantised.
 
     Weights that need no change are used where they lie in the file, mapped copy-on-write: nothing is
     read before it is needed. Others are cast and placed one by one. `lora` names a folder in PEFT's layout that is
-    merged. Errors as for read, and DoesNotFitError where memory ends; before it, those for an unknown attention,
-    dtype or device.
+    merged. With `weight_dtype`, one of llamalab.units.QUANTISED, matrices are quantised one by one as they are read,
+    without being widened where the file has them in such codes. Errors as for read, and DoesNotFitError where memory
+    ends; before it, those for an unknown attention, dtype, weight dtype or device.
     """
-    kind = None if dtype is None else activation_dtype(dtype)
-    place = torch_device(device)
-    backend = get_backend(attention)
+    if dtype is not None:
+        activation_dtype(dtype)
+    place, backend = torch_device(device), get_backend(attention)
+    if weight_dtype is not None and weight_dtype not in QUANTISED:
+        raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
     weights = open_weights(path)
     if lora is not None:
         weights = merged(weights, lora)
     try:
-        state = {
-            name: weights.fetch(name, dtype=kind or weights.dtype, device=place) for name in model_shapes(weights.arch)
-        }
+        return filled_model(weights, dtype=dtype, device=place, attention=backend.name, weight_dtype=weight_dtype)
     except InputError as error:
         raise _unsound(Path(path), error) from None
-    except (RuntimeError, MemoryError) as error:
-        if not _is_lack_of_memory(error):
-            raise
-        size = sum(prod(shape) for shape in model_shapes(weights.arch).values()) * (kind or weights.dtype).itemsize
-        raise DoesNotFitError(
-            f"the weights must fit into the memory of {place}; they take {format_bytes(size)}; try a smaller dtype"
-        ) from None
-    model = Transformer(weights.arch, attention=backend.name, device="meta")
-    model.load_state_dict(state, assign=True)
-    return model
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    """Of a GPU, of Python, or of torch's CPU allocator, which has no type of its own."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _unsound(path: Path, error: InputError) -> FormatError:

@@ -17,6 +17,7 @@ from llamalab.analytic.params import weights
 from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError, UnavailableError
 from llamalab.model import Transformer
+from llamalab.model.quantised.codes import Codes
 from llamalab.runnable import model_refusal
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -48,6 +49,10 @@ class Weights(NamedTuple):
     dtype_of: Callable[[str], torch.dtype]
     # That of most elements, and of a model loaded without a choice; fp32 where weights are quantised.
     dtype: torch.dtype
+    # The codes of a matrix that is stored in groups of them; None for any other.
+    codes: Callable[[str], Codes | None] = lambda name: None
+    # Of a format that is stored in parts: what one of so many ranks holds of a weight, None where it must be cut.
+    fetch_part: Callable[[str, int, int], Tensor | None] | None = None
 
 
 class Survey(NamedTuple):

@@ -24,6 +24,7 @@ from llamalab.checkpoints.checkpoint import (
     common_dtype,
 )
 from llamalab.checkpoints.gguf_architectures import architecture_called
+from llamalab.checkpoints.gguf_codes import codes_of
 from llamalab.checkpoints.gguf_rope import DIVISORS
 from llamalab.checkpoints.gguf_settings import Tensors, arch_of
 from llamalab.checkpoints.gguf_split import Part, split_parts
@@ -32,6 +33,7 @@ from llamalab.checkpoints.pages import drop_pages, settled
 from llamalab.checkpoints.quantisers import package
 from llamalab.errors import FormatError
 from llamalab.formats.gguf_header import Header, TensorInfo, is_gguf
+from llamalab.model.quantised.codes import Codes
 
 KIND = "GGUF"
 QUANTISED = (
@@ -131,7 +133,15 @@ def _complete(parts: list[Part], stored: dict[str, Stored]) -> Weights:
     def dtype_of(name: str) -> torch.dtype:
         return FLOATS.get(stored[layout.places[name].tensor].dtype, torch.float32)
 
-    return Weights(arch, fetch, dtype_of, common_dtype(stored.values()))
+    def codes(name: str) -> Codes | None:
+        tensor, rows = layout.places[name]
+        entry, data = _rows(stored[tensor], raw(stored[tensor]), rows)
+        found = codes_of(data, entry.dtype, entry.shape)
+        if found is None:
+            return None
+        return found._replace(codes=layout.as_ours(name, found.codes), scales=layout.as_ours(name, found.scales))
+
+    return Weights(arch, fetch, dtype_of, common_dtype(stored.values()), codes)
 
 
 def _rows(entry: Stored, raw: Tensor, rows: slice) -> tuple[Stored, Tensor]:

@@ -95,7 +95,8 @@ def merged(weights: Weights, path: str | os.PathLike[str]) -> Weights:
         )
         return applied(weight, change).to(kind) if needs_sum else weight
 
-    return weights._replace(arch=arch, fetch=fetch, dtype_of=lambda name: weights.dtype_of(source(name)))
+    changed = weights._replace(arch=arch, fetch=fetch, dtype_of=lambda name: weights.dtype_of(source(name)))
+    return changed._replace(fetch_part=None)
 
 
 def _tensors(folder: Path) -> tuple[list[Stored], Callable[[str], Tensor]]:

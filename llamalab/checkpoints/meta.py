@@ -184,7 +184,25 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored,
             return settled(parts[0], dtype=dtype, device=device)
         return _joined(parts, axis, dtype or parts[0].dtype, device)
 
-    return Weights(arch, fetch, lambda name: shards[0][name].dtype, common_dtype(stored))
+    def fetch_part(name: str, rank: int, ranks: int) -> Tensor | None:
+        return _part_of_shards([shard[name] for shard in shards], split_axis(name), rank, ranks)
+
+    return Weights(arch, fetch, lambda name: shards[0][name].dtype, common_dtype(stored), fetch_part=fetch_part)
+
+
+def _part_of_shards(parts: list[Tensor], axis: int | None, rank: int, ranks: int) -> Tensor | None:
+    """What one of `ranks` ranks holds: of its shards, or of the one that it shares; None where neither count divides.
+
+    Parts of one shard are views of it: nothing else of the file is read.
+    """
+    if axis is None:
+        return readable(parts[rank * len(parts) // ranks])
+    if len(parts) % ranks == 0:
+        own = parts[rank * len(parts) // ranks : (rank + 1) * len(parts) // ranks]
+        return readable(own[0]) if len(own) == 1 else _joined(own, axis, own[0].dtype, None)
+    if ranks % len(parts) == 0 and parts[0].shape[axis] % (each := ranks // len(parts)) == 0:
+        return readable(parts[rank // each].chunk(each, axis)[rank % each])
+    return None
 
 
 def _joined(parts: list[Tensor], axis: int, dtype: torch.dtype, device: torch.device | None) -> Tensor:

@@ -37,7 +37,7 @@ def resized(weights: Weights, vocab_size: int) -> Weights:
         weight = weights.fetch(name, dtype=dtype, device=device)
         return _with_rows(weight, arch) if name in _PER_TOKEN else weight
 
-    return weights._replace(arch=arch, fetch=fetch)
+    return weights._replace(arch=arch, fetch=fetch, fetch_part=None)
 
 
 def _with_rows(weight_VD: Tensor, arch: LlamaArch) -> Tensor:

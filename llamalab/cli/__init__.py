@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from llamalab.cli import streams
 from llamalab.cli.signals import ended_as_by_signal
 from llamalab.errors import InputError, LlamaLabError, MissingError, UnavailableError, UnknownNameError
+from llamalab.large_pages import ask_for_large_pages
 from llamalab.plain_text import sentence
 
 TYPE_CHECKING = False  # as typing's, without importing typing
@@ -40,6 +41,7 @@ VERBS = {
     "convert": "write a checkpoint in another format",
     "attention": "attention backends measured against naive and against prediction, and where flash wins",
     "taps": "the points at which a model can be tapped, with their shapes",
+    "tour": "one pass of a sentence, operation by operation: shape, cost, time, values, what attention looks at",
     "bench": "tokens per second of prompts and generation over depth and batch, as llama-bench measures them",
     "profile": "where the time and the memory of a pass go, operation by operation",
     "report": "measure this machine and write predicted against measured as HTML",
@@ -49,6 +51,7 @@ VERBS = {
     "predict": "predicted time of prefill, decode and a whole run, with its bound and its interval",
     "roofline": "what limits each operation on a device, and what would move it",
     "compare-hardware": "devices and device counts ranked by latency and throughput, and what fits",
+    "plan": "the ways to split a model over devices, ranked, with why each other one loses",
     "score": "how far predictions are from the measured runs of a CSV file, by stack, device and phase",
     "train-memory": "memory and FLOPs of a training step, by recomputation level",
     "tune": "memory per device, FLOPs and time of full training, LoRA and QLoRA, with ZeRO, parallelism and offload",
@@ -61,6 +64,7 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `llamalab` with `argv` (default: the process's arguments) and return its exit code."""
     streams.prepare()
+    ask_for_large_pages()  # before any verb imports torch
     with ended_as_by_signal():
         code = _ended(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
         # Also where the command failed: what it has printed may be lost only now.
@@ -116,7 +120,7 @@ def _run(argv: list[str]) -> int:
     if verb == "help":
         return _run([argv[1], "--help"] if len(argv) > 1 else ["--help"])
     if verb == "--version":
-        from llamalab import __version__
+        from llamalab.version import __version__
 
         print(f"llamalab {__version__}")
         return 0
@@ -128,10 +132,16 @@ def _run(argv: list[str]) -> int:
 
 
 def _run_verb(verb: str, argv: list[str]) -> int:
+    from llamalab.cli import ranks
+
+    spoken = ranks.hush()
     module, parser = verb_parser(verb)
     args = parser.read(argv)
     try:
-        code = int(module.run(args))
+        if getattr(module, "ON_RANKS", False):
+            code = ranks.run_verb(module, args, [verb, *argv], spoken)
+        else:
+            code = 0 if spoken is not None else int(module.run(args))
         for old in parser.old_names_used:
             print(f"note: {old} is called {parser.renamed[old]} now", file=sys.stderr)
         return code

@@ -18,9 +18,10 @@ from llamalab.choices import plain_dtype
 from llamalab.cli.find_model import find_model
 from llamalab.cli.parser import Parser as Parser
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.units import DTYPES, PLAIN_DTYPES, parse_count, parse_memory
+from llamalab.units import DTYPES, PLAIN_DTYPES, QUANTISED, parse_count, parse_memory
 
-MODEL_HELP = "a preset (see llamalab models), a params.json or config.json, or a checkpoint (default: 7b)"
+MODEL_NAMES = "a preset (see llamalab models), a params.json or config.json, or a checkpoint"
+MODEL_HELP = f"{MODEL_NAMES} (default: 7b)"
 MOST_VALUES = 10_000  # of a range
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})*,0\d\d(,\d{3})*")  # no count of a list begins with a zero
 T = TypeVar("T")
@@ -137,6 +138,14 @@ def add_part_dtypes(parser: argparse.ArgumentParser) -> None:
             metavar="|".join(known),
             help=f"storage of the {part} (default: as --dtype)",
         )
+
+
+def add_weight_storage(parser: argparse.ArgumentParser) -> None:
+    """--weight-dtype of a model that is run: the quantised storages, None where matrices are in --dtype."""
+    parser.add_argument(
+        "--weight-dtype", type=one_of("--weight-dtype", QUANTISED), metavar="|".join(QUANTISED),
+        help="storage of the matrices, which are quantised to it (default: as --dtype)",
+    )  # fmt: skip
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

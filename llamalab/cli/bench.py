@@ -6,17 +6,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES, SCOPES
-from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, chosen_models, count, one_of, parse_counts
+from llamalab.cli.arguments import (
+    MODEL_HELP,
+    Parser,
+    add_choice,
+    add_count,
+    add_weight_storage,
+    count,
+    one_of,
+    parse_counts,
+    split_paths,
+)
 from llamalab.cli.bench_output import FORMS, Rows, answer_of
-from llamalab.cli.find_model import short_name
+from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer
 from llamalab.cli.progress import Progress
+from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_target
 
 if TYPE_CHECKING:
     from llamalab.measure.bench.rows import BenchCase, BenchRow
 
+ON_RANKS = True
 SUMMARY = "tokens per second of prompts and generation over depth and batch, as llama-bench measures them"
 EXAMPLES = (
     "llamalab bench --model 7b -p 512,2048 -n 128 -d 0,4096 -b 1,4,16",
@@ -46,8 +58,10 @@ def configure(parser: Parser) -> None:
     )  # fmt: skip
     about = "repetitions of each test, after a warm-up (default: 5)"
     parser.add_argument("-r", "--repetitions", type=count("-r"), default=5, metavar="N", help=about)
+    add_tensor_parallel(parser)
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
+    add_weight_storage(parser)
     parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
     add_choice(
         parser, "--compile", SCOPES, "none", "compile each block, or a step; the warm-up then holds the compilation"
@@ -85,7 +99,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":
-    models = [(short_name(name), arch) for name, arch in chosen_models(args.model)]
+    models = [model_to_measure(name) for name in split_paths(args.model)]
     cases = _cases(args)
     from llamalab.measure.bench.run import measure_bench
 
@@ -93,10 +107,11 @@ def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRo
     benches = [
         measure_bench(
             name, arch, cases, device=args.device, dtype=args.dtype, attention=args.attention, compiled=args.compile,
-            tie_blocks=args.tie_blocks, threads=args.threads, repetitions=args.repetitions,
-            progress=_part(progress, index, len(models)),
+            tie_blocks=args.tie_blocks, weight_dtype=args.weight_dtype, threads=args.threads,
+            repetitions=args.repetitions, weights=weights,
+            team=getattr(args, "team", None), progress=_part(progress, index, len(models)),
         )
-        for index, (name, arch) in enumerate(models)
+        for index, (name, arch, weights) in enumerate(models)
     ]  # fmt: skip
     for bench in benches:
         yield from bench

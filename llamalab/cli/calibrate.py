@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 from llamalab.analytic.constants import default_path
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES
-from llamalab.cli.arguments import FORMATS, add_choice
+from llamalab.cli.arguments import FORMATS, add_choice, count
 from llamalab.cli.output import Answer, Column, Table, keep, note, show
 from llamalab.cli.progress import Progress
 from llamalab.files import check_target
 from llamalab.measure.timing.deadline import Deadline
-from llamalab.units import format_seconds, format_si
+from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:
     from llamalab.measure.calibration.run import Calibration
 
+ON_RANKS = True
 SUMMARY = "this machine's own constants, fitted in under a minute and checked on other shapes"
 EXAMPLES = (
     "llamalab calibrate",
     "llamalab calibrate --device cpu --dtype fp32",
+    "llamalab calibrate --ranks 2",
     "llamalab predict --model 7b --hardware this --prompt 512 --generate 64",
 )
 LONGEST_S = 57.0  # with torch's import; what is printed comes after
@@ -30,6 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab calibrate`."""
     add_choice(parser, "--device", DEVICES, "auto", "what to calibrate; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
+    parser.add_argument(
+        "--ranks", dest="tensor_parallel", type=count("--ranks"), metavar="N",
+        help="calibrate so many ranks side by side, and the links between them (default: 1)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="PATH", help="the constants file (default: kept for this machine)")
     parser.add_argument("--replace", action="store_true", help="take the place of constants with a better grade too")
     add_choice(parser, "--format", FORMATS, "table", "how the answer is printed")
@@ -40,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     deadline = Deadline(LONGEST_S)  # set before torch is loaded, which counts
     if args.out:
         check_target(args.out, ours=OURS)
+    if args.team is not None:
+        return _run_ranks(args)
     from llamalab.measure.calibration.constants_here import kept_better
     from llamalab.measure.calibration.run import BUDGET_S, calibrate
 
@@ -54,6 +62,38 @@ def run(args: argparse.Namespace) -> int:
         note(f"wrote {path}")
     show(_answer(made), args.format)
     return 0
+
+
+def _run_ranks(args: argparse.Namespace) -> int:
+    """The constants of ranks side by side, with their links."""
+    import json
+
+    from llamalab.measure.ranks.constants import calibrate_ranks, ranks_path
+
+    with Progress() as progress:
+        made = calibrate_ranks(args.team, dtype=args.dtype, progress=progress)
+    path = args.out or ranks_path(args.team.device, made.ranks, args.dtype)
+    if keep(path, json.dumps(made.data, indent=1), ours=OURS) == path:
+        note(f"wrote {path}")
+    answer = _answer(made.made)
+    links = [one._asdict() | {"bytes_per_s": one.link_bytes / one.time_s} for one in made.links]
+    fitted = [
+        {"class": name, **fit.rates._asdict(), "kernels": fit.kernels, "error": fit.error}
+        for name, fit in made.link_fits.items()
+    ]
+    lead = (f"{made.ranks} ranks side by side; one of them:", *answer.lead)
+    data = answer.data | {"ranks": made.ranks, "links": links, "link_classes": fitted}
+    show(Answer(data, lead, (*answer.tables, Table(_CONSTANTS, fitted), Table(_LINKS, links))), args.format)
+    return 0
+
+
+_LINKS = (
+    Column("kind", "collective"),
+    Column("buffer_bytes", "buffer", format_bytes),
+    Column("link_bytes", "sent by a rank", format_bytes),
+    Column("time_s", "time", format_seconds),
+    Column("bytes_per_s", "rate", lambda value: format_si(value, "B/s")),
+)
 
 
 def _share(value: float | None) -> str:

@@ -38,6 +38,18 @@ def chosen_devices(text: str, dtype: str = "bf16") -> list[HardwareSpec]:
     return [spec for name in names for spec in _devices(name, dtype)]
 
 
+def one_device(text: str, dtype: str = "bf16") -> HardwareSpec:
+    """The device of `--hardware` where it may be one only. Raises InputError for several.
+
+    >>> one_device("l4").name
+    'l4-24gb'
+    """
+    specs = chosen_devices(text, dtype)
+    if len(specs) > 1:
+        raise InputError(f"--hardware must name one device here; got {len(specs)}: {text}; name one of them")
+    return specs[0]
+
+
 def _devices(name: str, dtype: str) -> list[HardwareSpec]:
     if name.lower() in (CPU, THIS):
         return [measured_spec(dtype, device=CPU if name.lower() == CPU else None)]

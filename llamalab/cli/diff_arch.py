@@ -1,4 +1,4 @@
-"""`llamalab diff-arch`: what differs between two models, and what each difference costs?"""
+"""`llamalab diff-arch`: what differs between two models, and what each difference costs."""
 
 import argparse
 from typing import Any
@@ -8,10 +8,11 @@ from llamalab.analytic.difference import Cost, Term, cost_of, terms
 from llamalab.analytic.forecast import Workload, pass_ops, pass_s
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts, RopeScaling
-from llamalab.cli.arguments import add_count, add_dtype, add_format
-from llamalab.cli.output import Answer, Column, Table, show
-from llamalab.hardware import find_hardware
-from llamalab.presets import resolve_model
+from llamalab.cli.arguments import MODEL_NAMES, add_count, add_dtype, add_format, add_part_dtypes
+from llamalab.cli.delivery import give
+from llamalab.cli.devices import one_device
+from llamalab.cli.find_model import find_model
+from llamalab.cli.output import Answer, Column, Table
 from llamalab.runnable import model_refusal
 from llamalab.units import format_bytes, format_seconds, format_si
 
@@ -27,26 +28,36 @@ _DEVICE = "h100-80gb-sxm"
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab diff-arch`."""
     for name in ("one", "other"):
-        parser.add_argument(name, metavar=name.upper(), help="a preset (see llamalab models) or a .json file")
+        parser.add_argument(name, metavar=name.upper(), help=MODEL_NAMES)
     add_count(parser, "--prompt", "tokens of the prompt, and of the cache that is counted", default=2048)
     add_count(parser, "--batch", "sequences", default=1)
     parser.add_argument("--hardware", default=_DEVICE, help="the device of the times (default: %(default)s)")
     add_dtype(parser, "of weights, activations and KV cache")
+    add_part_dtypes(parser)
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print both costs, the terms that lead from one to the other, and both op tables beside each other."""
-    (one, arch), (other, second) = resolve_model(args.one), resolve_model(args.other)
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """Both costs, and what leads from one to the other."""
+    (one, arch), (other, second) = find_model(args.one), find_model(args.other)
     names, archs = (one, other), (arch, second)
-    spec, work = find_hardware(args.hardware), Workload(args.prompt, batch=args.batch, dtype=args.dtype)
-    constants = choose(spec, "shipped", args.dtype)
+    spec = one_device(args.hardware, args.dtype)
+    work = Workload(args.prompt, batch=args.batch, dtype=args.dtype, weight_dtype=args.weight_dtype,
+                    kv_dtype=args.kv_dtype)  # fmt: skip
+    constants = choose(spec, "calibrated" if spec.measured else "shipped", args.dtype, args.weight_dtype)
     costs = [cost_of(each, work, constants.rates) for each in archs]
     found = terms(arch, second, work, constants.rates)
     ops = [row for phase in ("prefill", "decode") for row in _op_rows(archs, work, phase, constants.rates)]
     rows = [_row(names[0], "", "", costs[0]), *map(_term_row, found), _row(names[1], "", "", costs[1])]
     data = {
         "one": names[0], "other": names[1], "prompt": args.prompt, "batch": args.batch, "dtype": args.dtype,
+        "weight_dtype": args.weight_dtype, "kv_dtype": args.kv_dtype,
         "hardware": spec.name, "basis": f"exact; times predicted, {constants.basis}",
         "costs": {name: cost._asdict() for name, cost in zip(names, costs, strict=True)},
         "terms": [
@@ -57,8 +68,7 @@ def run(args: argparse.Namespace) -> int:
     }  # fmt: skip
     tables = (Table(_COLUMNS, rows, "From one to the other, term by term; each line adds to the one above it:"),
               Table(_OPS, ops, "Operation by operation, all occurrences together:"))  # fmt: skip
-    show(Answer(data, _lead(names, archs, found, args, spec.name), tables), args.format)
-    return 0
+    return Answer(data, _lead(names, archs, found, args, spec.name), tables)
 
 
 def _lead(
@@ -138,20 +148,20 @@ _COLUMNS = (
     Column("before", "from"),
     Column("after", "to"),
     Column("parameters", "parameters", _signed("{:,}".format)),
-    Column("weight_bytes", "weights", _BYTES),
     Column("kv_bytes", "KV cache", _BYTES),
-    Column("prefill_flops", "prefill FLOPs", _COUNT),
-    Column("decode_bytes", "decode moves", _BYTES),
     Column("prefill_s", "prefill", _SECONDS),
     Column("decode_s", "per token", _SECONDS),
+    Column("prefill_flops", "prefill FLOPs", _COUNT),
+    Column("decode_bytes", "decode moves", _BYTES),
+    Column("weight_bytes", "weights", _BYTES),
 )
 _OPS = (
     Column("phase", "phase"),
     Column("operation", "operation"),
+    Column("one_s", "time", _SECONDS),
+    Column("other_s", "time then", _SECONDS),
     Column("one_flops", "FLOPs", _COUNT),
     Column("other_flops", "FLOPs then", _COUNT),
     Column("one_bytes", "moves", _BYTES),
     Column("other_bytes", "moves then", _BYTES),
-    Column("one_s", "time", _SECONDS),
-    Column("other_s", "time then", _SECONDS),
 )

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llamalab import __version__
 from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.extras import EXTRAS
@@ -21,6 +20,7 @@ from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.hardware import of_device
 from llamalab.plain_text import in_one_line
 from llamalab.units import format_bytes, format_si
+from llamalab.version import __version__
 
 if TYPE_CHECKING:
     from llamalab.measure.roofs.dtype_rates import ProductRate

@@ -1,11 +1,16 @@
 """The model that `--model` names: a preset, a JSON file, a folder or a checkpoint, of which headers alone are read."""
 
 import os
+from typing import TYPE_CHECKING
 
 from llamalab.arch import LlamaArch
 from llamalab.arch_files import read_arch
-from llamalab.errors import InputError, UnknownNameError
+from llamalab.cli.output import note
+from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.presets import PRESETS, resolve_model
+
+if TYPE_CHECKING:
+    from llamalab.checkpoints.checkpoint import Weights
 
 _CONFIGS = ("config.json", "params.json")  # of Hugging Face's folders and of Meta's
 
@@ -30,6 +35,32 @@ def find_model(name: str | LlamaArch) -> tuple[str, LlamaArch]:
     from llamalab.checkpoints import open_weights  # here: it imports torch
 
     return name, open_weights(name).arch
+
+
+def model_to_measure(name: str | LlamaArch) -> "tuple[str, LlamaArch, Weights | None]":
+    """The short name of a model, its architecture, and the weights of a checkpoint; a note says which weights run.
+
+    A preset and a config have none: random ones of the same sizes are measured in their place.
+    """
+    arch = find_model(name)[1]
+    weights = None if isinstance(name, LlamaArch) else _own_weights(name)
+    return short_name(name), arch if weights is None else weights.arch, weights
+
+
+def _own_weights(name: str) -> "Weights | None":
+    if name in PRESETS or name.lower().endswith(".json") or not os.path.exists(name):
+        return None
+    from llamalab.checkpoints import open_weights  # here: it imports torch
+    from llamalab.checkpoints.checkpoint import model_shapes
+
+    try:
+        weights = open_weights(name)
+        model_shapes(weights.arch)
+    except LlamaLabError as error:
+        note(f"the weights are random, of the sizes of {name}; its own cannot be loaded: {error}")
+        return None
+    note(f"the weights are those of {name}")
+    return weights
 
 
 def _known(name: str) -> tuple[str, LlamaArch]:

@@ -5,16 +5,15 @@ from functools import partial
 from typing import Any
 
 from llamalab.analytic.activations import LOGITS, WAYS
-from llamalab.analytic.fit import (
+from llamalab.analytic.fit import Needs, needs
+from llamalab.analytic.fit_run import Run
+from llamalab.analytic.fit_solve import (
     Holds,
-    Needs,
-    Run,
     changes,
     check_fits,
     largest_batch,
     largest_context,
     least_ranks,
-    needs,
     widest_weights,
 )
 from llamalab.analytic.kv_storage import KV_DTYPES

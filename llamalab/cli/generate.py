@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamalab.cli.arguments import Parser, add_count, one_of
 from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.text_options import (
     add_prompt_format,
     add_sampling,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from llamalab.text import Tokenizer
     from llamalab.text.generate import Generation
 
+ON_RANKS = True
 SUMMARY = "continue a text with a checkpoint"
 EXAMPLES = (
     'llamalab generate --model stories260K.bin --tokenizer tok512.bin --text "Lily has a" --seed 7 --stats',
@@ -40,6 +42,7 @@ INFILL_ORDERS = ("prefix-first", "suffix-first")  # those of llamalab.text.infil
 def configure(parser: Parser) -> None:
     """Add the options of the verb."""
     add_text_model(parser)
+    add_tensor_parallel(parser)
     parser.add_argument(
         "--text", action="append", metavar="TEXT", help="what to continue; may be repeated (default: BOS alone)"
     )

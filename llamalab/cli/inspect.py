@@ -9,7 +9,7 @@ from llamalab.arch import LlamaArch, attention_kind
 from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, thousands
-from llamalab.errors import InputError
+from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_exists
 from llamalab.presets import PRESETS
 from llamalab.text.vocabularies import vocabulary_name
@@ -74,7 +74,8 @@ def _answer(path: str, survey: "Survey") -> Answer:
     data: dict[str, Any] = {
         "path": path,
         "kind": survey.kind,
-        "llama2_shaped": arch is not None,
+        "llama2_shaped": arch is not None and not arch.beyond_llama_2,
+        "loads": arch is not None,
         "problem": problem,
         "architecture": arch.as_dict() if arch else None,
         "preset": preset,
@@ -91,7 +92,7 @@ def _answer(path: str, survey: "Survey") -> Answer:
 def _completed(survey: "Survey") -> tuple[LlamaArch | None, str | None]:
     try:
         return survey.complete().arch, None
-    except InputError as error:
+    except (InputError, UnavailableError) as error:
         return None, str(error)
 
 
@@ -118,10 +119,12 @@ def _lead(data: dict[str, Any], arch: LlamaArch | None) -> list[str]:
         f"{format_bytes(data['weight_bytes'])} ({data['weight_bytes']:,} bytes)",
     ]
     if arch is None:
-        lead.append(f"  not Llama-2-shaped: {data['problem']}")
+        lead.append(f"  no model that llamalab loads: {data['problem']}")
     else:
+        beyond = ", ".join(arch.beyond_llama_2)
         lead.append(
-            f"  Llama-2-shaped: dim {arch.dim:,}, {arch.n_layers} layers, {arch.n_heads} heads, "
+            f"  {f'of the Llama family, with {beyond}' if beyond else 'Llama-2-shaped'}: "
+            f"dim {arch.dim:,}, {arch.n_layers} layers, {arch.n_heads} heads, "
             f"{arch.n_kv_heads} KV heads ({attention_kind(arch.n_heads, arch.n_kv_heads)}), FFN {arch.ffn_dim:,}, "
             f"vocabulary {arch.vocab_size:,}, context {arch.max_positions:,}"
         )

@@ -2,8 +2,8 @@
 
 import argparse
 
-from llamalab import __version__
 from llamalab.cli.arguments import Parser
+from llamalab.version import __version__
 
 SUMMARY = "the manual page"
 EXAMPLES = ("llamalab man | man -l -", "llamalab man > ~/.local/share/man/man1/llamalab.1")

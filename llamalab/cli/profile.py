@@ -1,17 +1,17 @@
 """`llamalab profile`: where the time and the memory of a pass go, operation by operation."""
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamalab.arch import LlamaArch
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES, PHASES
 from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_format
 from llamalab.cli.delivery import give
-from llamalab.cli.find_model import find_model, short_name
+from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.progress import Progress
+from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import UnknownNameError
 from llamalab.files import check_target
 from llamalab.units import format_bytes, format_seconds, format_si
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llamalab.records.profile import Profile
     from llamalab.records.record import Record
 
+ON_RANKS = True
 SUMMARY = "where the time and the memory of a pass go, operation by operation"
 EXAMPLES = (
     "llamalab profile --model 7b --phase prefill,decode",
@@ -41,7 +42,10 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--model", default="7b", help=MODEL_HELP)
     parser.add_argument("--phase", default="prefill,decode", help="prefill, decode or both (default: %(default)s)")
     add_count(parser, "--prompt", "prompt tokens; decode is the token after them", default=512)
+    about = "tokens in view at the end of each pass, its own included (default: the prompt, and one more)"
+    add_count(parser, "--context", about)
     add_count(parser, "--batch", "sequences", default=1)
+    add_tensor_parallel(parser)
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
@@ -76,35 +80,39 @@ def measured(args: argparse.Namespace) -> "tuple[list[Profile], list[Path]]":
     for phase in phases:
         if phase not in PHASES:
             raise UnknownNameError("--phase", phase, PHASES)
-    _, arch = find_model(args.model)
     if args.out is not None:
         check_target(Path(args.out))
     reference = None if args.roofs is None else _record(Path(args.roofs))
-    return _measure(args, arch, phases, reference)
+    return _measure(args, phases, reference)
 
 
 def _measure(
-    args: argparse.Namespace, arch: LlamaArch, phases: tuple[str, ...], reference: "Record | None"
+    args: argparse.Namespace, phases: tuple[str, ...], reference: "Record | None"
 ) -> "tuple[list[Profile], list[Path]]":
     from llamalab.measure.device.machine import resolve_device
     from llamalab.measure.profile.run import profile, reference_of
     from llamalab.measure.profile.trace import trace_writer
+    from llamalab.measure.target.made import OWN_WEIGHTS
     from llamalab.measure.target.profiled_share import beside, built_in
 
-    device, label = resolve_device(args.device), short_name(args.model)
+    device, (label, arch, weights) = resolve_device(args.device), model_to_measure(args.model)
     model, total = built_in(label, arch, device=device, dtype=args.dtype, attention=args.attention, full=args.full,
-                            batch=args.batch, prompt_tokens=args.prompt)  # fmt: skip
+                            batch=args.batch, prompt_tokens=args.prompt, context_tokens=args.context,
+                            weights=weights, team=getattr(args, "team", None))  # fmt: skip
     command = f"llamalab profile --model {label} --phase {','.join(phases)} --prompt {args.prompt}"
+    command += f" --context {args.context}" if args.context else ""
     writer, written = trace_writer(args.trace, f"{label}-{device.type}") if args.trace else (None, [])
     given: dict[str, Any] = {
-        "name": label, "phases": phases, "prompt_tokens": args.prompt, "batch": args.batch, "layers_total": total,
-        "reference": reference, "command": command,
+        "name": label, "phases": phases, "prompt_tokens": args.prompt, "context_tokens": args.context,
+        "batch": args.batch, "layers_total": total, "reference": reference, "command": command,
     }  # fmt: skip
     with Progress() as progress:
         profiles = [profile(model, **given, trace=writer, progress=progress)]
         if args.beside == "transformers":
             given["reference"] = reference or reference_of(profiles[0])
             profiles.append(profile(beside(model), **given))
+    if weights is not None:
+        profiles[0] = replace(profiles[0], notes=[OWN_WEIGHTS, *profiles[0].notes])
     return profiles, written
 
 

@@ -10,9 +10,10 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.stacks import stack_names
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES
 from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, one_of
-from llamalab.cli.find_model import find_model, short_name
+from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import note
 from llamalab.cli.progress import Progress
+from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import InputError, LlamaLabError, UnavailableError
 from llamalab.measure.timing.deadline import Deadline
@@ -22,6 +23,7 @@ from llamalab.units import format_bytes
 if TYPE_CHECKING:
     from llamalab.records.record import Record
 
+ON_RANKS = True
 SUMMARY = "measure this machine and write predicted against measured as HTML"
 EXAMPLES = (
     "llamalab report --model 7b",
@@ -36,8 +38,12 @@ MEASURED_SHARE = 0.8  # of the time, where a calibration follows
 def configure(parser: Parser) -> None:
     """The options of `llamalab report`."""
     parser.add_argument("--model", default="7b", help=MODEL_HELP)
-    add_count(parser, "--prompt", "prompt tokens; decode is the token after them (default: 512, cuda 2048)")
+    add_count(parser, "--prompt", "prompt tokens (default: 512, cuda 2048)")
+    about = "tokens after the prompt: that in their middle is decoded, and the page's run has so many"
+    add_count(parser, "--generate", f"{about} (default: decode is the token after the prompt)")
+    add_count(parser, "--context", "tokens in view of the decoded one, itself included (default: as --generate says)")
     add_count(parser, "--batch", "sequences", default=1)
+    add_tensor_parallel(parser)
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
@@ -143,8 +149,7 @@ def _uncalibrated(record: "Record") -> tuple[str, ...]:
 
 def _measure(args: argparse.Namespace) -> int:
     """Measure and write the record; only then calibrate, draw and judge, none of which can cost the measurement."""
-    _, arch = find_model(args.model)
-    name = short_name(args.model)
+    name, arch, weights = model_to_measure(args.model)
     device = _resolved(args.device)
     page = Path(args.out or default_page(name, device))
     check_page(page)
@@ -160,7 +165,8 @@ def _measure(args: argparse.Namespace) -> int:
     with Progress(deadline) as progress:
         measured = measure_report(
             name, arch, device=device, dtype=args.dtype, full=args.full, prompt_tokens=args.prompt, batch=args.batch,
-            deadline=deadline.part(share),
+            generate=args.generate, context_tokens=args.context, weights=weights, deadline=deadline.part(share),
+            team=getattr(args, "team", None),
             progress=lambda label, done: progress(label, share * done),
         )  # fmt: skip
         record = replace(measured, constants=constants)

@@ -6,7 +6,8 @@ from typing import Any
 
 from llamalab.analytic.stacks import stack_names
 from llamalab.cli.arguments import add_format, one_of
-from llamalab.cli.output import Answer, Column, Table, show
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Column, Table
 from llamalab.comparison.measured_runs import AUTO_STACK, read_rows
 from llamalab.comparison.scoring import Scored, grouped, predict_row, summary
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     tables = [Table(_COLUMNS, groups)]
     if reasons:
         tables.append(Table(_REASONS, data["not_predicted"]))
-    show(Answer(data, tuple(lead), tuple(tables)), args.format)
+    give(Answer(data, tuple(lead), tuple(tables)), args)
     return 0
 
 

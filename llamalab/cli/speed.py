@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.kept_weights import model_ops
+from llamalab.analytic.ops import add_up
 from llamalab.analytic.roofline import Rates, predict
 from llamalab.cli.output import percent
 from llamalab.units import format_si
@@ -88,10 +89,12 @@ def bound(generations: Sequence["Generation"], attention: str, rates: Rates, *, 
         passes = [
             (1, [len(g.prompt_ids) + made for g in generations if len(g.ids) > made]) for made in range(1, longest)
         ]
+    from llamalab.model.quantised.weights import kept_of
+
     arch, dtype, kv_dtype = generations[0].model.arch, *_dtypes(generations[0])
     time_s, moved = 0.0, 0
     for new_tokens, contexts in passes:
-        ops = forward_ops(
+        ops = model_ops(
             arch,
             new_tokens=new_tokens,
             context_tokens=contexts,
@@ -99,6 +102,7 @@ def bound(generations: Sequence["Generation"], attention: str, rates: Rates, *, 
             dtype=dtype,
             kv_dtype=kv_dtype,
             attention=attention,
+            kept=kept_of(generations[0].model),
         )
         time_s += sum(op.count * predict(op, rates).bound_s for op in ops)
         moved += add_up(ops).bytes

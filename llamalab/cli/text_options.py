@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS
-from llamalab.cli.arguments import Parser, add_count, one_of
+from llamalab.cli.arguments import Parser, add_count, add_weight_storage, one_of
 from llamalab.errors import InputError
 from llamalab.files import check_exists
 from llamalab.plain_text import printable
@@ -40,6 +40,7 @@ def add_text_model(parser: Parser) -> None:
         "--dtype", type=one_of("--dtype", ACTIVATION_DTYPES), metavar="|".join(ACTIVATION_DTYPES),
         help="of weights (default: the checkpoint's)",
     )  # fmt: skip
+    add_weight_storage(parser)
     parser.add_argument(
         "--kv-dtype",
         type=one_of("--kv-dtype", PLAIN_DTYPES),
@@ -124,9 +125,10 @@ def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer
 
     A checkpoint's own tokenizer may have any number of rows less; one that was named must be near.
     """
-    from llamalab.checkpoints import load
+    from llamalab.parallel.models import load_model
 
-    model = load(args.model, dtype=args.dtype, device=args.device, attention=args.attention, lora=args.lora)
+    options = {"dtype": args.dtype, "attention": args.attention, "lora": args.lora, "weight_dtype": args.weight_dtype}
+    model = load_model(getattr(args, "team", None), args.model, device=args.device, **options)
     padding = model.arch.vocab_size - tokenizer.vocab_size
     is_own = args.tokenizer is None and Path(args.model).is_dir()
     added = sum(piece.token_id >= model.arch.vocab_size for piece in tokenizer.settings.added)

@@ -4,7 +4,7 @@ time = t0 + max(FLOPs / peak, bytes / bandwidth), with
   gemm                      GEMM roof and stream roof (weights are read once and not written)
   elementwise, gather       copy roof (as many bytes read as written)
   attention, flash          attention roof and stream roof
-  attention, naive          like gemm, its softmax like elementwise
+  attention, naive          like gemm, its softmax like elementwise (of a calibration: constants of its own)
   t0                        launch roof
 Bytes that stay in the last-level cache move at the cache roof instead: activations that fit in it
 (the operation before has just written them), and weights where the whole model fits in it.
@@ -16,8 +16,8 @@ Where the machine was calibrated, its constants give the time, and the bound is 
 from typing import NamedTuple
 
 from llamalab.analytic.constants import Constants, constants_of
+from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.analytic.op import ROOFS, Op
-from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.roofline import Prediction, Rates, known_rates, predict
 from llamalab.errors import UnknownNameError
 from llamalab.records.record import Record, Roof
@@ -42,8 +42,10 @@ class Basis(NamedTuple):
 
     def calibrated(self, op: Op) -> Rates | None:
         """The constants that an op is predicted with; None where its roofs are all there is."""
-        if self.constants is None or op.is_naive_step:  # calibrated is the fused kernel
+        if self.constants is None:
             return None
+        if op.is_naive_step:  # constants of the fused kernel say nothing about it
+            return self.constants.rates.get(op.rate_class)
         return known_rates(op, self.constants.rates)
 
     def predict(self, op: Op, dtype: str) -> Prediction | str:
@@ -80,8 +82,11 @@ def basis_of(record: Record) -> Basis:
 
 def rates_of(record: Record, op: Op, dtype: str) -> Rates | str:
     """What the record's roofs let an op reach, or why that is not known."""
+    if op.kind == "collective":
+        return "not predicted: the links between ranks were not measured"
     peak_kind, bandwidth_kind = roof_kinds(record, op, dtype)
-    bandwidth, launch = record.roof(bandwidth_kind, dtype), launch_roof(record)
+    bandwidth = record.roof(bandwidth_kind, bandwidth_dtype(record, op, bandwidth_kind, dtype))
+    launch = launch_roof(record)
     peak = record.roof(peak_kind, dtype) if peak_kind else None
     wanted = [(peak_kind, peak)] if peak_kind else []
     for kind, roof in (*wanted, (bandwidth_kind, bandwidth), ("launch", launch)):
@@ -120,6 +125,16 @@ def weight_roof_kind(record: Record, dtype: str) -> str:
     return "cache" if weights_held(record, dtype) else "stream"
 
 
+def weight_roof_dtype(record: Record, dtype: str) -> str:
+    """The type that the roof of `weight_roof_kind` was measured in: quantised weights have a stream of their own."""
+    return record.weight_dtype or dtype if weight_roof_kind(record, dtype) == "stream" else dtype
+
+
+def bandwidth_dtype(record: Record, op: Op, kind: str, dtype: str) -> str:
+    """The type whose roof of bytes holds for an op: that of quantised weights for products streaming them."""
+    return record.weight_dtype or dtype if op.kind == "gemm" and kind == "stream" else dtype
+
+
 def weights_held(record: Record, dtype: str) -> bool:
     """Whether all weights that ran stay in the last-level cache."""
     return _held(record, weights_that_ran(record), dtype)
@@ -128,7 +143,7 @@ def weights_held(record: Record, dtype: str) -> bool:
 def weights_that_ran(record: Record) -> int:
     """Bytes of the weights that the passes of a record went through: those of the blocks that were run."""
     layers = max((run.layers_measured for run in record.passes), default=record.llama_arch.n_layers)
-    return weight_bytes(record.llama_arch.replace(n_layers=layers), record.dtype)
+    return model_weight_bytes(record.llama_arch.replace(n_layers=layers), record.dtype, record.kept)
 
 
 def _usual_kinds(op: Op) -> tuple[str | None, str]:

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from llamalab.analytic.activations import Live, attention_bytes, memory_of, peak_activation_bytes
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps
+from llamalab.analytic.kept_weights import model_ops, model_weight_bytes
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
 from llamalab.analytic.memory import room_in
-from llamalab.analytic.ops import Op, add_up, forward_ops
-from llamalab.analytic.params import parameter_count, weight_bytes
+from llamalab.analytic.ops import Op, add_up
+from llamalab.analytic.params import parameter_count
 from llamalab.analytic.roofline import Prediction
 from llamalab.comparison.basis import Basis, basis_of, weight_roof_kind
 from llamalab.comparison.held_roofs import hold_roofs, raised_sentence
@@ -95,13 +96,15 @@ class Phase:
 
     def __init__(self, record: Record, run: Pass, basis: Basis) -> None:
         self.record, self.run, self.basis = record, run, basis
-        self.ops = forward_ops(
+        self.ops = model_ops(
             record.llama_arch,
             new_tokens=run.new_tokens,
             context_tokens=run.context_tokens,
             batch=run.batch,
             dtype=run.dtype,
             attention=run.algorithm,
+            tensor_parallel=run.ranks,
+            kept=record.kept,
         )
 
     @cached_property
@@ -265,7 +268,7 @@ class Comparison:
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights."""
-        return weight_bytes(self.arch, self.record.dtype)
+        return model_weight_bytes(self.arch, self.record.dtype, self.record.kept)
 
     @property
     def kv_bytes_per_token(self) -> int:

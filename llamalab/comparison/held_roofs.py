@@ -8,9 +8,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.kept_weights import model_ops
+from llamalab.analytic.ops import add_up
 from llamalab.analytic.roofline import moved_bytes
-from llamalab.comparison.basis import roof_fault, roof_kinds, weight_roof_kind, weights_that_ran
+from llamalab.comparison.basis import (
+    bandwidth_dtype,
+    roof_fault,
+    roof_kinds,
+    weight_roof_dtype,
+    weight_roof_kind,
+    weights_that_ran,
+)
 from llamalab.records.record import Pass, Record, Roof
 from llamalab.units import format_bytes, format_si
 
@@ -70,9 +78,9 @@ def raised_sentence(record: Record, roof: Roof) -> str:
 
 def _reached(record: Record, run: Pass) -> Iterator[Above]:
     """The rates of a pass and of all its operations, each under the roof that holds for it."""
-    ops = forward_ops(
+    ops = model_ops(
         record.llama_arch, new_tokens=run.new_tokens, context_tokens=run.context_tokens, batch=run.batch,
-        dtype=run.dtype, attention=run.algorithm,
+        dtype=run.dtype, attention=run.algorithm, kept=record.kept,
     )  # fmt: skip
     seconds = {one.name: one.median_s for one in run.ops}
     for op in ops:
@@ -80,11 +88,18 @@ def _reached(record: Record, run: Pass) -> Iterator[Above]:
             peak, bandwidth = roof_kinds(record, op, run.dtype)
             if peak is not None:
                 yield Above(peak, run.dtype, op.name, run.phase, op.flops_causal / time_s)
-            yield Above(bandwidth, run.dtype, op.name, run.phase, moved_bytes(op) / time_s)
+            yield Above(
+                bandwidth,
+                bandwidth_dtype(record, op, bandwidth, run.dtype),
+                op.name,
+                run.phase,
+                moved_bytes(op) / time_s,
+            )
     if run.parts and run.total_s:
         totals = add_up(ops)
         yield Above("gemm", run.dtype, WHOLE, run.phase, totals.flops_causal / run.total_s)
-        yield Above(weight_roof_kind(record, run.dtype), run.dtype, WHOLE, run.phase, totals.bytes / run.total_s)
+        kind = weight_roof_kind(record, run.dtype)
+        yield Above(kind, weight_roof_dtype(record, run.dtype), WHOLE, run.phase, totals.bytes / run.total_s)
 
 
 def _raised(roof: Roof, one: Above | None) -> Roof:

@@ -4,7 +4,8 @@ import os
 from statistics import median
 from typing import Any
 
-from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.kept_weights import model_ops
+from llamalab.analytic.ops import Op
 from llamalab.errors import FormatError
 from llamalab.input_files import parse_json
 from llamalab.records.frames import bench_rows
@@ -44,9 +45,9 @@ def run_of_record(record: Record, name: str) -> Run:
 
 
 def _phase_of_pass(record: Record, one: Pass) -> RunPhase:
-    table = forward_ops(
+    table = model_ops(
         record.llama_arch, new_tokens=one.new_tokens, context_tokens=one.context_tokens, batch=one.batch,
-        dtype=one.dtype, attention=one.algorithm,
+        dtype=one.dtype, attention=one.algorithm, kept=record.kept,
     )  # fmt: skip
     counted = {op.name: op for op in table}
     ops = tuple(

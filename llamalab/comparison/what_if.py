@@ -56,9 +56,10 @@ class Change(NamedTuple):
 
 
 def workload(comparison: Comparison) -> Workload:
-    """The run that is told: the longest measured prompt, GENERATED tokens, one sequence."""
+    """The run that is told: the longest measured prompt, one sequence, and as many tokens as was said, or GENERATED."""
     prompts = [phase.run.new_tokens for phase in comparison.phases if phase.run.new_tokens > 1]
-    return Workload(max(prompts, default=1), GENERATED, dtype=comparison.record.dtype)
+    generate = comparison.record.generate_tokens or GENERATED
+    return Workload(max(prompts, default=1), generate, dtype=comparison.record.dtype)
 
 
 def elsewhere(

@@ -62,6 +62,11 @@ def depth_of(model: "nn.Module") -> int:
     raise InputError(f"{_NEEDED}; got {_described(real)}")
 
 
+def names_in(model: "nn.Module") -> tuple[str, ...] | None:
+    """The points of a model that has others than a Llama, as llamalab.classic's; None for a Llama."""
+    return getattr(unwrapped(model), "point_names", None)
+
+
 def is_hugging_face(model: "nn.Module") -> bool:
     """Whether it is a model of FAMILIES in transformers with a head, wrapped or not, asked without importing that."""
     real = unwrapped(model)

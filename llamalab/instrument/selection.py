@@ -5,7 +5,7 @@ which `*` stands for anything: "layers.3.attention.*", "*.resid_post", "logits".
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
@@ -22,17 +22,24 @@ Indices = int | slice | Iterable[int]
 class Selection:
     """The points that match any of some patterns, of some layers or all.
 
-    `n_layers` is the model's, where it is known. Raises InputError for no pattern or a layer that the
-    model has not, UnknownNameError for a pattern that matches no point.
+    `n_layers` is the model's, where it is known, and `names` the points of one that has others than a Llama. Raises
+    InputError for no pattern or a layer that the model has not, UnknownNameError for a pattern that matches no point.
     """
 
     def __init__(
-        self, patterns: Iterable[str], *, layers: Iterable[int] | None = None, n_layers: int = MAX_LAYERS
+        self,
+        patterns: Iterable[str],
+        *,
+        layers: Iterable[int] | None = None,
+        n_layers: int = MAX_LAYERS,
+        names: Sequence[str] | None = None,
     ) -> None:
         wanted = tuple(patterns)
         if not wanted:
             raise InputError("a tap must be given at least one pattern; got none; try '*' for every point")
-        every = _names(n_layers)
+        if names is not None and layers is not None:
+            raise InputError("layers must be left out for a model of several stacks; name them in the pattern")
+        every = _names(n_layers) if names is None else list(names)
         # A set, not a pattern: what is asked at every point must be quick, and plain enough to be compiled.
         chosen = frozenset(name for pattern in wanted for name in _matching(pattern, every))
         self.names = chosen if layers is None else _in_layers(chosen, frozenset(layers), n_layers)
@@ -111,7 +118,7 @@ def _matching(pattern: str, names: list[str]) -> list[str]:
     match = re.compile(translate(pattern)).match
     found = [name for name in names if match(name)]
     if not found:
-        known = [point.name for point in POINTS]
+        known = [point.name for point in POINTS] if names[0] == POINTS[0].name else names
         raise UnknownNameError("a point", pattern, known, hint=" or a pattern that matches one")
     return found
 

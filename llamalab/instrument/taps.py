@@ -7,13 +7,13 @@
 them is left on the model: unused, they cost nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from llamalab.arch import MAX_LAYERS
 from llamalab.errors import InputError
-from llamalab.instrument.bind import depth_of, tapped
+from llamalab.instrument.bind import depth_of, names_in, tapped
 from llamalab.instrument.selection import Indices, Part, Selection
 
 if TYPE_CHECKING:
@@ -49,15 +49,23 @@ class Capture(Selection):
         copy: bool = False,
         device: "str | None" = None,
         n_layers: int = MAX_LAYERS,
+        names: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(patterns, layers=layers, n_layers=n_layers)
-        self.tensors: dict[str, Tensor] = {}
+        super().__init__(patterns, layers=layers, n_layers=n_layers, names=names)
+        if names is not None and not (tokens is None and heads is None):
+            raise InputError("tokens and heads must be left out for a model of several stacks; take them of the tensor")
+        self._kept: dict[str, Tensor] = {}
         self._part, self._copy, self._device = Part(tokens, heads), copy or device is not None, device
         self._as_is = self._part.whole and not self._copy
-        self._behind = False
+        self._behind: Tensor | None = None  # of the accelerator from which copies may not have arrived
         from llamalab.model.tap import aside, recomputing
 
         self._aside, self._recomputing = aside, recomputing
+
+    @property
+    def tensors(self) -> "Mapping[str, Tensor]":
+        """What was kept, by name. Whoever looks into it waits for copies that are on their way."""
+        return _Arrived(self._kept, self.wait)
 
     def wants(self, name: str) -> bool:
         """Whether the whole tensor of that point is asked for; parts of scores and pattern are made apart."""
@@ -66,7 +74,7 @@ class Capture(Selection):
     def __call__(self, name: str, tensor: "Tensor", /) -> "Tensor":
         if name in self.names and not (tensor.requires_grad and self._recomputing()):
             if self._as_is:
-                self.tensors[name] = tensor
+                self._kept[name] = tensor
             else:
                 with self._aside():
                     self._keep(name, tensor if self._part.whole else self._part.of(name, tensor))
@@ -96,20 +104,39 @@ class Capture(Selection):
 
     def wait(self) -> None:
         """Wait until the copies from an accelerator to the host have arrived."""
-        if self._behind:
+        if self._behind is not None:
             import torch
 
-            torch.accelerator.synchronize()
+            torch.accelerator.synchronize(self._behind.device)
+            self._behind = None
 
     def _keep(self, name: str, tensor: "Tensor") -> None:
         if not self._copy:
-            self.tensors[name] = tensor
+            self._kept[name] = tensor
             return
-        buffer = self.tensors.get(name)
+        buffer = self._kept.get(name)
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
-            buffer = self.tensors[name] = _buffer(tensor, self._device)
-            self._behind = self._behind or (tensor.device.type not in ("cpu", "meta") and buffer.device.type == "cpu")
+            buffer = self._kept[name] = _buffer(tensor, self._device)
+        if buffer.device.type == "cpu" and tensor.device.type not in ("cpu", "meta"):
+            self._behind = tensor
         buffer.copy_(tensor.detach() if tensor.requires_grad else tensor, non_blocking=True)
+
+
+class _Arrived(Mapping[str, "Tensor"]):
+    """Kept tensors for reading: `wait` comes first, as a copy that has not arrived reads like one that has."""
+
+    def __init__(self, kept: "dict[str, Tensor]", wait: Callable[[], None]) -> None:
+        self._kept, self._wait = kept, wait
+
+    def __getitem__(self, name: str) -> "Tensor":
+        self._wait()
+        return self._kept[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
 
 class Edit(Selection):
@@ -122,8 +149,9 @@ class Edit(Selection):
         *,
         layers: Iterable[int] | None = None,
         n_layers: int = MAX_LAYERS,
+        names: Sequence[str] | None = None,
     ) -> None:
-        super().__init__((pattern,), layers=layers, n_layers=n_layers)
+        super().__init__((pattern,), layers=layers, n_layers=n_layers, names=names)
         self._function = function
 
     def __call__(self, name: str, tensor: "Tensor", /) -> "Tensor":
@@ -143,9 +171,9 @@ def capture(
 ) -> "Iterator[Mapping[str, Tensor]]":
     """Tap every forward pass inside the block; yields the tensors by name, filled by each pass.
 
-    The model is a Transformer or a Hugging Face Llama, Mistral, Qwen2, Qwen3 or Phi-3, also inside of PEFT, DDP, FSDP
-    or torch.compile. Copies of the model made inside the block are not tapped.
-    `layers`, `tokens` and `heads` restrict what is kept, `copy` and `device` where it is kept: see
+    The model is a Transformer, a ClassicTransformer (whole tensors only) or a Hugging Face Llama, Mistral, Qwen2,
+    Qwen3 or Phi-3, also inside of PEFT, DDP, FSDP or torch.compile. Copies of the model made inside the block are
+    not tapped. `layers`, `tokens` and `heads` restrict what is kept, `copy` and `device` where it is kept: see
     Capture. `reduce` is mean, rms, absmax, histogram, norm or entropy: statistics over all passes of the
     block in constant memory instead of tensors, see llamalab.instrument.reduce.
 
@@ -156,17 +184,21 @@ def capture(
     >>> {name: tuple(tensor.shape) for name, tensor in got.items()}
     {'layers.4.attention.pattern': (1, 2, 1, 3)}
     """
-    depth = depth_of(model)
+    depth, names = depth_of(model), names_in(model)
     if reduce is not None:
         from llamalab.instrument.reduce import Reduce
 
+        if names is not None:
+            raise InputError("reduce must be left out for a model of several stacks; reduce what was captured")
         if tokens is not None or heads is not None or copy or device is not None:
             raise InputError("reduce must be given without tokens, heads, copy and device; it reads whole tensors")
         statistics = Reduce(*patterns, kind=reduce, layers=layers, model=model)
         with tapped(model, statistics):
             yield statistics
         return
-    tap = Capture(*patterns, layers=layers, tokens=tokens, heads=heads, copy=copy, device=device, n_layers=depth)
+    tap = Capture(
+        *patterns, layers=layers, tokens=tokens, heads=heads, copy=copy, device=device, n_layers=depth, names=names
+    )
     with tapped(model, tap):
         yield tap.tensors
     tap.wait()
@@ -195,7 +227,8 @@ def edit(
     >>> bool((got["embed"] == got["layers.4.resid_post"]).all())
     True
     """
-    with tapped(model, Edit(pattern, function, layers=layers, n_layers=depth_of(model))):
+    tap = Edit(pattern, function, layers=layers, n_layers=depth_of(model), names=names_in(model))
+    with tapped(model, tap):
         yield
 
 

@@ -64,23 +64,24 @@ def build(
     if place.type != "meta":
         _allocate(built, place)
         _fill(built, seed)
-    _repeat_blocks(built, arch)
+    repeat_blocks(built, arch)
     return built
 
 
-def _repeat_blocks(model: Transformer, arch: LlamaArch) -> None:
-    """Extend a model to the depth of `arch`, with blocks whose parameters are those it has.
+def repeat_blocks(model: Transformer, arch: LlamaArch) -> None:
+    """Extend a model to the depth of `arch`, with blocks of the modules that it has.
 
-    Only now that they are allocated: `to_empty` would give every block parameters of its own.
+    Only when its parameters are in their place: `to_empty` would give every block parameters of its own.
     """
-    model.arch, distinct = arch, len(model.layers)
-    dtype = model.norm.weight.dtype
+    heads = {"n_heads": model.rank_arch.n_heads, "n_kv_heads": model.rank_arch.n_kv_heads, "head_dim": arch.head_dim}
+    model.arch, model.rank_arch = arch, arch.replace(**heads)
+    distinct = len(model.layers)
     for layer in range(distinct, arch.n_layers):
-        source = model.layers[layer % distinct]
-        block = TransformerBlock(arch, layer, model.backend, dtype=dtype, device=torch.device("meta"))
-        for name, parameter in source.named_parameters():
-            home, _, leaf = name.rpartition(".")
-            setattr(block.get_submodule(home), leaf, parameter)
+        block = TransformerBlock(arch, layer, model.backend, device=torch.device("meta"))
+        for name, module in model.layers[layer % distinct].named_modules():
+            if next(module.children(), None) is None:
+                home, _, leaf = name.rpartition(".")
+                setattr(block.get_submodule(home), leaf, module)
         model.layers.append(block)
 
 
@@ -97,14 +98,24 @@ def _allocate(model: Transformer, place: torch.device) -> None:
 
 @torch.no_grad()
 def _fill(model: Transformer, seed: int) -> None:
-    pool = torch.empty(_POOL_SIZE).normal_(0.0, _STD, generator=torch.Generator().manual_seed(seed))
-    pool = pool.to(model.tok_embeddings.weight)
-    at = 0
+    draw = Draw(model.tok_embeddings.weight.dtype, model.tok_embeddings.weight.device, seed)
     for name, parameter in model.named_parameters():
+        draw.fill(name, parameter)
+
+
+class Draw:
+    """The random weights of a seed: parameters filled one after another, in the order of the model."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device, seed: int) -> None:
+        pool = torch.empty(_POOL_SIZE).normal_(0.0, _STD, generator=torch.Generator().manual_seed(seed))
+        self._pool, self._at = pool.to(device, dtype), 0
+
+    def fill(self, name: str, parameter: Tensor) -> None:
+        """Norms with 1, all else from the pool, beginning where the parameter before it stopped."""
         if parameter.dim() == 1 and not name.endswith(".bias"):
             parameter.fill_(1.0)
         else:
-            at = _lay_out(parameter.view(-1), pool, at)
+            self._at = _lay_out(parameter.view(-1), self._pool, self._at)
 
 
 def _lay_out(flat: Tensor, pool: Tensor, at: int) -> int:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.attention import fastest_backend, get_backend
+from llamalab.attention import get_backend
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.model.kv_cache.static import StaticKVCache
 from llamalab.model.transformer import Transformer
@@ -30,13 +31,21 @@ class WarmUp(NamedTuple):
     decode_s: float
 
 
-def compile(model: Transformer, *, scope: str = "block", attention: str | None = None) -> Transformer:
+def compile(
+    model: Transformer, *, scope: str = "block", attention: str | None = None, weight_dtype: str | None = None,
+    kernel_rows: int | None = None,
+) -> Transformer:  # fmt: skip
     """The same model, made ready for speed: inference only.
 
     With scope "block" a block is compiled once for all layers, with "step" the forward pass as one graph, with "none"
     nothing, and no compiler is needed. Parameters keep names and values, and the state dict its contents. Taps and
-    hooks work as before; one that comes later fires after another compilation. `attention` is a backend's name; without
-    one a model that has the default, "sdpa", gets the fastest of its device.
+    hooks work as before; one that comes later fires after another compilation. Of a model on several ranks
+    each keeps its own share as plain tensors. `attention` is a backend's name; without one a model that has the
+    default, "sdpa", gets the fastest of its device.
+
+    With `weight_dtype`, one of llamalab.units.QUANTISED, the matrices are quantised: values change, and the state dict
+    has what the codes stand for. `kernel_rows` is how many rows a kernel multiplies at most before weights are widened
+    (default: llamalab.model.quantised.products.KERNEL_ROWS).
 
     Raises InputError for another kind of model, UnknownNameError for another scope or backend.
 
@@ -49,11 +58,19 @@ def compile(model: Transformer, *, scope: str = "block", attention: str | None =
         raise InputError(f"llamalab.compile must be given a llamalab.Transformer; got {type(model).__name__}")
     if scope not in SCOPES:
         raise UnknownNameError("scope", scope, SCOPES)
+    if weight_dtype is not None:
+        from llamalab.model.quantised.weights import quantise_weights
+
+        quantise_weights(model, weight_dtype, kernel_rows=kernel_rows)
     place = model.norm.weight.device
+    if model.spread is not None:
+        from llamalab.model.own_share import take_shares  # imports torch.distributed: for models on ranks only
+
+        take_shares(model)
     if attention is not None:
         model.use_attention(get_backend(attention))
     elif model.backend.name == _DEFAULT:
-        model.use_attention(fastest_backend(place))
+        model.use_attention(fastest_backend(place, model.norm.weight.dtype))
     if place.type == "cpu":
         _ready_for_cpu(model)
     if scope == "block":

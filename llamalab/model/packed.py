@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from llamalab.errors import UnavailableError
+from llamalab.model.quantised.weights import kept_of
 
 _ROWS = 512  # of the product that the packing is for; one row runs as fast on it
 _TRIED_OI, _TRIED_ROWS = (48, 80), (1, 3, 40)
@@ -42,7 +43,10 @@ def product_for(device: torch.device, dtype: torch.dtype) -> Product:
 
 
 def product_of(model: nn.Module) -> str:
-    """The name of the product that a model's weights are multiplied with: packed where any weight is."""
+    """The name of the product that a model's weights are multiplied with: packed where any weight is, or quantised."""
+    kept = kept_of(model)
+    if kept is not None and kept.product is not None:
+        return kept.product
     return PACKED if any(isinstance(module, PackedLinear) for module in model.modules()) else PLAIN
 
 
@@ -147,4 +151,7 @@ def pack_weights(model: nn.Module) -> None:
             continue
         packed_OI = pack(weight_OI)
         for module, name in places:
-            setattr(module, name, PackedLinear(packed_OI, getattr(module, name).bias))
+            plain = getattr(module, name)
+            packed = PackedLinear(packed_OI, plain.bias)
+            packed._forward_hooks = plain._forward_hooks  # what ranks send each other hangs there (own_share)
+            setattr(module, name, packed)

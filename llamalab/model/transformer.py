@@ -6,7 +6,7 @@ Batch, context and cache belong to a call, not to the model: nothing here limits
 B batch, T new tokens, D model dim, V vocabulary, P = E / 2 rotated pairs.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ from llamalab.model.rope import rotations
 from llamalab.model.tap import Tap, joined
 from llamalab.model.tap_stack import TapStack
 from llamalab.runnable import model_refusal
+
+if TYPE_CHECKING:
+    from llamalab.model.own_share import Link, Spread  # imports torch.distributed: for models on ranks only
 
 LOGITS = ("all", "last")
 
@@ -120,6 +123,10 @@ class Transformer(nn.Module):
             raise UnavailableError(refusal)
         super().__init__()
         self.arch, self.backend, self.taps = arch, get_backend(attention), TapStack()
+        # What a KV cache is made for: other than `arch` where ranks share the heads (llamalab.parallel).
+        self.rank_arch = arch
+        self.spread: Spread | None = None
+        self.link: Link | None = None
         like: dict[str, Any] = {
             "dtype": None if dtype is None else activation_dtype(dtype),
             "device": None if device is None else torch_device(device),
@@ -166,7 +173,7 @@ class Transformer(nn.Module):
             raise UnknownNameError("logits", logits, LOGITS)
         new_tokens = tokens_BT.shape[1]
         if cache is not None:
-            cache.check_room(self.arch, *tokens_BT.shape)
+            cache.check_room(self.rank_arch, *tokens_BT.shape)
             if tap is not None and isinstance(cache, RaggedKVCache):
                 raise InputError("a tap must not be used with a ragged KV cache; run the sequences one by one")
         x_BTD = self.tok_embeddings(tokens_BT)

@@ -18,6 +18,8 @@ from llamalab.input_files import parse_json, read_bounded_text
 from llamalab.records.codec import build
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.phase_profile import Telemetry as Telemetry
+from llamalab.records.ranks import RanksRun
+from llamalab.units import KeptWeights
 
 SCHEMA_VERSION = 1
 EMBEDDED = '<script type="application/json" id="record">'  # before the JSON in a page (report/templates/page.html)
@@ -44,6 +46,7 @@ class Environment:
     started_at: str
     cuda: str | None = None
     driver: str | None = None
+    cudnn: str | None = None
     git_revision: str | None = None
     git_dirty: bool | None = None
     before: Telemetry | None = None
@@ -150,6 +153,7 @@ class Pass:
     whole_s: list[float] = field(default_factory=list)
     interval_s: list[float] | None = None
     product: str | None = None
+    ranks: int = 1
 
     def part(self, name: str) -> Measurement:
         """The clean measurement of one part of the model."""
@@ -193,7 +197,10 @@ class Record:
     cache, as allocated, of the whole model for batch and context of the last pass. `constants` is
     what llamalab calibrate had written for that machine and dtype, where it had. `profile` has the
     same passes op by op, in depth; null in records of older versions, and where there was no time to look.
-    `budget_s` is the time that the run was given, null where it had all that it wanted.
+    `ranks` is what several ranks measured together, null where there was one.
+    `budget_s` is the time that the run was given, null where it had all that it wanted. `weight_dtype` is the storage
+    of quantised matrices, null where they are in `dtype`; their kernel multiplies up to `kernel_rows` rows.
+    `generate_tokens` are those of the run that predictions are of, null where it was not said.
     """
 
     model: str
@@ -208,14 +215,24 @@ class Record:
     elapsed_s: float
     notes: list[str] = field(default_factory=list)
     constants: dict[str, Any] | None = None
+    ranks: RanksRun | None = None
     profile: list[PhaseProfile] | None = None
     budget_s: float | None = None
+    weight_dtype: str | None = None
+    kernel_rows: int | None = None
+    generate_tokens: int | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
     def llama_arch(self) -> LlamaArch:
         """The architecture, validated."""
         return LlamaArch.from_dict(self.arch)
+
+    @property
+    def kept(self) -> KeptWeights | None:
+        """How quantised matrices are kept; None where they are in `dtype`."""
+        product = self.passes[0].product if self.passes else None
+        return None if self.weight_dtype is None else KeptWeights(self.weight_dtype, product, self.kernel_rows)
 
     def phase(self, name: str) -> Pass:
         """The first pass of a phase."""
@@ -228,12 +245,13 @@ class Record:
 
 def unmeasured(
     model: str, arch: LlamaArch, dtype: str, environment: Environment, roofs: list[Roof],
-    constants: dict[str, Any] | None = None,
+    constants: dict[str, Any] | None = None, *, generate_tokens: int | None = None,
 ) -> Record:  # fmt: skip
     """A record that knows its model and what predictions rest on, and nothing of what has still to be measured."""
     return Record(
         model=model, arch=arch.as_dict(), dtype=dtype, environment=environment, roofs=roofs, passes=[], attention=[],
         parameters_measured=0, kv_bytes_measured=0, elapsed_s=0.0, constants=constants,
+        generate_tokens=generate_tokens,
     )  # fmt: skip
 
 

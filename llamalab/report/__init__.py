@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import llamalab
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.profile import KEY, Profile
 from llamalab.records.record import Record
@@ -23,6 +22,7 @@ from llamalab.report.page import page, report_tables
 from llamalab.report.profile_page import profile_of, profile_page
 from llamalab.report.profile_tables import csv_tables
 from llamalab.report.trend import StoredRun
+from llamalab.version import __version__
 
 GENERATOR = "llamalab"
 OURS = f'<meta name="generator" content="{GENERATOR} '  # how a page of ours is told from another's
@@ -40,6 +40,9 @@ CSV_HEADS = {  # and a table of ours: what its first line has
     "kernels": "kernels,calls,time_s,device_s",
     "telemetry": "moment,clock_hz,memory_clock_hz",
     "observers": "ratio,about",
+    "ranks": "phase,ranks,batch,new_tokens,blocks",
+    "by_rank": "phase,rank,compute_s,communication_s",
+    "scaling": "phase,ranks,predicted_s,measured_s",
 }
 
 
@@ -62,12 +65,12 @@ def render_profiles(profiles: Sequence[Profile]) -> str:
 
 def render_gallery(records: Sequence[NamedRecord]) -> str:
     """The page of the errors of all records' predictions."""
-    return gallery_page(records, f"{GENERATOR} {llamalab.__version__}")
+    return gallery_page(records, f"{GENERATOR} {__version__}")
 
 
 def render_bench(rows: Sequence[Mapping[str, Any]]) -> str:
     """The page of a bench from the rows of its JSON."""
-    return bench_page(rows, f"{GENERATOR} {llamalab.__version__}")
+    return bench_page(rows, f"{GENERATOR} {__version__}")
 
 
 def csv_files(record: Record, stack: str | None = None) -> dict[str, str]:

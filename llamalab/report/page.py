@@ -26,6 +26,7 @@ from llamalab.report.data_table import DataTable
 from llamalab.report.experiment_results import ExperimentResult
 from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, fill
 from llamalab.report.profile_page import ProfileParts, conditions, profile_of, profile_parts
+from llamalab.report.ranks_section import ranks_sections, ranks_tables
 from llamalab.report.settings import settings_of
 from llamalab.report.tables import tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
@@ -51,7 +52,8 @@ def page(
     sections = [
         predictions(comparison, made), time(comparison, made, parts), memory_section(comparison, made, parts),
         *parts.kernels, attention(comparison, made), prospects_section(comparison, found, made),
-        *conditions(parts), *trend_sections(stored), *appendix(comparison.record, results, recorded),
+        *ranks_sections(comparison.record, made), *conditions(parts), *trend_sections(stored),
+        *appendix(comparison.record, results, recorded),
     ]  # fmt: skip
     return _bounded(PageContent(
         generator=generator,
@@ -96,7 +98,7 @@ def report_tables(comparison: Comparison) -> dict[str, DataTable]:
         prospects.devices_table(comparison, rows),
         prospects.actions_table(actions(comparison, rows), comparison.basis.words),
     )
-    return tables(comparison) | {table.name: table for table in more}
+    return tables(comparison) | {table.name: table for table in more} | ranks_tables(comparison.record)
 
 
 def cards(comparison: Comparison) -> list[Card]:

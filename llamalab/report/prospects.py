@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from llamalab.analytic.forecast import Times
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import title
-from llamalab.comparison.what_if import GENERATED, Change, Elsewhere, as_measured, run_s, workload
+from llamalab.comparison.what_if import Change, Elsewhere, as_measured, run_s, workload
 from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
 from llamalab.report.data_table import DataTable, error, number, seconds, share, text
@@ -58,7 +58,7 @@ def devices_table(comparison: Comparison, rows: Sequence[Elsewhere]) -> DataTabl
 def devices_finding(comparison: Comparison, rows: Sequence[Elsewhere]) -> str:
     """Which device is fastest, and what this machine is predicted to take."""
     work = workload(comparison)
-    what = f"{work.prompt:,} + {GENERATED} tokens, one sequence"
+    what = f"{work.prompt:,} + {work.generate:,} tokens, one sequence"
     known = [row for row in rows if row.times]
     if not known or known[0].times is None:
         return f"No device of the table can run {what} of {title(comparison)} in {work.dtype}."
@@ -89,7 +89,7 @@ def actions_table(found: Sequence[Change], basis: str) -> DataTable:
 def next_finding(comparison: Comparison, found: Sequence[Change]) -> str:
     """The first of them in words."""
     work = workload(comparison)
-    run = f"a run of {work.prompt:,} + {GENERATED} tokens"
+    run = f"a run of {work.prompt:,} + {work.generate:,} tokens"
     if not found:
         return f"Nothing that is known here is predicted to shorten {run}."
     best = found[0]

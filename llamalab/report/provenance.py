@@ -26,7 +26,7 @@ def surroundings(env: Environment) -> list[tuple[str, str]]:
         ("Device", f"{env.device_name} ({env.device}), {format_bytes(env.memory_bytes)}"),
         ("Threads", f"{env.threads} within an operation, {env.interop_threads} between"),
         ("Versions", f"llamalab {env.llamalab}, torch {env.torch}, Python {env.python}"),
-        ("CUDA", env.cuda and f"{env.cuda}, driver {env.driver or 'unknown'}"),
+        ("CUDA", env.cuda and f"{env.cuda}, driver {env.driver or 'unknown'}, cuDNN {env.cudnn or 'unknown'}"),
         ("System", env.os),
         ("Source", revision),
         ("Before", telemetry(env.before)),

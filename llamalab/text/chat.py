@@ -47,7 +47,7 @@ class Chat:
         self.finish_reason: FinishReason | None = None
         self._sampler = sampler
         self.cache = StaticKVCache(
-            model.arch,
+            model.rank_arch,
             batch=1,
             max_tokens=model.arch.max_positions,
             dtype=kv_dtype or dtype_name(model),

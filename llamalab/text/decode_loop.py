@@ -16,6 +16,7 @@ from torch import Tensor
 
 from llamalab.errors import CacheOverflowError, InputError
 from llamalab.model import StaticKVCache, Transformer
+from llamalab.model.cuda_graph import captured
 from llamalab.model.kv_cache.window import WindowKVCache
 from llamalab.text.generate import dtype_name
 
@@ -63,7 +64,7 @@ class DecodeLoop:
     def __init__(self, model: Transformer, *, batch: int, max_tokens: int, choice: Choice | None = None) -> None:
         self.model, self.choice, place = model, choice or Choice(), model.norm.weight.device
         kept = dtype_name(model)
-        self.cache = StaticKVCache(model.arch, batch=batch, max_tokens=max_tokens, dtype=kept, device=place)
+        self.cache = StaticKVCache(model.rank_arch, batch=batch, max_tokens=max_tokens, dtype=kept, device=place)
         self._token_B1 = torch.zeros(batch, 1, dtype=torch.int64, device=place)
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, WindowKVCache]] = {}
 
@@ -105,17 +106,12 @@ class DecodeLoop:
     def _record(self, window: int) -> tuple[torch.cuda.CUDAGraph, WindowKVCache]:
         """One step over a window as a graph; the steps run to warm up write where the real one will."""
         view, token_B1 = WindowKVCache(self.cache, window), self._token_B1.clone()
-        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        with view.attended_by(self.model):
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(3):
-                    view.position_1.fill_(self.cache.length)
-                    self._advance(view)
-            torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(graph):
-                self._advance(view)
-        self._token_B1.copy_(token_B1)
+        view.position_1.fill_(self.cache.length)
+        try:
+            with view.attended_by(self.model):
+                graph = captured(lambda: self._advance(view), self._token_B1.device, warm_ups=3)
+        finally:
+            self._token_B1.copy_(token_B1)
         return graph, view
 
 

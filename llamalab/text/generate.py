@@ -86,7 +86,7 @@ class Generation:
         """The cache it fills; made when it is first needed."""
         if self._cache is None:
             self._cache = StaticKVCache(
-                self.model.arch,
+                self.model.rank_arch,
                 batch=1,
                 max_tokens=len(self.prompt_ids) + self._steps - 1,
                 dtype=self._kv_dtype,

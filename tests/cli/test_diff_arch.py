@@ -1,7 +1,13 @@
 """`llamalab diff-arch`: what differs, and what each difference costs."""
 
+import json
+from pathlib import Path
+
+import torch
+
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import parameter_count
+from llamalab.checkpoints.config_json import config_json
 from llamalab.cli import main
 from llamalab.presets import PRESETS
 from tests.cli.calls import Capture, loaded, printed
@@ -38,3 +44,20 @@ def test_it_says_what_costs_nothing_and_what_the_model_does_not_run(capsys: Capt
 def test_a_model_that_nobody_knows_is_refused(capsys: Capture) -> None:
     assert main(["diff-arch", "7b", "llama-9"]) == 2
     assert "model must be one of" in capsys.readouterr().err
+
+
+def test_models_devices_and_answers_are_those_of_every_verb(capsys: Capture, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config_json(PRESETS["qwen3-8b"].arch, torch.bfloat16)))
+    there = tmp_path / "answer.json"
+    argv = ["diff-arch", "qwen3-8b", str(folder), "--hardware", "h100", "--kv-dtype", "fp8", "--format", "json"]
+    assert main([*argv, "--out", str(there)]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "h100 is taken for h100-80gb-sxm" in err
+    data = json.loads(there.read_text())
+    assert data["terms"] == []
+    assert data["costs"]["qwen3-8b"]["kv_bytes"] == kv_bytes(PRESETS["qwen3-8b"].arch, seq=2048, dtype="fp8")
+    assert main(["diff-arch", "7b", "13b", "--hardware", "l4,h200"]) == 2
+    assert "--hardware must name one device here; got 2" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llamalab.arch import LlamaArch
-from llamalab.cli.find_model import find_model, short_name
+from llamalab.cli.find_model import find_model, model_to_measure, short_name
 from llamalab.errors import InputError, MissingError, UnknownNameError
 from llamalab.presets import PRESETS
 from tests.cli.calls import Capture, loaded, refused
@@ -44,6 +44,18 @@ def test_a_checkpoint_is_read_by_its_header(shared_real: Path) -> None:
     assert name.endswith("stories260K.bin")
     assert (arch.dim, arch.n_layers, arch.n_kv_heads, arch.vocab_size) == (64, 5, 4, 512)
     assert short_name(name) == "stories260K"
+
+
+@pytest.mark.shared
+def test_measuring_takes_a_checkpoint_with_its_weights(shared_real: Path, folder: Path, capsys: Capture) -> None:
+    name, arch, weights = model_to_measure(str(shared_real / "stories260K.bin"))
+    assert weights is not None
+    assert (name, arch) == ("stories260K", weights.arch)
+    assert "note: the weights are those of" in capsys.readouterr().err
+    assert model_to_measure("7b") == ("7b", PRESETS["7b"].arch, None)
+    assert capsys.readouterr().err == ""
+    assert model_to_measure(str(folder))[2] is None
+    assert "the weights are random, of the sizes of" in capsys.readouterr().err
 
 
 def test_what_is_none_of_these_is_refused(tmp_path: Path, capsys: Capture) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from llamalab.checkpoints.checkpoint import weights_of
+from llamalab.checkpoints.huggingface import write_huggingface
 from llamalab.cli import main
 from llamalab.cli.inspect import matching_preset
 from llamalab.presets import PRESETS
@@ -69,11 +71,26 @@ def test_a_sound_file_that_is_no_llama(tmp_path: Path, capsys: pytest.CaptureFix
     write_safetensors_sample(tmp_path / "model.safetensors", {"wte\x1b[2J": torch.ones(3, 2)})
     assert main(["inspect", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "not Llama-2-shaped" in out
+    assert "no model that llamalab loads: " in out
     assert "model_type of config.json must be of the Llama family; 'gpt2' has LayerNorms" in out
     assert "1 tensor," in out
     assert "wte?[2J" in out
     assert "\x1b" not in out
+
+
+def test_another_family_is_named_by_what_it_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "whole").mkdir()
+    write_huggingface(tmp_path / "whole", weights_of(random_model(ARCH.replace(qk_norm=True))), dtype=None)
+    assert main(["inspect", str(tmp_path / "whole")]) == 0
+    assert "of the Llama family, with qk_norm: dim 24" in capsys.readouterr().out
+    data = inspected(tmp_path / "whole", capsys)
+    assert (data["llama2_shaped"], data["loads"]) == (False, True)
+
+
+def test_a_model_of_the_calculators_alone_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_config(tmp_path, ARCH, model_type="gemma", head_dim=4)
+    write_safetensors_sample(tmp_path / "model.safetensors", {"x": torch.ones(3, 2)})
+    assert "it has no norms that multiply by 1 + w" in inspected(tmp_path, capsys)["problem"]
 
 
 def test_what_is_unusual(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

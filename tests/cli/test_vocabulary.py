@@ -31,6 +31,8 @@ THINGS = {
     "--text": r"text",
 }
 ALSO = {"--tensor-parallel": {"--tp"}}  # the short name that servers use
+# Other things of like names: devices however they are split, and processes that share no model.
+OTHERS = {("plan", "--devices"), ("calibrate", "--ranks")}
 OLD = {
     "kv": {"--seq": "--context"},
     "flops": {},
@@ -64,7 +66,7 @@ def test_a_thing_has_one_name_on_every_verb() -> None:
         for name in longs:
             meant = {thing for thing, names in THINGS.items() if re.fullmatch(names, name[2:])}
             allowed = {thing for thing in meant if name == thing or name in ALSO.get(thing, ())}
-            if meant and not allowed:
+            if meant and not allowed and (verb, name) not in OTHERS:
                 second.append(f"{verb} {name}: {' or '.join(sorted(meant))}")
         own = longs - set().union(*ALSO.values())
         if len(own) > 1:
@@ -171,6 +173,18 @@ def test_every_option_is_read_somewhere(verb: str) -> None:
     _, parser = verb_parser(verb)
     dests = {action.dest for action in parser._actions} - {"help"}
     assert {dest for dest in dests if not re.search(rf"\bargs\.{dest}\b|\"{dest}\"", text)} == set()
+
+
+def verbs_that_write_answers() -> list[str]:
+    named = {verb: {name for option in options for name in option.names} for verb, options in every_option().items()}
+    return [verb for verb, names in named.items() if {"--out", "--format"} <= names]
+
+
+@pytest.mark.parametrize("verb", verbs_that_write_answers())
+def test_an_answer_goes_where_out_says(verb: str) -> None:
+    """Where --out of calibrate is its constants file, and bench writes row by row."""
+    module = import_module(f"llamalab.cli.{verb.replace('-', '_')}")
+    assert "give(" in inspect.getsource(module) or verb in ("calibrate", "bench")
 
 
 def test_options_that_contradict_each_other_are_refused(capsys: Capture) -> None:

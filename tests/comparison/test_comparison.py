@@ -210,6 +210,17 @@ def test_constants_that_are_none_are_refused(record: Record, change: dict[str, o
         _ = [row.predicted_s for row in Comparison(calibrated(record, **change)).rows]
 
 
+def test_constants_of_naive_attention_are_its_own(record: Record) -> None:
+    own = {"attention_prefill_gemm": Rates(GEMM, STREAM, 1e-3), "attention_prefill_copy": Rates(None, COPY, 2e-3)}
+    text = to_json("cpu", "bf16", "2026-01-02", CALIBRATED | own, {"prefill_error": 0.04, "decode_error": 0.02})
+    found = Comparison(dataclasses.replace(record, constants=json.loads(text)))
+    (row,) = (row for row in found.attention if (row.point.backend, row.point.new_tokens) == ("naive", 1024))
+    scores, flops = 32 * 1024**2 * 2, 2 * 128 * 32 * (1024 * 1025 // 2)
+    around = 2 * 32 * 1024 * 128 * 2  # queries and keys, values and output
+    products_s = 2 * (1e-3 + max(flops / GEMM, (around + scores) / STREAM))
+    assert row.predicted_s == pytest.approx(products_s + 2e-3 + 2 * scores / COPY)
+
+
 def test_attention_without_its_roof_is_not_predicted(record: Record) -> None:
     spoiled = [one for one in roofs("bf16") if one.kind != "attention"]
     spoiled.append(Roof(kind="attention", dtype="bf16", per_second=None, reason="no fused kernel"))

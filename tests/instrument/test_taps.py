@@ -252,3 +252,18 @@ def test_ordinary_hooks_and_taps_work_side_by_side() -> None:
         model(some_tokens(2, 5))
     q = got["layers.1.attention.q"]
     assert torch.equal(seen["wq"].view(2, 5, 12, 10).transpose(1, 2), q)
+
+
+def test_who_looks_at_copies_waits_for_them_once_and_for_their_own_device(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    tap = Capture("embed", device="cpu")
+    tap("embed", torch.ones(2))
+    assert tap.tensors["embed"].shape == (2,)
+    assert waited == []  # from a host nothing is on its way
+    tap._behind = torch.empty(1, device="meta")  # stands for an accelerator's
+    assert list(tap.tensors) == ["embed"]
+    assert (waited, tap.tensors["embed"].tolist()) == ([torch.device("meta")], [1.0, 1.0])
+    assert len(tap.tensors) == 1
+    tap.tensors["embed"]
+    assert waited == [torch.device("meta")]

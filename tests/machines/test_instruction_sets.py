@@ -8,23 +8,27 @@ import sys
 import pytest
 
 # What a user of such a machine would not set: the machine is like this.
-MACHINES = {
-    "SSE 4.1": {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "1"},
-    "AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"},
-    "AVX2, products alone": {"ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "4"},
-    "AVX2, loops alone": {"ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "4"},
-    "AVX-512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "OMP_NUM_THREADS": "1"},
-    "no vectors": {"ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "4"},
-    "no oneDNN": {"OMP_NUM_THREADS": "1"},
-}
+PRODUCTS = ("SSE41", "AVX2", "AVX512_CORE")  # the most that oneDNN may use
+LOOPS = ("default", "avx2")  # and PyTorch's own loops
+THREADS = (1, 4)
 
 
-@pytest.mark.parametrize("machine", MACHINES)
-def test_a_model_is_built_run_and_benched_in_every_dtype(machine: str) -> None:
-    options = ["--without-onednn"] if machine == "no oneDNN" else []
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("loops", LOOPS)
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_a_model_is_built_run_and_benched_in_every_dtype(products: str, loops: str, threads: int) -> None:
+    forward_in_every_dtype({"ONEDNN_MAX_CPU_ISA": products, "ATEN_CPU_CAPABILITY": loops}, threads)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_the_same_without_onednn(threads: int) -> None:
+    forward_in_every_dtype({}, threads, "--without-onednn")
+
+
+def forward_in_every_dtype(machine: dict[str, str], threads: int, *options: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "tests.machines.forward", *options],
-        env=os.environ | MACHINES[machine], capture_output=True, text=True, timeout=200,
+        env=os.environ | machine | {"OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-2000:]
     found = json.loads(ended.stdout.splitlines()[-1])

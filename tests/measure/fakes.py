@@ -17,6 +17,9 @@ class FakeClock:
     def mark(self) -> None:
         self._marks.append(self.now)
 
+    def hold(self, seconds: float) -> None:
+        """This device is never behind."""
+
     def read(self) -> list[float]:
         marks, self._marks = self._marks, []
         return [end - start for start, end in pairwise(marks)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "speed.md"
-RECORD = ROOT / "experiments" / "records" / "cpu-amd-epyc-2-threads" / "versus_transformers.json"
+RECORD = ROOT / "experiments" / "records" / "cpu-amd-epyc-2-threads" / "versus.json"
 
 
 def test_the_python_does_what_is_shown() -> None:

@@ -1,15 +1,17 @@
 """One attention call, backend by backend: time, peak memory, and the kernel that ran.
 
-All backends run in the same rounds, so that their times can be paired. A call that would not fit,
+On a host all backends run in the same rounds, so that their times can be paired. A call that would not fit,
 or that a backend cannot do, is left out with the reason instead of a time; and so is a call in which
 another kernel ran than the one that was asked for.
 
 In a model, all other weights are read between two decode steps of a layer, so its keys and values are in no
 cache: a decode step is timed over a ring of inputs larger than the caches. Where the device has graphs, calls
-are captured and replayed, so that times are the device's and not those of launching from Python.
+are captured and replayed, so that times are the device's and not those of launching from Python: so many in one graph
+that its start does not count, and one backend after the other, as the memory of a graph is held until it is let go of.
 """
 
 from collections.abc import Callable, Iterable
+from math import ceil
 from typing import NamedTuple
 
 from torch import Tensor
@@ -19,15 +21,24 @@ from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import Backend
 from llamalab.errors import UnavailableError
 from llamalab.measure.device.cache_size import effective_cache_bytes
-from llamalab.measure.device.machine import available_bytes, device_of, measure_peak, probe_budget_bytes
+from llamalab.measure.device.machine import (
+    available_bytes,
+    device_of,
+    measure_peak,
+    probe_budget_bytes,
+    release_memory,
+)
 from llamalab.measure.profile.attention_kernel import attention_kernel
+from llamalab.measure.roofs.best import repeated
 from llamalab.measure.roofs.machine import Machine
-from llamalab.measure.timing.timer import Call, Plan, time_variants
+from llamalab.measure.timing.timer import Call, Plan, time_one, time_variants
 from llamalab.records.record import AttentionPoint
 from llamalab.units import format_bytes, storage_bytes
 
 FEW_TOKENS = 16  # up to so many new tokens, reading keys and values is what takes the time
-_RING_CACHES, _LARGEST_RING = 4, 32
+_RING_CACHES, _LARGEST_RING = 4, 1 << 12  # an input so small that more were needed is a matter of launches
+_MOST_CALLS = 1 << 12  # in one graph
+_ONCE = Plan(0.0, 2, 2, 1, 0.0)
 
 
 class Inputs(NamedTuple):
@@ -70,6 +81,7 @@ def obstacle(machine: Machine, shape: AttentionShape, backend: Backend) -> str |
     except UnavailableError as refusal:
         return str(refusal)
     held = attention_bytes(shape, memory_of(backend.name, backend.algorithm))
+    held *= 2 if device_of(machine.device).graph_fill_s else 1  # of the run before the capture, and of the graph
     needed = held + ring_size(machine, shape) * input_bytes(shape)
     free = available_bytes(machine.device)
     if needed <= free:
@@ -94,29 +106,55 @@ def measure_attention(
     if not running:
         return [_left_out(backend, shape, reasons[backend.name]) for backend in chosen]
     ring = [random_inputs(machine, shape) for _ in range(ring_size(machine, shape))]
-    calls = {}
-    for backend in running:
-        try:
-            calls[backend.name] = _round(machine, backend, ring)
-        except RuntimeError as error:  # the device refused to record it, which does not concern the others
-            reasons[backend.name] = f"failed: {str(error).partition(chr(10))[0]}"
-    samples = time_variants(calls, machine.clock, plan) if calls else {}
+    graphs = device_of(machine.device).graph_fill_s > 0
+    samples = (_graph_samples if graphs else _paired_samples)(machine, running, ring, plan, reasons)
     return [
-        _measured(machine, shape, backend, ring[0], [time / len(ring) for time in samples[backend.name]])
-        if backend.name in calls
+        _measured(machine, shape, backend, ring[0], samples[backend.name])
+        if backend.name in samples
         else _left_out(backend, shape, reasons[backend.name])
         for backend in chosen
     ]
 
 
-def _round(machine: Machine, backend: Backend, ring: list[Inputs]) -> Call:
-    """One call on each of the inputs, launched as cheaply as the device allows."""
+def _paired_samples(
+    machine: Machine, backends: list[Backend], ring: list[Inputs], plan: Plan, reasons: dict[str, str]
+) -> dict[str, list[float]]:
+    """Seconds of a call by backend, of all in the same rounds."""
+    samples = time_variants({one.name: _once_each(one, ring) for one in backends}, machine.clock, plan)
+    return {name: [time / len(ring) for time in times] for name, times in samples.items()}
 
-    def once_each() -> None:
+
+def _graph_samples(
+    machine: Machine, backends: list[Backend], ring: list[Inputs], plan: Plan, reasons: dict[str, str]
+) -> dict[str, list[float]]:
+    """Seconds of a call by backend, each captured, timed and let go of before the next; `reasons` gets who failed."""
+    samples = {}
+    for backend in backends:
+        try:
+            samples[backend.name] = _graph_times(machine, _once_each(backend, ring), len(ring), plan)
+        except RuntimeError as error:  # no memory, or the device refused to record it: of no concern to the others
+            reasons[backend.name] = f"failed: {str(error).partition(chr(10))[0]}"
+        release_memory(machine.device)
+    return samples
+
+
+def _graph_times(machine: Machine, work: Call, calls: int, plan: Plan) -> list[float]:
+    """Seconds of one of the calls of `work`, which is repeated in a graph until the graph's start does not count."""
+    device = device_of(machine.device)
+    once_s = min(time_one(work, machine.clock, _ONCE))
+    times = max(1, min(_MOST_CALLS // calls, ceil(device.graph_fill_s / once_s)))
+    samples_s = time_one(device.graph(repeated(work, times)), machine.clock, plan)
+    return [seconds / (times * calls) for seconds in samples_s]
+
+
+def _once_each(backend: Backend, ring: list[Inputs]) -> Call:
+    """One call on each of the inputs."""
+
+    def run() -> None:
         for inputs in ring:
             inputs.call(backend)()
 
-    return device_of(machine.device).graph(once_each)
+    return run
 
 
 def _measured(

@@ -14,7 +14,7 @@ from llamalab.measure.attention.unit_costs import UnitCosts, kernel_peak_bytes, 
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, resolve_device
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import ProgressCallback
-from llamalab.measure.timing.timer import Plan, paired_ratio
+from llamalab.measure.timing.timer import Plan, time_ratio
 from llamalab.records.record import AttentionPoint
 
 _SETTLED = 3  # times the largest call: what the heap needs so that calls of all sizes find room in it
@@ -109,7 +109,7 @@ def _rows(
                 point=point,
                 predicted_s=mine_s,
                 predicted_peak_bytes=kernel_peak_bytes(shape, backend, costs.device, torch.get_num_threads()),
-                ratio=paired_ratio(naive.samples_s, point.samples_s) if naive is not None and paired else None,
+                ratio=time_ratio(naive.samples_s, point.samples_s) if naive is not None and paired else None,
                 predicted_ratio=naive_s / mine_s if naive_s and mine_s else None,
             )
         )

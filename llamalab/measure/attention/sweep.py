@@ -13,10 +13,11 @@ import torch
 
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.arch import LlamaArch
-from llamalab.attention import Backend, fastest_backend, get_backend
+from llamalab.attention import Backend, get_backend
 from llamalab.measure.attention.calls import measure_attention
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
+from llamalab.model.fastest import fastest_backend
 from llamalab.records.record import AttentionPoint
 from llamalab.units import format_bytes, format_si
 
@@ -39,7 +40,7 @@ def sweep_attention(
     What the machine's deadline leaves no time for is left out with that reason.
     """
     points: list[AttentionPoint] = []
-    compared = backends_compared(machine.device)
+    compared = backends_compared(machine.device, machine.torch_dtype)
     for tokens in sorted(lengths):
         if machine.deadline is not None:
             limits = limits._replace(call_s=min(limits.call_s, _CALL_SHARE * machine.deadline.left_s))
@@ -62,9 +63,9 @@ def sweep_attention(
     return points
 
 
-def backends_compared(device: torch.device) -> tuple[Backend, ...]:
+def backends_compared(device: torch.device, dtype: torch.dtype) -> tuple[Backend, ...]:
     """Naive attention, the fastest backend of the device, and torch's fused attention; each once."""
-    return tuple(dict.fromkeys((get_backend("naive"), fastest_backend(device), get_backend("sdpa"))))
+    return tuple(dict.fromkeys((get_backend("naive"), fastest_backend(device, dtype), get_backend("sdpa"))))
 
 
 def _last(points: list[AttentionPoint], backend: str) -> AttentionPoint | None:

@@ -17,7 +17,7 @@ from llamalab.analytic.attention_cost import AttentionShape, tile_pairs
 from llamalab.attention import Backend
 from llamalab.measure.attention.calls import FEW_TOKENS, measure_attention, obstacle
 from llamalab.measure.roofs.machine import Machine
-from llamalab.measure.timing.timer import Plan, paired_ratio
+from llamalab.measure.timing.timer import Plan, time_ratio
 from llamalab.records.record import AttentionPoint
 from llamalab.units import storage_bytes
 
@@ -136,5 +136,5 @@ def probed_seconds(visits: list[list[AttentionPoint]]) -> dict[str, float]:
     ratios: dict[str, list[float]] = {}
     for points in filter(None, visits):
         for point in points:
-            ratios.setdefault(point.backend, []).append(paired_ratio(point.samples_s, points[0].samples_s))
+            ratios.setdefault(point.backend, []).append(time_ratio(point.samples_s, points[0].samples_s))
     return {name: base_s * median(found) for name, found in ratios.items()}

@@ -1,7 +1,6 @@
 """The passes of one test of a bench: a cache filled to its depth, tokens, and passes that are timed one by one.
 
-The cache is filled with random values, which do not change the work. It must be written, because pages that
-were never written all map to one page of zeros, which every cache holds. B batch, K KV heads, S room, E head dim.
+B batch, K KV heads, S room, E head dim.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.rows import BenchCase
+from llamalab.measure.target.filled_cache import fill_to
 from llamalab.measure.target.target import tokens_of
 from llamalab.measure.timing.clock import Clock
 from llamalab.model import StaticKVCache
@@ -30,9 +30,7 @@ def time_passes(
 def filled_cache(arch: LlamaArch, case: BenchCase, dtype: str, place: torch.device) -> StaticKVCache:
     """A cache with room for a test that holds `depth` random tokens. Raises DoesNotFitError."""
     cache = StaticKVCache(arch, batch=case.batch, max_tokens=case.context, dtype=dtype, device=place)
-    for store in (*cache.keys, *cache.values):
-        store.normal_(generator=torch.Generator(place).manual_seed(0))
-    cache.advance(case.depth)
+    fill_to(cache, case.depth)
     return cache
 
 

@@ -10,17 +10,21 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.ops import Op, add_up, forward_ops
+from llamalab.analytic.kept_weights import model_ops
+from llamalab.analytic.ops import Op, add_up
 from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import OWN_ROOFS, basis_of, roof_fault
 from llamalab.errors import InputError
 from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.calibration.constants_here import kept_constants, short_calibration
 from llamalab.measure.device.environment import environment
+from llamalab.measure.ranks.constants import ranks_constants
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.parallel.team import Team
 from llamalab.records.record import Record, unmeasured
+from llamalab.units import KeptWeights
 
 
 class WorkTotals(NamedTuple):
@@ -37,16 +41,19 @@ class Reference:
     """
 
     def __init__(
-        self, record: Record, arch: LlamaArch, dtype: str, algorithm: str, *, fault: str | None = None
-    ) -> None:
+        self, record: Record, arch: LlamaArch, dtype: str, algorithm: str, *, ranks: int = 1, fault: str | None = None,
+        kept: KeptWeights | None = None,
+    ) -> None:  # fmt: skip
         if record.dtype != dtype:
             raise InputError(f"a bench in {dtype} must have a reference in {dtype}; got one in {record.dtype}")
         self.record = replace(record, arch=arch.as_dict())
-        self.basis, self._algorithm, self._fault = basis_of(self.record), algorithm, fault
+        self.basis, self._algorithm, self._ranks = basis_of(self.record), algorithm, ranks
+        self._fault, self._kept = fault, kept
 
-    def for_algorithm(self, algorithm: str) -> "Reference":
-        """The same machine, for a model whose attention follows another cost model."""
-        return Reference(self.record, self.record.llama_arch, self.record.dtype, algorithm, fault=self._fault)
+    def for_model(self, algorithm: str, kept: KeptWeights | None) -> "Reference":
+        """The same machine, for a model whose attention follows another cost model, or that keeps weights so."""
+        arch, dtype = self.record.llama_arch, self.record.dtype
+        return Reference(self.record, arch, dtype, algorithm, ranks=self._ranks, fault=self._fault, kept=kept)
 
     @property
     def words(self) -> str:
@@ -54,8 +61,9 @@ class Reference:
         return "roofs alone" if self.basis.words == OWN_ROOFS else self.basis.words
 
     def roof(self, kind: str) -> float | None:
-        """The ceiling of a kind per second; None where it is not trusted."""
-        roof, dtype = self.record.roof(kind, self.record.dtype), self.record.dtype
+        """The ceiling of a kind per second; None where it is not trusted. The stream is that of the weights' type."""
+        dtype = self.record.weight_dtype or self.record.dtype if kind == "stream" else self.record.dtype
+        roof = self.record.roof(kind, dtype)
         return roof.per_second if roof and roof_fault(kind, dtype, roof) is None else None
 
     def work(self, case: BenchCase) -> WorkTotals:
@@ -81,29 +89,38 @@ class Reference:
 
     def _tables(self, case: BenchCase) -> list[tuple[Op, ...]]:
         return [
-            forward_ops(
+            model_ops(
                 self.record.llama_arch, new_tokens=new, context_tokens=context, batch=case.batch,
-                dtype=self.record.dtype, attention=self._algorithm,
+                dtype=self.record.dtype, attention=self._algorithm, kept=self._kept,
+                tensor_parallel=self._ranks,
             )
             for new, context in case.passes
         ]  # fmt: skip
 
 
 def measure_reference(
-    name: str, arch: LlamaArch, machine: Machine, *, weight_bytes: int, progress: ProgressCallback
-) -> Record:
+    name: str, arch: LlamaArch, machine: Machine, *, weight_bytes: int, team: Team | None = None,
+    progress: ProgressCallback,
+) -> Record:  # fmt: skip
     """Measure the roofs, and calibrate shortly, the more so the fewer `weight_bytes` there are to run.
 
+    Of a team the constants are those of its ranks side by side.
+
+    The constants that are kept are of weights in the activations' dtype; for quantised ones a calibration is made.
     Raises FormatError for a spoilt calibration.
     """
     place, dtype = machine.device, machine.dtype
-    constants = kept_constants(place, dtype)
+    kept = None if machine.weight_dtype is None else KeptWeights(machine.weight_dtype, None, machine.kernel_rows)
+    constants = kept_constants(place, dtype) if kept is None else None
+    if team is not None:
+        constants = ranks_constants(team, dtype, weight_bytes)
     progress("roofs of this machine", 0.0)
     with torch.inference_mode():
         roofs = quick_roofs(machine, arch)
     if constants is None:
         constants = short_calibration(
-            place, dtype, weight_bytes=weight_bytes,
+            place, dtype, weight_bytes=weight_bytes, kept=kept,
             progress=lambda label, done: progress(f"calibration, {label}", done),
         )  # fmt: skip
-    return unmeasured(name, arch, dtype, environment(place, ""), roofs, constants)
+    record = unmeasured(name, arch, dtype, environment(place, ""), roofs, constants)
+    return replace(record, weight_dtype=machine.weight_dtype, kernel_rows=machine.kernel_rows)

@@ -118,9 +118,11 @@ class BenchRow:
     model's weights, `blocks_distinct` of `blocks_total` are in memory. `warmup_s` is what came before the
     first repetition, compilation included. `basis` is that of the times, `prediction_basis` what the predicted
     rate rests on; where one of them is null, its reason is not. `kernel` is the fused attention kernel that the
-    profiler saw, null where it saw none; `product` is how weights were multiplied, packed or plain. `memory_bytes` is
-    what was held, by `memory_method`. `load_average` is the host's before the first repetition; `disturbances` say why
-    the times are not to be trusted.
+    profiler saw, null where it saw none; `product` is how weights were multiplied, packed, plain or by which
+    kernel of quantised ones; `weight_dtype` is the storage of these, null where they are in `dtype`, and from
+    `kernel_rows` on they are widened first. `memory_bytes` is what was held, by `memory_method`; `weights` are a
+    checkpoint's or random. `load_average` is the host's before the first repetition; `disturbances` say why the times
+    are not to be trusted.
     """
 
     model: str
@@ -154,10 +156,14 @@ class BenchRow:
     prediction_reason: str | None = None
     memory_bytes: int | None = None
     memory_method: str | None = None
+    weights: str = "random"
     throttle_reasons: list[str] | None = None
     load_average: float | None = None
     disturbances: list[str] = field(default_factory=list)
     product: str | None = None
+    ranks: int = 1
+    weight_dtype: str | None = None
+    kernel_rows: int | None = None
 
     @property
     def case(self) -> BenchCase:

@@ -8,7 +8,7 @@ The kernel is read from the profiler in a pass of its own, after the warm-up and
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from time import perf_counter
 
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
-from llamalab.attention import fastest_backend, get_backend
+from llamalab.attention import get_backend
+from llamalab.checkpoints.checkpoint import Weights
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
@@ -33,21 +34,28 @@ from llamalab.measure.device.machine import (
     release_memory,
     resolve_device,
 )
+from llamalab.measure.device.watch import Watch, watching
 from llamalab.measure.profile.attention_kernel import fused_kernel
 from llamalab.measure.profile.rows import throttle_reasons
+from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
+from llamalab.measure.target.made import made_model
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
-from llamalab.model import Transformer, build
+from llamalab.model import Transformer
 from llamalab.model.compiled import compile
-from llamalab.model.dtypes import activation_dtype
+from llamalab.model.dtypes import activation_dtype, torch_dtype
+from llamalab.model.fastest import fastest_backend
 from llamalab.model.packed import product_of
+from llamalab.model.quantised.weights import kept_of
+from llamalab.parallel.models import ready_model
+from llamalab.parallel.team import Team
 from llamalab.records.record import Record, Telemetry, unmeasured
+from llamalab.units import QUANTISED
 
 AUTO = "auto"
 REPEAT_S = 10.0  # of repetitions more for a disturbed test
-_WARM_STEPS = 3  # of generation: the first is unlike the others
 _REFERENCE_DONE = 0.1  # share of the whole time, roughly
 
 
@@ -63,8 +71,11 @@ def measure_bench(
     tie_blocks: int | str | None = AUTO,
     threads: int | None = None,
     repetitions: int = 5,
+    weight_dtype: str | None = None,
     repeat_s: float = REPEAT_S,
     reference: Record | None = None,
+    team: Team | None = None,
+    weights: Weights | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Iterator[BenchRow]:
     """A row per case, each as it is done.
@@ -73,7 +84,7 @@ def measure_bench(
 
     Args:
         name: the model's name in the rows.
-        arch: its architecture; weights are random.
+        arch: its architecture.
         cases: the tests.
         device: auto, cpu, cuda or cuda:N.
         dtype: of weights, activations and cache.
@@ -83,18 +94,23 @@ def measure_bench(
             as few as caches allow.
         threads: of the CPU (default: torch's).
         repetitions: of each test.
+        weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
         repeat_s: seconds for which a disturbed test is repeated at most.
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
             measurement; where that fails, rows have the reason instead of a prediction).
+        team: the ranks that share the model, of which this one leads (default: none, this process alone).
+        weights: of a checkpoint of that architecture (default: random ones).
         progress: called with the label of each step and the share that is done.
 
     Raises InputError, UnknownNameError or MissingError for options that are not valid, before any work.
     """
     activation_dtype(dtype)
     place = resolve_device(device)
-    backend = get_backend(attention) if attention else fastest_backend(place)
+    backend = get_backend(attention) if attention else fastest_backend(place, torch_dtype(dtype))
     if compiled not in SCOPES:
         raise UnknownNameError("compiled", compiled, SCOPES)
+    if weight_dtype is not None and weight_dtype not in QUANTISED:
+        raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
     if not repeat_s >= 0:
         raise InputError(f"repeat_s must be 0 or more seconds; got {repeat_s}")
     if repetitions < 1 or (threads is not None and threads < 1):
@@ -118,8 +134,12 @@ def measure_bench(
         depth=depth,
         free_bytes=free_bytes,
         repeat_s=repeat_s,
+        team=team,
+        weights=None if team is not None else weights,
+        weight_dtype=weight_dtype,
+        kernel_rows=None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype),
     )
-    known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm)
+    known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm, kept=bench.kept)
     return _rows(bench, cases, known, progress)
 
 
@@ -160,7 +180,8 @@ def _rows(
                 if model is None:
                     step(f"building {bench.depth.label}", 0.0)
                     model = _built(bench)
-                    reference = reference.for_algorithm(model.backend.algorithm)  # compiling may change it
+                    # Compiling may change the attention, and which kernel runs is known now.
+                    reference = reference.for_model(model.backend.algorithm, kept_of(model))
                 timed = _measure(bench, model, case, step)
                 row = replace(blank_row(bench, case, reference), attention=model.backend.name)
         except (LlamaLabError, torch.OutOfMemoryError) as error:
@@ -173,14 +194,16 @@ def _rows(
 
 def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Reference:
     """Roofs and constants of this machine; where they cannot be had, the reason in the place of every prediction."""
-    machine = Machine(bench.place, clock_for(bench.place), bench.dtype)
+    machine = Machine(
+        bench.place, clock_for(bench.place), bench.dtype, None, bench.weight_dtype, bench.kernel_rows
+    )  # fmt: skip
     try:
         with _threads(bench.threads):
             record = measure_reference(
-                bench.name, bench.arch, machine, weight_bytes=bench.depth.held_weight_bytes(bench.dtype),
-                progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
+                bench.name, bench.arch, machine, weight_bytes=bench.depth.held_weight_bytes(bench.dtype, bench.kept),
+                team=bench.team, progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
             )  # fmt: skip
-        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm)
+        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, ranks=bench.ranks, kept=bench.kept)
     except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # it costs a prediction
         release_memory(bench.place)
         record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
@@ -190,12 +213,20 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
 
 def _built(bench: BenchSettings) -> Transformer:
     tied = bench.depth.distinct if bench.depth.tied else None
-    model = build(bench.arch, dtype=bench.dtype, device=bench.place, tie_blocks=tied).eval()
-    return compile(model, scope=bench.compiled, attention=bench.backend.name)
+    if bench.team is not None:
+        return ready_model(
+            bench.team, bench.arch, scope=bench.compiled, attention=bench.backend.name, dtype=bench.dtype,
+            tie_blocks=tied, weight_dtype=bench.weight_dtype,
+        )  # fmt: skip
+    model = made_model(bench.arch, bench.weights, dtype=bench.dtype, device=bench.place, distinct=tied)
+    return compile(
+        model, scope=bench.compiled, attention=bench.backend.name, weight_dtype=bench.weight_dtype,
+        kernel_rows=bench.kernel_rows,
+    )  # fmt: skip
 
 
 def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Callable[[str, float], None]) -> Timed:
-    cache = filled_cache(bench.arch, case, bench.dtype, bench.place)
+    cache = filled_cache(model.rank_arch, case, bench.dtype, bench.place)
     prompt_BT, steps = case_tokens(bench.arch, case, bench.place)
     clock = clock_for(bench.place, marks=case.generate + 2)
     device = device_of(bench.place)
@@ -207,8 +238,8 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Ca
 
     step("warm-up", 0.1)
     began = perf_counter()
-    # A compiler compiles again for lengths it has not seen: all of them run once before they are timed.
-    repeat(steps[:_WARM_STEPS] if bench.compiled == "none" else steps)
+    # Compilers and kernels that are planned by length begin anew for one that they have not seen: all run once.
+    repeat(steps)
     warmup_s = perf_counter() - began
     kernel = fused_kernel(lambda: repeat(steps[:1]), bench.place)
     before = read_telemetry(bench.place)
@@ -217,9 +248,10 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Ca
         step(f"repetition {number + 1} of {bench.repetitions}", 0.2 + 0.8 * min(1.0, number / bench.repetitions))
         return repeat(steps)
 
-    steady = repeat_steadily(repetition, bench.repetitions, Deadline(bench.repeat_s))
-    after = read_telemetry(bench.place)
-    throttled = throttle_reasons(before, after)
+    with _watched(bench.place) as watch:
+        steady = repeat_steadily(repetition, bench.repetitions, Deadline(bench.repeat_s))
+    states = [before, *([watch.state] if watch else []), read_telemetry(bench.place)]
+    throttled = throttle_reasons(*states)
     disturbances = [*steady.reasons, *_busy(bench, before), *(f"throttled: {reason}" for reason in throttled or ())]
     return Timed(
         warmup_s=warmup_s,
@@ -231,6 +263,11 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Ca
         disturbances=disturbances,
         product=product_of(model),
     )
+
+
+def _watched(place: torch.device) -> AbstractContextManager[Watch | None]:
+    """The state of an accelerator while it works; a thread that reads would take time from a host that works itself."""
+    return watching(place) if device_of(place).role == "accelerator" else nullcontext()
 
 
 def _busy(bench: BenchSettings, before: Telemetry) -> list[str]:

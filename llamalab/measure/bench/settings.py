@@ -5,14 +5,18 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.params import parameter_count, weight_bytes
+from llamalab.analytic.kept_weights import model_weight_bytes
+from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend
+from llamalab.checkpoints.checkpoint import Weights
 from llamalab.measure.bench.reference import Reference
 from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchCase, BenchRow
 from llamalab.measure.device.machine import device_name, device_of
 from llamalab.measure.target.blocks import SPARE, Depth
-from llamalab.units import format_bytes
+from llamalab.measure.target.made import weights_origin
+from llamalab.parallel.team import Team
+from llamalab.units import KeptWeights, format_bytes
 
 
 class BenchSettings(NamedTuple):
@@ -29,6 +33,20 @@ class BenchSettings(NamedTuple):
     depth: Depth
     free_bytes: int
     repeat_s: float = 0.0
+    weights: Weights | None = None
+    weight_dtype: str | None = None
+    kernel_rows: int | None = None
+    team: Team | None = None
+
+    @property
+    def ranks(self) -> int:
+        """Processes that share the model."""
+        return 1 if self.team is None else self.team.place.ranks
+
+    @property
+    def kept(self) -> KeptWeights | None:
+        """How matrices are kept, as far as it is known before they are made; None: in `dtype`."""
+        return None if self.weight_dtype is None else KeptWeights(self.weight_dtype, None, self.kernel_rows)
 
     def need_bytes(self, case: BenchCase) -> int:
         """Weights, cache and activations of a test."""
@@ -74,18 +92,22 @@ def blank_row(bench: BenchSettings, case: BenchCase, reference: Reference) -> Be
     known = not isinstance(predicted, str)
     return BenchRow(
         model=bench.name,
-        size_bytes=weight_bytes(bench.arch, bench.dtype),
+        size_bytes=model_weight_bytes(bench.arch, bench.dtype, bench.kept),
         parameters=parameter_count(bench.arch),
         backend=bench.place.type,
         device=device_name(bench.place),
         threads=bench.threads,
         dtype=bench.dtype,
+        weight_dtype=bench.weight_dtype,
+        kernel_rows=bench.kernel_rows,
         attention=bench.backend.name,
         kernel=None,
+        weights=weights_origin(bench.weights),
         compiled=bench.compiled,
         blocks_distinct=bench.depth.distinct,
         blocks_total=bench.arch.n_layers,
         blocks=bench.depth.label,
+        ranks=bench.ranks,
         test=case.test,
         prompt_tokens=case.prompt,
         generated_tokens=case.generate,

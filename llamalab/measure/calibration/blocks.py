@@ -27,11 +27,15 @@ class BlockPass(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One block of a model with its embedding and head, and the passes it is run with."""
+    """One block of a model with its embedding and head, and the passes it is run with.
+
+    `attention` is the backend's name, None for the fastest of the device.
+    """
 
     name: str
     arch: LlamaArch
     shapes: tuple[BlockPass, ...]
+    attention: str | None = None
 
 
 _VOCAB_SIZE = 8192  # small: embedding and head are to be no more than a block is
@@ -51,7 +55,10 @@ def _preset(name: str, *passes: tuple[int, ...]) -> Block:
 
 
 FITTED = (
-    _block("512 wide, GQA", 512, (8, 4), 1376, (1, 24), (1, 104), (1, 392), (1, 1, 40), (1, 1, 300), (3, 1, 130)),
+    _block(
+        "512 wide, GQA", 512, (8, 4), 1376, (1, 24), (1, 104), (1, 392), (1, 1100),
+        (1, 1, 40), (1, 1, 300), (3, 1, 130),
+    ),
     _block(
         "2048 wide, MHA", 2048, (16, 16), 5504, (1, 24), (1, 56), (1, 104), (1, 200), (1, 392),
         (1, 1, 130), (1, 1, 900), (3, 1, 250), (7, 1, 600), (12, 1, 1500),
@@ -61,6 +68,13 @@ FITTED = (
         (1, 1, 400), (1, 1, 2500), (2, 1, 90), (5, 1, 1000), (9, 1, 350),
     ),
 )  # fmt: skip
+# Only rows of attention are new in these: scores that a cache holds, and scores that it does not.
+NAIVE = _block("512 wide, naive", 512, (8, 8), 128, (1, 104), (1, 392), (1, 1100), (1, 1, 300), (1, 1, 1500))._replace(
+    attention="naive"
+)
+NAIVE_ON_ACCELERATOR = _block(
+    "2048 wide, naive", 2048, (16, 16), 512, (1, 392), (1, 1000), (1, 3000), (1, 1, 900), (1, 1, 3900)
+)._replace(attention="naive")
 FITTED_ON_ACCELERATOR = (
     _block(
         "2048 wide, MHA", 2048, (16, 16), 5504, (1, 104), (1, 392), (1, 1000), (1, 3000), (4, 700),
@@ -83,13 +97,17 @@ CHECKED_ON_ACCELERATOR = (
 
 
 class Blocks(NamedTuple):
-    """The blocks to fit and the blocks to check."""
+    """The blocks to fit, the blocks to check, and the one with naive attention, which is fitted too."""
 
     fit: tuple[Block, ...]
     check: tuple[Block, ...]
+    naive: Block
 
 
-BLOCKS_BY_ROLE = {"host": Blocks(FITTED, CHECKED), "accelerator": Blocks(FITTED_ON_ACCELERATOR, CHECKED_ON_ACCELERATOR)}
+BLOCKS_BY_ROLE = {
+    "host": Blocks(FITTED, CHECKED, NAIVE),
+    "accelerator": Blocks(FITTED_ON_ACCELERATOR, CHECKED_ON_ACCELERATOR, NAIVE_ON_ACCELERATOR),
+}
 
 
 def blocks_for(place: torch.device) -> Blocks:

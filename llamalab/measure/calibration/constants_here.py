@@ -19,9 +19,10 @@ from llamalab.measure.calibration.run import Calibration, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.presets import PRESETS
+from llamalab.units import KeptWeights
 
 SMALL_BYTES = 2**30  # of weights that run
-_BUDGET_S, _SMALL_BUDGET_S = 16.0, 3.0  # of building and rounds
+_BUDGET_S, _SMALL_BUDGET_S = 16.0, 3.6  # of building and rounds
 _LEAST_S = 1.0
 # All of a small model's report is to stay below 1 GiB: copies of blocks, and the cache of any pass.
 _SMALL_COPIES_BYTES, _SMALL_KV_BYTES = 2**28, 2**25
@@ -42,20 +43,26 @@ def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
 
 
 def short_calibration(
-    place: torch.device, dtype: str, *, weight_bytes: int, progress: ProgressCallback, deadline: Deadline | None = None
-) -> dict[str, Any] | None:
+    place: torch.device, dtype: str, *, weight_bytes: int, progress: ProgressCallback, deadline: Deadline | None = None,
+    kept: KeptWeights | None = None,
+) -> dict[str, Any] | None:  # fmt: skip
     """The constants of a calibration short enough for `weight_bytes`; None where memory is too small for it.
+
+    Of blocks whose matrices are `kept` so, where they are quantised.
 
     Shorter still where the deadline is nearer, down to a second.
     """
     small, blocks = weight_bytes < SMALL_BYTES, blocks_for(place)
     fit, check = (tuple(map(_light, blocks.fit[:2])), _SMALL_CHECK) if small else (blocks.fit, blocks.check[:1])
+    fit = (fit[0], blocks.naive, *fit[1:])  # the cheap ones first: flash attention is held against naive
     wanted_s = _SMALL_BUDGET_S if small else _BUDGET_S
     left_s = wanted_s if deadline is None else deadline.left_s
     try:
         made = calibrate(
             device=str(place), dtype=dtype, deadline=Deadline(max(_LEAST_S, min(wanted_s, left_s))),
-            fit=fit, check=check, copies_bytes=_SMALL_COPIES_BYTES if small else None, progress=progress,
+            fit=fit, check=check, copies_bytes=_SMALL_COPIES_BYTES if small else None,
+            weight_dtype=kept.storage if kept else None, kernel_rows=kept.kernel_rows if kept else None,
+            progress=progress,
         )  # fmt: skip
     except DoesNotFitError:
         return None

@@ -109,7 +109,8 @@ class Calibration(NamedTuple):
 
 def calibrate(
     *, device: str = "auto", dtype: str = "bf16", deadline: Deadline | None = None, fit: Sequence[Block] | None = None,
-    check: Sequence[Block] | None = None, copies_bytes: int | None = None,
+    check: Sequence[Block] | None = None, copies_bytes: int | None = None, weight_dtype: str | None = None,
+    kernel_rows: int | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Calibration:  # fmt: skip
     """Measure, fit and check on blocks of other sizes: those of the device, where none are named.
@@ -122,6 +123,8 @@ def calibrate(
         check: blocks to check them on.
         copies_bytes: the most that copies of blocks may take, which are made where a cache would hold one block
             (default: the budget of a probe).
+        weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
+        kernel_rows: rows that their kernel multiplies at most.
         progress: called with the label of each step and the share that is done.
 
     Raises InputError, MissingError or DoesNotFitError before any work.
@@ -130,8 +133,10 @@ def calibrate(
     deadline = deadline or Deadline(BUDGET_S)
     place = resolve_device(device)
     usual = blocks_for(place)
-    chosen = _fitting(place, dtype, usual.fit if fit is None else fit, usual.check if check is None else check)
-    load, machine = _load(), Machine(place, clock_for(place), dtype)
+    chosen = _fitting(
+        place, dtype, (*usual.fit, usual.naive) if fit is None else fit, usual.check if check is None else check
+    )
+    load, machine = _load(), Machine(place, clock_for(place), dtype, None, weight_dtype, kernel_rows)
     with torch.inference_mode():
         measuring = deadline.part(_MEASURING)
         release_memory(place)
@@ -197,8 +202,9 @@ def _fitting(place: torch.device, dtype: str, fit: Sequence[Block], check: Seque
         if used + (size := block_bytes(block, dtype)) <= free:
             used += size
             kept.add(block)
-    if not kept.intersection(fit):
-        needed = min(block_bytes(block, dtype) for block in fit)
+    serving = [block for block in fit if block.attention is None]  # one for its attention alone is no calibration
+    if not kept.intersection(serving):
+        needed = min(block_bytes(block, dtype) for block in serving)
         raise DoesNotFitError(
             f"a calibration needs {format_bytes(needed)} in half of the free memory; that is {format_bytes(free)}; "
             "free some, or take a narrower --dtype"
@@ -241,7 +247,7 @@ def _run(trials: Iterable[Trial]) -> Iterable[Block]:
 
 def _described(block: Block) -> dict[str, object]:
     shapes = [shape._asdict() for shape in block.shapes]
-    return {"block": block.name, "arch": block.arch.as_dict(), "shapes": shapes}
+    return {"block": block.name, "arch": block.arch.as_dict(), "attention": block.attention, "shapes": shapes}
 
 
 def _load() -> float | None:

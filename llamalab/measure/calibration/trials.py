@@ -11,16 +11,19 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.ops import Op, add_up, forward_ops
+from llamalab.analytic.kept_weights import model_ops
+from llamalab.analytic.ops import Op, add_up
 from llamalab.analytic.params import weight_bytes
 from llamalab.measure.calibration.blocks import Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
-from llamalab.measure.device.machine import clock_for, device_of
+from llamalab.measure.device.machine import clock_for
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback, now_s
 from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock, cost_rows, model_part_of
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.compiled import compile
+from llamalab.model.quantised.weights import kept_of
+from llamalab.units import KeptWeights
 
 _WEIGHT = 0.02  # values about as large as a trained model's
 _BEYOND = 2  # times the cache that weights in turn must be: a cache does not evict the oldest alone
@@ -80,29 +83,30 @@ class Trial:
         self._tokens_BT = torch.randint(arch.vocab_size, size, generator=torch.Generator().manual_seed(shape.new))
         self._tokens_BT = self._tokens_BT.to(machine.device)
         rows = model_part_of if clean else cost_rows(ring.first.backend.algorithm)
-        self._clock = OpClock(clock_for(machine.device, marks=MARKS_OF_A_PASS), rows)
-        # A device that works behind the host needs a few.
-        self._passes = 1 if device_of(machine.device).role == "host" else 4
+        self._clock = clock_for(machine.device, marks=MARKS_OF_A_PASS)
+        self._ops, self._launch_s = OpClock(self._clock, rows), 0.0
         self.best: dict[str, float] = {}
         self.rounds_s: list[float] = []
 
     def run(self) -> None:
         """Run the pass once more, and keep what was faster than before."""
-        for _ in range(self._passes):
-            self._cache.rewind(self.shape.past, lossy=True)
-            model = next(self._ring.turns)
-            self._clock.start()
-            model(self._tokens_BT, cache=self._cache, tap=self._clock, logits="last")
-        passes = self._clock.read()
-        for rows in passes:
-            for name, seconds in rows.items():
-                self.best[name] = min(seconds, self.best.get(name, seconds))
-        self.rounds_s.append(min(sum(rows.values()) for rows in passes))
+        self._cache.rewind(self.shape.past, lossy=True)
+        model = next(self._ring.turns)
+        # Launching took so long the last time: a device that waits that long finds all of it launched.
+        self._clock.hold(self._launch_s)
+        began_s = now_s()
+        self._ops.start()
+        model(self._tokens_BT, cache=self._cache, tap=self._ops, logits="last")
+        self._launch_s = now_s() - began_s
+        (rows,) = self._ops.read()
+        for name, seconds in rows.items():
+            self.best[name] = min(seconds, self.best.get(name, seconds))
+        self.rounds_s.append(sum(rows.values()))
 
     def ops(self, layers: int) -> tuple[Op, ...]:
         """The cost table of the pass on a model of so many blocks."""
         algorithm = self._ring.first.backend.algorithm
-        return _ops(self.block, self.shape, layers, self._cache.dtype, algorithm)
+        return _ops(self.block, self.shape, layers, self._cache.dtype, algorithm, kept_of(self._ring.first))
 
     def kernels(self) -> list[Kernel]:
         """Every row of the pass with its best time, products only where their weights come from memory."""
@@ -164,7 +168,11 @@ def first_round(
     fit_by = deadline.part(_FIT_SHARE)
     sizes = {block: block_bytes(block, machine.dtype) for block in (*fit, *check)}
     # The largest first: their copies are the fewest, and products matter most in them.
-    turns = {block: room.copies(sizes[block]) for block in sorted(sizes, key=lambda block: -sizes[block])}
+    # One with an attention of its own is there for that alone: its products need no memory.
+    turns = {
+        block: room.copies(sizes[block]) if block.attention is None else Turns(1, in_cache=True)
+        for block in sorted(sizes, key=lambda block: -sizes[block])
+    }
     for block, clean in (*((block, False) for block in fit), *((block, True) for block in check)):
         progress(f"building {block.name}", 0.0)
         kept = found.checked if clean else found.fitted
@@ -191,7 +199,9 @@ def _trials(
     """The block's passes that fit into the time, each of them run once, the cheapest first."""
     algorithm = ring.first.backend.algorithm
     kept: list[Trial] = []
-    flops = {shape: add_up(_ops(block, shape, 1, machine.dtype, algorithm)).flops_causal for shape in block.shapes}
+    flops = {
+        shape: add_up(_ops(block, shape, 1, machine.dtype, algorithm, None)).flops_causal for shape in block.shapes
+    }
     for shape in sorted(block.shapes, key=lambda shape: flops[shape]):
         estimate_s = pace.flop_s * flops[shape]
         if pace.round_s and not until.fits(estimate_s + (ENOUGH_ROUNDS - 1) * (pace.round_s + estimate_s)):
@@ -205,10 +215,12 @@ def _trials(
     return sorted(kept, key=lambda trial: block.shapes.index(trial.shape))
 
 
-def _ops(block: Block, shape: BlockPass, layers: int, dtype: str, algorithm: str) -> tuple[Op, ...]:
-    return forward_ops(
+def _ops(
+    block: Block, shape: BlockPass, layers: int, dtype: str, algorithm: str, kept: KeptWeights | None
+) -> tuple[Op, ...]:
+    return model_ops(
         block.arch.replace(n_layers=layers), new_tokens=shape.new, context_tokens=shape.past + shape.new,
-        batch=shape.batch, dtype=dtype, attention=algorithm,
+        batch=shape.batch, dtype=dtype, attention=algorithm, kept=kept,
     )  # fmt: skip
 
 
@@ -222,4 +234,7 @@ def _model(machine: Machine, block: Block) -> Transformer:
     model = model.to_empty(device=machine.device).eval()
     for weight in model.parameters():
         weight.copy_(machine.random(*weight.shape).mul_(_WEIGHT))
-    return compile(model, scope="none")
+    return compile(
+        model, scope="none", attention=block.attention, weight_dtype=machine.weight_dtype,
+        kernel_rows=machine.kernel_rows,
+    )  # fmt: skip

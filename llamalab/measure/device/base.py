@@ -41,10 +41,11 @@ class AllocatorTrace:
 
 
 class Versions(NamedTuple):
-    """Versions of the device's runtime (CUDA's) and of its driver; None where there is none or it is unknown."""
+    """Versions of the device's runtime (CUDA's), its driver and its kernels (cuDNN's); None where it is unknown."""
 
     runtime: str | None = None
     driver: str | None = None
+    kernels: str | None = None
 
 
 class Device(Protocol):
@@ -54,7 +55,8 @@ class Device(Protocol):
     host in a queue, and needs more work to be full. `trusts_cache_size` says whether `cache_bytes` needs no measuring.
     `launch_calls` are the beginnings of the names that the profiler gives to calls that launch kernels; empty where
     kernels run in the host's own calls. `profiler_name` is the profiler's name of the device, None where it needs none.
-    `held_method` is how `held_bytes` is found.
+    `held_method` is how `held_bytes` is found. `graph_fill_s` is how long a graph must work for its start not to count,
+    0 where there are no graphs.
     """
 
     place: torch.device
@@ -63,6 +65,7 @@ class Device(Protocol):
     launch_calls: tuple[str, ...]
     profiler_name: str | None
     held_method: str
+    graph_fill_s: float
 
     @classmethod
     def count(cls) -> int:
@@ -76,11 +79,14 @@ class Device(Protocol):
     def versions(self) -> Versions:
         """Versions of what lies below torch."""
 
+    def make_current(self) -> None:
+        """Make it the one of its kind that work goes to where none is named."""
+
     def memory_bytes(self) -> int:
         """All memory of the device that this process may use."""
 
     def available_bytes(self) -> int:
-        """Memory of the device that is free for this process now."""
+        """Memory of the device that is free for this process now, what torch keeps for later included."""
 
     def cache_bytes(self) -> int:
         """Size of the last-level cache as it is reported, 0 where it is not."""
@@ -96,6 +102,9 @@ class Device(Protocol):
 
     def telemetry(self) -> Telemetry:
         """Clocks, power, temperature, load at this moment; what is not known is None with the reason."""
+
+    def throttle_counters(self) -> dict[str, int]:
+        """Counters that rise while a reason holds the clocks down, by reason; empty where the device has none."""
 
     def energy_counter(self) -> tuple[Counter, str]:
         """A counter of joules, and its source."""

@@ -33,6 +33,7 @@ class Cpu:
     launch_calls: tuple[str, ...] = ()
     profiler_name: str | None = None
     held_method = "VmRSS of the process"
+    graph_fill_s = 0.0
 
     def __init__(self, place: torch.device, *, root: Path = ROOT) -> None:
         self.place, self._root = place, root
@@ -48,6 +49,9 @@ class Cpu:
     @property
     def versions(self) -> Versions:
         return Versions()
+
+    def make_current(self) -> None:
+        """There is no other."""
 
     def memory_bytes(self) -> int:
         total = self._meminfo_bytes("MemTotal")
@@ -87,6 +91,9 @@ class Cpu:
             load, missing["load_average"] = None, "the system does not tell the load"
         clock_hz = int(sum(clocks_mhz) / len(clocks_mhz) * 1e6) if clocks_mhz else None
         return Telemetry(clock_hz=clock_hz, load_average=load, missing=missing)
+
+    def throttle_counters(self) -> dict[str, int]:
+        return {}
 
     def energy_counter(self) -> tuple[Counter, str]:
         return self._read_rapl, "RAPL"

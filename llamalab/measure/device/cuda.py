@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 import torch
 
 from llamalab.measure.device.base import AllocatorEvent, AllocatorTrace, Counter, ProcessBytes, Role, Versions
+from llamalab.measure.device.cuda_clock import CudaClock
 from llamalab.measure.device.nvml import NvmlDevice, open_device
 from llamalab.measure.timing.clock import Clock
+from llamalab.model.cuda_graph import captured
 from llamalab.records.record import Memory, Telemetry
 
 _NO_NVML = "NVML: not available"
@@ -24,6 +25,7 @@ class Cuda:
     launch_calls: tuple[str, ...] = ("cuda", "cu")
     profiler_name: str | None = "cuda"
     held_method = "cuda: max_memory_allocated"
+    graph_fill_s = 2e-4  # the start of a graph takes a few microseconds
 
     def __init__(self, place: torch.device) -> None:
         self.place = place
@@ -39,13 +41,18 @@ class Cuda:
     @property
     def versions(self) -> Versions:
         nvml, _ = self._nvml()
-        return Versions(torch.version.cuda, nvml.driver() if nvml else None)
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        return Versions(torch.version.cuda, nvml.driver() if nvml else None, None if cudnn is None else str(cudnn))
+
+    def make_current(self) -> None:
+        torch.cuda.set_device(self.place)
 
     def memory_bytes(self) -> int:
         return int(torch.cuda.get_device_properties(self.place).total_memory)
 
     def available_bytes(self) -> int:
-        return int(torch.cuda.mem_get_info(self.place)[0])
+        cached = torch.cuda.memory_reserved(self.place) - torch.cuda.memory_allocated(self.place)
+        return int(torch.cuda.mem_get_info(self.place)[0]) + cached
 
     def cache_bytes(self) -> int:
         return int(torch.cuda.get_device_properties(self.place).L2_cache_size)
@@ -57,16 +64,8 @@ class Cuda:
         torch.cuda.synchronize(self.place)
 
     def graph(self, work: Callable[[], object]) -> Callable[[], object]:
-        """A CUDA graph to replay. The work runs first on a side stream, where kernels are compiled and chosen."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            work()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            work()
-        return graph.replay
+        """A CUDA graph to replay, which holds its memory until it is let go of."""
+        return captured(work, self.place).replay
 
     def telemetry(self) -> Telemetry:
         nvml, reason = self._nvml()
@@ -74,6 +73,10 @@ class Cuda:
             unread = ("clock_hz", "memory_clock_hz", "power_w", "temperature_c", "throttle_reasons")
             return Telemetry(missing=dict.fromkeys(unread, reason or _NO_NVML))
         return nvml.telemetry()
+
+    def throttle_counters(self) -> dict[str, int]:
+        nvml, _ = self._nvml()
+        return nvml.throttle_counters() if nvml else {}
 
     def energy_counter(self) -> tuple[Counter, str]:
         nvml, reason = self._nvml()
@@ -128,34 +131,6 @@ class Cuda:
     def _nvml(self) -> tuple[NvmlDevice | None, str | None]:
         uuid = getattr(torch.cuda.get_device_properties(self.place), "uuid", None)
         return open_device(str(uuid)) if uuid else (None, "this torch does not tell the device's UUID")
-
-
-class CudaClock:
-    """CUDA events on the current stream, allocated ahead so that a mark only records one.
-
-    Resolution is about 0.5 us. More marks than `capacity` allocate more events, once.
-    """
-
-    def __init__(self, place: torch.device, *, capacity: int = 4096) -> None:
-        self._place = place
-        self._events = [_event() for _ in range(capacity)]
-        self._used = 0
-
-    def mark(self) -> None:
-        if self._used == len(self._events):
-            self._events.append(_event())
-        self._events[self._used].record()
-        self._used += 1
-
-    def read(self) -> list[float]:
-        torch.cuda.synchronize(self._place)
-        used, self._used = self._events[: self._used], 0
-        # Successive pairs: a difference of two long float32 times would lose microseconds.
-        return [start.elapsed_time(end) / 1e3 for start, end in pairwise(used)]
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def history_events(history: Iterable[dict[str, Any]]) -> list[AllocatorEvent]:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import torch
 
-import llamalab
 from llamalab.measure.device.machine import device_name, device_of, memory_bytes
 from llamalab.records.record import Environment, Telemetry
+from llamalab.version import __version__
 
 
 def environment(device: torch.device, command: str) -> Environment:
     """Everything that can change a measurement, with the device's state now as `before`."""
-    revision, dirty = git_state(Path(llamalab.__file__).resolve().parents[1])
+    revision, dirty = git_state(Path(__file__).resolve().parents[3])
     versions = device_of(device).versions
     return Environment(
-        llamalab=llamalab.__version__,
+        llamalab=__version__,
         python=platform.python_version(),
         torch=torch.__version__,
         device=device.type,
@@ -30,6 +30,7 @@ def environment(device: torch.device, command: str) -> Environment:
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         cuda=versions.runtime,
         driver=versions.driver,
+        cudnn=versions.kernels,
         git_revision=revision,
         git_dirty=dirty,
         before=read_telemetry(device),

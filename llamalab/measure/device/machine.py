@@ -1,6 +1,7 @@
 """The machine under a torch device: which kind it is, and short questions that many callers ask of it.
 
-Sizes are those this process may use: a container's limit counts, not the host's memory. Nothing is set.
+Sizes are those this process may use: a container's limit counts, not the host's memory. Only `resolve_device` sets
+something: the current device.
 """
 
 import gc
@@ -38,8 +39,9 @@ def _class_of(path: str) -> type:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of `auto` (an accelerator where there is one), `cpu`, `cuda` or `cuda:1`.
+    """The device of `auto` (an accelerator where there is one), `cpu`, `cuda` or `cuda:1`, made the current one.
 
+    Events, graphs and kernels that name no device go to the current one of their kind.
     Raises InputError for another name, MissingError where there is no such device.
     """
     if name == "auto":
@@ -53,7 +55,9 @@ def resolve_device(name: str) -> torch.device:
     if int(number or 0) >= found:
         seen = f"torch sees {found} {kind.upper()} devices"
         raise MissingError(f"device {name} must be there; {seen}; try cpu, or llamalab doctor")
-    return torch.device(kind, int(number or 0))
+    place = torch.device(kind, int(number or 0))
+    device_of(place).make_current()
+    return place
 
 
 def _spellings() -> str:

@@ -21,6 +21,14 @@ THROTTLE_REASONS = {
     0x080: "hardware power brake",
     0x100: "display clock setting",
 }
+# nvml.h, NVML_FI_DEV_CLOCKS_EVENT_REASON_*: counters of the time that a reason has held since the driver was loaded.
+THROTTLE_FIELDS = {
+    74: "software power cap",
+    76: "sync boost",
+    269: "software thermal slowdown",
+    270: "hardware thermal slowdown",
+    271: "hardware power brake",
+}
 _TEMPERATURE_GPU, _CLOCK_SM, _CLOCK_MEMORY = 0, 1, 2
 
 
@@ -62,6 +70,16 @@ class NvmlDevice:
     def energy_j(self) -> tuple[float | None, str | None]:
         """Joules since the driver was loaded, or None and the reason; Volta and later count them."""
         return self._reading(lambda nvml: nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3)
+
+    def throttle_counters(self) -> dict[str, int]:
+        """Counters that rise while a reason holds the clocks down, by reason; those that this driver keeps."""
+        nvml = self._library
+        try:
+            values = nvml.nvmlDeviceGetFieldValues(self._handle, list(THROTTLE_FIELDS))
+        except (nvml.NVMLError, AttributeError):
+            return {}
+        names = THROTTLE_FIELDS.values()
+        return {name: int(one.value.ullVal) for name, one in zip(names, values, strict=True) if one.nvmlReturn == 0}
 
     def process_bytes(self) -> tuple[dict[int, int | None] | None, str | None]:
         """Bytes of each computing process by its id, None where the driver hides them; or None and the reason.

@@ -21,6 +21,20 @@ class Busy(NamedTuple):
     range_s: float
     device_s: float
     kernels: list[str]
+    behind: bool = False  # whether kernels ran on a device of their own, behind the host
+
+    def device_s_in(self, time_s: float) -> float | None:
+        """Seconds in kernels of one call, which takes `time_s` without a profiler.
+
+        A profiler makes ranges of the host longer: on a host the part of a range that is work counts. On a device
+        behind it kernels keep their length, whatever the host's range had in it.
+
+        >>> Busy(2, 60e-6, 10e-6, [], behind=True).device_s_in(10e-6), Busy(2, 60e-6, 30e-6, []).device_s_in(10e-6)
+        (5e-06, 5e-06)
+        """
+        if self.behind:
+            return min(time_s, self.device_s / self.calls)
+        return min(time_s, time_s * self.device_s / self.range_s) if self.range_s else None
 
 
 def ranges_in(events: Iterable[Any], names: Iterable[str]) -> list[Span]:
@@ -52,13 +66,17 @@ def busy_times(events: Sequence[Any], spans: Sequence[Span], *, launch_calls: tu
         device_ns = sum(kernels.values())
         names = [name for name, spent in kernels.most_common() if spent >= NAMED * device_ns]
         range_ns = sum(span.end_ns - span.start_ns for span in own)
-        found[row] = Busy(len(own), range_ns / 1e9, device_ns / 1e9, names)
+        found[row] = Busy(len(own), range_ns / 1e9, device_ns / 1e9, names, behind=bool(launch_calls))
     return found
 
 
 def _launches(events: Iterable[Any], launch_calls: tuple[str, ...]) -> list[tuple[int, str, int]]:
-    """(when it was launched, kernel, ns on the device); runtime call and kernel share a correlation."""
+    """(when it was launched, kernel, ns on the device); runtime call and kernel share a correlation.
+
+    Ranges are repeated on the device's track, under numbers of their own that may be those of a launch.
+    """
     events = list(events)
+    ranges = {event.name() for event in events if not _on_device(event) and event.is_user_annotation()}
     calls = {
         event.correlation_id(): event.start_ns()
         for event in events
@@ -67,7 +85,7 @@ def _launches(events: Iterable[Any], launch_calls: tuple[str, ...]) -> list[tupl
     return [
         (calls[event.correlation_id()], event.name(), event.duration_ns())
         for event in events
-        if _on_device(event) and event.correlation_id() in calls
+        if _on_device(event) and event.name() not in ranges and event.correlation_id() in calls
     ]
 
 

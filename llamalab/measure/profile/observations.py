@@ -5,16 +5,15 @@ Each instrument has a pass of its own, which is timed only to report the cost of
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from llamalab.analytic.activations import memory_of
 from llamalab.analytic.ops import forward_ops
 from llamalab.instrument.bind import tapped
 from llamalab.instrument.points import points_of
-from llamalab.measure.device.environment import read_telemetry
 from llamalab.measure.device.machine import device_of
 from llamalab.measure.device.profiler import profiling
+from llamalab.measure.device.watch import state_at_work
 from llamalab.measure.profile.allocations import memory_profile, predicted_steps
 from llamalab.measure.profile.attention_kernel import kernel_of_pass
 from llamalab.measure.profile.kernel_times import Busy, busy_times, ranges_in
@@ -100,7 +99,7 @@ def _memory(work: PhaseRun) -> tuple[MemoryProfile, float]:
     )  # fmt: skip
     ops = forward_ops(
         target.arch, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
-        dtype=target.dtype, attention=target.algorithm,
+        dtype=target.dtype, attention=target.algorithm, tensor_parallel=target.ranks,
     )  # fmt: skip
     del made
     spans = sorted(spans, key=lambda span: span.start_ns)
@@ -113,12 +112,13 @@ def _memory(work: PhaseRun) -> tuple[MemoryProfile, float]:
 
 
 def _during(work: PhaseRun) -> Telemetry:
-    """The device's state, read by another thread while a pass runs."""
-    work.job.before()
-    with ThreadPoolExecutor(1) as pool:
-        state = pool.submit(read_telemetry, work.target.device)
+    """The device's state while passes run."""
+
+    def run() -> None:
+        work.job.before()
         work.job.run()
-        return state.result()
+
+    return state_at_work(run, work.target.device)
 
 
 def _timed(work: PhaseRun, ranges: Ranges) -> tuple[float, object]:

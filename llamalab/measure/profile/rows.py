@@ -86,7 +86,7 @@ def _rows(
     run = Pass(
         phase=work.phase, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
         dtype=target.dtype, attention=target.attention, algorithm=target.algorithm, kernel=observed.kernel,
-        layers_measured=work.layers, layers_total=work.layers_total, parts=[], ops=measured,
+        layers_measured=work.layers, layers_total=work.layers_total, parts=[], ops=measured, ranks=target.ranks,
         memory=Memory(peak_bytes=observed.memory.peak_bytes, method=observed.memory.method), whole_s=wall_s,
     )  # fmt: skip
     table = {row.op.name: row for row in Phase(base, run, basis_of(base)).rows}
@@ -109,10 +109,7 @@ def op_profile(
     predicted_s = sum(prediction.time_s for prediction in predictions) if complete else None
     # Faster than the roofs that were found before: what it reached is the roof.
     bound_s = min(time_s, sum(prediction.bound_s for prediction in predictions)) if complete else None
-    device_s = None
-    if busy is not None and busy.range_s:
-        # The profiler makes ranges longer, not what part of them is work; on CUDA kernels keep their length.
-        device_s = min(time_s, time_s * busy.device_s / busy.range_s)
+    device_s = None if busy is None else busy.device_s_in(time_s)
     return OpProfile(
         name=one.name,
         calls=layers if "*" in one.name else 1,

@@ -24,13 +24,13 @@ from llamalab.errors import InputError, UnknownNameError
 from llamalab.instrument.bind import tapped
 from llamalab.measure.device.energy import energy_per_token
 from llamalab.measure.device.environment import environment, read_telemetry
-from llamalab.measure.device.machine import clock_for
+from llamalab.measure.device.machine import clock_for, device_of
 from llamalab.measure.profile.observations import PhaseRun, TraceWriter, observe
 from llamalab.measure.profile.rows import OP_CLOCK, numbered, phase_profile
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.target.target import Target, target_of
-from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock
+from llamalab.measure.timing.op_clock import MARKS_READY, OpClock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records.profile import Profile
@@ -40,11 +40,15 @@ ALTERNATIONS = 3  # clean passes and op-clock passes take turns so many times
 
 
 class PromptShape(NamedTuple):
-    """What is run: a prompt, and the token after it; of `layers_total` blocks those of the model."""
+    """What is run: a prompt, and the token after it; of `layers_total` blocks those of the model.
+
+    `context_tokens` are those in view at the end of either pass, its own included, where there are others before them.
+    """
 
     prompt_tokens: int
     batch: int = 1
     layers_total: int | None = None
+    context_tokens: int | None = None
 
 
 def profile(
@@ -53,6 +57,7 @@ def profile(
     name: str = "model",
     phases: Sequence[str] = PHASES,
     prompt_tokens: int = 128,
+    context_tokens: int | None = None,
     batch: int = 1,
     layers_total: int | None = None,
     reference: Record | None = None,
@@ -68,6 +73,7 @@ def profile(
         name: its name in the profile.
         phases: some of PHASES; `prefill` runs the prompt, `decode` the token after it.
         prompt_tokens: tokens of each sequence of the prompt.
+        context_tokens: tokens in view at the end of each pass, its own included (default: the prompt's, and one more).
         batch: sequences.
         layers_total: blocks of the whole model (default: those of `model`).
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
@@ -84,7 +90,10 @@ def profile(
             raise UnknownNameError("phase", phase, PHASES)
     if prompt_tokens < 1 or batch < 1:
         raise InputError(f"prompt_tokens and batch must be at least 1; got {prompt_tokens} and {batch}")
-    target, shape = target_of(model), PromptShape(prompt_tokens, batch, layers_total)
+    if context_tokens is not None and context_tokens < (prompt_tokens if "prefill" in phases else 2):
+        raise InputError(f"context_tokens must count the prompt of {prompt_tokens} tokens; got {context_tokens}")
+    target, shape = target_of(model), PromptShape(prompt_tokens, batch, layers_total, context_tokens)
+    device_of(target.device).make_current()
     surroundings = environment(target.device, command)
     with torch.inference_mode():
         progress("roofs of this machine", 0.0)
@@ -127,7 +136,7 @@ def _clean_and_clocked(work: PhaseRun, plan: Plan) -> tuple[list[float], list[di
     """Wall times without a tap, and the seconds of every operation with a timestamp at each point."""
     job, device = work.job, work.target.device
     clock = clock_for(device)
-    ops = OpClock(clock_for(device, marks=MARKS_OF_A_PASS), numbered(work.target.label))
+    ops = OpClock(clock_for(device, marks=MARKS_READY), numbered(work.target.label))
     wall_s: list[float] = []
     passes: list[dict[str, float]] = []
 
@@ -135,10 +144,14 @@ def _clean_and_clocked(work: PhaseRun, plan: Plan) -> tuple[list[float], list[di
         ops.start()
         job.run()
 
+    def between() -> None:
+        job.before()
+        ops.settle()
+
     for _ in range(ALTERNATIONS):
         wall_s += time_one(job.run, clock, plan, before=job.before)
         with tapped(work.target.model, ops):
-            rounds = len(time_one(clocked, clock, plan, before=job.before))
+            rounds = len(time_one(clocked, clock, plan, before=between))
         passes += ops.read()[-rounds:]  # the warm-up's passes came first
     return wall_s, passes
 
@@ -154,8 +167,8 @@ def _energy(work: PhaseRun, wall_s: float) -> Energy:
 
 
 def _work(target: Target, phase: str, shape: PromptShape) -> PhaseRun:
-    past = shape.prompt_tokens if phase == "decode" else 0
-    new = 1 if past else shape.prompt_tokens
+    new = 1 if phase == "decode" else shape.prompt_tokens
+    past = (shape.context_tokens or shape.prompt_tokens + (phase == "decode")) - new
     total = shape.layers_total or target.arch.n_layers
     return PhaseRun(
         target=target,

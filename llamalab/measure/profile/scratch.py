@@ -39,34 +39,41 @@ class ProbedScratch:
 
 @cache
 def _of_product(product: MatrixProduct, threads: int) -> int:
-    rows, inner, out, batch = product[:4]
+    rows, out, batch = product.rows, product.out, product.batch
     wide = product.dtype == "fp32"
     if wide and batch:
         return 0  # seen to take less than 0.2 MiB
+    return (_beyond_resident if wide else _beyond)(product_call(product), max(1, batch) * rows * out)
+
+
+def product_call(product: MatrixProduct) -> Callable[[], Tensor]:
+    """The product on operands of ones, as the model calls it."""
+    rows, inner, out, batch = product[:4]
     kind = activation_dtype(product.dtype)
     if not batch:
         x, weight = torch.ones(rows, inner, dtype=kind), torch.ones(out, inner, dtype=kind)
-        return (_beyond_resident if wide else _beyond)(lambda: functional.linear(x, weight), rows * out)
+        return lambda: functional.linear(x, weight)
     left = torch.ones(batch, rows, inner, dtype=kind)
     if product.transposed:
         start, right = left.new_empty(1), torch.ones(batch, out, inner, dtype=kind).transpose(1, 2)
-        return _beyond(lambda: torch.baddbmm(start, left, right, beta=0, alpha=0.5), batch * rows * out)
+        return lambda: torch.baddbmm(start, left, right, beta=0, alpha=0.5)
     plain = torch.ones(batch, inner, out, dtype=kind)
-    return _beyond(lambda: torch.bmm(left, plain), batch * rows * out)
+    return lambda: torch.bmm(left, plain)
 
 
 @cache
 def _of_attention(shape: AttentionShape, threads: int) -> int:
+    sums = shape.batch * shape.n_heads * shape.new_tokens * 4
+    return max(0, _beyond(attention_call(shape), shape.query_elements) - sums)
+
+
+def attention_call(shape: AttentionShape) -> Callable[[], Tensor]:
+    """Fused attention on ones: heads beside each other in a row, as a projection leaves them, and a cache's view."""
     batch, new, keys, heads, kv_heads, head_dim = shape[:6]
     kind = activation_dtype(shape.dtype)
-    # Heads beside each other in a row, as a projection leaves them, and a cache's view.
     q_BHTE = torch.ones(batch, new, heads, head_dim, dtype=kind).transpose(1, 2)
     k_BKSE = torch.ones(batch, kv_heads, keys, head_dim, dtype=kind)
-    sums = batch * heads * new * 4
-    attended = _beyond(
-        lambda: sdpa.attend(q_BHTE, k_BKSE, k_BKSE, query_offset=keys - new, window=shape.window), shape.query_elements
-    )
-    return max(0, attended - sums)
+    return lambda: sdpa.attend(q_BHTE, k_BKSE, k_BKSE, query_offset=keys - new, window=shape.window)
 
 
 def _beyond_resident(work: Callable[[], Tensor], elements: int) -> int:

@@ -19,7 +19,7 @@ from llamalab.measure.profile.rows import OP_CLOCK, numbered, over_blocks, phase
 from llamalab.measure.target.blocks import Share
 from llamalab.measure.target.target import Job, Target, target_of, tokens_of
 from llamalab.measure.timing.deadline import Deadline, unlimited
-from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock, model_part_of
+from llamalab.measure.timing.op_clock import MARKS_READY, OpClock, model_part_of
 from llamalab.measure.timing.profiler_ranges import SETUP
 from llamalab.measure.timing.timer import Plan, median_error, paired_ratio, time_variants
 from llamalab.model import StaticKVCache, Transformer
@@ -105,8 +105,7 @@ def _timed(
     cache = bench.cache
     tokens_BT = tokens_of(target.arch, cache.batch, new_tokens, bench.device)
     parts, ops = (
-        OpClock(clock_for(bench.device, marks=MARKS_OF_A_PASS), rows)
-        for rows in (model_part_of, numbered(target.label))
+        OpClock(clock_for(bench.device, marks=MARKS_READY), rows) for rows in (model_part_of, numbered(target.label))
     )
 
     def run(tap: OpClock | None = None) -> object:
@@ -117,8 +116,13 @@ def _timed(
     def rewind() -> None:
         cache.rewind(past_tokens, lossy=True)
 
+    def between() -> None:
+        rewind()
+        parts.settle()
+        ops.settle()
+
     variants = {"whole": run, "parts": lambda: run(parts), "ops": lambda: run(ops)}
-    samples = time_variants(variants, clock_for(bench.device), plan, before=rewind)
+    samples = time_variants(variants, clock_for(bench.device), plan, before=between)
     rounds = len(samples["whole"])
     work = PhaseRun(
         target=target,

@@ -17,7 +17,7 @@ from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
-from llamalab.attention import fastest_backend
+from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checks import whole
 from llamalab.measure.attention.sweep import Limits, sweep_attention
 from llamalab.measure.calibration.constants_here import SMALL_BYTES
@@ -25,6 +25,7 @@ from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, release_memory, resolve_device
 from llamalab.measure.report.notes import notes_of
 from llamalab.measure.report.passes import NOT_LOOKED, MeasuredModel, measure_pass
+from llamalab.measure.report.shape import ReportShape, decoded_at
 from llamalab.measure.roofs.again import probe_again
 from llamalab.measure.roofs.best import absent_roof
 from llamalab.measure.roofs.machine import Machine
@@ -39,13 +40,18 @@ from llamalab.measure.roofs.probes import (
     weight_shapes,
 )
 from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, Share, bytes_of_block, check_share_fits, choose_share
+from llamalab.measure.target.filled_cache import fill_to
+from llamalab.measure.target.made import OWN_WEIGHTS, made_model
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import Plan
-from llamalab.model import StaticKVCache, Transformer, build
+from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
+from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
+from llamalab.parallel.team import Team
 from llamalab.records.phase_profile import PhaseProfile
+from llamalab.records.ranks import RanksRun
 from llamalab.records.record import AttentionPoint, Pass, Record, Roof, unmeasured
 
 _MOST_PREFILL_S, _FEWEST_TOKENS = 3.0, 16
@@ -54,6 +60,7 @@ _ROOFS_SHARE, _PREFILL_SHARE, _DECODE_SHARE = 0.35, 0.45, 0.4  # of the time tha
 _LEAST_S = 1.5  # for the passes of a phase, which the report is about, however long all else took
 _PASS_SHARE = 1 / 20  # of the time for a prefill's measurement that one pass may take
 _ROOM_SHARE = 0.7  # of the free memory for the blocks that run; the rest is for what stands beside them
+_RANKS_S = 12.0  # for the passes on several ranks, beside the deadline
 BUDGETS_S = {"small": 13.0, "large": 85.0}  # for measuring, where the caller gives no deadline
 
 
@@ -100,20 +107,29 @@ def measure_report(
     full: bool = False,
     prompt_tokens: int | None = None,
     batch: int = 1,
+    generate: int | None = None,
+    context_tokens: int | None = None,
+    weights: Weights | None = None,
     deadline: Deadline | None = None,
+    team: Team | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Record:
     """Measure `arch` on this machine, by the deadline (default: BUDGETS_S from now).
 
     Args:
         name: a preset's name, or the path of a model, of which the record keeps the last part.
-        arch: its architecture; weights are random.
+        arch: its architecture.
         device: auto, cpu, cuda or cuda:N.
         dtype: of weights, activations and cache.
         full: run every block, not as many as fit the usual limit.
         prompt_tokens: of each sequence (default: as SCALES has it); measured as it is, however slow the machine.
         batch: sequences.
+        generate: tokens of a run after its prompt: the one in their middle is decoded, and predictions of a run are of
+            so many (default: the token after the prompt).
+        context_tokens: tokens in view of the decoded one, itself included (default: as `generate` says).
+        weights: of a checkpoint of that architecture (default: random ones).
         deadline: when measuring is to be over.
+        team: the ranks that measure passes together at the end, of which this one leads; all else is of one process.
         progress: called as `progress(label, done)` before each step, with the share of the time that is over.
 
     Raises InputError for another dtype or device, MissingError for a device that is absent and
@@ -126,30 +142,38 @@ def measure_report(
     if prompt_tokens is not None:
         scale = scale._replace(prompt_tokens=whole(prompt_tokens, "prompt_tokens"))
     batch = whole(batch, "batch")
+    generate = None if generate is None else whole(generate, "generate")
+    context_tokens = None if context_tokens is None else whole(context_tokens, "context_tokens", least=2)
+    longest = ReportShape(batch, scale.prompt_tokens, decoded_at(scale.prompt_tokens, generate, context_tokens)).longest
     deadline = deadline or Deadline(BUDGETS_S["small" if weight_bytes(arch, dtype) < SMALL_BYTES else "large"])
     share = choose_share(
         arch, dtype, limit_bytes=_limit_bytes(arch, dtype, place, scale.prompt_tokens, batch), full=full
     )
-    need = share.need_bytes(
-        batch=batch, new_tokens=scale.prompt_tokens, max_tokens=scale.prompt_tokens + 1, dtype=dtype
-    )
+    need = share.need_bytes(batch=batch, new_tokens=scale.prompt_tokens, max_tokens=longest, dtype=dtype)
     check_share_fits(share, name, need, available_bytes(place))
     model_name = PurePath(name).name
     command = f"llamalab report --model {model_name} --device {place.type} --dtype {dtype}{' --full' if full else ''}"
     command += f" --prompt {prompt_tokens}" if named else ""
-    command += f" --batch {batch}" if batch > 1 else ""
+    for option, value in (("batch", batch if batch > 1 else None), ("generate", generate), ("context", context_tokens)):
+        command += f" --{option} {value}" if value else ""
     surroundings = environment(place, command)
     keep_freed_memory()  # as the model that is measured does
     with torch.inference_mode():
         probing = deadline.part(_ROOFS_SHARE)
         roofs = _roofs(Machine(place, clock_for(place), dtype, probing), arch, scale, progress)
         tokens = scale.prompt_tokens if named else _prompt_tokens(share, scale, roofs, deadline, batch)
-        base = unmeasured(model_name, arch, dtype, surroundings, roofs)
-        measured = _passes(share, dtype, place, (batch, tokens), scale, base, deadline, progress)
+        shape = ReportShape(batch, tokens, decoded_at(tokens, generate, context_tokens))
+        base = unmeasured(model_name, arch, dtype, surroundings, roofs, generate_tokens=generate)
+        measured = _passes(
+            lambda: made_model(share.arch, weights, dtype=dtype, device=place), share, dtype, shape, scale, base,
+            deadline, progress,
+        )  # fmt: skip
         if deadline.left_s:
             base = probe_again(dataclasses.replace(base, passes=[run for run, _ in measured]), place)
         attention = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
         parameters, cache_bytes = _count(arch, measured[-1][0])
+    tokens = measured[0][0].new_tokens
+    together = None if team is None else _together(team, share, dtype, batch, tokens, progress)
     after = read_telemetry(place)
     progress("done", 1.0)
     record = dataclasses.replace(
@@ -158,12 +182,24 @@ def measure_report(
         passes=[run for run, _ in measured],
         profile=[profile for _, profile in measured if profile is not None] or None,
         budget_s=deadline.seconds,
+        ranks=together,
         attention=attention,
         parameters_measured=parameters,
         kv_bytes_measured=cache_bytes,
         elapsed_s=deadline.spent_s,
     )
-    return dataclasses.replace(record, notes=[*notes_of(record, place), *_left_out(record, scale)])
+    own = [] if weights is None else [OWN_WEIGHTS]
+    return dataclasses.replace(record, notes=[*own, *notes_of(record, place), *_left_out(record, scale)])
+
+
+def _together(team: Team, share: Share, dtype: str, batch: int, tokens: int, progress: ProgressCallback) -> RanksRun:
+    """What the ranks of a team measure together."""
+    from llamalab.measure.ranks.run import measure_ranks  # loads DTensor, which takes a report of one process a second
+
+    return measure_ranks(
+        team, share.arch, dtype=dtype, batch=batch, prompt_tokens=tokens, layers_total=share.layers_total,
+        weight_bytes=weight_bytes(share.arch, dtype), budget_s=_RANKS_S, progress=lambda label, _: progress(label, 1.0),
+    )  # fmt: skip
 
 
 def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device, prompt: int | None = None, batch: int = 1) -> int:
@@ -193,7 +229,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCa
     """The ceilings in the run's dtype, and the product's and stream's in fp32 to hold it against."""
     shapes = weight_shapes(arch)
     heads, rows = [(arch.vocab_size, arch.dim)], affordable_rows(machine, max(shapes), scale.gemm_rows)
-    attend, lengths = fastest_backend(machine.device).attend, scale.attention_tokens[1:4]
+    attend, lengths = fastest_backend(machine.device, machine.torch_dtype).attend, scale.attention_tokens[1:4]
     ours, square = machine.dtype, [SQUARE]
     steps: list[tuple[str, str, str, Callable[[Machine], Roof]]] = [
         (f"GEMM roof, {ours}", "gemm", ours, lambda own: gemm_roof(own, shapes, rows)),
@@ -233,23 +269,25 @@ def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Dead
 
 
 def _passes(
-    share: Share, dtype: str, device: torch.device, shape: tuple[int, int], scale: Scale, base: Record,
+    make: Callable[[], Transformer], share: Share, dtype: str, shape: ReportShape, scale: Scale, base: Record,
     deadline: Deadline, progress: ProgressCallback,
 ) -> list[tuple[Pass, PhaseProfile | None]]:  # fmt: skip
-    """Prefill of the prompt, then decode of the token after it; `shape` is (batch, prompt tokens)."""
-    batch, prompt_tokens = shape
+    """Prefill of the prompt, then decode of one token that sees the context."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
-    model: Transformer = compile(build(share.arch, dtype=dtype, device=device), scope="none")
-    cache = StaticKVCache(share.arch, batch=batch, max_tokens=prompt_tokens + 1, dtype=dtype, device=device)
+    model = compile(make(), scope="none")
+    cache = StaticKVCache(
+        model.rank_arch, batch=shape.batch, max_tokens=shape.longest, dtype=dtype, device=model.norm.weight.device
+    )
     bench = MeasuredModel(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)
     part = deadline.part(_PREFILL_SHARE, least_s=_LEAST_S)
-    prefill = measure_pass(bench, "prefill", scale.pass_plan, base, new_tokens=prompt_tokens, deadline=part)
+    prefill = measure_pass(bench, "prefill", scale.pass_plan, base, new_tokens=shape.prompt, deadline=part)
     progress(f"decode, {blocks}", _PASSES_DONE - 0.1)
+    fill_to(cache, shape.context - 1)
     part = deadline.part(_DECODE_SHARE, least_s=_LEAST_S)
     decode = measure_pass(
-        bench, "decode", scale.pass_plan, base, new_tokens=1, past_tokens=prompt_tokens, deadline=part
+        bench, "decode", scale.pass_plan, base, new_tokens=1, past_tokens=shape.context - 1, deadline=part
     )
     return [prefill, decode]
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import torch
 
-from llamalab.attention import fastest_backend
 from llamalab.comparison.held_roofs import above, hold_roofs
 from llamalab.measure.device.machine import clock_for, release_memory
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.moves import cache_roof, copy_roof
 from llamalab.measure.roofs.probes import attention_roof, gemm_roof, stream_roof, weight_shapes
+from llamalab.model.fastest import fastest_backend
 from llamalab.records.record import Record, Roof
 
 TURNS = 2  # the machine may still be slowed down in the first
@@ -41,13 +41,14 @@ def hold_again(record: Record, finders: Mapping[str, Find]) -> Record:
 def finders(record: Record, device: torch.device) -> dict[str, Find]:
     """Probes of the shapes that the passes of a record had."""
     machine, arch = Machine(device, clock_for(device), record.dtype), record.llama_arch
-    shapes, tokens = weight_shapes(arch), max(run.new_tokens for run in record.passes)
+    shapes, tokens = weight_shapes(arch), machine.filling(max(run.new_tokens for run in record.passes))
+    backend = fastest_backend(device, machine.torch_dtype)
     return {
         "gemm": lambda: gemm_roof(machine, shapes, tokens),
         "stream": lambda: stream_roof(machine, [*shapes, (arch.vocab_size, arch.dim)]),
         "copy": lambda: copy_roof(machine),
         "cache": lambda: cache_roof(machine),
-        "attention": lambda: attention_roof(machine, arch, fastest_backend(device).attend, [tokens]),
+        "attention": lambda: attention_roof(machine, arch, backend.attend, [tokens]),
     }
 
 

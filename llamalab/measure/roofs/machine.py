@@ -17,14 +17,23 @@ _FLOOR_BYTES = 1 << 28
 # A buffer this many times the last-level cache is not in it; an accelerator writes back late.
 _CACHES = {"host": 4, "accelerator": 32}
 
+# Tokens that fill a device: with fewer, a roof is lower than what a pass reaches. A host is full with any.
+FULL_TOKENS = {"host": 1, "accelerator": 4096}
+
 
 class Machine(NamedTuple):
-    """Where roofs are measured: device, its clock, and the element type by llamalab's name."""
+    """Where roofs are measured: device, its clock, and the element type by llamalab's name.
+
+    `weight_dtype` is the storage of quantised weights, which passes then read (None: weights are in `dtype`), and
+    `kernel_rows` how many rows their kernel multiplies at most.
+    """
 
     device: torch.device
     clock: Clock
     dtype: str
     deadline: Deadline | None = None
+    weight_dtype: str | None = None
+    kernel_rows: int | None = None
 
     def within(self, plan: Plan, share: float = 1.0) -> Plan:
         """The plan as far as so much of the time that is left lets it."""
@@ -39,6 +48,10 @@ class Machine(NamedTuple):
     def torch_dtype(self) -> torch.dtype:
         """The element type."""
         return torch_dtype(self.dtype)
+
+    def filling(self, tokens: int) -> int:
+        """So many tokens, or as many as fill the device."""
+        return max(tokens, FULL_TOKENS[device_of(self.device).role])
 
     @property
     def stream_bytes(self) -> int:

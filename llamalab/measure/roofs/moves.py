@@ -1,15 +1,19 @@
 """Roofs of moving data without products: copies and sums, far larger than the caches or inside one."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from llamalab.measure.device.cache_size import effective_cache_bytes
+from llamalab.measure.device.machine import device_of
 from llamalab.measure.roofs.best import Candidate, Probe, best_roof, deferred, repeated
 from llamalab.measure.roofs.machine import Machine
 from llamalab.records.record import Roof
 
 _SMALL_MOVES_BYTES, _MOVES_BYTES = (1 << 17, 1 << 19), 1 << 22
+# With graphs: parts of the cache, large against the gap between two kernels, of which the best is found; and how many.
+_CACHE_PARTS, _GRAPH_MOVES = (4, 5, 6, 8), 100
 
 
 def copy_roof(machine: Machine) -> Roof:
@@ -18,8 +22,15 @@ def copy_roof(machine: Machine) -> Roof:
 
 
 def cache_roof(machine: Machine) -> Roof:
-    """Byte/s, read plus written, of a copy and of a sum that stay in the last-level cache, or in a closer one."""
+    """Byte/s, read plus written, of a copy and of a sum that stay in the last-level cache, or in a closer one.
+
+    Of a device with graphs many in one graph: launched one by one they would show the launches.
+    """
     capacity = effective_cache_bytes(machine.device)
+    if device_of(machine.device).graph_fill_s:
+        parts = [min(capacity // part, machine.stream_bytes // 4) for part in _CACHE_PARTS]
+        graphed = [deferred(_graphed, machine, move, size) for size in parts for move in (_copy, _sum)]
+        return replace(best_roof("cache", machine, graphed), capacity_bytes=capacity)
     # The three tensors of the doubled probe fill 3/8 of the cache.
     largest = min(capacity // 16, machine.stream_bytes // 4)
     sizes = [size for size in (*_SMALL_MOVES_BYTES, largest) if size <= largest]
@@ -30,6 +41,12 @@ def cache_roof(machine: Machine) -> Roof:
 def _moves(machine: Machine, size_bytes: int) -> list[Candidate]:
     """A copy and a sum of two tensors of that size. Small ones are done more than once: the clock must see them."""
     return [deferred(move, machine, size_bytes, max(1, _MOVES_BYTES // size_bytes)) for move in (_copy, _sum)]
+
+
+def _graphed(machine: Machine, move: Callable[[Machine, int, int], Probe], size_bytes: int) -> Probe:
+    """The moves and twice as many, each as a graph."""
+    probe, graph = move(machine, size_bytes, _GRAPH_MOVES), device_of(machine.device).graph
+    return probe._replace(once=graph(probe.once), twice=graph(probe.twice))
 
 
 def _copy(machine: Machine, size_bytes: int, times: int) -> Probe:

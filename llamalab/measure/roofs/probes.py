@@ -7,9 +7,11 @@ lets them: all that one probe holds stays within `probe_budget_bytes`, and one p
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from itertools import cycle, islice
 from math import prod
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -21,16 +23,21 @@ from llamalab.measure.device.machine import probe_budget_bytes
 from llamalab.measure.roofs.best import FINAL, SURVEY, Candidate, Probe, best_roof, deferred, repeated, roof_of
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.doubling_check import check_doubling
-from llamalab.measure.timing.timer import Call, time_one
+from llamalab.measure.timing.timer import Call, Plan, time_one
 from llamalab.model.packed import PLAIN, Product, product_for
+from llamalab.model.quantised.codes import coded
+from llamalab.model.quantised.linear import QuantisedLinear
 from llamalab.records.record import Roof
-from llamalab.units import format_bytes
+from llamalab.units import format_bytes, group_in_row
 
-_LAUNCHES = 1000
+_LAUNCHES = 400  # twice as many still fit into the queue of a device that is held while they are launched
+T = TypeVar("T")
 SQUARE = (4096, 4096)
 _MOST_CALL_S, _FEWEST_ROWS = 1.0, 16
 _CALL_SHARE = 0.02  # of the time for all roofs, of one product
 _LEAST_MATRIX_BYTES = 1 << 20
+_TRIAL, _TRIAL_SIZE, _TRIAL_ROWS = Plan(0.005, 2, 4), 256, 32
+_TRIAL_RATIO = 8  # slower than the best order by this is no kernel made for the device
 
 
 def weight_shapes(arch: LlamaArch) -> list[tuple[int, int]]:
@@ -81,23 +88,42 @@ def _gemm(machine: Machine, shape: tuple[int, int], rows: int, how: str, product
 
 
 def _orders(machine: Machine) -> list[tuple[str, Product]]:
-    """A weight as it is, and in the order that this device may multiply faster; each with an addition to its name."""
+    """A weight as it is, and in the order that this device may multiply faster; each with an addition to its name.
+
+    An order for which the device has no kernel (bf16 without AVX-512: a hundred times slower) is found out on a small
+    product, and left: one large product of it would take the time of all roofs.
+    """
     plain, chosen = Product(PLAIN, lambda weight: weight, F.linear), product_for(machine.device, machine.torch_dtype)
     turned = Product("turned", lambda weight: weight.t().contiguous(), torch.mm)
-    other = (", weight (in, out)", turned) if chosen.name == PLAIN else (f", {chosen.name} weight", chosen)
-    return [("", plain), other]
+    orders = [("", plain), (", weight (in, out)", turned)]
+    if chosen.name != PLAIN:
+        orders[1] = (f", {chosen.name} weight", chosen)
+    taken_s = [_trial_s(machine, product) for _, product in orders]
+    return [order for order, seconds in zip(orders, taken_s, strict=True) if seconds <= _TRIAL_RATIO * min(taken_s)]
+
+
+def _trial_s(machine: Machine, product: Product) -> float:
+    """The best time of a small product with a weight in that order."""
+    weight, x = product.arrange(machine.random(_TRIAL_SIZE, _TRIAL_SIZE)), machine.random(_TRIAL_ROWS, _TRIAL_SIZE)
+    return min(time_one(deferred(product.multiply, x, weight), machine.clock, machine.within(_TRIAL)))
 
 
 def stream_roof(machine: Machine, shapes: Iterable[tuple[int, int]]) -> Roof:
     """Byte/s of weights read by products with one token, over more weights than caches hold; packed where these are.
+
+    Of quantised weights, where the machine has these, and then of that type.
 
     Matrices below 1 MiB are left out: reading them is a matter of calls, not of memory. Not trusted where memory is too
     small for more weights than the cache holds.
     """
     floor, size = machine.stream_bytes, machine.torch_dtype.itemsize
     large = [shape for shape in shapes if prod(shape) * size >= _LEAST_MATRIX_BYTES] or [SQUARE]
+    if machine.weight_dtype is not None:
+        large = [shape for shape in large if group_in_row(machine.weight_dtype, shape[1])] or [SQUARE]
     fitting = dict.fromkeys(fitted(machine, shape, max(1, floor // 2)) for shape in large)
-    roof = best_roof("stream", machine, [deferred(_stream, machine, shape, floor) for shape in fitting])
+    stream = _stream if machine.weight_dtype is None else _quantised_stream
+    roof = best_roof("stream", machine, [deferred(stream, machine, shape, floor) for shape in fitting])
+    roof = replace(roof, dtype=machine.weight_dtype or machine.dtype)
     cached = effective_cache_bytes(machine.device)
     if floor > cached:
         return roof
@@ -115,6 +141,20 @@ def _stream(machine: Machine, shape: tuple[int, int], floor_bytes: int) -> Probe
     turns = cycle([product.arrange(machine.random(out, inner)) for _ in range(count)])
     x = machine.random(1, inner)
     once, twice = (_next(product.multiply, x, turns, times * count) for times in (1, 2))
+    return Probe(f"1x{inner} @ {inner}x{out}, {count} matrices", float(count * matrix_bytes), once, twice)
+
+
+def _quantised_stream(machine: Machine, shape: tuple[int, int], floor_bytes: int) -> Probe:
+    """As _stream, with weights in the machine's storage; all have the codes of the first, in memory of their own."""
+    storage = machine.weight_dtype
+    assert storage is not None
+    out, inner = shape
+    first = QuantisedLinear.of(coded(machine.random(out, inner), storage), storage, machine.torch_dtype)
+    matrix_bytes = sum(part.nbytes for part in first.parts)
+    count = max(1, -(-floor_bytes // matrix_bytes))
+    turns = cycle([first, *(deepcopy(first) for _ in range(count - 1))])
+    x = machine.random(1, inner)
+    once, twice = (_next(lambda x, layer: layer(x), x, turns, times * count) for times in (1, 2))
     return Probe(f"1x{inner} @ {inner}x{out}, {count} matrices", float(count * matrix_bytes), once, twice)
 
 
@@ -145,7 +185,7 @@ def launch_time_roof(machine: Machine) -> Roof:
     return roof_of("launch", machine.dtype, checked, seconds=checked.unit_s / _LAUNCHES, shape="add to 1 element")
 
 
-def _next(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, ring: Iterator[Tensor], count: int) -> Call:
+def _next(multiply: Callable[[Tensor, T], Tensor], x: Tensor, ring: Iterator[T], count: int) -> Call:
     """Products with the ring's next matrices: those that a call just read, and a cache may hold, come last again."""
 
     def run() -> None:

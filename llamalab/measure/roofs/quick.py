@@ -5,7 +5,6 @@ can be given instead.
 """
 
 from llamalab.arch import LlamaArch
-from llamalab.attention import fastest_backend
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.moves import cache_roof, copy_roof
 from llamalab.measure.roofs.probes import (
@@ -16,6 +15,7 @@ from llamalab.measure.roofs.probes import (
     launch_time_roof,
     stream_roof,
 )
+from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.records.record import Roof
 
@@ -23,15 +23,19 @@ _ROWS, _ATTENTION_TOKENS = 256, (512,)
 
 
 def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
-    """GEMM, stream, copy, cache, attention and launch in the machine's dtype."""
+    """GEMM, stream, copy, cache, attention and launch in the machine's dtype, and the stream of quantised weights."""
     keep_freed_memory()  # as a model that is compiled does
     shapes = [(arch.ffn_dim, arch.dim), SQUARE]
-    rows = affordable_rows(machine, max(shapes), _ROWS)
+    rows = affordable_rows(machine, max(shapes), machine.filling(_ROWS))
+    lengths = [machine.filling(tokens) for tokens in _ATTENTION_TOKENS]
+    quantised = [] if machine.weight_dtype is None else [stream_roof(machine, shapes)]
+    machine = machine._replace(weight_dtype=None)
     return [
+        *quantised,
         gemm_roof(machine, shapes, rows),
         stream_roof(machine, shapes),
         copy_roof(machine),
         cache_roof(machine),
-        attention_roof(machine, arch, fastest_backend(machine.device).attend, _ATTENTION_TOKENS),
+        attention_roof(machine, arch, fastest_backend(machine.device, machine.torch_dtype).attend, lengths),
         launch_time_roof(machine),
     ]

@@ -2,7 +2,7 @@
 
 All blocks of a Llama do the same work on the same sizes, so the time of one stands for all; k is as
 many as a memory limit lets in. Numbers of blocks that ran are measured, numbers
-multiplied from them extrapolated. Weights are random: their values do not change the work.
+multiplied from them extrapolated. Weights are a checkpoint's or random: their values do not change the work.
 
 Or at its full depth, over k distinct blocks that the layers share in turn (llamalab.model.build): all
 that is timed then ran. k is as small as caches allow: of k blocks that come round in turn, even a cache that
@@ -13,11 +13,12 @@ import math
 from typing import NamedTuple
 
 from llamalab.analytic.activations import peak_activation_bytes
+from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError
-from llamalab.units import format_bytes
+from llamalab.units import KeptWeights, format_bytes
 
 BLOCK_LIMITS_BYTES = {"host": 2**30, "accelerator": 2**33}  # by the role of the device
 SPARE = 0.9  # of the free memory; libraries and the allocator need some
@@ -65,12 +66,14 @@ class Depth(NamedTuple):
         layers = self.arch.n_layers
         return f"tied {self.distinct} of {layers} blocks" if self.tied else f"{layers} blocks"
 
-    def held_weight_bytes(self, dtype: str) -> int:
+    def held_weight_bytes(self, dtype: str, kept: KeptWeights | None = None) -> int:
         """Bytes of the parameters in memory."""
-        return weight_bytes(self.arch.replace(n_layers=self.distinct), dtype)
+        return model_weight_bytes(self.arch.replace(n_layers=self.distinct), dtype, kept)
 
     def need_bytes(self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str, attention: str) -> int:
-        """Weights in memory, the cache of every layer, and the activations of a pass at the end of the context.
+        """Weights in memory as they are built, before they are quantised, the cache of every layer, and activations.
+
+        The activations are those of a pass at the end of the context.
 
         Args:
             batch: sequences.

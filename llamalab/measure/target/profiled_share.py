@@ -8,17 +8,22 @@ from typing import Any
 import torch
 
 from llamalab.arch import LlamaArch
+from llamalab.checkpoints.checkpoint import Weights
 from llamalab.errors import MissingError
 from llamalab.measure.device.machine import available_bytes, device_of
 from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, check_share_fits, choose_share
-from llamalab.model import Transformer, build
+from llamalab.measure.target.made import made_model
+from llamalab.model import Transformer
 from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
+from llamalab.parallel.models import ready_model
+from llamalab.parallel.team import Team
 
 
 def built_in(
     name: str, arch: LlamaArch, *, device: torch.device, dtype: str, attention: str | None, full: bool, batch: int,
-    prompt_tokens: int,
+    prompt_tokens: int, context_tokens: int | None = None, weights: Weights | None = None,
+    team: Team | None = None,
 ) -> tuple[Transformer, int]:  # fmt: skip
     """Blocks of the real size, made ready for speed, and how many the whole model has.
 
@@ -31,13 +36,20 @@ def built_in(
         full: every block, not as many as fit the usual limit.
         batch: sequences of the passes that must fit.
         prompt_tokens: tokens of each of them.
+        team: the ranks that share the model, of which this one leads (default: none).
+        context_tokens: in view at their end (default: the prompt's, and one more).
+        weights: of a checkpoint (default: random ones).
 
     Raises DoesNotFitError.
     """
     share = choose_share(arch, dtype, limit_bytes=BLOCK_LIMITS_BYTES[device_of(device).role], full=full)
-    need = share.need_bytes(batch=batch, new_tokens=prompt_tokens, max_tokens=prompt_tokens + 1, dtype=dtype)
+    most = context_tokens or prompt_tokens + 1
+    # The tokens before a pass are read as one prompt.
+    need = share.need_bytes(batch=batch, new_tokens=max(prompt_tokens, most - 1), max_tokens=most, dtype=dtype)
     check_share_fits(share, name, need, available_bytes(device))
-    model = build(share.arch, dtype=dtype, device=device).eval()
+    if team is not None:
+        return ready_model(team, share.arch, attention=attention, dtype=dtype), share.layers_total
+    model = made_model(share.arch, weights, dtype=dtype, device=device)
     return compile(model, scope="none", attention=attention), share.layers_total
 
 

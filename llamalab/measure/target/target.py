@@ -39,6 +39,7 @@ class Target(NamedTuple):
     algorithm: str
     label: Label
     job: Callable[[int, int, int], Job]
+    ranks: int = 1
 
     @property
     def device(self) -> torch.device:
@@ -81,7 +82,8 @@ def _built_in(model: Transformer, dtype: str) -> Target:
     arch, backend, device = model.arch, model.backend, model.norm.weight.device
 
     def job(batch: int, new_tokens: int, past_tokens: int) -> Job:
-        cache = StaticKVCache(arch, batch=batch, max_tokens=past_tokens + new_tokens, dtype=dtype, device=device)
+        room = past_tokens + new_tokens
+        cache = StaticKVCache(model.rank_arch, batch=batch, max_tokens=room, dtype=dtype, device=device)
         if past_tokens:
             model(tokens_of(arch, batch, past_tokens, device), cache=cache, logits="last")
         tokens_BT = tokens_of(arch, batch, new_tokens, device)
@@ -98,8 +100,9 @@ def _built_in(model: Transformer, dtype: str) -> Target:
         dtype=dtype,
         attention=backend.name,
         algorithm=backend.algorithm,
-        label=own_labels(backend.algorithm),
+        label=own_labels(backend.algorithm, 1 if model.link is None else model.link.ranks),
         job=job,
+        ranks=1 if model.link is None else model.link.ranks,
     )
 
 

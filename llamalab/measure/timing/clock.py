@@ -1,7 +1,8 @@
 """Timestamps that cost little and never make the device wait.
 
-A clock is marked as often as one likes and read once. A clock of the host is here; those of other devices are in
-llamalab.measure.device, and llamalab.measure.device.machine.clock_for chooses.
+A clock is marked as often as one likes and read once. Where a device works behind the host, a sample is of the device
+alone only if the host is ahead of it: `hold` lets the device wait before the sample. A clock of the host is here; those
+of other devices are in llamalab.measure.device, and llamalab.measure.device.machine.clock_for chooses.
 """
 
 import time
@@ -15,6 +16,9 @@ class Clock(Protocol):
     def mark(self) -> None:
         """Note this moment (on an accelerator: the moment the device gets here)."""
 
+    def hold(self, seconds: float) -> None:
+        """Let the device wait so long before what comes next, which the host launches meanwhile."""
+
     def read(self) -> list[float]:
         """Seconds between successive marks, one fewer than there were marks."""
 
@@ -27,6 +31,9 @@ class HostClock:
 
     def mark(self) -> None:
         self._marks_ns.append(time.perf_counter_ns())
+
+    def hold(self, seconds: float) -> None:
+        """Nothing is ever behind the host."""
 
     def read(self) -> list[float]:
         marks, self._marks_ns = self._marks_ns, []

@@ -12,7 +12,8 @@ import torch
 from llamalab.instrument.points import BLOCK, POINTS, op_of, point_of
 from llamalab.measure.timing.clock import Clock
 
-MARKS_OF_A_PASS = 1 << 14  # more than a pass of any model has
+MARKS_OF_A_PASS = 1 << 13  # more than a pass of any model has
+MARKS_READY = 2 * MARKS_OF_A_PASS  # that a clock is ready for: passes add up to half of them, and one comes after that
 UNTIMED = ""  # the row of an interval that belongs to no operation
 
 
@@ -20,7 +21,7 @@ class OpClock:
     """A tap that times what `row_of` maps a point to; points mapped to None are passed over.
 
     The time of points passed over goes to the next point that is not, and the time of `UNTIMED` to
-    none. Passes add up until they are read.
+    none. Passes add up until they are read; `settle` between two passes keeps the clock from running out of marks.
     """
 
     reads_tensors = edits = False
@@ -29,6 +30,7 @@ class OpClock:
         self._clock, self._row_of = clock, row_of
         self._rows: list[str | None] = []  # what each interval was spent on; None between two passes
         self._started = False
+        self._settled: list[dict[str, float]] = []
         self._known: dict[str, str | None] = {}
 
     def start(self) -> None:
@@ -49,8 +51,17 @@ class OpClock:
             self._rows.append(row)
         return tensor
 
+    def settle(self) -> None:
+        """Before a pass: read the clock, which waits for the device, where it may not have marks left for one more."""
+        if len(self._rows) >= MARKS_OF_A_PASS:
+            self._settled += self._read()
+
     def read(self) -> list[dict[str, float]]:
         """Seconds of each row, summed over the blocks, for every pass since the last reading."""
+        passes, self._settled = [*self._settled, *(self._read() if self._started else [])], []
+        return passes
+
+    def _read(self) -> list[dict[str, float]]:
         passes: list[dict[str, float]] = [defaultdict(float)]
         for row, interval_s in zip(self._rows, self._clock.read(), strict=True):
             if row is None:

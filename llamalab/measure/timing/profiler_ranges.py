@@ -17,6 +17,10 @@ from llamalab.instrument.points import ALWAYS, BLOCK, Point, inside_points, op_o
 from llamalab.instrument.selection import layer_of
 
 SETUP = "setup"
+_REDUCED = {
+    f"layers.*.{home}.{product}": f"layers.*.{home}.all_reduce"
+    for home, product in (("attention", "wo"), ("feed_forward", "w2"))
+}
 Label = Callable[[str], str | None]
 
 
@@ -28,15 +32,22 @@ class Span(NamedTuple):
     end_ns: int
 
 
-def own_labels(algorithm: str) -> Label:
-    """What a point of the built-in model ends: a row of the cost table, or SETUP.
+def own_labels(algorithm: str, ranks: int = 1) -> Label:
+    """What a point of the built-in model ends: a row of the cost table, or SETUP; on several ranks some end two.
 
     >>> label = own_labels("flash")
     >>> label("layers.0.resid_pre"), label("layers.1.resid_pre"), label("layers.1.attention.z")
     ('setup', None, 'layers.*.attention.flash')
     """
     setup = BLOCK[0].name.replace("*", "0")
-    return lambda point: SETUP if point == setup else op_of(point, algorithm=algorithm)
+
+    def label(point: str) -> str | None:
+        if point == setup:
+            return SETUP
+        row = op_of(point, algorithm=algorithm)
+        return joined_name((row, _REDUCED[row])) if ranks > 1 and row in _REDUCED else row
+
+    return label
 
 
 def merged_labels(algorithm: str, together: Mapping[str, str] | None = None) -> Label:

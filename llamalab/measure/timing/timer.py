@@ -1,8 +1,9 @@
 """Timing: rounds of several variants, interleaved, raw samples kept.
 
 Variants that are compared run in the same rounds, in alternating order, so that a machine that
-slows down slows all of them. The garbage collector is off. On CUDA the device is waited for once,
-after the last round.
+slows down slows all of them. The garbage collector is off. A device that works behind the host is held before every
+sample for as long as the host took to launch it in the warm-up, so that it never waits for the host within a sample;
+it is waited for once, after the last round.
 """
 
 import gc
@@ -13,7 +14,7 @@ from statistics import median
 from typing import NamedTuple
 
 from llamalab.measure.timing.clock import Clock
-from llamalab.measure.timing.deadline import Deadline
+from llamalab.measure.timing.deadline import Deadline, now_s
 
 Call = Callable[[], object]
 
@@ -21,7 +22,8 @@ Call = Callable[[], object]
 class Plan(NamedTuple):
     """How much to measure: at least `least` rounds, more up to `most` while `budget_s` lasts.
 
-    Before that each variant runs `warmup` times, and on until it has run `warmup_s` seconds. All of it is over in
+    Before that each variant runs `warmup` times, and on until it has run `warmup_s` seconds; a run of more than half a
+    second ends that, and the first round then tells how many follow, as a cold run tells nothing. All of it is over in
     `limit_s` seconds where one run of each variant is: rounds and warm-up become fewer, and where no round fits after
     the warm-up, its last run is the sample.
     """
@@ -43,6 +45,7 @@ class Plan(NamedTuple):
 
 
 PRIOR_SPREAD = 0.1  # of a round, before any was seen
+_AHEAD = 1.25  # times the host's seconds of launching a sample that the device is held before it
 _MOST_WARMUPS, _LONG_S = 100, 0.5
 
 
@@ -56,22 +59,16 @@ def time_variants(
     with collector_off():
         share = plan._replace(limit_s=plan.limit_s / len(variants))
         warm = {name: _warm_up(work, clock, share, before) for name, work in variants.items()}
-        left_s = plan.limit_s - sum(map(sum, warm.values()))
-        rounds = _rounds(sum(min(runs, default=0.0) for runs in warm.values()), plan, left_s)
+        left_s = plan.limit_s - sum(sum(one.runs_s) for one in warm.values())
+        rounds = _rounds(sum(min(one.runs_s, default=0.0) for one in warm.values()), plan, left_s)
         if not rounds:
-            return {name: runs[-1:] for name, runs in warm.items()}
-        names = [name for turn in range(rounds) for name in _order(list(variants), turn)]
-        for name in names:
-            if before is not None:
-                before()
-            clock.mark()
-            variants[name]()
-            clock.mark()
-        # Marks come in pairs: the odd intervals lie between samples.
-        times = clock.read()[::2]
-    samples: dict[str, list[float]] = {name: [] for name in variants}
-    for name, seconds in zip(names, times, strict=True):
-        samples[name].append(seconds)
+            return {name: one.runs_s[-1:] for name, one in warm.items()}
+        cold = any(len(one.runs_s) == 1 for one in warm.values())
+        samples: dict[str, list[float]] = {name: [] for name in variants}
+        _run_rounds(range(1 if cold else rounds), variants, warm, clock, before, samples)
+        if cold:
+            round_s = sum(map(sum, samples.values()))
+            _run_rounds(range(1, _rounds(round_s, plan, left_s)), variants, warm, clock, before, samples)
     return samples
 
 
@@ -87,6 +84,17 @@ def paired_ratio(numerator_s: list[float], denominator_s: list[float]) -> float:
     2.0
     """
     return median(over / under for over, under in zip(numerator_s, denominator_s, strict=True))
+
+
+def time_ratio(numerator_s: list[float], denominator_s: list[float]) -> float:
+    """The ratio of two variants' times: paired where there are as many rounds, else of their medians.
+
+    >>> time_ratio([2.0, 4.0, 30.0], [2.0])
+    2.0
+    """
+    if len(numerator_s) == len(denominator_s):
+        return paired_ratio(numerator_s, denominator_s)
+    return median(numerator_s) / median(denominator_s)
 
 
 def median_error(samples_s: list[float]) -> float:
@@ -115,19 +123,47 @@ def collector_off() -> Iterator[None]:
             gc.enable()
 
 
-def _warm_up(work: Call, clock: Clock, plan: Plan, before: Call | None) -> list[float]:
-    """Run until warm; seconds of the runs, the shortest of which is the estimate of the next."""
-    runs: list[float] = []
-    while len(runs) < plan.warmup or (sum(runs) < plan.warmup_s and len(runs) < _MOST_WARMUPS):
+class _Warm(NamedTuple):
+    """Seconds of the runs of a warm-up, and the fewest that the host took to launch one."""
+
+    runs_s: list[float]
+    launch_s: float
+
+
+def _run_rounds(
+    turns: range, variants: Mapping[str, Call], warm: Mapping[str, _Warm], clock: Clock, before: Call | None,
+    samples: dict[str, list[float]],
+) -> None:  # fmt: skip
+    """Run so many rounds and add what they took to the samples."""
+    names = [name for turn in turns for name in _order(list(variants), turn)]
+    for name in names:
         if before is not None:
             before()
+        clock.hold(_AHEAD * warm[name].launch_s)
+        clock.mark()
+        variants[name]()
+        clock.mark()
+    # Marks come in pairs: the odd intervals lie between samples.
+    for name, seconds in zip(names, clock.read()[::2], strict=True):
+        samples[name].append(seconds)
+
+
+def _warm_up(work: Call, clock: Clock, plan: Plan, before: Call | None) -> _Warm:
+    """Run until warm; the shortest run is the estimate of the next."""
+    runs_s: list[float] = []
+    launch_s = math.inf
+    while len(runs_s) < plan.warmup or (sum(runs_s) < plan.warmup_s and len(runs_s) < _MOST_WARMUPS):
+        if before is not None:
+            before()
+        began_s = now_s()
         clock.mark()
         work()
         clock.mark()
-        runs += clock.read()
-        if runs[-1] > _LONG_S or sum(runs) + runs[-1] > plan.limit_s:
+        launch_s = min(launch_s, now_s() - began_s)
+        runs_s += clock.read()
+        if runs_s[-1] > _LONG_S or sum(runs_s) + runs_s[-1] > plan.limit_s:
             break  # long enough to be warm, too long to be done twice
-    return runs
+    return _Warm(runs_s, launch_s if runs_s else 0.0)
 
 
 def _rounds(estimate_s: float, plan: Plan, left_s: float) -> int:

@@ -14,6 +14,7 @@ from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.analytic.roofline import Rates
 from llamalab.arch import LlamaArch
+from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.errors import DoesNotFitError, InputError, MissingError, UnknownNameError
 from llamalab.measure.bench import run as bench
 from llamalab.measure.bench.passes import filled_cache, time_passes
@@ -23,6 +24,7 @@ from llamalab.measure.bench.run import measure_bench
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import build
 from llamalab.records.record import Telemetry
+from tests.checkpoints.samples import random_model
 from tests.measure.fakes import StepClock
 from tests.report.sample import GEMM, STREAM, sample_record
 
@@ -132,6 +134,16 @@ def test_tied_blocks_are_said_in_every_row():
     assert [row.predicted_tokens_per_s for row in rows] == [row.predicted_tokens_per_s for row in whole]
 
 
+def test_a_checkpoint_is_measured_with_its_own_weights(monkeypatch):
+    model = random_model(ARCH)
+    seen = []
+    monkeypatch.setattr(bench, "compile", lambda made, **_: seen.append(made) or made)
+    rows = list(measured(CASES[:1], tie_blocks=2, weights=weights_of(model)))
+    assert [row.weights for row in rows] == ["checkpoint"]
+    assert torch.equal(seen[0].layers[3].attention.wo.weight, model.layers[1].attention.wo.weight.bfloat16())
+    assert next(measured(CASES[:1])).weights == "random"
+
+
 def test_auto_ties_what_does_not_fit(monkeypatch):
     need = bench.need_bytes(bench.Depth(ARCH, 7), BenchCase(0, 4), "bf16", "flash")
     monkeypatch.setattr(bench, "effective_cache_bytes", lambda place: 0)
@@ -221,7 +233,7 @@ def test_a_compiled_model_is_what_is_run(monkeypatch):
     monkeypatch.setattr(bench, "compile", double)
     (row,) = measured([BenchCase(0, 4)], compiled="block", attention="sdpa")
     assert row.compiled == "block"
-    assert scopes == [{"scope": "block", "attention": "sdpa"}]
+    assert scopes == [{"scope": "block", "attention": "sdpa", "weight_dtype": None, "kernel_rows": None}]
     assert calls == [(1, 1)] * (4 + 1 + 3 * 4)  # a whole repetition of warm-up, the kernel's pass, repetitions
 
 

@@ -12,7 +12,7 @@ from llamalab.analytic.grades import Grade
 from llamalab.analytic.roofline import Rates
 from llamalab.errors import DoesNotFitError
 from llamalab.measure.calibration import constants_here as module
-from llamalab.measure.calibration.blocks import CHECKED, FITTED
+from llamalab.measure.calibration.blocks import CHECKED, FITTED, NAIVE
 from llamalab.measure.calibration.run import Calibration
 from llamalab.measure.timing.deadline import Deadline
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 # Twelve sequences of 1,501 tokens keep 141 MiB, seven of 601 keep 33: too much beside a small report's other memory.
-LIGHT = (FITTED[0], FITTED[1]._replace(shapes=FITTED[1].shapes[:-2]))
+LIGHT = (FITTED[0], NAIVE, FITTED[1]._replace(shapes=FITTED[1].shapes[:-2]))
 
 
 class Made:
@@ -28,7 +28,8 @@ class Made:
 
 
 @pytest.mark.parametrize(
-    ("weight_bytes", "fitted", "checked"), [(2**30, FITTED, CHECKED[:1]), (2**30 - 1, LIGHT, module._SMALL_CHECK)]
+    ("weight_bytes", "fitted", "checked"),
+    [(2**30, (FITTED[0], NAIVE, *FITTED[1:]), CHECKED[:1]), (2**30 - 1, LIGHT, module._SMALL_CHECK)],
 )
 def test_a_small_model_is_calibrated_for_in_less_time(
     monkeypatch: pytest.MonkeyPatch, weight_bytes: int, fitted: object, checked: object

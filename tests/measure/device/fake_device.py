@@ -22,6 +22,7 @@ class FakeAccelerator:
     launch_calls: tuple[str, ...] = ()
     profiler_name: str | None = None
     held_method = "fake: bytes held"
+    graph_fill_s = 1e-6
     asked: ClassVar[Counted[str]] = Counted()
 
     def __init__(self, place: torch.device) -> None:
@@ -38,6 +39,9 @@ class FakeAccelerator:
     @property
     def versions(self) -> Versions:
         return Versions("9.9", "1.2.3")
+
+    def make_current(self) -> None:
+        self.asked["make_current"] += 1
 
     def memory_bytes(self) -> int:
         return 8 * GIB
@@ -61,6 +65,9 @@ class FakeAccelerator:
 
     def telemetry(self) -> Telemetry:
         return Telemetry(clock_hz=7, power_w=300.0, throttle_reasons=["fake heat"])
+
+    def throttle_counters(self) -> dict[str, int]:
+        return {}
 
     def energy_counter(self) -> tuple[Counter, str]:
         return lambda: (None, "fake: no counter"), "fake"

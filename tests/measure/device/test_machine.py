@@ -92,7 +92,10 @@ def test_auto_and_missing_cuda(monkeypatch):
 def test_cuda_by_number(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     assert resolve_device("auto") == torch.device("cuda", 0)
     assert resolve_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(MissingError):
         resolve_device("cuda:2")
+    assert current == [torch.device("cuda", 0), torch.device("cuda", 1)]  # events and graphs go to the current one

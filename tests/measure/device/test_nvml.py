@@ -64,3 +64,18 @@ def test_no_package_is_a_reason(monkeypatch):
     found, reason = open_device("abc")
     assert found is None
     assert "pip install nvidia-ml-py" in reason
+
+
+def test_counters_of_throttling_are_those_that_the_driver_keeps():
+    class Value:
+        def __init__(self, count, fault):
+            self.nvmlReturn, self.value = fault, type("Union", (), {"ullVal": count})
+
+    counts = [Value(5, 0), Value(0, 3), Value(7, 0), Value(0, 0), Value(1, 3)]
+    library = FakeNvml()
+    library._answers["nvmlDeviceGetFieldValues"] = counts
+    found, _ = open_device("abc", library=library)
+    assert found.throttle_counters() == {
+        "software power cap": 5, "software thermal slowdown": 7, "hardware thermal slowdown": 0,
+    }  # fmt: skip
+    assert device().throttle_counters() == {}

@@ -15,6 +15,7 @@ class Event(NamedTuple):
     place: str = "CPU"
     correlation: int = 0
     thread: int = 1
+    annotation: bool = False
 
     def name(self) -> str:
         return self.what
@@ -30,6 +31,9 @@ class Event(NamedTuple):
 
     def correlation_id(self) -> int:
         return self.correlation
+
+    def is_user_annotation(self) -> bool:
+        return self.annotation or self.what.startswith("layers.")
 
     def start_thread_id(self) -> int:
         return self.thread
@@ -64,3 +68,26 @@ def test_on_cuda_a_kernel_belongs_to_where_it_was_launched() -> None:
     assert [span.start_ns for span in spans] == [0, 100]
     found = busy_times(events, spans, launch_calls=("cuda", "cu"))["layers.*.attention.wq"]
     assert (found.calls, found.device_s, found.kernels) == (2, 1600e-9, ["sm90_gemm"])
+
+
+def test_a_range_on_the_device_is_no_kernel_whatever_its_number() -> None:
+    events: list[Any] = [
+        Event(WQ, 0, 100, correlation=42), Event("cudaLaunchKernel", 10, 5, correlation=41),
+        Event("cudaLaunchKernelExC", 50, 5, correlation=42),
+        Event("Torch-Compiled Region: 0/0", 8, 60, annotation=True),
+        Event("gemm", 300, 900, place="CUDA", correlation=41), Event("splitK", 1210, 90, place="CUDA", correlation=42),
+        Event(WQ, 300, 1000, place="CUDA", correlation=42),
+        Event("Torch-Compiled Region: 0/0", 300, 1000, place="CUDA", correlation=41),
+    ]  # fmt: skip
+    found = busy_times(events, ranges_in(events, [WQ]), launch_calls=("cuda",))["layers.*.attention.wq"]
+    assert (found.device_s, found.kernels) == (990e-9, ["gemm"])
+
+
+def test_kernels_of_a_device_keep_their_length_under_the_profiler() -> None:
+    events: list[Any] = [
+        Event(WQ, 0, 30_000), Event("cudaLaunchKernel", 10, 5, correlation=7),
+        Event("gemm", 40_000, 5_000, place="CUDA", correlation=7),
+    ]  # fmt: skip
+    spans = ranges_in(events, [WQ])
+    behind = busy_times(events, spans, launch_calls=("cuda",))["layers.*.attention.wq"]
+    assert (behind.device_s_in(10e-6), behind.device_s_in(4e-6)) == (5e-6, 4e-6)

@@ -54,6 +54,15 @@ def test_every_row_of_the_cost_table_has_its_time(profile: Profile, phase: str) 
     assert sum(op.share for op in found.ops) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("kind", ["llamalab", "transformers"])
+def test_passes_stand_at_the_end_of_the_context_that_is_named(kind: str) -> None:
+    model: Any = small_model(ARCHES["GQA"]) if kind == "llamalab" else hf_model(small_model(ARCHES["GQA"]))
+    found = profiled(model, context_tokens=30)
+    assert [(one.new_tokens, one.context_tokens) for one in found.phases] == [(11, 30), (1, 30)]
+    with pytest.raises(InputError, match="context_tokens must count the prompt of 11 tokens; got 9"):
+        profiled(model, context_tokens=9)
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_the_sums_are_those_of_the_rows(profile: Profile, phase: str) -> None:
     found = profile.phase(phase)

@@ -9,7 +9,9 @@ from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
+from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.what_if import GENERATED, workload
 from llamalab.errors import DoesNotFitError, InputError, MissingError
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.report import run as recording
@@ -22,6 +24,7 @@ from llamalab.measure.timing.deadline import Deadline, unlimited
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
 from llamalab.records.record import Roof, from_json, to_json
+from tests.checkpoints.samples import random_model
 from tests.fakes import everywhere
 
 ARCH = LlamaArch(48, 7, 6, 2, 80, 96)
@@ -58,7 +61,7 @@ def small(monkeypatch):
 @pytest.fixture
 def no_work(monkeypatch):
     """Everything that measures fails: what is refused must be refused before."""
-    for name in ("environment", "_roofs", "_passes", "build"):
+    for name in ("environment", "_roofs", "_passes", "made_model"):
         monkeypatch.setattr(recording, name, lambda *a, **k: pytest.fail("work began"))
 
 
@@ -244,7 +247,30 @@ def test_a_prompt_and_a_batch_that_are_named_are_measured(small):
     assert not [note for note in record.notes if "cut to" in note]
 
 
-@pytest.mark.parametrize("wrong", [{"prompt_tokens": 0}, {"batch": 0}, {"batch": 1.5}])
+@pytest.mark.parametrize(
+    ("given", "context", "told"),
+    [({"generate": 20}, 26, 20), ({"context_tokens": 40}, 40, None), ({"context_tokens": 9, "generate": 6}, 9, 6)],
+)
+def test_decode_is_at_the_length_that_is_named(small, given, context, told):
+    record = measure_report("mine", ARCH, device="cpu", dtype="fp32", prompt_tokens=16, **given)
+    assert [(run.new_tokens, run.context_tokens) for run in record.passes] == [(16, 16), (1, context)]
+    assert Comparison(record).kv.exact
+    assert (record.generate_tokens, workload(Comparison(record)).generate) == (told, told or GENERATED)
+    assert all(row.op.flops_causal is not None for row in Comparison(record).rows if row.phase == "decode")
+    assert from_json(to_json(record)) == record
+
+
+def test_the_weights_of_a_checkpoint_are_what_runs(small, monkeypatch):
+    model = random_model(ARCH)
+    seen = []
+    everywhere(monkeypatch, recording.compile, lambda made, **_: seen.append(made) or made)
+    record = measure_report("mine", ARCH, device="cpu", dtype="fp32", prompt_tokens=4, weights=weights_of(model))
+    assert record.notes[0] == "The weights are the checkpoint's own."
+    assert len(seen[0].layers) == record.passes[0].layers_measured
+    torch.testing.assert_close(seen[0].layers[0].attention.wq.weight, model.layers[0].attention.wq.weight)
+
+
+@pytest.mark.parametrize("wrong", [{"prompt_tokens": 0}, {"batch": 0}, {"batch": 1.5}, {"context_tokens": 1}])
 def test_sizes_that_are_none_are_refused_before_any_work(no_work, wrong):
     with pytest.raises(InputError):
         measure_report("mine", ARCH, device="cpu", dtype="fp32", **wrong)

@@ -227,3 +227,13 @@ def test_without_packed_products_plain_ones_are_measured(monkeypatch):
     monkeypatch.setattr(packed, "can_pack", lambda dtype: False)
     assert roofs.stream_roof(real_machine("bf16"), [(48, 80)]).per_second > 0
     assert "packed" not in roofs.gemm_roof(real_machine("bf16"), [(48, 80)], 4).shape
+
+
+@pytest.mark.parametrize(("seconds", "names"), [(1.0, ["", ", weight (in, out)"]), (9.0, [""])])
+def test_an_order_without_a_kernel_is_left_after_one_small_product(seconds, names, monkeypatch):
+    """As bf16 with the weight turned is on a CPU without AVX-512: hundreds of times slower, by no cause of ours."""
+    machine = fake_machine()
+    monkeypatch.setattr(roofs, "product_for", lambda device, dtype: Product("plain", lambda weight: weight, F.linear))
+    taken = iter((1.0, seconds))
+    monkeypatch.setattr(roofs, "time_one", lambda call, clock, plan: [next(taken)])
+    assert [name for name, _ in roofs._orders(machine)] == names

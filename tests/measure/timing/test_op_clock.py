@@ -3,6 +3,7 @@ import torch
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.arch import LlamaArch
+from llamalab.measure.timing import op_clock
 from llamalab.measure.timing.op_clock import OpClock, cost_rows, model_part_of
 from llamalab.model import StaticKVCache, build
 from tests.measure.fakes import FakeClock
@@ -65,3 +66,16 @@ def test_flash_stays_on():
     assert not tap.wants("layers.0.attention.scores")
     assert not tap.wants("layers.0.attention.pattern")
     assert tap.wants("layers.0.attention.z")
+
+
+def test_settling_reads_before_marks_run_out_and_loses_no_pass(monkeypatch) -> None:
+    monkeypatch.setattr(op_clock, "MARKS_OF_A_PASS", 3)
+    clock = FakeClock()
+    tap, most = OpClock(clock, model_part_of), 0
+    for number in range(5):
+        tap.settle()
+        walk(tap, clock, [("layers.0.resid_post", 1.0 + number), ("logits", 2.0)])
+        most = max(most, len(clock._marks))
+    assert most <= 6
+    assert [rows["block"] for rows in tap.read()] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert tap.read() == []

@@ -2,7 +2,8 @@ import gc
 
 import pytest
 
-from llamalab.measure.timing.timer import Plan, collector_off, paired_ratio, time_one, time_variants
+from llamalab.measure.timing import timer
+from llamalab.measure.timing.timer import Plan, collector_off, paired_ratio, time_one, time_ratio, time_variants
 from tests.measure.fakes import FakeClock
 
 
@@ -103,3 +104,40 @@ def test_a_limit_holds_for_warm_up_and_rounds_and_one_run_is_always_a_sample(lim
 def test_without_a_warm_up_the_most_rounds_are_run() -> None:
     clock = FakeClock()
     assert len(time_one(lambda: clock.advance(1.0), clock, plan(warmup=0, least=1, most=2))) == 2
+
+
+class HeldClock(FakeClock):
+    """Notes for how long the device was held, and how many marks there were then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[tuple[float, int]] = []
+
+    def hold(self, seconds: float) -> None:
+        self.held.append((seconds, len(self._marks)))
+
+
+def test_the_device_is_held_before_every_sample_for_as_long_as_launching_took(monkeypatch) -> None:
+    clock, host = HeldClock(), iter(range(1000))
+    monkeypatch.setattr(timer, "now_s", lambda: float(next(host)))  # a second of the host for each launch
+    time_one(lambda: clock.advance(0.25), clock, plan(warmup=2))
+    assert clock.held == [(1.25, 0), (1.25, 2), (1.25, 4)]  # outside of the marks of a sample
+
+
+@pytest.mark.parametrize("cold_s", [0.75, 90.0])
+def test_a_cold_first_run_is_no_estimate(cold_s: float) -> None:
+    clock, costs = FakeClock(), iter([cold_s])
+    samples = time_one(lambda: clock.advance(next(costs, 0.5)), clock, plan(budget_s=10.0, warmup=2, most=50))
+    assert samples == [0.5] * 20
+
+
+def test_rounds_after_a_cold_run_stay_within_the_limit() -> None:
+    clock, costs = FakeClock(), iter([4.0])
+    samples = time_one(lambda: clock.advance(next(costs, 1.0)), clock, plan(most=50, warmup=2, limit_s=10.0))
+    assert len(samples) == 6
+    assert clock.now == 10.0
+
+
+def test_a_ratio_of_other_rounds_is_that_of_medians() -> None:
+    assert time_ratio([2.0, 8.0, 6.0], [3.0, 2.0, 4.0, 3.0]) == 2.0
+    assert time_ratio([1.0, 20.0, 3.0], [1.0, 10.0, 1.0]) == 2.0

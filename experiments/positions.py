@@ -1,0 +1,251 @@
+"""QUESTION: how does a model know where a token stands, and what happens beyond the length it was trained on?
+
+    python -m experiments.positions [--steps 300] [--seeds 0 1 2] [--corpus FOLDER] [--draw PATH.svg] [--full]
+
+None, learned, sinusoidal, RoPE and ALiBi are trained at 128 tokens and read at 128 to 1,024; RoPE as it was trained is
+read again stretched: linear, dynamic NTK, YaRN, llama3. Predicted: parameters and bytes that each adds, and which has
+scores that depend on the distance only. Measured: that dependence as a number (0: only the distance counts, 1: it
+says nothing), perplexity on text never seen, CPU time of a training step, and which kernels take ALiBi's bias here.
+"""
+
+import sys
+from collections.abc import Sequence
+from math import exp, inf
+from pathlib import Path
+from statistics import mean
+from time import thread_time
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.functional import scaled_dot_product_attention
+
+from experiments.common import results as answers
+from experiments.common.position_kinds import (
+    STRETCHED,
+    TRAINED,
+    Placed,
+    alibi_bias,
+    slopes,
+    spread_by_distance,
+    stretched,
+)
+from llamalab import LlamaArch, build, load
+from llamalab.cli.progress import Progress
+from llamalab.plotting import import_matplotlib
+from llamalab.text import load_tokenizer
+from llamalab.train.corpus import Corpus, corpus_in, write_corpus
+from llamalab.train.recipe import Recipe
+from llamalab.train.token_stream import TokenStream, stream_of
+from llamalab.train.trainer import Trainer, TrainingPlan, held_out_loss
+
+ROOT = Path(__file__).resolve().parents[1]
+ARCH = LlamaArch(64, 2, 4, 4, 176, 512, tied_embeddings=True)
+SEQ, BATCH = 128, 8
+LENGTHS = (128, 256, 512, 1024)
+READ_TOKENS = 8192  # of held-out text, at every length
+CORPUS_BYTES, FULL_STEPS, DRAWN = 1_000_000, 1200, 64
+DISTANCE_ONLY = ("none", "rope", "alibi")  # predicted
+SAME = 1e-3  # a spread below this is rounding
+
+
+def predict() -> list[dict[str, Any]]:
+    """What each kind adds, and what its scores depend on."""
+    bias = 4 * ARCH.n_heads * SEQ * SEQ
+    return [
+        {
+            "kind": kind, "added_parameters": SEQ * ARCH.dim if kind == "learned" else 0,
+            "bias_bytes": bias if kind == "alibi" else 0, "distance_only": kind in DISTANCE_ONLY,
+            "longest_tokens": SEQ if kind == "learned" else None,
+        }
+        for kind in TRAINED
+    ]  # fmt: skip
+
+
+def learn(kind: str, seed: int, stream: TokenStream, steps: int) -> dict[str, Any]:
+    """Train one kind with one seed and read at every length."""
+    torch.manual_seed(seed)
+    placed = Placed(build(ARCH, dtype="fp32", seed=seed), kind, SEQ)
+    plan = TrainingPlan(steps=steps, batch=BATCH, seq=SEQ, seed=seed)
+    trainer, begun_s = Trainer(placed, stream, plan, Recipe(3e-3, warmup_steps=max(1, steps // 10))), thread_time()
+    for _ in range(steps):
+        trainer.step()
+    seconds = (thread_time() - begun_s) / steps
+    spread = spread_by_distance(placed, DRAWN)
+    row = {
+        "kind": kind, "seed": seed, "step_cpu_s": seconds, "spread": spread.share,
+        "parameters": sum(weight.numel() for weight in placed.parameters()),
+        "perplexity": {length: _read(placed, stream, length) for length in LENGTHS},
+        "scores": [[round(one, 4) for one in line] for line in spread.scores_TS[::2, ::2].tolist()],
+    }  # fmt: skip
+    if kind == "rope":
+        row["stretched"] = {way: _read_stretched(placed, stream, way) for way in STRETCHED}
+    return row
+
+
+def _read(placed: Placed, stream: TokenStream, length: int) -> float | None:
+    """Perplexity over the same held-out tokens in windows of a length; None where there are no rows for it."""
+    if placed.rows is not None and length > len(placed.rows):
+        return None
+    return exp(held_out_loss(placed, stream, seq=length, batch=BATCH * SEQ // length, windows=READ_TOKENS // length))
+
+
+def _read_stretched(placed: Placed, stream: TokenStream, way: str) -> dict[int, float | None]:
+    """The same of RoPE turned otherwise: the factor is that of the length; dynamic NTK finds it by itself."""
+    read, trained = {}, placed.model.arch
+    for length in LENGTHS:
+        factor = 1.0 if way == "dynamic" else length / SEQ
+        placed.model.arch = stretched(trained, way, trained_tokens=SEQ, factor=factor)
+        read[length] = _read(placed, stream, length)
+    placed.model.arch = trained
+    return read
+
+
+def kernels() -> dict[str, str]:
+    """Which of PyTorch's kernels take a bias here, each held to the math kernel's result."""
+    torch.manual_seed(0)
+    q_BHTE = torch.randn(1, 4, 256, 32)
+    bias_HTS = alibi_bias(4, 256, 256)
+    slope_H = torch.tensor(slopes(4))
+
+    def flex() -> torch.Tensor:
+        def score(score: torch.Tensor, batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor,
+                  key: torch.Tensor) -> torch.Tensor:  # fmt: skip
+            return torch.where(query >= key, score - slope_H[head] * (query - key), -inf)
+
+        made: torch.Tensor = flex_attention(q_BHTE, q_BHTE, q_BHTE, score_mod=score)  # type: ignore[assignment]
+        return made
+
+    def kernel(which: SDPBackend) -> Any:
+        def run() -> torch.Tensor:
+            with sdpa_kernel(which):
+                return scaled_dot_product_attention(q_BHTE, q_BHTE, q_BHTE, attn_mask=bias_HTS[None])
+
+        return run
+
+    tried = {which.name.removesuffix("_ATTENTION").lower(): kernel(which) for which in (
+        SDPBackend.MATH, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION,
+    )}  # fmt: skip
+    expected = tried["math"]()
+    return {name: _outcome(run, expected) for name, run in (*tried.items(), ("flex", flex))}
+
+
+def _outcome(run: Any, expected: torch.Tensor) -> str:
+    try:
+        made = run()
+    except RuntimeError as error:
+        return f"refuses: {str(error).splitlines()[0]}"
+    return "runs" if torch.allclose(made, expected, atol=1e-5) else "runs, with another result"
+
+
+def table_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the seeds: one row a kind, stretched ones after RoPE's."""
+    table = []
+    for kind in TRAINED:
+        own = [row for row in rows if row["kind"] == kind]
+        costs = {"spread": max(row["spread"] for row in own), "step_cpu_s": mean(row["step_cpu_s"] for row in own)}
+        table.append({"kind": kind} | costs | _means([row["perplexity"] for row in own]))
+        ways = STRETCHED if kind == "rope" else ()
+        table += [{"kind": f"rope, {way}"} | _means([row["stretched"][way] for row in own]) for way in ways]
+    return table
+
+
+def _means(read: list[dict[int, float | None]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for length in LENGTHS:
+        known = [one for row in read if (one := row[length]) is not None]
+        found[f"perplexity_{length}"] = mean(known) if known else None
+    return found
+
+
+def conclude(predicted: list[dict[str, Any]], rows: list[dict[str, Any]], ran: dict[str, str]) -> str:
+    """Who needs what, who reads further, and whether the seeds agree."""
+    table = {row["kind"]: row for row in table_of(rows)}
+    only = [kind for kind in TRAINED if table[kind]["spread"] < SAME]
+    wanted = [row["kind"] for row in predicted if row["distance_only"]]
+    first, longest = f"perplexity_{SEQ}", LENGTHS[-1]
+    grown = {kind: [row["perplexity"][longest] / row["perplexity"][SEQ] for row in rows if row["kind"] == kind]
+             for kind in TRAINED if kind != "learned"}  # fmt: skip
+    order = sorted(grown, key=lambda kind: mean(grown[kind]))
+    best = [min(grown, key=lambda kind: grown[kind][place]) for place in range(len(grown[order[0]]))]
+    ropes = [row for row in rows if row["kind"] == "rope"]
+    ways = {way: mean(row["stretched"][way][longest] / row["perplexity"][longest] for row in ropes)
+            for way in STRETCHED}  # fmt: skip
+    steady = "with every seed" if set(best) == {order[0]} else f"in the mean, not with every seed ({', '.join(best)})"
+    spreads = ", ".join(f"{kind} {table[kind]['spread']:.2g}" for kind in TRAINED)
+    read = ", ".join(f"{kind} {table[kind][first]:.2f}" for kind in TRAINED)
+    beyond = ", ".join(f"{mean(grown[kind]):.2f} times with {kind}" for kind in order)
+    again = ", ".join(f"{share:.2f} times ({way})" for way, share in ways.items())
+    return (
+        f"Scores of equal tokens depend on the distance only with {', '.join(only)} "
+        f"({'as predicted' if only == wanted else 'predicted: ' + ', '.join(wanted)}; spread {spreads}). Perplexity at "
+        f"{SEQ} tokens: {read}. From {SEQ} to {longest} it becomes {beyond}; learned positions have no row there. "
+        f"{order[0]} reads furthest {steady}. Stretched without training, RoPE's perplexity at {longest} is {again} "
+        f"that of plain RoPE. ALiBi's bias on this device: {'; '.join(f'{name} {said}' for name, said in ran.items())}."
+    )
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """The score matrices of the first seed side by side."""
+    import_matplotlib()
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(TRAINED), figsize=(12, 2.8), layout="constrained")
+    for axis, kind in zip(axes, TRAINED, strict=True):
+        row = next(one for one in rows if one["kind"] == kind)
+        lower = torch.tensor(row["scores"]).masked_fill(torch.ones(DRAWN // 2, DRAWN // 2).triu(1) > 0, float("nan"))
+        axis.imshow(lower, cmap="viridis")
+        axis.set(title=f"{kind}\nspread {row['spread']:.2g}", xticks=[], yticks=[], xlabel="key")
+    axes[0].set_ylabel("query")
+    figure.suptitle("Scores of one head where every token is the same: stripes along the diagonal are distances")
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def prepared(corpus: Path, real: Path) -> TokenStream:
+    """The text as ids; written by stories260K where it is not there."""
+    tokenizer = load_tokenizer(real / "tok512.bin")
+    found: Corpus | None = corpus_in(corpus)
+    if found is None:
+        with Progress() as progress:
+            write_corpus(corpus, load(real / "stories260K.bin", dtype="fp32"), tokenizer, name="stories260K",
+                         size_bytes=CORPUS_BYTES, progress=progress)  # fmt: skip
+        found = corpus_in(corpus)
+    assert found is not None
+    return stream_of(found.text, tokenizer, held_out=found.held_out)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Predict, measure, conclude; the last line is all of it as JSON."""
+    parser = answers.parser(__doc__)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "corpus", metavar="FOLDER")
+    parser.add_argument("--real", type=Path, default=ROOT.parent / "shared" / "real", metavar="FOLDER")
+    parser.add_argument("--draw", type=Path, metavar="PATH.svg", help="write the score matrices here")
+    parser.add_argument("--full", action="store_true", help=f"{FULL_STEPS} steps")
+    args = parser.parse_args(argv)
+    steps, predicted, stream = FULL_STEPS if args.full else args.steps, predict(), prepared(args.corpus, args.real)
+    keys, rows = [(kind, seed) for seed in args.seeds for kind in TRAINED], []
+    with Progress() as progress:
+        for place, (kind, seed) in enumerate(keys):
+            progress(f"{kind}, seed {seed}", place / len(keys))
+            rows.append(learn(kind, seed, stream, steps))
+    ran = kernels()
+    print(f"{'':14}{'spread':>9}{'step ms':>9}" + "".join(f"{length:>9}" for length in LENGTHS) + "  perplexity")
+    for row in table_of(rows):
+        cells = [row.get("spread"), row.get("step_cpu_s", None) and row["step_cpu_s"] * 1e3]
+        cells += [row[f"perplexity_{length}"] for length in LENGTHS]
+        print(f"{row['kind']:14}" + "".join(f"{'–' if one is None else f'{one:.3g}':>9}" for one in cells))
+    if args.draw is not None:
+        draw(rows, args.draw)
+        print(f"wrote {args.draw}", file=sys.stderr)
+    answers.finish(
+        __doc__, "positions", args.out, conclude(predicted, rows, ran), arch=ARCH.as_dict(), steps=steps,
+        trained_tokens=SEQ, predicted=predicted, measured=rows, table=table_of(rows), kernels=ran,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

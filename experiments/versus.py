@@ -1,0 +1,238 @@
+"""QUESTION: how fast is the built-in model beside transformers and llama.cpp, in bf16, 8 and 4 bits?
+
+    python -m experiments.versus [--layers 4] [--dtype bf16] [--rounds 7] [--only llamalab,llama.cpp] [--compiled]
+                                 [--folder DIR] [--out PATH.json]
+
+Blocks of 7B, some of them, with embedding and head; a prompt of 512 tokens, then steps of one. Each contestant runs in
+a process of its own, with its own memory settings and the same threads, and only one at a time: rounds go through all
+of them, there and back. llama.cpp, through xllamacpp, tells its own times of a pass. A ratio is the median over the
+rounds of two times of one round, its interval from resampling the rounds.
+Predicted: decode reads every weight and the cache once, so in 8 and 4 bits it is faster by the bytes; prefill is its
+matrix products, whatever weights are kept in.
+"""
+
+import gc
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+
+from experiments.common import results as answers
+from experiments.common.contestants import CONTESTANTS, PROMPT, READ, READ_BYTES, Entry, entries
+from experiments.common.race import Ratio, ratio
+from llamalab.analytic.kept_weights import model_ops
+from llamalab.analytic.ops import add_up
+from llamalab.arch import LlamaArch
+from llamalab.choices import PHASES
+from llamalab.errors import InputError
+from llamalab.large_pages import ask_for_large_pages
+from llamalab.presets import PRESETS
+from llamalab.units import QUANTISED, KeptWeights
+
+OURS = "llamalab {}"
+# Of each phase and rival: how many times as fast the built-in model is to be.
+BARS = (
+    ("prefill", "llamalab bf16", "transformers", 1.2),
+    ("decode", "llamalab bf16", "transformers", 1.25),
+    ("decode", "llamalab int8", "llamalab bf16", 1.8),
+    ("decode", "llamalab int4", "llamalab bf16", 2.8),
+    ("decode", "llamalab bf16", "llama.cpp bf16", 1.0),
+    ("decode", "llamalab int8", "llama.cpp q8_0", 1.0),
+    ("decode", "llamalab q4_0", "llama.cpp q4_0", 1.0),
+    ("decode", "llamalab int4", "llama.cpp q4_0", 1.0),
+)
+STREAM_BAR = 0.95
+
+
+class Side(NamedTuple):
+    """A contestant's process, the pipe to it, and the names of what it can run."""
+
+    process: BaseProcess
+    pipe: Connection
+    names: list[str]
+
+
+def work(entry: Entry, arch: LlamaArch, dtype: str, folder: Path, pipe: Connection) -> None:
+    """A process: makes its turns, then does what it is told and answers with seconds a token."""
+    try:
+        with torch.inference_mode():
+            turns = entry.turns(arch, dtype, folder)
+            pipe.send(list(turns))
+            gc.disable()
+            while (name := pipe.recv()) is not None:
+                turn = turns[name]
+                turn.before()
+                began = time.perf_counter()
+                told_s = turn.work()
+                spent_s = time.perf_counter() - began if told_s is None else told_s
+                pipe.send(spent_s / turn.tokens)
+    except KeyboardInterrupt:
+        return
+
+
+def predict(arch: LlamaArch, dtype: str) -> dict[str, float]:
+    """FLOPs of the prefill and bytes of a decode step by storage, counted."""
+    flops = add_up(model_ops(arch, new_tokens=PROMPT, dtype=dtype)).flops_causal
+    found = {"prefill_flops": float(flops)}
+    for storage in (dtype, *QUANTISED):
+        kept = KeptWeights(storage) if storage in QUANTISED else None
+        decode = add_up(model_ops(arch, new_tokens=1, context_tokens=PROMPT + 1, dtype=dtype, kept=kept))
+        found[f"decode_read_bytes {storage}"] = float(decode.weight_bytes + decode.read_bytes)
+    return found
+
+
+def measure(
+    arch: LlamaArch,
+    dtype: str,
+    rounds: int,
+    only: Sequence[str],
+    folder: Path,
+    *,
+    compiled: bool = False,
+    phases: Sequence[str] = PHASES,
+) -> dict[str, dict[str, list[float]]]:
+    """Seconds a token of every variant, by contestant, one sample a round; the first passes, which compile, apart.
+
+    Of phases that are not named only these first passes are run: a step needs a prompt before it.
+    """
+    sides: dict[str, Side] = {}
+    samples: dict[str, dict[str, list[float]]] = {}
+    try:
+        for entry in entries(dtype, only, compiled=compiled):
+            print(f"  building {entry.name}", file=sys.stderr)
+            sides[entry.name] = _started(entry, arch, dtype, folder)
+        order = [(side, name) for side, (_, _, names) in sides.items() for name in names]
+        samples = {side: {name: [] for name in names} for side, (_, _, names) in sides.items()}
+        for side, name in order * (2 if compiled else 1):
+            print(f"  warm-up: {side}, {name}: {_ask(sides[side], name) * 1e3:.1f} ms a token", file=sys.stderr)
+        order = [(side, name) for side, name in order if phase_of(name) in phases]
+        for turn in range(rounds):
+            print(f"  round {turn + 1} of {rounds}", file=sys.stderr)
+            for side, name in order if turn % 2 == 0 else order[::-1]:
+                samples[side][name].append(_ask(sides[side], name))
+    finally:
+        for process, pipe, _ in sides.values():
+            if process.is_alive():
+                pipe.send(None)
+            process.join(10)
+    return {side: {name: times for name, times in rows.items() if times} for side, rows in samples.items()}
+
+
+def _started(entry: Entry, arch: LlamaArch, dtype: str, folder: Path) -> Side:
+    context = get_context("spawn")
+    ours, other = context.Pipe()
+    process = context.Process(target=work, args=(entry, arch, dtype, folder, other), daemon=True)
+    process.start()
+    other.close()  # so that a process that ends is told by an end of file
+    return Side(process, ours, ours.recv())
+
+
+def _ask(side: Side, name: str) -> float:
+    side.pipe.send(name)
+    return float(side.pipe.recv())
+
+
+def phase_of(name: str) -> str:
+    """The phase of a variant; yardsticks belong to decode, which is held against them."""
+    return name.partition(",")[0] if name.startswith(PHASES) else "decode"
+
+
+def best(samples: dict[str, list[float]], phase: str) -> str:
+    """The variant of that phase with the smallest median."""
+    return min((name for name in samples if name.startswith(phase)), key=lambda name: median(samples[name]))
+
+
+def summary(samples: dict[str, dict[str, list[float]]], predicted: dict[str, float], dtype: str) -> dict[str, Any]:
+    """Tokens per second of each contestant's best variant, the ratios that the bars are about, and the reads."""
+    phases = [phase for phase in PHASES if any(phase_of(name) == phase for rows in samples.values() for name in rows)]
+    bests = {side: {phase: best(rows, phase) for phase in phases} for side, rows in samples.items()}
+    times = {side: {phase: samples[side][name] for phase, name in names.items()} for side, names in bests.items()}
+    ratios = []
+    for phase, ours, rival, bar in BARS:
+        if phase in phases and ours in times and rival in times:
+            found = ratio(times[rival][phase], times[ours][phase])
+            ratios.append({"phase": phase, "ours": ours, "rival": rival, "bar": bar, **found._asdict()})
+    return {
+        "tokens_per_s": {
+            side: {phase: 1 / median(one) for phase, one in phases.items()} for side, phases in times.items()
+        },
+        "variants": bests,
+        "ratios": ratios,
+        "of_best_read": _reads(samples, times, predicted, dtype),
+    }
+
+
+def _reads(
+    samples: dict[str, dict[str, list[float]]], times: dict[str, dict[str, list[float]]], predicted: dict[str, float],
+    dtype: str,
+) -> dict[str, float]:  # fmt: skip
+    """The share of the fastest read of memory that each storage's decode reaches."""
+    first = OURS.format(dtype)
+    if first not in samples or READ not in samples[first] or "decode" not in times[first]:
+        return {}
+    found = {}
+    for storage in (dtype, *QUANTISED):
+        if (side := OURS.format(storage)) in times:
+            share = ratio(samples[first][READ], times[side]["decode"]).middle
+            found[storage] = share * predicted[f"decode_read_bytes {storage}"] / READ_BYTES
+    return found
+
+
+def conclude(found: dict[str, Any]) -> str:
+    """What was found, in words, with the bars that are met or missed."""
+    parts = []
+    for one in found["ratios"]:
+        made = Ratio(one["middle"], one["low"], one["high"])
+        rate = found["tokens_per_s"][one["ours"]][one["phase"]]
+        parts.append(
+            f"{one['phase'].capitalize()}, {one['ours']}: {rate:.1f} tokens/s, {made.words} times {one['rival']} "
+            f"({'meets' if made.middle >= one['bar'] else 'misses'} {one['bar']})."
+        )
+    if found["of_best_read"]:
+        shares = ", ".join(f"{storage} {share:.0%}" for storage, share in found["of_best_read"].items())
+        parts.append(f"Of the fastest read of memory, decode reaches: {shares}.")
+    return " ".join(parts)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Predict, measure, conclude; the last line is all of it as JSON."""
+    parser = answers.parser(__doc__)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--dtype", default="bf16")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", default=",".join(CONTESTANTS), help=f"some of {', '.join(CONTESTANTS)}")
+    parser.add_argument("--phase", default=",".join(PHASES), help="what is timed: prefill, decode or both")
+    parser.add_argument("--compiled", action="store_true", help="with the compiled variants, where there are any")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep llama.cpp's files here, and take those there")
+    args = parser.parse_args(argv)
+    ask_for_large_pages()  # of the contestants' processes, as every command does
+    only = tuple(args.only.split(","))
+    if unknown := set(only) - set(CONTESTANTS):
+        raise InputError(f"--only must name some of {', '.join(CONTESTANTS)}; got {', '.join(sorted(unknown))}")
+    arch = PRESETS["7b"].arch.replace(n_layers=args.layers)
+    predicted = predict(arch, args.dtype)
+    with TemporaryDirectory(prefix="llamalab-versus-") as folder:
+        kept = args.folder or Path(folder)
+        samples = measure(
+            arch, args.dtype, args.rounds, only, kept, compiled=args.compiled, phases=args.phase.split(",")
+        )
+    for side, rows in samples.items():
+        for name, times_s in rows.items():
+            print(f"{side:15} {name:50} {median(times_s) * 1e3:8.2f} ms a token, least {min(times_s) * 1e3:8.2f}")
+    found = summary(samples, predicted, args.dtype)
+    answers.finish(
+        __doc__, "versus", args.out, conclude(found), dtype=args.dtype, layers=args.layers,
+        threads=torch.get_num_threads(), predicted=predicted, samples_s_per_token=samples, found=found,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""A run whose memory is asked for: a cache of `context` tokens a sequence, filled by a prompt and token by token."""
+
+from typing import NamedTuple
+
+from llamalab.analytic.activations import WAYS
+from llamalab.analytic.kv_storage import KV_DTYPES
+from llamalab.arch import LlamaArch
+from llamalab.checks import whole
+from llamalab.errors import UnknownNameError
+from llamalab.units import DTYPES
+
+
+class Run(NamedTuple):
+    """What is asked for: B sequences that grow to `context` tokens, on `ranks` devices.
+
+    `prompt` is the part of the context that comes at once (default: all of it); `attention` is flash, naive or chunked;
+    `block_tokens` is what a paged cache rounds a sequence up to; `weight_bytes` those of a file, where one is given.
+    """
+
+    arch: LlamaArch
+    context: int
+    batch: int = 1
+    prompt: int | None = None
+    chunk: int | None = None
+    dtype: str = "bf16"
+    weight_dtype: str | None = None
+    kv_dtype: str | None = None
+    attention: str = "flash"
+    logits: str = "last"
+    ranks: int = 1
+    block_tokens: int = 1
+    graphs: int = 0
+    weight_bytes: int | None = None
+
+
+def check_run(run: Run) -> None:
+    """Raises InputError for sizes that are none, UnknownNameError for types and ways that are not known."""
+    for name in ("context", "batch", "ranks", "block_tokens"):
+        whole(getattr(run, name), name)
+    for name in ("prompt", "chunk"):
+        if getattr(run, name) is not None:
+            whole(getattr(run, name), name)
+    whole(run.graphs, "graphs", least=0)
+    for what, given, known in (
+        ("weight dtype", run.weight_dtype or run.dtype, DTYPES),
+        ("KV dtype", run.kv_dtype or run.dtype, KV_DTYPES),
+        ("attention", run.attention, WAYS),
+    ):
+        if given not in known:
+            raise UnknownNameError(what, given, known)
+
+
+def prompt_and_chunk(run: Run) -> tuple[int, int]:
+    """Tokens of each sequence that come at once, and of one pass over them."""
+    prompt = min(run.prompt or run.context, run.context)
+    return prompt, min(run.chunk or prompt, prompt)
+
+
+def passes(run: Run) -> list[tuple[int, int]]:
+    """New tokens and context of the passes that can be the largest: the last two of the prompt, and the last token.
+
+    >>> from llamalab.presets import PRESETS
+    >>> passes(Run(PRESETS["7b"].arch, 1000, prompt=700, chunk=256))
+    [(256, 512), (188, 700), (1, 1000)]
+    """
+    prompt, chunk = prompt_and_chunk(run)
+    rest = (prompt - 1) % chunk + 1
+    before = [(chunk, prompt - rest)] if prompt > rest else []
+    return [*before, (rest, prompt), (1, run.context)]

@@ -1,0 +1,91 @@
+"""The largest run that fits into a memory, and what to change where one does not."""
+
+from collections.abc import Callable
+
+from llamalab.analytic.fit import Needs, needs
+from llamalab.analytic.fit_run import Run
+from llamalab.checks import MOST_COUNT, MOST_MEMORY_BYTES, whole
+from llamalab.errors import DoesNotFitError, InputError
+from llamalab.units import format_bytes
+
+NARROWER = ("bf16", "int8", "int4")  # weight types to try, widest first
+Holds = Callable[[Run], Needs]
+
+
+def check_fits(run: Run, memory_bytes: int, holds: Holds = needs) -> Needs:
+    """What the run holds. Raises DoesNotFitError with the missing bytes and with what would fit."""
+    memory_bytes = whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
+    held = holds(run)
+    short = held.safe_bytes - memory_bytes
+    if short <= 0:
+        return held
+    raise DoesNotFitError(
+        f"{run.batch:,} × {run.context:,} tokens must fit: they hold {format_bytes(held.total_bytes)} and "
+        f"{format_bytes(held.margin_bytes)} of margin, the memory is {format_bytes(memory_bytes)}, "
+        f"{format_bytes(short)} ({short:,} bytes) too little; try {'; '.join(changes(run, memory_bytes, holds))}"
+    )
+
+
+def changes(run: Run, memory_bytes: int, holds: Holds = needs) -> list[str]:
+    """Single changes with which the run would fit, in words; what comes nearest where there is none."""
+    found = [
+        *(_shown(f"batch {value:,}", value) for value in [largest_batch(run, memory_bytes, holds)]),
+        *(_shown(f"context {value:,}", value) for value in [largest_context(run, memory_bytes, holds)]),
+    ]
+    for words, changed in (
+        *((f"KV cache in {kind}", run._replace(kv_dtype=kind)) for kind in ("int8", "int4")),
+        *((f"weights in {kind}", run._replace(weight_dtype=kind)) for kind in NARROWER if run.weight_bytes is None),
+        *((f"chunks of {size}", run._replace(chunk=size)) for size in (2048, 512)),
+    ):
+        if changed != run and _fits(changed, memory_bytes, holds):
+            found.append(words)
+    if ranks := least_ranks(run, memory_bytes, holds):
+        found.append(f"{ranks} devices")
+    return [words for words in found if words] or ["a smaller model or more memory: no single change is enough"]
+
+
+def _shown(words: str, value: int) -> str:
+    return words if value else ""
+
+
+def _fits(run: Run, memory_bytes: int, holds: Holds) -> bool:
+    return holds(run).safe_bytes <= memory_bytes
+
+
+def largest_batch(run: Run, memory_bytes: int, holds: Holds = needs) -> int:
+    """Sequences of the run's context that fit; 0 where not one does."""
+    return _largest(lambda batch: _fits(run._replace(batch=batch), memory_bytes, holds))
+
+
+def largest_context(run: Run, memory_bytes: int, holds: Holds = needs) -> int:
+    """Tokens that each of the run's sequences can have; 0 where not one does. A prompt is cut to the context."""
+    return _largest(lambda context: _fits(run._replace(context=context), memory_bytes, holds))
+
+
+def widest_weights(run: Run, memory_bytes: int, holds: Holds = needs) -> str | None:
+    """The first of bf16, int8 and int4 with which the run fits."""
+    return next((kind for kind in NARROWER if _fits(run._replace(weight_dtype=kind), memory_bytes, holds)), None)
+
+
+def least_ranks(run: Run, memory_bytes: int, holds: Holds = needs) -> int | None:
+    """The fewest devices, of those that can share the model, on which the run fits."""
+    for ranks in (1, 2, 4, 8, 16, 32, 64):
+        try:
+            if _fits(run._replace(ranks=ranks), memory_bytes, holds):
+                return ranks
+        except InputError:  # these ranks cannot share this model
+            continue
+    return None
+
+
+def _largest(fits: Callable[[int], bool]) -> int:
+    """The largest count that fits, where a smaller one always does: doubled, then halved."""
+    if not fits(1):
+        return 0
+    low, high = 1, 2
+    while high < MOST_COUNT and fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,85 @@
+"""Quantised weights of the built-in model: their bytes, and the op table of a pass that reads them.
+
+What its kernels keep is not what files keep (units.storage_bytes): constants are in the dtype of activations, and
+4 bits have an offset beside each scale. From so many rows on a weight is written out in the dtype of activations, and
+multiplied from there. The embedding table and the head that is the table stay as they are, and so do matrices whose
+rows are no groups (units.group_in_row).
+"""
+
+from collections.abc import Sequence
+
+from llamalab.analytic.op import Op
+from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.params import Weight, weights
+from llamalab.arch import LlamaArch
+from llamalab.units import DTYPES, KeptWeights, group_in_row, storage_bytes
+
+_CONSTANTS = {"int8": 1, "int4": 2, "q4_0": 2, "q8_0": 4}  # for each group; int8 in groups is two halves of 4 bits
+_WHOLE_ROWS = 16  # that the kernel of halves takes at once; other matrices keep their codes whole
+
+
+def kept_bytes(out: int, inner: int, dtype: str, kept: KeptWeights) -> int | None:
+    """Bytes of a matrix of (out, inner) for activations in `dtype`; None where it stays in `dtype`.
+
+    >>> kept_bytes(11008, 4096, "bf16", KeptWeights("int4")), kept_bytes(11008, 4096, "bf16", KeptWeights("int8"))
+    (23953408, 45110784)
+    """
+    group = group_in_row(kept.storage, inner)
+    if group is None:
+        return None
+    constants = _CONSTANTS[kept.storage]
+    if kept.storage == "q8_0" and (out % _WHOLE_ROWS or kept.product == "widened"):
+        constants = 2
+    codes = out * inner * DTYPES[kept.storage].bits // 8
+    return codes + storage_bytes(out * (inner // group) * constants, dtype)
+
+
+def model_weight_bytes(arch: LlamaArch, dtype: str, kept: KeptWeights | None = None) -> int:
+    """Bytes of all weights of the built-in model, as its tensors take them; kept None: all are in `dtype`.
+
+    >>> from llamalab.presets import PRESETS
+    >>> model_weight_bytes(PRESETS["7b"].arch, "bf16", KeptWeights("int4"))
+    3772653568
+    """
+    return sum(weight.count * _tensor_bytes(weight, dtype, kept) for weight in weights(arch))
+
+
+def _tensor_bytes(weight: Weight, dtype: str, kept: KeptWeights | None) -> int:
+    plain = storage_bytes(weight.parameters // weight.count, dtype)
+    if kept is None or len(weight.shape) != 2 or weight.name.startswith("tok_embeddings"):
+        return plain
+    stored = kept_bytes(*weight.shape, dtype, kept)
+    return plain if stored is None else stored
+
+
+def model_ops(
+    arch: LlamaArch, *, new_tokens: int, context_tokens: int | Sequence[int] | None = None, batch: int = 1,
+    dtype: str = "bf16", kv_dtype: str | None = None, attention: str = "flash", kept: KeptWeights | None = None,
+    logits: str = "last", tensor_parallel: int = 1,
+) -> tuple[Op, ...]:  # fmt: skip
+    """The op table of a pass of the built-in model, whose products read what is kept. Arguments as forward_ops."""
+    ops = forward_ops(
+        arch, new_tokens=new_tokens, context_tokens=context_tokens, batch=batch, dtype=dtype, kv_dtype=kv_dtype,
+        attention=attention, logits=logits, tensor_parallel=tensor_parallel,
+    )  # fmt: skip
+    return ops if kept is None else tuple(_kept_op(op, shapes_of(arch), dtype, kept) for op in ops)
+
+
+def shapes_of(arch: LlamaArch) -> dict[str, tuple[int, ...]]:
+    """(out, in) of the matrices by the name of their product."""
+    return {weight.name.removesuffix(".weight"): weight.shape for weight in weights(arch) if len(weight.shape) == 2}
+
+
+def _kept_op(op: Op, shapes: dict[str, tuple[int, ...]], dtype: str, kept: KeptWeights) -> Op:
+    if op.kind != "gemm" or op.name not in shapes:
+        return op
+    out, inner = shapes[op.name]
+    stored = kept_bytes(out, inner, dtype, kept)
+    if stored is None:
+        return op
+    wide = storage_bytes(out * inner, dtype)
+    rows, bias = op.flops_full // (2 * out * inner), op.weight_bytes - wide
+    narrow = op._replace(weight_bytes=stored + bias)
+    if kept.kernel_rows is None or rows <= kept.kernel_rows:
+        return narrow
+    return narrow._replace(read_bytes=op.read_bytes + wide, written_bytes=op.written_bytes + wide)

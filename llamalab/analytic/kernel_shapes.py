@@ -1,0 +1,90 @@
+"""The shapes that a run asks of a library that compiles a kernel for each and keeps it, as oneDNN for half types."""
+
+from collections.abc import Iterator
+
+from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape
+from llamalab.analytic.batches import chunks
+from llamalab.analytic.fit_run import Run, prompt_and_chunk
+from llamalab.analytic.parallel import shard
+from llamalab.analytic.pass_memory import Pass, attended, held_by_attention, in_chunks, moments
+from llamalab.analytic.scratch import MatrixProduct, NoScratch
+
+KERNELS_KEPT = 1024  # capacity of oneDNN's primitive cache
+Shape = MatrixProduct | AttentionShape
+
+
+class _Asked(NoScratch):
+    """Remembers what it is asked about, in order."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[Shape, None] = {}
+
+    def product(self, product: MatrixProduct) -> int:
+        """Takes nothing."""
+        self.shapes[product] = None
+        return 0
+
+    def fused_attention(self, shape: AttentionShape) -> int:
+        """Takes nothing; short queries are not packed, and compile nothing."""
+        if shape.new_tokens >= QUERY_CHUNK:
+            self.shapes[shape] = None
+        return 0
+
+
+def kernel_shapes(run: Run, *, until: int | None = None) -> list[Shape]:
+    """The shapes that a run in a half type meets, each once and in order, until that context is reached.
+
+    `compiled_kernels` counts them without going through them, shapes that happen to be alike apart.
+
+    >>> from llamalab.presets import PRESETS
+    >>> len(kernel_shapes(Run(PRESETS["7b"].arch, 12, prompt=10)))
+    7
+    """
+    if run.dtype == "fp32":
+        return []
+    asked = _Asked()
+    for new, context in _passes(run, until or run.context):
+        kind = run.kv_dtype or run.dtype
+        one = Pass(run.arch, run.batch, new, context, run.dtype, kind, run.attention, run.logits, run.ranks)
+        for _ in moments(one, asked):
+            pass
+        if run.attention == "chunked" and new > QUERY_CHUNK:
+            for window, _ in run.arch.windows:
+                for part in in_chunks(attended(one, window)):
+                    for _ in held_by_attention(part, "naive", asked):
+                        pass
+    return list(asked.shapes)
+
+
+def _passes(run: Run, until: int) -> Iterator[tuple[int, int]]:
+    """New tokens and context of every pass until that context."""
+    prompt, chunk = prompt_and_chunk(run)
+    yield from (one for one in chunks(prompt, chunk) if one[1] <= until)
+    for context in range(prompt + 1, until + 1):
+        yield 1, context
+
+
+def compiled_kernels(run: Run, *, until: int | None = None) -> int:
+    """How many kernels a run in a half type compiles and keeps, at most the cache's 1,024, until a context is reached.
+
+    Products of weights for each number of rows, and the head's; of attention one or two for each pass.
+    """
+    if run.dtype == "fp32":
+        return 0
+    until = until or run.context
+    prompt, chunk = prompt_and_chunk(run)
+    done = min(prompt, until)
+    whole_chunks, rest = divmod(done, chunk)
+    parts = [chunk] * whole_chunks + ([rest] if rest else [])
+    steps = until - done
+    sizes = {*parts, *([1] if steps else [])}
+    dim, part = run.arch.dim, shard(run.arch, run.ranks)
+    weights = len({(dim, part.query_dim), (dim, part.kv_dim), (dim, part.ffn_dim), (part.ffn_dim, dim)})
+    heads = len(sizes) if run.logits == "all" else 1
+    if run.attention == "flash":
+        attention = sum(part >= QUERY_CHUNK for part in parts)  # shorter ones are not packed, and compile nothing
+    else:
+        attention = 2 * (
+            steps + sum(-(-part // (QUERY_CHUNK if run.attention == "chunked" else part)) for part in parts)
+        )
+    return min(KERNELS_KEPT, weights * len(sizes) + heads + attention)

@@ -1,0 +1,56 @@
+"""A model with the weights of a checkpoint, all its blocks or the first of them."""
+
+from math import prod
+
+import torch
+
+from llamalab.checkpoints.checkpoint import Weights, model_shapes
+from llamalab.checkpoints.quantised import quantised_weights
+from llamalab.errors import DoesNotFitError
+from llamalab.model import Transformer
+from llamalab.model.dtypes import activation_dtype, torch_device
+from llamalab.model.quantised.linear import QuantisedLinear
+from llamalab.units import format_bytes
+
+
+def filled_model(
+    weights: Weights, *, dtype: str | None = None, device: str | torch.device = "cpu", attention: str = "sdpa",
+    blocks: int | None = None, weight_dtype: str | None = None,
+) -> Transformer:  # fmt: skip
+    """A Transformer of the weights, by default of all blocks and in the dtype of most of the weights.
+
+    Weights that need no change are used where they lie in the file, mapped copy-on-write; others are cast and placed
+    one by one. With `weight_dtype`, one of llamalab.units.QUANTISED, matrices are quantised as they are read. Raises
+    DoesNotFitError where memory ends, UnavailableError for a model that the built-in one does not run.
+    """
+    arch = weights.arch if blocks is None else weights.arch.replace(n_layers=blocks)
+    kind, place = weights.dtype if dtype is None else activation_dtype(dtype), torch_device(device)
+    shapes, quantised = model_shapes(arch), dict[str, QuantisedLinear]()
+    try:
+        if weight_dtype is not None:
+            quantised = quantised_weights(weights._replace(arch=arch), weight_dtype, kind, place)
+        state = {
+            name: weights.fetch(name, dtype=kind, device=place)
+            for name in shapes
+            if name.removesuffix(".weight") not in quantised
+        }
+    except (RuntimeError, MemoryError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        size = sum(map(prod, shapes.values())) * kind.itemsize
+        raise DoesNotFitError(
+            f"the weights must fit into the memory of {place}; they take {format_bytes(size)}; try a smaller dtype"
+        ) from None
+    model = Transformer(arch, attention=attention, device="meta")
+    for name, layer in quantised.items():
+        model.set_submodule(name, layer)
+        if (bias := state.pop(name + ".bias", None)) is not None:
+            layer.bias = torch.nn.Parameter(bias, requires_grad=False)
+    missing = model.load_state_dict(state, assign=True, strict=False).missing_keys
+    assert {name.rpartition(".")[0] for name in missing} <= quantised.keys(), missing
+    return model
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Of a GPU, of Python, or of torch's CPU allocator, which has no type of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

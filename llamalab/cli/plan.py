@@ -1,0 +1,137 @@
+"""`llamalab plan`: the ways to split a model over devices, ranked, with why each other one loses."""
+
+import argparse
+from typing import Any
+
+from llamalab.analytic.constants import choose
+from llamalab.analytic.forecast import Workload
+from llamalab.analytic.plan import Goals, Planned, plan
+from llamalab.cli.arguments import (
+    MODEL_HELP,
+    Parser,
+    add_count,
+    add_dtype,
+    add_format,
+    add_part_dtypes,
+    memory,
+)
+from llamalab.cli.delivery import give
+from llamalab.cli.devices import one_device
+from llamalab.cli.find_model import find_model, short_name
+from llamalab.cli.output import Answer, Column, Table, percent
+from llamalab.errors import DoesNotFitError, InputError
+from llamalab.hardware import HardwareSpec
+from llamalab.links import LINKS, find_link
+from llamalab.units import format_bytes, format_rate, format_seconds
+
+SUMMARY = "the ways to split a model over devices, ranked, with why each other one loses"
+EXAMPLES = (
+    "llamalab plan --model 70b --memory 80GB --devices 8 --slo ttft=0.5,tpot=0.03",
+    "llamalab plan --model 70b --hardware a100-80gb-sxm --devices 4 --batch 16 --link pcie4",
+)
+GOALS = ("ttft", "tpot")
+_COLUMNS = (
+    Column("rank", "rank"),
+    Column("split", "split"),
+    Column("needed_bytes", "memory each", format_bytes),
+    Column("ttft_s", "TTFT", format_seconds),
+    Column("tpot_s", "TPOT", format_seconds),
+    Column("tokens_per_s", "tokens/s", format_rate),
+    Column("communication_share", "sending", percent),
+    Column("bubble_share", "idle", percent),
+    Column("why", "why not"),
+)
+
+
+def configure(parser: Parser) -> None:
+    """The options of `llamalab plan`."""
+    parser.add_argument("--model", default="70b", help=MODEL_HELP)
+    parser.add_argument("--hardware", default="h100-80gb-sxm", help="the device (default: %(default)s)")
+    parser.add_argument(
+        "--memory", type=memory("--memory"), metavar="SIZE", help="of each device (default: the data sheet's)"
+    )
+    add_count(parser, "--devices", "how many there are", default=8)
+    parser.add_argument(
+        "--slo", type=goals, default=Goals(), metavar="ttft=S,tpot=S",
+        help="the longest seconds to the first token and between tokens (default: any)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--link", metavar="NAME", help=f"between devices: {', '.join(LINKS)} (default: the device's own)"
+    )
+    add_count(parser, "--prompt", "prompt tokens", default=2048)
+    add_count(parser, "--generate", "tokens generated after the prompt", default=128)
+    add_count(parser, "--batch", "sequences at a time", default=8)
+    add_dtype(parser, "of weights, activations and KV cache")
+    add_part_dtypes(parser)
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the ranking; DoesNotFitError where no split can be run."""
+    give(answer(args), args)
+    return 0
+
+
+def answer(args: argparse.Namespace) -> Answer:
+    """Every split with its times and what is against it. Raises DoesNotFitError where none can be run."""
+    name, arch = find_model(args.model)
+    spec = _device(args)
+    work = Workload(args.prompt, args.generate, args.batch, args.dtype, args.weight_dtype, args.kv_dtype)
+    basis = choose(spec, "shipped", args.dtype, args.weight_dtype)
+    room = spec.usable_memory_bytes or spec.memory_bytes
+    found = plan(arch, work, args.devices, room_bytes=room, basis=basis, goals=args.slo)
+    if all(one.tokens_per_s is None for one in found):
+        raise DoesNotFitError(
+            f"a split of {short_name(args.model)} over {args.devices} × {spec.name} must fit; none does: {found[0].why}"
+        )
+    rows = [_row(place, one) for place, one in enumerate(found, 1)]
+    lead = (
+        f"{short_name(name)}, {args.batch} × ({args.prompt} + {args.generate}) tokens on {args.devices} × {spec.name}, "
+        f"link {spec.interconnect or 'of its own'}; constants {basis.basis}:",
+        f"  {_first(found[0])}",
+    )
+    data = {"basis": "predicted", "devices": args.devices, "hardware": spec.name, "goals": args.slo._asdict()}
+    return Answer(data | {"splits": rows}, lead, (Table(_COLUMNS, rows),))
+
+
+def _first(best: Planned) -> str:
+    told = f"{best.split}: {format_rate(best.tokens_per_s or 0.0)} tokens/s, TTFT {format_seconds(best.ttft_s or 0.0)}"
+    told += "" if best.tpot_s is None else f", TPOT {format_seconds(best.tpot_s)}"
+    return f"first: {told}" if best.holds else f"no split holds the goals; the fastest is {told}, {best.why}"
+
+
+def _row(place: int, one: Planned) -> dict[str, Any]:
+    split = one.split._asdict()
+    return {"rank": place, **one._asdict(), "split": str(one.split), **split}
+
+
+def _device(args: argparse.Namespace) -> HardwareSpec:
+    spec = one_device(args.hardware, args.dtype)
+    if args.memory is not None:
+        spec = spec._replace(memory_bytes=args.memory)
+    if args.link is not None:
+        link = find_link(args.link)
+        spec = spec._replace(interconnect=link.title, interconnect_bytes_per_s=link.bytes_per_s)
+    if args.devices > 1 and not spec.interconnect_bytes_per_s:
+        raise InputError(f"a plan over several devices must know their link; {spec.name} has none; give --link")
+    return spec
+
+
+def goals(text: str) -> Goals:
+    """An argparse type: ttft=0.5,tpot=0.03.
+
+    >>> goals("ttft=0.5,tpot=0.03")
+    Goals(ttft_s=0.5, tpot_s=0.03)
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = part.strip().partition("=")
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = -1.0
+        if name not in GOALS or not equals or not 0 < seconds < float("inf"):
+            message = f"--slo must be ttft=SECONDS,tpot=SECONDS, or one of them; got {text!r}"
+            raise argparse.ArgumentTypeError(message)
+        found[f"{name}_s"] = seconds
+    return Goals(**found)

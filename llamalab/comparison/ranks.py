@@ -1,0 +1,112 @@
+"""Passes on several ranks against their prediction, and what more ranks and other ways to split would give."""
+
+from functools import cached_property
+from statistics import median
+from typing import NamedTuple
+
+from llamalab.analytic.constants import constants_of
+from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.rank_gains import RankGains, rank_gains
+from llamalab.analytic.roofline import Rates, known_rates, predict
+from llamalab.arch import LlamaArch
+from llamalab.errors import InputError
+from llamalab.records.ranks import RanksPass
+from llamalab.records.record import Record
+
+_MOST_RANKS = 8
+
+
+class ScalingPoint(NamedTuple):
+    """A pass of all blocks that ran on so many ranks: predicted, and measured where it was."""
+
+    ranks: int
+    predicted_s: float | None
+    measured_s: float | None
+
+
+class RanksPhase:
+    """A pass on several ranks, of the blocks that ran, beside its prediction from the constants of one of the ranks."""
+
+    def __init__(self, record: Record, run: RanksPass) -> None:
+        self.record, self.run = record, run
+        self.arch: LlamaArch = record.llama_arch.replace(n_layers=run.layers_measured)
+
+    @property
+    def measured_s(self) -> float:
+        """Median of the slowest rank's passes."""
+        return median(self.run.passes_s)
+
+    @cached_property
+    def predicted_s(self) -> float | None:
+        """Seconds on all ranks; None where a class has no constants."""
+        return self._total_s(self.run.ranks)
+
+    @property
+    def error(self) -> float | None:
+        """Predicted / measured - 1."""
+        return None if self.predicted_s is None else self.predicted_s / self.measured_s - 1
+
+    @cached_property
+    def gains(self) -> RankGains | None:
+        """What sequence parallelism and overlap would save at best; None where nothing is predicted."""
+        found = self._predicted(self.run.ranks)
+        return None if found is None else rank_gains(found, self.run.ranks)
+
+    @property
+    def counted_as_expected(self) -> bool:
+        """Whether the collectives that ran are those of the op table."""
+        return self.run.collectives == self.run.collectives_expected
+
+    @cached_property
+    def scaling(self) -> tuple[ScalingPoint, ...]:
+        """1, 2, 4 and 8 ranks, as far as they divide the model; each with the processors and links of one rank here.
+
+        Measured on one rank is the record's own pass of the phase, where it has the same tokens and blocks.
+        """
+        points = []
+        ranks = 1
+        while ranks <= _MOST_RANKS:
+            try:
+                predicted_s = self._total_s(ranks)
+            except InputError:
+                break
+            measured_s = self.measured_s if ranks == self.run.ranks else self._alone_s if ranks == 1 else None
+            points.append(ScalingPoint(ranks, predicted_s, measured_s))
+            ranks *= 2
+        return tuple(points)
+
+    @property
+    def _alone_s(self) -> float | None:
+        for one in self.record.passes:
+            same = (one.phase, one.batch, one.new_tokens, one.layers_measured) == (
+                self.run.phase, self.run.batch, self.run.new_tokens, self.run.layers_measured
+            )  # fmt: skip
+            if same and one.whole_s:
+                return median(one.whole_s)
+        return None
+
+    @cached_property
+    def _rates(self) -> dict[str, Rates]:
+        data = None if self.record.ranks is None else self.record.ranks.constants
+        return {} if data is None else dict(constants_of(data, "the ranks' constants", self.record.dtype).rates)
+
+    def _predicted(self, ranks: int) -> list[tuple[Op, float]] | None:
+        found = []
+        for op in forward_ops(
+            self.arch, new_tokens=self.run.new_tokens, context_tokens=self.run.context_tokens, batch=self.run.batch,
+            dtype=self.record.dtype, attention=self.run.attention, tensor_parallel=ranks,
+        ):  # fmt: skip
+            rates = known_rates(op, self._rates)
+            if rates is None:
+                return None
+            found.append((op, predict(op, rates).time_s))
+        return found
+
+    def _total_s(self, ranks: int) -> float | None:
+        found = self._predicted(ranks)
+        return None if found is None else sum(op.count * seconds for op, seconds in found)
+
+
+def ranks_phases(record: Record) -> tuple[RanksPhase, ...]:
+    """The passes that several ranks made; empty where there was one."""
+    return () if record.ranks is None else tuple(RanksPhase(record, one) for one in record.ranks.passes)

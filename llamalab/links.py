@@ -1,0 +1,52 @@
+"""Links between devices and between machines: bytes a second of one device, both directions together, with a source.
+
+A ring sends in one direction while it receives in the other: half of a row's figure is what a collective may take.
+Switched links (NVSwitch, a fat tree) give every device its whole rate to any other; without a switch it is shared.
+"""
+
+from typing import NamedTuple
+
+from llamalab.errors import UnknownNameError
+
+
+class LinkSpec(NamedTuple):
+    """One kind of link as its data sheet has it; `between` says what it joins."""
+
+    name: str
+    title: str
+    bytes_per_s: float
+    between: str
+    source: str
+
+
+_A100, _H100 = "NVIDIA A100 Tensor Core GPU data sheet", "NVIDIA H100 Tensor Core GPU data sheet"
+_IB, _PCI = "InfiniBand Trade Association roadmap, four lanes", "PCI-SIG, PCI Express base specification, 16 lanes"
+_IN, _OUT = "devices of a machine", "machines"
+LINKS = {
+    link.name: link
+    for link in (
+        LinkSpec("nvlink3", "NVLink 3 through NVSwitch (A100)", 600e9, _IN, f"{_A100}: 600 GB/s"),
+        LinkSpec("nvlink4", "NVLink 4 through NVSwitch (H100, H200)", 900e9, _IN, f"{_H100}: 900 GB/s"),
+        LinkSpec(
+            "nvlink5", "NVLink 5 through NVSwitch (B200)", 1800e9, _IN, "NVIDIA DGX B200 data sheet: 1.8 TB/s a GPU"
+        ),
+        LinkSpec("pcie3", "PCIe 3.0 x16", 32e9, _IN, f"{_PCI}: 8 GT/s a lane, rounded as data sheets do"),
+        LinkSpec("pcie4", "PCIe 4.0 x16", 64e9, _IN, f"{_A100}: 64 GB/s"),
+        LinkSpec("pcie5", "PCIe 5.0 x16", 128e9, _IN, f"{_H100}: 128 GB/s"),
+        LinkSpec("hdr", "InfiniBand HDR, a port a device", 50e9, _OUT, f"{_IB}: 200 Gbit/s a direction"),
+        LinkSpec("ndr", "InfiniBand NDR, a port a device", 100e9, _OUT, f"{_IB}: 400 Gbit/s a direction"),
+        LinkSpec("100gbe", "100 Gbit Ethernet", 25e9, _OUT, "IEEE 802.3: 100 Gbit/s a direction"),
+        LinkSpec("10gbe", "10 Gbit Ethernet", 2.5e9, _OUT, "IEEE 802.3: 10 Gbit/s a direction"),
+    )
+}
+
+
+def find_link(name: str) -> LinkSpec:
+    """The link of that name. Raises UnknownNameError.
+
+    >>> find_link("nvlink4").bytes_per_s
+    900000000000.0
+    """
+    if name.lower() not in LINKS:
+        raise UnknownNameError("link", name, LINKS)
+    return LINKS[name.lower()]

@@ -1,0 +1,71 @@
+"""The clock of a CUDA device: events on its current stream, and a kernel that spins while the host runs ahead."""
+
+from functools import cache
+from itertools import pairwise
+
+import torch
+
+_CYCLES_PER_S = 2.1e9  # no GPU of today clocks higher: a spin of so many cycles lasts at least as long as asked
+_MOST_HOLD_S = 0.25
+_LEAST_S = 1e-9  # an interval with nothing but its mark in it
+_WORKS = 64  # of one element, with and without marks between them
+_TRIES = 3
+
+
+class CudaClock:
+    """CUDA events on the current stream, created ahead so that a mark only records one.
+
+    Resolution is about 0.5 us. The device's own time for a mark (`mark_cost_s`) is taken off every interval. More marks
+    than `capacity` create more events, once.
+    """
+
+    def __init__(self, place: torch.device, *, capacity: int = 4096, mark_s: float | None = None) -> None:
+        self._place, self._mark_s = place, mark_s
+        self._events = [_event() for _ in range(capacity)]
+        self._used = 0
+
+    def mark(self) -> None:
+        if self._used == len(self._events):
+            self._events.append(_event())
+        self._events[self._used].record()
+        self._used += 1
+
+    def hold(self, seconds: float) -> None:
+        torch.cuda._sleep(int(min(seconds, _MOST_HOLD_S) * _CYCLES_PER_S))  # type: ignore[no-untyped-call]
+
+    def read(self) -> list[float]:
+        torch.cuda.synchronize(self._place)
+        used, self._used = self._events[: self._used], 0
+        if self._mark_s is None:
+            self._mark_s = mark_cost_s(self._place)
+        # Successive pairs: a difference of two long float32 times would lose microseconds.
+        return [max(_LEAST_S, start.elapsed_time(end) / 1e3 - self._mark_s) for start, end in pairwise(used)]
+
+
+@cache
+def mark_cost_s(place: torch.device) -> float:
+    """Seconds that a mark between two kernels makes the device later, the host being ahead; never below 0."""
+    clock = CudaClock(place, capacity=2 * _WORKS, mark_s=0.0)
+    x = torch.zeros(1, device=place)
+    costs = []
+    for _ in range(_TRIES):
+        spans = []
+        for marks in (False, True):
+            clock.hold(_WORKS * 2e-5)
+            clock.mark()
+            for _ in range(_WORKS):
+                x.add_(1)
+                if marks:
+                    clock.mark()
+            if not marks:
+                clock.mark()
+            spans.append(sum(clock.read()))
+        costs.append((spans[1] - spans[0]) / (_WORKS - 1))
+    return max(0.0, min(costs))
+
+
+def _event() -> torch.cuda.Event:
+    """An event that is there: CUDA makes one when it is recorded for the first time, which takes longer."""
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event

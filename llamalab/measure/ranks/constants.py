@@ -1,0 +1,82 @@
+"""Constants of ranks that work side by side: each is calibrated while the others are, and the links are added.
+
+Ranks of one CPU share its memory and its processors: what one of them reaches is not what one process alone would.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llamalab.analytic.constants import constants_of, default_path, read_calibration
+from llamalab.measure.calibration.constants_here import SMALL_BYTES
+from llamalab.measure.calibration.fit import Fit
+from llamalab.measure.calibration.run import BUDGET_S, Calibration, calibrate
+from llamalab.measure.device.machine import calibration_name, device_name
+from llamalab.measure.ranks.link import LinkTime, fit_link, time_links
+from llamalab.measure.timing.deadline import Deadline, ProgressCallback
+from llamalab.parallel.team import Team
+
+_SHORT_BUDGET_S, _SMALL_BUDGET_S = 20.0, 6.0
+
+
+@dataclass(frozen=True)
+class RanksCalibration:
+    """The constants of one of `ranks` ranks, with those of the links, and the times these were fitted on."""
+
+    ranks: int
+    made: Calibration
+    links: tuple[LinkTime, ...]
+
+    @property
+    def link_fits(self) -> dict[str, Fit]:
+        """Constants of collectives by class."""
+        return fit_link(list(self.links), self.ranks)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As llamalab.analytic.constants reads it, with `ranks` and `links` beside."""
+        data: dict[str, Any] = json.loads(self.made.json)
+        fits = self.link_fits
+        data["classes"] |= {name: fit.rates._asdict() for name, fit in fits.items()}
+        data["fitted"] |= {name: json.loads(json.dumps(fit.origin)) for name, fit in fits.items()}
+        return data | {"ranks": self.ranks, "links": [one._asdict() for one in self.links]}
+
+
+def ranks_path(place: torch.device, ranks: int, dtype: str) -> Path:
+    """Where the constants of one of so many ranks of this machine are kept."""
+    return default_path(f"{calibration_name(place)}-{ranks}-ranks", dtype)
+
+
+def kept_ranks_constants(place: torch.device, ranks: int, dtype: str) -> dict[str, Any] | None:
+    """What llamalab calibrate --ranks kept for this machine; None where it kept nothing. Raises FormatError."""
+    path = ranks_path(place, ranks, dtype)
+    if not path.exists():
+        return None
+    data = read_calibration(path)
+    constants_of(data, str(path), dtype)
+    return data if data.get("title") == device_name(place) else None
+
+
+def calibrate_ranks(
+    team: Team, *, dtype: str, budget_s: float = BUDGET_S, progress: ProgressCallback = lambda label, done: None
+) -> RanksCalibration:
+    """Calibrate all ranks of a team at once; called by the one that leads."""
+    progress("links between ranks", 0.0)
+    links = team.everywhere(time_links)
+    progress("constants of ranks side by side", 0.1)
+    made: Calibration = team.everywhere(_calibrated, dtype, budget_s)
+    return RanksCalibration(team.place.ranks, made, tuple(links))
+
+
+def _calibrated(team: Team, dtype: str, budget_s: float) -> Calibration:
+    return calibrate(device=str(team.device), dtype=dtype, deadline=Deadline(budget_s))
+
+
+def ranks_constants(team: Team, dtype: str, weight_bytes: int) -> dict[str, Any]:
+    """The constants of a team's ranks: those that were kept, else of a short calibration of all of them at once."""
+    kept = kept_ranks_constants(team.device, team.place.ranks, dtype)
+    short_s = _SMALL_BUDGET_S if weight_bytes < SMALL_BYTES else _SHORT_BUDGET_S
+    return kept if kept is not None else calibrate_ranks(team, dtype=dtype, budget_s=short_s).data

@@ -1,0 +1,18 @@
+"""What runs where nothing else is asked: the attention backend of a device and an element type."""
+
+import torch
+
+from llamalab.attention import Backend, get_backend
+from llamalab.model.packed import can_pack
+
+
+def fastest_backend(device: torch.device, dtype: torch.dtype) -> Backend:
+    """The fastest backend, measured over prefill and decode at the heads of Llama 2 (docs/decisions.md).
+
+    On a CPU chunks of queries are, but only where oneDNN multiplies this type: its stand-in in bf16 and fp16 takes
+    twenty times as long as the fused kernel, which converts to fp32 as it goes.
+
+    >>> fastest_backend(torch.device("cuda"), torch.bfloat16).name
+    'sdpa'
+    """
+    return get_backend("chunked" if device.type == "cpu" and can_pack(dtype) else "sdpa")

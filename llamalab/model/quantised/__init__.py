@@ -1,0 +1,15 @@
+"""Weights in 8 and 4 bits that the built-in model multiplies as they are stored.
+
+Read in this order: codes (what a number is stored as), products (which product this machine has for it), linear (the
+layer), weights (a whole model). A kernel is a file: int8_rows, int4_groups, int8_groups, kleidi, plain.
+
+    storage   group      a weight is                 named as in llamalab.units.DTYPES
+    int8      its row    code * scale
+    q8_0      32         code * scale
+    int4      128        code * scale + offset
+    q4_0      32         code * scale + offset
+
+Belongs here: coding, arranging for a kernel, multiplying, and the trial whether a kernel runs here and is right.
+Does not belong here: files, bytes by formula; which of two right products is faster, which
+llamalab.measure.roofs.kernel_rows tells.
+"""

@@ -1,0 +1,207 @@
+"""The ranks of one run: the first one leads, the others repeat its passes until it is done.
+
+What the leader does besides, such as reading options, sampling, timing and writing files, it does alone, so that
+adaptive measurements need not agree on anything. Before each pass it sends the others a message of at most some
+kilobytes: tokens, caches by number and their lengths. They keep caches of their own heads. The messages go over a
+group of their own and are no part of what the model sends.
+"""
+
+import os
+import pickle
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from llamalab.errors import InputError, UnavailableError
+from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
+
+_BUFFER = 8192  # bytes of a message that goes in one broadcast
+_LENGTH = 8  # of them at its beginning
+_FOREVER = timedelta(days=30)  # a leader may think as long as it likes
+
+
+class Place(NamedTuple):
+    """Which of how many ranks a process is, and which of those on its machine."""
+
+    rank: int
+    ranks: int
+    local_rank: int
+
+
+class CacheState(NamedTuple):
+    """What another rank needs to know of a cache: its number, its sizes, and the tokens it holds."""
+
+    number: int
+    batch: int
+    max_tokens: int
+    dtype: str
+    length: int
+
+
+class Team:
+    """The ranks of this run, seen from one of them.
+
+    >>> Team.device_of("cpu", local_rank=3)
+    device(type='cpu')
+    """
+
+    def __init__(self, place: Place, device: torch.device, store: Any) -> None:
+        self.place, self.device, self.store = place, device, store
+        self.mesh = init_device_mesh(device.type, (place.ranks,))
+        self._words = dist.new_group(backend="gloo", timeout=_FOREVER)
+        self.model: Transformer | None = None
+        self._caches: dict[int, StaticKVCache] = {}
+        self._numbers: weakref.WeakKeyDictionary[StaticKVCache, int] = weakref.WeakKeyDictionary()
+        self._last_number, self._dropped = 0, list[int]()
+
+    @staticmethod
+    def device_of(name: str, *, local_rank: int) -> torch.device:
+        """The device of a rank: its own GPU for cuda, the CPU otherwise. Raises UnavailableError for too few GPUs."""
+        if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+            return torch.device("cpu")
+        if name not in ("cuda", "auto"):
+            raise InputError(f"--device of several ranks must be cpu, cuda or auto: each takes its own; got {name}")
+        if local_rank >= torch.cuda.device_count():
+            raise UnavailableError(
+                f"each rank must have a GPU of its own; this machine has {torch.cuda.device_count()}, and rank "
+                f"{local_rank} of it none; take fewer ranks or --device cpu"
+            )
+        torch.cuda.set_device(local_rank)
+        return torch.device("cuda", local_rank)
+
+    @classmethod
+    def join(cls, place: Place, device: str) -> "Team":
+        """Meet the other ranks as the environment says (MASTER_ADDR, MASTER_PORT), over gloo, or NCCL on CUDA."""
+        store, rank, ranks = next(rendezvous("env://", place.rank, place.ranks))
+        own = cls.device_of(device, local_rank=place.local_rank)
+        backend = "gloo" if own.type == "cpu" else "cpu:gloo,cuda:nccl"
+        dist.init_process_group(backend, store=PrefixStore("llamalab", store), rank=rank, world_size=ranks)
+        return cls(place, own, store)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank leads."""
+        return self.place.rank == 0
+
+    def speaks_first(self) -> bool:
+        """Whether no other rank has said what went wrong; only one is to."""
+        try:
+            return bool(self.store.add("llamalab/spoken", 1) == 1)
+        except RuntimeError:  # the store went with the rank that keeps it
+            return self.leads
+
+    def everywhere(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """What `call(team, ...)` gives here; all ranks make the same call. It must be a function of a module."""
+        self._send(("call", call, args, named))
+        return call(self, *args, **named)
+
+    def lead(self, model: Transformer) -> Transformer:
+        """The same model; from now on the others make every pass that it makes."""
+        self.model = model
+        model.register_forward_pre_hook(self._announce, with_kwargs=True)
+        return model
+
+    def end(self) -> None:
+        """Let the others go."""
+        self._send(("end",))
+        dist.destroy_process_group()
+
+    def follow(self) -> None:
+        """Do what the leader does until it ends."""
+        while (message := self._receive())[0] != "end":
+            if message[0] == "call":
+                _, call, args, named = message
+                call(self, *args, **named)
+            else:
+                self._repeat(*message[1:])
+        dist.destroy_process_group()
+
+    def _announce(self, model: Transformer, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        tokens_BT, cache = args[0], named.get("cache")
+        rows = cache.rows if isinstance(cache, RaggedKVCache) else () if cache is None else (cache,)
+        states = tuple(self._state(row) for row in rows)
+        dropped, self._dropped = self._dropped, []
+        ragged = isinstance(cache, RaggedKVCache)
+        self._send(("pass", tokens_BT.tolist(), states, ragged, named.get("logits", "all"), dropped))
+
+    def _state(self, cache: Any) -> CacheState:
+        if not isinstance(cache, StaticKVCache):
+            raise InputError(f"a model on several ranks must be run with a StaticKVCache; got {type(cache).__name__}")
+        if cache not in self._numbers:
+            self._last_number += 1
+            self._numbers[cache] = self._last_number
+            weakref.finalize(cache, self._dropped_later, self._last_number)
+        return CacheState(self._numbers[cache], cache.batch, cache.max_tokens, cache.dtype, cache.length)
+
+    def _dropped_later(self, number: int) -> None:
+        self._dropped.append(number)
+
+    @torch.inference_mode()
+    def _repeat(
+        self, tokens: list[list[int]], states: tuple[CacheState, ...], ragged: bool, logits: str, dropped: list[int]
+    ) -> None:
+        assert self.model is not None
+        for number in dropped:
+            self._caches.pop(number, None)
+        rows = [self._mirrored(state) for state in states]
+        cache = RaggedKVCache(rows) if ragged else rows[0] if rows else None
+        with suppress(InputError):  # the leader was refused the same, before any work, and says so
+            self.model(torch.tensor(tokens, device=self.device), cache=cache, logits=logits)
+
+    def _mirrored(self, state: CacheState) -> StaticKVCache:
+        assert self.model is not None
+        cache = self._caches.get(state.number)
+        if cache is None:
+            sizes = {"batch": state.batch, "max_tokens": state.max_tokens, "dtype": state.dtype}
+            cache = StaticKVCache(self.model.rank_arch, **sizes, device=self.device)  # type: ignore[arg-type]
+            if state.length:  # filled for measuring, where values do not matter but pages must be written
+                for store in (*cache.keys, *cache.values):
+                    store.fill_(1)
+            self._caches[state.number] = cache
+        if cache.length > state.length:
+            cache.rewind(state.length, lossy=True)
+        cache.advance(state.length - cache.length)
+        return cache
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        said = pickle.dumps(message)
+        first = bytearray(_BUFFER)
+        first[:_LENGTH] = len(said).to_bytes(_LENGTH, "little")
+        first[_LENGTH : _LENGTH + min(len(said), _BUFFER - _LENGTH)] = said[: _BUFFER - _LENGTH]
+        dist.broadcast(torch.frombuffer(first, dtype=torch.uint8), 0, group=self._words)
+        if rest := bytearray(said[_BUFFER - _LENGTH :]):
+            dist.broadcast(torch.frombuffer(rest, dtype=torch.uint8), 0, group=self._words)
+
+    def _receive(self) -> tuple[Any, ...]:
+        first = torch.empty(_BUFFER, dtype=torch.uint8)
+        dist.broadcast(first, 0, group=self._words)
+        length = int.from_bytes(_bytes(first[:_LENGTH]), "little")
+        said = _bytes(first[_LENGTH : _LENGTH + length])
+        if length > len(said):
+            rest = torch.empty(length - len(said), dtype=torch.uint8)
+            dist.broadcast(rest, 0, group=self._words)
+            said += _bytes(rest)
+        message: tuple[Any, ...] = pickle.loads(said)
+        return message
+
+
+def _bytes(values: Tensor) -> bytes:
+    return values.numpy().tobytes()
+
+
+def place_here() -> Place | None:
+    """Which rank this process is, as torchrun and other launchers say; None where it is alone."""
+    found = os.environ.get
+    if not all(found(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
+        return None
+    place = Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(found("LOCAL_RANK") or 0))
+    return place if place.ranks > 1 else None

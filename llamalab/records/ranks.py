@@ -1,0 +1,46 @@
+"""What a run on several ranks leaves behind: passes split rank by rank, and the links they went over."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankTime:
+    """Seconds of a pass on one rank: its own work, collectives while all were there, and waiting for others."""
+
+    rank: int
+    compute_s: float
+    communication_s: float
+    waiting_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RanksPass:
+    """A pass on `ranks` ranks, of `layers_measured` blocks; medians over `passes_s`, which are the slowest rank's.
+
+    `collectives` counts what ran by kind and bytes, `collectives_expected` what the op table says.
+    """
+
+    phase: str
+    ranks: int
+    batch: int
+    new_tokens: int
+    context_tokens: int
+    layers_measured: int
+    attention: str
+    passes_s: list[float]
+    by_rank: list[RankTime]
+    collectives: dict[str, int]
+    collectives_expected: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RanksRun:
+    """Everything that ranks measured together; `constants` are those of one of the ranks, with their links."""
+
+    ranks: int
+    backend: str
+    threads_per_rank: int
+    layers_total: int
+    passes: list[RanksPass]
+    constants: dict[str, Any] | None = None

@@ -1,0 +1,91 @@
+"""The section of a page on several ranks: predicted against measured, rank by rank, and what would change it."""
+
+from typing import Any
+
+from llamalab.comparison.ranks import RanksPhase, ranks_phases
+from llamalab.comparison.sentences import signed_percent
+from llamalab.records.record import Record
+from llamalab.report.data_table import DataTable, error, number, seconds, text
+from llamalab.report.layout import Section
+from llamalab.units import format_seconds
+
+
+def ranks_tables(record: Record) -> dict[str, DataTable]:
+    """The tables of the section by name; none where one process ran alone."""
+    phases = ranks_phases(record)
+    made = (_passes(phases), _by_rank(phases), _scaling(phases)) if phases else ()
+    return {table.name: table for table in made}
+
+
+def ranks_sections(record: Record, made: dict[str, DataTable]) -> list[Section]:
+    """The section, where several ranks ran."""
+    phases = ranks_phases(record)
+    if not phases or record.ranks is None:
+        return []
+    sentences = " ".join(_sentence(phase) for phase in phases)
+    where = f"{record.ranks.ranks} ranks over {record.ranks.backend}, {record.ranks.threads_per_rank} threads each"
+    board = tuple(made[name] for name in ("ranks", "by_rank", "scaling"))
+    return [Section("ranks", "Ranks", "Several ranks", f"{where}. {sentences}", board, tuple(_remarks(phases)))]
+
+
+def _passes(phases: tuple[RanksPhase, ...]) -> DataTable:
+    rows: list[dict[str, Any]] = []
+    for phase in phases:
+        gains = phase.gains
+        rows.append({
+            "phase": phase.run.phase, "ranks": phase.run.ranks, "batch": phase.run.batch,
+            "new_tokens": phase.run.new_tokens, "blocks": phase.run.layers_measured,
+            "predicted_s": phase.predicted_s, "measured_s": phase.measured_s, "error": phase.error,
+            "communication_s": gains and gains.communication_s,
+            "sequence_parallel_saves_s": gains and gains.sequence_parallel_saves_s,
+            "overlap_saves_s": gains and gains.overlap_saves_s,
+            "collectives": sum(phase.run.collectives.values()),
+            "collectives_expected": sum(phase.run.collectives_expected.values()),
+        })  # fmt: skip
+    columns = (
+        text("phase"), number("ranks", "ranks"), number("batch", "batch"), number("new_tokens", "tokens"),
+        number("blocks", "blocks"),
+        seconds("predicted_s", "predicted"), seconds("measured_s", "measured"), error("error"),
+        seconds("communication_s", "collectives, predicted"),
+        seconds("sequence_parallel_saves_s", "sequence parallelism would save"),
+        seconds("overlap_saves_s", "overlap would save at most"),
+        number("collectives", "collectives"), number("collectives_expected", "in the op table"),
+    )  # fmt: skip
+    return DataTable("ranks", "Passes on several ranks", columns, rows)
+
+
+def _by_rank(phases: tuple[RanksPhase, ...]) -> DataTable:
+    rows = [
+        {"phase": phase.run.phase, "rank": one.rank, "compute_s": one.compute_s}
+        | {"communication_s": one.communication_s, "waiting_s": one.waiting_s}
+        for phase in phases for one in phase.run.by_rank
+    ]  # fmt: skip
+    columns = (
+        text("phase"), number("rank", "rank"), seconds("compute_s", "own work"), seconds("communication_s", "sending"),
+        seconds("waiting_s", "waiting for others"),
+    )  # fmt: skip
+    return DataTable("by_rank", "Where the time of each rank goes, measured", columns, rows)
+
+
+def _scaling(phases: tuple[RanksPhase, ...]) -> DataTable:
+    rows = [{"phase": phase.run.phase, **point._asdict()} for phase in phases for point in phase.scaling]
+    columns = (
+        text("phase"), number("ranks", "ranks"), seconds("predicted_s", "predicted"), seconds("measured_s", "measured"),
+    )  # fmt: skip
+    return DataTable("scaling", "The same pass over ranks, each with what one rank has here", columns, rows)
+
+
+def _sentence(phase: RanksPhase) -> str:
+    measured = f"{phase.run.phase} took {format_seconds(phase.measured_s)}"
+    if phase.predicted_s is None or phase.error is None:
+        return f"{measured.capitalize()}; not predicted, as a class of operations has no constants."
+    predicted = format_seconds(phase.predicted_s)
+    return f"{measured.capitalize()}, predicted {predicted}, error {signed_percent(phase.error)}."
+
+
+def _remarks(phases: tuple[RanksPhase, ...]) -> list[str]:
+    return [
+        f"The collectives of {phase.run.phase} are not those of the op table: {phase.run.collectives} ran, "
+        f"{phase.run.collectives_expected} were expected."
+        for phase in phases if not phase.counted_as_expected
+    ]  # fmt: skip

@@ -1,0 +1,101 @@
+"""A training run on disk: the model as a checkpoint that everything reads, and beside it what a next step needs.
+
+    RUN/step-00000200/config.json, model.safetensors, tokenizer ...   a Hugging Face folder
+    RUN/step-00000200/optimizer.safetensors                           moments and masters, in fp32
+
+The folder appears when it is whole; the one before it goes after that, so that there is always one to resume from.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from llamalab.checkpoints import read
+from llamalab.checkpoints.checkpoint import weights_of
+from llamalab.checkpoints.huggingface import write_huggingface
+from llamalab.checkpoints.text_side import TextSource, config_ids, place_text
+from llamalab.errors import FormatError
+from llamalab.files import new_outputs
+from llamalab.model import Transformer
+from llamalab.train.trainer import Trainer
+
+_STATE = "optimizer.safetensors"
+_STEP = re.compile(r"step-(\d{8})")
+_MASTER = "master"
+
+
+def steps_saved(run: Path) -> list[int]:
+    """The steps after which checkpoints lie in a run's folder, in order."""
+    found = run.iterdir() if run.is_dir() else ()
+    return sorted(int(match[1]) for path in found if (match := _STEP.fullmatch(path.name)) and path.is_dir())
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    """Where the checkpoint after a step lies."""
+    return run / f"step-{step:08d}"
+
+
+def save(run: Path, trainer: Trainer, text: TextSource) -> Path:
+    """Write the checkpoint of a trainer of a Transformer and remove those before it; its folder.
+
+    Raises InputError where it exists, MissingError where it cannot be written.
+    """
+    assert isinstance(trainer.model, Transformer)
+    target = checkpoint_path(run, trainer.done)
+    with new_outputs([target]) as place:
+        aside = place / target.name
+        aside.mkdir()
+        place_text(text, aside)
+        write_huggingface(aside, weights_of(trainer.model), dtype=None, ids=config_ids(text))
+        save_file(optimizer_tensors(trainer), aside / _STATE)
+    for step in steps_saved(run):
+        if step < trainer.done:
+            shutil.rmtree(checkpoint_path(run, step))
+    return target
+
+
+def resume(run: Path, trainer: Trainer) -> None:
+    """Put a new trainer of the same plan where the last checkpoint of a run is, to the bit.
+
+    Raises FormatError where the checkpoint is not one of this model and optimiser.
+    """
+    step = steps_saved(run)[-1]
+    folder = checkpoint_path(run, step)
+    _, weights = read(folder)
+    trainer.model.load_state_dict(weights)
+    try:
+        _take(trainer, load_file(folder / _STATE))
+    except (KeyError, SafetensorError, OSError, RuntimeError) as error:
+        raise FormatError(
+            f"{folder / _STATE} must be the state of this model's optimiser; {' '.join(str(error).split())}; "
+            "start the run anew in another folder"
+        ) from None
+    trainer.done = step
+
+
+def optimizer_tensors(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Every tensor that a next step depends on beside the weights, as `kind/name of the parameter`."""
+    state = trainer.optimizer.state
+    kept = {
+        f"{kind}/{name}": value
+        for name, parameter in trainer.masters.named.items()
+        for kind, value in state[parameter].items()
+    }
+    copies = {f"{_MASTER}/{name}": master for name, master in trainer.masters.copies().items()}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in (kept | copies).items()}
+
+
+def _take(trainer: Trainer, tensors: dict[str, torch.Tensor]) -> None:
+    trainer.masters.restore(
+        {name.removeprefix(f"{_MASTER}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{_MASTER}/")}
+    )
+    for name, parameter in trainer.masters.named.items():
+        own = {key.partition("/")[0]: value for key, value in tensors.items() if key.partition("/")[2] == name}
+        own.pop(_MASTER, None)
+        if any(value.dim() and value.shape != parameter.shape for value in own.values()) or not own:
+            raise KeyError(f"there is no state of {name}")
+        trainer.optimizer.state[parameter] = {kind: value.to(parameter.device) for kind, value in own.items()}

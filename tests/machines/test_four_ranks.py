@@ -1,0 +1,17 @@
+"""What tests/parallel/test_ranks.py holds for two ranks, for four: KV heads are fewer than ranks then."""
+
+from typing import Any
+
+import pytest
+
+from tests.parallel.on_ranks import results
+from tests.parallel.test_ranks import (  # noqa: F401
+    test_any_format_loads_onto_ranks,
+    test_collectives_are_those_of_the_op_table,
+    test_logits_are_those_of_one_rank,
+)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return results(4, tmp_path_factory.mktemp("ranks"))
