@@ -1,6 +1,6 @@
 """QUESTION: what does this machine do? All records of it that a report can show, in one run of a few minutes.
 
-    python -m experiments.campaign [--device auto|cpu|cuda] [--budget 480] [--models 7b,70b] [--only STEP,STEP] [--list]
+    python -m experiments.campaign [--device auto|cpu|cuda] [--budget 570] [--models 7b,70b] [--only STEP,STEP] [--list]
 
 Steps run in the order of their worth, each in a process of its own, and each leaves one file under
 experiments/records/<machine>/ as soon as it is done. A step whose file was made by the same code on the same
@@ -91,6 +91,21 @@ def stamp_of(device: torch.device) -> dict[str, str]:
     }  # fmt: skip
 
 
+class MachineFacts(NamedTuple):
+    """What a campaign must know of a machine: torch's name and kind of the device, its folder and its stamp."""
+
+    device: str
+    kind: str
+    folder: str
+    stamp: dict[str, str]
+
+
+def machine_of(name: str) -> MachineFacts:
+    """The facts of the device that `resolve_device` finds under that name; raises what it raises."""
+    place = resolve_device(name)
+    return MachineFacts(str(place), place.type, machine_folder(place), stamp_of(place))
+
+
 def run_steps(
     steps: Sequence[Step], job: Job, stamp: dict[str, str], *, budget_s: float, again: bool = False,
     run: Run = run_isolated, now: Callable[[], float] = time.monotonic,
@@ -168,7 +183,7 @@ def chosen(steps: Sequence[Step], only: str | None) -> list[Step]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--budget", type=float, default=480.0, metavar="SECONDS", help="(default: 480)")
+    parser.add_argument("--budget", type=float, default=570.0, metavar="SECONDS", help="(default: 570)")
     parser.add_argument("--models", help="presets with commas (default: 7b,13b,70b; on a CPU tiny,7b)")
     parser.add_argument("--only", metavar="STEP,STEP", help="these steps alone; --list names them")
     parser.add_argument("--again", action="store_true", help="run steps whose files are up to date")
@@ -183,12 +198,17 @@ def main(argv: Sequence[str] | None = None, run: Run = run_isolated) -> int:
     """Run the steps and print what came of them; 1 where one failed, 130 after a Ctrl-C."""
     args = _parser().parse_args(argv)
     try:
-        place = resolve_device(args.device)
-        models = args.models.split(",") if args.models else list(default_models(place.type))
+        # Elsewhere: a process that has asked a GPU holds memory of it for as long as it lives.
+        asked = run(partial(machine_of, args.device), _GRACE_S + 30)
+        if asked.error is not None:
+            _tell(asked.error)
+            return 3
+        machine: MachineFacts = asked.value
+        models = args.models.split(",") if args.models else list(default_models(machine.kind))
         for name in models:
             resolve_model(name)
-        steps = chosen(all_steps(place.type, models), args.only)
-        folder = args.out / machine_folder(place)
+        steps = chosen(all_steps(machine.kind, models), args.only)
+        folder = args.out / machine.folder
         check_target(folder / MANIFEST, ours=_MARK)
     except LlamaLabError as error:
         _tell(str(error))
@@ -197,13 +217,13 @@ def main(argv: Sequence[str] | None = None, run: Run = run_isolated) -> int:
         for step in steps:
             print(f"{step.name:24} {step.estimate_s:5.0f} s  {step.file:28} {step.about}")
         return 0
-    began, job = time.monotonic(), Job(folder, str(place), tuple(models))
+    began, job = time.monotonic(), Job(folder, machine.device, tuple(models))
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a machine that is taken back: as Ctrl-C
     try:
-        results = run_steps(steps, job, stamp_of(place), budget_s=args.budget, again=args.again, run=run)
+        results = run_steps(steps, job, machine.stamp, budget_s=args.budget, again=args.again, run=run)
     finally:
         signal.signal(signal.SIGTERM, before)
-    print(f"\n{machine_folder(place)}: " + "\n".join(summary(results, time.monotonic() - began)), flush=True)
+    print(f"\n{machine.folder}: " + "\n".join(summary(results, time.monotonic() - began)), flush=True)
     states = {one.state for one in results}
     return 130 if "interrupted" in states else int("failed" in states)
 

@@ -7,6 +7,7 @@ and bench, and the experiments beside this file. Estimates of seconds are of an 
 import contextlib
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -37,6 +38,7 @@ DTYPE = "bf16"
 CONSTANTS_FILE = f"constants-{DTYPE}.json"
 _BENCH_SCHEMA, _BENCH_OURS = 1, '"bench"'
 _WHOLE = 0.5  # of the free memory: a model whose weights take less runs every block in its report
+_MOST_TEST_LINES = 60
 _LARGE_BYTES = 2**31  # of weights: on a CPU such a model is benched over tied blocks
 
 
@@ -94,6 +96,9 @@ def _cuda_steps(first: str) -> list[Step]:
     return [
         _experiment("decode_series", 50, *device, models=True),
         _bench(first, cuda=True),
+        Step("cuda_tests", "cuda_tests.json", 60, "the tests that need a GPU", make_cuda_tests),
+        _experiment("plan_times", 15, *device),
+        _experiment("device_traces", 15, *device),
         _experiment("attention_backends", 75, *device, "--record", f"{first}.json"),
         _experiment("memory_peaks", 15, *device, models=True),
         _experiment("flash_vs_naive", 20, *device, "--dtype", DTYPE, "--heads", "32", "--longest", "8192"),
@@ -196,6 +201,18 @@ def make_bench(job: Job, name: str, label: str, compiled: str) -> Made:
         text = json.dumps(told | {"rows": [one.to_dict() for one in rows]}, indent=1, allow_nan=False)
         write_text(job.folder / f"{label}.json", text + "\n", ours=_BENCH_OURS)
     return Made(_rates_told(rows), tuple(map(_row_told, rows)))
+
+
+def make_cuda_tests(job: Job) -> Made:
+    """The tests marked cuda, in a process of their own; the file holds what pytest said at its end."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", "tests"]
+    ran = subprocess.run(command, cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True)
+    lines = ran.stdout.splitlines()[-_MOST_TEST_LINES:]
+    told = {"experiment": "cuda_tests", "exit_code": ran.returncode, "lines": lines, "conclusion": lines[-1:]}
+    write_text(job.folder / "cuda_tests.json", json.dumps(told, indent=1) + "\n", ours='"experiment"')
+    if ran.returncode:
+        raise RuntimeError(f"tests on the GPU failed: {' '.join(lines[-3:])}")
+    return Made(lines[-1] if lines else "pytest said nothing", tuple(lines))
 
 
 def make_experiment(job: Job, module: str, arguments: tuple[str, ...], models: bool, file: str) -> Made:

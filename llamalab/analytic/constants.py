@@ -297,7 +297,9 @@ def to_json(
 
 def read_calibration(path: Path) -> dict[str, Any]:
     """The JSON of a file that to_json wrote, unchecked. Raises MissingError where there is none, FormatError."""
-    return read_object(path, "file of calibrated constants", hint="run llamalab calibrate first")
+    return read_object(
+        path, "file of calibrated constants", hint="run llamalab calibrate first (--quick takes ten seconds)"
+    )
 
 
 def read_constants(path: Path, dtype: str) -> Constants:

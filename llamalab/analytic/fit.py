@@ -10,11 +10,9 @@ from typing import NamedTuple
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.fit_run import Run, check_run, passes
 from llamalab.analytic.kernel_shapes import compiled_kernels
-from llamalab.analytic.kv_storage import kv_storage
-from llamalab.analytic.parallel import shard
+from llamalab.analytic.offload import on_device
 from llamalab.analytic.runtimes import RUNTIMES, Runtime
 from llamalab.analytic.scratch import Scratch
-from llamalab.analytic.weight_storage import stored_weight_bytes
 
 LIVE_TENSORS = 16  # at the largest moment of a pass, each rounded up by the allocator
 
@@ -84,13 +82,7 @@ def needs(
 
 
 def _exact_terms(run: Run) -> tuple[Term, ...]:
-    stored = run.weight_bytes
-    if stored is None:
-        stored = stored_weight_bytes(run.arch, run.dtype, run.weight_dtype or run.dtype, shard(run.arch, run.ranks))
-    held = kv_storage(
-        run.arch, seq=run.context, batch=run.batch, dtype=run.kv_dtype or run.dtype, ranks=run.ranks,
-        block_tokens=run.block_tokens,
-    )  # fmt: skip
+    stored, held = on_device(run)
     return (
         Term("weights", stored, "exact", run.weight_dtype or run.dtype),
         Term("KV cache", held.payload_bytes, "exact", run.kv_dtype or run.dtype),

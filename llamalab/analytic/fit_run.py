@@ -14,7 +14,9 @@ class Run(NamedTuple):
     """What is asked for: B sequences that grow to `context` tokens, on `ranks` devices.
 
     `prompt` is the part of the context that comes at once (default: all of it); `attention` is flash, naive or chunked;
-    `block_tokens` is what a paged cache rounds a sequence up to; `weight_bytes` those of a file, where one is given.
+    `block_tokens` is what a paged cache rounds a sequence up to. `weight_bytes` are those of a file,
+    `layer_bytes` of each of its layers, and `embedding_bytes`. `gpu_layers` is how many of the last layers
+    this device has, the others lying with the embedding on its host (default: all, and the embedding).
     """
 
     arch: LlamaArch
@@ -31,6 +33,9 @@ class Run(NamedTuple):
     block_tokens: int = 1
     graphs: int = 0
     weight_bytes: int | None = None
+    layer_bytes: tuple[int, ...] = ()
+    embedding_bytes: int = 0
+    gpu_layers: int | None = None
 
 
 def check_run(run: Run) -> None:
@@ -42,7 +47,7 @@ def check_run(run: Run) -> None:
             whole(getattr(run, name), name)
     whole(run.graphs, "graphs", least=0)
     for what, given, known in (
-        ("weight dtype", run.weight_dtype or run.dtype, DTYPES),
+        ("weight dtype", run.dtype if run.weight_bytes else run.weight_dtype or run.dtype, DTYPES),
         ("KV dtype", run.kv_dtype or run.dtype, KV_DTYPES),
         ("attention", run.attention, WAYS),
     ):

@@ -39,9 +39,18 @@ def changes(run: Run, memory_bytes: int, holds: Holds = needs) -> list[str]:
     ):
         if changed != run and _fits(changed, memory_bytes, holds):
             found.append(words)
-    if ranks := least_ranks(run, memory_bytes, holds):
+    if run.ranks == 1 and run.gpu_layers != (layers := _some_layers(run, memory_bytes, holds)) and layers:
+        found.append(f"{layers} of {run.arch.n_layers} layers here (--gpu-layers)")
+    if run.gpu_layers is None and (ranks := least_ranks(run, memory_bytes, holds)):
         found.append(f"{ranks} devices")
     return [words for words in found if words] or ["a smaller model or more memory: no single change is enough"]
+
+
+def _some_layers(run: Run, memory_bytes: int, holds: Holds) -> int:
+    try:
+        return most_gpu_layers(run, memory_bytes, holds)
+    except InputError:  # a file that tells no layers
+        return 0
 
 
 def _shown(words: str, value: int) -> str:
@@ -65,6 +74,12 @@ def largest_context(run: Run, memory_bytes: int, holds: Holds = needs) -> int:
 def widest_weights(run: Run, memory_bytes: int, holds: Holds = needs) -> str | None:
     """The first of bf16, int8 and int4 with which the run fits."""
     return next((kind for kind in NARROWER if _fits(run._replace(weight_dtype=kind), memory_bytes, holds)), None)
+
+
+def most_gpu_layers(run: Run, memory_bytes: int, holds: Holds = needs) -> int:
+    """The most of a model's last layers that fit with their cache; 0 where none does."""
+    counts = range(run.arch.n_layers, -1, -1)
+    return next((n for n in counts if _fits(run._replace(gpu_layers=n), memory_bytes, holds)), 0)
 
 
 def least_ranks(run: Run, memory_bytes: int, holds: Holds = needs) -> int | None:

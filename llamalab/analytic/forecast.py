@@ -23,7 +23,7 @@ from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.packed_weights import head_bytes, unpacked_ops
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
-from llamalab.analytic.weight_storage import stored_weight_bytes
+from llamalab.analytic.weight_storage import bytes_on_rank, stored_weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import DoesNotFitError, UnavailableError
@@ -50,6 +50,7 @@ class _WorkloadFields(NamedTuple):
     head_dtype: str | None = None
     unpack_rows: int | None = None
     layer_parallel: int = 1
+    stored_bytes: int | None = None
 
 
 class Workload(_WorkloadFields):
@@ -58,7 +59,7 @@ class Workload(_WorkloadFields):
     `layer_parallel` devices take a share of the layers each and work one after the other: they share the memory,
     not the time. `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows
     on, packed weights are written out in the activations' dtype before they are multiplied; None: never.
-    Raises InputError for a size that is no count.
+    `stored_bytes` are those of a file's weights (default: by weight_dtype).
     """
 
     __slots__ = ()
@@ -292,7 +293,10 @@ def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
     tokens, kv_dtype = work.prompt + work.generate, work.kv_dtype or work.dtype
     peak = _peak_activations(arch, min(work.chunk or work.prompt, work.prompt), work)
     weight = work.weight_dtype or work.dtype
-    stored = stored_weight_bytes(arch, work.dtype, weight, part, work.head_dtype)
+    if work.stored_bytes is None:
+        stored = stored_weight_bytes(arch, work.dtype, weight, part, work.head_dtype)
+    else:
+        stored = bytes_on_rank(arch, work.stored_bytes, part)
     return Memory(
         -(-stored // work.layer_parallel),
         -(-work.batch * layers_kv_bytes(arch.windows, part.kv_dim, seq=tokens, dtype=kv_dtype) // work.layer_parallel),

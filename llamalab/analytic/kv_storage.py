@@ -35,8 +35,12 @@ def kv_storage(
     """
     seq, batch, block_tokens = whole(seq, "seq"), whole(batch, "batch"), whole(block_tokens, "block_tokens")
     part = shard(arch, ranks)
-    values = 2 * arch.n_layers * part.kv_dim
+    values = 2 * part.kv_dim  # of a token in a layer
     payload = values // 2 if dtype == "int4" else storage_bytes(values, dtype)
     scales = {"int8": 4 * values // part.head_dim, "int4": 4 * -(-values // _INT4_GROUP)}.get(dtype, 0)
-    padded = -(-seq // block_tokens) * block_tokens
-    return KvStorage(payload * seq * batch, scales * seq * batch, (payload + scales) * (padded - seq) * batch)
+    kept = padded = 0  # tokens of all layers: one with a window keeps no more than it sees
+    for window, layers in arch.windows:
+        tokens = min(seq, window or seq)
+        kept += layers * tokens
+        padded += layers * -(-tokens // block_tokens) * block_tokens
+    return KvStorage(payload * kept * batch, scales * kept * batch, (payload + scales) * (padded - kept) * batch)

@@ -26,3 +26,9 @@ def stored_weight_bytes(
         kind = head or stored_as(weight, dtype, weight_dtype)
         stored += weight.count * storage_bytes(elements_on_rank(weight, arch, part), kind)
     return stored
+
+
+def bytes_on_rank(arch: LlamaArch, file_bytes: int, part: Shard) -> int:
+    """What a rank holds of a file's weights: the share that it holds of the elements."""
+    elements = sum(weight.count * elements_on_rank(weight, arch, part) for weight in weights(arch))
+    return -(-file_bytes * elements // sum(weight.parameters for weight in weights(arch)))

@@ -9,23 +9,26 @@ from llamalab.api.calculate import Counts, Model
 from llamalab.api.calls import answered, in_words_of_python, parsed
 from llamalab.api.results import Result
 from llamalab.cli.output import Answer, Column, Table
-from llamalab.errors import LlamaLabError
+from llamalab.errors import InputError, LlamaLabError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from llamalab.model import Transformer
     from llamalab.records.record import Record
     from llamalab.text import Tokenizer
 
 
 def bench(
-    model: str | Sequence[str] = "7b", *, prompt: Counts = 512, generate: Counts = 128, depth: Counts = 0,
+    model: "str | Sequence[str] | nn.Module" = "7b", *, prompt: Counts = 512, generate: Counts = 128, depth: Counts = 0,
     batch: Counts = 1, repetitions: int = 5, device: str = "auto", dtype: str = "bf16", attention: str | None = None,
     **others: object,
 ) -> Result:  # fmt: skip
     """Tokens per second of prompts and of generation on this machine, a row a test, with all times.
 
     Args:
-        model: presets or paths; weights are a checkpoint's own, else random ones of the model's sizes.
+        model: presets or paths; weights are a checkpoint's own, else random ones of the model's sizes. Or a
+            Transformer, or a model of transformers or PEFT, which is run as it is, where it is and in its dtype.
         prompt: prompt tokens; 0 for no such test.
         generate: tokens made one by one; 0 for no such test.
         depth: tokens in the cache before.
@@ -36,10 +39,33 @@ def bench(
         attention: a backend; the fastest of the device if None.
         others: further options of `llamalab bench`, by name.
     """
+    if _is_in_memory(model):
+        return _bench_of(model, {"prompt": prompt, "generate": generate, "depth": depth, "batch": batch,
+                                 "repetitions": repetitions}, {"attention": attention, **others})  # fmt: skip
     return answered(
         "bench", model=model, prompt=prompt, generate=generate, depth=depth, batch=batch, repetitions=repetitions,
         device=device, dtype=dtype, attention=attention, **others,
     )  # fmt: skip
+
+
+def _is_in_memory(model: object) -> bool:
+    return hasattr(model, "parameters")
+
+
+def _bench_of(model: Any, sizes: dict[str, Any], refused: dict[str, object]) -> Result:
+    """The bench of a model in memory. Raises InputError for what such a model decides itself."""
+    if chosen := [name for name, value in refused.items() if value is not None]:
+        raise InputError(f"{', '.join(chosen)} must not be given with a model in memory, which is run as it is")
+    from llamalab.cli.bench_output import answer_of
+    from llamalab.measure.bench.in_memory import measure_bench_of
+
+    try:
+        module, args = parsed("bench", sizes)
+        cases = module.cases_of(args)
+    except LlamaLabError as error:
+        raise in_words_of_python(error, "bench") from None
+    rows = list(measure_bench_of(model, cases, name=type(model).__name__, repetitions=args.repetitions))
+    return Result("bench", answer_of(rows))
 
 
 def profile(model: Any = "7b", **options: Any) -> Any:

@@ -34,6 +34,7 @@ VERBS = {
     "models": "the known models and their sizes",
     "diff-arch": "what differs between two models, and what each difference costs",
     "hardware": "data-sheet peaks, bandwidth and memory of known devices",
+    "train": "train a small model on a text: loss, tokens/s and MFU, with the step predicted beside the measured",
     "generate": "continue a text with a checkpoint",
     "chat": "talk with a checkpoint",
     "tokenizer": "train a tokenizer, encode and decode with one, or show its settings",

@@ -100,7 +100,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
 def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":
     models = [model_to_measure(name) for name in split_paths(args.model)]
-    cases = _cases(args)
+    cases = cases_of(args)
     from llamalab.measure.bench.run import measure_bench
 
     # Every generator checks what it was asked when it is made: a mistake must not show after an hour.
@@ -122,7 +122,8 @@ def _part(progress: Progress, index: int, models: int) -> Callable[[str, float],
     return lambda label, done: progress(label, (index + done) / models)
 
 
-def _cases(args: argparse.Namespace) -> "list[BenchCase]":
+def cases_of(args: argparse.Namespace) -> "list[BenchCase]":
+    """The tests that the options name. Raises InputError where there is none."""
     from llamalab.measure.bench.rows import grid
 
     prompts, generates = ([size for size in given if size] for given in (args.prompt, args.generate))

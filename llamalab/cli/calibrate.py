@@ -9,6 +9,7 @@ from llamalab.choices import ACTIVATION_DTYPES, DEVICES
 from llamalab.cli.arguments import FORMATS, add_choice, count
 from llamalab.cli.output import Answer, Column, Table, keep, note, show
 from llamalab.cli.progress import Progress
+from llamalab.errors import InputError
 from llamalab.files import check_target
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.units import format_bytes, format_seconds, format_si
@@ -21,10 +22,11 @@ SUMMARY = "this machine's own constants, fitted in under a minute and checked on
 EXAMPLES = (
     "llamalab calibrate",
     "llamalab calibrate --device cpu --dtype fp32",
+    "llamalab calibrate --quick",
     "llamalab calibrate --ranks 2",
     "llamalab predict --model 7b --hardware this --prompt 512 --generate 64",
 )
-LONGEST_S = 57.0  # with torch's import; what is printed comes after
+LONGEST_S, QUICK_S = 57.0, 9.5  # with torch's import; what is printed comes after
 OURS = '"kind": "llamalab-constants"'
 
 
@@ -32,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab calibrate`."""
     add_choice(parser, "--device", DEVICES, "auto", "what to calibrate; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
+    parser.add_argument("--quick", action="store_true", help="in ten seconds, on one block and checked on one")
     parser.add_argument(
         "--ranks", dest="tensor_parallel", type=count("--ranks"), metavar="N",
         help="calibrate so many ranks side by side, and the links between them (default: 1)",
@@ -43,17 +46,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrate, keep the constants, print them with their errors."""
-    deadline = Deadline(LONGEST_S)  # set before torch is loaded, which counts
+    deadline = Deadline(QUICK_S if args.quick else LONGEST_S)  # set before torch is loaded, which counts
     if args.out:
         check_target(args.out, ours=OURS)
     if args.team is not None:
+        if args.quick:
+            raise InputError("--quick and --ranks must not be given together; a quick one is of one rank")
         return _run_ranks(args)
     from llamalab.measure.calibration.constants_here import kept_better
     from llamalab.measure.calibration.run import BUDGET_S, calibrate
 
     with Progress(deadline) as progress:
         within = Deadline(min(BUDGET_S, deadline.left_s))
-        made = calibrate(device=args.device, dtype=args.dtype, deadline=within, progress=progress)
+        made = calibrate(
+            device=args.device, dtype=args.dtype, quick=args.quick, deadline=within, progress=progress
+        )  # fmt: skip
     path = args.out or default_path(made.device, made.dtype)
     better = None if args.replace else kept_better(path, made)
     if better:
@@ -143,7 +150,7 @@ def _answer(made: "Calibration") -> Answer:
     )
     data = {
         "device": made.device, "title": made.title, "dtype": made.dtype, "made_on": made.made_on,
-        "rounds": made.rounds, "took_s": made.took_s, "load_average": made.load_average,
+        "quick": made.quick, "rounds": made.rounds, "took_s": made.took_s, "load_average": made.load_average,
         "grade": made.grade.json, "spread_between_rounds": made.spread, "left_out": made.left_out,
         "prefill_error": prefill, "decode_error": decode, "classes": constants, "checked": checked,
     }  # fmt: skip

@@ -14,10 +14,10 @@ from llamalab.analytic.fit_solve import (
     largest_batch,
     largest_context,
     least_ranks,
+    most_gpu_layers,
     widest_weights,
 )
 from llamalab.analytic.kv_storage import KV_DTYPES
-from llamalab.analytic.memory import room_free
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.cli.arguments import (
     Parser,
@@ -32,7 +32,10 @@ from llamalab.cli.arguments import (
     one_of,
 )
 from llamalab.cli.delivery import give
+from llamalab.cli.fit_cache import cache_alone
+from llamalab.cli.fit_split import split_of
 from llamalab.cli.output import Answer, Column, Table, thousands
+from llamalab.cli.stored_models import Stored, take_storage
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.hardware import HARDWARE, HardwareSpec
 from llamalab.units import DTYPES, FLOAT_DTYPES, format_bytes
@@ -43,7 +46,7 @@ EXAMPLES = (
     "llamalab fit --memory 24GiB --model 13b --context 4096 --batch 4 --solve weights",
     "llamalab fit --free 10GB --dtype fp16 --batch 4",
 )
-SOLVES = ("batch", "context", "weights", "ranks", "device")
+SOLVES = ("batch", "context", "weights", "ranks", "device", "gpu-layers")
 _ROWS = (
     Column("term", "held"),
     Column("bytes", "size", format_bytes),
@@ -79,10 +82,19 @@ def configure(parser: Parser) -> None:
         help="devices that share the model (default: 1)",
     )  # fmt: skip
     add_count(parser, "--block-tokens", "tokens of a block of a paged KV cache", default=1)
+    parser.add_argument(
+        "--gpu-layers", type=layers, metavar="N", help="of the last N layers on the device, the others on its host"
+    )
+    parser.add_argument("--host", metavar="NAME", help="the CPU beside --hardware: what such a split costs in time")
     add_count(parser, "--graphs", "captured graphs")
     add_choice(parser, "--runtime", RUNTIMES, "cuda", "whose context, workspace and allocator are added")
     add_count(parser, "--threads", "of a CPU, each with its scratch", default=1)
     add_format(parser)
+
+
+def layers(text: str) -> int:
+    """A number of layers, 0 included."""
+    return 0 if text.strip() == "0" else count("--gpu-layers")(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,13 +106,14 @@ def run(args: argparse.Namespace) -> int:
 def answer(args: argparse.Namespace) -> Answer:
     """What fits. Raises DoesNotFitError where nothing does."""
     if args.free is not None:
-        return _cache_alone(args)
+        return cache_alone(args)
     name, size = _space(args)
     model, asked = _asked(args)
     holds: Holds = partial(needs, runtime=RUNTIMES[args.runtime], threads=args.threads)
     if args.solve == "device":
         return _on_devices(args, model, asked, holds)
-    solve = args.solve or ("" if args.seq and args.batch else "batch" if args.seq else "context")
+    usual = "" if args.seq and (args.batch or args.gpu_layers is not None) else "batch" if args.seq else "context"
+    solve = args.solve or usual
     solved = _solved(solve, asked, size, holds)
     held = check_fits(solved, size, holds)
     return _answer(args, model, name, size, solve, solved, held, holds)
@@ -125,16 +138,21 @@ def device_memory(spec: HardwareSpec) -> int:
 
 
 def _asked(args: argparse.Namespace) -> tuple[str, Run]:
-    from llamalab.cli.stored_models import stored_model
-
-    model, arch, stored = stored_model(args) or (*chosen_model(args), None)
+    stored = take_storage(args)
+    model, arch = chosen_model(args)
     compute = args.dtype if args.dtype in FLOAT_DTYPES else "bf16"
     return model, Run(
         arch, args.seq or 1, batch=args.batch or 1, prompt=args.prompt, chunk=args.chunk, dtype=compute,
         weight_dtype=args.weight_dtype or args.dtype, kv_dtype=args.kv_dtype or args.dtype, attention=args.attention,
         logits=args.logits, ranks=args.tensor_parallel, block_tokens=args.block_tokens, graphs=args.graphs or 0,
-        weight_bytes=None if args.weight_dtype else stored,
+        gpu_layers=args.gpu_layers, **(_of_file(stored) if stored else {}),
     )  # fmt: skip
+
+
+def _of_file(stored: Stored) -> dict[str, Any]:
+    return {
+        "weight_bytes": stored.bytes, "layer_bytes": stored.layer_bytes, "embedding_bytes": stored.embedding_bytes,
+    }  # fmt: skip
 
 
 def _solved(solve: str, asked: Run, size: int, holds: Holds) -> Run:
@@ -145,6 +163,8 @@ def _solved(solve: str, asked: Run, size: int, holds: Holds) -> Run:
         return asked._replace(context=max(1, largest_context(asked, size, holds)))
     if solve == "weights":
         return asked._replace(weight_dtype=widest_weights(asked, size, holds) or asked.weight_dtype)
+    if solve == "gpu-layers":
+        return asked._replace(gpu_layers=most_gpu_layers(asked, size, holds))
     if solve == "ranks":
         return asked._replace(ranks=least_ranks(asked, size, holds) or asked.ranks)
     return asked
@@ -175,13 +195,16 @@ def _answer(
         "max_seq": asked.context if solve == "context" else None,
     }
     where = f" on each of {asked.ranks} devices" if asked.ranks > 1 else ""
-    lead = (
+    lead: tuple[str, ...] = (
         f"{asked.batch:,} sequences of {asked.context:,} tokens fit{where} ({model}, weights in {asked.weight_dtype}, "
         f"KV cache in {asked.kv_dtype}, {asked.arch.n_kv_heads} KV heads)",
         f"  {format_bytes(held.total_bytes)} held and {format_bytes(held.margin_bytes)} of margin in "
         f"{format_bytes(size)} of {name}: {format_bytes(left)} is left",
     )
     data = _data(args, model, asked, held) | found
+    if asked.gpu_layers is not None:
+        split = split_of(model, asked, args.hardware, args.host)
+        data, lead = data | split.data, (*lead, *split.lead)
     return Answer(data, lead, (Table(_ROWS, data["terms"]),))
 
 
@@ -215,38 +238,3 @@ def _on_devices(args: argparse.Namespace, model: str, asked: Run, holds: Holds) 
     )
     data = _data(args, model, asked, held) | {"solved": "device", "devices": rows}
     return Answer(data, lead, (Table(columns, rows), Table(_ROWS, data["terms"])))
-
-
-def _cache_alone(args: argparse.Namespace) -> Answer:
-    """What fits beside everything else: the free bytes by those of a token."""
-    from llamalab.analytic.memory import check_fits as check_cache
-
-    model, arch = chosen_model(args)
-    kind = args.kv_dtype or args.dtype
-    room = room_free(arch, args.free, kv_dtype=kind)
-    left = check_cache(room, seq=args.seq or 1, batch=args.batch or 1)
-    data = {
-        "model": model, "kv_dtype": kind, "n_kv_heads": arch.n_kv_heads, "memory_bytes": None, "weight_bytes": None,
-        "free_bytes": room.free_bytes, "kv_bytes_per_token": room.kv_bytes_per_token, "seq": args.seq,
-        "batch": args.batch, "max_tokens": room.tokens,
-        "max_batch": room.largest_batch(args.seq) if args.seq else None,
-        "max_seq": room.largest_context(args.batch) if args.batch else None, "left_bytes": left,
-        "basis": "exact; the KV cache alone",
-    }  # fmt: skip
-    if args.seq:
-        said = f"{args.batch or data['max_batch']:,} sequences of {args.seq:,} tokens fit"
-    elif args.batch:
-        said = f"{args.batch:,} sequences of {data['max_seq']:,} tokens fit"
-    else:
-        said = f"{room.tokens:,} cached tokens fit"
-    lead = (
-        f"{said} ({model}, KV cache in {kind}, {arch.n_kv_heads} KV heads)",
-        f"  = {format_bytes(room.free_bytes)} free / {room.kv_bytes_per_token:,} bytes per token = {room.tokens:,} "
-        "tokens; the KV cache alone",
-    )
-    columns = (
-        Column("max_tokens", "tokens", thousands),
-        Column("kv_bytes_per_token", "bytes per token", thousands),
-        Column("free_bytes", "free", format_bytes),
-    )
-    return Answer(data, lead, (Table(columns, [data]),))

@@ -21,6 +21,7 @@ from llamalab.cli.arguments import (
 )
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
+from llamalab.cli.stored_models import take_storage
 from llamalab.errors import InputError
 from llamalab.units import format_bytes, format_si
 
@@ -117,6 +118,7 @@ def _shapes(args: argparse.Namespace) -> list[tuple[int, int, int]]:
 def answer(args: argparse.Namespace) -> Answer:
     """The op table of one pass and the steps of attention; of several passes the totals of each."""
     model, arch = chosen_model(args)
+    take_storage(args)
     shapes = _shapes(args)
     if len(shapes) > 1:
         return _sweep(model, [(_inputs(args, model, shape), _ops(args, arch, shape)) for shape in shapes])

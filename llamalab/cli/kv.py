@@ -9,6 +9,7 @@ from llamalab.arch import LlamaArch, attention_kind
 from llamalab.cli.arguments import Parser, add_counts, add_dtype, add_format, add_model, add_part_dtypes, chosen_model
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
+from llamalab.cli.stored_models import take_storage
 from llamalab.hardware import smallest_holding
 from llamalab.units import dtype_bits, format_bytes
 
@@ -43,9 +44,11 @@ def answer(args: argparse.Namespace) -> Answer:
     longest = max(args.context)
     if longest > arch.max_positions:
         note(f"{model} was trained for {arch.max_positions:,} positions; {longest:,} tokens is beyond them")
+    stored = take_storage(args)
     dtype, weight_dtype = args.kv_dtype or args.dtype, args.weight_dtype or args.dtype
     if len(args.context) == len(args.batch) == 1:
-        return _one(model, arch, args.context[0], args.batch[0], dtype, weight_dtype)
+        size = stored.bytes if stored else weight_bytes(arch, weight_dtype)
+        return _one(model, arch, args.context[0], args.batch[0], dtype, (stored.kind if stored else weight_dtype, size))
     return _sweep(model, arch, args.context, args.batch, dtype)
 
 
@@ -67,7 +70,7 @@ def _sweep(model: str, arch: LlamaArch, lengths: list[int], batches: list[int], 
     return Answer({"model": model, "dtype": dtype, "basis": "exact", "rows": rows}, lead, (Table(columns, rows),))
 
 
-def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, weight_dtype: str) -> Answer:
+def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, held: tuple[str, int]) -> Answer:
     variants = kv_variants(arch, seq=seq, batch=batch, dtype=dtype)
     data = {
         "model": model,
@@ -79,7 +82,7 @@ def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, weight_d
         "kv_bytes": kv_bytes(arch, seq=seq, batch=batch, dtype=dtype),
         "kv_bytes_per_token": kv_bytes_per_token(arch, dtype),
         "kv_bytes_per_sequence": kv_bytes(arch, seq=seq, dtype=dtype),
-        "weight_bytes": weight_bytes(arch, weight_dtype),
+        "weight_bytes": held[1],
         "basis": "exact",
         "variants": [variant._asdict() for variant in variants],
     }
@@ -96,7 +99,7 @@ def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, weight_d
         Column("share", "of MHA", percent),
         Column("own", "", lambda own: "<- this model" if own else "", -1),
     )
-    return Answer(data, _lead(arch, data, weight_dtype), (Table(columns, rows),))
+    return Answer(data, _lead(arch, data, held[0]), (Table(columns, rows),))
 
 
 def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str, ...]:

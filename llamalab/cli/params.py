@@ -17,6 +17,7 @@ from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_dtype, add_format, add_model, chosen_model
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent, thousands
+from llamalab.cli.stored_models import Stored, stored_model
 from llamalab.units import DTYPES, format_bytes, storage_bytes
 
 SUMMARY = "parameters and weight bytes, by component"
@@ -49,15 +50,15 @@ def answer(args: argparse.Namespace) -> Answer:
     """The parameters of the model, or of an adapter beside it."""
     model, arch = chosen_model(args)
     if args.lora is None:
-        return _answer(model, arch, args.dtype)
+        return _answer(model, arch, args.dtype, stored_model(args.model))
     return _lora_answer(model, arch, args.dtype, parse_lora(args.lora))
 
 
-def _answer(model: str, arch: LlamaArch, dtype: str) -> Answer:
+def _answer(model: str, arch: LlamaArch, dtype: str, stored: Stored | None) -> Answer:
     total = parameter_count(arch)
     active, parts = active_parameters(arch), components(arch)
-    stored = component_bytes(arch, dtype)
-    size = sum(stored.values())
+    by_part = component_bytes(arch, dtype)
+    size = sum(by_part.values())
     data = {
         "model": model,
         "dtype": dtype,
@@ -65,13 +66,15 @@ def _answer(model: str, arch: LlamaArch, dtype: str) -> Answer:
         "active_parameters": active,
         "components": parts,
         "weight_bytes": size,
+        "stored_bytes": stored.bytes if stored else None,
+        "stored_as": stored.kind if stored else None,
         "tied_embeddings": arch.tied_embeddings,
         "basis": "exact",
         "tensors": [_tensor(weight) for weight in weights(arch)],
     }
     rows = [
         {"model": model, "component": part, "parameters": number, "share": number / total}
-        | {"weight_bytes": stored[part]}
+        | {"weight_bytes": by_part[part]}
         for part, number in parts.items()
     ]
     everything = {"component": "total", "parameters": total, "share": 1.0, "weight_bytes": size}
@@ -82,6 +85,8 @@ def _answer(model: str, arch: LlamaArch, dtype: str) -> Answer:
         Column("weight_bytes", f"in {dtype}", format_bytes),
     )
     lead = [f"{model} has {total:,} parameters, exact: {format_bytes(size)} ({size:,} bytes) in {dtype}"]
+    if stored is not None:
+        lead.append(f"  in the file: {format_bytes(stored.bytes)} ({stored.bytes:,} bytes), {stored.kind}")
     if arch.experts is not None:
         picked = f"{arch.experts.n_active} of {arch.experts.n_experts} experts"
         met = f"{active:,} parameters ({format_bytes(storage_bytes(active, dtype))})"

@@ -26,6 +26,7 @@ from llamalab.cli.arguments import (
     parse_counts,
 )
 from llamalab.cli.devices import chosen_devices
+from llamalab.cli.stored_models import take_storage
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
 from llamalab.units import DTYPES
@@ -107,12 +108,13 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Every combination of the options, devices innermost: passes that differ in nothing else are shared."""
     _check_stack(args)
     models = chosen_models(args.model)
+    stored = take_storage(args) if len(models) == 1 else None
     devices = chosen_devices(args.hardware, args.dtype)
     if args.basis is None and all(spec.measured for spec in devices):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
     shapes = product(args.prompt, args.generate, args.batch, args.tensor_parallel)
     for (name, arch), shape in product(models, list(shapes)):
-        work = workload(args, *shape)
+        work = workload(args, *shape)._replace(stored_bytes=stored.bytes if stored else None)
         for spec in devices:
             yield Case(name, arch, spec, _as_run(args, spec, work))
 

@@ -2,9 +2,9 @@
 
     plan        what each module's weight is cut by, and `parallelize`
     shares      what one rank loads or draws: its part of each weight, and no more
-    ranks       the process group of this process, and which rank it is
     manners     one rank speaks, a lost rank ends all, nothing stays behind
     launch      ranks of this machine through torch's elastic launcher
+    models      the model of a run that a team shares
     team        one rank leads, the others repeat its passes
     counted     the collectives that really run, by kind, calls and bytes
     views       taps that see the whole of what ranks hold parts of

@@ -6,8 +6,10 @@
 The folder appears when it is whole; the one before it goes after that, so that there is always one to resume from.
 """
 
+import json
 import re
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -18,12 +20,13 @@ from llamalab.checkpoints import read
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.huggingface import write_huggingface
 from llamalab.checkpoints.text_side import TextSource, config_ids, place_text
-from llamalab.errors import FormatError
+from llamalab.errors import FormatError, InputError
 from llamalab.files import new_outputs
+from llamalab.input_files import read_object
 from llamalab.model import Transformer
 from llamalab.train.trainer import Trainer
 
-_STATE = "optimizer.safetensors"
+_STATE, _SETTINGS = "optimizer.safetensors", "training.json"
 _STEP = re.compile(r"step-(\d{8})")
 _MASTER = "master"
 
@@ -52,19 +55,35 @@ def save(run: Path, trainer: Trainer, text: TextSource) -> Path:
         place_text(text, aside)
         write_huggingface(aside, weights_of(trainer.model), dtype=None, ids=config_ids(text))
         save_file(optimizer_tensors(trainer), aside / _STATE)
+        (aside / _SETTINGS).write_text(json.dumps(settings_of(trainer), indent=1) + "\n", encoding="utf-8")
     for step in steps_saved(run):
         if step < trainer.done:
             shutil.rmtree(checkpoint_path(run, step))
     return target
 
 
-def resume(run: Path, trainer: Trainer) -> None:
+def settings_of(trainer: Trainer) -> dict[str, object]:
+    """Everything that a next step's bits depend on beside weights and state: the text by its digest."""
+    texts = [sha256(ids_N.cpu().numpy().tobytes()).hexdigest() for ids_N in trainer.stream]
+    dtype = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
+    return {"plan": trainer.plan._asdict(), "recipe": trainer.recipe._asdict(), "texts": texts, "dtype": dtype}
+
+
+def resume(run: Path, trainer: Trainer, settings: dict[str, object] | None = None) -> None:
     """Put a new trainer of the same plan where the last checkpoint of a run is, to the bit.
 
-    Raises FormatError where the checkpoint is not one of this model and optimiser.
+    Raises FormatError where the checkpoint is not one of this model and optimiser, InputError where `settings`
+    differ from those that it was begun with.
     """
     step = steps_saved(run)[-1]
     folder = checkpoint_path(run, step)
+    if settings is not None:
+        begun = read_object(folder / _SETTINGS, "settings of the run")
+        if odd := [key for key in settings if settings[key] != begun.get(key)]:
+            raise InputError(
+                f"a run must go on as it was begun; {run} has another {' and '.join(odd)}; use the same options, or "
+                "another folder"
+            )
     _, weights = read(folder)
     trainer.model.load_state_dict(weights)
     try:

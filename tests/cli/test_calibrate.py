@@ -27,7 +27,9 @@ MADE = Calibration(
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.setattr(module, "calibrate", lambda **options: MADE._replace(dtype=options["dtype"]))
+    monkeypatch.setattr(
+        module, "calibrate", lambda **options: MADE._replace(dtype=options["dtype"], quick=options["quick"])
+    )
     return tmp_path
 
 
@@ -151,3 +153,15 @@ def test_a_class_that_lacks_costs_the_prediction_in_one_sentence(
         assert "must have constants of the class" in here
         assert "must have constants" not in there
     assert main(["hardware"]) == 0
+
+
+def test_a_quick_one_takes_no_place_of_a_longer_one_of_its_grade(capsys: pytest.CaptureFixture[str]) -> None:
+    path = default_path("cpu", "bf16")
+    assert main(["calibrate", "--quick"]) == 0
+    assert json.loads(path.read_text())["quick"] is True
+    assert main(["calibrate"]) == 0
+    assert json.loads(path.read_text())["quick"] is False
+    capsys.readouterr()
+    assert main(["calibrate", "--quick"]) == 0
+    assert "are kept" in capsys.readouterr().err
+    assert json.loads(path.read_text())["quick"] is False

@@ -126,3 +126,64 @@ def test_a_quantised_folder_is_as_large_as_its_header_says(capsys: Capture, tmp_
     with (tmp_path / "model.safetensors").open("r+b") as file:
         file.truncate(200)
     assert "safetensors header" in refused(capsys, "fit", "--memory", "8GB", "--model", str(tmp_path))
+
+
+def test_every_verb_gives_a_file_the_bytes_that_it_has(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    size = write_quantised(tmp_path, {f"model.layers.{layer}.mlp.up_proj.qweight": ("I32", [9, 700], 25_200)
+                                      for layer in range(6)})  # fmt: skip
+    for model in (tmp_path, path):
+        if model == path:  # without its weights, by the layout of its method
+            (tmp_path / "model.safetensors").unlink()
+            size = loaded(capsys, "params", "--model", str(path))["stored_bytes"]
+        found = [
+            loaded(capsys, "fit", "--memory", "8GB", "--context", "64", "--model", str(model))["weight_bytes"],
+            loaded(capsys, "kv", "--model", str(model))["weight_bytes"],
+            loaded(capsys, "params", "--model", str(model))["stored_bytes"],
+            loaded(capsys, "predict", "--model", str(model), "--hardware", "l4")["memory"]["weight_bytes"],
+        ]
+        assert found == [size] * 4
+    assert loaded(capsys, "flops", "--model", str(path))["weight_dtype"].endswith("bpw")
+    assert loaded(capsys, "flops", "--model", str(path), "--weight-dtype", "fp8")["weight_dtype"] == "fp8"
+
+
+def test_ranks_share_the_bytes_of_a_file(capsys: Capture, tmp_path: Path) -> None:
+    write_quantised(tmp_path, {"model.layers.0.mlp.up_proj.qweight": ("I32", [9, 700], 25_200)})
+    options = ("fit", "--memory", "8GB", "--context", "64", "--batch", "1", "--model", str(tmp_path))
+    one, two = (loaded(capsys, *options, "--tp", ranks)["weight_bytes"] for ranks in ("1", "2"))
+    assert one / 2 <= two < 0.55 * one
+
+
+def test_gpu_layers_solved_and_asked(capsys: Capture) -> None:
+    options = ("fit", "--model", "13b", "--weight-dtype", "int4", "--context", "4096", "--batch", "1")
+    found = loaded(capsys, *options, "--memory", "6GB", "--solve", "gpu-layers")
+    layers = found["gpu_layers"]
+    assert 0 < layers < 40
+    again = loaded(capsys, *options, "--memory", "6GB", "--gpu-layers", str(layers))
+    assert again["total_bytes"] == found["total_bytes"]
+    assert f"{layers} of 40 layers" in refused(
+        capsys, *options, "--memory", "6GB", "--gpu-layers", str(layers + 1), code=3
+    )
+    assert found["reason"]
+    assert found["decode_s_per_token"] is None
+    whole = loaded(capsys, *options, "--memory", "99GB")
+    for number in ("0", "1", "40"):
+        split = loaded(capsys, *options, "--memory", "99GB", "--gpu-layers", number)
+        held = split["weight_bytes"] + split["kv_bytes"] + split["host_bytes"]
+        assert held == whole["weight_bytes"] + whole["kv_bytes"]
+    assert "gpu_layers" in refused(capsys, *options, "--memory", "99GB", "--gpu-layers", "41")
+    assert refused(capsys, *options, "--memory", "99GB", "--gpu-layers", "3", "--tp", "2")
+
+
+def test_what_a_split_costs_lies_between_host_and_device(capsys: Capture) -> None:
+    options = ("fit", "--hardware", "rtx4090", "--host", "ryzen-7950x", "--context", "700", "--prompt", "600",
+               "--batch", "1", "--dtype", "fp16", "--weight-dtype", "q4_0")  # fmt: skip
+    times = [loaded(capsys, *options, "--gpu-layers", str(n))["decode_s_per_token"] for n in (0, 1, 16, 31, 32)]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] == loaded(capsys, *options, "--gpu-layers", "5")["all_on_device_s_per_token"]
+
+
+def test_a_window_keeps_no_more_than_it_sees(capsys: Capture) -> None:
+    """The same question to kv and to fit: Mistral's cache stops at 4,096 tokens."""
+    asked = ("--model", "mistral-7b-v0.1", "--context", "20000", "--batch", "3")
+    assert loaded(capsys, "fit", "--memory", "80GB", *asked)["kv_bytes"] == loaded(capsys, "kv", *asked)["kv_bytes"]

@@ -175,7 +175,7 @@ def test_most_of_a_gpus_steps_fit_into_the_budget() -> None:
     steps = all_steps("cuda", ["7b", "13b", "70b"])
     *first, compiled = steps
     assert compiled.name == "bench-7b-compiled"
-    assert sum(one.estimate_s for one in first if one.name != "decode_compiled") < 500
+    assert sum(one.estimate_s for one in first if one.name != "decode_compiled") < 600
     sizes = {(case.batch, case.context) for case in cases("cuda", PRESETS["70b"].arch)}
     assert {batch for batch, _ in sizes} == {1, 4, 16, 64}
     assert max(context for _, context in sizes) == 4096
@@ -229,3 +229,27 @@ def with_a_child(job: Job) -> Made:
 def test_a_step_may_start_processes_and_print(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run_isolated(partial(with_a_child, Job(tmp_path, "cpu", ())), 120.0).value == Made("ended with 0")
     assert capfd.readouterr().out == ""
+
+
+def test_the_parent_asks_nothing_of_a_device_and_an_absent_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def elsewhere(work: Callable[[], object], limit_s: float) -> Outcome:
+        asked.append(work)
+        return Outcome(campaign.MachineFacts("cuda:0", "cuda", "gpu", {"device": "a GPU"}))
+
+    monkeypatch.setattr(campaign, "resolve_device", lambda name: pytest.fail("asked in the parent"))
+    monkeypatch.setattr(campaign, "all_steps", lambda kind, models: [step(f"{kind}-{len(models)}")])
+    assert campaign.main(["--device", "cuda", "--out", str(tmp_path), "--list"], run=elsewhere) == 0
+    assert capsys.readouterr().out.split()[0] == "cuda-3"
+    assert [one.func for one in asked] == [campaign.machine_of]
+    assert campaign.main(["--device", "cuda"], run=lambda *_: Outcome(None, "MissingError: no such device")) == 3
+    assert "no such device" in capsys.readouterr().err
+
+
+def test_a_run_on_a_gpu_tests_it_first_and_leaves_material_for_later_tests() -> None:
+    names = [one.name for one in all_steps("cuda", ["7b", "13b", "70b"])]
+    assert {"cuda_tests", "plan_times", "device_traces", "calibration", "attention_backends", "tap_cost"} < set(names)
+    assert names.index("calibration") == 0

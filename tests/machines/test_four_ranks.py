@@ -6,6 +6,7 @@ import pytest
 
 from tests.parallel.on_ranks import results
 from tests.parallel.test_ranks import (  # noqa: F401
+    test_a_whole_view_shows_a_tap_what_one_rank_has_and_takes_its_edits,
     test_any_format_loads_onto_ranks,
     test_collectives_are_those_of_the_op_table,
     test_logits_are_those_of_one_rank,

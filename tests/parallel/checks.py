@@ -15,6 +15,7 @@ from llamalab.checkpoints.meta import write_meta
 from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
 from llamalab.parallel.counted import CountedCollectives, expected_collectives
 from llamalab.parallel.shares import build_share, load_share
+from llamalab.parallel.views import WholeView
 from tests.parallel.on_ranks import CASES, KINDS
 
 
@@ -52,6 +53,7 @@ def check_all(mesh: Any, folder: Path) -> dict[str, Any]:
     for name, (kv_heads, more) in CASES.items():
         found[name] = _same_logits(arch_of(kv_heads, **more), mesh)
     found["collectives"] = {kind: _collectives(arch_of(2, **more), mesh) for kind, more in KINDS.items()}
+    found["views"] = {str(kv_heads): _views(arch_of(kv_heads), mesh) for kv_heads in (8, 1)}
     found["loaded"] = _loaded(mesh, folder)
     return found
 
@@ -87,6 +89,28 @@ def _counted(model: Transformer, arch: LlamaArch, mesh: Any, dtype: str, new_tok
         forward_ops(arch, new_tokens=new_tokens, batch=3, dtype=dtype, tensor_parallel=mesh.size())
     )
     return [sorted((*one, calls) for one, calls in found.items()) for found in (counted.calls, table)]
+
+
+def _views(arch: LlamaArch, mesh: Any) -> dict[str, Any]:
+    """What a tap sees of a whole model and, through a WholeView, of one that ranks share; and an edit of one head."""
+    seen: list[dict[str, Tensor]] = []
+
+    def look(name: str, tensor: Tensor) -> Tensor:
+        seen[-1][name] = tensor.clone()
+        return tensor * 2 if name == "layers.0.attention.z" else tensor
+
+    tokens_BT, logits = torch.arange(14).view(2, 7), []
+    alone, spread = (seeded(llamalab.build(arch, dtype="fp32")) for _ in range(2))
+    llamalab.parallelize(spread, mesh)
+    for model, tap in ((alone, look), (spread, WholeView(look, spread))):
+        seen.append({})
+        with torch.inference_mode():
+            logits.append(model(tokens_BT, tap=tap))
+    shapes = [{name: list(tensor.shape) for name, tensor in one.items()} for one in seen]
+    return {
+        "points": len(seen[0]), "same shapes": shapes[0] == shapes[1], "logits": far(*logits),
+        "far": max(far(seen[0][name].nan_to_num(neginf=0), one.nan_to_num(neginf=0)) for name, one in seen[1].items()),
+    }  # fmt: skip
 
 
 def _loaded(mesh: Any, folder: Path) -> dict[str, float]:

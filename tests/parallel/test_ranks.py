@@ -33,3 +33,11 @@ def test_collectives_are_those_of_the_op_table(found: dict[str, Any], kind: str,
 def test_any_format_loads_onto_ranks(found: dict[str, Any]) -> None:
     assert len(found["loaded"]) == 6
     assert {name: far for name, far in found["loaded"].items() if not far < TOLERANCE} == {}
+
+
+@pytest.mark.parametrize("kv_heads", ["8", "1"])
+def test_a_whole_view_shows_a_tap_what_one_rank_has_and_takes_its_edits(found: dict[str, Any], kv_heads: str) -> None:
+    view = found["views"][kv_heads]
+    assert view["points"] > 30
+    assert view["same shapes"]
+    assert max(view["far"], view["logits"]) < TOLERANCE

@@ -17,7 +17,7 @@ from llamalab.model import StaticKVCache
 
 
 def time_passes(
-    model: Callable[..., object], cache: StaticKVCache, prompt_BT: Tensor | None, steps: Sequence[Tensor], clock: Clock
+    model: Callable[..., object], cache: object, prompt_BT: Tensor | None, steps: Sequence[Tensor], clock: Clock
 ) -> list[float]:
     """Seconds of the pass over the prompt, if there is one, and of every step after it."""
     clock.mark()

@@ -121,8 +121,8 @@ class BenchRow:
     profiler saw, null where it saw none; `product` is how weights were multiplied, packed, plain or by which
     kernel of quantised ones; `weight_dtype` is the storage of these, null where they are in `dtype`, and from
     `kernel_rows` on they are widened first. `memory_bytes` is what was held, by `memory_method`; `weights` are a
-    checkpoint's or random. `load_average` is the host's before the first repetition; `disturbances` say why the times
-    are not to be trusted.
+    checkpoint's, random, or those of a model in memory. `load_average` is the host's before the first repetition;
+    `disturbances` say why the times are not to be trusted.
     """
 
     model: str

@@ -13,7 +13,7 @@ from dataclasses import replace
 from time import perf_counter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
@@ -23,6 +23,7 @@ from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.passes import case_tokens, filled_cache, time_passes
 from llamalab.measure.bench.reference import Reference, measure_reference
 from llamalab.measure.bench.repeats import repeat_steadily
+from llamalab.measure.bench.rewound_cache import RewoundCache, as_called
 from llamalab.measure.bench.rows import BenchCase, BenchRow
 from llamalab.measure.bench.settings import BenchSettings, Timed, blank_row, filled_row, need_bytes, reason_too_large
 from llamalab.measure.device.cache_size import effective_cache_bytes
@@ -43,7 +44,7 @@ from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
 from llamalab.measure.target.made import made_model
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.measure.timing.timer import collector_off
-from llamalab.model import Transformer
+from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype, torch_dtype
 from llamalab.model.fastest import fastest_backend
@@ -140,7 +141,7 @@ def measure_bench(
         kernel_rows=None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype),
     )
     known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm, kept=bench.kept)
-    return _rows(bench, cases, known, progress)
+    return measured_rows(bench, cases, known, progress)
 
 
 def _depth(
@@ -159,12 +160,13 @@ def _depth(
     return Depth(arch, tie_blocks)
 
 
-def _rows(
+def measured_rows(
     bench: BenchSettings, cases: Sequence[BenchCase], reference: Reference | None, progress: ProgressCallback
 ) -> Iterator[BenchRow]:
+    """A row per case, each as it is done, of a model that is built here or given."""
     # No context stays open over a yield: it would also hold for the caller.
     reference = reference or _measured_reference(bench, progress)
-    model: Transformer | None = None
+    model: nn.Module | None = None
     for index, case in enumerate(cases):
         row = blank_row(bench, case, reference)
 
@@ -179,11 +181,13 @@ def _rows(
             with _threads(bench.threads), torch.inference_mode(), collector_off():
                 if model is None:
                     step(f"building {bench.depth.label}", 0.0)
-                    model = _built(bench)
-                    # Compiling may change the attention, and which kernel runs is known now.
-                    reference = reference.for_model(model.backend.algorithm, kept_of(model))
+                    model = _built(bench) if bench.given is None else bench.given.model
+                    if isinstance(model, Transformer):
+                        # Compiling may change the attention, and which kernel runs is known now.
+                        reference = reference.for_model(model.backend.algorithm, kept_of(model))
                 timed = _measure(bench, model, case, step)
-                row = replace(blank_row(bench, case, reference), attention=model.backend.name)
+                row = blank_row(bench, case, reference)
+                row = replace(row, attention=model.backend.name) if isinstance(model, Transformer) else row
         except (LlamaLabError, torch.OutOfMemoryError) as error:
             yield replace(row, reason=" ".join(str(error).split()))
         else:
@@ -225,8 +229,13 @@ def _built(bench: BenchSettings) -> Transformer:
     )  # fmt: skip
 
 
-def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Callable[[str, float], None]) -> Timed:
-    cache = filled_cache(model.rank_arch, case, bench.dtype, bench.place)
+def _measure(bench: BenchSettings, model: nn.Module, case: BenchCase, step: Callable[[str, float], None]) -> Timed:
+    call: Callable[..., object]
+    cache: StaticKVCache | RewoundCache
+    if isinstance(model, Transformer):
+        call, cache = model, filled_cache(model.rank_arch, case, bench.dtype, bench.place)
+    else:
+        call, cache = as_called(model), RewoundCache(model, case, bench.arch)
     prompt_BT, steps = case_tokens(bench.arch, case, bench.place)
     clock = clock_for(bench.place, marks=case.generate + 2)
     device = device_of(bench.place)
@@ -234,7 +243,7 @@ def _measure(bench: BenchSettings, model: Transformer, case: BenchCase, step: Ca
 
     def repeat(steps: Sequence[Tensor]) -> list[float]:
         cache.rewind(case.depth, lossy=True)
-        return time_passes(model, cache, prompt_BT, steps, clock)
+        return time_passes(call, cache, prompt_BT, steps, clock)
 
     step("warm-up", 0.1)
     began = perf_counter()

@@ -15,6 +15,7 @@ from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchCase, Benc
 from llamalab.measure.device.machine import device_name, device_of
 from llamalab.measure.target.blocks import SPARE, Depth
 from llamalab.measure.target.made import weights_origin
+from llamalab.measure.target.target import Target
 from llamalab.parallel.team import Team
 from llamalab.units import KeptWeights, format_bytes
 
@@ -34,6 +35,7 @@ class BenchSettings(NamedTuple):
     free_bytes: int
     repeat_s: float = 0.0
     weights: Weights | None = None
+    given: Target | None = None
     weight_dtype: str | None = None
     kernel_rows: int | None = None
     team: Team | None = None
@@ -100,9 +102,9 @@ def blank_row(bench: BenchSettings, case: BenchCase, reference: Reference) -> Be
         dtype=bench.dtype,
         weight_dtype=bench.weight_dtype,
         kernel_rows=bench.kernel_rows,
-        attention=bench.backend.name,
+        attention=bench.given.attention if bench.given else bench.backend.name,
         kernel=None,
-        weights=weights_origin(bench.weights),
+        weights="in memory" if bench.given else weights_origin(bench.weights),
         compiled=bench.compiled,
         blocks_distinct=bench.depth.distinct,
         blocks_total=bench.arch.n_layers,

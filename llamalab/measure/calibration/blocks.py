@@ -96,6 +96,16 @@ CHECKED_ON_ACCELERATOR = (
 )
 
 
+QUICK = _block(
+    "3072 wide, GQA", 3072, (24, 8), 8192, (1, 24), (1, 104), (1, 392),
+    (1, 1, 130), (1, 1, 900), (3, 1, 250), (6, 1, 1000),
+)  # fmt: skip
+QUICK_ON_ACCELERATOR = _block(
+    "6144 wide, GQA", 6144, (48, 8), 16384, (1, 104), (1, 500), (1, 1900), (3, 1100),
+    (1, 1, 700), (1, 1, 3900), (4, 1, 2000), (30, 1, 350),
+)  # fmt: skip
+
+
 class Blocks(NamedTuple):
     """The blocks to fit, the blocks to check, and the one with naive attention, which is fitted too."""
 
@@ -110,10 +120,18 @@ BLOCKS_BY_ROLE = {
 }
 
 
-def blocks_for(place: torch.device) -> Blocks:
-    """The blocks for a device, by its role.
+QUICK_BY_ROLE = {
+    "host": Blocks((QUICK,), (_preset("7b", (1, 32), (1, 1, 512)),), NAIVE),
+    "accelerator": Blocks(
+        (QUICK_ON_ACCELERATOR,), (_preset("7b", (1, 320), (1, 1, 512), (8, 1, 2048)),), NAIVE_ON_ACCELERATOR
+    ),
+}
+
+
+def blocks_for(place: torch.device, *, quick: bool = False) -> Blocks:
+    """The blocks for a device, by its role; one to fit and one to check where it is to be quick.
 
     >>> [block.name for block in blocks_for(torch.device("cpu")).check]
     ['7b', '13b']
     """
-    return BLOCKS_BY_ROLE[device_of(place).role]
+    return (QUICK_BY_ROLE if quick else BLOCKS_BY_ROLE)[device_of(place).role]

@@ -87,7 +87,9 @@ def kept_better(path: Path, made: Calibration) -> str | None:
     except LlamaLabError:  # there is none, or none of this kind
         return None
     grade = grades.read(kept.get("grade"))
-    if kept.get("title") != made.title or not grade.better_than(made.grade):
+    longer = made.quick and not kept.get("quick", False)  # of the same grade the longer one is worth more
+    worse = not made.grade.better_than(grade) if longer else grade.better_than(made.grade)
+    if kept.get("title") != made.title or not worse:
         return None
     return (
         f"the constants of {kept['made_on']} at {path}, graded {grade.name}, are kept: the new ones are graded "

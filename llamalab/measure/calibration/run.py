@@ -44,6 +44,7 @@ from llamalab.model.dtypes import activation_dtype
 from llamalab.units import format_bytes
 
 BUDGET_S = 48.0  # of building and rounds; with imports and the fit it stays under a minute
+QUICK_BUDGET_S = 8.0  # the same for ten seconds
 MOST_ROUNDS = 60
 _MEASURING = 0.93  # share of the time for building and rounds; the rest is for the fit
 
@@ -79,6 +80,7 @@ class Calibration(NamedTuple):
     grade: Grade
     spread: float
     left_out: tuple[str, ...] = ()
+    quick: bool = False
 
     @property
     def rates(self) -> dict[str, Rates]:
@@ -102,15 +104,16 @@ class Calibration(NamedTuple):
             self.device, self.dtype, self.made_on, self.rates, errors | {"points": points},
             title=self.title, memory_bytes=self.memory_bytes, rounds=self.rounds, load_average=self.load_average,
             grade=self.grade.json, spread_between_rounds=self.spread, left_out=self.left_out,
+            quick=self.quick,
             fitted={name: fit.origin for name, fit in self.fits.items()},
             fitted_on=[_described(block) for block in self.fitted_on],
         )  # fmt: skip
 
 
 def calibrate(
-    *, device: str = "auto", dtype: str = "bf16", deadline: Deadline | None = None, fit: Sequence[Block] | None = None,
-    check: Sequence[Block] | None = None, copies_bytes: int | None = None, weight_dtype: str | None = None,
-    kernel_rows: int | None = None,
+    *, device: str = "auto", dtype: str = "bf16", quick: bool = False, deadline: Deadline | None = None,
+    fit: Sequence[Block] | None = None, check: Sequence[Block] | None = None, copies_bytes: int | None = None,
+    weight_dtype: str | None = None, kernel_rows: int | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Calibration:  # fmt: skip
     """Measure, fit and check on blocks of other sizes: those of the device, where none are named.
@@ -118,7 +121,9 @@ def calibrate(
     Args:
         device: auto, cpu, cuda or cuda:N.
         dtype: of weights, activations and cache.
-        deadline: when it is to be done (default: BUDGET_S from now); a slow machine makes fewer passes and rounds.
+        quick: on one block, and checked on one, as far as ten seconds go.
+        deadline: when it is to be done (default: BUDGET_S or QUICK_BUDGET_S from now); a slow machine makes
+            fewer passes and rounds.
         fit: blocks to fit the constants on.
         check: blocks to check them on.
         copies_bytes: the most that copies of blocks may take, which are made where a cache would hold one block
@@ -130,9 +135,9 @@ def calibrate(
     Raises InputError, MissingError or DoesNotFitError before any work.
     """
     activation_dtype(dtype)
-    deadline = deadline or Deadline(BUDGET_S)
+    deadline = deadline or Deadline(QUICK_BUDGET_S if quick else BUDGET_S)
     place = resolve_device(device)
-    usual = blocks_for(place)
+    usual = blocks_for(place, quick=quick)
     chosen = _fitting(
         place, dtype, (*usual.fit, usual.naive) if fit is None else fit, usual.check if check is None else check
     )
@@ -172,6 +177,7 @@ def calibrate(
         grade=grade(signs),
         spread=trials.spread,
         left_out=(*chosen.left_out, *trials.left_out),
+        quick=quick,
     )
 
 

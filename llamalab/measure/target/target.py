@@ -116,7 +116,7 @@ def _hugging_face(model: Any, dtype: str) -> Target:
         if not past_tokens:
             return Job(lambda: None, lambda: model(tokens_BT, use_cache=True, logits_to_keep=1), 0)
         past_BT = tokens_of(arch, batch, past_tokens, device)
-        cache = _cache_that_rewinds(model)
+        cache = cache_that_rewinds(model)
         model(past_BT, past_key_values=cache, logits_to_keep=1)
         cache.crop(0)  # a sliding window keeps what it needs, and no more
         return Job(
@@ -137,7 +137,7 @@ def _hugging_face(model: Any, dtype: str) -> Target:
     )
 
 
-def _cache_that_rewinds(model: Any) -> Any:
+def cache_that_rewinds(model: Any) -> Any:
     """A DynamicCache of the model; layers with a sliding window need to be told that tokens will be taken back."""
     from transformers import DynamicCache
 

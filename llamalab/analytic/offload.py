@@ -1,0 +1,81 @@
+"""Weights and cache of a run on one device: all of a rank's, or those of the last layers, the rest lying on a host.
+
+As llama.cpp splits a model: the last N layers with their keys and values go to the accelerator, the embedding stays on
+the host, and the head follows when all layers are on the accelerator.
+"""
+
+from llamalab.analytic.fit_run import Run
+from llamalab.analytic.kv_storage import KvStorage, kv_storage
+from llamalab.analytic.parallel import shard
+from llamalab.analytic.params import stored_as, weights
+from llamalab.analytic.weight_storage import bytes_on_rank, stored_weight_bytes
+from llamalab.arch import LlamaArch
+from llamalab.checks import whole
+from llamalab.errors import InputError
+from llamalab.units import storage_bytes
+
+
+def on_device(run: Run) -> tuple[int, KvStorage]:
+    """Bytes of weights, and of the cache, on the device.
+
+    >>> from llamalab.presets import PRESETS
+    >>> [on_device(Run(PRESETS["7b"].arch, 4096, gpu_layers=n))[0] // 2**20 for n in (0, 16, 32)]
+    [0, 6176, 12602]
+    """
+    if run.gpu_layers is None:
+        return _weights(run, run.arch), _cache(run, run.arch)
+    layers = _checked_layers(run)
+    if not layers:
+        return 0, KvStorage(0, 0, 0)
+    rest = run.arch.n_layers - layers
+    if not rest:
+        return _weights(run, run.arch) - (0 if run.arch.tied_embeddings else _embedding_bytes(run)), _cache(
+            run, run.arch
+        )
+    whole_cache, first = _cache(run, run.arch), _cache(run, run.arch.replace(n_layers=rest))
+    return _last_layers(run, rest), KvStorage(*(a - b for a, b in zip(whole_cache, first, strict=True)))
+
+
+def host_bytes(run: Run) -> int:
+    """Bytes of weights and cache that lie on the host: what the device has not, and a tied embedding all the same."""
+    everywhere, here = (
+        sum((stored, *cache)) for stored, cache in (on_device(run._replace(gpu_layers=None)), on_device(run))
+    )
+    twice = run.arch.tied_embeddings and run.gpu_layers == run.arch.n_layers
+    return everywhere - here + (_embedding_bytes(run) if twice else 0)
+
+
+def _checked_layers(run: Run) -> int:
+    layers = whole(run.gpu_layers, "gpu_layers", least=0, most=run.arch.n_layers)
+    if run.ranks > 1:
+        raise InputError(f"gpu_layers must be those of one device; got {run.ranks} ranks; leave one of them out")
+    if run.weight_bytes is not None and len(run.layer_bytes) != run.arch.n_layers:
+        raise InputError("gpu_layers must be of a file that tells the bytes of each layer; its header does not")
+    return layers
+
+
+def _weights(run: Run, arch: LlamaArch) -> int:
+    part = shard(arch, run.ranks)
+    if run.weight_bytes is not None:
+        return bytes_on_rank(arch, run.weight_bytes, part)
+    return stored_weight_bytes(arch, run.dtype, run.weight_dtype or run.dtype, part)
+
+
+def _last_layers(run: Run, rest: int) -> int:
+    if run.weight_bytes is not None:
+        return sum(run.layer_bytes[rest:])
+    return _weights(run, run.arch) - _weights(run, run.arch.replace(n_layers=rest))
+
+
+def _embedding_bytes(run: Run) -> int:
+    if run.weight_bytes is not None:
+        return run.embedding_bytes
+    table = weights(run.arch)[0]
+    return storage_bytes(table.parameters, stored_as(table, run.dtype, run.weight_dtype or run.dtype))
+
+
+def _cache(run: Run, arch: LlamaArch) -> KvStorage:
+    return kv_storage(
+        arch, seq=run.context, batch=run.batch, dtype=run.kv_dtype or run.dtype, ranks=run.ranks,
+        block_tokens=run.block_tokens,
+    )  # fmt: skip

@@ -1,0 +1,41 @@
+"""What `llamalab fit --free SIZE` says: the KV cache alone, where all else is in the memory already."""
+
+import argparse
+
+from llamalab.analytic.memory import check_fits, room_free
+from llamalab.cli.arguments import chosen_model
+from llamalab.cli.output import Answer, Column, Table, thousands
+from llamalab.units import format_bytes
+
+
+def cache_alone(args: argparse.Namespace) -> Answer:
+    """What fits beside everything else: the free bytes by those of a token."""
+    model, arch = chosen_model(args)
+    kind = args.kv_dtype or args.dtype
+    room = room_free(arch, args.free, kv_dtype=kind)
+    left = check_fits(room, seq=args.seq or 1, batch=args.batch or 1)
+    data = {
+        "model": model, "kv_dtype": kind, "n_kv_heads": arch.n_kv_heads, "memory_bytes": None, "weight_bytes": None,
+        "free_bytes": room.free_bytes, "kv_bytes_per_token": room.kv_bytes_per_token, "seq": args.seq,
+        "batch": args.batch, "max_tokens": room.tokens,
+        "max_batch": room.largest_batch(args.seq) if args.seq else None,
+        "max_seq": room.largest_context(args.batch) if args.batch else None, "left_bytes": left,
+        "basis": "exact; the KV cache alone",
+    }  # fmt: skip
+    if args.seq:
+        said = f"{args.batch or data['max_batch']:,} sequences of {args.seq:,} tokens fit"
+    elif args.batch:
+        said = f"{args.batch:,} sequences of {data['max_seq']:,} tokens fit"
+    else:
+        said = f"{room.tokens:,} cached tokens fit"
+    lead = (
+        f"{said} ({model}, KV cache in {kind}, {arch.n_kv_heads} KV heads)",
+        f"  = {format_bytes(room.free_bytes)} free / {room.kv_bytes_per_token:,} bytes per token = {room.tokens:,} "
+        "tokens; the KV cache alone",
+    )
+    columns = (
+        Column("max_tokens", "tokens", thousands),
+        Column("kv_bytes_per_token", "bytes per token", thousands),
+        Column("free_bytes", "free", format_bytes),
+    )
+    return Answer(data, lead, (Table(columns, [data]),))

@@ -1,0 +1,78 @@
+"""What `llamalab fit` says of a model whose first layers stay on a host: what lies there, and what it costs in time."""
+
+from typing import Any, NamedTuple
+
+from llamalab.analytic.fit_run import Run, prompt_and_chunk
+from llamalab.analytic.forecast import Times, Workload, run_times
+from llamalab.analytic.offload import host_bytes
+from llamalab.analytic.stack_constants import prepared
+from llamalab.arch import LlamaArch
+from llamalab.hardware import HardwareSpec
+from llamalab.units import format_bytes, format_seconds
+
+STACK = "llama.cpp"  # the one that splits so
+
+
+class Split(NamedTuple):
+    """Figures and lines beside those of a run that fits."""
+
+    data: dict[str, Any]
+    lead: tuple[str, ...]
+
+
+def split_of(model: str, run: Run, hardware: str | None, host: str | None) -> Split:
+    """The split of a run; times only where both device and host are named."""
+    here, layers = run.gpu_layers or 0, run.arch.n_layers
+    data: dict[str, Any] = {
+        "gpu_layers": here, "host_bytes": host_bytes(run), "prefill_s": None, "decode_s_per_token": None,
+        "all_on_device_s_per_token": None, "reason": None,
+    }  # fmt: skip
+    lead = f"  {here} of {layers} layers of {model} on the device, {format_bytes(data['host_bytes'])} on its host"
+    if hardware is None or host is None:
+        data["reason"] = "--hardware and --host must name a device and its CPU to predict the time"
+        return Split(data, (lead,))
+    from llamalab.cli.devices import one_device
+
+    device, cpu = one_device(hardware), one_device(host)
+    data |= split_times(run, device, cpu)
+    where = (
+        f"  prefill {format_seconds(data['prefill_s'])}, then {format_seconds(data['decode_s_per_token'])} per token"
+    )
+    alone = format_seconds(data["all_on_device_s_per_token"])
+    return Split(data, (lead, f"{where} with {cpu.name}; {alone} with every layer on the device (predicted, {STACK})"))
+
+
+def split_times(run: Run, device: HardwareSpec, host: HardwareSpec) -> dict[str, float]:
+    """Seconds of the prompt and of a token, layers of host and device one after the other.
+
+    The activations that cross between the two are not counted: one row of the residual stream a token and way.
+    """
+    here, every = run.gpu_layers or 0, run.arch.n_layers
+    whole_device = _times(run, run.arch, device)
+    if here == every:
+        took = [whole_device]
+    elif here == 0:
+        took = [_times(run, run.arch, host)]
+    else:  # embedding and head are the host's: of the device the layers alone
+        rest = run.arch.replace(n_layers=every - here)
+        took = [_less(whole_device, _times(run, rest, device)), _times(run, rest, host)]
+    return {
+        "prefill_s": sum(one.prefill_s for one in took),
+        "decode_s_per_token": sum(one.decode_s_per_token or 0.0 for one in took),
+        "all_on_device_s_per_token": whole_device.decode_s_per_token or 0.0,
+    }
+
+
+def _less(all_: Times, rest: Times) -> Times:
+    decode = (all_.decode_s_per_token or 0.0) - (rest.decode_s_per_token or 0.0)
+    return all_._replace(prefill_s=all_.prefill_s - rest.prefill_s, decode_s_per_token=decode)
+
+
+def _times(run: Run, arch: LlamaArch, spec: HardwareSpec) -> Times:
+    prompt, chunk = prompt_and_chunk(run)
+    work = Workload(
+        prompt, max(2, run.context - prompt), run.batch, run.dtype, run.weight_dtype,
+        None if run.kv_dtype == run.dtype else run.kv_dtype, chunk=run.chunk and chunk,
+    )  # fmt: skip
+    done, constants = prepared(spec, work, STACK)
+    return run_times(arch, done, constants.rates, constants.host)
