@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report example test machines course cuda-fake lint docs bench bench-compare bench-ab accuracy tensorboard clean
+.PHONY: help setup report example test machines cuda-fake kernels course lint docs bench bench-compare bench-ab accuracy tensorboard clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ cuda-fake: $(STAMP) ## run the CUDA code on a simulated GPU
 course: $(STAMP) ## run the course: its commands, its answers, and its notebooks into build/course
 	$(BIN)/python -m pytest -o addopts='$(OWN_OPTIONS)' tests/course
 	$(BIN)/python -m tools.course --execute
+
+kernels: $(STAMP) ## compile every Triton kernel for GPUs that are not here
+	$(BIN)/python -m pytest -n 2 -o addopts='$(OWN_OPTIONS)' tests/kernels
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .

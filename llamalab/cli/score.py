@@ -1,4 +1,4 @@
-"""`llamalab score FILE.csv`: how far are predictions from measured runs?"""
+"""`llamalab score FILE.csv`: how far predictions are from measured runs."""
 
 import argparse
 from collections import Counter

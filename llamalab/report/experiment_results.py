@@ -12,12 +12,9 @@ from llamalab.input_files import MOST_BYTES, read_object
 from llamalab.report.recorded_runs import OnBroken, each_read
 
 ORDER = (
-    "versus_transformers", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends",
-    "gqa_groups", "kv_cache_onoff", "memory_peaks", "tied_blocks", "tap_cost",
-    "norms", "feed_forward", "optimiser", "gqa_uptraining",
-    "versus", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends",
-    "attention_by_hand", "positions", "translation", "gqa_groups", "kv_cache_onoff", "memory_peaks",
-    "tied_blocks", "tap_cost",
+    "versus", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends", "attention_by_hand",
+    "positions", "norms", "feed_forward", "optimiser", "translation", "gqa_groups", "gqa_uptraining", "kv_cache_onoff",
+    "memory_peaks", "tied_blocks", "tap_cost",
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def begin(model: nn.Module, *, layers: int, seed: int) -> None:
     >>> import llamalab
     >>> model = llamalab.build("stories260k", dtype="fp32")
     >>> begin(model, layers=5, seed=0)
-    >>> round(float(model.layers[0].attention.wq.weight.std()) * 64**0.5, 1)
+    >>> round(float(model.layers[0].attention.wq.weight.detach().std()) * 64**0.5, 1)
     1.0
     """
     generator = torch.Generator().manual_seed(seed)

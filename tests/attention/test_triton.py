@@ -16,6 +16,7 @@ import torch
 
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import get_backend, triton_flash
+from llamalab.attention.triton_flash import plan
 from llamalab.errors import MissingError, UnavailableError
 from tests.attention import triton_grid
 
@@ -57,12 +58,32 @@ def test_nothing_of_triton_is_imported_unless_it_is_used() -> None:
     assert run.stdout.split() == ["[]", "False"]
 
 
-def test_the_fewest_splits_that_keep_the_chip_busy() -> None:
-    choose = triton_flash.choose_splits
+def test_splits_of_whole_tiles_that_are_done_first() -> None:
+    choose = plan.choose_splits
     assert choose(groups=1, tiles=1, slots=264) == 1  # never more splits than tiles
-    assert choose(groups=8, tiles=64, slots=264) * 8 <= 264  # one wave
+    assert choose(groups=8, tiles=64, slots=264) == 32  # one wave of two tiles: 29 splits would take three
     assert choose(groups=264, tiles=64, slots=264) == 1  # busy as it is
-    assert choose(groups=192, tiles=64, slots=264) == 4  # 192 of 264 is worse than 768 of 792
+    assert choose(groups=192, tiles=64, slots=264) == 4  # 3 waves of 16 tiles: half as long again as 1 of 64 is worse
+
+
+@pytest.mark.parametrize("groups", [1, 8, 32, 40, 160, 256, 1000])
+@pytest.mark.parametrize("tiles", [1, 7, 64, 129])
+def test_no_number_of_splits_is_done_sooner(groups: int, tiles: int) -> None:
+    def length(splits: int) -> int:
+        return plan.waves(groups * splits, 264) * (-(-tiles // splits) + 1)
+
+    few = [splits for splits in range(1, tiles + 1) if splits == 1 or plan.waves(groups * splits, 264) <= 4]
+    assert length(plan.choose_splits(groups, tiles, 264)) == min(map(length, few))
+
+
+def test_a_plan_is_remembered_and_folds_what_one_program_reads_quickly() -> None:
+    one = plan.decode_plan(groups=32, rows=1, tiles=64, slots=264)
+    assert plan.decode_plan(groups=32, rows=1, tiles=64, slots=264) is one
+    assert one.folded
+    assert one.n_splits * one.fold_rows <= one.fold_splits * 32
+    many = plan.decode_plan(groups=1, rows=64, tiles=512, slots=264)  # one KV head: megabytes of parts
+    assert many.n_splits > 100
+    assert not many.folded
 
 
 @needs_triton

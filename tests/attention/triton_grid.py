@@ -16,6 +16,8 @@ from llamalab.attention import triton_flash
 from tests.attention.grid import DTYPES, GRID, WINDOWS, assert_close, reference, tensors
 
 WHOLE = (2, 6, 3, 150, 150, 80)
+# (position, keys of the cache, window): at the beginning, between, at the end, beyond a ring, in a window.
+POSITIONS = [(0, 300, None), (131, 300, None), (299, 300, None), (700, 300, None), (200, 300, 70)]
 
 
 def _interpreted(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -40,6 +42,27 @@ def _split_that_some_queries_do_not_see() -> None:
     """The last of 3 splits of 32 keys holds key 64 alone, which only the last query sees."""
     q, k, v = tensors((1, 4, 2, 5, 65, 64))
     flash = triton_flash.decode(q, k, v, query_offset=60, n_splits=3)
+    assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
+
+
+def _position_in_memory(position: int, keys: int, window: int | None) -> None:
+    """One launch for all positions, as a graph replays it: what lies behind the position is not looked at."""
+    q, k, v = tensors((2, 6, 2, 1, keys, 64))
+    k[:, :, position + 1 :], v[:, :, position + 1 :] = float("nan"), float("nan")
+    arrived_G = torch.zeros(4, dtype=torch.int32)
+    seen = min(position + 1, keys)
+    for _ in range(2):  # the second call finds the counts as the first one left them
+        flash = triton_flash.decode(
+            q, k, v, query_offset=torch.tensor([position]), window=window, n_splits=5, arrived_G=arrived_G
+        )
+        assert_close(flash.z_BHTE, flash.lse_BHT, q, k[:, :, :seen], v[:, :, :seen], window)
+        assert arrived_G.tolist() == [0] * 4
+
+
+def _parts_of_many_rows() -> None:
+    """More parts than one program should read: a second kernel weighs them."""
+    q, k, v = tensors((1, 48, 1, 1, 513, 64))
+    flash = triton_flash.decode(q, k, v, query_offset=512, n_splits=9)
     assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
 
 
@@ -83,6 +106,8 @@ CASES: dict[str, Callable[[], None]] = {
     **{f"{n} splits": lambda n=n: _splits(n) for n in (1, 2, 5, 100)},  # type: ignore[misc]
     "a split that some queries do not see": _split_that_some_queries_do_not_see,
     **{f"{w} window": lambda w=w: _window(*w) for w in WINDOWS},  # type: ignore[misc]
+    **{f"{c} in memory": lambda c=c: _position_in_memory(*c) for c in POSITIONS},  # type: ignore[misc]
+    "parts of many rows": _parts_of_many_rows,
     "views of a cache": _views_of_a_cache,
     "head dim with a stride": _head_dim_with_a_stride,
     "keys after the last query": _keys_after_the_last_query,

@@ -15,11 +15,11 @@ from torch import Tensor
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention.limits import shape_of
 from llamalab.attention.shapes import in_view
+from llamalab.attention.triton_flash.plan import decode_plan, decode_tile, full_tile, power_of_2, takes_decode
 from llamalab.errors import MissingError, UnavailableError
 
 LOG2_E = 1.4426950408889634
 MAX_HEAD_DIM = 256  # a larger tile does not fit the registers of one program
-DECODE_ROWS = 64  # up to so many rows of queries, K and V are what takes the time, and are split
 _FUSED = {"enable_fp_fusion": True}  # a * b + c as one instruction; Triton 3.10 will not take it for granted
 _PROGRAMS_PER_SM = 2  # programs of the decode kernel that share a multiprocessor's memory on chip
 _INTERPRETED_SMS = 4  # stands for a small GPU, so that the interpreter runs the splits too
@@ -44,7 +44,7 @@ def flash(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, 
     check(shape, q_BHTE.device)
     # The kernels step through a head with stride 1.
     q_BHTE, k_BKSE, v_BKSE = (x if x.stride(-1) == 1 else x.contiguous() for x in (q_BHTE, k_BKSE, v_BKSE))
-    few_rows = shape.new_tokens == 1 or shape.n_heads // shape.n_kv_heads * shape.new_tokens <= DECODE_ROWS
+    few_rows = takes_decode(shape.n_heads // shape.n_kv_heads, shape.new_tokens, q_BHTE.element_size() <= 2)
     run = decode if few_rows else prefill
     return run(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=window)
 
@@ -88,75 +88,55 @@ def prefill(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int
         return -(-new_tokens // meta["QUERY_TILE"]), n_heads, batch
 
     if interpreted() or q_BHTE.dtype == torch.float32:
-        tile = {"QUERY_TILE": 64, "KEY_TILE": 16, "num_warps": 8, "num_stages": 2}
-        prefill_kernel[grid](*arguments, _scale(q_BHTE), **constants, **tile, **_FUSED)
+        query_tile, key_tile, num_warps, num_stages = full_tile(constants["PADDED_DIM"])
+        prefill_kernel[grid](
+            *arguments, _scale(q_BHTE), **constants, QUERY_TILE=query_tile, KEY_TILE=key_tile,
+            num_warps=num_warps, num_stages=num_stages, **_FUSED,
+        )  # fmt: skip
     else:
         tuned_prefill_kernel[grid](*arguments, _scale(q_BHTE), **constants, **_FUSED)
     return Flash(z_BHTE, lse_BHT)
 
 
 def decode(
-    q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None,
-    n_splits: int | None = None,
+    q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int | Tensor, window: int | None = None,
+    n_splits: int | None = None, arrived_G: Tensor | None = None,
 ) -> Flash:  # fmt: skip
-    """Few queries: one program per group of heads and split of the keys, then the splits weighed together."""
-    from llamalab.attention.triton_flash.decode_kernel import decode_kernel
+    """Few queries: one program per group of heads and split of the keys, then the splits weighed together.
+
+    `query_offset` may be a tensor of one integer, which the kernel reads: keys behind it are not looked at.
+    `arrived_G` is room for a count per group of heads, int32 and zeros before the call and after it; without it
+    the call makes its own. Two calls that may run at once must not share it.
+    """
+    from llamalab.attention.triton_flash.decode_kernel import combine_kernel, decode_kernel
 
     batch, n_heads, new_tokens, head_dim = q_BHTE.shape
     n_kv_heads, context = k_BKSE.shape[1:3]
-    half = q_BHTE.element_size() <= 2
-    key_tile = 64 if half else 32
-    tiles = -(-context // key_tile)
-    n_splits = n_splits or choose_splits(batch * n_kv_heads, tiles, _slots(q_BHTE.device))
-    keys_per_split = -(-tiles // n_splits) * key_tile
-    n_splits = -(-context // keys_per_split)  # rounding up to whole tiles may have made the last ones empty
-    # With one split the partial result is the result.
-    part_dtype = q_BHTE.dtype if n_splits == 1 else torch.float32
-    part_sBHTE = q_BHTE.new_empty((n_splits, batch, n_heads, new_tokens, head_dim), dtype=part_dtype)
-    part_lse_sBHT = q_BHTE.new_empty(part_sBHTE.shape[:-1], dtype=torch.float32)
-    rows = max(16, _power_of_2(n_heads // n_kv_heads * new_tokens))  # a matrix unit takes 16 rows at least
-    decode_kernel[(n_splits, n_kv_heads, batch)](
-        q_BHTE, k_BKSE, v_BKSE, part_sBHTE, part_lse_sBHT,
-        *_strides(q_BHTE, k_BKSE, v_BKSE), *part_sBHTE.stride()[:-1], part_lse_sBHT.stride(0),
-        new_tokens, context, query_offset, keys_per_split, window or 0, _scale(q_BHTE),
-        **_constants(q_BHTE, k_BKSE, window), ROWS=rows, KEY_TILE=key_tile,
-        num_warps=4 if half and rows <= DECODE_ROWS else 8, num_stages=3, **_FUSED,
+    group_rows, groups = n_heads // n_kv_heads * new_tokens, batch * n_kv_heads
+    rows = max(16, power_of_2(group_rows))  # a matrix unit takes 16 rows at least
+    key_tile, num_warps, num_stages = decode_tile(rows, _padded(head_dim), q_BHTE.element_size() <= 2)
+    plan = decode_plan(groups, group_rows, -(-context // key_tile), _slots(q_BHTE.device), n_splits)
+    z_BHTE = q_BHTE.new_empty(q_BHTE.shape)
+    lse_BHT = _empty_lse(q_BHTE)
+    part_sBHTE, part_lse_sBHT = z_BHTE, lse_BHT  # with one split the part is the result
+    if plan.n_splits > 1:
+        part_sBHTE = q_BHTE.new_empty((plan.n_splits, *q_BHTE.shape), dtype=torch.float32)
+        part_lse_sBHT = q_BHTE.new_empty(part_sBHTE.shape[:-1], dtype=torch.float32)
+    if plan.folded and arrived_G is None:
+        arrived_G = torch.zeros(groups, dtype=torch.int32, device=q_BHTE.device)
+    decode_kernel[(plan.n_splits, n_kv_heads, batch)](
+        q_BHTE, k_BKSE, v_BKSE, z_BHTE, lse_BHT, part_sBHTE, part_lse_sBHT, arrived_G if plan.folded else lse_BHT,
+        *_strides(q_BHTE, k_BKSE, v_BKSE), new_tokens, context, query_offset, window or 0, _scale(q_BHTE),
+        **_constants(q_BHTE, k_BKSE, window), POSITION_IN_MEMORY=isinstance(query_offset, Tensor), ROWS=rows,
+        KEY_TILE=key_tile, PARTS=plan.n_splits > 1, FOLDED=plan.folded, FOLD_ROWS=plan.fold_rows,
+        FOLD_SPLITS=plan.fold_splits, num_warps=num_warps, num_stages=num_stages, **_FUSED,
     )  # fmt: skip
-    if n_splits == 1:
-        return Flash(part_sBHTE[0], part_lse_sBHT[0])
-    return _combine(part_sBHTE, part_lse_sBHT, q_BHTE.dtype)
-
-
-def choose_splits(groups: int, tiles: int, slots: int) -> int:
-    """Into how many parts to cut the keys: the fewest that keep the chip nearly as busy as it can be.
-
-    `groups` programs per split run in waves of `slots`; a last wave that is nearly empty wastes the
-    others' time. Each split holds at least one of the `tiles` of keys.
-
-    >>> choose_splits(groups=8, tiles=64, slots=264), choose_splits(groups=256, tiles=64, slots=264)
-    (29, 1)
-    """
-    busy = {}
-    for splits in range(1, tiles + 1):
-        programs = groups * splits
-        busy[splits] = programs / (-(-programs // slots) * slots)
-        if programs >= 4 * slots:
-            break
-    enough = 0.85 * max(busy.values())
-    return next(splits for splits, share in busy.items() if share >= enough)
-
-
-def _combine(part_sBHTE: Tensor, part_lse_sBHT: Tensor, dtype: torch.dtype) -> Flash:
-    from llamalab.attention.triton_flash.decode_kernel import combine_kernel
-
-    n_splits, *size, head_dim = part_sBHTE.shape
-    z_BHTE = part_sBHTE.new_empty((*size, head_dim), dtype=dtype)
-    lse_BHT = part_lse_sBHT.new_empty(size)
-    rows = lse_BHT.numel()
-    combine_kernel[(rows,)](
-        part_sBHTE, part_lse_sBHT, z_BHTE, lse_BHT, n_splits, rows,
-        HEAD_DIM=head_dim, PADDED_DIM=_power_of_2(head_dim), SPLITS=_power_of_2(n_splits), num_warps=4, **_FUSED,
-    )  # fmt: skip
+    if plan.n_splits > 1 and not plan.folded:
+        n_rows = lse_BHT.numel()
+        combine_kernel[(n_rows,)](
+            part_sBHTE, part_lse_sBHT, z_BHTE, lse_BHT, plan.n_splits, n_rows, HEAD_DIM=head_dim,
+            PADDED_DIM=_padded(head_dim), SPLITS=plan.fold_splits, num_warps=4, **_FUSED,
+        )  # fmt: skip
     return Flash(z_BHTE, lse_BHT)
 
 
@@ -166,7 +146,7 @@ def _constants(q_BHTE: Tensor, k_BKSE: Tensor, window: int | None) -> dict[str, 
         "WINDOWED": window is not None,
         "GROUP": q_BHTE.shape[1] // k_BKSE.shape[1],
         "HEAD_DIM": head_dim,
-        "PADDED_DIM": max(16, _power_of_2(head_dim)),
+        "PADDED_DIM": _padded(head_dim),
         "PRECISION": _precision(q_BHTE.dtype),
     }
 
@@ -195,5 +175,5 @@ def _slots(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count * _PROGRAMS_PER_SM
 
 
-def _power_of_2(n: int) -> int:
-    return 1 << (n - 1).bit_length()
+def _padded(head_dim: int) -> int:
+    return max(16, power_of_2(head_dim))

@@ -7,7 +7,9 @@ row of heads comes before the next head's, so that programs running together sha
 
 import triton
 import triton.language as tl
+from triton.runtime import driver
 
+from llamalab.attention.triton_flash.plan import all_half_tiles, half_tiles
 from llamalab.attention.triton_flash.step_kernel import attend_tile, finish, load_tile
 
 
@@ -71,11 +73,21 @@ def prefill_kernel(
     tl.store(lse_ptr + token_R, lse_R, mask=inside_R)
 
 
-# What is worth trying in half precision; Triton keeps the fastest per head dim and bucket of lengths.
-_HALF_TILES = [
-    triton.Config({"QUERY_TILE": 128, "KEY_TILE": 128}, num_warps=8, num_stages=2),
-    triton.Config({"QUERY_TILE": 128, "KEY_TILE": 64}, num_warps=8, num_stages=3),
-    triton.Config({"QUERY_TILE": 128, "KEY_TILE": 64}, num_warps=8, num_stages=4),
-    triton.Config({"QUERY_TILE": 64, "KEY_TILE": 64}, num_warps=4, num_stages=3),
+def _of_this_chip(configs, arguments, **constants):
+    """Those configs that plan.half_tiles names for the head dim and the chip that Triton compiles for."""
+    tiles = half_tiles(constants["PADDED_DIM"], driver.active.get_current_target().arch)
+    return [config for config, tile in zip(configs, all_half_tiles(), strict=True) if tile in tiles]
+
+
+# Triton tries them once, and keeps the fastest per head dim and bucket of lengths.
+_CONFIGS = [
+    triton.Config(
+        {"QUERY_TILE": tile.query_tile, "KEY_TILE": tile.key_tile},
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
+    )
+    for tile in all_half_tiles()
 ]
-tuned_prefill_kernel = triton.autotune(_HALF_TILES, key=["HEAD_DIM", "bucket"])(prefill_kernel)
+tuned_prefill_kernel = triton.autotune(
+    _CONFIGS, key=["HEAD_DIM", "bucket"], prune_configs_by={"early_config_prune": _of_this_chip}
+)(prefill_kernel)

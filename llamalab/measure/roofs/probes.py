@@ -123,7 +123,8 @@ def stream_roof(machine: Machine, shapes: Iterable[tuple[int, int]]) -> Roof:
     fitting = dict.fromkeys(fitted(machine, shape, max(1, floor // 2)) for shape in large)
     stream = _stream if machine.weight_dtype is None else _quantised_stream
     roof = best_roof("stream", machine, [deferred(stream, machine, shape, floor) for shape in fitting])
-    roof = replace(roof, dtype=machine.weight_dtype or machine.dtype)
+    if machine.weight_dtype is not None:
+        roof = replace(roof, dtype=machine.weight_dtype)
     cached = effective_cache_bytes(machine.device)
     if floor > cached:
         return roof

@@ -1,0 +1,157 @@
+"""How a call is cut for the chip: splits of the keys, and tiles that fit. Only numbers: Triton is not imported."""
+
+import functools
+from typing import NamedTuple
+
+# A program begins with the queries and ends with its part: about as long as a tile of keys takes.
+_TILES_TO_BEGIN_AND_END = 1
+_MOST_WAVES = 4  # more would only add beginnings and ends
+# Parts, counted in rows of queries, that one program reads as fast as a second kernel could be started.
+_MOST_FOLDED_ROWS = 256
+# Rows of queries that the decode kernel holds: in half precision, and in fp32, whose products need more registers.
+_MOST_ROWS_HALF, _MOST_ROWS_FULL = 64, 32
+_ROWS_AT_A_TIME = 32  # rows of parts in the registers of the program that weighs them
+
+
+class DecodePlan(NamedTuple):
+    """How the keys are split, and how the splits' parts are put together.
+
+    `folded` is whether the last program of a group does that; it takes `fold_splits` parts of `fold_rows` rows at
+    a time.
+    """
+
+    n_splits: int
+    folded: bool
+    fold_rows: int
+    fold_splits: int
+
+
+@functools.lru_cache(maxsize=4096)
+def decode_plan(groups: int, rows: int, tiles: int, slots: int, n_splits: int | None = None) -> DecodePlan:
+    """The plan for so many groups of heads, rows of queries in each, tiles of keys and programs at once.
+
+    >>> decode_plan(groups=8, rows=8, tiles=64, slots=264)
+    DecodePlan(n_splits=32, folded=True, fold_rows=8, fold_splits=4)
+    """
+    n_splits = n_splits or choose_splits(groups, tiles, slots)
+    fold_rows = power_of_2(rows)
+    folded = n_splits > 1 and n_splits * fold_rows <= _MOST_FOLDED_ROWS
+    at_a_time = max(1, min(power_of_2(n_splits), _ROWS_AT_A_TIME // (fold_rows if folded else 1)))
+    return DecodePlan(n_splits, folded, fold_rows, at_a_time)
+
+
+def takes_decode(group: int, new_tokens: int, half: bool) -> bool:
+    """Whether the decode kernel holds so many rows of queries; K and V are then what takes the time.
+
+    >>> takes_decode(group=8, new_tokens=1, half=True), takes_decode(group=8, new_tokens=9, half=True)
+    (True, False)
+    """
+    return group * new_tokens <= (_MOST_ROWS_HALF if half else _MOST_ROWS_FULL)
+
+
+class DecodeTile(NamedTuple):
+    """A tile of the decode kernel: keys, and the warps and stages of loads that work on it."""
+
+    key_tile: int
+    num_warps: int
+    num_stages: int
+
+
+def decode_tile(rows: int, padded_dim: int, half: bool) -> DecodeTile:
+    """As many keys on their way as registers and shared memory have room for: `make kernels` compiles them.
+
+    >>> decode_tile(rows=16, padded_dim=128, half=True)
+    DecodeTile(key_tile=64, num_warps=4, num_stages=3)
+    """
+    if not half:
+        return DecodeTile(32 if rows <= 16 else 16, 8, 3)
+    if rows * padded_dim > 64 * 128:
+        return DecodeTile(32, 8, 3)
+    return DecodeTile(64, 4, 3)
+
+
+def choose_splits(groups: int, tiles: int, slots: int) -> int:
+    """Into how many parts of whole tiles to cut the keys: those that are done first, the fewest of equals.
+
+    `groups` programs per split run in waves of `slots`, and each takes the same number of the `tiles`, rounded up.
+
+    >>> choose_splits(groups=8, tiles=64, slots=264), choose_splits(groups=256, tiles=64, slots=264)
+    (32, 1)
+    """
+    best = (waves(groups, slots) * (tiles + _TILES_TO_BEGIN_AND_END), 1)
+    for share in range(tiles, 0, -1):
+        splits = -(-tiles // share)
+        if splits > 1 and waves(groups * splits, slots) > _MOST_WAVES:
+            break
+        best = min(best, (waves(groups * splits, slots) * (share + _TILES_TO_BEGIN_AND_END), splits))
+    return best[1]
+
+
+def waves(programs: int, slots: int) -> int:
+    """How many times the chip fills with programs, the last time perhaps not whole.
+
+    >>> waves(265, 264)
+    2
+    """
+    return -(-programs // slots)
+
+
+def power_of_2(n: int) -> int:
+    """The least power of two that is not below n.
+
+    >>> [power_of_2(n) for n in (1, 3, 8)]
+    [1, 4, 8]
+    """
+    return 1 << (n - 1).bit_length()
+
+
+class Tile(NamedTuple):
+    """A tile of the prefill kernel: queries and keys, and the warps and stages of loads that work on it."""
+
+    query_tile: int
+    key_tile: int
+    num_warps: int
+    num_stages: int
+
+
+# What is worth trying in half precision, by padded head dim and by how the chip multiplies: warps (8), groups of
+# warps (9), tensor memory (10). Each fits shared memory and spills no register: `make kernels` compiles them all.
+_HALF_TILES: dict[int, dict[int, tuple[Tile, ...]]] = {
+    64: {
+        8: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 4), Tile(64, 64, 4, 3)),
+        9: (Tile(128, 128, 8, 2), Tile(128, 64, 8, 3), Tile(128, 64, 8, 4), Tile(64, 64, 4, 3)),
+        10: (Tile(128, 128, 8, 2), Tile(64, 64, 4, 3)),
+    },
+    128: {
+        8: (Tile(128, 32, 8, 3), Tile(64, 32, 4, 3), Tile(64, 64, 4, 2)),
+        9: (Tile(128, 128, 8, 2), Tile(128, 64, 8, 3), Tile(128, 64, 8, 4), Tile(64, 64, 4, 3)),
+        10: (Tile(128, 64, 8, 3), Tile(128, 64, 8, 4), Tile(64, 64, 4, 3)),
+    },
+    256: {
+        8: (Tile(64, 64, 8, 2), Tile(32, 32, 4, 2)),
+        9: (Tile(128, 32, 8, 2), Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
+        10: (Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
+    },
+}
+
+
+def half_tiles(padded_dim: int, capability: int) -> tuple[Tile, ...]:
+    """The tiles to try for a head dim padded to a power of two on sm_`capability`.
+
+    >>> half_tiles(256, 80)[0]
+    Tile(query_tile=64, key_tile=64, num_warps=8, num_stages=2)
+    """
+    of_the_dim = _HALF_TILES[max(64, padded_dim)]
+    return of_the_dim.get(capability // 10, of_the_dim[8])  # 12: a workstation's chip multiplies by warps
+
+
+def all_half_tiles() -> tuple[Tile, ...]:
+    """Every tile of the table, once."""
+    return tuple(
+        dict.fromkeys(tile for by_chip in _HALF_TILES.values() for tiles in by_chip.values() for tile in tiles)
+    )
+
+
+def full_tile(padded_dim: int) -> Tile:
+    """The tile in fp32, which is there to be right: products without tensor cores."""
+    return Tile(64 if padded_dim <= 64 else 32, 16, 8, 2)
