@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report example test machines cuda-fake kernels lint docs bench bench-compare bench-ab accuracy tensorboard clean
+.PHONY: help setup report example test machines cuda-fake kernels course lint docs bench bench-compare bench-ab accuracy tensorboard clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ machines: $(STAMP) ## run what a machine unlike this one would: other caches, me
 
 cuda-fake: $(STAMP) ## run the CUDA code on a simulated GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts='$(OWN_OPTIONS)' tests/cuda_fake
+
+course: $(STAMP) ## run the course: its commands, its answers, and its notebooks into build/course
+	$(BIN)/python -m pytest -o addopts='$(OWN_OPTIONS)' tests/course
+	$(BIN)/python -m tools.course --execute
 
 kernels: $(STAMP) ## compile every Triton kernel for GPUs that are not here
 	$(BIN)/python -m pytest -n 2 -o addopts='$(OWN_OPTIONS)' tests/kernels

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """The steps of the pass, the pattern of a head, and the likeliest next tokens."""
-    options = argparse.Namespace(**vars(args), attention="naive", lora=None)
+    options = argparse.Namespace(**vars(args), attention="naive", lora=None, weight_dtype=None)
     check_paths(options)
     tokenizer = open_tokenizer(options)
     ids = tokenizer.prompt_ids(args.text)
