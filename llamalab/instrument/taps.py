@@ -81,9 +81,14 @@ class Capture(Selection):
         return tensor
 
     def attended(
-        self, prefix: str, q_BHTE: "Tensor", k_BKSE: "Tensor", *, window: int | None = None,
+        self,
+        prefix: str,
+        q_BHTE: "Tensor",
+        k_BKSE: "Tensor",
+        *,
+        window: int | None = None,
         mask: "Callable[[], Mask] | None" = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Make the asked rows and heads of scores and pattern, which fused attention does not have."""
         if self._part.whole:
             return  # before any name is made: this is asked in every layer

@@ -68,10 +68,16 @@ def _pass(
     kind = {"new_tokens": new_tokens, "context_tokens": past_tokens + new_tokens, "batch": cache.batch}
     table = forward_ops(model.arch, **kind, dtype=cache.dtype, tensor_parallel=team.place.ranks)  # type: ignore[arg-type]
     return RanksPass(
-        phase=phase, ranks=team.place.ranks, layers_measured=model.arch.n_layers, **kind,
-        attention=model.backend.algorithm, passes_s=_slowest_s(everybody), by_rank=split_by_rank(everybody),
-        collectives=_named(counted.calls), collectives_expected=_named(expected_collectives(table)),
-    )  # fmt: skip
+        phase=phase,
+        ranks=team.place.ranks,
+        layers_measured=model.arch.n_layers,
+        **kind,
+        attention=model.backend.algorithm,
+        passes_s=_slowest_s(everybody),
+        by_rank=split_by_rank(everybody),
+        collectives=_named(counted.calls),
+        collectives_expected=_named(expected_collectives(table)),
+    )
 
 
 def _slowest_s(everybody: list[list[tuple[float, float, list[Sent]]]]) -> list[float]:
