@@ -39,7 +39,7 @@ def model_weight_bytes(arch: LlamaArch, dtype: str, kept: KeptWeights | None = N
 
     >>> from llamalab.presets import PRESETS
     >>> model_weight_bytes(PRESETS["7b"].arch, "bf16", KeptWeights("int4"))
-    3772653568
+    3772686336
     """
     return sum(weight.count * _tensor_bytes(weight, dtype, kept) for weight in weights(arch))
 

@@ -21,10 +21,8 @@ ON_RANKS = True
 SUMMARY = "this machine's own constants, fitted in under a minute and checked on other shapes"
 EXAMPLES = (
     "llamalab calibrate",
-    "llamalab calibrate --device cpu --dtype fp32",
     "llamalab calibrate --quick",
     "llamalab calibrate --ranks 2",
-    "llamalab predict --model 7b --hardware this --prompt 512 --generate 64",
 )
 LONGEST_S, QUICK_S = 57.0, 9.5  # with torch's import; what is printed comes after
 OURS = '"kind": "llamalab-constants"'

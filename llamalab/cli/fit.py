@@ -32,10 +32,11 @@ from llamalab.cli.arguments import (
     one_of,
 )
 from llamalab.cli.delivery import give
+from llamalab.cli.find_model import take_storage
 from llamalab.cli.fit_cache import cache_alone
 from llamalab.cli.fit_split import split_of
 from llamalab.cli.output import Answer, Column, Table, thousands
-from llamalab.cli.stored_models import Stored, take_storage
+from llamalab.cli.stored_models import Stored
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.hardware import HARDWARE, HardwareSpec
 from llamalab.units import DTYPES, FLOAT_DTYPES, format_bytes

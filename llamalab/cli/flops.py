@@ -20,8 +20,8 @@ from llamalab.cli.arguments import (
     counts,
 )
 from llamalab.cli.delivery import give
+from llamalab.cli.find_model import take_storage
 from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
-from llamalab.cli.stored_models import take_storage
 from llamalab.errors import InputError
 from llamalab.units import format_bytes, format_si
 

@@ -26,7 +26,7 @@ from llamalab.cli.arguments import (
     parse_counts,
 )
 from llamalab.cli.devices import chosen_devices
-from llamalab.cli.stored_models import take_storage
+from llamalab.cli.find_model import take_storage
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
 from llamalab.units import DTYPES

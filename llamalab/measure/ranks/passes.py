@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.arch import LlamaArch
+from llamalab.measure.device.machine import device_of
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import StaticKVCache
 from llamalab.model.own_share import Sent
@@ -49,8 +50,7 @@ def _pass(
         model.link.log = []
         began_s = time.perf_counter()
         model(tokens_BT, cache=cache, logits="last")
-        if team.device.type == "cuda":
-            torch.cuda.synchronize(team.device)
+        device_of(team.device).synchronise()
         return began_s, time.perf_counter(), model.link.log
 
     with CountedCollectives() as counted:
