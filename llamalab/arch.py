@@ -19,9 +19,16 @@ MAX_LAYERS = 1_000
 MAX_SIZE = 10_000_000  # no width or vocabulary is larger; a typo must not allocate terabytes
 ALWAYS_STORED = 10  # the fields of a Llama 2: in every record, also of older versions
 _FLAGS = (
-    "tied_embeddings", "qkv_bias", "o_bias", "ffn_bias", "qk_norm", "fused_on_disk", "post_norms", "norm_plus_one",
+    "tied_embeddings",
+    "qkv_bias",
+    "o_bias",
+    "ffn_bias",
+    "qk_norm",
+    "fused_on_disk",
+    "post_norms",
+    "norm_plus_one",
     "scaled_streams",
-)  # fmt: skip
+)
 
 
 class _Fields(NamedTuple):

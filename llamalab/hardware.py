@@ -216,9 +216,15 @@ _RATES = ("bandwidth_bytes_per_s", "interconnect_bytes_per_s", "fp16_in_fp16_flo
 _WORDS = ("vendor", "kind", "interconnect", "isa", "note")
 _COUNTS = ("memory_bytes", "reported_memory_bytes", "l2_bytes", "tdp_w", "memory_channels", "memory_mt_per_s")
 _GENERATIONS = {  # a CPU of each, whose clock and memory stand for the generation
-    "xeon-icx": "xeon-8380", "xeon-spr": "xeon-8480", "xeon-emr": "xeon-8592", "xeon-gnr": "xeon-6980p",
-    "epyc-rome": "epyc-7742", "epyc-milan": "epyc-7763", "epyc-genoa": "epyc-9654", "epyc-turin": "epyc-9755",
-}  # fmt: skip
+    "xeon-icx": "xeon-8380",
+    "xeon-spr": "xeon-8480",
+    "xeon-emr": "xeon-8592",
+    "xeon-gnr": "xeon-6980p",
+    "epyc-rome": "epyc-7742",
+    "epyc-milan": "epyc-7763",
+    "epyc-genoa": "epyc-9654",
+    "epyc-turin": "epyc-9755",
+}
 
 
 def _tables() -> tuple[dict[str, HardwareSpec], dict[str, HardwareSpec]]:

@@ -14,9 +14,13 @@ from llamalab.errors import FormatError, InputError
 from llamalab.hf_families import FAMILIES, MISSING, Family
 
 _ACTIVATIONS = {
-    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
-}  # fmt: skip
+}
 _OTHER_SENSES = ("vision_config", "audio_config", "speech_config", "vision_tower", "mm_vision_tower", "visual")
 _LATENT = ("kv_lora_rank", "q_lora_rank")
 _STATE = ("mamba_d_state", "ssm_state_size", "state_size", "ssm_cfg", "linear_num_key_heads")
@@ -120,8 +124,10 @@ def _activation(config: dict[str, Any]) -> str:
 
 
 def _cap_fields(config: dict[str, Any]) -> dict[str, Any]:
-    return {"attention_softcap": config.get("attn_logit_softcapping"),
-            "logits_softcap": config.get("final_logit_softcapping")}  # fmt: skip
+    return {
+        "attention_softcap": config.get("attn_logit_softcapping"),
+        "logits_softcap": config.get("final_logit_softcapping"),
+    }
 
 
 def _window_fields(config: dict[str, Any], family: Family, n_layers: int) -> dict[str, Any]:
@@ -191,14 +197,22 @@ def _rope_scaling(config: dict[str, Any], rope: dict[str, Any]) -> RopeScaling |
         return RopeScaling(kind, rope["factor"], original)
     if kind == "llama3":
         return RopeScaling(
-            kind, rope["factor"], original,
-            low_freq_factor=rope["low_freq_factor"], high_freq_factor=rope["high_freq_factor"],
-        )  # fmt: skip
+            kind,
+            rope["factor"],
+            original,
+            low_freq_factor=rope["low_freq_factor"],
+            high_freq_factor=rope["high_freq_factor"],
+        )
     if kind == "yarn":
         return RopeScaling(
-            kind, factor, original, _yarn_attention(rope, factor), beta_fast=rope.get("beta_fast") or 32.0,
-            beta_slow=rope.get("beta_slow") or 1.0, rounded=rope.get("truncate", True),
-        )  # fmt: skip
+            kind,
+            factor,
+            original,
+            _yarn_attention(rope, factor),
+            beta_fast=rope.get("beta_fast") or 32.0,
+            beta_slow=rope.get("beta_slow") or 1.0,
+            rounded=rope.get("truncate", True),
+        )
     if kind == "longrope":
         short, long = tuple(rope["short_factor"]), tuple(rope["long_factor"])
         attention = _given(rope, "attention_factor", _longrope_attention(factor, original))

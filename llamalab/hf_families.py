@@ -49,8 +49,11 @@ _LLAMA_BIASES = {**_ALL_ATTENTION, "ffn_bias": "mlp_bias"}
 _QWEN = {"max_position_embeddings": 32_768, "use_sliding_window": False, "sliding_window": 4096}
 _MISTRAL = {"num_key_value_heads": 8, "sliding_window": 4096, "max_position_embeddings": 131_072}
 _GEMMA_DEFAULTS = {
-    "head_dim": 256, "tie_word_embeddings": True, "hidden_act": "gelu_pytorch_tanh", "max_position_embeddings": 8192,
-}  # fmt: skip
+    "head_dim": 256,
+    "tie_word_embeddings": True,
+    "hidden_act": "gelu_pytorch_tanh",
+    "max_position_embeddings": 8192,
+}
 _GEMMA = {"norm_plus_one": True, "scaled_streams": True}
 
 FAMILIES: dict[str, Family] = {

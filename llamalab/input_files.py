@@ -80,9 +80,12 @@ def parse_json(text: str, source: str) -> Any:
 
     try:
         data = json.loads(
-            text.removeprefix("\ufeff"), object_pairs_hook=_unique, parse_constant=_constant, parse_float=_float,
+            text.removeprefix("\ufeff"),
+            object_pairs_hook=_unique,
+            parse_constant=_constant,
+            parse_float=_float,
             parse_int=_int,
-        )  # fmt: skip
+        )
         _check_nesting(data)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{source} must be a readable JSON file; {_shortened(str(error), 200)}") from None

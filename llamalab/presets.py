@@ -32,17 +32,32 @@ _QWEN2 = {**_QWEN, "qkv_bias": True, "max_positions": 32_768}
 _QWEN3 = {**_QWEN, "qk_norm": True, "head_dim": 128, "max_positions": 40_960}
 _PHI = {"vocab_size": 32_064, "fused_on_disk": True}
 _GEMMA = {
-    "vocab_size": 256_000, "norm_eps": 1e-6, "tied_embeddings": True, "max_positions": 8192, "activation": "gelu_tanh",
-    "norm_plus_one": True, "scaled_streams": True,
-}  # fmt: skip
+    "vocab_size": 256_000,
+    "norm_eps": 1e-6,
+    "tied_embeddings": True,
+    "max_positions": 8192,
+    "activation": "gelu_tanh",
+    "norm_plus_one": True,
+    "scaled_streams": True,
+}
 _GEMMA2 = {**_GEMMA, "post_norms": True, "window": 4096, "attention_softcap": 50.0, "logits_softcap": 30.0}
 _GEMMA3 = {
-    **_GEMMA, "vocab_size": 262_208, "post_norms": True, "qk_norm": True, "window": 1024, "rope_theta": 1_000_000.0,
-    "rope_scaling": RopeScaling("linear", 8.0, 131_072), "max_positions": 131_072,
-}  # fmt: skip
+    **_GEMMA,
+    "vocab_size": 262_208,
+    "post_norms": True,
+    "qk_norm": True,
+    "window": 1024,
+    "rope_theta": 1_000_000.0,
+    "rope_scaling": RopeScaling("linear", 8.0, 131_072),
+    "max_positions": 131_072,
+}
 _FALCON3 = {
-    "vocab_size": 131_072, "norm_eps": 1e-6, "head_dim": 256, "rope_theta": 1_000_042.0, "max_positions": 32_768,
-}  # fmt: skip
+    "vocab_size": 131_072,
+    "norm_eps": 1e-6,
+    "head_dim": 256,
+    "rope_theta": 1_000_042.0,
+    "max_positions": 32_768,
+}
 _TIED = {"tied_embeddings": True}
 
 

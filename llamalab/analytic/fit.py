@@ -109,9 +109,16 @@ def _passing(
 
 def _live(run: Run, new: int, context: int, scratch: Scratch | None) -> tuple[int, str]:
     live = peak_activation_bytes(
-        run.arch, new_tokens=new, context_tokens=context, batch=run.batch, dtype=run.dtype,
-        kv_dtype=None if run.kv_dtype == "int4" else run.kv_dtype, attention=run.attention, logits=run.logits,
-        tensor_parallel=run.ranks, scratch=scratch,
-    )  # fmt: skip
+        run.arch,
+        new_tokens=new,
+        context_tokens=context,
+        batch=run.batch,
+        dtype=run.dtype,
+        kv_dtype=None if run.kv_dtype == "int4" else run.kv_dtype,
+        attention=run.attention,
+        logits=run.logits,
+        tensor_parallel=run.ranks,
+        scratch=scratch,
+    )
     phase = "decode" if new == 1 else "prefill" if new == context else "chunk"
     return live.bytes, f"{live.step} of {phase}"

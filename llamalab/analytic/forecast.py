@@ -309,9 +309,15 @@ def _activations(
     arch: LlamaArch, new: int, context: int, batch: int, dtype: str, attention: str, logits: str, ranks: int
 ) -> int:
     return peak_activation_bytes(
-        arch, new_tokens=new, context_tokens=context, batch=batch, dtype=dtype, attention=attention, logits=logits,
+        arch,
+        new_tokens=new,
+        context_tokens=context,
+        batch=batch,
+        dtype=dtype,
+        attention=attention,
+        logits=logits,
         tensor_parallel=ranks,
-    ).bytes  # fmt: skip
+    ).bytes
 
 
 def _peak_activations(arch: LlamaArch, new: int, work: Workload) -> int:

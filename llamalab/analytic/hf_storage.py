@@ -14,10 +14,14 @@ from llamalab.errors import UnavailableError
 from llamalab.units import storage_bytes
 
 _NAMES = {  # of modules that a method may leave out, by ours
-    "attention.wq": "self_attn.q_proj", "attention.wk": "self_attn.k_proj", "attention.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj", "feed_forward.w1": "mlp.gate_proj", "feed_forward.w2": "mlp.down_proj",
+    "attention.wq": "self_attn.q_proj",
+    "attention.wk": "self_attn.k_proj",
+    "attention.wv": "self_attn.v_proj",
+    "attention.wo": "self_attn.o_proj",
+    "feed_forward.w1": "mlp.gate_proj",
+    "feed_forward.w2": "mlp.down_proj",
     "feed_forward.w3": "mlp.up_proj",
-}  # fmt: skip
+}
 _ABSMAX_GROUP, _NESTED_GROUP = 64, 256  # of bitsandbytes' 4 bits
 _NF4_STATE_BYTES = 16 * 4 + 96  # its table of 16 values, and its settings as text of about 96 bytes
 

@@ -39,7 +39,7 @@ def model_weight_bytes(arch: LlamaArch, dtype: str, kept: KeptWeights | None = N
 
     >>> from llamalab.presets import PRESETS
     >>> model_weight_bytes(PRESETS["7b"].arch, "bf16", KeptWeights("int4"))
-    3772653568
+    3772686336
     """
     return sum(weight.count * _tensor_bytes(weight, dtype, kept) for weight in weights(arch))
 
@@ -53,15 +53,30 @@ def _tensor_bytes(weight: Weight, dtype: str, kept: KeptWeights | None) -> int:
 
 
 def model_ops(
-    arch: LlamaArch, *, new_tokens: int, context_tokens: int | Sequence[int] | None = None, batch: int = 1,
-    dtype: str = "bf16", kv_dtype: str | None = None, attention: str = "flash", kept: KeptWeights | None = None,
-    logits: str = "last", tensor_parallel: int = 1,
-) -> tuple[Op, ...]:  # fmt: skip
+    arch: LlamaArch,
+    *,
+    new_tokens: int,
+    context_tokens: int | Sequence[int] | None = None,
+    batch: int = 1,
+    dtype: str = "bf16",
+    kv_dtype: str | None = None,
+    attention: str = "flash",
+    kept: KeptWeights | None = None,
+    logits: str = "last",
+    tensor_parallel: int = 1,
+) -> tuple[Op, ...]:
     """The op table of a pass of the built-in model, whose products read what is kept. Arguments as forward_ops."""
     ops = forward_ops(
-        arch, new_tokens=new_tokens, context_tokens=context_tokens, batch=batch, dtype=dtype, kv_dtype=kv_dtype,
-        attention=attention, logits=logits, tensor_parallel=tensor_parallel,
-    )  # fmt: skip
+        arch,
+        new_tokens=new_tokens,
+        context_tokens=context_tokens,
+        batch=batch,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        attention=attention,
+        logits=logits,
+        tensor_parallel=tensor_parallel,
+    )
     return ops if kept is None else tuple(_kept_op(op, shapes_of(arch), dtype, kept) for op in ops)
 
 

@@ -76,6 +76,10 @@ def _embedding_bytes(run: Run) -> int:
 
 def _cache(run: Run, arch: LlamaArch) -> KvStorage:
     return kv_storage(
-        arch, seq=run.context, batch=run.batch, dtype=run.kv_dtype or run.dtype, ranks=run.ranks,
+        arch,
+        seq=run.context,
+        batch=run.batch,
+        dtype=run.kv_dtype or run.dtype,
+        ranks=run.ranks,
         block_tokens=run.block_tokens,
-    )  # fmt: skip
+    )

@@ -70,11 +70,15 @@ class Rows:
         widths = {"q_norm": self.shard.query_dim, "k_norm": self.shard.kv_dim}
         return tuple(
             self.elementwise(
-                f"{LAYER}attention.{name}", 4 * self.rows * width, self.rows * width, self.rows * width,
-                weight=self.arch.head_dim, mode="norm",
+                f"{LAYER}attention.{name}",
+                4 * self.rows * width,
+                self.rows * width,
+                self.rows * width,
+                weight=self.arch.head_dim,
+                mode="norm",
             )
             for name, width in widths.items()
-        )  # fmt: skip
+        )
 
     def head(self, rows: int) -> tuple[Op | None, ...]:
         # A tied model multiplies by the embedding table: same matrix product, same bytes.
@@ -102,9 +106,15 @@ class Rows:
     def _collective(self, name: str, buffer_bytes: int, link_bytes: int) -> Op:
         mode = collective_mode(name, buffer_bytes, self.shard.ranks)
         return Op(
-            name, "collective", self._count(name), read_bytes=buffer_bytes, written_bytes=buffer_bytes,
-            link_bytes=link_bytes, mode=mode, roof="copy",
-        )  # fmt: skip
+            name,
+            "collective",
+            self._count(name),
+            read_bytes=buffer_bytes,
+            written_bytes=buffer_bytes,
+            link_bytes=link_bytes,
+            mode=mode,
+            roof="copy",
+        )
 
     def quantize(self, name: str, width: int) -> Op | None:
         """The conversion of a product's input; None where it is in the right dtype."""
@@ -144,11 +154,19 @@ class Rows:
         s, mode = self.shard, "decode" if self.rows == sum(group.number for group in self.sequences) else "prefill"
         runs = [
             AttentionShape(
-                number, new, keys_in_view(new, context, window), s.n_heads, s.n_kv_heads, s.head_dim, self.dtype,
-                self.kv_dtype, window, self.arch.attention_softcap is not None,
+                number,
+                new,
+                keys_in_view(new, context, window),
+                s.n_heads,
+                s.n_kv_heads,
+                s.head_dim,
+                self.dtype,
+                self.kv_dtype,
+                window,
+                self.arch.attention_softcap is not None,
             )
             for number, new, context in self.sequences
-        ]  # fmt: skip
+        ]
         per_group = [naive_steps(run) if algorithm == "naive" else (flash_step(run),) for run in runs]
         reread = 0 if algorithm == "naive" else sum(map(_reread_bytes, runs))
         return tuple(

@@ -90,7 +90,8 @@ class _Table(Rows):
         dim, s, bias, home = self.arch.dim, self.shard, self.arch.qkv_bias, LAYER + "attention."
         return (
             *placed(
-                "attention", "projections",
+                "attention",
+                "projections",
                 self.norm(LAYER + "attention_norm"),
                 self.quantize(home + "quantize", dim),
                 self.gemm(home + "wq", s.query_dim, dim, bias=bias),
@@ -105,19 +106,20 @@ class _Table(Rows):
             *placed("feed_forward", "feed-forward", self.norm(LAYER + "ffn_norm")),
             *self.second_half(),
             *placed("feed_forward", "", self.residual(LAYER + "ffn_residual")),
-        )  # fmt: skip
+        )
 
     def output_projection(self) -> tuple[Op, ...]:
         dim, width, home = self.arch.dim, self.shard.query_dim, LAYER + "attention."
         return (
             *placed(
-                "attention", "output projection",
+                "attention",
+                "output projection",
                 self.quantize(home + "quantize_z", width),
                 self.gemm(home + "wo", dim, width, bias=self.arch.o_bias),
             ),
             *placed("attention", "", self.all_reduce(home + "all_reduce")),
             *placed("attention", "", self.post_norm(LAYER + "attention_post_norm")),
-        )  # fmt: skip
+        )
 
     def second_half(self, *, fused: bool = False) -> tuple[Op, ...]:
         """What of the feed-forward lies between its norm and its residual sum."""
@@ -188,7 +190,8 @@ class _Table(Rows):
         dim, s, home = self.arch.dim, self.shard, LAYER + "attention."
         return (
             *placed(
-                "attention", "projections",
+                "attention",
+                "projections",
                 self.norm(LAYER + "attention_norm", residual=True),
                 self.quantize(home + "quantize", dim),
                 self.gemm(home + "wqkv", s.query_dim + 2 * s.kv_dim, dim, bias=self.arch.qkv_bias),
@@ -199,7 +202,7 @@ class _Table(Rows):
             *self.output_projection(),
             *placed("feed_forward", "feed-forward", self.norm(LAYER + "ffn_norm", residual=True)),
             *self.second_half(fused=True),
-        )  # fmt: skip
+        )
 
     def rope_append(self, name: str) -> Op:
         # The rotated keys go from registers into the cache; only the values are read for it.

@@ -26,9 +26,13 @@ def unpacked_ops(
         elif op.kind == "gemm" and op.part != "head" and unpacks:
             written = storage_bytes(op.flops_full // (2 * rows), dtype)
             unpack = Op(
-                f"{op.name}.unpack", "elementwise", op.count, weight_bytes=op.weight_bytes, written_bytes=written,
+                f"{op.name}.unpack",
+                "elementwise",
+                op.count,
+                weight_bytes=op.weight_bytes,
+                written_bytes=written,
                 roof="copy",
-            )  # fmt: skip
+            )
             found += placed(op.part, op.step, unpack)
             found.append(op._replace(weight_bytes=written))
         else:

@@ -68,9 +68,11 @@ def plan(
 def needed_bytes(arch: LlamaArch, work: Workload, split: Split) -> int:
     """Bytes on one device: its weights, its part of the KV cache, and the largest activations."""
     own = work._replace(
-        tensor_parallel=split.tensor, layer_parallel=split.pipeline, batch=work.batch // split.replicas,
+        tensor_parallel=split.tensor,
+        layer_parallel=split.pipeline,
+        batch=work.batch // split.replicas,
         chunk=work.prompt // split.context,
-    )  # fmt: skip
+    )
     found = memory_needed(arch, own)
     return found.weight_bytes + -(-found.kv_bytes // split.context) + found.activation_bytes
 
@@ -116,9 +118,14 @@ def _timed(arch: LlamaArch, work: Workload, split: Split, needed: int, basis: Ba
     communication_s = sent_s * (parts + stages - 1) / stages + later * step_sent_s
     idle_s = whole_s * (stages - 1) / stages + later * step_s * (1 - parts / max(parts, stages))
     return Planned(
-        split, needed, ttft_s, tpot_s, work.batch * work.generate / total_s, communication_s / total_s,
+        split,
+        needed,
+        ttft_s,
+        tpot_s,
+        work.batch * work.generate / total_s,
+        communication_s / total_s,
         idle_s / total_s,
-    )  # fmt: skip
+    )
 
 
 def _pass_s(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> tuple[float, float]:

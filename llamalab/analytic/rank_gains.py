@@ -32,9 +32,11 @@ def rank_gains(predicted: Iterable[tuple[Op, float]], ranks: int) -> RankGains:
     repeated_s = sum(seconds for op, seconds in rows if op.name.startswith("layers.*.") and _repeated(op))
     products_s = sum(seconds for op, seconds in rows if op.kind == "gemm")
     return RankGains(
-        sum(seconds for _, seconds in rows), communication_s, repeated_s * (1 - 1 / ranks),
+        sum(seconds for _, seconds in rows),
+        communication_s,
+        repeated_s * (1 - 1 / ranks),
         min(communication_s, products_s),
-    )  # fmt: skip
+    )
 
 
 def _repeated(op: Op) -> bool:

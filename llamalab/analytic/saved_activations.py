@@ -145,6 +145,11 @@ def saved_in_block(
     514
     """
     return Kept(
-        arch, seq=seq, batch=batch, dtype=dtype, attention=attention, implementation=implementation,
+        arch,
+        seq=seq,
+        batch=batch,
+        dtype=dtype,
+        attention=attention,
+        implementation=implementation,
         ranks=tensor_parallel,
-    ).block()  # fmt: skip
+    ).block()

@@ -103,6 +103,13 @@ def _send(arch: LlamaArch, work: Workload, split: Split, own_new: int) -> Op:
 
 def _collective(name: str, count: int, buffer_bytes: int, link_bytes: int, ranks: int) -> Op:
     return Op(
-        name, "collective", count, read_bytes=buffer_bytes, written_bytes=buffer_bytes, link_bytes=link_bytes,
-        mode=collective_mode(name, buffer_bytes, ranks), part="attention", roof="copy",
-    )  # fmt: skip
+        name,
+        "collective",
+        count,
+        read_bytes=buffer_bytes,
+        written_bytes=buffer_bytes,
+        link_bytes=link_bytes,
+        mode=collective_mode(name, buffer_bytes, ranks),
+        part="attention",
+        roof="copy",
+    )

@@ -80,15 +80,20 @@ def stack_constants(stack: Stack, spec: HardwareSpec, dtype: str, weight_dtype: 
         "elementwise": _lossy(bounds["elementwise"], fixed_s / 2, None, moving),
         "gemm": _lossy(bounds["gemm"], fixed_s, compute * _product_peak(stack, spec, dtype, weight), memory, GEMM_Q),
         "attention_prefill": _lossy(
-            bounds["attention_prefill"], fixed_s, stack.attention_compute * _peak_of(spec, dtype),
-            attending, ATTENTION_Q,
+            bounds["attention_prefill"],
+            fixed_s,
+            stack.attention_compute * _peak_of(spec, dtype),
+            attending,
+            ATTENTION_Q,
         ),
         "attention_decode": _lossy(
-            bounds["attention_decode"], fixed_s,
+            bounds["attention_decode"],
+            fixed_s,
             vector * stack.decode_vector_compute if vector and stack.decode_vector_compute else None,
-            stack.decode_memory, ATTENTION_Q,
+            stack.decode_memory,
+            ATTENTION_Q,
         ),
-    }  # fmt: skip
+    }
     if is_packed(weight) and spec.peak_flops_per_s["fp32"]:
         unpacking = 2 * spec.peak_flops_per_s["fp32"] / stack.unpack_ops
         rates["gemm_row"] = _lossy(bounds["gemm"], fixed_s, unpacking, memory, GEMM_Q)

@@ -69,9 +69,14 @@ def activation_bytes(
     if recompute not in RECOMPUTE:
         raise UnknownNameError("recompute", recompute, RECOMPUTE)
     kept = Kept(
-        arch, seq=seq, batch=batch, dtype=dtype, attention=attention, implementation=implementation,
+        arch,
+        seq=seq,
+        batch=batch,
+        dtype=dtype,
+        attention=attention,
+        implementation=implementation,
         ranks=tensor_parallel,
-    )  # fmt: skip
+    )
     block, head, once = kept.block(), kept.head(), kept.once()
     everything = sum(item.bytes for item in block)
     if recompute == "none":
@@ -103,9 +108,15 @@ def training_memory(
     16.0
     """
     activations = activation_bytes(
-        arch, seq=seq, batch=batch, dtype=dtype, attention=attention, recompute=recompute,
-        implementation=implementation, tensor_parallel=tensor_parallel,
-    )  # fmt: skip
+        arch,
+        seq=seq,
+        batch=batch,
+        dtype=dtype,
+        attention=attention,
+        recompute=recompute,
+        implementation=implementation,
+        tensor_parallel=tensor_parallel,
+    )
     parameters = rank_parameters(arch, tensor_parallel)
     stored = storage_bytes(parameters, dtype)
     master = 0 if dtype == "fp32" else 4 * parameters

@@ -14,9 +14,15 @@ Counts = int | str | Sequence[int]  # one, several, or a range in the command li
 
 
 def kv(
-    model: Model = "7b", *, context: Counts = 4096, batch: Counts = 1, kv_heads: int | None = None,
-    dtype: str = "bf16", weight_dtype: str | None = None, kv_dtype: str | None = None,
-) -> Result:  # fmt: skip
+    model: Model = "7b",
+    *,
+    context: Counts = 4096,
+    batch: Counts = 1,
+    kv_heads: int | None = None,
+    dtype: str = "bf16",
+    weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
+) -> Result:
     """The size of the KV cache of `batch` sequences of `context` tokens, and under fewer KV heads.
 
     Args:
@@ -33,9 +39,15 @@ def kv(
     1342177280
     """
     return answered(
-        "kv", model=model, context=context, batch=batch, kv_heads=kv_heads, dtype=dtype, weight_dtype=weight_dtype,
+        "kv",
+        model=model,
+        context=context,
+        batch=batch,
+        kv_heads=kv_heads,
+        dtype=dtype,
+        weight_dtype=weight_dtype,
         kv_dtype=kv_dtype,
-    )  # fmt: skip
+    )
 
 
 def params(model: Model = "7b", *, dtype: str = "bf16", lora: str | None = None, kv_heads: int | None = None) -> Result:
@@ -79,10 +91,18 @@ def flops(
 
 
 def fit(
-    model: Model = "7b", *, memory: str | None = None, free: str | None = None, context: int | None = None,
-    batch: int | None = None, kv_heads: int | None = None, dtype: str = "bf16", weight_dtype: str | None = None,
-    kv_dtype: str | None = None, **others: object,
-) -> Result:  # fmt: skip
+    model: Model = "7b",
+    *,
+    memory: str | None = None,
+    free: str | None = None,
+    context: int | None = None,
+    batch: int | None = None,
+    kv_heads: int | None = None,
+    dtype: str = "bf16",
+    weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
+    **others: object,
+) -> Result:
     """The largest batch or context of a run that fits into `memory` ("24GiB"), with everything that it holds.
 
     Args:
@@ -144,10 +164,18 @@ def predict(
 
 
 def roofline(
-    model: Model = "7b", hardware: str = "h200-141gb-sxm", *, prompt: int = 2048, generate: int = 128, batch: int = 1,
-    tensor_parallel: int = 1, dtype: str = "bf16", weight_dtype: str | None = None, kv_dtype: str | None = None,
+    model: Model = "7b",
+    hardware: str = "h200-141gb-sxm",
+    *,
+    prompt: int = 2048,
+    generate: int = 128,
+    batch: int = 1,
+    tensor_parallel: int = 1,
+    dtype: str = "bf16",
+    weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
     **others: object,
-) -> Result:  # fmt: skip
+) -> Result:
     """What limits each operation of a run on a device, and what would move it; `.plot()` draws the roofline.
 
     Args:

@@ -9,9 +9,15 @@ from llamalab.api.results import Result
 
 
 def compare(
-    *runs: str | os.PathLike[str], model: str | None = None, hardware: str | None = None, dtype: str | None = None,
-    prompt: int = 512, generate: int = 128, batch: int = 1, tensor_parallel: int = 1,
-) -> Result:  # fmt: skip
+    *runs: str | os.PathLike[str],
+    model: str | None = None,
+    hardware: str | None = None,
+    dtype: str | None = None,
+    prompt: int = 512,
+    generate: int = 128,
+    batch: int = 1,
+    tensor_parallel: int = 1,
+) -> Result:
     """Hold runs against the first of them: what differs, by how much of the whole, whether it is noise, and why.
 
     A run is a file of ours or of llama-bench, vLLM, GuideLLM, AIPerf, optimum-benchmark or PyTorch's profiler, or a
@@ -35,6 +41,13 @@ def compare(
     paths: Sequence[str] = [str(run) if isinstance(run, Path) else os.fspath(run) for run in runs]
     given = {f"_{place}": path for place, path in enumerate(paths)}
     return answered(
-        "compare", model=model, hardware=hardware, dtype=dtype, prompt=prompt, generate=generate, batch=batch,
-        tensor_parallel=tensor_parallel, **given,
-    )  # fmt: skip
+        "compare",
+        model=model,
+        hardware=hardware,
+        dtype=dtype,
+        prompt=prompt,
+        generate=generate,
+        batch=batch,
+        tensor_parallel=tensor_parallel,
+        **given,
+    )

@@ -20,10 +20,18 @@ if TYPE_CHECKING:
 
 
 def bench(
-    model: "str | Sequence[str] | nn.Module" = "7b", *, prompt: Counts = 512, generate: Counts = 128, depth: Counts = 0,
-    batch: Counts = 1, repetitions: int = 5, device: str = "auto", dtype: str = "bf16", attention: str | None = None,
+    model: "str | Sequence[str] | nn.Module" = "7b",
+    *,
+    prompt: Counts = 512,
+    generate: Counts = 128,
+    depth: Counts = 0,
+    batch: Counts = 1,
+    repetitions: int = 5,
+    device: str = "auto",
+    dtype: str = "bf16",
+    attention: str | None = None,
     **others: object,
-) -> Result:  # fmt: skip
+) -> Result:
     """Tokens per second of prompts and of generation on this machine, a row a test, with all times.
 
     Args:
@@ -40,8 +48,11 @@ def bench(
         others: further options of `llamalab bench`, by name.
     """
     if _is_in_memory(model):
-        return _bench_of(model, {"prompt": prompt, "generate": generate, "depth": depth, "batch": batch,
-                                 "repetitions": repetitions}, {"attention": attention, **others})  # fmt: skip
+        return _bench_of(
+            model,
+            {"prompt": prompt, "generate": generate, "depth": depth, "batch": batch, "repetitions": repetitions},
+            {"attention": attention, **others},
+        )
     return answered(
         "bench", model=model, prompt=prompt, generate=generate, depth=depth, batch=batch, repetitions=repetitions,
         device=device, dtype=dtype, attention=attention, **others,
@@ -89,10 +100,17 @@ def profile(model: Any = "7b", **options: Any) -> Any:
 
 
 def measure(
-    model: Model = "7b", *, prompt: int | None = None, generate: int | None = None, context: int | None = None,
-    batch: int = 1, device: str = "auto", dtype: str = "bf16",
-    full: bool = False, progress: Callable[[str, float], None] = lambda label, done: None,
-) -> Result:  # fmt: skip
+    model: Model = "7b",
+    *,
+    prompt: int | None = None,
+    generate: int | None = None,
+    context: int | None = None,
+    batch: int = 1,
+    device: str = "auto",
+    dtype: str = "bf16",
+    full: bool = False,
+    progress: Callable[[str, float], None] = lambda label, done: None,
+) -> Result:
     """Measure a model on this machine, prefill and decode, and hold it against the prediction; no file is written.
 
     Args:
@@ -120,9 +138,12 @@ def measure(
 
 
 def report(
-    model: Model | None = None, out: str | os.PathLike[str] | None = None, *, record: "Record | str | None" = None,
+    model: Model | None = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    record: "Record | str | None" = None,
     **options: Any,
-) -> Result:  # fmt: skip
+) -> Result:
     """Measure this machine, or take a `record`, and write the page: predicted against measured.
 
     `out` is the HTML file, by default reports/<model>-<device>.html; `options` are those of llamalab.measure. The
@@ -161,12 +182,16 @@ def of_record(record: "Record") -> Result:
     data: dict[str, Any] = {"model": record.model, "device": record.environment.device_name, "ops": rows}
     for phase in comparison.phases:
         data |= {
-            f"{phase.run.phase}_s": phase.measured_s, f"{phase.run.phase}_predicted_s": phase.predicted_s,
+            f"{phase.run.phase}_s": phase.measured_s,
+            f"{phase.run.phase}_predicted_s": phase.predicted_s,
             f"{phase.run.phase}_tokens_per_s": phase.measured_tokens_per_s,
-        }  # fmt: skip
+        }
     shown = tuple(Column(key, key.replace("_", " ")) for key in ("phase", "op", "count"))
-    timed = (Column("measured_s", "measured", _seconds), Column("predicted_s", "predicted", _seconds),
-             Column("error", "error", "{:+.1%}".format))  # fmt: skip
+    timed = (
+        Column("measured_s", "measured", _seconds),
+        Column("predicted_s", "predicted", _seconds),
+        Column("error", "error", "{:+.1%}".format),
+    )
     answer = Answer(data, tuple(verdict(comparison).text.splitlines()), (Table((*shown, *timed), rows),))
     return Result("measure", answer, record)
 
@@ -200,6 +225,12 @@ def generate(
     from llamalab.api.texts import continued
 
     return continued(
-        model, text, most=generate, tokenizer=tokenizer, stop=stop, dtype=dtype, device=device,
+        model,
+        text,
+        most=generate,
+        tokenizer=tokenizer,
+        stop=stop,
+        dtype=dtype,
+        device=device,
         sampling={"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed},
-    )  # fmt: skip
+    )

@@ -19,10 +19,16 @@ from llamalab.units import format_bytes, format_seconds
 
 
 def continued(
-    model: str | os.PathLike[str] | Transformer, text: str, *, most: int,
-    tokenizer: str | os.PathLike[str] | Tokenizer | None, stop: Sequence[str], dtype: str | None, device: str,
+    model: str | os.PathLike[str] | Transformer,
+    text: str,
+    *,
+    most: int,
+    tokenizer: str | os.PathLike[str] | Tokenizer | None,
+    stop: Sequence[str],
+    dtype: str | None,
+    device: str,
     sampling: dict[str, Any],
-) -> Result:  # fmt: skip
+) -> Result:
     """The text that follows `text`, with its cost; see llamalab.generate."""
     if isinstance(model, str | os.PathLike):
         loaded, pieces = load(model, dtype=dtype, device=device), _tokenizer(tokenizer, model)
@@ -31,9 +37,13 @@ def continued(
     else:
         loaded, pieces = model, _tokenizer(tokenizer, "")
     generation = Generation(
-        loaded, pieces.prompt_ids(text), max_new_tokens=most, sampler=Sampler(**sampling),
-        stop_ids=pieces.settings.stop_ids, vocab_size=pieces.vocab_size,
-    )  # fmt: skip
+        loaded,
+        pieces.prompt_ids(text),
+        max_new_tokens=most,
+        sampler=Sampler(**sampling),
+        stop_ids=pieces.settings.stop_ids,
+        vocab_size=pieces.vocab_size,
+    )
     return _timed(generation, pieces, stop)
 
 
@@ -51,11 +61,16 @@ def _timed(generation: Generation, tokenizer: Tokenizer, stop: Sequence[str]) ->
     total_s, made = perf_counter() - begun_s, len(generation.ids)
     prompt, arch = len(generation.prompt_ids), generation.model.arch
     data: dict[str, Any] = {
-        "text": "".join(parts), "prompt_tokens": prompt, "generated_tokens": made,
-        "kv_bytes": kv_bytes(arch, seq=prompt + made, batch=1, dtype=generation.cache.dtype), "ttft_s": first_s,
-        "total_s": total_s, "tokens_per_s": made / total_s if made else None,
-        "finish_reason": generation.finish_reason, "basis": "measured",
-    }  # fmt: skip
+        "text": "".join(parts),
+        "prompt_tokens": prompt,
+        "generated_tokens": made,
+        "kv_bytes": kv_bytes(arch, seq=prompt + made, batch=1, dtype=generation.cache.dtype),
+        "ttft_s": first_s,
+        "total_s": total_s,
+        "tokens_per_s": made / total_s if made else None,
+        "finish_reason": generation.finish_reason,
+        "basis": "measured",
+    }
     cost = f"{prompt} + {made} tokens, KV cache {format_bytes(data['kv_bytes'])}, {format_seconds(total_s)}"
     rows = [{key: value for key, value in data.items() if key != "text"}]
     shown = {"prompt_tokens": "prompt", "generated_tokens": "made", "finish_reason": "ended by"}

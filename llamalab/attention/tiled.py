@@ -104,9 +104,15 @@ def tiled_attention(
 
 
 def _stream_keys(
-    q_BKRE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, seen: range, position_R: Tensor, window: int | None, key_tile: int,
+    q_BKRE: Tensor,
+    k_BKSE: Tensor,
+    v_BKSE: Tensor,
+    seen: range,
+    position_R: Tensor,
+    window: int | None,
+    key_tile: int,
     traffic: Traffic,
-) -> _Running:  # fmt: skip
+) -> _Running:
     """One tile of queries against the keys that it sees, tile by tile."""
     running = _Running(
         q_BKRE.new_full((*q_BKRE.shape[:-1], 1), -math.inf),

@@ -68,8 +68,12 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: 
         weights = resized(weights, wishes.vocab_size)
     text = text_source(Path(source), tokenizer=wishes.tokenizer, lora=wishes.lora)
     writers: dict[str, Callable[[TextSource, Path, Weights, Wishes], str]] = {
-        "hf": _to_hf, "meta": _to_meta, "llama2c": _to_llama2c, "gguf": _to_gguf, "onnx": _to_onnx,
-    }  # fmt: skip
+        "hf": _to_hf,
+        "meta": _to_meta,
+        "llama2c": _to_llama2c,
+        "gguf": _to_gguf,
+        "onnx": _to_onnx,
+    }
     return writers[to](text, place, weights, wishes)
 
 

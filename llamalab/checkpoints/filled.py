@@ -14,9 +14,14 @@ from llamalab.units import format_bytes
 
 
 def filled_model(
-    weights: Weights, *, dtype: str | None = None, device: str | torch.device = "cpu", attention: str = "sdpa",
-    blocks: int | None = None, weight_dtype: str | None = None,
-) -> Transformer:  # fmt: skip
+    weights: Weights,
+    *,
+    dtype: str | None = None,
+    device: str | torch.device = "cpu",
+    attention: str = "sdpa",
+    blocks: int | None = None,
+    weight_dtype: str | None = None,
+) -> Transformer:
     """A Transformer of the weights, by default of all blocks and in the dtype of most of the weights.
 
     Weights that need no change are used where they lie in the file, mapped copy-on-write; others are cast and placed

@@ -20,10 +20,17 @@ from llamalab.model.rope_scaling import frequencies
 FREQS, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
 DIVISORS = (FREQS, LONG, SHORT)
 SETTINGS = (
-    "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "rope.scaling.original_context_length",
-    "rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_ext_factor",
-    "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_log_multiplier",
-)  # fmt: skip
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scale_linear",
+    "rope.scaling.original_context_length",
+    "rope.scaling.attn_factor",
+    "rope.scaling.yarn_attn_factor",
+    "rope.scaling.yarn_ext_factor",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_log_multiplier",
+)
 _TYPE, _ATTENTION = "rope.scaling.type", "rope.scaling.attn_factor"
 _TYPES = (b"none", b"linear", b"yarn", b"longrope")
 _CLOSE = 1e-5  # of divisors in fp32, from frequencies in fp32

@@ -86,8 +86,9 @@ def arch_of(settings: dict[str, Value], tensors: Tensors) -> LlamaArch:
     )
     arch = _turned_in_part(own, arch, row)
     _check_sizes(own, arch)
-    scaling = read_scaling({key: _decimal(value) for key, value in own.values.items()}, tensors.divisors, arch,
-                           own.prefix)  # fmt: skip
+    scaling = read_scaling(
+        {key: _decimal(value) for key, value in own.values.items()}, tensors.divisors, arch, own.prefix
+    )
     return arch.replace(rope_scaling=scaling)
 
 

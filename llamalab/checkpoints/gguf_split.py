@@ -31,8 +31,10 @@ def split_parts(path: Path) -> list[Part]:
         return [first]
     found = _NAME.fullmatch(path.name)
     if type(count) is not int or found is None or int(found["count"]) != count:
-        raise FormatError(f"a GGUF file of {count!r} parts must be called as one of so many, NAME-00001-of-00003.gguf; "
-                          f"it is called {path.name}")  # fmt: skip
+        raise FormatError(
+            f"a GGUF file of {count!r} parts must be called as one of so many, NAME-00001-of-00003.gguf; "
+            f"it is called {path.name}"
+        )
     names = [f"{found['stem']}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1)]
     if path.name != names[0]:
         raise FormatError(f"a GGUF file in parts must be opened by its first, {names[0]}; got {path.name}")

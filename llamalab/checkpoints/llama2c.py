@@ -203,9 +203,17 @@ def file_bytes(header: Header) -> int:
 def _arch(sizes: tuple[int, ...], *, tied: bool) -> LlamaArch:
     dim, ffn_dim, n_layers, n_heads, n_kv_heads, vocab_size, max_positions = sizes
     return LlamaArch(
-        dim, n_layers, n_heads, n_kv_heads, ffn_dim, abs(vocab_size), NORM_EPS, ROPE_THETA,
-        tied_embeddings=tied, max_positions=max_positions,
-    )  # fmt: skip
+        dim,
+        n_layers,
+        n_heads,
+        n_kv_heads,
+        ffn_dim,
+        abs(vocab_size),
+        NORM_EPS,
+        ROPE_THETA,
+        tied_embeddings=tied,
+        max_positions=max_positions,
+    )
 
 
 def _header_bytes(header: Header) -> bytes:

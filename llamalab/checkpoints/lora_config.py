@@ -68,8 +68,11 @@ class Settings(NamedTuple):
     def is_saved(self, name: str) -> bool:
         """Whether a weight is of a module that was trained in full beside its original."""
         parts = name.split(".")
-        return any(".".join(parts[start:]).startswith(f"{module}.")
-                   for module in self.saved_modules for start in range(len(parts)))  # fmt: skip
+        return any(
+            ".".join(parts[start:]).startswith(f"{module}.")
+            for module in self.saved_modules
+            for start in range(len(parts))
+        )
 
 
 def settings_of(config: dict[str, Any]) -> Settings:

@@ -13,10 +13,17 @@ from llamalab.errors import FormatError
 _PREFIX = ["base_model", "model"]
 # The part of a module that a marker in a name stands for.
 _MARKS = {
-    "lora_A": "down", "lora_B": "up", "lora_embedding_A": "embedding_down", "lora_embedding_B": "embedding_up",
-    "lora_magnitude_vector": "magnitude", "trainable_tokens_delta": "rows", "trainable_tokens_original": "ignored",
-    "base_layer": "base", "original_module": "ignored", "modules_to_save": "saved",
-}  # fmt: skip
+    "lora_A": "down",
+    "lora_B": "up",
+    "lora_embedding_A": "embedding_down",
+    "lora_embedding_B": "embedding_up",
+    "lora_magnitude_vector": "magnitude",
+    "trainable_tokens_delta": "rows",
+    "trainable_tokens_original": "ignored",
+    "base_layer": "base",
+    "original_module": "ignored",
+    "modules_to_save": "saved",
+}
 _OF_WHOLE_MODULES = ("base", "ignored", "saved")
 _NO_ADAPTER = ("weight", "bias")
 

@@ -134,8 +134,13 @@ def _ffn_rule(dim: int, ffn_dim: int) -> tuple[int, float | None]:
     """A multiple_of and ffn_dim_multiplier that give this width: Meta's own, or the width as its own multiple."""
     narrow = min(1.0, ffn_dim / max(1, int(8 * dim / 3)))
     candidates: tuple[tuple[int, float | None], ...] = (
-        (256, None), (256, 1.0), (4096, 1.3), (1024, 1.3), (ffn_dim, None), (ffn_dim, narrow),
-    )  # fmt: skip
+        (256, None),
+        (256, 1.0),
+        (4096, 1.3),
+        (1024, 1.3),
+        (ffn_dim, None),
+        (ffn_dim, narrow),
+    )
     return next(rule for rule in candidates if meta_ffn_dim(dim, *rule) == ffn_dim)
 
 

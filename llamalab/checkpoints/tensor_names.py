@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 from llamalab.errors import FormatError
 
-WRAPPERS = frozenset((
-    "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_fpw_module", "base_layer"
-))  # fmt: skip
+WRAPPERS = frozenset(
+    ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_fpw_module", "base_layer")
+)
 _PEFT = "base_model.model."
 _BODY = ("embed_tokens.", "layers.", "norm.")
 

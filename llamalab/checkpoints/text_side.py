@@ -159,21 +159,30 @@ def _write(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def _tokenizer_config(tokenizer: Tokenizer, settings: TextSettings, kind: str) -> dict[str, Any]:
-    names = {"bos_token": settings.bos_id, "eos_token": settings.eos_id, "unk_token": settings.unknown_id,
-             "pad_token": settings.pad_id}  # fmt: skip
+    names = {
+        "bos_token": settings.bos_id,
+        "eos_token": settings.eos_id,
+        "unk_token": settings.unknown_id,
+        "pad_token": settings.pad_id,
+    }
     config: dict[str, Any] = {
         "tokenizer_class": kind,
         "add_bos_token": settings.add_bos,
         "add_eos_token": settings.add_eos,
         "added_tokens_decoder": {
             str(piece.token_id): {
-                "content": piece.text, "lstrip": piece.lstrip, "normalized": False, "rstrip": piece.rstrip,
-                "single_word": False, "special": piece.special,
-            } for piece in settings.added
+                "content": piece.text,
+                "lstrip": piece.lstrip,
+                "normalized": False,
+                "rstrip": piece.rstrip,
+                "single_word": False,
+                "special": piece.special,
+            }
+            for piece in settings.added
         },
         "clean_up_tokenization_spaces": False,
         "legacy": False,
-    }  # fmt: skip
+    }
     for key, index in names.items():
         config[key] = None if index is None else tokenizer.name(index)
     if isinstance(tokenizer, SentencePieceModel):
@@ -187,8 +196,11 @@ def _ids(settings: TextSettings) -> dict[str, Any]:
     """The ids for config.json and generation_config.json: one EOS, or the list of all that end a text."""
     first = [settings.eos_id] if settings.eos_id is not None else []
     ends = first + sorted(settings.stop_ids - set(first))
-    ids = {"bos_token_id": settings.bos_id, "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
-           "pad_token_id": settings.pad_id}  # fmt: skip
+    ids = {
+        "bos_token_id": settings.bos_id,
+        "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
+        "pad_token_id": settings.pad_id,
+    }
     return {key: value for key, value in ids.items() if value is not None}
 
 

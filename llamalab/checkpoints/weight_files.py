@@ -101,9 +101,10 @@ def _variant(folder: Path) -> WeightFiles | None:
 def _of_other_names(folder: Path) -> WeightFiles | None:
     for ending, is_kind in ((".safetensors", is_safetensors), (".bin", is_torch_file)):
         files = tuple(
-            file for file in sorted(folder.glob(f"*{ending}"))
+            file
+            for file in sorted(folder.glob(f"*{ending}"))
             if file.is_file() and not _OTHERS.match(file.name) and is_kind(file)
-        )  # fmt: skip
+        )
         whole = tuple(file for file in files if not file.name.startswith("consolidated")) or files
         if whole:
             _check_shards(whole)

@@ -174,16 +174,32 @@ class _Table:
 
     def _step(self, name: str, step: Step) -> Op:
         return Op(
-            name, "attention", 1, step.flops_full, step.flops_causal, step.vector_flops, 0, step.read_bytes,
-            step.written_bytes, roof=step.roof,
-        )  # fmt: skip
+            name,
+            "attention",
+            1,
+            step.flops_full,
+            step.flops_causal,
+            step.vector_flops,
+            0,
+            step.read_bytes,
+            step.written_bytes,
+            roof=step.roof,
+        )
 
     def _gemm(self, name: str, rows: int, out: int, inner: int, *, bias: bool) -> Op:
         flops = 2 * rows * out * inner
         return Op(
-            name, "gemm", 1, flops, flops, rows * out * bias, self._bytes(out * (inner + bias)),
-            self._bytes(rows * inner), self._bytes(rows * out), roof="gemm",
-        )  # fmt: skip
+            name,
+            "gemm",
+            1,
+            flops,
+            flops,
+            rows * out * bias,
+            self._bytes(out * (inner + bias)),
+            self._bytes(rows * inner),
+            self._bytes(rows * out),
+            roof="gemm",
+        )
 
     def _elementwise(self, name: str, operations: int, read: int, written: int, *, weight: int = 0) -> Op:
         moved = self._bytes(weight), self._bytes(read), self._bytes(written)

@@ -62,9 +62,14 @@ class _Sentence:
 
 @torch.no_grad()
 def search(
-    model: ClassicTransformer, source_BS: Tensor | None, *, begin_id: int, end_id: int, how: Search | None = None,
+    model: ClassicTransformer,
+    source_BS: Tensor | None,
+    *,
+    begin_id: int,
+    end_id: int,
+    how: Search | None = None,
     prompt_BT: Tensor | None = None,
-) -> list[Found]:  # fmt: skip
+) -> list[Found]:
     """The best text for every source. A decoder-only model has no source but a prompt of equal lengths.
 
     Raises InputError for a beam or a length below one, and for a model without a decoder.
@@ -103,8 +108,10 @@ def search(
             break
         state.pick(row_N)
         next_NT = texts_NT[:, -1:]
-    return [_best(sentence, alive_BK[row], texts_NT.view(batch, beams, -1)[row], end_id)
-            for row, sentence in enumerate(sentences)]  # fmt: skip
+    return [
+        _best(sentence, alive_BK[row], texts_NT.view(batch, beams, -1)[row], end_id)
+        for row, sentence in enumerate(sentences)
+    ]
 
 
 def _advance(

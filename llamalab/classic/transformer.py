@@ -111,9 +111,14 @@ class ClassicTransformer(nn.Module):
         return self._decode(target_BT, seen, source_BSD, source_BS, state, self.taps.tap)
 
     def _decode(
-        self, target_BT: Tensor, seen: Tensor, source_BSD: Tensor | None, source_BS: Tensor | None,
-        state: DecoderState | None, tap: Tap | None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        target_BT: Tensor,
+        seen: Tensor,
+        source_BSD: Tensor | None,
+        source_BS: Tensor | None,
+        state: DecoderState | None,
+        tap: Tap | None,
+    ) -> Tensor:
         decoder = self._stack("decoder")
         x_BTD = decoder.embed(target_BT, 0 if state is None else state.length, tap)
         source_seen = None if source_BS is None else padding_mask(source_BS, PADDING_ID)

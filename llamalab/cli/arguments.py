@@ -99,9 +99,14 @@ def add_choice(parser: argparse.ArgumentParser, option: str, known: Iterable[str
 
 
 def add_count(
-    parser: argparse.ArgumentParser, option: str, about: str, *, default: int | None = None, metavar: str = "N",
+    parser: argparse.ArgumentParser,
+    option: str,
+    about: str,
+    *,
+    default: int | None = None,
+    metavar: str = "N",
     dest: str | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """An option that takes a count: 4096, 4_096 or 4k."""
     shown = f"{about} (default: {default})" if default is not None else about
     name = dest or option.lstrip("-").replace("-", "_")
@@ -143,9 +148,11 @@ def add_part_dtypes(parser: argparse.ArgumentParser) -> None:
 def add_weight_storage(parser: argparse.ArgumentParser) -> None:
     """--weight-dtype of a model that is run: the quantised storages, None where matrices are in --dtype."""
     parser.add_argument(
-        "--weight-dtype", type=one_of("--weight-dtype", QUANTISED), metavar="|".join(QUANTISED),
+        "--weight-dtype",
+        type=one_of("--weight-dtype", QUANTISED),
+        metavar="|".join(QUANTISED),
         help="storage of the matrices, which are quantised to it (default: as --dtype)",
-    )  # fmt: skip
+    )
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

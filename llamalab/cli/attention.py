@@ -90,11 +90,17 @@ def _shapes(args: argparse.Namespace) -> list[AttentionShape]:
         raise InputError(f"--kv-heads must divide --heads {args.heads}; got {wrong[0]}")
     return [
         AttentionShape(
-            batch, length if args.phase == "prefill" else 1, length, args.heads, heads, args.head_dim, args.dtype,
+            batch,
+            length if args.phase == "prefill" else 1,
+            length,
+            args.heads,
+            heads,
+            args.head_dim,
+            args.dtype,
             args.dtype,
         )
         for heads, batch, length in product(kv_heads, args.batch, sorted(args.context))
-    ]  # fmt: skip
+    ]
 
 
 def _measure(args: argparse.Namespace, shapes: list[AttentionShape]) -> "list[LabRow]":

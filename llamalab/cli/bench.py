@@ -53,9 +53,13 @@ def configure(parser: Parser) -> None:
     about = "tokens in view when the prompt is read, the prompt included: --depth is what is left of them"
     before.add_argument("--context", type=sizes("--context"), metavar="N", help=about)
     parser.add_argument(
-        "--pg", type=pair, action="append", default=[], metavar="P,N",
+        "--pg",
+        type=pair,
+        action="append",
+        default=[],
+        metavar="P,N",
         help="a test of a prompt and the generation after it; can be given again",
-    )  # fmt: skip
+    )
     about = "repetitions of each test, after a warm-up (default: 5)"
     parser.add_argument("-r", "--repetitions", type=count("-r"), default=5, metavar="N", help=about)
     add_tensor_parallel(parser)
@@ -67,14 +71,21 @@ def configure(parser: Parser) -> None:
         parser, "--compile", SCOPES, "none", "compile each block, or a step; the warm-up then holds the compilation"
     )
     parser.add_argument(
-        "--tie-blocks", type=tie, default="auto", metavar="auto|K|off",
+        "--tie-blocks",
+        type=tie,
+        default="auto",
+        metavar="auto|K|off",
         help="run all layers over K distinct blocks; auto does so if the model does not fit (default: auto)",
-    )  # fmt: skip
+    )
     add_count(parser, "--threads", "threads of the CPU (default: PyTorch's)")
     parser.add_argument(
-        "-o", "--format", type=one_of("-o", FORMS), default="table", metavar="|".join(FORMS),
+        "-o",
+        "--format",
+        type=one_of("-o", FORMS),
+        default="table",
+        metavar="|".join(FORMS),
         help="csv, jsonl and md come row by row, table and json at the end (default: table)",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the rows to a file, whole after every row")
 
 

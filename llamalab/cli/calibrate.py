@@ -21,10 +21,8 @@ ON_RANKS = True
 SUMMARY = "this machine's own constants, fitted in under a minute and checked on other shapes"
 EXAMPLES = (
     "llamalab calibrate",
-    "llamalab calibrate --device cpu --dtype fp32",
     "llamalab calibrate --quick",
     "llamalab calibrate --ranks 2",
-    "llamalab predict --model 7b --hardware this --prompt 512 --generate 64",
 )
 LONGEST_S, QUICK_S = 57.0, 9.5  # with torch's import; what is printed comes after
 OURS = '"kind": "llamalab-constants"'
@@ -36,9 +34,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--quick", action="store_true", help="in ten seconds, on one block and checked on one")
     parser.add_argument(
-        "--ranks", dest="tensor_parallel", type=count("--ranks"), metavar="N",
+        "--ranks",
+        dest="tensor_parallel",
+        type=count("--ranks"),
+        metavar="N",
         help="calibrate so many ranks side by side, and the links between them (default: 1)",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", type=Path, metavar="PATH", help="the constants file (default: kept for this machine)")
     parser.add_argument("--replace", action="store_true", help="take the place of constants with a better grade too")
     add_choice(parser, "--format", FORMATS, "table", "how the answer is printed")
@@ -58,9 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     with Progress(deadline) as progress:
         within = Deadline(min(BUDGET_S, deadline.left_s))
-        made = calibrate(
-            device=args.device, dtype=args.dtype, quick=args.quick, deadline=within, progress=progress
-        )  # fmt: skip
+        made = calibrate(device=args.device, dtype=args.dtype, quick=args.quick, deadline=within, progress=progress)
     path = args.out or default_path(made.device, made.dtype)
     better = None if args.replace else kept_better(path, made)
     if better:

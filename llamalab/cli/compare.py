@@ -46,9 +46,14 @@ def configure(parser: Parser) -> None:
     add_count(parser, "--generate", "tokens that it generates", default=128)
     add_count(parser, "--batch", "its sequences", default=1)
     parser.add_argument(
-        "--tp", "--tensor-parallel", dest="tensor_parallel", type=count("--tensor-parallel"), default=1, metavar="N",
+        "--tp",
+        "--tensor-parallel",
+        dest="tensor_parallel",
+        type=count("--tensor-parallel"),
+        default=1,
+        metavar="N",
         help="devices that share the model (default: 1)",
-    )  # fmt: skip
+    )
     parser.add_argument("--page", metavar="FILE.html", help="write the comparison as a page too")
     add_format(parser)
 
@@ -97,9 +102,13 @@ def _runs(name: str, args: argparse.Namespace) -> list[Run]:
     for spec in chosen_devices(hardware):
         dtype = args.dtype or "bf16"
         work = Workload(
-            args.prompt, args.generate, args.batch, dtype if dtype in ACTIVATION_DTYPES else "bf16",
-            None if dtype in ACTIVATION_DTYPES else dtype, tensor_parallel=args.tensor_parallel,
-        )  # fmt: skip
+            args.prompt,
+            args.generate,
+            args.batch,
+            dtype if dtype in ACTIVATION_DTYPES else "bf16",
+            None if dtype in ACTIVATION_DTYPES else dtype,
+            tensor_parallel=args.tensor_parallel,
+        )
         tier = "calibrated" if spec.measured else "shipped"
         result = forecast(arch, work, spec, choose(spec, tier, work.dtype, work.weight_dtype))
         found.append(run_of_prediction(single_answer(model, spec, work, result).data, f"{model}@{spec.name}"))

@@ -20,8 +20,14 @@ from llamalab.input_files import read_object
 
 THIS = "this"
 # The part that most machines with a chip of this name have: the boards of NVIDIA's HGX servers.
-COMMON = {"a100": "a100-80gb-sxm", "a100-80gb": "a100-80gb-sxm", "a100-40gb": "a100-40gb-sxm",
-          "h100": "h100-80gb-sxm", "h100-80gb": "h100-80gb-sxm", "v100": "v100-32gb"}  # fmt: skip
+COMMON = {
+    "a100": "a100-80gb-sxm",
+    "a100-80gb": "a100-80gb-sxm",
+    "a100-40gb": "a100-40gb-sxm",
+    "h100": "h100-80gb-sxm",
+    "h100-80gb": "h100-80gb-sxm",
+    "v100": "v100-32gb",
+}
 OWN_KEYS = ("bandwidth_bytes_per_s", "memory_bytes", "name", "peak_flops_per_s")
 
 
@@ -121,11 +127,15 @@ def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:
     memory = data["memory_bytes"]
     open_ended = memory is None and data.get("kind") == "cpu"  # a CPU has as much memory as is put beside it
     given = {
-        "name": data["name"], "title": data["name"], "source": source, **dict.fromkeys(_UNKNOWN), **data,
+        "name": data["name"],
+        "title": data["name"],
+        "source": source,
+        **dict.fromkeys(_UNKNOWN),
+        **data,
         "peak_flops_per_s": dict.fromkeys(PEAK_DTYPES) | peaks,
         "memory_bytes": int(memory) if isinstance(memory, float) and memory.is_integer() else memory,
         **({"memory_bytes": 1} if open_ended else {}),
-    }  # fmt: skip
+    }
     # What was measured elsewhere is a data sheet here: no calibration of this machine belongs to it.
     spec: HardwareSpec = build(HardwareSpec, given, where)._replace(measured=False)
     _check(spec, where)

@@ -48,8 +48,9 @@ def answer(args: argparse.Namespace) -> Answer:
     (one, arch), (other, second) = find_model(args.one), find_model(args.other)
     names, archs = (one, other), (arch, second)
     spec = one_device(args.hardware, args.dtype)
-    work = Workload(args.prompt, batch=args.batch, dtype=args.dtype, weight_dtype=args.weight_dtype,
-                    kv_dtype=args.kv_dtype)  # fmt: skip
+    work = Workload(
+        args.prompt, batch=args.batch, dtype=args.dtype, weight_dtype=args.weight_dtype, kv_dtype=args.kv_dtype
+    )
     constants = choose(spec, "calibrated" if spec.measured else "shipped", args.dtype, args.weight_dtype)
     costs = [cost_of(each, work, constants.rates) for each in archs]
     found = terms(arch, second, work, constants.rates)
@@ -66,8 +67,10 @@ def answer(args: argparse.Namespace) -> Answer:
         ],
         "operations": ops,
     }  # fmt: skip
-    tables = (Table(_COLUMNS, rows, "From one to the other, term by term; each line adds to the one above it:"),
-              Table(_OPS, ops, "Operation by operation, all occurrences together:"))  # fmt: skip
+    tables = (
+        Table(_COLUMNS, rows, "From one to the other, term by term; each line adds to the one above it:"),
+        Table(_OPS, ops, "Operation by operation, all occurrences together:"),
+    )
     return Answer(data, _lead(names, archs, found, args, spec.name), tables)
 
 

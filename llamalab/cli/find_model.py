@@ -1,5 +1,6 @@
 """The model that `--model` names: a preset, a JSON file, a folder or a checkpoint, of which headers alone are read."""
 
+import argparse
 import os
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from llamalab.presets import PRESETS, resolve_model
 
 if TYPE_CHECKING:
     from llamalab.checkpoints.checkpoint import Weights
+    from llamalab.cli.stored_models import Stored
 
 _CONFIGS = ("config.json", "params.json")  # of Hugging Face's folders and of Meta's
 
@@ -87,3 +89,12 @@ def short_name(model: str | LlamaArch) -> str:
     if extension.lower() == ".json" and stem.lower() in ("config", "params"):
         return os.path.basename(os.path.dirname(os.path.realpath(model)))
     return os.path.basename(path) if os.path.isdir(path) else stem
+
+
+def take_storage(args: "argparse.Namespace") -> "Stored | None":
+    """The storage of --model, taken for --weight-dtype where that is not given; None where either tells nothing."""
+    if args.weight_dtype is not None or not (isinstance(args.model, str) and os.path.exists(args.model)):
+        return None
+    from llamalab.cli.stored_models import noted_storage  # here: a preset needs no reader of files
+
+    return noted_storage(args)

@@ -32,10 +32,11 @@ from llamalab.cli.arguments import (
     one_of,
 )
 from llamalab.cli.delivery import give
+from llamalab.cli.find_model import take_storage
 from llamalab.cli.fit_cache import cache_alone
 from llamalab.cli.fit_split import split_of
 from llamalab.cli.output import Answer, Column, Table, thousands
-from llamalab.cli.stored_models import Stored, take_storage
+from llamalab.cli.stored_models import Stored
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.hardware import HARDWARE, HardwareSpec
 from llamalab.units import DTYPES, FLOAT_DTYPES, format_bytes
@@ -78,9 +79,14 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--attention", WAYS, "flash", "how attention holds its scores")
     add_choice(parser, "--logits", LOGITS, "last", "positions that get logits")
     parser.add_argument(
-        "--tp", "--tensor-parallel", dest="tensor_parallel", type=count("--tensor-parallel"), default=1, metavar="N",
+        "--tp",
+        "--tensor-parallel",
+        dest="tensor_parallel",
+        type=count("--tensor-parallel"),
+        default=1,
+        metavar="N",
         help="devices that share the model (default: 1)",
-    )  # fmt: skip
+    )
     add_count(parser, "--block-tokens", "tokens of a block of a paged KV cache", default=1)
     parser.add_argument(
         "--gpu-layers", type=layers, metavar="N", help="of the last N layers on the device, the others on its host"
@@ -151,8 +157,10 @@ def _asked(args: argparse.Namespace) -> tuple[str, Run]:
 
 def _of_file(stored: Stored) -> dict[str, Any]:
     return {
-        "weight_bytes": stored.bytes, "layer_bytes": stored.layer_bytes, "embedding_bytes": stored.embedding_bytes,
-    }  # fmt: skip
+        "weight_bytes": stored.bytes,
+        "layer_bytes": stored.layer_bytes,
+        "embedding_bytes": stored.embedding_bytes,
+    }
 
 
 def _solved(solve: str, asked: Run, size: int, holds: Holds) -> Run:

@@ -15,13 +15,21 @@ def cache_alone(args: argparse.Namespace) -> Answer:
     room = room_free(arch, args.free, kv_dtype=kind)
     left = check_fits(room, seq=args.seq or 1, batch=args.batch or 1)
     data = {
-        "model": model, "kv_dtype": kind, "n_kv_heads": arch.n_kv_heads, "memory_bytes": None, "weight_bytes": None,
-        "free_bytes": room.free_bytes, "kv_bytes_per_token": room.kv_bytes_per_token, "seq": args.seq,
-        "batch": args.batch, "max_tokens": room.tokens,
+        "model": model,
+        "kv_dtype": kind,
+        "n_kv_heads": arch.n_kv_heads,
+        "memory_bytes": None,
+        "weight_bytes": None,
+        "free_bytes": room.free_bytes,
+        "kv_bytes_per_token": room.kv_bytes_per_token,
+        "seq": args.seq,
+        "batch": args.batch,
+        "max_tokens": room.tokens,
         "max_batch": room.largest_batch(args.seq) if args.seq else None,
-        "max_seq": room.largest_context(args.batch) if args.batch else None, "left_bytes": left,
+        "max_seq": room.largest_context(args.batch) if args.batch else None,
+        "left_bytes": left,
         "basis": "exact; the KV cache alone",
-    }  # fmt: skip
+    }
     if args.seq:
         said = f"{args.batch or data['max_batch']:,} sequences of {args.seq:,} tokens fit"
     elif args.batch:

@@ -24,9 +24,13 @@ def split_of(model: str, run: Run, hardware: str | None, host: str | None) -> Sp
     """The split of a run; times only where both device and host are named."""
     here, layers = run.gpu_layers or 0, run.arch.n_layers
     data: dict[str, Any] = {
-        "gpu_layers": here, "host_bytes": host_bytes(run), "prefill_s": None, "decode_s_per_token": None,
-        "all_on_device_s_per_token": None, "reason": None,
-    }  # fmt: skip
+        "gpu_layers": here,
+        "host_bytes": host_bytes(run),
+        "prefill_s": None,
+        "decode_s_per_token": None,
+        "all_on_device_s_per_token": None,
+        "reason": None,
+    }
     lead = f"  {here} of {layers} layers of {model} on the device, {format_bytes(data['host_bytes'])} on its host"
     if hardware is None or host is None:
         data["reason"] = "--hardware and --host must name a device and its CPU to predict the time"
@@ -71,8 +75,13 @@ def _less(all_: Times, rest: Times) -> Times:
 def _times(run: Run, arch: LlamaArch, spec: HardwareSpec) -> Times:
     prompt, chunk = prompt_and_chunk(run)
     work = Workload(
-        prompt, max(2, run.context - prompt), run.batch, run.dtype, run.weight_dtype,
-        None if run.kv_dtype == run.dtype else run.kv_dtype, chunk=run.chunk and chunk,
-    )  # fmt: skip
+        prompt,
+        max(2, run.context - prompt),
+        run.batch,
+        run.dtype,
+        run.weight_dtype,
+        None if run.kv_dtype == run.dtype else run.kv_dtype,
+        chunk=run.chunk and chunk,
+    )
     done, constants = prepared(spec, work, STACK)
     return run_times(arch, done, constants.rates, constants.host)

@@ -20,8 +20,8 @@ from llamalab.cli.arguments import (
     counts,
 )
 from llamalab.cli.delivery import give
+from llamalab.cli.find_model import take_storage
 from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
-from llamalab.cli.stored_models import take_storage
 from llamalab.errors import InputError
 from llamalab.units import format_bytes, format_si
 
@@ -130,10 +130,16 @@ def answer(args: argparse.Namespace) -> Answer:
 def _ops(args: argparse.Namespace, arch: LlamaArch, shape: tuple[int, int, int]) -> tuple[Op, ...]:
     new_tokens, context, batch = shape
     return forward_ops(
-        arch, new_tokens=new_tokens, context_tokens=context, batch=batch, dtype=args.dtype,
-        kv_dtype=args.kv_dtype or args.dtype, weight_dtype=args.weight_dtype, attention=args.attention,
+        arch,
+        new_tokens=new_tokens,
+        context_tokens=context,
+        batch=batch,
+        dtype=args.dtype,
+        kv_dtype=args.kv_dtype or args.dtype,
+        weight_dtype=args.weight_dtype,
+        attention=args.attention,
         logits=args.logits,
-    )  # fmt: skip
+    )
 
 
 def _inputs(args: argparse.Namespace, model: str, shape: tuple[int, int, int]) -> dict[str, Any]:

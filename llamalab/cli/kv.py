@@ -8,8 +8,8 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch, attention_kind
 from llamalab.cli.arguments import Parser, add_counts, add_dtype, add_format, add_model, add_part_dtypes, chosen_model
 from llamalab.cli.delivery import give
+from llamalab.cli.find_model import take_storage
 from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
-from llamalab.cli.stored_models import take_storage
 from llamalab.hardware import smallest_holding
 from llamalab.units import dtype_bits, format_bytes
 

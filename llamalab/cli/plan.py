@@ -52,9 +52,12 @@ def configure(parser: Parser) -> None:
     )
     add_count(parser, "--devices", "how many there are", default=8)
     parser.add_argument(
-        "--slo", type=goals, default=Goals(), metavar="ttft=S,tpot=S",
+        "--slo",
+        type=goals,
+        default=Goals(),
+        metavar="ttft=S,tpot=S",
         help="the longest seconds to the first token and between tokens (default: any)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--link", metavar="NAME", help=f"between devices: {', '.join(LINKS)} (default: the device's own)"
     )

@@ -103,9 +103,15 @@ def _measure(
     command += f" --context {args.context}" if args.context else ""
     writer, written = trace_writer(args.trace, f"{label}-{device.type}") if args.trace else (None, [])
     given: dict[str, Any] = {
-        "name": label, "phases": phases, "prompt_tokens": args.prompt, "context_tokens": args.context,
-        "batch": args.batch, "layers_total": total, "reference": reference, "command": command,
-    }  # fmt: skip
+        "name": label,
+        "phases": phases,
+        "prompt_tokens": args.prompt,
+        "context_tokens": args.context,
+        "batch": args.batch,
+        "layers_total": total,
+        "reference": reference,
+        "command": command,
+    }
     with Progress() as progress:
         profiles = [profile(model, **given, trace=writer, progress=progress)]
         if args.beside == "transformers":
@@ -126,8 +132,10 @@ def answer_of(profiles: "list[Profile]") -> Answer:
     """Tables of operations, memory and instruments of every phase; the first is the CSV."""
     rows = [
         {"kind": one.kind, "phase": phase.phase, **_op_row(asdict(op))}
-        for one in profiles for phase in one.phases for op in phase.ops
-    ]  # fmt: skip
+        for one in profiles
+        for phase in one.phases
+        for op in phase.ops
+    ]
     lead = [line for one in profiles for line in _lead(one)]
     tables = [Table(_OPS, rows, "time by operation (one occurrence; total and share over the whole model)")]
     for one in profiles:
@@ -135,13 +143,17 @@ def answer_of(profiles: "list[Profile]") -> Answer:
             tables += _memory_tables(f"{one.kind}, {phase.phase}", phase)
     instruments = [
         {"kind": one.kind, "phase": phase.phase, **asdict(tool)}
-        for one in profiles for phase in one.phases for tool in phase.instruments
-    ]  # fmt: skip
+        for one in profiles
+        for phase in one.phases
+        for tool in phase.instruments
+    ]
     tables.append(Table(_INSTRUMENTS, instruments, "what looking costs: time of a pass over a clean one"))
     states = [
         {"kind": one.kind, "phase": phase.phase, "moment": moment, **_device_row(asdict(state))}
-        for one in profiles for phase in one.phases for moment, state in phase.states
-    ]  # fmt: skip
+        for one in profiles
+        for phase in one.phases
+        for moment, state in phase.states
+    ]
     known = [column for column in _STATES if any(row[column.key] is not None for row in states)]
     tables.append(Table(tuple(known), states, "state of the device around each phase"))
     data = {"profiles": [asdict(one) for one in profiles]}

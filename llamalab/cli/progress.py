@@ -33,8 +33,13 @@ class Progress:
     def __enter__(self) -> "Progress":
         from tqdm import tqdm
 
-        self._bar = tqdm(total=1.0, bar_format="{desc:<44.44} {bar} {percentage:3.0f}% {elapsed}", file=sys.stderr,
-                         leave=False, disable=not sys.stderr.isatty())  # fmt: skip
+        self._bar = tqdm(
+            total=1.0,
+            bar_format="{desc:<44.44} {bar} {percentage:3.0f}% {elapsed}",
+            file=sys.stderr,
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
         self._ticks = threading.Thread(target=self._tick, daemon=True)
         self._ticks.start()
         return self

@@ -24,9 +24,13 @@ def add_tensor_parallel(parser: Parser) -> None:
     from llamalab.cli.arguments import count
 
     parser.add_argument(
-        "--tp", "--tensor-parallel", dest="tensor_parallel", type=count("--tensor-parallel"), metavar="N",
+        "--tp",
+        "--tensor-parallel",
+        dest="tensor_parallel",
+        type=count("--tensor-parallel"),
+        metavar="N",
         help="processes that share the model, started here; under torchrun those it started (default: 1)",
-    )  # fmt: skip
+    )
 
 
 def hush() -> int | None:

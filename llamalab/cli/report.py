@@ -48,14 +48,19 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
     parser.add_argument(
-        "--stack", type=one_of("--stack", stack_names()), metavar="NAME",
+        "--stack",
+        type=one_of("--stack", stack_names()),
+        metavar="NAME",
         help="the software that predictions for other devices are of (default: what is usual on each)",
-    )  # fmt: skip
+    )
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
-        "--from", dest="record", metavar="FILE", action="append",
+        "--from",
+        dest="record",
+        metavar="FILE",
+        action="append",
         help="render a record, the JSON of llamalab profile or bench, or a page's own, instead of measuring",
-    )  # fmt: skip
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -174,9 +179,12 @@ def _measure(args: argparse.Namespace) -> int:
         if constants is None:
             try:
                 constants = constants_here.short_calibration(
-                    place, args.dtype, weight_bytes=weight_bytes(arch, args.dtype), deadline=deadline,
+                    place,
+                    args.dtype,
+                    weight_bytes=weight_bytes(arch, args.dtype),
+                    deadline=deadline,
                     progress=lambda label, done: progress(f"calibration, {label}", share + (1 - share) * done),
-                )  # fmt: skip
+                )
             except Exception as error:
                 note(f"the calibration failed ({type(error).__name__}: {error})")
             except BaseException:

@@ -67,9 +67,15 @@ def answer(args: argparse.Namespace) -> Answer:
     title = f"{case.model} on {case.spec.name}: {format_si(peak, 'FLOP/s')}, {format_si(bandwidth, 'B/s')}"
     lead = (title, *words, "", *_text_chart(rows, peak, bandwidth))
     data = {
-        "model": case.model, "hardware": case.spec.name, "inputs": case.work._asdict(), "basis": result.basis,
-        "peak_flops_per_s": peak, "bandwidth_bytes_per_s": bandwidth, "words": words, "ops": rows,
-    }  # fmt: skip
+        "model": case.model,
+        "hardware": case.spec.name,
+        "inputs": case.work._asdict(),
+        "basis": result.basis,
+        "peak_flops_per_s": peak,
+        "bandwidth_bytes_per_s": bandwidth,
+        "words": words,
+        "ops": rows,
+    }
     if args.svg:
         write_text(args.svg, _svg(case, rows, peak, bandwidth))
         note(f"wrote {args.svg}")

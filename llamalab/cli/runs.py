@@ -26,7 +26,7 @@ from llamalab.cli.arguments import (
     parse_counts,
 )
 from llamalab.cli.devices import chosen_devices
-from llamalab.cli.stored_models import take_storage
+from llamalab.cli.find_model import take_storage
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
 from llamalab.units import DTYPES
@@ -71,9 +71,11 @@ def add_basis(parser: argparse.ArgumentParser) -> None:
     """--stack, --basis and --constants."""
     parser.add_argument("--stack", metavar="NAME", help=f"the software that runs it: {', '.join(stack_names())}")
     parser.add_argument(
-        "--basis", type=one_of("--basis", TIERS), metavar="|".join(TIERS),
+        "--basis",
+        type=one_of("--basis", TIERS),
+        metavar="|".join(TIERS),
         help="what a prediction rests on (default: shipped; calibrated for this machine)",
-    )  # fmt: skip
+    )
     parser.add_argument("--constants", type=Path, help="a file of llamalab calibrate, with --basis calibrated")
 
 
@@ -88,9 +90,14 @@ def add_shape(parser: Parser, *, generate: str) -> None:
 def add_ranks(parser: argparse.ArgumentParser, default: str) -> None:
     """--tensor-parallel, or --tp."""
     parser.add_argument(
-        "--tp", "--tensor-parallel", type=counts("--tensor-parallel"), default=parse_counts(default), metavar="N",
-        dest="tensor_parallel", help=f"devices that share the model (default: {default})",
-    )  # fmt: skip
+        "--tp",
+        "--tensor-parallel",
+        type=counts("--tensor-parallel"),
+        default=parse_counts(default),
+        metavar="N",
+        dest="tensor_parallel",
+        help=f"devices that share the model (default: {default})",
+    )
     about = "each of the devices holds whole experts, not a part of each (mixtures of experts)"
     parser.add_argument("--expert-parallel", action="store_true", help=about)
 
@@ -143,9 +150,12 @@ def _check_stack(args: argparse.Namespace) -> None:
     if args.stack not in stack_names():
         raise UnknownNameError("stack", args.stack, stack_names())
     given = {
-        "--unfused": args.unfused, "--fused": args.fused, "--constants": args.constants,
-        "--attention": args.attention != "flash", f"--basis {args.basis}": args.basis not in (None, "shipped", "bound"),
-    }  # fmt: skip
+        "--unfused": args.unfused,
+        "--fused": args.fused,
+        "--constants": args.constants,
+        "--attention": args.attention != "flash",
+        f"--basis {args.basis}": args.basis not in (None, "shipped", "bound"),
+    }
     for option, there in given.items():
         if there:
             raise InputError(f"--stack and {option} must not be given together: a stack tells how it runs a model")

@@ -25,9 +25,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE.csv", help="measured runs; columns: see docs/predictions.md")
     known = (AUTO_STACK, *stack_names())
     parser.add_argument(
-        "--stack", type=one_of("--stack", known), default=AUTO_STACK, metavar="NAME",
+        "--stack",
+        type=one_of("--stack", known),
+        default=AUTO_STACK,
+        metavar="NAME",
         help=f"one for all rows, or auto: what the framework column means; {', '.join(known)} (default: auto)",
-    )  # fmt: skip
+    )
     add_format(parser)
 
 

@@ -126,10 +126,8 @@ def _product(shape: tuple[int, ...]) -> int:
     return elements
 
 
-def take_storage(args: argparse.Namespace) -> Stored | None:
-    """The storage of --model, taken for --weight-dtype where that is not given; None where either tells nothing."""
-    if args.weight_dtype is not None:
-        return None
+def noted_storage(args: argparse.Namespace) -> Stored | None:
+    """The storage of --model, taken for --weight-dtype; None where the path tells nothing."""
     found = stored_model(args.model)
     if found is not None and (found.weight_dtype not in _PLAIN.values() or found.weight_dtype != args.dtype):
         note(f"weights as the file stores them: {found.kind}, {format_bytes(found.bytes)} ({found.bytes:,} bytes)")

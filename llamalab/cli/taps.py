@@ -77,9 +77,16 @@ def letter_sizes(arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens
     if context < new_tokens:
         raise InputError(f"context must count the new tokens, {new_tokens}; got {context}")
     return {
-        "B": batch, "T": new_tokens, "S": context, "D": arch.dim, "H": arch.n_heads, "K": arch.n_kv_heads,
-        "E": arch.head_dim, "F": arch.ffn_dim, "V": arch.vocab_size,
-    }  # fmt: skip
+        "B": batch,
+        "T": new_tokens,
+        "S": context,
+        "D": arch.dim,
+        "H": arch.n_heads,
+        "K": arch.n_kv_heads,
+        "E": arch.head_dim,
+        "F": arch.ffn_dim,
+        "V": arch.vocab_size,
+    }
 
 
 def _row(point: Point) -> dict[str, Any]:

@@ -37,9 +37,11 @@ def add_text_model(parser: Parser) -> None:
     )
     parser.add_argument("--attention", default="sdpa", metavar="NAME", help=ATTENTION_HELP)
     parser.add_argument(
-        "--dtype", type=one_of("--dtype", ACTIVATION_DTYPES), metavar="|".join(ACTIVATION_DTYPES),
+        "--dtype",
+        type=one_of("--dtype", ACTIVATION_DTYPES),
+        metavar="|".join(ACTIVATION_DTYPES),
         help="of weights (default: the checkpoint's)",
-    )  # fmt: skip
+    )
     add_weight_storage(parser)
     parser.add_argument(
         "--kv-dtype",

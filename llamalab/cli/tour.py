@@ -45,9 +45,11 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--layer", type=int, default=0, metavar="N", help="the layer to look into (default: 0)")
     parser.add_argument("--head", type=int, default=0, metavar="N", help="the head whose pattern is drawn (default: 0)")
     parser.add_argument(
-        "--dtype", type=one_of("--dtype", ACTIVATION_DTYPES), metavar="|".join(ACTIVATION_DTYPES),
+        "--dtype",
+        type=one_of("--dtype", ACTIVATION_DTYPES),
+        metavar="|".join(ACTIVATION_DTYPES),
         help="of weights (default: the checkpoint's)",
-    )  # fmt: skip
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     add_format(parser)
 
@@ -87,13 +89,24 @@ def answer(args: argparse.Namespace) -> Answer:
         f"layer {args.layer} of {times}; what is in a layer is done {times} times, with other weights each time",
     )
     shade = f"darker is more: '{SHADES}' is 0 to 100 %"
-    data = {"text": args.text, "token_ids": ids, "layer": args.layer, "head": args.head, "steps": steps,
-            "pattern": pattern, "next": next_tokens}  # fmt: skip
-    return Answer(data, lead, (
-        Table(_STEPS, steps),
-        Table(_SEEN, pattern, f"Head {args.head} of layer {args.layer}: what each token looks at; {shade}."),
-        Table(_NEXT, next_tokens, "What may come next."),
-    ))  # fmt: skip
+    data = {
+        "text": args.text,
+        "token_ids": ids,
+        "layer": args.layer,
+        "head": args.head,
+        "steps": steps,
+        "pattern": pattern,
+        "next": next_tokens,
+    }
+    return Answer(
+        data,
+        lead,
+        (
+            Table(_STEPS, steps),
+            Table(_SEEN, pattern, f"Head {args.head} of layer {args.layer}: what each token looks at; {shade}."),
+            Table(_NEXT, next_tokens, "What may come next."),
+        ),
+    )
 
 
 _STEPS = (
@@ -109,9 +122,11 @@ _STEPS = (
     Column("what", "what it does", rank=3),
 )
 _SEEN = (
-    Column("token", "token", repr), Column("weights", "looks at", lambda weights: _drawn(weights)),
-    Column("most_at", "most at", repr), Column("most", "weight", percent),
-)  # fmt: skip
+    Column("token", "token", repr),
+    Column("weights", "looks at", lambda weights: _drawn(weights)),
+    Column("most_at", "most at", repr),
+    Column("most", "weight", percent),
+)
 _NEXT = (Column("piece", "piece", repr), Column("probability", "probability", percent))
 
 
@@ -120,11 +135,18 @@ def _step(number: int, step: "WalkStep") -> dict[str, Any]:
 
     values = step.tensor.float()
     return {
-        "step": number, "operation": step.op.name.removeprefix("layers.*."), "point": step.point,
-        "shape": point_of(step.point).shape, "sizes": " × ".join(map(str, values.shape)),
-        "flops": step.op.flops_full + step.op.vector_flops, "bytes": step.op.bytes, "time_s": step.seconds,
-        "values": _glimpse(values), "rms": _rms(values), "what": what_does(step.op.name),
-    }  # fmt: skip
+        "step": number,
+        "operation": step.op.name.removeprefix("layers.*."),
+        "point": step.point,
+        "shape": point_of(step.point).shape,
+        "sizes": " × ".join(map(str, values.shape)),
+        "flops": step.op.flops_full + step.op.vector_flops,
+        "bytes": step.op.bytes,
+        "time_s": step.seconds,
+        "values": _glimpse(values),
+        "rms": _rms(values),
+        "what": what_does(step.op.name),
+    }
 
 
 def _count(flops: int) -> str:

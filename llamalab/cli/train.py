@@ -141,14 +141,26 @@ def _predicted(args: argparse.Namespace, arch: Any, place: Any) -> dict[str, Any
     launch_s, peak = roofs["launch"].seconds or 0.0, roofs["gemm"].per_second
     copy = roofs["copy"].per_second or 0.0
     rates = {
-        "gemm": Rates(peak, roofs["stream"].per_second or copy, launch_s), "gather": Rates(None, copy, launch_s),
-        "attention": Rates(roofs["attention"].per_second, copy, launch_s), "elementwise": Rates(None, copy, launch_s),
-    }  # fmt: skip
-    step = Tuning(arch, args.context, args.batch, precision="fp32" if args.dtype == "fp32" else "mixed",
-                  implementation="llamalab", accumulate=args.accumulate)  # fmt: skip
+        "gemm": Rates(peak, roofs["stream"].per_second or copy, launch_s),
+        "gather": Rates(None, copy, launch_s),
+        "attention": Rates(roofs["attention"].per_second, copy, launch_s),
+        "elementwise": Rates(None, copy, launch_s),
+    }
+    step = Tuning(
+        arch,
+        args.context,
+        args.batch,
+        precision="fp32" if args.dtype == "fp32" else "mixed",
+        implementation="llamalab",
+        accumulate=args.accumulate,
+    )
     time = step_time(arch, rates, seq=args.context, batch=args.batch, accumulate=args.accumulate, dtype=args.dtype)
-    return {"peak_flops_per_s": peak, "predicted_step_s": time.total_s, "flops": tuning_work(step).flops,
-            "predicted_memory_bytes": tuning_memory(step).total_bytes}  # fmt: skip
+    return {
+        "peak_flops_per_s": peak,
+        "predicted_step_s": time.total_s,
+        "flops": tuning_work(step).flops,
+        "predicted_memory_bytes": tuning_memory(step).total_bytes,
+    }
 
 
 def _followed(args: argparse.Namespace, trainer: Any, predicted: dict[str, Any]) -> list[dict[str, Any]]:
@@ -168,8 +180,10 @@ def _followed(args: argparse.Namespace, trainer: Any, predicted: dict[str, Any])
                 )
             rows.append({**taken._asdict(), "step_s": step_s})
             used = predicted["flops"] / step_s / predicted["peak_flops_per_s"]
-            progress(f"loss {taken.loss:.2f}, {trainer.plan.tokens / step_s:,.0f} tok/s, MFU {used:.0%}",
-                     (trainer.done - first) / (last - first))  # fmt: skip
+            progress(
+                f"loss {taken.loss:.2f}, {trainer.plan.tokens / step_s:,.0f} tok/s, MFU {used:.0%}",
+                (trainer.done - first) / (last - first),
+            )
     return rows
 
 
@@ -180,9 +194,14 @@ def _answer(name: str, rows: list[dict[str, Any]], held_out: float, predicted: d
         raise InputError("a run must have steps left; all are taken; ask for more --steps in another --run")
     step_s = median(row["step_s"] for row in rows)
     data = {
-        "model": name, "held_out_loss": held_out, "step_s": step_s, "tokens_per_s": tokens / step_s,
-        "mfu": predicted["flops"] / step_s / predicted["peak_flops_per_s"], **predicted, "steps": rows,
-    }  # fmt: skip
+        "model": name,
+        "held_out_loss": held_out,
+        "step_s": step_s,
+        "tokens_per_s": tokens / step_s,
+        "mfu": predicted["flops"] / step_s / predicted["peak_flops_per_s"],
+        **predicted,
+        "steps": rows,
+    }
     lead = (
         f"{name}: loss {rows[0]['loss']:.3f} to {rows[-1]['loss']:.3f} in steps {rows[0]['step']} to "
         f"{rows[-1]['step']}, {held_out:.3f} held out",

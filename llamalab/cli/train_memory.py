@@ -47,9 +47,14 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--implementation", IMPLEMENTATIONS, "llamalab", "whose operations keep what")
     add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
     parser.add_argument(
-        "--tp", "--tensor-parallel", dest="tensor_parallel", type=count("--tensor-parallel"), default=1, metavar="N",
+        "--tp",
+        "--tensor-parallel",
+        dest="tensor_parallel",
+        type=count("--tensor-parallel"),
+        default=1,
+        metavar="N",
         help="devices that share the model (default: 1)",
-    )  # fmt: skip
+    )
     parser.add_argument("--hardware", help="refuse what does not fit into this device; exit code 3")
     add_format(parser)
 
@@ -64,8 +69,11 @@ def answer(args: argparse.Namespace) -> Answer:
     """Every recomputation level. Raises DoesNotFitError where the chosen one does not fit."""
     model, arch = chosen_model(args)
     shape = {
-        "seq": args.seq, "batch": args.batch, "attention": args.attention, "tensor_parallel": args.tensor_parallel,
-    }  # fmt: skip
+        "seq": args.seq,
+        "batch": args.batch,
+        "attention": args.attention,
+        "tensor_parallel": args.tensor_parallel,
+    }
     kept_as = {"dtype": args.dtype, "implementation": args.implementation}
     rows = []
     for level in RECOMPUTE:

@@ -60,9 +60,13 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--embeddings", action="store_true", help="train embedding and head beside adapters")
     parser.add_argument("--single-quant", action="store_true", help="qlora without double quantisation")
     parser.add_argument(
-        "--dtype", dest="precision", type=one_of("--dtype", PRECISIONS), default="mixed", metavar="|".join(PRECISIONS),
+        "--dtype",
+        dest="precision",
+        type=one_of("--dtype", PRECISIONS),
+        default="mixed",
+        metavar="|".join(PRECISIONS),
         help="bf16 with an fp32 master, bf16 alone, or fp32 (default: mixed)",
-    )  # fmt: skip
+    )
     add_choice(parser, "--optimizer", OPTIMIZERS, "adamw", "its states")
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
     add_choice(parser, "--implementation", IMPLEMENTATIONS, "hugging-face", "whose operations keep what")
@@ -70,9 +74,14 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--zero", type=int, default=0, metavar="0|1|2|3", help="ZeRO stage; FSDP is 3 (default: 0)")
     add_count(parser, "--data-parallel", "devices that share a step's sequences", default=1)
     parser.add_argument(
-        "--tp", "--tensor-parallel", dest="tensor_parallel", type=count("--tensor-parallel"), default=1, metavar="N",
+        "--tp",
+        "--tensor-parallel",
+        dest="tensor_parallel",
+        type=count("--tensor-parallel"),
+        default=1,
+        metavar="N",
         help="devices that share each layer (default: 1)",
-    )  # fmt: skip
+    )
     add_count(parser, "--pipeline-parallel", "groups of devices that share the layers", default=1)
     add_choice(parser, "--offload", OFFLOADS, "none", "what lies in the host's memory")
     space = parser.add_mutually_exclusive_group()
@@ -108,13 +117,18 @@ def answer(args: argparse.Namespace) -> Answer:
         if value and key != "host_bytes"
     ]
     data: dict[str, Any] = {
-        "model": model, "inputs": {key: value for key, value in step._asdict().items() if key not in ("arch", "lora")},
-        "lora": None if lora is None else lora._asdict(), "trained_parameters": trained_parameters(step),
-        **held._asdict(), "total_bytes": held.total_bytes, "memory_bytes": size,
-        "largest_batch": None if size is None else largest_tuning_batch(step, size), **work._asdict(),
+        "model": model,
+        "inputs": {key: value for key, value in step._asdict().items() if key not in ("arch", "lora")},
+        "lora": None if lora is None else lora._asdict(),
+        "trained_parameters": trained_parameters(step),
+        **held._asdict(),
+        "total_bytes": held.total_bytes,
+        "memory_bytes": size,
+        "largest_batch": None if size is None else largest_tuning_batch(step, size),
+        **work._asdict(),
         "basis": "counted; the device's context and fragmentation are not in it; time from a peak and a utilisation",
         "terms": terms,
-    }  # fmt: skip
+    }
     return Answer(data, _lead(data, name), (Table(_ROWS, terms),))
 
 

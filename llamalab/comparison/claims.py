@@ -64,8 +64,9 @@ def memory_held(phase: Phase) -> bool | None:
 def coverage(comparison: Comparison) -> Coverage | None:
     """How well the intervals of single operations hold; None where the basis knows no interval."""
     known = [row for row in comparison.rows if row.interval_s and row.measured_s and not row.outside]
-    inside = sum(row.interval_s[0] <= row.measured_s <= row.interval_s[1]
-                 for row in known if row.interval_s and row.measured_s)  # fmt: skip
+    inside = sum(
+        row.interval_s[0] <= row.measured_s <= row.interval_s[1] for row in known if row.interval_s and row.measured_s
+    )
     return Coverage(inside, len(known)) if known else None
 
 

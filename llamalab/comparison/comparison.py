@@ -352,17 +352,31 @@ def relative_error(predicted: float | None, measured: float | None) -> float | N
 def _attention_row(basis: Basis, point: AttentionPoint, backend: str) -> AttentionRow:
     """`backend` is the one whose rate the basis knows."""
     shape = AttentionShape(
-        point.batch, point.new_tokens, point.context_tokens, point.n_heads, point.n_kv_heads, point.head_dim,
-        point.dtype, point.dtype,
-    )  # fmt: skip
+        point.batch,
+        point.new_tokens,
+        point.context_tokens,
+        point.n_heads,
+        point.n_kv_heads,
+        point.head_dim,
+        point.dtype,
+        point.dtype,
+    )
     steps = naive_steps(shape) if point.algorithm == "naive" else (flash_step(shape),)
     total, reason = 0.0, None
     mode = "decode" if point.new_tokens == 1 else "prefill"
     for step in steps:
         op = Op(
-            step.name, "attention", 1, step.flops_full, step.flops_causal, step.vector_flops,
-            read_bytes=step.read_bytes, written_bytes=step.written_bytes, mode=mode, roof=step.roof,
-        )  # fmt: skip
+            step.name,
+            "attention",
+            1,
+            step.flops_full,
+            step.flops_causal,
+            step.vector_flops,
+            read_bytes=step.read_bytes,
+            written_bytes=step.written_bytes,
+            mode=mode,
+            roof=step.roof,
+        )
         prediction = basis.predict(op, point.dtype)
         if isinstance(prediction, str):
             reason = prediction

@@ -79,9 +79,14 @@ def raised_sentence(record: Record, roof: Roof) -> str:
 def _reached(record: Record, run: Pass) -> Iterator[Above]:
     """The rates of a pass and of all its operations, each under the roof that holds for it."""
     ops = model_ops(
-        record.llama_arch, new_tokens=run.new_tokens, context_tokens=run.context_tokens, batch=run.batch,
-        dtype=run.dtype, attention=run.algorithm, kept=record.kept,
-    )  # fmt: skip
+        record.llama_arch,
+        new_tokens=run.new_tokens,
+        context_tokens=run.context_tokens,
+        batch=run.batch,
+        dtype=run.dtype,
+        attention=run.algorithm,
+        kept=record.kept,
+    )
     seconds = {one.name: one.median_s for one in run.ops}
     for op in ops:
         if time_s := seconds.get(op.name):

@@ -21,9 +21,14 @@ from llamalab.units import DTYPES, dtype_bits
 AUTO_STACK = "auto"
 COLUMNS = ("device", "n_gpus", "framework", "model", "dtype", "batch", "prompt", "generate", "metric", "value")
 PHASES = {
-    "run_s": "run", "prefill_ms": "prefill", "prefill_tok_s": "prefill", "decode_ms": "decode",
-    "decode_tok_s": "decode", "tpot_ms": "serving", "peak_memory_gb": "memory",
-}  # fmt: skip
+    "run_s": "run",
+    "prefill_ms": "prefill",
+    "prefill_tok_s": "prefill",
+    "decode_ms": "decode",
+    "decode_tok_s": "decode",
+    "tpot_ms": "serving",
+    "peak_memory_gb": "memory",
+}
 MOST_ROWS = 1_000_000
 _LLAMA3 = {"rope_theta": 500_000.0, "max_positions": 8192}
 SHAPES = {  # config.json of models that have no preset

@@ -46,9 +46,14 @@ def run_of_record(record: Record, name: str) -> Run:
 
 def _phase_of_pass(record: Record, one: Pass) -> RunPhase:
     table = model_ops(
-        record.llama_arch, new_tokens=one.new_tokens, context_tokens=one.context_tokens, batch=one.batch,
-        dtype=one.dtype, attention=one.algorithm, kept=record.kept,
-    )  # fmt: skip
+        record.llama_arch,
+        new_tokens=one.new_tokens,
+        context_tokens=one.context_tokens,
+        batch=one.batch,
+        dtype=one.dtype,
+        attention=one.algorithm,
+        kept=record.kept,
+    )
     counted = {op.name: op for op in table}
     ops = tuple(
         _op(row.name, row.count, row.samples_s, counted.get(row.name), row.kernel, basis_kernel=one.kernel)
@@ -58,9 +63,17 @@ def _phase_of_pass(record: Record, one: Pass) -> RunPhase:
     samples = tuple(sample / whole * one.total_s for sample in one.whole_s) if whole else ()
     before = record.environment.before
     return RunPhase(
-        one.phase, one.phase, one.total_s, samples, one.batch, one.new_tokens, one.context_tokens, ops,
-        before.clock_hz if before else None, one.basis,
-    )  # fmt: skip
+        one.phase,
+        one.phase,
+        one.total_s,
+        samples,
+        one.batch,
+        one.new_tokens,
+        one.context_tokens,
+        ops,
+        before.clock_hz if before else None,
+        one.basis,
+    )
 
 
 def _op(
@@ -68,10 +81,13 @@ def _op(
 ) -> OpTime:
     attention = op is not None and op.kind == "attention"
     return OpTime(
-        name, count * median(samples_s), tuple(count * sample for sample in samples_s),
-        count * op.flops_causal if op else None, count * op.bytes if op else None,
+        name,
+        count * median(samples_s),
+        tuple(count * sample for sample in samples_s),
+        count * op.flops_causal if op else None,
+        count * op.bytes if op else None,
         kernel or (basis_kernel if attention else None),
-    )  # fmt: skip
+    )
 
 
 def run_of_profile(profile: Profile, name: str) -> Run:
@@ -81,12 +97,16 @@ def run_of_profile(profile: Profile, name: str) -> Run:
         scale = phase.layers_total / phase.layers_measured
         ops = tuple(
             OpTime(
-                op.name, op.total_s, tuple(op.count * sample for sample in op.samples_s), op.count * op.flops,
-                op.count * op.bytes, "; ".join(op.kernels) or None,
+                op.name,
+                op.total_s,
+                tuple(op.count * sample for sample in op.samples_s),
+                op.count * op.flops,
+                op.count * op.bytes,
+                "; ".join(op.kernels) or None,
                 None if op.gap_s is None else op.count * op.gap_s,
             )
             for op in phase.ops
-        )  # fmt: skip
+        )
         clock = (phase.during or phase.before).clock_hz
         exact = scale == 1.0
         # Where not all blocks ran, the whole is what the operations of the whole model take.

@@ -79,8 +79,11 @@ class RanksPhase:
     def _alone_s(self) -> float | None:
         for one in self.record.passes:
             same = (one.phase, one.batch, one.new_tokens, one.layers_measured) == (
-                self.run.phase, self.run.batch, self.run.new_tokens, self.run.layers_measured
-            )  # fmt: skip
+                self.run.phase,
+                self.run.batch,
+                self.run.new_tokens,
+                self.run.layers_measured,
+            )
             if same and one.whole_s:
                 return median(one.whole_s)
         return None
@@ -93,9 +96,14 @@ class RanksPhase:
     def _predicted(self, ranks: int) -> list[tuple[Op, float]] | None:
         found = []
         for op in forward_ops(
-            self.arch, new_tokens=self.run.new_tokens, context_tokens=self.run.context_tokens, batch=self.run.batch,
-            dtype=self.record.dtype, attention=self.run.attention, tensor_parallel=ranks,
-        ):  # fmt: skip
+            self.arch,
+            new_tokens=self.run.new_tokens,
+            context_tokens=self.run.context_tokens,
+            batch=self.run.batch,
+            dtype=self.record.dtype,
+            attention=self.run.attention,
+            tensor_parallel=ranks,
+        ):
             rates = known_rates(op, self._rates)
             if rates is None:
                 return None

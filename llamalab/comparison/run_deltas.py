@@ -80,9 +80,16 @@ def _compare(a: RunPhase, b: RunPhase, elsewhere: bool) -> PhaseDelta:
     interval = bootstrap(a.samples_s, b.samples_s, a.total_s, b.total_s)
     seen = a.total_s != b.total_s if a.basis == b.basis == "predicted" else _seen(interval)  # formulas have no noise
     whole = Delta(
-        phase=a.name, op=None, a_s=a.total_s, b_s=b.total_s, delta_s=b.total_s - a.total_s, share=1.0,
-        interval_s=interval, seen=seen, why=_why_phase(a, b, interval),
-    )  # fmt: skip
+        phase=a.name,
+        op=None,
+        a_s=a.total_s,
+        b_s=b.total_s,
+        delta_s=b.total_s - a.total_s,
+        share=1.0,
+        interval_s=interval,
+        seen=seen,
+        why=_why_phase(a, b, interval),
+    )
     return PhaseDelta(whole, tuple(sorted(shared, key=lambda row: -abs(row.delta_s))))
 
 
@@ -97,18 +104,24 @@ def _rows(a: RunPhase, b: RunPhase, elsewhere: bool) -> list[Delta]:
         interval = bootstrap(x.samples_s, y.samples_s, x.total_s, y.total_s)
         rows.append(
             Delta(
-                phase=a.name, op=name, a_s=one and one.total_s, b_s=other and other.total_s,
-                delta_s=y.total_s - x.total_s, share=0.0, interval_s=interval, seen=_seen(interval),
+                phase=a.name,
+                op=name,
+                a_s=one and one.total_s,
+                b_s=other and other.total_s,
+                delta_s=y.total_s - x.total_s,
+                share=0.0,
+                interval_s=interval,
+                seen=_seen(interval),
                 why=_why(one, other, (a, b), elsewhere, interval),
             )
-        )  # fmt: skip
+        )
     a_s, b_s = (phase.total_s - sum(op.total_s for op in phase.ops) for phase in (a, b))
     why = "launches, Python and waiting between operations, or clocks that time them apart and together"
     rows.append(
         Delta(
             phase=a.name, op=REST, a_s=a_s, b_s=b_s, delta_s=b_s - a_s, share=0.0, interval_s=None, seen=None, why=why
         )
-    )  # fmt: skip
+    )
     return rows
 
 
@@ -144,9 +157,12 @@ def _why_phase(a: RunPhase, b: RunPhase, interval: tuple[float, float] | None) -
 
 
 def _why(
-    one: OpTime | None, other: OpTime | None, phases: tuple[RunPhase, RunPhase], elsewhere: bool,
+    one: OpTime | None,
+    other: OpTime | None,
+    phases: tuple[RunPhase, RunPhase],
+    elsewhere: bool,
     interval: tuple[float, float] | None,
-) -> str:  # fmt: skip
+) -> str:
     """The causes of a difference, in the order in which they explain it."""
     if one is None or other is None:
         return "only in B" if one is None else "only in A"

@@ -52,29 +52,42 @@ def verdict(comparison: Comparison) -> Verdict:
 def failures(comparison: Comparison) -> tuple[str, ...]:
     """The predictions that did not hold, one sentence each."""
     held = coverage(comparison)
-    return tuple(filter(None, [
-        checks_sentence(comparison) if wrong_counts(comparison) else "",
-        *(phase_sentence(phase) for phase in comparison.phases if phase_held(phase) is False),
-        winner_sentence(comparison),
-        *(memory_sentence(phase) for phase in comparison.phases if memory_held(phase) is False),
-        "" if held is None or held.held else coverage_sentence(held),
-    ]))  # fmt: skip
+    return tuple(
+        filter(
+            None,
+            [
+                checks_sentence(comparison) if wrong_counts(comparison) else "",
+                *(phase_sentence(phase) for phase in comparison.phases if phase_held(phase) is False),
+                winner_sentence(comparison),
+                *(memory_sentence(phase) for phase in comparison.phases if memory_held(phase) is False),
+                "" if held is None or held.held else coverage_sentence(held),
+            ],
+        )
+    )
 
 
 def doubts(comparison: Comparison) -> tuple[str, ...]:
     """What limits the trust in the figures, one sentence each."""
     record, constants = comparison.record, comparison.basis.constants
     untrusted = [roof for roof in record.roofs if not roof.trusted]
-    return tuple(filter(None, [
-        extrapolation_sentence(comparison),
-        "" if constants else "Predictions rest on roofs alone, which leave out the time of a call.",
-        f"The calibration is graded {constants.grade.words}." if constants and constants.grade and
-        constants.grade.name == "poor" else "",
-        *(f"The {roof.kind} roof for {roof.dtype} is not trusted: {roof.reason or 'no reason recorded'}."
-          for roof in untrusted),
-        raised_roofs_sentence(comparison),
-        *(observer_sentence(phase) for phase in comparison.phases),
-    ]))  # fmt: skip
+    return tuple(
+        filter(
+            None,
+            [
+                extrapolation_sentence(comparison),
+                "" if constants else "Predictions rest on roofs alone, which leave out the time of a call.",
+                f"The calibration is graded {constants.grade.words}."
+                if constants and constants.grade and constants.grade.name == "poor"
+                else "",
+                *(
+                    f"The {roof.kind} roof for {roof.dtype} is not trusted: {roof.reason or 'no reason recorded'}."
+                    for roof in untrusted
+                ),
+                raised_roofs_sentence(comparison),
+                *(observer_sentence(phase) for phase in comparison.phases),
+            ],
+        )
+    )
 
 
 def wrong_counts(comparison: Comparison) -> bool:
@@ -90,12 +103,16 @@ def winner_sentence(comparison: Comparison) -> str:
     last = wrong[-1]
     times = [
         f"{name} {format_si(naive, 's')} against {format_si(flash, 's')}"
-        for name, naive, flash in (("predicted", last.naive.predicted_s or 0.0, last.flash.predicted_s or 0.0),
-                                   ("measured", last.naive.measured_s or 0.0, last.flash.measured_s or 0.0))
-    ]  # fmt: skip
-    lengths = " and ".join(f"{one.tokens:,}" for one in wrong) if len(wrong) < 3 else (
-        f"{wrong[0].tokens:,} to {last.tokens:,}"
-    )  # fmt: skip
+        for name, naive, flash in (
+            ("predicted", last.naive.predicted_s or 0.0, last.flash.predicted_s or 0.0),
+            ("measured", last.naive.measured_s or 0.0, last.flash.measured_s or 0.0),
+        )
+    ]
+    lengths = (
+        " and ".join(f"{one.tokens:,}" for one in wrong)
+        if len(wrong) < 3
+        else (f"{wrong[0].tokens:,} to {last.tokens:,}")
+    )
     return (
         f"Flash against naive: {last.predicted} was predicted to be faster than {last.measured} at {lengths} tokens, "
         f"and is slower; naive against {last.flash.point.backend} at {last.tokens:,}: {', '.join(times)}."

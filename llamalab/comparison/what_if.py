@@ -194,15 +194,12 @@ def as_measured(comparison: Comparison) -> Run:
 
 def _candidates(arch: LlamaArch, work: Workload, run: Run) -> list[tuple[str, str, LlamaArch, Run, int]]:
     found: list[tuple[str, str, LlamaArch, Run, int]] = [
-        ("int4 weights", "a product that widens them as it reads", arch,
-         run | {"weight_dtype": "int4"}, 1),
-        ("int8 weights", "a product that widens them as it reads", arch,
-         run | {"weight_dtype": "int8"}, 1),
+        ("int4 weights", "a product that widens them as it reads", arch, run | {"weight_dtype": "int4"}, 1),
+        ("int8 weights", "a product that widens them as it reads", arch, run | {"weight_dtype": "int8"}, 1),
         ("fp8 KV cache", "an attention kernel that reads it", arch, run | {"kv_dtype": "fp8"}, 1),
         (f"batch of {BATCH}", "as many sequences; saving per sequence", arch, run, BATCH),
-        ("fused operations", "one product for Q, K, V, one for gate and up", arch,
-         run | {"fused": True}, 1),
-    ]  # fmt: skip
+        ("fused operations", "one product for Q, K, V, one for gate and up", arch, run | {"fused": True}, 1),
+    ]
     if run["attention"] == "naive":
         found.append(("flash in place of naive attention", "--attention sdpa", arch, run | {"attention": "flash"}, 1))
     if arch.n_kv_heads == arch.n_heads and arch.n_heads % GROUP == 0:

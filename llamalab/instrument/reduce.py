@@ -80,9 +80,14 @@ class Reduce(Selection, Mapping[str, Tensor]):
         return tensor
 
     def attended(
-        self, prefix: str, q_BHTE: Tensor, k_BKSE: Tensor, *, window: int | None = None,
+        self,
+        prefix: str,
+        q_BHTE: Tensor,
+        k_BKSE: Tensor,
+        *,
+        window: int | None = None,
         mask: Callable[[], Mask] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Scores and pattern of fused attention, some rows at a time."""
         scores, pattern = prefix + "scores", prefix + "pattern"
         if not (scores in self.names or pattern in self.names) or recomputing():

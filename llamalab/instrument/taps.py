@@ -7,7 +7,7 @@
 them is left on the model: unused, they cost nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ class Capture(Selection):
         self._aside, self._recomputing = aside, recomputing
 
     @property
-    def tensors(self) -> "Mapping[str, Tensor]":
+    def tensors(self) -> "MutableMapping[str, Tensor]":
         """What was kept, by name. Whoever looks into it waits for copies that are on their way."""
         return _Arrived(self._kept, self.wait)
 
@@ -81,9 +81,14 @@ class Capture(Selection):
         return tensor
 
     def attended(
-        self, prefix: str, q_BHTE: "Tensor", k_BKSE: "Tensor", *, window: int | None = None,
+        self,
+        prefix: str,
+        q_BHTE: "Tensor",
+        k_BKSE: "Tensor",
+        *,
+        window: int | None = None,
         mask: "Callable[[], Mask] | None" = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Make the asked rows and heads of scores and pattern, which fused attention does not have."""
         if self._part.whole:
             return  # before any name is made: this is asked in every layer
@@ -122,7 +127,7 @@ class Capture(Selection):
         buffer.copy_(tensor.detach() if tensor.requires_grad else tensor, non_blocking=True)
 
 
-class _Arrived(Mapping[str, "Tensor"]):
+class _Arrived(MutableMapping[str, "Tensor"]):
     """Kept tensors for reading: `wait` comes first, as a copy that has not arrived reads like one that has."""
 
     def __init__(self, kept: "dict[str, Tensor]", wait: Callable[[], None]) -> None:
@@ -131,6 +136,15 @@ class _Arrived(Mapping[str, "Tensor"]):
     def __getitem__(self, name: str) -> "Tensor":
         self._wait()
         return self._kept[name]
+
+    def __setitem__(self, name: str, tensor: "Tensor") -> None:
+        self._kept[name] = tensor
+
+    def __delitem__(self, name: str) -> None:
+        del self._kept[name]
+
+    def __or__(self, other: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+        return {**self, **other}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._kept)

@@ -32,9 +32,13 @@ class WarmUp(NamedTuple):
 
 
 def compile(
-    model: Transformer, *, scope: str = "block", attention: str | None = None, weight_dtype: str | None = None,
+    model: Transformer,
+    *,
+    scope: str = "block",
+    attention: str | None = None,
+    weight_dtype: str | None = None,
     kernel_rows: int | None = None,
-) -> Transformer:  # fmt: skip
+) -> Transformer:
     """The same model, made ready for speed: inference only.
 
     With scope "block" a block is compiled once for all layers, with "step" the forward pass as one graph, with "none"

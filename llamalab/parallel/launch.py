@@ -28,10 +28,17 @@ def launch(argv: Sequence[str], *, ranks: int) -> int:
     # Each rank would take all processors for itself.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(_processors()) // ranks)))
     config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=ranks, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0", local_addr="localhost", max_restarts=0, monitor_interval=_LOOK_S,
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        monitor_interval=_LOOK_S,
         logs_specs=DefaultLogsSpecs(),
-    )  # fmt: skip
+    )
     _quiet_launcher()
     try:
         elastic_launch(config, sys.executable)("-m", "llamalab", *argv)

@@ -28,9 +28,14 @@ def load_model(
 
 
 def ready_model(
-    team: Team, arch: LlamaArch, *, scope: str = "none", attention: str | None = None, weight_dtype: str | None = None,
+    team: Team,
+    arch: LlamaArch,
+    *,
+    scope: str = "none",
+    attention: str | None = None,
+    weight_dtype: str | None = None,
     **options: Any,
-) -> Transformer:  # fmt: skip
+) -> Transformer:
     """A model with random weights, spread over the ranks of a team and made ready by llamalab.compile.
 
     Raises UnavailableError for quantised weights.

@@ -41,9 +41,14 @@ def part_of(name: str, whole: Tensor, arch: LlamaArch, rank: int, ranks: int) ->
 
 
 def load_share(
-    path: str | os.PathLike[str], mesh: Any, *, dtype: str | None = None, device: str = "cpu", attention: str = "sdpa",
+    path: str | os.PathLike[str],
+    mesh: Any,
+    *,
+    dtype: str | None = None,
+    device: str = "cpu",
+    attention: str = "sdpa",
     lora: str | os.PathLike[str] | None = None,
-) -> Transformer:  # fmt: skip
+) -> Transformer:
     """The model of a checkpoint, spread over the ranks of a mesh, of which each reads its part.
 
     Arguments and errors as for llamalab.load; InputError too for ranks that do not divide the model.
@@ -73,9 +78,15 @@ def fetch_part(weights: Weights, name: str, rank: int, ranks: int, dtype: torch.
 
 @torch.no_grad()
 def build_share(
-    arch: LlamaArch, mesh: Any, *, dtype: str = "bf16", device: str | torch.device = "cpu", attention: str = "sdpa",
-    seed: int = 0, tie_blocks: int | None = None,
-) -> Transformer:  # fmt: skip
+    arch: LlamaArch,
+    mesh: Any,
+    *,
+    dtype: str = "bf16",
+    device: str | torch.device = "cpu",
+    attention: str = "sdpa",
+    seed: int = 0,
+    tie_blocks: int | None = None,
+) -> Transformer:
     """The model that llamalab.build gives, spread over the ranks of a mesh as plain tensors.
 
     Arguments and errors as for llamalab.build; InputError too for ranks that do not divide the model.

@@ -136,10 +136,16 @@ def _measured(measurement: Measurement, one: Pass) -> dict[str, Any]:
     low, high = measurement.quartiles_s
     basis = measurement.basis if one.layers_measured == one.layers_total or measurement.count == 1 else "extrapolated"
     return {
-        "name": measurement.name, "count": measurement.count, "time_s": measurement.median_s, "quartile_1_s": low,
-        "quartile_3_s": high, "total_s": measurement.median_s * measurement.count,
-        "samples": len(measurement.samples_s), "op_kernel": measurement.kernel, "basis": basis,
-    }  # fmt: skip
+        "name": measurement.name,
+        "count": measurement.count,
+        "time_s": measurement.median_s,
+        "quartile_1_s": low,
+        "quartile_3_s": high,
+        "total_s": measurement.median_s * measurement.count,
+        "samples": len(measurement.samples_s),
+        "op_kernel": measurement.kernel,
+        "basis": basis,
+    }
 
 
 def _profile_frames(profiles: Sequence[Profile]) -> "dict[str, DataFrame]":

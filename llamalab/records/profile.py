@@ -46,9 +46,16 @@ def of_record(record: Record) -> Profile | None:
         return None
     run = record.passes[0]
     return Profile(
-        kind="llamalab", model=record.model, arch=record.arch, dtype=record.dtype, attention=run.attention,
-        algorithm=run.algorithm, environment=record.environment, roofs=record.roofs, phases=record.profile,
-    )  # fmt: skip
+        kind="llamalab",
+        model=record.model,
+        arch=record.arch,
+        dtype=record.dtype,
+        attention=run.attention,
+        algorithm=run.algorithm,
+        environment=record.environment,
+        roofs=record.roofs,
+        phases=record.profile,
+    )
 
 
 def to_json(profiles: Sequence[Profile]) -> str:

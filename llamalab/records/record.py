@@ -244,9 +244,15 @@ class Record:
 
 
 def unmeasured(
-    model: str, arch: LlamaArch, dtype: str, environment: Environment, roofs: list[Roof],
-    constants: dict[str, Any] | None = None, *, generate_tokens: int | None = None,
-) -> Record:  # fmt: skip
+    model: str,
+    arch: LlamaArch,
+    dtype: str,
+    environment: Environment,
+    roofs: list[Roof],
+    constants: dict[str, Any] | None = None,
+    *,
+    generate_tokens: int | None = None,
+) -> Record:
     """A record that knows its model and what predictions rest on, and nothing of what has still to be measured."""
     return Record(
         model=model, arch=arch.as_dict(), dtype=dtype, environment=environment, roofs=roofs, passes=[], attention=[],

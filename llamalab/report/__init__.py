@@ -47,9 +47,12 @@ CSV_HEADS = {  # and a table of ours: what its first line has
 
 
 def render(
-    record: Record, recorded: Sequence[Record] = (), results: Sequence[ExperimentResult] = (),
-    stored: Sequence[StoredRun] = (), stack: str | None = None,
-) -> str:  # fmt: skip
+    record: Record,
+    recorded: Sequence[Record] = (),
+    results: Sequence[ExperimentResult] = (),
+    stored: Sequence[StoredRun] = (),
+    stack: str | None = None,
+) -> str:
     """The report as HTML; beside it runs recorded on other devices, results of experiments and stored benchmarks.
 
     The same arguments give the same bytes.

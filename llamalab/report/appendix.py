@@ -26,27 +26,43 @@ def appendix(record: Record, results: Sequence[ExperimentResult], recorded: Sequ
     here = sum(result.device == device for result in results)
     finding = (
         f"{len(results)} experiments, {here} of them on this kind of machine ({device})"
-        if results else "Runs of other machines"
-    )  # fmt: skip
+        if results
+        else "Runs of other machines"
+    )
     return [
-        Section("appendix", "Appendix", "Appendix: experiments and other machines",
-                f"{finding}. None of it was measured in this run; a badge names the machine.", folds=tuple(folds))
-    ]  # fmt: skip
+        Section(
+            "appendix",
+            "Appendix",
+            "Appendix: experiments and other machines",
+            f"{finding}. None of it was measured in this run; a badge names the machine.",
+            folds=tuple(folds),
+        )
+    ]
 
 
 def without_plots(section: Section) -> Section:
     """The same findings in words."""
     left_out = "Its plot is left out: the page would be too large with it."
-    return section._replace(folds=tuple(
-        fold._replace(figures=(), remarks=(*fold.remarks, left_out)) if fold.figures else fold for fold in section.folds
-    ))  # fmt: skip
+    return section._replace(
+        folds=tuple(
+            fold._replace(figures=(), remarks=(*fold.remarks, left_out)) if fold.figures else fold
+            for fold in section.folds
+        )
+    )
 
 
 def _experiment(result: ExperimentResult, device: str) -> Fold:
     badge = f"{HERE}'s kind: {result.device}" if result.device == device else result.device
     anchor = re.sub(r"[^a-z0-9]+", "-", f"{result.experiment} {result.device}".lower()).strip("-")
-    return Fold(f"experiment-{anchor}", result.question, result.conclusion, _plots(result, f"plot-{anchor}"), (),
-                (result.origin,), badge)  # fmt: skip
+    return Fold(
+        f"experiment-{anchor}",
+        result.question,
+        result.conclusion,
+        _plots(result, f"plot-{anchor}"),
+        (),
+        (result.origin,),
+        badge,
+    )
 
 
 def _plots(result: ExperimentResult, anchor: str) -> tuple[Figure, ...]:

@@ -13,8 +13,15 @@ from llamalab.report.data_table import DataTable, byte_count, error, number, sec
 from llamalab.report.layout import Card, Listing, PageContent, Section, figure, fill, plain_json
 
 NUMBERS = ("prompt_tokens", "generated_tokens", "depth_tokens", "batch")
-MAYBE = ("tokens_per_s", "predicted_tokens_per_s", "predicted_error", "ttft_p50_s", "token_p50_s", "token_p99_s",
-         "memory_bytes")  # fmt: skip
+MAYBE = (
+    "tokens_per_s",
+    "predicted_tokens_per_s",
+    "predicted_error",
+    "ttft_p50_s",
+    "token_p50_s",
+    "token_p99_s",
+    "memory_bytes",
+)
 WORDS = ("model", "device", "dtype", "attention", "blocks", "test")
 _CLOSING = "An error is predicted / measured − 1 of the tokens per second. GiB is 2³⁰ bytes."
 
@@ -53,8 +60,14 @@ def bench_page(rows: Sequence[Mapping[str, Any]], generator: str) -> str:
     measured = [row for row in rows if row["tokens_per_s"]]
     models = " and ".join(dict.fromkeys(full_name(row["model"]) for row in rows))
     known = [abs(row["predicted_error"]) for row in measured if row.get("predicted_error") is not None]
-    told = [f"{len(known)} of {len(rows)} tests have a prediction; "
-            f"{sum(one <= 0.2 for one in known)} of them are within 20%."] if known else []  # fmt: skip
+    told = (
+        [
+            f"{len(known)} of {len(rows)} tests have a prediction; "
+            f"{sum(one <= 0.2 for one in known)} of them are within 20%."
+        ]
+        if known
+        else []
+    )
     missing = None if curves(measured) else "no two tests differ in depth or batch alone"
     doubts = [
         f"{row['test']}, batch {row['batch']}: {words}" for row in rows for words in row.get("disturbances") or ()
@@ -78,12 +91,18 @@ def bench_page(rows: Sequence[Mapping[str, Any]], generator: str) -> str:
 def bench_table(rows: Sequence[Mapping[str, Any]]) -> DataTable:
     """One row a test."""
     columns = (
-        text("test"), text("model", main=False), number("batch", "batch"), number("depth_tokens", "depth", main=False),
+        text("test"),
+        text("model", main=False),
+        number("batch", "batch"),
+        number("depth_tokens", "depth", main=False),
         number("predicted_tokens_per_s", "predicted tok/s", "{:,.4g}".format),
-        number("tokens_per_s", "measured tok/s", "{:,.4g}".format), error("predicted_error"),
-        seconds("ttft_p50_s", "first token, p50"), seconds("token_p50_s", "a token, p50"),
-        seconds("token_p99_s", "a token, p99", main=False), byte_count("memory_bytes", "memory", main=False),
-    )  # fmt: skip
+        number("tokens_per_s", "measured tok/s", "{:,.4g}".format),
+        error("predicted_error"),
+        seconds("ttft_p50_s", "first token, p50"),
+        seconds("token_p50_s", "a token, p50"),
+        seconds("token_p99_s", "a token, p99", main=False),
+        byte_count("memory_bytes", "memory", main=False),
+    )
     shown = [{column.key: row.get(column.key) for column in columns} for row in rows]
     return DataTable("bench", "Tests of the bench, predicted and measured", columns, shown)
 
@@ -91,8 +110,10 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> DataTable:
 def _best(measured: Sequence[Mapping[str, Any]]) -> list[Card]:
     """The fastest prompt and the fastest generation."""
     cards = []
-    for label, key, other in (("Prompt", "prompt_tokens", "generated_tokens"),
-                              ("Generation", "generated_tokens", "prompt_tokens")):  # fmt: skip
+    for label, key, other in (
+        ("Prompt", "prompt_tokens", "generated_tokens"),
+        ("Generation", "generated_tokens", "prompt_tokens"),
+    ):
         own = [row for row in measured if row[key] and not row[other]]
         if own:
             best = max(own, key=lambda row: row["tokens_per_s"])

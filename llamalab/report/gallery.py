@@ -29,9 +29,10 @@ def records_under(folder: Path, *, on_broken: OnBroken = None) -> list[NamedReco
     paths = sorted(path for path in folder.rglob("*.json") if path.is_file())
     found = each_read(paths, lambda path: (path, read_record(path)), on_broken)
     return [
-        NamedRecord(str(path.relative_to(folder).with_suffix("")), record) for path, record in found
+        NamedRecord(str(path.relative_to(folder).with_suffix("")), record)
+        for path, record in found
         if record is not None and record.passes
-    ]  # fmt: skip
+    ]
 
 
 def gallery_page(records: Sequence[NamedRecord], generator: str) -> str:
@@ -65,30 +66,55 @@ def errors_table(records: Sequence[NamedRecord]) -> DataTable:
         comparison = Comparison(one.record)
         found = comparison.errors
         rows += [
-            {"record": one.name, "machine": machine(one.record.environment), "model": title(comparison),
-             "dtype": one.record.dtype, "phase": phase.run.phase, "predicted_s": phase.predicted_s,
-             "measured_s": phase.measured_s, "error": phase.error, "median_op_error": found.median if found else None,
-             "basis": comparison.basis.words}
+            {
+                "record": one.name,
+                "machine": machine(one.record.environment),
+                "model": title(comparison),
+                "dtype": one.record.dtype,
+                "phase": phase.run.phase,
+                "predicted_s": phase.predicted_s,
+                "measured_s": phase.measured_s,
+                "error": phase.error,
+                "median_op_error": found.median if found else None,
+                "basis": comparison.basis.words,
+            }
             for phase in comparison.phases
-        ]  # fmt: skip
+        ]
     columns = (
-        text("record"), text("machine"), text("model", main=False), text("dtype", main=False), text("phase"),
-        seconds("predicted_s", "predicted"), seconds("measured_s", "measured"), error(),
-        share("median_op_error", "median of its operations"), text("basis", main=False),
-    )  # fmt: skip
+        text("record"),
+        text("machine"),
+        text("model", main=False),
+        text("dtype", main=False),
+        text("phase"),
+        seconds("predicted_s", "predicted"),
+        seconds("measured_s", "measured"),
+        error(),
+        share("median_op_error", "median of its operations"),
+        text("basis", main=False),
+    )
     return DataTable("errors", "Errors of the predictions of whole passes", columns, rows)
 
 
 def _content(
-    generator: str, name: str, purpose: str, headline: str, cards: list[Card], listings: tuple[Listing, ...],
-    sections: list[Section], records: Sequence[NamedRecord], tables: Sequence[DataTable],
-) -> PageContent:  # fmt: skip
+    generator: str,
+    name: str,
+    purpose: str,
+    headline: str,
+    cards: list[Card],
+    listings: tuple[Listing, ...],
+    sections: list[Section],
+    records: Sequence[NamedRecord],
+    tables: Sequence[DataTable],
+) -> PageContent:
     """A page over records, which are named in it and not embedded: each has a page of its own."""
     facts = [
-        (one.name, f"{title(Comparison(one.record))}, {one.record.dtype}, {one.record.environment.device_name}, "
-                   f"torch {one.record.environment.torch}, {one.record.environment.started_at}")
+        (
+            one.name,
+            f"{title(Comparison(one.record))}, {one.record.dtype}, {one.record.environment.device_name}, "
+            f"torch {one.record.environment.torch}, {one.record.environment.started_at}",
+        )
         for one in records
-    ]  # fmt: skip
+    ]
     return PageContent(
         generator=generator, title=name, machine="", dtype="", purpose=purpose, headline=headline, cards=cards,
         listings=listings, sections=sections, facts=facts, closing=_CLOSING,

@@ -124,14 +124,18 @@ class PageContent(NamedTuple):
 def fill(content: PageContent) -> str:
     """The page as HTML. `record_json` must be safe inside a script element; all else is escaped here."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     environment.tests["figure"] = lambda item: isinstance(item, Figure)
     script = page_script()
     rules, sections = _shared(content.sections)
     return environment.get_template("page.html").render(
-        content._asdict() | {
+        content._asdict()
+        | {
             "sections": sections,
             "colours": theme.variables(),
             "plot_rules": Markup(rules),
@@ -142,7 +146,7 @@ def fill(content: PageContent) -> str:
             "embedded": embedded_files(content),
             "wide_table": WIDE_TABLE,
         }
-    )  # fmt: skip
+    )
 
 
 def page_script() -> str:

@@ -41,44 +41,56 @@ _CLOSING = (
 
 
 def page(
-    comparison: Comparison, record_json: str, generator: str, recorded: Sequence[Record] = (),
-    results: Sequence[ExperimentResult] = (), stored: Sequence[StoredRun] = (),
-) -> str:  # fmt: skip
+    comparison: Comparison,
+    record_json: str,
+    generator: str,
+    recorded: Sequence[Record] = (),
+    results: Sequence[ExperimentResult] = (),
+    stored: Sequence[StoredRun] = (),
+) -> str:
     """The whole HTML page. `record_json` must be safe inside a script element; `recorded` are runs elsewhere."""
     conclusion, made = verdict(comparison), report_tables(comparison)
     rows = elsewhere(comparison.arch, workload(comparison), comparison.stack, names=WIDELY_USED)
     found, own = actions(comparison, rows), profile_of(comparison)
     parts = profile_parts([own] if own else [])
     sections = [
-        predictions(comparison, made), time(comparison, made, parts), memory_section(comparison, made, parts),
-        *parts.kernels, attention(comparison, made), prospects_section(comparison, found, made),
-        *ranks_sections(comparison.record, made), *conditions(parts), *trend_sections(stored),
+        predictions(comparison, made),
+        time(comparison, made, parts),
+        memory_section(comparison, made, parts),
+        *parts.kernels,
+        attention(comparison, made),
+        prospects_section(comparison, found, made),
+        *ranks_sections(comparison.record, made),
+        *conditions(parts),
+        *trend_sections(stored),
         *appendix(comparison.record, results, recorded),
-    ]  # fmt: skip
-    return _bounded(PageContent(
-        generator=generator,
-        title=title(comparison),
-        machine=machine(comparison.record.environment),
-        dtype=comparison.record.dtype,
-        purpose="predicted and measured",
-        headline=conclusion.headline,
-        cards=cards(comparison),
-        listings=(
-            Listing("Predictions that failed", conclusion.failures, "bad"),
-            Listing("What would gain most", [_gain(one) for one in found[:ACTIONS]], ordered=True),
-            Listing("What was found", _beside_cards(comparison, conclusion.findings)),
-            Listing("What to distrust", [*conclusion.doubts, *comparison.record.notes], "doubt"),
-        ),
-        sections=sections,
-        facts=provenance.facts(comparison),
-        closing=_CLOSING.format(basis=comparison.basis.words),
-        record_json=Markup(record_json),
-        tables=list((made | parts.tables).values()),
-        formulas=tuple(provenance.formulas(comparison)),
-        tag=extrapolated(comparison),
-        tagged=("predicted", "time"),
-        settings=settings_of(comparison, rows),
-    ))  # fmt: skip
+    ]
+    return _bounded(
+        PageContent(
+            generator=generator,
+            title=title(comparison),
+            machine=machine(comparison.record.environment),
+            dtype=comparison.record.dtype,
+            purpose="predicted and measured",
+            headline=conclusion.headline,
+            cards=cards(comparison),
+            listings=(
+                Listing("Predictions that failed", conclusion.failures, "bad"),
+                Listing("What would gain most", [_gain(one) for one in found[:ACTIONS]], ordered=True),
+                Listing("What was found", _beside_cards(comparison, conclusion.findings)),
+                Listing("What to distrust", [*conclusion.doubts, *comparison.record.notes], "doubt"),
+            ),
+            sections=sections,
+            facts=provenance.facts(comparison),
+            closing=_CLOSING.format(basis=comparison.basis.words),
+            record_json=Markup(record_json),
+            tables=list((made | parts.tables).values()),
+            formulas=tuple(provenance.formulas(comparison)),
+            tag=extrapolated(comparison),
+            tagged=("predicted", "time"),
+            settings=settings_of(comparison, rows),
+        )
+    )
 
 
 def _bounded(content: PageContent) -> str:
@@ -86,9 +98,9 @@ def _bounded(content: PageContent) -> str:
     html = fill(content)
     if len(html.encode()) <= MOST_BYTES:
         return html
-    return fill(content._replace(sections=[
-        without_plots(one) if one.anchor == "appendix" else one for one in content.sections
-    ]))  # fmt: skip
+    return fill(
+        content._replace(sections=[without_plots(one) if one.anchor == "appendix" else one for one in content.sections])
+    )
 
 
 def report_tables(comparison: Comparison) -> dict[str, DataTable]:
@@ -108,11 +120,18 @@ def cards(comparison: Comparison) -> list[Card]:
     return [
         *(_speed(phase) for phase in comparison.phases),
         *_largest_error(comparison),
-        Card("Largest batch", f"{fits:,}", f"× {seq:,} tokens", (
-            f"weights {weights}, KV cache {cache} a sequence, {format_bytes(comparison.kv_bytes_per_token)} a token",
-            f"in {format_bytes(comparison.record.environment.memory_bytes)}",
-        ), state="" if fits else "bad"),
-    ]  # fmt: skip
+        Card(
+            "Largest batch",
+            f"{fits:,}",
+            f"× {seq:,} tokens",
+            (
+                f"weights {weights}, KV cache {cache} a sequence, "
+                f"{format_bytes(comparison.kv_bytes_per_token)} a token",
+                f"in {format_bytes(comparison.record.environment.memory_bytes)}",
+            ),
+            state="" if fits else "bad",
+        ),
+    ]
 
 
 def predictions(comparison: Comparison, made: dict[str, DataTable]) -> Section:
@@ -125,8 +144,14 @@ def predictions(comparison: Comparison, made: dict[str, DataTable]) -> Section:
     none = None if comparison.errors else "no operation has both a prediction and a measurement"
     drawn = figure(scatter.scatter, comparison, "scatter", none, made["ops"])
     board = (drawn,) if none else (drawn, worst(comparison))
-    return Section("predicted", "Predictions", "Predicted against measured", error_sentence(comparison),
-                   (made["passes"], *board), unmatched)  # fmt: skip
+    return Section(
+        "predicted",
+        "Predictions",
+        "Predicted against measured",
+        error_sentence(comparison),
+        (made["passes"], *board),
+        unmatched,
+    )
 
 
 def time(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts) -> Section:
@@ -145,28 +170,46 @@ def memory_section(comparison: Comparison, made: dict[str, DataTable], parts: Pr
     """What weights, cache and activations hold, and what fits."""
     heat = figure(heatmap.heatmap, comparison, "kv", None, None)
     kinds = Fold("kv-cache", "KV cache under MHA, GQA and MQA", captions.kv_finding(comparison), (heat,), (made["kv"],))
-    return Section("memory", "Memory", "Memory", captions.memory_finding(comparison),
-                   (figure(memory.memory, comparison, "held", None, made["memory"]), *parts.memory_figures),
-                   parts.memory_remarks, (kinds, *parts.memory))  # fmt: skip
+    return Section(
+        "memory",
+        "Memory",
+        "Memory",
+        captions.memory_finding(comparison),
+        (figure(memory.memory, comparison, "held", None, made["memory"]), *parts.memory_figures),
+        parts.memory_remarks,
+        (kinds, *parts.memory),
+    )
 
 
 def attention(comparison: Comparison, made: dict[str, DataTable]) -> Section:
     """Flash against naive attention by itself."""
-    alone = None if any(row.point.samples_s for row in attention_sweep.prompts(comparison)) else (
-        "attention was not run by itself"
-    )  # fmt: skip
+    alone = (
+        None
+        if any(row.point.samples_s for row in attention_sweep.prompts(comparison))
+        else ("attention was not run by itself")
+    )
     drawn = figure(attention_sweep.attention, comparison, "sweep", alone, made["attention"])
-    return Section("attention", "Attention", "Flash against naive attention", captions.attention_finding(comparison),
-                   (drawn,), tuple(captions.attention_gaps(comparison)))  # fmt: skip
+    return Section(
+        "attention",
+        "Attention",
+        "Flash against naive attention",
+        captions.attention_finding(comparison),
+        (drawn,),
+        tuple(captions.attention_gaps(comparison)),
+    )
 
 
 def prospects_section(comparison: Comparison, found: Sequence[Change], made: dict[str, DataTable]) -> Section:
     """What would shorten the run: changes here, and other devices."""
     rows = elsewhere(comparison.arch, workload(comparison), comparison.stack, names=WIDELY_USED)
     missing = "" if any(row.times for row in rows) else "not predicted: no device of the table holds it"
-    drawn = Figure(None, missing, made["devices"], "devices") if missing else figure(
-        lambda shown: devices.devices(*shown), (rows, prospects.here(comparison)), "devices", None, made["devices"]
-    )  # fmt: skip
+    drawn = (
+        Figure(None, missing, made["devices"], "devices")
+        if missing
+        else figure(
+            lambda shown: devices.devices(*shown), (rows, prospects.here(comparison)), "devices", None, made["devices"]
+        )
+    )
     finding = f"{prospects.next_finding(comparison, found)} {prospects.devices_finding(comparison, rows)}"
     board = (made["next"], drawn) if found else (drawn,)
     return Section("next", "Next", "What would change it", finding, board)
@@ -225,9 +268,14 @@ def _largest_error(comparison: Comparison) -> list[Card]:
     phase = next(phase for phase in comparison.phases if phase.run.phase == worst_row.phase)
     share = phase.share_of(worst_row)
     return [
-        Card("Largest error", signed_percent(worst_row.error or 0.0), "", (
-            f"{short(worst_row.op.name)} in {worst_row.phase}, {share or 0.0:.1%} of its time",
-            f"predicted {format_seconds(worst_row.predicted_s or 0.0)}, measured "
-            f"{format_seconds(worst_row.measured_s or 0.0)}; half of all within {errors.median:.0%}",
-        ))
-    ]  # fmt: skip
+        Card(
+            "Largest error",
+            signed_percent(worst_row.error or 0.0),
+            "",
+            (
+                f"{short(worst_row.op.name)} in {worst_row.phase}, {share or 0.0:.1%} of its time",
+                f"predicted {format_seconds(worst_row.predicted_s or 0.0)}, measured "
+                f"{format_seconds(worst_row.measured_s or 0.0)}; half of all within {errors.median:.0%}",
+            ),
+        )
+    ]

@@ -74,9 +74,11 @@ def device_finding(profile: Profile) -> str:
     clocks = [state.clock_hz for state in states if state.clock_hz is not None]
     if clocks:
         low, high = min(clocks), max(clocks)
-        words = f"stayed at {format_si(high, 'Hz')}" if high <= 1.01 * low else (
-            f"moved between {format_si(low, 'Hz')} and {format_si(high, 'Hz')}"
-        )  # fmt: skip
+        words = (
+            f"stayed at {format_si(high, 'Hz')}"
+            if high <= 1.01 * low
+            else (f"moved between {format_si(low, 'Hz')} and {format_si(high, 'Hz')}")
+        )
         sentences.append(f"The clock {words} over {len(clocks)} readings, before, during and after each phase.")
     hot = [f"{phase.phase} ({', '.join(phase.throttled)})" for phase in profile.phases if phase.throttled]
     if hot:

@@ -51,18 +51,27 @@ def profile_of(comparison: Comparison) -> Profile | None:
     if own is None:
         return None
     phases = [
-        replace(one, ops=[replace(op, share=op.total_s / totals.get(one.phase, op.total_s / (op.share or 1.0)))
-                          for op in one.ops])
+        replace(
+            one,
+            ops=[
+                replace(op, share=op.total_s / totals.get(one.phase, op.total_s / (op.share or 1.0))) for op in one.ops
+            ],
+        )
         for one in own.phases
-    ]  # fmt: skip
+    ]
     return replace(own, phases=phases)
 
 
 def profile_parts(profiles: Sequence[Profile]) -> ProfileParts:
     """The parts of a report that a profile gives; without any, that there is none and why."""
     if not profiles:
-        none = Section("kernels", "Kernels", "Kernels", "There is no profile of this run.",
-                       (Figure(None, f"not measured: {_ABSENT}"),))  # fmt: skip
+        none = Section(
+            "kernels",
+            "Kernels",
+            "Kernels",
+            "There is no profile of this run.",
+            (Figure(None, f"not measured: {_ABSENT}"),),
+        )
         return ProfileParts((), (), (), (), (none,), (), {})
     made = tables.csv_tables(profiles)
     return ProfileParts(
@@ -96,8 +105,11 @@ def _kernels(profiles: Sequence[Profile], table: DataTable) -> Section:
     """The operations that take most of each pass with their kernels; all of them folded."""
     passes = [(row["phase"], row["kind"]) for row in table.rows]
     longest = sorted(table.rows, key=lambda row: (passes.index((row["phase"], row["kind"])), -(row["share"] or 0.0)))
-    kept = [row for one in dict.fromkeys(passes) for row in [
-        row for row in longest if (row["phase"], row["kind"]) == one][:LONGEST]]  # fmt: skip
+    kept = [
+        row
+        for one in dict.fromkeys(passes)
+        for row in [row for row in longest if (row["phase"], row["kind"]) == one][:LONGEST]
+    ]
     shown = table.only(kept, "longest", f"The {LONGEST} operations that take most of each pass")
     every = Fold("all-kernels", "Kernels of every operation", "", (), (table,))
     finding = _findings_of(profiles, _of_phases(captions.kernels_finding))
@@ -111,11 +123,18 @@ def _steps(profiles: Sequence[Profile]) -> Fold:
         for place, profile in enumerate(profiles)
         for phase in profile.phases
     )
-    return Fold("flame", "A pass as a flame view, and a step in the order of time", "", figures, (), (
-        "The upper view adds up the whole pass by part and operation; the lower one shows what ran in the order of "
-        "time, block by block, with the operations of the first. Where scripts run, a click on a frame zooms "
-        "into it, and a click on the whole pass zooms out.",
-    ))  # fmt: skip
+    return Fold(
+        "flame",
+        "A pass as a flame view, and a step in the order of time",
+        "",
+        figures,
+        (),
+        (
+            "The upper view adds up the whole pass by part and operation; the lower one shows what ran in the order of "
+            "time, block by block, with the operations of the first. Where scripts run, a click on a frame zooms "
+            "into it, and a click on the whole pass zooms out.",
+        ),
+    )
 
 
 def _state(profiles: Sequence[Profile], made: dict[str, DataTable]) -> tuple[Fold, ...]:
@@ -149,41 +168,48 @@ def profile_page(profiles: Sequence[Profile], profile_json: str, generator: str)
     first = profiles[0]
     name = full_name(first.model)
     kinds = " and ".join(dict.fromkeys(one.kind for one in profiles))
-    return fill(PageContent(
-        generator=generator,
-        title=name,
-        machine=machine(first.environment),
-        dtype=first.dtype,
-        purpose="time and memory by operation",
-        headline=f"{name} in {first.dtype} on {machine(first.environment)}, profiled operation by operation: {kinds}.",
-        cards=[_card(profile, phase) for profile in profiles for phase in profile.phases],
-        listings=(
-            Listing("What takes the time", _headlines(profiles)),
-            Listing("What to distrust", list(dict.fromkeys(note for one in profiles for note in one.notes)), "doubt"),
-        ),
-        sections=profile_sections(profiles),
-        facts=surroundings(first.environment),
-        closing=_CLOSING,
-        record_json=Markup(profile_json),
-        tables=list(tables.csv_tables(profiles).values()),
-    ))  # fmt: skip
+    return fill(
+        PageContent(
+            generator=generator,
+            title=name,
+            machine=machine(first.environment),
+            dtype=first.dtype,
+            purpose="time and memory by operation",
+            headline=f"{name} in {first.dtype} on {machine(first.environment)}, "
+            f"profiled operation by operation: {kinds}.",
+            cards=[_card(profile, phase) for profile in profiles for phase in profile.phases],
+            listings=(
+                Listing("What takes the time", _headlines(profiles)),
+                Listing(
+                    "What to distrust", list(dict.fromkeys(note for one in profiles for note in one.notes)), "doubt"
+                ),
+            ),
+            sections=profile_sections(profiles),
+            facts=surroundings(first.environment),
+            closing=_CLOSING,
+            record_json=Markup(profile_json),
+            tables=list(tables.csv_tables(profiles).values()),
+        )
+    )
 
 
 def _headlines(profiles: Sequence[Profile]) -> list[str]:
     """One sentence for each phase of each profile: what takes most of it."""
     return [
         f"{profile.kind}, {phase.phase}: most of the whole pass goes to {captions.largest_parts(phase)}."
-        for profile in profiles for phase in profile.phases
-    ]  # fmt: skip
+        for profile in profiles
+        for phase in profile.phases
+    ]
 
 
 def _card(profile: Profile, phase: PhaseProfile) -> Card:
     value, unit = format_seconds(phase.wall_s).split(" ")
     blocks = f"{phase.layers_measured} of {phase.layers_total} blocks, {tokens_per_s(phase.tokens_per_s)}"
     details: tuple[str, ...] = (
-        f"{phase.batch} × {phase.new_tokens:,} tokens in a context of {phase.context_tokens:,}", blocks,
+        f"{phase.batch} × {phase.new_tokens:,} tokens in a context of {phase.context_tokens:,}",
+        blocks,
         f"its operations add up to {1 + phase.closure:.0%} of it",
-    )  # fmt: skip
+    )
     state = "bad" if phase.missing or phase.throttled else "good"
     if phase.throttled:
         details = (*details, f"throttled: {', '.join(phase.throttled)}")

@@ -40,10 +40,16 @@ def layers(profiles: Sequence[Profile]) -> DataTable:
             "layers_s": " ".join(f"{time_s:.4g}" for time_s in times),
         })  # fmt: skip
     columns = (
-        text("name", "operation", short), *_which(profiles), number("calls", "calls"), seconds("time_s", "one call"),
-        seconds("shortest_s", "shortest"), seconds("longest_s", "longest"), seconds("sum_s", "of all that ran"),
-        share("share", "of the whole pass"), text("layers_s", "block by block, seconds", _first_blocks, main=False),
-    )  # fmt: skip
+        text("name", "operation", short),
+        *_which(profiles),
+        number("calls", "calls"),
+        seconds("time_s", "one call"),
+        seconds("shortest_s", "shortest"),
+        seconds("longest_s", "longest"),
+        seconds("sum_s", "of all that ran"),
+        share("share", "of the whole pass"),
+        text("layers_s", "block by block, seconds", _first_blocks, main=False),
+    )
     return DataTable("layers", "Time of every operation, block by block", columns, rows)
 
 
@@ -52,62 +58,106 @@ def timeline(profiles: Sequence[Profile]) -> DataTable:
     rows = []
     for profile, phase in _phases(profiles):
         for one in phase.memory.timeline:
-            rows.append({
-                "phase": phase.phase, "kind": profile.kind, "op": one.op, "total_bytes": one.total_bytes,
-                "kv_bytes": one.kv_bytes, "activation_bytes": one.activation_bytes, "logits_bytes": one.logits_bytes,
-                "workspace_bytes": one.workspace_bytes,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "phase": phase.phase,
+                    "kind": profile.kind,
+                    "op": one.op,
+                    "total_bytes": one.total_bytes,
+                    "kv_bytes": one.kv_bytes,
+                    "activation_bytes": one.activation_bytes,
+                    "logits_bytes": one.logits_bytes,
+                    "workspace_bytes": one.workspace_bytes,
+                }
+            )
     columns = (
-        text("op", "operation"), *_which(profiles), byte_count("total_bytes", "all"), byte_count("kv_bytes", "KV"),
-        byte_count("activation_bytes", "activations"), byte_count("logits_bytes", "logits"),
+        text("op", "operation"),
+        *_which(profiles),
+        byte_count("total_bytes", "all"),
+        byte_count("kv_bytes", "KV"),
+        byte_count("activation_bytes", "activations"),
+        byte_count("logits_bytes", "logits"),
         byte_count("workspace_bytes", "workspace"),
-    )  # fmt: skip
-    return DataTable("timeline", "Most alive while an operation ran; blocks like the one before are left out",
-                 columns, rows)  # fmt: skip
+    )
+    return DataTable(
+        "timeline", "Most alive while an operation ran; blocks like the one before are left out", columns, rows
+    )
 
 
 def at_peak(profiles: Sequence[Profile]) -> DataTable:
     """What had been made of the bytes that were alive at the peak."""
     rows = [
-        {"phase": phase.phase, "kind": profile.kind, "op": one.op, "category": one.category, "bytes": one.bytes,
-         "share": one.bytes / (phase.memory.peak_bytes or one.bytes)}
-        for profile, phase in _phases(profiles) for one in phase.memory.at_peak
-    ]  # fmt: skip
+        {
+            "phase": phase.phase,
+            "kind": profile.kind,
+            "op": one.op,
+            "category": one.category,
+            "bytes": one.bytes,
+            "share": one.bytes / (phase.memory.peak_bytes or one.bytes),
+        }
+        for profile, phase in _phases(profiles)
+        for one in phase.memory.at_peak
+    ]
     columns = (
-        text("op", "made by"), *_which(profiles), text("category", "category"), byte_count("bytes", "bytes"),
+        text("op", "made by"),
+        *_which(profiles),
+        text("category", "category"),
+        byte_count("bytes", "bytes"),
         share("share", "of the peak"),
-    )  # fmt: skip
+    )
     return DataTable("peak", "Alive at the peak, and what made it", columns, rows)
 
 
 def steps(profiles: Sequence[Profile]) -> DataTable:
     """Memory step by step beside the predicted."""
     rows = [
-        {"phase": phase.phase, "kind": profile.kind, "step": one.step, "measured_bytes": one.measured_bytes,
-         "predicted_bytes": one.predicted_bytes, "error": one.error}
-        for profile, phase in _phases(profiles) for one in phase.memory.steps
-    ]  # fmt: skip
+        {
+            "phase": phase.phase,
+            "kind": profile.kind,
+            "step": one.step,
+            "measured_bytes": one.measured_bytes,
+            "predicted_bytes": one.predicted_bytes,
+            "error": one.error,
+        }
+        for profile, phase in _phases(profiles)
+        for one in phase.memory.steps
+    ]
     columns = (
-        text("step", "step"), *_which(profiles), byte_count("measured_bytes", "most alive"),
-        byte_count("predicted_bytes", "predicted"), error(),
-    )  # fmt: skip
+        text("step", "step"),
+        *_which(profiles),
+        byte_count("measured_bytes", "most alive"),
+        byte_count("predicted_bytes", "predicted"),
+        error(),
+    )
     return DataTable("steps", "Most alive in each step, predicted and measured", columns, rows)
 
 
 def kernels(profiles: Sequence[Profile]) -> DataTable:
     """Which kernels each operation ran, and how much of its time they took."""
     rows = [
-        {"phase": phase.phase, "kind": profile.kind, "name": op.name, "kernels": "; ".join(op.kernels) or None,
-         "calls": op.calls, "time_s": op.time_s, "device_s": op.device_s, "gap_s": op.gap_s,
-         "share": op.share}
+        {
+            "phase": phase.phase,
+            "kind": profile.kind,
+            "name": op.name,
+            "kernels": "; ".join(op.kernels) or None,
+            "calls": op.calls,
+            "time_s": op.time_s,
+            "device_s": op.device_s,
+            "gap_s": op.gap_s,
+            "share": op.share,
+        }
         for profile, phase, op in _ops(profiles)
-    ]  # fmt: skip
+    ]
     columns = (
-        text("name", "operation", short), *_which(profiles), text("kernels", "kernels, the longest first"),
-        number("calls", "calls", main=False), seconds("time_s", "one call"), seconds("device_s", "in kernels"),
+        text("name", "operation", short),
+        *_which(profiles),
+        text("kernels", "kernels, the longest first"),
+        number("calls", "calls", main=False),
+        seconds("time_s", "one call"),
+        seconds("device_s", "in kernels"),
         seconds("gap_s", "gaps"),
         share("share", "of the pass"),
-    )  # fmt: skip
+    )
     return DataTable("kernels", "Kernels of every operation, as the profiler saw them", columns, rows)
 
 
@@ -118,22 +168,31 @@ def telemetry(profiles: Sequence[Profile]) -> DataTable:
         for moment, state in phase.states:
             last = moment == "after"
             reasons = state.throttle_reasons
-            rows.append({
-                "phase": phase.phase, "kind": profile.kind, "moment": moment,
-                **{key: getattr(state, key) for key in _STATE},
-                "throttled": None if reasons is None else ", ".join(reasons) or "no",
-                "resident_bytes": phase.usage.resident_bytes if last else None,
-                "peak_resident_bytes": phase.usage.peak_resident_bytes if last else None,
-                "joules_per_token": phase.energy.joules_per_token if last else None,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "phase": phase.phase,
+                    "kind": profile.kind,
+                    "moment": moment,
+                    **{key: getattr(state, key) for key in _STATE},
+                    "throttled": None if reasons is None else ", ".join(reasons) or "no",
+                    "resident_bytes": phase.usage.resident_bytes if last else None,
+                    "peak_resident_bytes": phase.usage.peak_resident_bytes if last else None,
+                    "joules_per_token": phase.energy.joules_per_token if last else None,
+                }
+            )
     columns = (
-        *_which(profiles), text("moment", "when"), rate("clock_hz", "clock", "Hz"),
-        rate("memory_clock_hz", "memory clock", "Hz"), number("power_w", "power", "{:.0f} W".format),
-        number("temperature_c", "temperature", "{:.0f} °C".format), text("throttled", "throttled"),
-        number("load_average", "load", "{:.2f}".format), byte_count("resident_bytes", "process (RSS)"),
+        *_which(profiles),
+        text("moment", "when"),
+        rate("clock_hz", "clock", "Hz"),
+        rate("memory_clock_hz", "memory clock", "Hz"),
+        number("power_w", "power", "{:.0f} W".format),
+        number("temperature_c", "temperature", "{:.0f} °C".format),
+        text("throttled", "throttled"),
+        number("load_average", "load", "{:.2f}".format),
+        byte_count("resident_bytes", "process (RSS)"),
         byte_count("peak_resident_bytes", "its peak (VmHWM)"),
         rate("joules_per_token", "energy per token", "J"),
-    )  # fmt: skip
+    )
     return DataTable("telemetry", "State of the device before, during and after each phase", columns, rows)
 
 
@@ -141,12 +200,15 @@ def observers(profiles: Sequence[Profile]) -> DataTable:
     """What each instrument costs."""
     rows = [
         {"phase": phase.phase, "kind": profile.kind, "name": one.name, "ratio": one.ratio, "about": one.about}
-        for profile, phase in _phases(profiles) for one in phase.instruments
-    ]  # fmt: skip
+        for profile, phase in _phases(profiles)
+        for one in phase.instruments
+    ]
     columns = (
-        text("name", "instrument"), *_which(profiles), ratio("ratio", "time over a clean pass"),
+        text("name", "instrument"),
+        *_which(profiles),
+        ratio("ratio", "time over a clean pass"),
         text("about", "what it does"),
-    )  # fmt: skip
+    )
     return DataTable("observers", "What looking costs: each instrument in passes of its own", columns, rows)
 
 
@@ -160,13 +222,17 @@ def side_by_side(profiles: Sequence[Profile]) -> DataTable:
         for name in times[0]:
             own = [one.get(name) for one in times]
             factor = own[-1] / own[0] if own[-1] is not None and own[0] else None
-            rows.append({"phase": phase.phase, "name": name, "ratio": factor}
-                        | {f"{place}_s": time_s for place, time_s in enumerate(own)})  # fmt: skip
+            rows.append(
+                {"phase": phase.phase, "name": name, "ratio": factor}
+                | {f"{place}_s": time_s for place, time_s in enumerate(own)}
+            )
     kinds = [seconds(f"{place}_s", profile.kind) for place, profile in enumerate(profiles)]
     columns = (
-        text("phase", "phase"), text("name", "operation", short), *kinds,
+        text("phase", "phase"),
+        text("name", "operation", short),
+        *kinds,
         ratio("ratio", f"{profiles[-1].kind} over {first.kind}"),
-    )  # fmt: skip
+    )
     return DataTable("beside", "One call of every operation, side by side", columns, rows)
 
 

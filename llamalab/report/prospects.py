@@ -40,18 +40,30 @@ def devices_table(comparison: Comparison, rows: Sequence[Elsewhere]) -> DataTabl
     for row in rows:
         low, high = row.interval_s or (None, None)
         times = row.times
-        made.append({
-            "device": row.spec.name, "devices": row.ranks, "prefill_s": times.prefill_s if times else None,
-            "decode_s_per_token": times.decode_s_per_token if times else None,
-            "total_s": times.total_s if times else None, "low_s": low, "high_s": high,
-            "tokens_per_s": times.tokens_per_s if times else None, "basis": row.basis or row.reason,
-        })  # fmt: skip
+        made.append(
+            {
+                "device": row.spec.name,
+                "devices": row.ranks,
+                "prefill_s": times.prefill_s if times else None,
+                "decode_s_per_token": times.decode_s_per_token if times else None,
+                "total_s": times.total_s if times else None,
+                "low_s": low,
+                "high_s": high,
+                "tokens_per_s": times.tokens_per_s if times else None,
+                "basis": row.basis or row.reason,
+            }
+        )
     columns = (
-        text("device"), number("devices", "how many"), seconds("prefill_s", "prefill"),
-        seconds("decode_s_per_token", "per token"), seconds("total_s", "run"),
-        seconds("low_s", "from", main=False), seconds("high_s", "to", main=False),
-        number("tokens_per_s", "tokens/s", "{:,.1f}".format), text("basis", "basis, or why not"),
-    )  # fmt: skip
+        text("device"),
+        number("devices", "how many"),
+        seconds("prefill_s", "prefill"),
+        seconds("decode_s_per_token", "per token"),
+        seconds("total_s", "run"),
+        seconds("low_s", "from", main=False),
+        seconds("high_s", "to", main=False),
+        number("tokens_per_s", "tokens/s", "{:,.1f}".format),
+        text("basis", "basis, or why not"),
+    )
     return DataTable("devices", "The same run on other devices, predicted", columns, made)
 
 
@@ -74,15 +86,24 @@ def devices_finding(comparison: Comparison, rows: Sequence[Elsewhere]) -> str:
 def actions_table(found: Sequence[Change], basis: str) -> DataTable:
     """What to try, the largest saving first."""
     rows = [
-        {"what": one.what, "saved_s": one.saved_s, "share": one.share, "total_s": one.total_s, "needs": one.needs,
-         "basis": one.basis or basis}
+        {
+            "what": one.what,
+            "saved_s": one.saved_s,
+            "share": one.share,
+            "total_s": one.total_s,
+            "needs": one.needs,
+            "basis": one.basis or basis,
+        }
         for one in found
-    ]  # fmt: skip
+    ]
     columns = (
-        text("what", "change"), seconds("saved_s", "predicted saving"),
+        text("what", "change"),
+        seconds("saved_s", "predicted saving"),
         share("share", "of the run"),
-        seconds("total_s", "run with it"), text("needs", "what it asks for"), text("basis", main=False),
-    )  # fmt: skip
+        seconds("total_s", "run with it"),
+        text("needs", "what it asks for"),
+        text("basis", main=False),
+    )
     return DataTable("next", "What to try next, by predicted saving", columns, rows)
 
 
@@ -105,21 +126,36 @@ def recorded(records: Sequence[Record]) -> DataTable:
     for record in records:
         comparison, environment = Comparison(record), record.environment
         for phase in comparison.phases:
-            rows.append({
-                "device": environment.device_name, "model": record.model, "phase": phase.run.phase,
-                "batch": phase.run.batch, "new_tokens": phase.run.new_tokens,
-                "context_tokens": phase.run.context_tokens, "predicted_s": phase.predicted_s,
-                "measured_s": phase.measured_s, "error": phase.error,
-                "tokens_per_s": phase.measured_tokens_per_s, "basis": comparison.basis.words,
-                "when": f"{RECORDED} {environment.started_at[:10]}",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "device": environment.device_name,
+                    "model": record.model,
+                    "phase": phase.run.phase,
+                    "batch": phase.run.batch,
+                    "new_tokens": phase.run.new_tokens,
+                    "context_tokens": phase.run.context_tokens,
+                    "predicted_s": phase.predicted_s,
+                    "measured_s": phase.measured_s,
+                    "error": phase.error,
+                    "tokens_per_s": phase.measured_tokens_per_s,
+                    "basis": comparison.basis.words,
+                    "when": f"{RECORDED} {environment.started_at[:10]}",
+                }
+            )
     columns = (
-        text("device"), text("when", main=False), text("model"), text("phase"), number("batch", "batch", main=False),
-        number("new_tokens", "new tokens", main=False), number("context_tokens", "context", main=False),
-        seconds("predicted_s", "predicted"), seconds("measured_s", "measured"),
-        error(), number("tokens_per_s", "measured tok/s", "{:,.4g}".format),
+        text("device"),
+        text("when", main=False),
+        text("model"),
+        text("phase"),
+        number("batch", "batch", main=False),
+        number("new_tokens", "new tokens", main=False),
+        number("context_tokens", "context", main=False),
+        seconds("predicted_s", "predicted"),
+        seconds("measured_s", "measured"),
+        error(),
+        number("tokens_per_s", "measured tok/s", "{:,.4g}".format),
         text("basis", main=False),
-    )  # fmt: skip
+    )
     return DataTable("recorded", "Runs recorded on other devices, predicted and measured", columns, rows)
 
 

@@ -32,25 +32,38 @@ def _passes(phases: tuple[RanksPhase, ...]) -> DataTable:
     rows: list[dict[str, Any]] = []
     for phase in phases:
         gains = phase.gains
-        rows.append({
-            "phase": phase.run.phase, "ranks": phase.run.ranks, "batch": phase.run.batch,
-            "new_tokens": phase.run.new_tokens, "blocks": phase.run.layers_measured,
-            "predicted_s": phase.predicted_s, "measured_s": phase.measured_s, "error": phase.error,
-            "communication_s": gains and gains.communication_s,
-            "sequence_parallel_saves_s": gains and gains.sequence_parallel_saves_s,
-            "overlap_saves_s": gains and gains.overlap_saves_s,
-            "collectives": sum(phase.run.collectives.values()),
-            "collectives_expected": sum(phase.run.collectives_expected.values()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "phase": phase.run.phase,
+                "ranks": phase.run.ranks,
+                "batch": phase.run.batch,
+                "new_tokens": phase.run.new_tokens,
+                "blocks": phase.run.layers_measured,
+                "predicted_s": phase.predicted_s,
+                "measured_s": phase.measured_s,
+                "error": phase.error,
+                "communication_s": gains and gains.communication_s,
+                "sequence_parallel_saves_s": gains and gains.sequence_parallel_saves_s,
+                "overlap_saves_s": gains and gains.overlap_saves_s,
+                "collectives": sum(phase.run.collectives.values()),
+                "collectives_expected": sum(phase.run.collectives_expected.values()),
+            }
+        )
     columns = (
-        text("phase"), number("ranks", "ranks"), number("batch", "batch"), number("new_tokens", "tokens"),
+        text("phase"),
+        number("ranks", "ranks"),
+        number("batch", "batch"),
+        number("new_tokens", "tokens"),
         number("blocks", "blocks"),
-        seconds("predicted_s", "predicted"), seconds("measured_s", "measured"), error("error"),
+        seconds("predicted_s", "predicted"),
+        seconds("measured_s", "measured"),
+        error("error"),
         seconds("communication_s", "collectives, predicted"),
         seconds("sequence_parallel_saves_s", "sequence parallelism would save"),
         seconds("overlap_saves_s", "overlap would save at most"),
-        number("collectives", "collectives"), number("collectives_expected", "in the op table"),
-    )  # fmt: skip
+        number("collectives", "collectives"),
+        number("collectives_expected", "in the op table"),
+    )
     return DataTable("ranks", "Passes on several ranks", columns, rows)
 
 
@@ -58,20 +71,27 @@ def _by_rank(phases: tuple[RanksPhase, ...]) -> DataTable:
     rows = [
         {"phase": phase.run.phase, "rank": one.rank, "compute_s": one.compute_s}
         | {"communication_s": one.communication_s, "waiting_s": one.waiting_s}
-        for phase in phases for one in phase.run.by_rank
-    ]  # fmt: skip
+        for phase in phases
+        for one in phase.run.by_rank
+    ]
     columns = (
-        text("phase"), number("rank", "rank"), seconds("compute_s", "own work"), seconds("communication_s", "sending"),
+        text("phase"),
+        number("rank", "rank"),
+        seconds("compute_s", "own work"),
+        seconds("communication_s", "sending"),
         seconds("waiting_s", "waiting for others"),
-    )  # fmt: skip
+    )
     return DataTable("by_rank", "Where the time of each rank goes, measured", columns, rows)
 
 
 def _scaling(phases: tuple[RanksPhase, ...]) -> DataTable:
     rows = [{"phase": phase.run.phase, **point._asdict()} for phase in phases for point in phase.scaling]
     columns = (
-        text("phase"), number("ranks", "ranks"), seconds("predicted_s", "predicted"), seconds("measured_s", "measured"),
-    )  # fmt: skip
+        text("phase"),
+        number("ranks", "ranks"),
+        seconds("predicted_s", "predicted"),
+        seconds("measured_s", "measured"),
+    )
     return DataTable("scaling", "The same pass over ranks, each with what one rank has here", columns, rows)
 
 
@@ -87,5 +107,6 @@ def _remarks(phases: tuple[RanksPhase, ...]) -> list[str]:
     return [
         f"The collectives of {phase.run.phase} are not those of the op table: {phase.run.collectives} ran, "
         f"{phase.run.collectives_expected} were expected."
-        for phase in phases if not phase.counted_as_expected
-    ]  # fmt: skip
+        for phase in phases
+        if not phase.counted_as_expected
+    ]

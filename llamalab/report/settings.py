@@ -52,10 +52,15 @@ def _here(comparison: Comparison) -> dict[str, Any]:
     found["capacity_bytes"] = cache.capacity_bytes if cache and found["cache"] else None
     found["weights_held"] = weights_held(record, record.dtype)
     return {
-        "name": HERE, "memory_bytes": record.environment.memory_bytes, "dtype": record.dtype,
-        "rates": _plain(constants.rates) if constants else None, "roofs": found, "host": [0.0, 0.0],
-        "spread": constants.spread if constants else None, "basis": comparison.basis.words,
-    }  # fmt: skip
+        "name": HERE,
+        "memory_bytes": record.environment.memory_bytes,
+        "dtype": record.dtype,
+        "rates": _plain(constants.rates) if constants else None,
+        "roofs": found,
+        "host": [0.0, 0.0],
+        "spread": constants.spread if constants else None,
+        "basis": comparison.basis.words,
+    }
 
 
 def _device(spec: HardwareSpec, dtype: str) -> dict[str, Any] | None:
@@ -68,12 +73,17 @@ def _device(spec: HardwareSpec, dtype: str) -> dict[str, Any] | None:
         return None
     host = constants.host
     return {
-        "name": spec.name, "memory_bytes": spec.memory_bytes, "dtype": dtype, "rates": _plain(constants.rates),
-        "narrow": {} if narrow == constants else {name: rate for name, rate in _plain(narrow.rates).items()
-                                                  if name.startswith("gemm")},
-        "host": [host.request_s, host.sequence_s], "spread": constants.spread,
+        "name": spec.name,
+        "memory_bytes": spec.memory_bytes,
+        "dtype": dtype,
+        "rates": _plain(constants.rates),
+        "narrow": {}
+        if narrow == constants
+        else {name: rate for name, rate in _plain(narrow.rates).items() if name.startswith("gemm")},
+        "host": [host.request_s, host.sequence_s],
+        "spread": constants.spread,
         "basis": constants.basis,
-    }  # fmt: skip
+    }
 
 
 def _plain(rates: Mapping[str, Rates]) -> dict[str, list[float | None]]:

@@ -24,9 +24,13 @@ WORST = 8
 def tables(comparison: Comparison) -> dict[str, DataTable]:
     """The tables of what was measured, by name."""
     made = (
-        passes(comparison), ops(comparison), memory(comparison), kv_cache(comparison),
-        attention(comparison), roofs(comparison),
-    )  # fmt: skip
+        passes(comparison),
+        ops(comparison),
+        memory(comparison),
+        kv_cache(comparison),
+        attention(comparison),
+        roofs(comparison),
+    )
     return {table.name: table for table in made}
 
 
@@ -34,9 +38,13 @@ def passes(comparison: Comparison) -> DataTable:
     """One row per phase."""
     rows = [
         {
-            "phase": phase.run.phase, "batch": phase.run.batch, "new_tokens": phase.run.new_tokens,
-            "context_tokens": phase.run.context_tokens, "predicted_s": phase.predicted_s,
-            "measured_s": phase.measured_s, "error": phase.error,
+            "phase": phase.run.phase,
+            "batch": phase.run.batch,
+            "new_tokens": phase.run.new_tokens,
+            "context_tokens": phase.run.context_tokens,
+            "predicted_s": phase.predicted_s,
+            "measured_s": phase.measured_s,
+            "error": phase.error,
             "predicted_tokens_per_s": phase.predicted_tokens_per_s,
             "measured_tokens_per_s": phase.measured_tokens_per_s,
             "limit": phase.limit.name if phase.limit else None,
@@ -44,15 +52,21 @@ def passes(comparison: Comparison) -> DataTable:
             "basis": _basis(phase.run.basis, blocks(phase)),
         }
         for phase in comparison.phases
-    ]  # fmt: skip
+    ]
     columns = (
-        text("phase"), number("batch", "batch", main=False), number("new_tokens", "new tokens", main=False),
-        number("context_tokens", "context", main=False), seconds("predicted_s", "predicted"),
-        seconds("measured_s", "measured"), error(),
+        text("phase"),
+        number("batch", "batch", main=False),
+        number("new_tokens", "new tokens", main=False),
+        number("context_tokens", "context", main=False),
+        seconds("predicted_s", "predicted"),
+        seconds("measured_s", "measured"),
+        error(),
         number("predicted_tokens_per_s", "predicted tok/s", "{:,.4g}".format),
-        number("measured_tokens_per_s", "measured tok/s", "{:,.4g}".format), text("limit", "bound by"),
-        share("roof_fraction", "of that roof"), text("basis"),
-    )  # fmt: skip
+        number("measured_tokens_per_s", "measured tok/s", "{:,.4g}".format),
+        text("limit", "bound by"),
+        share("roof_fraction", "of that roof"),
+        text("basis"),
+    )
     return DataTable("passes", "Whole passes, predicted and measured", columns, rows)
 
 
@@ -84,9 +98,12 @@ def memory(comparison: Comparison) -> DataTable:
         name = f"peak of activations, {phase.run.phase} (in {peak.step})"
         rows.append(_memory_row(name, peak.bytes, used.peak_bytes, method))
     columns = (
-        text("what"), byte_count("predicted_bytes", "predicted"), byte_count("measured_bytes", "measured"), error(),
+        text("what"),
+        byte_count("predicted_bytes", "predicted"),
+        byte_count("measured_bytes", "measured"),
+        error(),
         text("method"),
-    )  # fmt: skip
+    )
     return DataTable("memory", "Memory, predicted and measured", columns, rows)
 
 
@@ -94,9 +111,13 @@ def kv_cache(comparison: Comparison) -> DataTable:
     """The heat map's cells."""
     rows = [cell._asdict() | {"fits": "yes" if cell.fits else "no"} for cell in comparison.kv_cells]
     columns = (
-        text("attention"), number("n_kv_heads", "KV heads"), number("seq", "tokens"), number("batch", "batch"),
-        byte_count("kv_bytes", "KV cache"), text("fits", "fits beside the weights"),
-    )  # fmt: skip
+        text("attention"),
+        number("n_kv_heads", "KV heads"),
+        number("seq", "tokens"),
+        number("batch", "batch"),
+        byte_count("kv_bytes", "KV cache"),
+        text("fits", "fits beside the weights"),
+    )
     return DataTable("kv", "KV cache by kind of attention, length and batch", columns, rows)
 
 
@@ -104,21 +125,35 @@ def attention(comparison: Comparison) -> DataTable:
     """Attention backends by length."""
     rows = [
         {
-            "backend": row.point.backend, "algorithm": row.point.algorithm, "batch": row.point.batch,
-            "new_tokens": row.point.new_tokens, "context_tokens": row.point.context_tokens,
-            "predicted_s": row.predicted_s, "measured_s": row.measured_s, "error": row.error,
-            "predicted_bytes": row.predicted_bytes, "measured_bytes": row.point.peak_bytes,
-            "kernel": row.point.kernel, "remark": _attention_remark(row.point.reason, row.reason),
+            "backend": row.point.backend,
+            "algorithm": row.point.algorithm,
+            "batch": row.point.batch,
+            "new_tokens": row.point.new_tokens,
+            "context_tokens": row.point.context_tokens,
+            "predicted_s": row.predicted_s,
+            "measured_s": row.measured_s,
+            "error": row.error,
+            "predicted_bytes": row.predicted_bytes,
+            "measured_bytes": row.point.peak_bytes,
+            "kernel": row.point.kernel,
+            "remark": _attention_remark(row.point.reason, row.reason),
         }
         for row in comparison.attention
-    ]  # fmt: skip
+    ]
     columns = (
-        text("backend"), text("algorithm", main=False), number("batch", "batch", main=False),
-        number("new_tokens", "new tokens"), number("context_tokens", "context", main=False),
-        seconds("predicted_s", "predicted"), seconds("measured_s", "measured"), error(),
-        byte_count("predicted_bytes", "predicted peak"), byte_count("measured_bytes", "measured peak"),
-        text("kernel", main=False), text("remark", main=False),
-    )  # fmt: skip
+        text("backend"),
+        text("algorithm", main=False),
+        number("batch", "batch", main=False),
+        number("new_tokens", "new tokens"),
+        number("context_tokens", "context", main=False),
+        seconds("predicted_s", "predicted"),
+        seconds("measured_s", "measured"),
+        error(),
+        byte_count("predicted_bytes", "predicted peak"),
+        byte_count("measured_bytes", "measured peak"),
+        text("kernel", main=False),
+        text("remark", main=False),
+    )
     return DataTable("attention", "Attention by itself, by backend and length", columns, rows)
 
 
@@ -128,12 +163,17 @@ def roofs(comparison: Comparison) -> DataTable:
     spec = of_device(environment.device_name, environment.memory_bytes)
     rows = [_roof(roof, data_sheet_rate(spec, roof)) for roof in comparison.record.roofs]
     columns = (
-        text("kind", "roof"), text("dtype"), rate("per_second", "FLOP or byte per second"),
-        seconds("seconds", "fixed time"), ratio("doubling_ratio", "doubled work takes", main=False), text("trusted"),
+        text("kind", "roof"),
+        text("dtype"),
+        rate("per_second", "FLOP or byte per second"),
+        seconds("seconds", "fixed time"),
+        ratio("doubling_ratio", "doubled work takes", main=False),
+        text("trusted"),
         rate("data_sheet_per_second", "data sheet", main=False),
-        share("data_sheet_share", "of the data sheet", main=spec is not None), text("shape", main=False),
+        share("data_sheet_share", "of the data sheet", main=spec is not None),
+        text("shape", main=False),
         text("remark", main=False),
-    )  # fmt: skip
+    )
     caption = "Roofs measured on this machine; trusted where doubled work takes 1.8x to 2.2x"
     return DataTable("roofs", caption, columns, rows)
 
@@ -154,27 +194,44 @@ def worst(comparison: Comparison) -> DataTable:
     rows = []
     for row, phase in known[:WORST]:
         low, high = row.interval_s or (None, None)
-        rows.append({
-            "name": row.op.name, "phase": row.phase, "predicted_s": row.predicted_s, "low_s": low, "high_s": high,
-            "measured_s": row.measured_s, "error": row.error, "share": phase.share_of(row),
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": row.op.name,
+                "phase": row.phase,
+                "predicted_s": row.predicted_s,
+                "low_s": low,
+                "high_s": high,
+                "measured_s": row.measured_s,
+                "error": row.error,
+                "share": phase.share_of(row),
+            }
+        )
     interval = (seconds("low_s", "from", main=False), seconds("high_s", "to", main=False))
     columns = (
-        text("name", "operation", short), text("phase"), seconds("predicted_s", "predicted"),
-        *(interval if comparison.basis.constants else ()), seconds("measured_s", "measured"), error(),
+        text("name", "operation", short),
+        text("phase"),
+        seconds("predicted_s", "predicted"),
+        *(interval if comparison.basis.constants else ()),
+        seconds("measured_s", "measured"),
+        error(),
         share("share", "of its phase"),
-    )  # fmt: skip
+    )
     return DataTable("worst", f"The {len(rows)} predictions that are furthest off", columns, rows)
 
 
 def _roof(roof: Roof, sheet: float | None) -> dict[str, Any]:
     return {
-        "kind": roof.kind, "dtype": roof.dtype, "per_second": roof.per_second, "seconds": roof.seconds,
-        "doubling_ratio": roof.doubling_ratio, "trusted": "yes" if roof.trusted else "no",
+        "kind": roof.kind,
+        "dtype": roof.dtype,
+        "per_second": roof.per_second,
+        "seconds": roof.seconds,
+        "doubling_ratio": roof.doubling_ratio,
+        "trusted": "yes" if roof.trusted else "no",
         "data_sheet_per_second": sheet,
         "data_sheet_share": roof.per_second / sheet if sheet and roof.per_second else None,
-        "shape": roof.shape, "remark": f"reached by {short(roof.raised_by)}" if roof.raised_by else roof.reason,
-    }  # fmt: skip
+        "shape": roof.shape,
+        "remark": f"reached by {short(roof.raised_by)}" if roof.raised_by else roof.reason,
+    }
 
 
 def _op(row: Row, basis: str) -> dict[str, Any]:
@@ -194,9 +251,7 @@ def _op(row: Row, basis: str) -> dict[str, Any]:
 
 def _memory_row(what: str, predicted: int, measured: int | None, method: str) -> dict[str, Any]:
     wrong = relative_error(predicted, measured)
-    return {
-        "what": what, "predicted_bytes": predicted, "measured_bytes": measured, "error": wrong, "method": method
-    }  # fmt: skip
+    return {"what": what, "predicted_bytes": predicted, "measured_bytes": measured, "error": wrong, "method": method}
 
 
 def _attention_remark(not_measured: str | None, not_predicted: str | None) -> str | None:

@@ -66,16 +66,26 @@ def changes(runs: Sequence[StoredRun]) -> DataTable:
     for name, medians in series(runs).items():
         known = [median for median in medians if median is not None]
         before = known[-2] if len(known) > 1 else None
-        rows.append({
-            "benchmark": name, "runs": len(known), "first_s": known[0], "before_s": before, "last_s": known[-1],
-            "since_before": known[-1] / before - 1 if before else None, "since_first": known[-1] / known[0] - 1,
-        })  # fmt: skip
+        rows.append(
+            {
+                "benchmark": name,
+                "runs": len(known),
+                "first_s": known[0],
+                "before_s": before,
+                "last_s": known[-1],
+                "since_before": known[-1] / before - 1 if before else None,
+                "since_first": known[-1] / known[0] - 1,
+            }
+        )
     columns = (
-        text("benchmark"), number("runs", "runs"),
-        seconds("first_s", "first"), seconds("before_s", "one before"),
-        seconds("last_s", "last"), number("since_before", "since the one before", _signed),
+        text("benchmark"),
+        number("runs", "runs"),
+        seconds("first_s", "first"),
+        seconds("before_s", "one before"),
+        seconds("last_s", "last"),
+        number("since_before", "since the one before", _signed),
         number("since_first", "since the first", _signed),
-    )  # fmt: skip
+    )
     return DataTable("trend", "Median wall times of the benchmarks, first and last run", columns, rows)
 
 

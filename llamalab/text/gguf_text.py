@@ -73,8 +73,9 @@ def _settings(settings: dict[str, Value], model: str, pre: str, pieces: list[byt
         return _special(settings, f"{key}_token_id", len(pieces), default)
 
     is_sentencepiece = model == SENTENCEPIECE
-    bos_id, eos_id, unknown_id = (special(key, default if is_sentencepiece else None)
-                                  for key, default in (("bos", 1), ("eos", 2), ("unknown", 0)))  # fmt: skip
+    bos_id, eos_id, unknown_id = (
+        special(key, default if is_sentencepiece else None) for key, default in (("bos", 1), ("eos", 2), ("unknown", 0))
+    )
     texts = [piece.decode("utf-8", "replace") for piece in pieces]
     eot_id = special("eot")
     stops = {eos_id, eot_id, special("eom"), *(index for index, text in enumerate(texts) if text in _ENDS)}
@@ -92,11 +93,12 @@ def _settings(settings: dict[str, Value], model: str, pre: str, pieces: list[byt
         pad_id=special("padding"),
         added=tuple(
             Added(index, text, special=kind == Kind.CONTROL, always=cut[Kind(kind)])
-            for index, (text, kind) in enumerate(zip(texts, kinds, strict=True)) if kind in cut and text
+            for index, (text, kind) in enumerate(zip(texts, kinds, strict=True))
+            if kind in cut and text
         ),
         chat_template=_template(settings),
         infill=_infill(texts, [special(new, special(old)) for new, old in _FIM], eot_id),
-    )  # fmt: skip
+    )
 
 
 def _infill(texts: list[str], ids: list[int | None], eot_id: int | None) -> Infill | None:

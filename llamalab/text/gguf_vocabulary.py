@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 GPT_2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 # How a text is cut before it is encoded, by the names that llama.cpp has for it.
-PATTERNS = {"llama-bpe": LLAMA_3_PATTERN, "llama3": LLAMA_3_PATTERN, "llama-v3": LLAMA_3_PATTERN,
-            "gpt-2": GPT_2_PATTERN, "default": GPT_2_PATTERN, "": GPT_2_PATTERN}  # fmt: skip
+PATTERNS = {
+    "llama-bpe": LLAMA_3_PATTERN,
+    "llama3": LLAMA_3_PATTERN,
+    "llama-v3": LLAMA_3_PATTERN,
+    "gpt-2": GPT_2_PATTERN,
+    "default": GPT_2_PATTERN,
+    "": GPT_2_PATTERN,
+}
 
 
 def gguf_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:

@@ -17,9 +17,14 @@ from llamalab.input_files import MOST_BYTES, read_object
 from llamalab.text.settings import Added, TextSettings
 
 FILES = (
-    "config.json", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json", "added_tokens.json",
-    "chat_template.json", "chat_template.jinja",
-)  # fmt: skip
+    "config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "chat_template.json",
+    "chat_template.jinja",
+)
 MAX_ID = 2**24
 MAX_TEMPLATE_BYTES = 2**20
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
@@ -112,8 +117,13 @@ def _added(
         text = content
         taken[text] = _id(int(key[:20]), f"added_tokens_decoder, {text!r}")
         flags = token if isinstance(token, dict) else {}
-        yield Added(taken[text], text, special=flags.get("special") is True or text in special,
-                    lstrip=flags.get("lstrip") is True, rstrip=flags.get("rstrip") is True)  # fmt: skip
+        yield Added(
+            taken[text],
+            text,
+            special=flags.get("special") is True or text in special,
+            lstrip=flags.get("lstrip") is True,
+            rstrip=flags.get("rstrip") is True,
+        )
     following = max([vocab_size, *(index + 1 for index in taken.values())])
     for text in special:
         if text in taken:

@@ -111,8 +111,12 @@ class TemplateFormat:
 
     def _context(self, dialog: Sequence[Message], answering: bool) -> dict[str, Any]:
         settings = self._tokenizer.settings
-        named = {"bos_token": settings.bos_id, "eos_token": settings.eos_id, "unk_token": settings.unknown_id,
-                 "pad_token": settings.pad_id}  # fmt: skip
+        named = {
+            "bos_token": settings.bos_id,
+            "eos_token": settings.eos_id,
+            "unk_token": settings.unknown_id,
+            "pad_token": settings.pad_id,
+        }
         return {
             "messages": [message._asdict() for message in dialog],
             "add_generation_prompt": answering,

@@ -51,10 +51,18 @@ class JsonTokenizer(Tokenizer):
         """The same with another checkpoint's settings; pieces that these add are added to it."""
         known = {token["content"] for token in self._added_here()}
         more = [
-            {"id": piece.token_id, "content": piece.text, "special": piece.special, "lstrip": piece.lstrip,
-             "rstrip": piece.rstrip, "single_word": False, "normalized": False}
-            for piece in settings.added if piece.text not in known
-        ]  # fmt: skip
+            {
+                "id": piece.token_id,
+                "content": piece.text,
+                "special": piece.special,
+                "lstrip": piece.lstrip,
+                "rstrip": piece.rstrip,
+                "single_word": False,
+                "normalized": False,
+            }
+            for piece in settings.added
+            if piece.text not in known
+        ]
         if more:
             description = self.description | {"added_tokens": [*self._added_here(), *more]}
             return JsonTokenizer(description, self.source, settings)

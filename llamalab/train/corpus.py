@@ -72,10 +72,15 @@ def write_corpus(
     kept = len(rows) - max(1, round(HELD_OUT_SHARE * len(rows)))
     text, held_out = _joined(rows[:kept], tokenizer), _joined(rows[kept:], tokenizer)
     about: dict[str, object] = {
-        "schema_version": _SCHEMA_VERSION, "writer": name, "seed": seed, "temperature": 1.0, "rows": len(rows),
-        "tokens_in_row": writer.arch.max_positions, "bytes": len(text.encode()),
+        "schema_version": _SCHEMA_VERSION,
+        "writer": name,
+        "seed": seed,
+        "temperature": 1.0,
+        "rows": len(rows),
+        "tokens_in_row": writer.arch.max_positions,
+        "bytes": len(text.encode()),
         "held_out_bytes": len(held_out.encode()),
-    }  # fmt: skip
+    }
     contents = (text, held_out, json.dumps(about, indent=1) + "\n")
     write_texts(dict(zip(targets, contents, strict=True)), ours=dict.fromkeys(targets))
     return Corpus(text, held_out, about)

@@ -77,9 +77,13 @@ class Trainer:
         matrices, others = split_by_decay(self.masters.named.values())
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = optimizer(
-            [group for group in groups if group["params"]], lr=recipe.learning_rate,
-            betas=(recipe.beta1, recipe.beta2), eps=recipe.eps, weight_decay=recipe.weight_decay, fused=True,
-        )  # fmt: skip
+            [group for group in groups if group["params"]],
+            lr=recipe.learning_rate,
+            betas=(recipe.beta1, recipe.beta2),
+            eps=recipe.eps,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
 
     def step(self) -> StepTaken:
         """Take the next step. Raises InputError where all are taken."""
@@ -101,9 +105,12 @@ class Trainer:
         losses = []
         for place in range(self.plan.accumulate):
             inputs_BT, targets_BT = training_batch(
-                self.stream, number=self.done * self.plan.accumulate + place, batch=self.plan.batch,
-                seq=self.plan.seq, seed=self.plan.seed,
-            )  # fmt: skip
+                self.stream,
+                number=self.done * self.plan.accumulate + place,
+                batch=self.plan.batch,
+                seq=self.plan.seq,
+                seed=self.plan.seed,
+            )
             loss = next_token_loss(self.model(inputs_BT), targets_BT) / self.plan.accumulate
             loss.backward()  # type: ignore[no-untyped-call]
             self.masters.collect()

@@ -64,7 +64,7 @@ def test_writes_page_record_and_tables_and_prints_the_verdict(
     assert 76 < measured[0].pop("deadline").seconds <= 80  # four fifths of 100 s, less what was spent
     assert measured[0] | {"arch": None} == {
         "name": "7b", "arch": None, "device": "cpu", "dtype": "bf16", "full": False,
-        "prompt_tokens": None, "batch": 1, "generate": None, "context_tokens": None, "weights": None,
+        "prompt_tokens": None, "batch": 1, "generate": None, "context_tokens": None, "weights": None, "team": None,
     }  # fmt: skip
 
 

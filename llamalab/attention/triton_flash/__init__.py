@@ -90,18 +90,30 @@ def prefill(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int
     if interpreted() or q_BHTE.dtype == torch.float32:
         query_tile, key_tile, num_warps, num_stages = full_tile(constants["PADDED_DIM"])
         prefill_kernel[grid](
-            *arguments, _scale(q_BHTE), **constants, QUERY_TILE=query_tile, KEY_TILE=key_tile,
-            num_warps=num_warps, num_stages=num_stages, **_FUSED,
-        )  # fmt: skip
+            *arguments,
+            _scale(q_BHTE),
+            **constants,
+            QUERY_TILE=query_tile,
+            KEY_TILE=key_tile,
+            num_warps=num_warps,
+            num_stages=num_stages,
+            **_FUSED,
+        )
     else:
         tuned_prefill_kernel[grid](*arguments, _scale(q_BHTE), **constants, **_FUSED)
     return Flash(z_BHTE, lse_BHT)
 
 
 def decode(
-    q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int | Tensor, window: int | None = None,
-    n_splits: int | None = None, arrived_G: Tensor | None = None,
-) -> Flash:  # fmt: skip
+    q_BHTE: Tensor,
+    k_BKSE: Tensor,
+    v_BKSE: Tensor,
+    *,
+    query_offset: int | Tensor,
+    window: int | None = None,
+    n_splits: int | None = None,
+    arrived_G: Tensor | None = None,
+) -> Flash:
     """Few queries: one program per group of heads and split of the keys, then the splits weighed together.
 
     `query_offset` may be a tensor of one integer, which the kernel reads: keys behind it are not looked at.

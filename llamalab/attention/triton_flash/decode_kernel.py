@@ -41,8 +41,11 @@ def decode_kernel(
     position_R = tl.minimum(query_offset + token_R, visible - 1)  # a full ring is behind its position
     q_RE = load_tile(
         q_ptr + batch * stride_qb + (head_R * stride_qh + token_R * stride_qt)[:, None] + e[None, :],
-        inside_R[:, None], inside_E[None, :], True, PADDED_DIM != HEAD_DIM,
-    )  # fmt: skip
+        inside_R[:, None],
+        inside_E[None, :],
+        True,
+        PADDED_DIM != HEAD_DIM,
+    )
     max_R = tl.full([ROWS], float("-inf"), tl.float32)
     sum_R = tl.zeros([ROWS], tl.float32)
     acc_RE = tl.zeros([ROWS, PADDED_DIM], tl.float32)
@@ -105,8 +108,10 @@ def weigh(
         lse_PR = tl.load(part_lse_ptr + row_PR, mask=inside_PR, other=float("-inf"), cache_modifier=".cg")
         part_PRE = tl.load(
             part_ptr + row_PR[:, :, None] * HEAD_DIM + e[None, None, :],
-            mask=inside_PR[:, :, None] & inside_E[None, None, :], other=0.0, cache_modifier=".cg",
-        )  # fmt: skip
+            mask=inside_PR[:, :, None] & inside_E[None, None, :],
+            other=0.0,
+            cache_modifier=".cg",
+        )
         now_R = tl.maximum(max_R, tl.max(lse_PR, 0))
         finite_R = tl.where(now_R == float("-inf"), 0.0, now_R)  # splits that see nothing may come first
         weight_PR = tl.exp(lse_PR - finite_R[None, :])
@@ -124,9 +129,16 @@ def weigh(
 
 @triton.jit(do_not_specialize=["n_splits", "n_rows"])
 def combine_kernel(
-    part_ptr, part_lse_ptr, z_ptr, lse_ptr, n_splits, n_rows,
-    HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, SPLITS: tl.constexpr,
-):  # fmt: skip
+    part_ptr,
+    part_lse_ptr,
+    z_ptr,
+    lse_ptr,
+    n_splits,
+    n_rows,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    SPLITS: tl.constexpr,
+):
     """The partial outputs of one query of one head, by a program of its own."""
     row = tl.program_id(0).to(tl.int64)
     weigh(part_ptr, part_lse_ptr, z_ptr, lse_ptr, row, 1, n_rows, n_splits, HEAD_DIM, PADDED_DIM, 1, SPLITS)

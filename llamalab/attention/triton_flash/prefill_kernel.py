@@ -34,8 +34,11 @@ def prefill_kernel(
     q_ptr += batch * stride_qb + head.to(tl.int64) * stride_qh
     q_RE = load_tile(
         q_ptr + token_R[:, None] * stride_qt + e[None, :],
-        inside_R[:, None], inside_E[None, :], True, PADDED_DIM != HEAD_DIM,
-    )  # fmt: skip
+        inside_R[:, None],
+        inside_E[None, :],
+        True,
+        PADDED_DIM != HEAD_DIM,
+    )
     max_R = tl.full([QUERY_TILE], float("-inf"), tl.float32)
     sum_R = tl.zeros([QUERY_TILE], tl.float32)
     acc_RE = tl.zeros([QUERY_TILE, PADDED_DIM], tl.float32)

@@ -41,10 +41,18 @@ def measure_bench_of(
     for case in cases:
         case.check()
     bench = BenchSettings(
-        name=name, arch=target.arch, place=target.device, dtype=target.dtype,
-        backend=get_backend("naive" if target.algorithm == "naive" else "sdpa"), compiled="none",
-        threads=torch.get_num_threads(), repetitions=repetitions, depth=Depth(target.arch, target.arch.n_layers),
-        free_bytes=available_bytes(target.device) + target.weight_bytes, repeat_s=repeat_s, given=target,
-    )  # fmt: skip
+        name=name,
+        arch=target.arch,
+        place=target.device,
+        dtype=target.dtype,
+        backend=get_backend("naive" if target.algorithm == "naive" else "sdpa"),
+        compiled="none",
+        threads=torch.get_num_threads(),
+        repetitions=repetitions,
+        depth=Depth(target.arch, target.arch.n_layers),
+        free_bytes=available_bytes(target.device) + target.weight_bytes,
+        repeat_s=repeat_s,
+        given=target,
+    )
     known = None if reference is None else Reference(reference, target.arch, target.dtype, target.algorithm)
     return measured_rows(bench, cases, known, progress)

@@ -41,9 +41,16 @@ class Reference:
     """
 
     def __init__(
-        self, record: Record, arch: LlamaArch, dtype: str, algorithm: str, *, ranks: int = 1, fault: str | None = None,
+        self,
+        record: Record,
+        arch: LlamaArch,
+        dtype: str,
+        algorithm: str,
+        *,
+        ranks: int = 1,
+        fault: str | None = None,
         kept: KeptWeights | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if record.dtype != dtype:
             raise InputError(f"a bench in {dtype} must have a reference in {dtype}; got one in {record.dtype}")
         self.record = replace(record, arch=arch.as_dict())
@@ -90,18 +97,28 @@ class Reference:
     def _tables(self, case: BenchCase) -> list[tuple[Op, ...]]:
         return [
             model_ops(
-                self.record.llama_arch, new_tokens=new, context_tokens=context, batch=case.batch,
-                dtype=self.record.dtype, attention=self._algorithm, kept=self._kept,
+                self.record.llama_arch,
+                new_tokens=new,
+                context_tokens=context,
+                batch=case.batch,
+                dtype=self.record.dtype,
+                attention=self._algorithm,
+                kept=self._kept,
                 tensor_parallel=self._ranks,
             )
             for new, context in case.passes
-        ]  # fmt: skip
+        ]
 
 
 def measure_reference(
-    name: str, arch: LlamaArch, machine: Machine, *, weight_bytes: int, team: Team | None = None,
+    name: str,
+    arch: LlamaArch,
+    machine: Machine,
+    *,
+    weight_bytes: int,
+    team: Team | None = None,
     progress: ProgressCallback,
-) -> Record:  # fmt: skip
+) -> Record:
     """Measure the roofs, and calibrate shortly, the more so the fewer `weight_bytes` there are to run.
 
     Of a team the constants are those of its ranks side by side.
@@ -119,8 +136,11 @@ def measure_reference(
         roofs = quick_roofs(machine, arch)
     if constants is None:
         constants = short_calibration(
-            place, dtype, weight_bytes=weight_bytes, kept=kept,
+            place,
+            dtype,
+            weight_bytes=weight_bytes,
+            kept=kept,
             progress=lambda label, done: progress(f"calibration, {label}", done),
-        )  # fmt: skip
+        )
     record = unmeasured(name, arch, dtype, environment(place, ""), roofs, constants)
     return replace(record, weight_dtype=machine.weight_dtype, kernel_rows=machine.kernel_rows)

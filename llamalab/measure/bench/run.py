@@ -145,9 +145,14 @@ def measure_bench(
 
 
 def _depth(
-    arch: LlamaArch, tie_blocks: int | str | None, least: BenchCase, dtype: str, place: torch.device, algorithm: str,
+    arch: LlamaArch,
+    tie_blocks: int | str | None,
+    least: BenchCase,
+    dtype: str,
+    place: torch.device,
+    algorithm: str,
     room_bytes: int,
-) -> Depth:  # fmt: skip
+) -> Depth:
     """The blocks to run; all of them where the smallest test then fits."""
     whole = Depth(arch, arch.n_layers)
     if tie_blocks is None:
@@ -198,15 +203,17 @@ def measured_rows(
 
 def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Reference:
     """Roofs and constants of this machine; where they cannot be had, the reason in the place of every prediction."""
-    machine = Machine(
-        bench.place, clock_for(bench.place), bench.dtype, None, bench.weight_dtype, bench.kernel_rows
-    )  # fmt: skip
+    machine = Machine(bench.place, clock_for(bench.place), bench.dtype, None, bench.weight_dtype, bench.kernel_rows)
     try:
         with _threads(bench.threads):
             record = measure_reference(
-                bench.name, bench.arch, machine, weight_bytes=bench.depth.held_weight_bytes(bench.dtype, bench.kept),
-                team=bench.team, progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
-            )  # fmt: skip
+                bench.name,
+                bench.arch,
+                machine,
+                weight_bytes=bench.depth.held_weight_bytes(bench.dtype, bench.kept),
+                team=bench.team,
+                progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
+            )
         return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, ranks=bench.ranks, kept=bench.kept)
     except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # it costs a prediction
         release_memory(bench.place)
@@ -219,14 +226,22 @@ def _built(bench: BenchSettings) -> Transformer:
     tied = bench.depth.distinct if bench.depth.tied else None
     if bench.team is not None:
         return ready_model(
-            bench.team, bench.arch, scope=bench.compiled, attention=bench.backend.name, dtype=bench.dtype,
-            tie_blocks=tied, weight_dtype=bench.weight_dtype,
-        )  # fmt: skip
+            bench.team,
+            bench.arch,
+            scope=bench.compiled,
+            attention=bench.backend.name,
+            dtype=bench.dtype,
+            tie_blocks=tied,
+            weight_dtype=bench.weight_dtype,
+        )
     model = made_model(bench.arch, bench.weights, dtype=bench.dtype, device=bench.place, distinct=tied)
     return compile(
-        model, scope=bench.compiled, attention=bench.backend.name, weight_dtype=bench.weight_dtype,
+        model,
+        scope=bench.compiled,
+        attention=bench.backend.name,
+        weight_dtype=bench.weight_dtype,
         kernel_rows=bench.kernel_rows,
-    )  # fmt: skip
+    )
 
 
 def _measure(bench: BenchSettings, model: nn.Module, case: BenchCase, step: Callable[[str, float], None]) -> Timed:

@@ -43,9 +43,14 @@ def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
 
 
 def short_calibration(
-    place: torch.device, dtype: str, *, weight_bytes: int, progress: ProgressCallback, deadline: Deadline | None = None,
+    place: torch.device,
+    dtype: str,
+    *,
+    weight_bytes: int,
+    progress: ProgressCallback,
+    deadline: Deadline | None = None,
     kept: KeptWeights | None = None,
-) -> dict[str, Any] | None:  # fmt: skip
+) -> dict[str, Any] | None:
     """The constants of a calibration short enough for `weight_bytes`; None where memory is too small for it.
 
     Of blocks whose matrices are `kept` so, where they are quantised.
@@ -59,11 +64,16 @@ def short_calibration(
     left_s = wanted_s if deadline is None else deadline.left_s
     try:
         made = calibrate(
-            device=str(place), dtype=dtype, deadline=Deadline(max(_LEAST_S, min(wanted_s, left_s))),
-            fit=fit, check=check, copies_bytes=_SMALL_COPIES_BYTES if small else None,
-            weight_dtype=kept.storage if kept else None, kernel_rows=kept.kernel_rows if kept else None,
+            device=str(place),
+            dtype=dtype,
+            deadline=Deadline(max(_LEAST_S, min(wanted_s, left_s))),
+            fit=fit,
+            check=check,
+            copies_bytes=_SMALL_COPIES_BYTES if small else None,
+            weight_dtype=kept.storage if kept else None,
+            kernel_rows=kept.kernel_rows if kept else None,
             progress=progress,
-        )  # fmt: skip
+        )
     except DoesNotFitError:
         return None
     read: dict[str, Any] = json.loads(made.json)

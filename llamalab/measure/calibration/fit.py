@@ -70,8 +70,10 @@ def fit_class(kernels: Sequence[Kernel], peak: float | None, bandwidth: float) -
     high, start = np.array([shortest, 1.0, 1.0, _SHARPEST]), np.array([shortest / 4, 0.7, 0.7, 2.0])
     best = minimum_within(
         lambda inside: float(np.average(np.abs(np.log(predicted(inside) / time_s)), weights=share)),
-        start, low=low, high=high,
-    )  # fmt: skip
+        start,
+        low=low,
+        high=high,
+    )
     if peak is None:
         best[[1, 3]] = 1.0  # nothing is computed: these two have no effect
     t0, compute, memory, q = (float(value) for value in best)

@@ -111,11 +111,18 @@ class Calibration(NamedTuple):
 
 
 def calibrate(
-    *, device: str = "auto", dtype: str = "bf16", quick: bool = False, deadline: Deadline | None = None,
-    fit: Sequence[Block] | None = None, check: Sequence[Block] | None = None, copies_bytes: int | None = None,
-    weight_dtype: str | None = None, kernel_rows: int | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "bf16",
+    quick: bool = False,
+    deadline: Deadline | None = None,
+    fit: Sequence[Block] | None = None,
+    check: Sequence[Block] | None = None,
+    copies_bytes: int | None = None,
+    weight_dtype: str | None = None,
+    kernel_rows: int | None = None,
     progress: ProgressCallback = lambda label, done: None,
-) -> Calibration:  # fmt: skip
+) -> Calibration:
     """Measure, fit and check on blocks of other sizes: those of the device, where none are named.
 
     Args:
@@ -215,12 +222,15 @@ def _fitting(place: torch.device, dtype: str, fit: Sequence[Block], check: Seque
             f"a calibration needs {format_bytes(needed)} in half of the free memory; that is {format_bytes(free)}; "
             "free some, or take a narrower --dtype"
         )
-    left_out = tuple(f"{block.name}: half of the free memory does not hold it" for block in (*fit, *check)
-                     if block not in kept)  # fmt: skip
+    left_out = tuple(
+        f"{block.name}: half of the free memory does not hold it" for block in (*fit, *check) if block not in kept
+    )
     return _Fitting(
-        tuple(block for block in fit if block in kept), tuple(block for block in check if block in kept), free - used,
+        tuple(block for block in fit if block in kept),
+        tuple(block for block in check if block in kept),
+        free - used,
         left_out,
-    )  # fmt: skip
+    )
 
 
 def _rounds(trials: Trials, deadline: Deadline, progress: ProgressCallback) -> int:

@@ -219,9 +219,14 @@ def _ops(
     block: Block, shape: BlockPass, layers: int, dtype: str, algorithm: str, kept: KeptWeights | None
 ) -> tuple[Op, ...]:
     return model_ops(
-        block.arch.replace(n_layers=layers), new_tokens=shape.new, context_tokens=shape.past + shape.new,
-        batch=shape.batch, dtype=dtype, attention=algorithm, kept=kept,
-    )  # fmt: skip
+        block.arch.replace(n_layers=layers),
+        new_tokens=shape.new,
+        context_tokens=shape.past + shape.new,
+        batch=shape.batch,
+        dtype=dtype,
+        attention=algorithm,
+        kept=kept,
+    )
 
 
 def _ring(machine: Machine, block: Block, turns: Turns) -> Ring:
@@ -235,6 +240,9 @@ def _model(machine: Machine, block: Block) -> Transformer:
     for weight in model.parameters():
         weight.copy_(machine.random(*weight.shape).mul_(_WEIGHT))
     return compile(
-        model, scope="none", attention=block.attention, weight_dtype=machine.weight_dtype,
+        model,
+        scope="none",
+        attention=block.attention,
+        weight_dtype=machine.weight_dtype,
         kernel_rows=machine.kernel_rows,
-    )  # fmt: skip
+    )

@@ -34,9 +34,14 @@ def energy_per_token(work: Callable[[], object], tokens: int, device: torch.devi
 
 
 def measure_energy(
-    work: Callable[[], object], tokens: int, read: Counter, source: str, *,
-    settle: Callable[[], object] = lambda: None, now: Callable[[], float] = time.perf_counter,
-) -> Energy:  # fmt: skip
+    work: Callable[[], object],
+    tokens: int,
+    read: Counter,
+    source: str,
+    *,
+    settle: Callable[[], object] = lambda: None,
+    now: Callable[[], float] = time.perf_counter,
+) -> Energy:
     """Joules of a window over its tokens; `read` is a counter in joules, `settle` waits for the device."""
     settle()
     before, reason = read()

@@ -33,9 +33,15 @@ class _Block(NamedTuple):
 
 
 def memory_profile(
-    events: Sequence[AllocatorEvent], spans: Sequence[Span], *, method: str, weight_bytes: int, kv_bytes: int,
-    predicted: dict[str, int], ops: Iterable[Op],
-) -> MemoryProfile:  # fmt: skip
+    events: Sequence[AllocatorEvent],
+    spans: Sequence[Span],
+    *,
+    method: str,
+    weight_bytes: int,
+    kv_bytes: int,
+    predicted: dict[str, int],
+    ops: Iterable[Op],
+) -> MemoryProfile:
     """Match the events to `ops`, the cost table of the pass. What was allocated before it began is not included.
 
     Raises UnknownNameError for a span of an operation that the table does not have.
@@ -45,9 +51,16 @@ def memory_profile(
     if not blocks or not spans:
         reason = "the allocator reported no event of this pass"
         return MemoryProfile(
-            method=method, weight_bytes=weight_bytes, kv_bytes=kv_bytes, peak_bytes=None, peak_op=None,
-            timeline=[], at_peak=[], steps=[], reason=reason,
-        )  # fmt: skip
+            method=method,
+            weight_bytes=weight_bytes,
+            kv_bytes=kv_bytes,
+            peak_bytes=None,
+            peak_op=None,
+            timeline=[],
+            at_peak=[],
+            steps=[],
+            reason=reason,
+        )
     changes: dict[int, _Block] = {}
     for block in blocks:
         changes[block.taken] = block
@@ -146,10 +159,12 @@ def _unlike(timeline: Sequence[MemoryMoment]) -> list[MemoryMoment]:
     for moment in timeline:
         blocks.setdefault(layer_of(moment.op), []).append(moment)
     alike = {
-        layer for layer, own in blocks.items()
-        if layer and [replace(one, op=starred(one.op)) for one in own]
+        layer
+        for layer, own in blocks.items()
+        if layer
+        and [replace(one, op=starred(one.op)) for one in own]
         == [replace(one, op=starred(one.op)) for one in blocks.get(layer - 1, [])]
-    }  # fmt: skip
+    }
     return [moment for moment in timeline if layer_of(moment.op) not in alike]
 
 

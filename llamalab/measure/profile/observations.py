@@ -94,20 +94,34 @@ def _memory(work: PhaseRun) -> tuple[MemoryProfile, float]:
     if profiled is not None:  # the ranges by the clock of the allocator's events
         spans = ranges_in(profiled, (span.name for span in spans))
     predicted = predicted_steps(
-        target.arch, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
-        dtype=target.dtype, attention=memory_of(target.attention, target.algorithm),
-    )  # fmt: skip
+        target.arch,
+        batch=work.batch,
+        new_tokens=work.new_tokens,
+        context_tokens=work.context_tokens,
+        dtype=target.dtype,
+        attention=memory_of(target.attention, target.algorithm),
+    )
     ops = forward_ops(
-        target.arch, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
-        dtype=target.dtype, attention=target.algorithm, tensor_parallel=target.ranks,
-    )  # fmt: skip
+        target.arch,
+        batch=work.batch,
+        new_tokens=work.new_tokens,
+        context_tokens=work.context_tokens,
+        dtype=target.dtype,
+        attention=target.algorithm,
+        tensor_parallel=target.ranks,
+    )
     del made
     spans = sorted(spans, key=lambda span: span.start_ns)
     inside = [event for event in trace.events if spans and event.at_ns >= spans[0].start_ns]
     found = memory_profile(
-        inside, spans, method=trace.method, weight_bytes=target.weight_bytes, kv_bytes=work.job.kv_bytes,
-        predicted=predicted, ops=ops,
-    )  # fmt: skip
+        inside,
+        spans,
+        method=trace.method,
+        weight_bytes=target.weight_bytes,
+        kv_bytes=work.job.kv_bytes,
+        predicted=predicted,
+        ops=ops,
+    )
     return found, seconds
 
 

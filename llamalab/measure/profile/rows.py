@@ -74,9 +74,13 @@ def phase_profile(
 
 
 def _rows(
-    work: PhaseRun, base: Record, observed: Observations, wall_s: list[float], ops: dict[str, tuple[list[float], int]],
+    work: PhaseRun,
+    base: Record,
+    observed: Observations,
+    wall_s: list[float],
+    ops: dict[str, tuple[list[float], int]],
     depth: dict[str, list[float]],
-) -> list[OpProfile]:  # fmt: skip
+) -> list[OpProfile]:
     """The measured operations with their rows of the cost table and their predictions."""
     target = work.target
     measured = [
@@ -92,10 +96,16 @@ def _rows(
     table = {row.op.name: row for row in Phase(base, run, basis_of(base)).rows}
     total = sum(one.median_s * one.count for one in measured)
     return [
-        op_profile(one, list(rows_named(one.name, table)), observed.busy.get(one.name), depth.get(one.name, []),
-                   work.layers, total)
+        op_profile(
+            one,
+            list(rows_named(one.name, table)),
+            observed.busy.get(one.name),
+            depth.get(one.name, []),
+            work.layers,
+            total,
+        )
         for one in measured
-    ]  # fmt: skip
+    ]
 
 
 def op_profile(

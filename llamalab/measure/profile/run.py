@@ -126,10 +126,16 @@ def _profile(work: PhaseRun, base: Record, budget_s: float, trace: TraceWriter |
     after, wall = read_telemetry(device), median(wall_s)
     clocked_s = median(sum(one.values()) for one in clocked)
     return phase_profile(
-        work, base, observed, wall_s, clocked,
+        work,
+        base,
+        observed,
+        wall_s,
+        clocked,
         instruments=[Instrument(name=OP_CLOCK, ratio=clocked_s / wall, about="a timestamp at every point")],
-        before=before, after=after, energy=_energy(work, wall),
-    )  # fmt: skip
+        before=before,
+        after=after,
+        energy=_energy(work, wall),
+    )
 
 
 def _clean_and_clocked(work: PhaseRun, plan: Plan) -> tuple[list[float], list[dict[str, float]]]:
@@ -185,7 +191,7 @@ def reference_of(profile: Profile) -> Record:
     """A record that holds the roofs of a profile, for another one on the same machine."""
     return unmeasured(
         profile.model, LlamaArch.from_dict(profile.arch), profile.dtype, profile.environment, profile.roofs
-    )  # fmt: skip
+    )
 
 
 def _base(target: Target, name: str, surroundings: Environment, reference: Record | None, shape: PromptShape) -> Record:

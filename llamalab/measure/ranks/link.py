@@ -36,9 +36,15 @@ class LinkTime(NamedTuple):
     def op(self, ranks: int) -> Op:
         """The row of the cost table that it is."""
         return Op(
-            self.kind, "collective", 1, read_bytes=self.buffer_bytes, written_bytes=self.buffer_bytes,
-            link_bytes=self.link_bytes, mode=collective_mode(self.kind, self.buffer_bytes, ranks), roof="copy",
-        )  # fmt: skip
+            self.kind,
+            "collective",
+            1,
+            read_bytes=self.buffer_bytes,
+            written_bytes=self.buffer_bytes,
+            link_bytes=self.link_bytes,
+            mode=collective_mode(self.kind, self.buffer_bytes, ranks),
+            roof="copy",
+        )
 
 
 def time_links(team: Team, sizes: tuple[int, ...] = SIZES_BYTES) -> list[LinkTime]:

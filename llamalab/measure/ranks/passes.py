@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.arch import LlamaArch
+from llamalab.measure.device.machine import device_of
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import StaticKVCache
 from llamalab.model.own_share import Sent
@@ -49,8 +50,7 @@ def _pass(
         model.link.log = []
         began_s = time.perf_counter()
         model(tokens_BT, cache=cache, logits="last")
-        if team.device.type == "cuda":
-            torch.cuda.synchronize(team.device)
+        device_of(team.device).synchronise()
         return began_s, time.perf_counter(), model.link.log
 
     with CountedCollectives() as counted:
@@ -68,10 +68,16 @@ def _pass(
     kind = {"new_tokens": new_tokens, "context_tokens": past_tokens + new_tokens, "batch": cache.batch}
     table = forward_ops(model.arch, **kind, dtype=cache.dtype, tensor_parallel=team.place.ranks)  # type: ignore[arg-type]
     return RanksPass(
-        phase=phase, ranks=team.place.ranks, layers_measured=model.arch.n_layers, **kind,
-        attention=model.backend.algorithm, passes_s=_slowest_s(everybody), by_rank=split_by_rank(everybody),
-        collectives=_named(counted.calls), collectives_expected=_named(expected_collectives(table)),
-    )  # fmt: skip
+        phase=phase,
+        ranks=team.place.ranks,
+        layers_measured=model.arch.n_layers,
+        **kind,
+        attention=model.backend.algorithm,
+        passes_s=_slowest_s(everybody),
+        by_rank=split_by_rank(everybody),
+        collectives=_named(counted.calls),
+        collectives_expected=_named(expected_collectives(table)),
+    )
 
 
 def _slowest_s(everybody: list[list[tuple[float, float, list[Sent]]]]) -> list[float]:

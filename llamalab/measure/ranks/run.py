@@ -11,9 +11,17 @@ from llamalab.records.ranks import RanksRun
 
 
 def measure_ranks(
-    team: Team, arch: LlamaArch, *, dtype: str, batch: int, prompt_tokens: int, layers_total: int, weight_bytes: int,
-    budget_s: float, progress: ProgressCallback = lambda label, done: None,
-) -> RanksRun:  # fmt: skip
+    team: Team,
+    arch: LlamaArch,
+    *,
+    dtype: str,
+    batch: int,
+    prompt_tokens: int,
+    layers_total: int,
+    weight_bytes: int,
+    budget_s: float,
+    progress: ProgressCallback = lambda label, done: None,
+) -> RanksRun:
     """Passes of `arch`, which may be the first blocks of a model of `layers_total`, on all ranks of a team.
 
     `weight_bytes` are those that run; `budget_s` is for the passes. Called by the rank that leads.
@@ -24,6 +32,10 @@ def measure_ranks(
     passes = team.everywhere(time_ranks, arch, dtype, batch, prompt_tokens, budget_s)
     backend = "gloo" if team.device.type == "cpu" else "nccl"
     return RanksRun(
-        ranks=team.place.ranks, backend=backend, threads_per_rank=torch.get_num_threads(), layers_total=layers_total,
-        passes=passes, constants=constants,
-    )  # fmt: skip
+        ranks=team.place.ranks,
+        backend=backend,
+        threads_per_rank=torch.get_num_threads(),
+        layers_total=layers_total,
+        passes=passes,
+        constants=constants,
+    )

@@ -53,9 +53,15 @@ class MeasuredModel(NamedTuple):
 
 
 def measure_pass(
-    bench: MeasuredModel, phase: str, plan: Plan, base: Record, *, new_tokens: int, past_tokens: int = 0,
+    bench: MeasuredModel,
+    phase: str,
+    plan: Plan,
+    base: Record,
+    *,
+    new_tokens: int,
+    past_tokens: int = 0,
     deadline: Deadline | None = None,
-) -> tuple[Pass, PhaseProfile | None]:  # fmt: skip
+) -> tuple[Pass, PhaseProfile | None]:
     """Measure passes of `new_tokens` onto `past_tokens` that the cache already holds; `base` holds the roofs.
 
     By the deadline, with fewer rounds where they are slow; there is no profile where there was no time for it.
@@ -140,9 +146,11 @@ def _memory(work: PhaseRun, observed: Observations | None, bench: MeasuredModel)
     """The peak by the allocator's events that were traced, or by the allocator's own account where it keeps one."""
     if observed is None:
         return Memory(
-            peak_bytes=None, method=NOT_LOOKED, resident_bytes=bench.resident_bytes,
+            peak_bytes=None,
+            method=NOT_LOOKED,
+            resident_bytes=bench.resident_bytes,
             reason="there was no time left to look at memory",
-        )  # fmt: skip
+        )
 
     def run() -> None:
         work.job.before()

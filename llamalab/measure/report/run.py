@@ -165,9 +165,15 @@ def measure_report(
         shape = ReportShape(batch, tokens, decoded_at(tokens, generate, context_tokens))
         base = unmeasured(model_name, arch, dtype, surroundings, roofs, generate_tokens=generate)
         measured = _passes(
-            lambda: made_model(share.arch, weights, dtype=dtype, device=place), share, dtype, shape, scale, base,
-            deadline, progress,
-        )  # fmt: skip
+            lambda: made_model(share.arch, weights, dtype=dtype, device=place),
+            share,
+            dtype,
+            shape,
+            scale,
+            base,
+            deadline,
+            progress,
+        )
         if deadline.left_s:
             base = probe_again(dataclasses.replace(base, passes=[run for run, _ in measured]), place)
         attention = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
@@ -197,9 +203,16 @@ def _together(team: Team, share: Share, dtype: str, batch: int, tokens: int, pro
     from llamalab.measure.ranks.run import measure_ranks  # loads DTensor, which takes a report of one process a second
 
     return measure_ranks(
-        team, share.arch, dtype=dtype, batch=batch, prompt_tokens=tokens, layers_total=share.layers_total,
-        weight_bytes=weight_bytes(share.arch, dtype), budget_s=_RANKS_S, progress=lambda label, _: progress(label, 1.0),
-    )  # fmt: skip
+        team,
+        share.arch,
+        dtype=dtype,
+        batch=batch,
+        prompt_tokens=tokens,
+        layers_total=share.layers_total,
+        weight_bytes=weight_bytes(share.arch, dtype),
+        budget_s=_RANKS_S,
+        progress=lambda label, _: progress(label, 1.0),
+    )
 
 
 def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device, prompt: int | None = None, batch: int = 1) -> int:
@@ -269,9 +282,15 @@ def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Dead
 
 
 def _passes(
-    make: Callable[[], Transformer], share: Share, dtype: str, shape: ReportShape, scale: Scale, base: Record,
-    deadline: Deadline, progress: ProgressCallback,
-) -> list[tuple[Pass, PhaseProfile | None]]:  # fmt: skip
+    make: Callable[[], Transformer],
+    share: Share,
+    dtype: str,
+    shape: ReportShape,
+    scale: Scale,
+    base: Record,
+    deadline: Deadline,
+    progress: ProgressCallback,
+) -> list[tuple[Pass, PhaseProfile | None]]:
     """Prefill of the prompt, then decode of one token that sees the context."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)

@@ -131,9 +131,13 @@ class _Warm(NamedTuple):
 
 
 def _run_rounds(
-    turns: range, variants: Mapping[str, Call], warm: Mapping[str, _Warm], clock: Clock, before: Call | None,
+    turns: range,
+    variants: Mapping[str, Call],
+    warm: Mapping[str, _Warm],
+    clock: Clock,
+    before: Call | None,
     samples: dict[str, list[float]],
-) -> None:  # fmt: skip
+) -> None:
     """Run so many rounds and add what they took to the samples."""
     names = [name for turn in turns for name in _order(list(variants), turn)]
     for name in names:

@@ -66,7 +66,10 @@ def _multiply_on_cuda(x_MI: Tensor, parts: Parts, group: int) -> Tensor:
 
 
 INT4_CPU = WeightKernel(
-    "int4pack", _takes_on_cpu, _arrange_on_cpu,
-    lambda x_MI, parts, group: multiply_on_cpu(x_MI, parts[0], group, parts[1]), _widen_on_cpu,
-)  # fmt: skip
+    "int4pack",
+    _takes_on_cpu,
+    _arrange_on_cpu,
+    lambda x_MI, parts, group: multiply_on_cpu(x_MI, parts[0], group, parts[1]),
+    _widen_on_cpu,
+)
 INT4_CUDA = WeightKernel("int4pack CUDA", _takes_on_cuda, _arrange_on_cuda, _multiply_on_cuda, None)

@@ -19,9 +19,15 @@ class QuantisedLinear(nn.Module):
     """
 
     def __init__(
-        self, parts: Parts, kernel: WeightKernel, storage: str, shape: tuple[int, int], group: int, dtype: torch.dtype,
+        self,
+        parts: Parts,
+        kernel: WeightKernel,
+        storage: str,
+        shape: tuple[int, int],
+        group: int,
+        dtype: torch.dtype,
         bias_O: nn.Parameter | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.out_features, self.in_features = shape
         self.kernel, self.storage, self.group, self.dtype = kernel, storage, group, dtype
@@ -58,8 +64,9 @@ class QuantisedLinear(nn.Module):
 
     def sharing(self, bias_O: nn.Parameter | None) -> "QuantisedLinear":
         """A layer with the same weight in memory and a bias of its own."""
-        made = QuantisedLinear(self.parts, self.kernel, self.storage, (self.out_features, self.in_features), self.group,
-                               self.dtype, bias_O)  # fmt: skip
+        made = QuantisedLinear(
+            self.parts, self.kernel, self.storage, (self.out_features, self.in_features), self.group, self.dtype, bias_O
+        )
         made.kernel_rows = self.kernel_rows
         return made
 

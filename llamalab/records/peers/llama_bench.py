@@ -47,9 +47,14 @@ def _run(rows: list[dict[str, Any]], name: str) -> Run:
     }
     stored = re.search(r"\b(I?Q\d\w*|B?F16|F32)\b", str(first["model_type"]))
     return Run(
-        name, TOOL, tuple(_phase(row) for row in rows), settings, model=_model(first), device=device,
+        name,
+        TOOL,
+        tuple(_phase(row) for row in rows),
+        settings,
+        model=_model(first),
+        device=device,
         dtype=_dtype(stored[1]) if stored else None,
-    )  # fmt: skip
+    )
 
 
 def _dtype(stored: str) -> str | None:

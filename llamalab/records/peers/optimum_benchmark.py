@@ -41,9 +41,16 @@ def read(data: Any, name: str) -> list[Run]:
     gpus = (config.get("environment") or {}).get("gpu")
     device = gpus[0] if isinstance(gpus, list) and gpus else (config.get("environment") or {}).get("cpu")
     return [
-        Run(name, TOOL, tuple(phases), settings, model=backend.get("model"), device=device,
-            dtype=_dtype(backend.get("torch_dtype")))
-    ]  # fmt: skip
+        Run(
+            name,
+            TOOL,
+            tuple(phases),
+            settings,
+            model=backend.get("model"),
+            device=device,
+            dtype=_dtype(backend.get("torch_dtype")),
+        )
+    ]
 
 
 def _dtype(name: Any) -> str | None:

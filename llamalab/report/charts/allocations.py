@@ -69,9 +69,15 @@ def _peak(axes: Axes, phase: PhaseProfile) -> None:
         axes.axhline(predicted, color=INK["ink"], linewidth=1.2, linestyle=(0, (4, 3)))
     right = at < len(memory.timeline) / 2
     axes.annotate(
-        f"peak {format_bytes(measured)}", (at + 0.5, top), fontsize=8.5, color=INK["ink"], va="bottom",
-        xytext=(0, 6), textcoords="offset points", ha="left" if right else "right",
-    )  # fmt: skip
+        f"peak {format_bytes(measured)}",
+        (at + 0.5, top),
+        fontsize=8.5,
+        color=INK["ink"],
+        va="bottom",
+        xytext=(0, 6),
+        textcoords="offset points",
+        ha="left" if right else "right",
+    )
     axes.set_ylim(0, 1.2 * top)
     axes.yaxis.set_major_locator(MultipleLocator(byte_step(top)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_bytes(value)))

@@ -23,8 +23,16 @@ def attention(comparison: Comparison) -> Plot:
     for backend, (colour, marker) in styles.items():
         own = [row for row in rows if row.point.backend == backend]
         _line(time, own, colour, marker, lambda row: row.measured_s, lambda row: row.predicted_s, f"t{backend}", tips)
-        _line(memory, own, colour, marker, lambda row: row.point.peak_bytes, lambda row: row.predicted_bytes,
-              f"m{backend}", tips)  # fmt: skip
+        _line(
+            memory,
+            own,
+            colour,
+            marker,
+            lambda row: row.point.peak_bytes,
+            lambda row: row.predicted_bytes,
+            f"m{backend}",
+            tips,
+        )
     _axes(time, rows, 10, seconds, "Time of one call")
     _axes(memory, rows, 8, plain_bytes, "Peak memory above Q, K and V")
     handles = [mark(f"{backend} measured", marker, colour, line="-") for backend, (colour, marker) in styles.items()]
@@ -54,18 +62,31 @@ def _styles(rows: list[AttentionRow]) -> dict[str, tuple[str, str]]:
 
 
 def _line(
-    axes: Axes, rows: list[AttentionRow], colour: str, marker: str,
-    measured: Callable[[AttentionRow], float | None], predicted: Callable[[AttentionRow], float | None],
-    key: str, tips: dict[str, str],
-) -> None:  # fmt: skip
+    axes: Axes,
+    rows: list[AttentionRow],
+    colour: str,
+    marker: str,
+    measured: Callable[[AttentionRow], float | None],
+    predicted: Callable[[AttentionRow], float | None],
+    key: str,
+    tips: dict[str, str],
+) -> None:
     guess = [(row.point.new_tokens, y) for row in rows if (y := predicted(row)) is not None]
     axes.plot([x for x, _ in guess], [y for _, y in guess], linestyle=(0, (4, 3)), color=INK[colour], linewidth=1.2)
     seen = [(row, y) for row in rows if (y := measured(row))]
     axes.plot([row.point.new_tokens for row, _ in seen], [y for _, y in seen], color=INK[colour], linewidth=1.8)
     for row, y in seen:
         gid = f"{key}-{row.point.new_tokens}"
-        axes.plot(row.point.new_tokens, y, marker, markersize=6.5, color=INK[colour], markeredgecolor=INK["card"],
-                  markeredgewidth=0.8, gid=gid)  # fmt: skip
+        axes.plot(
+            row.point.new_tokens,
+            y,
+            marker,
+            markersize=6.5,
+            color=INK[colour],
+            markeredgecolor=INK["card"],
+            markeredgewidth=0.8,
+            gid=gid,
+        )
         tips[gid] = _tip(row)
 
 

@@ -27,9 +27,17 @@ _NAMES = {colour: name for name, colour in INK.items()}
 MARKERS = {"prefill": "o", "decode": "D"}
 WIDTH = 5.0  # inches of 72 units: the page shows a panel about 1.4 times as large
 _SHAPES = {
-    "o": "dot", "D": "diamond", "s": "square", "^": "up", "v": "down", "|": "bar", "": "line", "X": "cross",
-    "P": "plus", "x": "cross",
-}  # fmt: skip
+    "o": "dot",
+    "D": "diamond",
+    "s": "square",
+    "^": "up",
+    "v": "down",
+    "|": "bar",
+    "": "line",
+    "X": "cross",
+    "P": "plus",
+    "x": "cross",
+}
 
 
 class Plot(NamedTuple):
@@ -48,11 +56,14 @@ def draw(chart: Callable[..., Plot], *args: Any, prefix: str) -> Markup:
         plot = chart(*args)
         panels = [
             svg.inline(
-                figure, prefix=f"{prefix}-{place}", title=_title(plot, place), description=plot.description,
+                figure,
+                prefix=f"{prefix}-{place}",
+                title=_title(plot, place),
+                description=plot.description,
                 tips=plot.tips,
             )
             for place, figure in enumerate(plot.figures)
-        ]  # fmt: skip
+        ]
     key = "".join(map(_key_entry, plot.key))
     return Markup(
         f'<div class="panels">{"".join(panels)}</div>' + (f'<ul class="key" aria-label="Key">{key}</ul>' if key else "")
@@ -89,9 +100,16 @@ def heading(axes: Axes, text: str) -> None:
 def mark(label: str, marker: str, colour: str, *, filled: bool = True, line: Literal["", "-", "--"] = "") -> Line2D:
     """An entry of the key: a mark, a line, or both."""
     return Line2D(
-        [], [], linestyle=line, marker=marker, markersize=6.5, color=INK[colour], label=label,
-        markeredgecolor=INK[colour], markerfacecolor=INK[colour] if filled else "none",
-    )  # fmt: skip
+        [],
+        [],
+        linestyle=line,
+        marker=marker,
+        markersize=6.5,
+        color=INK[colour],
+        label=label,
+        markeredgecolor=INK[colour],
+        markerfacecolor=INK[colour] if filled else "none",
+    )
 
 
 def area(label: str, colour: str, *, hatched: bool = False) -> Patch:

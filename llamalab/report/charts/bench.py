@@ -53,9 +53,12 @@ def bench(rows: Sequence[Row]) -> Plot:
         )
     key = [mark(label, _style(place)[1], _style(place)[0], line="-") for place, label in enumerate(labels)]
     return Plot(
-        figures, "Tokens per second", "Measured marks on lines, predictions dashed, over depth and over batch.", tips,
+        figures,
+        "Tokens per second",
+        "Measured marks on lines, predictions dashed, over depth and over batch.",
+        tips,
         (*key, mark("predicted", "None", "muted", line="--")),
-    )  # fmt: skip
+    )
 
 
 def _curve(axes: Axes, one: Curve, place: int, key: str, tips: dict[str, str]) -> None:
@@ -66,8 +69,15 @@ def _curve(axes: Axes, one: Curve, place: int, key: str, tips: dict[str, str]) -
     axes.plot([row[one.axis] for row in seen], [row["tokens_per_s"] for row in seen], color=INK[colour], linewidth=1.8)
     for number, row in enumerate(seen):
         gid = f"{key}-{number}"
-        axes.plot([row[one.axis]], [row["tokens_per_s"]], marker, markersize=6, color=INK[colour],
-                  markeredgecolor=INK["card"], gid=gid)  # fmt: skip
+        axes.plot(
+            [row[one.axis]],
+            [row["tokens_per_s"]],
+            marker,
+            markersize=6,
+            color=INK[colour],
+            markeredgecolor=INK["card"],
+            gid=gid,
+        )
         guessed = row["predicted_tokens_per_s"]
         tips[gid] = f"{row['test']}, batch {row['batch']}: {tokens_per_s(row['tokens_per_s'])}" + (
             f", predicted {tokens_per_s(guessed)}" if guessed else ""

@@ -59,8 +59,9 @@ def _stack(axes: Axes, phase: Phase, key: str, tips: dict[str, str]) -> None:
     """A bar is as long as the block of the clean passes; the op-by-op pass gives the shares in it."""
     rows = _block(phase)
     _, predicted_s, measured_s = next(part for part in phase.parts if part[0] == "block")
-    for y, (label, total_s, seconds_of) in enumerate((("predicted", predicted_s, _predicted),
-                                                      ("measured", measured_s, _measured))):  # fmt: skip
+    for y, (label, total_s, seconds_of) in enumerate(
+        (("predicted", predicted_s, _predicted), ("measured", measured_s, _measured))
+    ):
         spent, left = sum(map(seconds_of, rows)), 0.0
         if not spent or not total_s:
             axes.text(0, y, f" not {label}", va="center", fontsize=8.5, color=INK["muted"])
@@ -74,11 +75,26 @@ def _stack(axes: Axes, phase: Phase, key: str, tips: dict[str, str]) -> None:
             axes.patches[-1].set_gid(gid)
             tips[gid] = f"{label}, {GROUPS[group]}: {format_si(width, 's')}, {share:.0%}"
             if share >= SHORTEST_NAMED:
-                axes.text(left + width / 2, y, f"{share:.0%}", ha="center", va="center", fontsize=8.5,
-                          color=INK["card"], fontweight="bold")  # fmt: skip
+                axes.text(
+                    left + width / 2,
+                    y,
+                    f"{share:.0%}",
+                    ha="center",
+                    va="center",
+                    fontsize=8.5,
+                    color=INK["card"],
+                    fontweight="bold",
+                )
             left += width
-        axes.annotate(format_si(total_s, "s"), (left, y), fontsize=8.5, color=INK["muted"], xytext=(5, 0),
-                      textcoords="offset points", va="center")  # fmt: skip
+        axes.annotate(
+            format_si(total_s, "s"),
+            (left, y),
+            fontsize=8.5,
+            color=INK["muted"],
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+        )
     axes.set_xlim(0, 1.22 * max(predicted_s or 0.0, measured_s or 0.0, 1e-12))
     axes.set_yticks([0, 1], ["predicted", "measured"])
     axes.set_ylim(1.5, -0.5)

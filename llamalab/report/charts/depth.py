@@ -52,9 +52,11 @@ def op_rows(profile: Profile, phase: PhaseProfile) -> dict[str, tuple[Op, ...]]:
     Raises UnknownNameError for an operation that the table does not have.
     """
     table = forward_ops(
-        LlamaArch.from_dict(profile.arch), new_tokens=phase.new_tokens, context_tokens=phase.context_tokens,
+        LlamaArch.from_dict(profile.arch),
+        new_tokens=phase.new_tokens,
+        context_tokens=phase.context_tokens,
         attention=profile.algorithm,
-    )  # fmt: skip
+    )
     named = {op.name: op for op in table}
     return {op.name: rows_named(op.name, named) for op in phase.ops}
 
@@ -102,8 +104,15 @@ def _bars(axes: Axes, parts: list[Piece], key: str, tips: dict[str, str]) -> Non
         if many and part.bar.isdigit():
             continue
         x = bars.index(part.bar)
-        axes.bar(x, part.time_s, bottom=heights[part.bar], width=0.74, color=INK[part.group or "muted"],
-                 edgecolor=INK["card"], linewidth=0.5)  # fmt: skip
+        axes.bar(
+            x,
+            part.time_s,
+            bottom=heights[part.bar],
+            width=0.74,
+            color=INK[part.group or "muted"],
+            edgecolor=INK["card"],
+            linewidth=0.5,
+        )
         axes.patches[-1].set_gid(f"d{key}-{number}")
         where = part.bar if not part.bar.isdigit() else f"block {part.bar}"
         tips[f"d{key}-{number}"] = f"{where}, {part.name}: {format_si(part.time_s, 's')}"
@@ -131,8 +140,9 @@ def _areas(
             heights[part.bar] += part.time_s
         above = [(bars.index(part.bar) + side, heights[part.bar]) for part in own for side in (-0.5, 0.5)]
         corners = [*above, *reversed(below)]
-        (filled,) = axes.fill([x for x, _ in corners], [y for _, y in corners], color=INK[own[0].group or "muted"],
-                              linewidth=0)  # fmt: skip
+        (filled,) = axes.fill(
+            [x for x, _ in corners], [y for _, y in corners], color=INK[own[0].group or "muted"], linewidth=0
+        )
         filled.set_gid(f"d{key}-{name}")
         times = [part.time_s for part in own]
         tips[f"d{key}-{name}"] = f"{name}: {format_si(min(times), 's')} to {format_si(max(times), 's')} a block"

@@ -13,9 +13,9 @@ from llamalab.units import format_si
 def devices(rows: Sequence[Elsewhere], here: Elsewhere | None) -> Plot:
     """One dot per device with its interval, on a logarithmic axis, the fastest on top; this machine stands out."""
     shown = sorted(
-        (row for row in (*rows, *([here] if here else []))
-         if row.times), key=lambda row: row.times.total_s if row.times else 0.0
-    )  # fmt: skip
+        (row for row in (*rows, *([here] if here else [])) if row.times),
+        key=lambda row: row.times.total_s if row.times else 0.0,
+    )
     figures, (axes,) = canvas(0.5 + 0.185 * len(shown))
     tips: dict[str, str] = {}
     axes.set_xscale("log")
@@ -36,10 +36,11 @@ def devices(rows: Sequence[Elsewhere], here: Elsewhere | None) -> Plot:
         "its interval.",
         tips,
         (
-            mark("predicted run", "o", "projections"), mark("this machine", "D", "attention"),
+            mark("predicted run", "o", "projections"),
+            mark("this machine", "D", "attention"),
             mark("interval of the prediction", "None", "ink", line="-"),
         ),
-    )  # fmt: skip
+    )
 
 
 def _dot(axes: Axes, y: int, row: Elsewhere, tips: dict[str, str]) -> None:
@@ -47,10 +48,25 @@ def _dot(axes: Axes, y: int, row: Elsewhere, tips: dict[str, str]) -> None:
     total_s, (low, high) = row.times.total_s, row.interval_s or (row.times.total_s, row.times.total_s)
     gid, here = f"d{y}", row.spec.measured
     axes.plot([low, high], [y, y], color=INK["ink"], linewidth=1.2)
-    axes.plot([total_s], [y], "D" if here else "o", markersize=6.5, color=INK["attention" if here else "projections"],
-              markeredgecolor=INK["card"], markeredgewidth=0.8, gid=gid)  # fmt: skip
-    axes.annotate(format_si(total_s, "s"), (high, y), fontsize=8, color=INK["muted"], xytext=(6, 0),
-                  textcoords="offset points", va="center")  # fmt: skip
+    axes.plot(
+        [total_s],
+        [y],
+        "D" if here else "o",
+        markersize=6.5,
+        color=INK["attention" if here else "projections"],
+        markeredgecolor=INK["card"],
+        markeredgewidth=0.8,
+        gid=gid,
+    )
+    axes.annotate(
+        format_si(total_s, "s"),
+        (high, y),
+        fontsize=8,
+        color=INK["muted"],
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center",
+    )
     tips[gid] = (
         f"{_name(row)}: {format_si(total_s, 's')} ({format_si(low, 's')} to {format_si(high, 's')}), "
         f"prefill {format_si(row.times.prefill_s, 's')}, {row.basis}"

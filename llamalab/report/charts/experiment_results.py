@@ -53,8 +53,14 @@ def intensity(answer: ExperimentResult) -> Plot:
         axes.set(xscale="log", yscale="log")
         for machine, ridge in answer.data["ridges"].items():
             axes.axhline(ridge, color=INK["muted"], linewidth=0.9, linestyle=_DASHES)
-            axes.annotate(f"ridge of {machine}", (own[0][key], ridge), xytext=(0, 2), textcoords="offset points",
-                          fontsize=7, color=INK["muted"])  # fmt: skip
+            axes.annotate(
+                f"ridge of {machine}",
+                (own[0][key], ridge),
+                xytext=(0, 2),
+                textcoords="offset points",
+                fontsize=7,
+                color=INK["muted"],
+            )
         _ticks(axes, [row[key] for row in own])
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -75,8 +81,14 @@ def groups(answer: ExperimentResult) -> Plot:
     for look, kind in enumerate(kinds):
         own = [row for row in rows if row["kind"] == kind]
         _curve(axes, [row["batch"] for row in own], [row["tokens_per_s"] for row in own], look)
-        axes.annotate(f"{kind} full", (own[-1]["batch"], own[-1]["tokens_per_s"]), xytext=(6, -3),
-                      textcoords="offset points", fontsize=8, color=INK["ink"])  # fmt: skip
+        axes.annotate(
+            f"{kind} full",
+            (own[-1]["batch"], own[-1]["tokens_per_s"]),
+            xytext=(6, -3),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK["ink"],
+        )
     axes.set(xscale="log", yscale="log")
     _ticks(axes, sorted({row["batch"] for row in rows}))
     axes.set_xlim(right=max(row["batch"] for row in rows) * 1.6)
@@ -99,8 +111,13 @@ def cache_kinds(answer: ExperimentResult) -> Plot:
             seen = [row for row in measured if row["kind"] == kind]
             said = [row for row in predicted if row["kind"] == kind]
             _curve(axes, [row["position"] for row in seen], [row[key] * scale for row in seen], look)
-            axes.plot([row["position"] for row in said], [row[key] * scale for row in said], linestyle=_DASHES,
-                      color=INK[_LOOKS[look][0]], linewidth=1.2)  # fmt: skip
+            axes.plot(
+                [row["position"] for row in said],
+                [row[key] * scale for row in said],
+                linestyle=_DASHES,
+                color=INK[_LOOKS[look][0]],
+                linewidth=1.2,
+            )
         axes.set_yscale("log", base=2 if key == "bytes" else 10)
         axes.yaxis.set_minor_locator(NullLocator())
         _tokens(axes, sorted({row["position"] for row in measured}))

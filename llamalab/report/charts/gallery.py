@@ -32,8 +32,14 @@ def errors_plot(rows: Sequence[Mapping[str, Any]]) -> Plot:
     axes.axvline(0.0, color=INK["muted"], linewidth=1)
     for place, row in enumerate(row for row in rows if row["error"] is not None):
         gid = f"e{place}"
-        axes.plot([row["error"]], [names.index(row["record"])], MARKERS.get(row["phase"], "s"), markersize=6.5,
-                  color=INK["projections" if row["phase"] == "prefill" else "attention"], gid=gid)  # fmt: skip
+        axes.plot(
+            [row["error"]],
+            [names.index(row["record"])],
+            MARKERS.get(row["phase"], "s"),
+            markersize=6.5,
+            color=INK["projections" if row["phase"] == "prefill" else "attention"],
+            gid=gid,
+        )
         tips[gid] = (
             f"{row['record']}, {row['phase']}: predicted {format_seconds(row['predicted_s'])}, measured "
             f"{format_seconds(row['measured_s'])} ({signed_percent(row['error'])})"
@@ -42,8 +48,14 @@ def errors_plot(rows: Sequence[Mapping[str, Any]]) -> Plot:
     axes.set_ylim(len(names) - 0.4, -0.6)
     bar_axes(axes)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: signed_percent(value)))
-    key = entries([
-        mark(row["phase"], MARKERS.get(row["phase"], "s"), "projections" if row["phase"] == "prefill" else "attention")
-        for row in rows
-    ])  # fmt: skip
+    key = entries(
+        [
+            mark(
+                row["phase"],
+                MARKERS.get(row["phase"], "s"),
+                "projections" if row["phase"] == "prefill" else "attention",
+            )
+            for row in rows
+        ]
+    )
     return Plot(figures, "Errors of predictions", "For each record the errors of its passes.", tips, key)

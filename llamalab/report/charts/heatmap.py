@@ -38,18 +38,23 @@ def heatmap(comparison: Comparison) -> Plot:
     )
 
 
-def _panel(
-    axes: Axes, cells: Sequence[CacheCell], extent: tuple[int, int], key: str, tips: dict[str, str]
-) -> None:  # fmt: skip
+def _panel(axes: Axes, cells: Sequence[CacheCell], extent: tuple[int, int], key: str, tips: dict[str, str]) -> None:
     lengths, batches = ([*dict.fromkeys(getattr(cell, name) for cell in cells)] for name in ("seq", "batch"))
     for cell in cells:
         x, y = batches.index(cell.batch), lengths.index(cell.seq)
         gid = f"{key}-{x}-{y}"
-        axes.add_patch(Rectangle(
-            (x - 0.47, y - 0.46), 0.94, 0.92, linewidth=0 if cell.fits else 0.5, edgecolor=INK["muted"], gid=gid,
-            facecolor=INK[heat_variable(_step(cell.kv_bytes, extent))] if cell.fits else "none",
-            hatch=None if cell.fits else "////",
-        ))  # fmt: skip
+        axes.add_patch(
+            Rectangle(
+                (x - 0.47, y - 0.46),
+                0.94,
+                0.92,
+                linewidth=0 if cell.fits else 0.5,
+                edgecolor=INK["muted"],
+                gid=gid,
+                facecolor=INK[heat_variable(_step(cell.kv_bytes, extent))] if cell.fits else "none",
+                hatch=None if cell.fits else "////",
+            )
+        )
         if not cell.fits:  # the others carry their number
             tips[gid] = f"{cell.seq:,} tokens x {cell.batch}: {format_bytes(cell.kv_bytes)}, does not fit"
         else:

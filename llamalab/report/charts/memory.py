@@ -49,8 +49,16 @@ def _held(axes: Axes, comparison: Comparison, tips: dict[str, str]) -> None:
             tips[gid] = f"batch {batch}, {label}: {format_bytes(size)}"
             left += size
     axes.axvline(capacity, color=INK["bad"], linewidth=1.4)
-    axes.annotate(f"{format_bytes(capacity)} here", (capacity, -0.5), fontsize=8, color=INK["bad"], xytext=(-4, 2),
-                  textcoords="offset points", ha="right", va="bottom")  # fmt: skip
+    axes.annotate(
+        f"{format_bytes(capacity)} here",
+        (capacity, -0.5),
+        fontsize=8,
+        color=INK["bad"],
+        xytext=(-4, 2),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+    )
     bar_axes(axes)
     byte_axis(axes, 1.04 * max(capacity, left))
     axes.set_yticks(range(len(shown)), [f"batch {batch:,}" for batch in shown])
@@ -71,8 +79,15 @@ def _peaks(axes: Axes, comparison: Comparison, tips: dict[str, str]) -> None:
         error = relative_error(predicted, measured)
         label = format_bytes(measured) if measured is not None else "not measured"
         label += f"   {signed_percent(error)}" if error is not None else ""
-        axes.annotate(label, (max(predicted, measured or 0), y), fontsize=8, color=INK["muted"], xytext=(6, 0),
-                      textcoords="offset points", va="center")  # fmt: skip
+        axes.annotate(
+            label,
+            (max(predicted, measured or 0), y),
+            fontsize=8,
+            color=INK["muted"],
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+        )
     bar_axes(axes)
     byte_axis(axes, widest * 1.5)
     axes.set_yticks(range(len(comparison.phases)), [phase.run.phase for phase in comparison.phases])

@@ -34,9 +34,15 @@ def draw_roofline(axes: Axes, rows: Sequence[dict[str, Any]], peak: float, bandw
     shown = [row for row in rows if row["flops_per_s"]]
     for row in shown:
         axes.scatter(
-            row["intensity"], row["flops_per_s"], s=16.0 + 400.0 * row["share"], alpha=0.85, linewidths=0, zorder=3,
-            marker=MARKERS.get(row["phase"], "s"), color=INK[group_of(row["part"], row["kind"])],
-        )  # fmt: skip
+            row["intensity"],
+            row["flops_per_s"],
+            s=16.0 + 400.0 * row["share"],
+            alpha=0.85,
+            linewidths=0,
+            zorder=3,
+            marker=MARKERS.get(row["phase"], "s"),
+            color=INK[group_of(row["part"], row["kind"])],
+        )
     for phase in dict.fromkeys(row["phase"] for row in shown):
         axes.scatter([], [], marker=MARKERS.get(phase, "s"), color=INK["muted"], label=f"{phase}, predicted")
     for group in dict.fromkeys(group_of(row["part"], row["kind"]) for row in shown):

@@ -62,8 +62,16 @@ def _mark(axes: Axes, row: Row, share: float, gid: str) -> dict[str, str]:
     axes.scatter(x, rate, s=size, marker=shape, color=colour, alpha=0.85, linewidths=0, gid=gid, zorder=3)
     tip = f"{short(row.op.name)}, {row.phase}: {format_si(rate, 'FLOP/s')} at {x:.1f} FLOP/byte, {share:.0%} of time"
     if row.predicted_s:
-        axes.scatter(x, flops / row.predicted_s, s=size, marker=shape, facecolors="none", edgecolors=INK["ink"],
-                     linewidths=1, zorder=4)  # fmt: skip
+        axes.scatter(
+            x,
+            flops / row.predicted_s,
+            s=size,
+            marker=shape,
+            facecolors="none",
+            edgecolors=INK["ink"],
+            linewidths=1,
+            zorder=4,
+        )
         tip += f", predicted {format_si(flops / row.predicted_s, 'FLOP/s')}"
     return {gid: tip}
 
@@ -84,19 +92,42 @@ def _roofs(axes: Axes, comparison: Comparison, left: float, right: float) -> Non
         axes.plot([start, right], [peak, peak], linestyle=dash, color=INK["ink"], linewidth=1.3)
         name = {"gemm": "GEMM roof", "attention": "attention roof"}[kind]
         above = 16 if kind == "gemm" else 5  # clear of the marks that touch the GEMM roof
-        axes.annotate(f"{name} {format_si(peak, 'FLOP/s')}", (right, peak), fontsize=8, color=INK["ink"],
-                      xytext=(-2, above), textcoords="offset points", ha="right", va="bottom")  # fmt: skip
+        axes.annotate(
+            f"{name} {format_si(peak, 'FLOP/s')}",
+            (right, peak),
+            fontsize=8,
+            color=INK["ink"],
+            xytext=(-2, above),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+        )
     if stream:
         top = known.get("gemm") or known.get("attention") or stream * right
         axes.plot([left, top / stream], [left * stream, top], color=INK["ink"], linewidth=1.3)
         middle = math.sqrt(left * top / stream)
-        axes.annotate(f"memory roof {format_si(stream, 'B/s')}", (middle, middle * stream), fontsize=8,
-                      color=INK["ink"], xytext=(-8, 4), textcoords="offset points", ha="right",
-                      va="bottom")  # fmt: skip
+        axes.annotate(
+            f"memory roof {format_si(stream, 'B/s')}",
+            (middle, middle * stream),
+            fontsize=8,
+            color=INK["ink"],
+            xytext=(-8, 4),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+        )
         if known.get("gemm"):
             ridge = top / stream
-            axes.annotate(f"ridge {ridge:.0f} FLOP/byte", (ridge, top), fontsize=8, color=INK["muted"],
-                          xytext=(-6, 6), textcoords="offset points", ha="right", va="bottom")  # fmt: skip
+            axes.annotate(
+                f"ridge {ridge:.0f} FLOP/byte",
+                (ridge, top),
+                fontsize=8,
+                color=INK["muted"],
+                xytext=(-6, 6),
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+            )
 
 
 def _data_sheet(axes: Axes, comparison: Comparison, left: float, right: float) -> None:
@@ -107,11 +138,24 @@ def _data_sheet(axes: Axes, comparison: Comparison, left: float, right: float) -
     if spec is None or not peak:
         return
     ridge = peak / spec.bandwidth_bytes_per_s
-    axes.plot([left, ridge, right], [left * spec.bandwidth_bytes_per_s, peak, peak], color=INK["muted"], linewidth=1,
-              linestyle=(0, (1, 2)))  # fmt: skip
+    axes.plot(
+        [left, ridge, right],
+        [left * spec.bandwidth_bytes_per_s, peak, peak],
+        color=INK["muted"],
+        linewidth=1,
+        linestyle=(0, (1, 2)),
+    )
     words = f"data sheet {format_si(peak, 'FLOP/s')}, {format_si(spec.bandwidth_bytes_per_s, 'B/s')}"
-    axes.annotate(words, (right, peak), fontsize=8, color=INK["muted"], xytext=(-2, 30), textcoords="offset points",
-                  ha="right", va="bottom")  # fmt: skip
+    axes.annotate(
+        words,
+        (right, peak),
+        fontsize=8,
+        color=INK["muted"],
+        xytext=(-2, 30),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+    )
 
 
 def _shares(rows: list[Row]) -> list[float]:
@@ -130,9 +174,11 @@ def _extent(rows: list[Row]) -> tuple[float, float]:
 def _handles(rows: list[Row]) -> tuple[Artist, ...]:
     phases = dict.fromkeys(row.phase for row in rows)
     groups = {group_of(row.op.part, row.op.kind) for row in rows}
-    return entries([
-        *(mark(f"{phase}, measured", MARKERS.get(phase, "s"), "muted") for phase in phases),
-        mark("predicted", "o", "ink", filled=False),
-        *(mark(label, "s", group) for group, label in GROUPS.items() if group in groups),
-        mark("area: share of the phase's time", "None", "muted"),
-    ])  # fmt: skip
+    return entries(
+        [
+            *(mark(f"{phase}, measured", MARKERS.get(phase, "s"), "muted") for phase in phases),
+            mark("predicted", "o", "ink", filled=False),
+            *(mark(label, "s", group) for group, label in GROUPS.items() if group in groups),
+            mark("area: share of the phase's time", "None", "muted"),
+        ]
+    )

@@ -24,8 +24,14 @@ def scatter(comparison: Comparison) -> Plot:
     figures, (axes,) = canvas(3.4)
     low, high = _range(rows)
     axes.set(xscale="log", yscale="log", xlim=(low, high * ROOM), ylim=(low, high))
-    axes.fill_between([low, high], [low * (1 - BAND), high * (1 - BAND)], [low * (1 + BAND), high * (1 + BAND)],
-                      color=INK["accent"], alpha=0.12, linewidth=0)  # fmt: skip
+    axes.fill_between(
+        [low, high],
+        [low * (1 - BAND), high * (1 - BAND)],
+        [low * (1 + BAND), high * (1 + BAND)],
+        color=INK["accent"],
+        alpha=0.12,
+        linewidth=0,
+    )
     axes.plot([low, high], [low, high], color=INK["muted"], linewidth=1)
     tips = {}
     for index, row in enumerate(rows):
@@ -53,8 +59,16 @@ def _mark(axes: Axes, row: Row, gid: str) -> dict[str, str]:
     colour = INK[group_of(row.op.part, row.op.kind)]
     first, third = row.measurement.quartiles_s
     axes.plot([first, third], [predicted] * 2, color=colour, linewidth=1.2)
-    axes.plot(measured, predicted, MARKERS.get(row.phase, "s"), markersize=7, color=colour,
-              markeredgecolor=INK["card"], markeredgewidth=0.8, gid=gid)  # fmt: skip
+    axes.plot(
+        measured,
+        predicted,
+        MARKERS.get(row.phase, "s"),
+        markersize=7,
+        color=colour,
+        markeredgecolor=INK["card"],
+        markeredgewidth=0.8,
+        gid=gid,
+    )
     seen = f"measured {format_si(measured, 's')}, predicted {format_si(predicted, 's')}"
     return {gid: f"{short(row.op.name)}, {row.phase}: {seen}, error {signed_percent(row.error or 0.0)}"}
 
@@ -70,10 +84,15 @@ def _label(axes: Axes, rows: list[Row]) -> None:
         named.append(height)
         above = error > 0
         axes.annotate(
-            f"{short(row.op.name)} {signed_percent(error)}", (measured, predicted), fontsize=8,
-            color=INK["ink"], xytext=(-9, 4) if above else (9, -4),
-            textcoords="offset points", ha="right" if above else "left", va="bottom" if above else "top",
-        )  # fmt: skip
+            f"{short(row.op.name)} {signed_percent(error)}",
+            (measured, predicted),
+            fontsize=8,
+            color=INK["ink"],
+            xytext=(-9, 4) if above else (9, -4),
+            textcoords="offset points",
+            ha="right" if above else "left",
+            va="bottom" if above else "top",
+        )
 
 
 def _point(row: Row) -> tuple[float, float]:

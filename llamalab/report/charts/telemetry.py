@@ -60,8 +60,13 @@ def _panel(axes: Axes, gauge: Gauge, moments: list[tuple[str, str, Telemetry]], 
     axes.plot([point[0] for point in points], [point[1] for point in points], color=INK["line"], linewidth=1.5)
     for place, value, throttled, what in points:
         gid = f"g{gauge.key}{place}"
-        (dot,) = axes.plot([place], [value], "X" if throttled else "o", markersize=7 if throttled else 5.5,
-                           color=INK["bad" if throttled else "accent"])  # fmt: skip
+        (dot,) = axes.plot(
+            [place],
+            [value],
+            "X" if throttled else "o",
+            markersize=7 if throttled else 5.5,
+            color=INK["bad" if throttled else "accent"],
+        )
         dot.set_gid(gid)
         tips[gid] = f"{what}: {gauge.show(value)}{', throttled' if throttled else ''}"
     axes.set_ylim(0, 1.25 * max(max(point[1] for point in points), 1e-9))

@@ -43,6 +43,14 @@ def _sparkline(axes: Axes, row: int, name: str, series: Sequence[float | None], 
     heights = [row - 0.45 * max(-REACH, min(REACH, log2(median / first))) for _, median in known]
     axes.plot([place for place, _ in known], heights, color=INK["accent"], linewidth=1.4, gid=gid)
     axes.plot([known[-1][0]], heights[-1:], marker="o", markersize=3.2, color=INK["accent"])
-    axes.annotate(seconds(last), (1.0, row), xycoords=("axes fraction", "data"), fontsize=8, color=INK["muted"],
-                  xytext=(6, 0), textcoords="offset points", va="center")  # fmt: skip
+    axes.annotate(
+        seconds(last),
+        (1.0, row),
+        xycoords=("axes fraction", "data"),
+        fontsize=8,
+        color=INK["muted"],
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center",
+    )
     tips[gid] = f"{name}: {len(known)} runs, {seconds(first)} in the first, {seconds(last)} in the last"

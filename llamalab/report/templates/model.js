@@ -1,7 +1,7 @@
 // The formulas of llamalab.analytic (ops, attention_cost, activations, roofline, forecast), for the settings of a page.
 // tests/report/test_settings.py holds every one of them to Python's over random settings.
 const Model = (() => {
-  const TILE = 128, ROOFS_ONLY = ["scores", "softmax", "values"];
+  const TILE = 128, NAIVE_ROOFS = { scores: "gemm", softmax: "copy", values: "gemm" };
 
   const stored = (data, elements, dtype) => {
     const [bits, group, scale] = data.dtypes[dtype];
@@ -38,8 +38,10 @@ const Model = (() => {
   const forwardOps = (data, set, dtype, fresh, context) => {
     const arch = shape(data, set), rows = set.batch * fresh, layers = arch.n_layers;
     const input = set.weight === "fp8" ? "fp8" : dtype, of = elements => stored(data, elements, dtype), ops = [];
-    const add = (name, kind, mode, count, flops, bytes, moved = bytes) =>
-      ops.push({ name, kind, rate: mode ? `${kind}_${mode}` : kind, count, flops, bytes, moved });
+    const add = (name, kind, mode, count, flops, bytes, moved = bytes) => {
+      const wide = mode ? `${kind}_${mode}` : kind, roof = NAIVE_ROOFS[name];
+      ops.push({ name, kind, rate: roof ? `${wide}_${roof}` : wide, wide, count, flops, bytes, moved });
+    };
     const gemm = (name, out, inner, count = layers, height = rows) => add(name, "gemm", height === 1 ? "row" : "", count,
       2 * height * out * inner, stored(data, out * inner, set.weight) + stored(data, height * inner, input) + of(height * out));
     const norm = (name, count, residual) => add(name, "elementwise", residual ? "" : "norm", count, 0,
@@ -98,9 +100,9 @@ const Model = (() => {
   };
   const ratesOf = (place, set, op) => {
     const known = set.weight === "fp8" ? { ...place.rates, ...place.narrow } : place.rates;
-    const rates = known && (known[op.rate] || known[op.kind]);
+    const own = known && known[op.rate], rates = known && (own || known[op.wide] || known[op.kind]);
     if (!place.roofs) return rates || null;
-    return rates && !ROOFS_ONLY.includes(op.name) ? rates : roofRates(place.roofs, op);
+    return (NAIVE_ROOFS[op.name] ? own : rates) || roofRates(place.roofs, op);
   };
 
   const passSeconds = (data, place, set, fresh, context) => {
