@@ -337,7 +337,7 @@ def test_a_name_is_too_long_before_measuring_or_not_at_all(
 ) -> None:
     assert main(["report", "--device", "cpu", "--out", "n" * (length - 5) + ".html"]) == code
     assert len(measured) == (code == 0)
-    assert len(list(Path().iterdir())) == (2 + len(CSVS) if code == 0 else 0)
+    assert len(list(Path().iterdir())) == (2 + len(CSV_HEADS) if code == 0 else 0)
 
 
 @pytest.mark.usefixtures("measured")
