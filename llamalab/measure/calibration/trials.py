@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import torch
 
+from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.kept_weights import model_ops
+from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, add_up
 from llamalab.analytic.params import weight_bytes
 from llamalab.measure.calibration.blocks import Block, BlockPass
@@ -191,6 +193,24 @@ def first_round(
 def block_bytes(block: Block, dtype: str) -> int:
     """Bytes of the weights of a block with embedding and head."""
     return weight_bytes(block.arch.replace(n_layers=1), dtype)
+
+
+def needed_bytes(block: Block, dtype: str) -> int:
+    """Bytes that a block holds while it is calibrated on: weights, a cache for each pass, the largest activations."""
+    arch = block.arch.replace(n_layers=1)
+    caches = sum(kv_bytes(arch, batch=one.batch, seq=one.past + one.new, dtype=dtype) for one in block.shapes)
+    activations = (
+        peak_activation_bytes(
+            arch,
+            new_tokens=one.new,
+            context_tokens=one.past + one.new,
+            batch=one.batch,
+            dtype=dtype,
+            attention=block.attention or "flash",
+        ).bytes
+        for one in block.shapes
+    )
+    return block_bytes(block, dtype) + caches + max(activations, default=0)
 
 
 def _trials(

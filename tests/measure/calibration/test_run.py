@@ -6,6 +6,7 @@ import time
 import pytest
 import torch
 
+from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.constants import CLASSES, constants_of
 from llamalab.analytic.ops import forward_ops
 from llamalab.arch import LlamaArch
@@ -14,7 +15,7 @@ from llamalab.measure.calibration import run as module
 from llamalab.measure.calibration.blocks import CHECKED, FITTED, Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
 from llamalab.measure.calibration.run import Calibration, Outcome, calibrate, fit_classes
-from llamalab.measure.calibration.trials import block_bytes
+from llamalab.measure.calibration.trials import block_bytes, needed_bytes
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.presets import PRESETS
 
@@ -118,7 +119,7 @@ def test_classes_of_a_kind_share_its_roofs() -> None:
 
 def test_what_does_not_fit_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     place = torch.device("cpu")
-    sizes = [block_bytes(block, "bf16") for block in (*FITTED, *CHECKED)]
+    sizes = [needed_bytes(block, "bf16") for block in (*FITTED, *CHECKED)]
     monkeypatch.setattr(module, "available_bytes", lambda _: 2 * (sum(sizes) - 1))
     chosen = module._fitting(place, "bf16", FITTED, CHECKED)
     assert (chosen.fit, chosen.check) == (FITTED, CHECKED[:1])
@@ -128,6 +129,17 @@ def test_what_does_not_fit_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "available_bytes", lambda _: 2 * sizes[0] - 1)
     with pytest.raises(DoesNotFitError, match="half of the free memory"):
         calibrate(device="cpu")
+
+
+def test_a_block_needs_its_weights_its_caches_and_the_largest_activations() -> None:
+    arch = LlamaArch(dim=512, n_layers=1, n_heads=8, n_kv_heads=4, ffn_dim=1376, vocab_size=8192)
+    block = Block("small", arch, (BlockPass(1, 24), BlockPass(3, 1, 130)))
+    weights = 2 * 8192 * 512 + 2 * 512 * 512 + 2 * 512 * 256 + 3 * 512 * 1376 + 3 * 512
+    caches = 2 * 4 * 64 * (24 + 3 * 131)
+    activations = peak_activation_bytes(arch, new_tokens=24).bytes
+    assert needed_bytes(block, "bf16") == 2 * weights + 2 * caches + activations
+    naive = block._replace(shapes=(BlockPass(1, 1000),), attention="naive")
+    assert needed_bytes(naive, "bf16") - 2 * weights > 8 * 1000**2 * 2  # its scores
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 2**20, 2**28, 2**40])
