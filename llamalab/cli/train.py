@@ -23,6 +23,8 @@ EXAMPLES = (
     "llamalab train --text book.txt --tokenizer tok512.bin --run runs/book --steps 200",
     "llamalab train --corpus corpus --writer stories260K.bin --tokenizer tok512.bin --run runs/stories",
 )
+_SAVE_S = 60.0  # a run that is stopped loses no more than this
+_ROOFS = ("gemm", "stream", "copy", "attention", "launch")
 _COLUMNS = (
     Column("step", "step"),
     Column("loss", "loss", "{:.4f}".format),
@@ -127,10 +129,8 @@ def _save(args: argparse.Namespace, trainer: Any) -> None:
 
 
 def _predicted(args: argparse.Namespace, arch: Any, place: Any) -> dict[str, Any]:
-    """Time from this machine's roofs, FLOPs and memory counted."""
+    """FLOPs and memory counted; time and peak from this machine's roofs, None and the reason where one has a fault."""
     from llamalab.analytic.fine_tuning import Tuning, tuning_memory, tuning_work
-    from llamalab.analytic.roofline import Rates
-    from llamalab.analytic.training_time import step_time
     from llamalab.measure.device.machine import clock_for
     from llamalab.measure.roofs.machine import Machine
     from llamalab.measure.roofs.quick import quick_roofs
@@ -138,14 +138,6 @@ def _predicted(args: argparse.Namespace, arch: Any, place: Any) -> dict[str, Any
     with Progress() as progress:
         progress("roofs of this machine", 0.0)
         roofs = {roof.kind: roof for roof in quick_roofs(Machine(place, clock_for(place), args.dtype), arch)}
-    launch_s, peak = roofs["launch"].seconds or 0.0, roofs["gemm"].per_second
-    copy = roofs["copy"].per_second or 0.0
-    rates = {
-        "gemm": Rates(peak, roofs["stream"].per_second or copy, launch_s),
-        "gather": Rates(None, copy, launch_s),
-        "attention": Rates(roofs["attention"].per_second, copy, launch_s),
-        "elementwise": Rates(None, copy, launch_s),
-    }
     step = Tuning(
         arch,
         args.context,
@@ -154,13 +146,38 @@ def _predicted(args: argparse.Namespace, arch: Any, place: Any) -> dict[str, Any
         implementation="llamalab",
         accumulate=args.accumulate,
     )
-    time = step_time(arch, rates, seq=args.context, batch=args.batch, accumulate=args.accumulate, dtype=args.dtype)
     return {
-        "peak_flops_per_s": peak,
-        "predicted_step_s": time.total_s,
+        **_step_time(args, arch, roofs),
         "flops": tuning_work(step).flops,
         "predicted_memory_bytes": tuning_memory(step).total_bytes,
     }
+
+
+def _step_time(args: argparse.Namespace, arch: Any, roofs: dict[str, Any]) -> dict[str, Any]:
+    """The peak of products and the time of a step; None for what rests on a roof that cannot carry it."""
+    from llamalab.analytic.roofline import Rates
+    from llamalab.analytic.training_time import step_time
+    from llamalab.comparison.basis import roof_fault
+
+    faults = {kind: roof_fault(kind, args.dtype, roofs.get(kind)) for kind in _ROOFS}
+    peak = None if faults["gemm"] else roofs["gemm"].per_second
+    if reason := next(filter(None, faults.values()), None):
+        return {"peak_flops_per_s": peak, "predicted_step_s": None, "reason": reason}
+    launch_s, copy = roofs["launch"].seconds, roofs["copy"].per_second
+    rates = {
+        "gemm": Rates(peak, roofs["stream"].per_second, launch_s),
+        "gather": Rates(None, copy, launch_s),
+        "attention": Rates(roofs["attention"].per_second, copy, launch_s),
+        "elementwise": Rates(None, copy, launch_s),
+    }
+    time = step_time(arch, rates, seq=args.context, batch=args.batch, accumulate=args.accumulate, dtype=args.dtype)
+    return {"peak_flops_per_s": peak, "predicted_step_s": time.total_s, "reason": None}
+
+
+def _mfu(predicted: dict[str, Any], step_s: float) -> float | None:
+    """The share of the peak of products that a step reached; None where the peak is not known."""
+    peak = predicted["peak_flops_per_s"]
+    return predicted["flops"] / step_s / peak if peak else None
 
 
 def _followed(args: argparse.Namespace, trainer: Any, predicted: dict[str, Any]) -> list[dict[str, Any]]:
@@ -168,7 +185,7 @@ def _followed(args: argparse.Namespace, trainer: Any, predicted: dict[str, Any])
     from time import perf_counter
 
     last, rows = min(args.until or args.steps, args.steps), []
-    first = trainer.done
+    first, saved_s = trainer.done, perf_counter()
     with Progress() as progress:
         while trainer.done < last:
             begun_s = perf_counter()
@@ -179,9 +196,13 @@ def _followed(args: argparse.Namespace, trainer: Any, predicted: dict[str, Any])
                     f"the loss must stay a number; it is {taken.loss} at step {taken.step}; lower --learning-rate"
                 )
             rows.append({**taken._asdict(), "step_s": step_s})
-            used = predicted["flops"] / step_s / predicted["peak_flops_per_s"]
+            if args.run is not None and perf_counter() - saved_s > _SAVE_S:
+                _save(args, trainer)
+                saved_s = perf_counter()
+            used = _mfu(predicted, step_s)
             progress(
-                f"loss {taken.loss:.2f}, {trainer.plan.tokens / step_s:,.0f} tok/s, MFU {used:.0%}",
+                f"loss {taken.loss:.2f}, {trainer.plan.tokens / step_s:,.0f} tok/s, "
+                f"MFU {'-' if used is None else f'{used:.0%}'}",
                 (trainer.done - first) / (last - first),
             )
     return rows
@@ -198,15 +219,20 @@ def _answer(name: str, rows: list[dict[str, Any]], held_out: float, predicted: d
         "held_out_loss": held_out,
         "step_s": step_s,
         "tokens_per_s": tokens / step_s,
-        "mfu": predicted["flops"] / step_s / predicted["peak_flops_per_s"],
+        "mfu": _mfu(predicted, step_s),
         **predicted,
         "steps": rows,
     }
+    reached = (
+        "MFU -"
+        if data["mfu"] is None
+        else (f"MFU {data['mfu']:.1%} of {format_si(predicted['peak_flops_per_s'], 'FLOP/s')}")
+    )
+    expected = predicted["reason"] or f"predicted {format_seconds(predicted['predicted_step_s'])}"
     lead = (
         f"{name}: loss {rows[0]['loss']:.3f} to {rows[-1]['loss']:.3f} in steps {rows[0]['step']} to "
         f"{rows[-1]['step']}, {held_out:.3f} held out",
-        f"  a step takes {format_seconds(step_s)}, predicted {format_seconds(predicted['predicted_step_s'])}: "
-        f"{tokens / step_s:,.0f} tokens/s, MFU {data['mfu']:.1%} of {format_si(predicted['peak_flops_per_s'], 'FLOP/s')}",  # noqa: E501
+        f"  a step takes {format_seconds(step_s)}, {expected}: {tokens / step_s:,.0f} tokens/s, {reached}",
         f"  predicted to hold {format_bytes(predicted['predicted_memory_bytes'])} at its peak",
     )
     shown = rows[:: max(1, len(rows) // 10)]
