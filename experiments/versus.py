@@ -187,14 +187,14 @@ def _reads(
 
 
 def conclude(found: dict[str, Any]) -> str:
-    """What was found, in words, with the bars that are met or missed."""
+    """What was found, in words; an interval that holds 1 shows no difference."""
     parts = []
     for one in found["ratios"]:
         made = Ratio(one["middle"], one["low"], one["high"])
         rate = found["tokens_per_s"][one["ours"]][one["phase"]]
         parts.append(
-            f"{one['phase'].capitalize()}, {one['ours']}: {rate:.1f} tokens/s, {made.words} times {one['rival']} "
-            f"({'meets' if made.middle >= one['bar'] else 'misses'} {one['bar']})."
+            f"{one['phase'].capitalize()}, {one['ours']}: {rate:.1f} tokens/s, {made.words} times {one['rival']}"
+            f"{', no difference seen' if made.low <= 1 <= made.high else ''}."
         )
     if found["of_best_read"]:
         shares = ", ".join(f"{storage} {share:.0%}" for storage, share in found["of_best_read"].items())

@@ -19,6 +19,7 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checks import whole
+from llamalab.errors import LlamaLabError
 from llamalab.measure.attention.sweep import Limits, sweep_attention
 from llamalab.measure.calibration.constants_here import SMALL_BYTES
 from llamalab.measure.device.environment import environment, read_telemetry
@@ -179,7 +180,7 @@ def measure_report(
         attention = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
         parameters, cache_bytes = _count(arch, measured[-1][0])
     tokens = measured[0][0].new_tokens
-    together = None if team is None else _together(team, share, dtype, batch, tokens, progress)
+    together, lost = (None, []) if team is None else _together(team, share, dtype, batch, tokens, progress)
     after = read_telemetry(place)
     progress("done", 1.0)
     record = dataclasses.replace(
@@ -195,24 +196,30 @@ def measure_report(
         elapsed_s=deadline.spent_s,
     )
     own = [] if weights is None else [OWN_WEIGHTS]
-    return dataclasses.replace(record, notes=[*own, *notes_of(record, place), *_left_out(record, scale)])
+    return dataclasses.replace(record, notes=[*own, *notes_of(record, place), *_left_out(record, scale), *lost])
 
 
-def _together(team: Team, share: Share, dtype: str, batch: int, tokens: int, progress: ProgressCallback) -> RanksRun:
-    """What the ranks of a team measure together."""
+def _together(
+    team: Team, share: Share, dtype: str, batch: int, tokens: int, progress: ProgressCallback
+) -> tuple[RanksRun | None, list[str]]:
+    """What the ranks of a team measure together; where they fail, why: what one process measured is not lost for it."""
     from llamalab.measure.ranks.run import measure_ranks  # loads DTensor, which takes a report of one process a second
 
-    return measure_ranks(
-        team,
-        share.arch,
-        dtype=dtype,
-        batch=batch,
-        prompt_tokens=tokens,
-        layers_total=share.layers_total,
-        weight_bytes=weight_bytes(share.arch, dtype),
-        budget_s=_RANKS_S,
-        progress=lambda label, _: progress(label, 1.0),
-    )
+    try:
+        run = measure_ranks(
+            team,
+            share.arch,
+            dtype=dtype,
+            batch=batch,
+            prompt_tokens=tokens,
+            layers_total=share.layers_total,
+            weight_bytes=weight_bytes(share.arch, dtype),
+            budget_s=_RANKS_S,
+            progress=lambda label, _: progress(label, 1.0),
+        )
+    except (LlamaLabError, RuntimeError, MemoryError) as error:
+        return None, [f"The ranks were not measured together: {' '.join(str(error).split())}."]
+    return run, []
 
 
 def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device, prompt: int | None = None, batch: int = 1) -> int:

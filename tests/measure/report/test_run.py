@@ -145,6 +145,18 @@ def test_progress_grows_to_the_end(small):
     assert len(set(shares)) == len(shares)
 
 
+@pytest.mark.parametrize("error", [InputError("the link is gone"), RuntimeError("Connection reset\nby peer")])
+def test_ranks_that_fail_cost_their_section_and_not_the_record(small, error, monkeypatch):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("llamalab.measure.ranks.run.measure_ranks", fails)
+    record = measure_report("toy", ARCH, device="cpu", team=object())
+    assert record.ranks is None
+    assert [run.phase for run in record.passes] == ["prefill", "decode"]
+    assert record.notes[-1] == f"The ranks were not measured together: {' '.join(str(error).split())}."
+
+
 def test_a_path_leaves_only_its_name(small):
     record = measure_report("some/where/params.json", ARCH, device="cpu")
     assert record.model == "params.json"
