@@ -157,7 +157,7 @@ def test_handlers_are_as_they_were_after_a_command(capsys: Capture) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
-@pytest.mark.parametrize("after_s", [0.3, 0.8])
+@pytest.mark.parametrize("after_s", [0.25, 0.3, 0.8])
 def test_ctrl_c_while_torch_is_imported(after_s: float) -> None:
     code = "import sys; from llamalab.cli import kv, main\ndef run(_):\n print(1, flush=True); import torch; "
     code += "import time; time.sleep(60)\nkv.run = run\nsys.exit(main(['kv']))"

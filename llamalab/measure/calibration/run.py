@@ -26,7 +26,7 @@ from llamalab.analytic.roofline import Rates, known_rates, predict_pass, total_s
 from llamalab.errors import DoesNotFitError
 from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
 from llamalab.measure.calibration.fit import Fit, Kernel, best_rates, fit_class
-from llamalab.measure.calibration.trials import CopyBudget, Trial, Trials, first_round, needed_bytes
+from llamalab.measure.calibration.trials import CopyBudget, Trial, Trials, first_round, trial_bytes
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import (
     available_bytes,
@@ -212,12 +212,12 @@ def _fitting(place: torch.device, dtype: str, fit: Sequence[Block], check: Seque
     """As many blocks as fit into half of the free memory, in their order. Raises DoesNotFitError where none does."""
     free, used, kept = available_bytes(place) // 2, 0, set()
     for block in dict.fromkeys((*fit, *check)):
-        if used + (size := needed_bytes(block, dtype)) <= free:
+        if used + (size := trial_bytes(block, dtype)) <= free:
             used += size
             kept.add(block)
     serving = [block for block in fit if block.attention is None]  # one for its attention alone is no calibration
     if not kept.intersection(serving):
-        needed = min(needed_bytes(block, dtype) for block in serving)
+        needed = min(trial_bytes(block, dtype) for block in serving)
         raise DoesNotFitError(
             f"a calibration needs {format_bytes(needed)} in half of the free memory; that is {format_bytes(free)}; "
             "free some, or take a narrower --dtype"

@@ -45,7 +45,7 @@ class CopyBudget:
     """What weights must exceed to come from memory, and the bytes of memory that are left for copies of them."""
 
     def __init__(self, cache_bytes: int, copies_bytes: int) -> None:
-        self._needed_bytes, self._left_bytes = _BEYOND * cache_bytes, copies_bytes
+        self._trial_bytes, self._left_bytes = _BEYOND * cache_bytes, copies_bytes
 
     def copies(self, size_bytes: int) -> Turns:
         """Copies of a block of so many bytes; one where there is no memory for as many as it takes.
@@ -54,7 +54,7 @@ class CopyBudget:
         >>> [tuple(room.copies(size)) for size in (12, 12, 50)]
         [(3, False), (1, True), (1, False)]
         """
-        wanted = max(1, -(-self._needed_bytes // size_bytes))
+        wanted = max(1, -(-self._trial_bytes // size_bytes))
         more_bytes = (wanted - 1) * size_bytes
         if wanted > _MOST_COPIES or more_bytes > self._left_bytes:
             return Turns(1, in_cache=True)
@@ -195,7 +195,7 @@ def block_bytes(block: Block, dtype: str) -> int:
     return weight_bytes(block.arch.replace(n_layers=1), dtype)
 
 
-def needed_bytes(block: Block, dtype: str) -> int:
+def trial_bytes(block: Block, dtype: str) -> int:
     """Bytes that a block holds while it is calibrated on: weights, a cache for each pass, the largest activations."""
     arch = block.arch.replace(n_layers=1)
     caches = sum(kv_bytes(arch, batch=one.batch, seq=one.past + one.new, dtype=dtype) for one in block.shapes)

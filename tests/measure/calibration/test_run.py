@@ -15,7 +15,7 @@ from llamalab.measure.calibration import run as module
 from llamalab.measure.calibration.blocks import CHECKED, FITTED, Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
 from llamalab.measure.calibration.run import Calibration, Outcome, calibrate, fit_classes
-from llamalab.measure.calibration.trials import block_bytes, needed_bytes
+from llamalab.measure.calibration.trials import block_bytes, trial_bytes
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.presets import PRESETS
 
@@ -119,7 +119,7 @@ def test_classes_of_a_kind_share_its_roofs() -> None:
 
 def test_what_does_not_fit_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     place = torch.device("cpu")
-    sizes = [needed_bytes(block, "bf16") for block in (*FITTED, *CHECKED)]
+    sizes = [trial_bytes(block, "bf16") for block in (*FITTED, *CHECKED)]
     monkeypatch.setattr(module, "available_bytes", lambda _: 2 * (sum(sizes) - 1))
     chosen = module._fitting(place, "bf16", FITTED, CHECKED)
     assert (chosen.fit, chosen.check) == (FITTED, CHECKED[:1])
@@ -137,9 +137,9 @@ def test_a_block_needs_its_weights_its_caches_and_the_largest_activations() -> N
     weights = 2 * 8192 * 512 + 2 * 512 * 512 + 2 * 512 * 256 + 3 * 512 * 1376 + 3 * 512
     caches = 2 * 4 * 64 * (24 + 3 * 131)
     activations = peak_activation_bytes(arch, new_tokens=24).bytes
-    assert needed_bytes(block, "bf16") == 2 * weights + 2 * caches + activations
+    assert trial_bytes(block, "bf16") == 2 * weights + 2 * caches + activations
     naive = block._replace(shapes=(BlockPass(1, 1000),), attention="naive")
-    assert needed_bytes(naive, "bf16") - 2 * weights > 8 * 1000**2 * 2  # its scores
+    assert trial_bytes(naive, "bf16") - 2 * weights > 8 * 1000**2 * 2  # its scores
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 2**20, 2**28, 2**40])
