@@ -18,6 +18,10 @@ from llamalab.errors import InputError
 MAX_LAYERS = 1_000
 MAX_SIZE = 10_000_000  # no width or vocabulary is larger; a typo must not allocate terabytes
 ALWAYS_STORED = 10  # the fields of a Llama 2: in every record, also of older versions
+_SIZES = tuple(
+    (name, f"{name} of LlamaArch", MAX_LAYERS if name == "n_layers" else MAX_SIZE)
+    for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "max_positions")
+)
 _FLAGS = (
     "tied_embeddings",
     "qkv_bias",
@@ -131,10 +135,10 @@ class LlamaArch(_Fields):
         return self
 
     def _check_sizes(self) -> None:
-        for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "max_positions"):
-            check_whole(f"{name} of LlamaArch", getattr(self, name), MAX_LAYERS if name == "n_layers" else MAX_SIZE)
-        for name in ("norm_eps", "rope_theta"):
-            check_number(f"{name} of LlamaArch", getattr(self, name))
+        for name, what, most in _SIZES:
+            check_whole(what, getattr(self, name), most)
+        check_number("norm_eps of LlamaArch", self.norm_eps)
+        check_number("rope_theta of LlamaArch", self.rope_theta)
         for name in ("attention_softcap", "logits_softcap"):
             if getattr(self, name) is not None:
                 check_number(f"{name} of LlamaArch", getattr(self, name))

@@ -85,7 +85,10 @@ def storage_bytes(elements: int, dtype: str) -> int:
     >>> storage_bytes(8192, "2.5bpw")
     2560
     """
-    kind = _dtype(dtype)
+    try:
+        kind = DTYPES[dtype]
+    except (KeyError, TypeError):  # an average width, or no type at all
+        kind = _dtype(dtype)
     if type(elements) is not int or elements < 0:  # the op table asks some thousand times for one prediction
         elements = whole(elements, "elements", least=0)
     scales = -(-elements // kind.group) * kind.scale_bits if kind.group else 0

@@ -38,7 +38,11 @@ def kv_bytes(arch: LlamaArch, *, seq: int, batch: int = 1, dtype: str = "bf16") 
     >>> kv_bytes(PRESETS["7b"].arch, seq=4096, batch=16)
     34359738368
     """
-    each = layers_kv_bytes(arch.windows, arch.kv_dim, seq=whole(seq, "seq", least=0), dtype=dtype)
+    return _kv_bytes(arch, arch.kv_dim, seq, batch, dtype)
+
+
+def _kv_bytes(arch: LlamaArch, kv_dim: int, seq: int, batch: int, dtype: str) -> int:
+    each = layers_kv_bytes(arch.windows, kv_dim, seq=whole(seq, "seq", least=0), dtype=dtype)
     return each * whole(batch, "batch", least=0)
 
 
@@ -60,7 +64,7 @@ def kv_variants(arch: LlamaArch, *, seq: int, batch: int = 1, dtype: str = "bf16
         Variant(
             attention_kind(arch.n_heads, heads),
             heads,
-            kv_bytes(arch.replace(n_kv_heads=heads), seq=seq, batch=batch, dtype=dtype),
+            _kv_bytes(arch, heads * arch.head_dim, seq, batch, dtype),
         )
         for heads in valid_kv_heads(arch.n_heads)
     ]
