@@ -42,8 +42,8 @@ def kv_bytes(arch: LlamaArch, *, seq: int, batch: int = 1, dtype: str = "bf16") 
 
 
 def _kv_bytes(arch: LlamaArch, kv_dim: int, seq: int, batch: int, dtype: str) -> int:
-    each = layers_kv_bytes(arch.windows, kv_dim, seq=whole(seq, "seq", least=0), dtype=dtype)
-    return each * whole(batch, "batch", least=0)
+    seq, batch = whole(seq, "seq", least=0), whole(batch, "batch", least=0)
+    return layers_kv_bytes(arch.windows, kv_dim, seq=seq, dtype=dtype) * batch
 
 
 def layers_kv_bytes(windows: Iterable[tuple[int | None, int]], kv_dim: int, *, seq: int, dtype: str) -> int:

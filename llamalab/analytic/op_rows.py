@@ -5,7 +5,7 @@ Which of them a block has, in which order, and where they belong, is llamalab.an
 
 from math import ceil
 
-from llamalab.analytic.attention_cost import SOFTCAP_OPS, AttentionShape, flash_step, keys_in_view, naive_steps
+from llamalab.analytic.attention_cost import SOFTCAP_OPS, AttentionShape, Step, flash_step, keys_in_view, naive_steps
 from llamalab.analytic.batches import Sequences
 from llamalab.analytic.op import Op
 from llamalab.analytic.parallel import Shard, all_gather_bytes, all_reduce_bytes, collective_mode
@@ -168,7 +168,7 @@ class Rows:
             for number, new, context in self.sequences
         ]
         per_group = [naive_steps(run) if algorithm == "naive" else (flash_step(run),) for run in runs]
-        reread = 0 if algorithm == "naive" else sum(map(_reread_bytes, runs))
+        reread = 0 if algorithm == "naive" else sum(map(_reread_bytes, runs, per_group))
         return tuple(
             Op(
                 f"{LAYER}attention.{steps[0].name}",
@@ -197,7 +197,7 @@ class Rows:
         return self.elementwise(name, elements, 2 * elements, elements)
 
 
-def _reread_bytes(run: AttentionShape) -> int:
+def _reread_bytes(run: AttentionShape, steps: tuple[Step, ...]) -> int:
     """What flash attention reads of K and V beyond once: a later tile of queries streams them again."""
     once = storage_bytes(run.query_elements, run.dtype) + storage_bytes(2 * run.key_elements, run.kv_dtype)
-    return flash_step(run).read_bytes - once
+    return sum(step.read_bytes for step in steps) - once
