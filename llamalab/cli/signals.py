@@ -3,9 +3,11 @@
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import NoReturn
+from contextlib import contextmanager
+from types import FrameType, ModuleType
+from typing import Any, NoReturn
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -18,13 +20,12 @@ def ended_as_by_signal() -> Iterator[None]:
                 before[number] = signal.signal(number, _end)
     except ValueError:  # not in the main thread: signals are its business
         pass
-    first = NumpyFirst()
-    sys.meta_path.insert(0, first)
+    finder = TorchInOnePiece()
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        if first in sys.meta_path:
-            sys.meta_path.remove(first)
+        sys.meta_path.remove(finder)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -33,12 +34,47 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-class NumpyFirst:
-    """Import numpy before torch: torch imports it from C++, where it drops what is raised meanwhile, Ctrl-C too."""
+class TorchInOnePiece:
+    """Finder that lets nothing interrupt torch while it loads.
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """Find nothing; once, before torch is found, import numpy from Python."""
-        if name == "torch":
-            sys.meta_path.remove(self)
-            with suppress(ImportError):  # whoever needs it will say so
-                import numpy  # noqa: F401
+    Its C++ imports Python modules, and drops what is raised in them, or aborts: Ctrl-C would be lost or end in a crash.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> Any:
+        """The spec of torch, whose module is executed with signals held back; None for any other name."""
+        if name != "torch":
+            return None
+        from importlib.machinery import PathFinder
+
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = _held_back(spec.loader.exec_module)  # type: ignore[method-assign]
+        return spec
+
+
+def _held_back(execute: Any) -> Any:
+    def run(module: ModuleType) -> None:
+        with signals_held_back():
+            execute(module)
+
+    return run
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Signals that end a command wait for the end of the block, and take effect then."""
+    came: list[int] = []
+    before = {}
+    try:
+        for number in _ENDING:
+            if callable(signal.getsignal(number)):  # whatever ignores it, or is not Python's, stays
+                before[number] = signal.signal(number, lambda number, _: came.append(number))
+    except ValueError:  # not in the main thread, which alone is interrupted
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
