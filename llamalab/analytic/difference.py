@@ -124,15 +124,16 @@ def terms(one: LlamaArch, other: LlamaArch, work: Workload, seconds: Seconds | N
 
 def table_rows(names: tuple[str, str], costs: tuple[Cost, Cost], found: tuple[Term, ...]) -> list[dict[str, Any]]:
     """One row for each model and, between them, for each term that leads from the first to the second."""
-    between = [
-        _row(" + ".join(term.fields), *(" / ".join(map(told, values)) for values in term[1:3]), term.added)
-        for term in found
-    ]
-    return [_row(names[0], "", "", costs[0]), *between, _row(names[1], "", "", costs[1])]
+    between = [_row(" + ".join(term.fields), term.added, _all(term.before), _all(term.after)) for term in found]
+    return [_row(names[0], costs[0]), *between, _row(names[1], costs[1])]
 
 
-def _row(term: str, before: str, after: str, cost: Cost) -> dict[str, Any]:
+def _row(term: str, cost: Cost, before: str = "", after: str = "") -> dict[str, Any]:
     return {"term": term, "before": before, "after": after, **cost._asdict()}
+
+
+def _all(values: tuple[Any, ...]) -> str:
+    return " / ".join(map(told, values))
 
 
 def told(value: Any) -> str:
