@@ -178,11 +178,11 @@ def run_s(basis: Basis, arch: LlamaArch, work: Workload, run: Mapping[str, Any])
     passes += [(weight * (work.generate - 1), 1, context) for weight, context in decode_contexts(work)]
     total_s = 0.0
     for times, new, context in passes:
-        for op in forward_ops(arch, new_tokens=new, context_tokens=context, batch=work.batch, **run):
-            prediction = basis.predict(op, work.dtype)
-            if isinstance(prediction, str):
-                return None
-            total_s += times * op.count * prediction.time_s
+        ops = forward_ops(arch, new_tokens=new, context_tokens=context, batch=work.batch, **run)
+        pass_s = basis.pass_s(ops, work.dtype)
+        if pass_s is None:
+            return None
+        total_s += times * pass_s
     return total_s
 
 
