@@ -177,11 +177,11 @@ def run_s(basis: Basis, arch: LlamaArch, work: Workload, shape: PassShape) -> fl
     passes += [(weight * (work.generate - 1), 1, context) for weight, context in decode_contexts(work)]
     total_s = 0.0
     for times, new, context in passes:
-        for op in forward_ops(arch, shape._replace(new_tokens=new, context_tokens=context, batch=work.batch)):
-            prediction = basis.predict(op, work.dtype)
-            if isinstance(prediction, str):
-                return None
-            total_s += times * op.count * prediction.time_s
+        ops = forward_ops(arch, shape._replace(new_tokens=new, context_tokens=context, batch=work.batch))
+        pass_s = basis.pass_s(ops, work.dtype)
+        if pass_s is None:
+            return None
+        total_s += times * pass_s
     return total_s
 
 

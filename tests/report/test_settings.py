@@ -37,6 +37,16 @@ const answer = JSON.stringify(asked.map(([page, place, set]) => ({
 """
 
 
+# Windows, biases and tied heads, norms of heads wider than dim, heads that are turned in part.
+FAMILIES = ("mistral-7b-v0.1", "qwen2.5-0.5b", "qwen3-0.6b", "phi-4-mini")
+
+
+def mixed(record: Record) -> Record:
+    """Windows in some layers, and biases everywhere."""
+    arch = record.llama_arch.replace(window=300, full_layers=(1, 2, 9), qkv_bias=True, o_bias=True, ffn_bias=True)
+    return dataclasses.replace(record, arch=arch.as_dict())
+
+
 def calibrated(record: Record) -> Record:
     noise = random.Random(5)
     rates = {
@@ -50,7 +60,7 @@ def calibrated(record: Record) -> Record:
 
 @pytest.fixture(scope="module")
 def comparisons(record: Record) -> list[Comparison]:
-    """Roofs alone, calibrated, grouped heads, a model that stays in a cache, and an untrusted roof of attention."""
+    """Roofs alone, calibrated, grouped heads, a model in a cache, an untrusted roof of attention; other families."""
     cache = Roof(kind="cache", dtype="bf16", per_second=2.1e11, capacity_bytes=2**27)
     tiny = sample_record("stories260k")
     untrusted = [dataclasses.replace(roof, trusted=roof.kind != "attention") for roof in record.roofs]
@@ -58,6 +68,7 @@ def comparisons(record: Record) -> list[Comparison]:
         Comparison(one) for one in (
             record, calibrated(record), sample_record("70b"), calibrated(sample_record("tiny")),
             dataclasses.replace(tiny, roofs=[*tiny.roofs, cache]), dataclasses.replace(record, roofs=untrusted),
+            *map(sample_record, FAMILIES), mixed(record),
         )
     ]  # fmt: skip
 
