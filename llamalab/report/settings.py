@@ -38,7 +38,7 @@ def settings_of(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, 
         },
         "start": {
             "prompt": work.prompt, "generate": work.generate, "batch": work.batch, "weight": dtype, "kv": dtype,
-            "kv_heads": arch.n_kv_heads, "attention": as_measured(comparison)["attention"], "fused": False, "place": 0,
+            "kv_heads": arch.n_kv_heads, "attention": as_measured(comparison).attention, "fused": False, "place": 0,
         },
         "places": [_here(comparison), *(one for one in devices if one)],
     }  # fmt: skip

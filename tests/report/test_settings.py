@@ -13,6 +13,7 @@ import pytest
 from llamalab.analytic.constants import CLASSES, choose, to_json
 from llamalab.analytic.forecast import Workload, memory_needed, run_times
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
@@ -90,7 +91,7 @@ def expected(comparison: Comparison, place: int, set_: dict[str, Any], device: d
                                    "attention": set_["attention"]}  # fmt: skip
     work = Workload(set_["prompt"], set_["generate"], set_["batch"], dtype=dtype, **run)
     if place == 0:
-        basis, plain = comparison.basis, {"dtype": dtype, **run}
+        basis, plain = comparison.basis, PassShape(new_tokens=1, dtype=dtype, **run)
         total_s, prefill_s = (run_s(basis, arch, one, plain) for one in (work, work._replace(generate=1)))
         times = None if total_s is None else (prefill_s, total_s)
     else:
@@ -98,7 +99,7 @@ def expected(comparison: Comparison, place: int, set_: dict[str, Any], device: d
         constants = choose(spec, "shipped", dtype, set_["weight"])
         found = run_times(arch, work, constants.rates, constants.host)
         times = (found.prefill_s, found.total_s)
-    ops = forward_ops(arch, new_tokens=work.prompt, batch=work.batch, dtype=dtype, **run)
+    ops = forward_ops(arch, PassShape(new_tokens=work.prompt, batch=work.batch, dtype=dtype, **run))
     table = [[op.rate_class, op.count, op.flops_causal, op.bytes, moved_bytes(op)] for op in ops]
     return {"times": times, "memory": memory_needed(arch, work)._asdict(), "ops": table}
 
