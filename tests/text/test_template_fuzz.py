@@ -19,16 +19,21 @@ CONTEXT = {"messages": MESSAGES, "bos_token": "<s>", "eos_token": "</s>", "add_g
 
 ATOMS = [
     "messages", "messages[0]", "message", "bos_token", "undefined_name", "none", "true", "self", "loop", "loop.index",
-    "''", "'a'", "'%s'", "'%999999999d'", "'{0.__class__}'", "'{:>999999999}'", "0", "1", "-1", "3.5", "10**9", "10**18",
-    "1e308", "[]", "[1, 'a']", "{}", "{'a': 1}", "(1, 2)", "range(9)", "range(99999)", "range(10**12)", "namespace(x=1)",
-    "dict(a=1)", "(9 ** 9 ** 9)", "cycler('a')", "joiner()", "lipsum", "lipsum()", "cycler", "caller", "varargs", "strftime_now",
+    "''", "'a'", "'%s'", "'%999999999d'", "'{0.__class__}'", "'{:>999999999}'", "0", "1", "-1", "3.5", "10**9",
+    "10**18",
+    "1e308", "[]", "[1, 'a']", "{}", "{'a': 1}", "(1, 2)", "range(9)", "range(99999)", "range(10**12)",
+    "namespace(x=1)",
+    "dict(a=1)", "cycler('a')", "joiner()", "lipsum", "lipsum()", "cycler", "caller",
+    "varargs", "strftime_now",
     "strftime_now('%Y')", "raise_exception", "raise_exception('no')", "f", "f()", "generation",
 ]  # fmt: skip
 NAMES = [
     "__class__", "__init__", "__globals__", "__mro__", "__subclasses__", "__builtins__", "__dict__", "__code__",
     "__import__", "f_globals", "gi_frame", "mro", "environment", "content", "role", "append", "format", "format_map",
-    "join", "replace", "zfill", "ljust", "expandtabs", "encode", "translate", "items", "update", "pop", "clear", "__add__",
-    "_TemplateReference__context", "__self__", "__module__", "__reduce__", "keys", "split", "strip", "upper", "x", "name",
+    "join", "replace", "zfill", "ljust", "expandtabs", "encode", "translate", "items", "update", "pop",
+    "clear", "__add__",
+    "_TemplateReference__context", "__self__", "__module__", "__reduce__", "keys", "split", "strip", "upper",
+    "x", "name",
 ]  # fmt: skip
 FILTERS = [
     "abs", "attr('__class__')", "attr('__globals__')", "batch(2)", "batch(10**9)", "capitalize", "center(10**9)",
@@ -37,7 +42,8 @@ FILTERS = [
     "length", "list", "lower", "map('upper')", "map(attribute='__class__')", "map('attr', '__globals__')", "max", "min",
     "pprint", "random", "reject", "rejectattr('role')", "replace('', 'aaaaaaaa')", "reverse", "round", "round(10**9)",
     "safe", "select", "selectattr('role', 'equalto', 'user')", "slice(3)", "slice(10**9)", "sort",
-    "sort(attribute='__class__')", "string", "striptags", "sum", "sum(start='')", "title", "tojson", "tojson(indent=10**9)",
+    "sort(attribute='__class__')", "string", "striptags", "sum", "sum(start='')", "title", "tojson",
+    "tojson(indent=10**9)",
     "trim", "truncate(10**9)", "truncate(1)", "unique", "upper", "urlencode", "urlize", "wordcount", "wordwrap(1)",
     "xmlattr", "nonsense",
 ]  # fmt: skip
@@ -50,9 +56,11 @@ def expression(draw: random.Random, depth: int = 0) -> str:
         return draw.choice(ATOMS)
     one, other = expression(draw, depth + 1), expression(draw, depth + 1)
     kinds = [
-        f"({one} {draw.choice(OPERATORS)} {other})", f"({one}).{draw.choice(NAMES)}", f"({one})['{draw.choice(NAMES)}']",
+        f"({one} {draw.choice(OPERATORS)} {other})", f"({one}).{draw.choice(NAMES)}",
+        f"({one})['{draw.choice(NAMES)}']",
         f"({one})({other})", f"({one}).{draw.choice(NAMES)}({other})", f"({one})[{other}]", f"({one})[:{other}]",
-        f"({one}) | {draw.choice(FILTERS)}", f"({one}) | {draw.choice(FILTERS)}", f"[{one}, {other}]", f"({one} * {other})",
+        f"({one}) | {draw.choice(FILTERS)}", f"({one}) | {draw.choice(FILTERS)}", f"[{one}, {other}]",
+        f"({one} * {other})",
     ]  # fmt: skip
     return draw.choice(kinds)
 
@@ -92,22 +100,24 @@ def template(draw: random.Random) -> str:
 
 def test_hostile_templates_write_within_limits_or_end_in_a_reason() -> None:
     draw = random.Random(41)
-    jobs = [{"template": template(draw), "contexts": [CONTEXT], "limits": LIMITS} for _ in range(CASES)]
+    sources = [*(template(draw) for _ in range(CASES)), "{{ 9 ** (9 ** 9) }}", "{{ '<s>' }}"]
+    jobs = [{"template": source, "contexts": [CONTEXT], "limits": LIMITS} for source in sources]
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("forked_templates.py"))],
         input=json.dumps(jobs).encode(), capture_output=True, check=True, env=os.environ | {"LLAMALAB_SECRET": SECRET},
     )  # fmt: skip
     answers: list[dict[str, Any] | None] = list(map(json.loads, done.stdout.splitlines()))
-    assert len(answers) == CASES
+    assert len(answers) == len(jobs)
+    assert answers[-2:] == [None, {"texts": ["<s>"]}]
     assert SECRET.encode() not in done.stdout
     written = [text for answer in answers if answer for text in answer.get("texts", ())]
     reasons = [answer["error"] for answer in answers if answer and "error" in answer]
     ended = answers.count(None)
-    assert len(written) + len(reasons) + ended == CASES
+    assert len(written) + len(reasons) + ended == len(jobs)
     assert all(len(text) <= LIMITS["characters"] for text in written)
     assert not any("__subclasses__" in text or "<module" in text or "<frame" in text for text in written)
     # Every way to end is met: a text, an error of the template's, each of the limits.
     assert len(written) > CASES // 20
     for part in ("more than 3,000 steps", "more than 2,000 characters", "SecurityError", "TemplateSyntaxError"):
         assert any(part in reason for reason in reasons), part
-    assert 0 < ended < CASES // 10
+    assert ended < CASES // 10
