@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Forecast, Times, Workload, decode_contexts, forecast
+from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.stack_constants import prepared
 from llamalab.analytic.stacks import assumed_stack
@@ -26,7 +27,7 @@ BATCH = 8
 GROUP = 4  # query heads that share a KV head in the GQA that is tried
 LEAST_SAVING = 0.005  # of the run: what saves less is not worth a line
 
-Run = dict[str, Any]  # the options of forward_ops that are not a pass's own
+Run = dict[str, Any]  # the options of model_ops or forward_ops that are not a pass's own
 
 
 class Elsewhere(NamedTuple):
@@ -59,7 +60,8 @@ def workload(comparison: Comparison) -> Workload:
     """The run that is told: the longest measured prompt, one sequence, and as many tokens as was said, or GENERATED."""
     prompts = [phase.run.new_tokens for phase in comparison.phases if phase.run.new_tokens > 1]
     generate = comparison.record.generate_tokens or GENERATED
-    return Workload(max(prompts, default=1), generate, dtype=comparison.record.dtype)
+    record = comparison.record
+    return Workload(max(prompts, default=1), generate, dtype=record.dtype, weight_dtype=record.weight_dtype)
 
 
 def elsewhere(
@@ -94,7 +96,7 @@ def _on(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) 
 def _forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) -> Forecast:
     name = stack or assumed_stack(spec)
     if name is None:
-        return forecast(arch, work, spec, choose(spec, "shipped", work.dtype))
+        return forecast(arch, work, spec, choose(spec, "shipped", work.dtype, work.weight_dtype))
     run, constants = prepared(spec, work, name)
     return forecast(arch, run, spec, constants)
 
@@ -178,7 +180,8 @@ def run_s(basis: Basis, arch: LlamaArch, work: Workload, run: Mapping[str, Any])
     passes += [(weight * (work.generate - 1), 1, context) for weight, context in decode_contexts(work)]
     total_s = 0.0
     for times, new, context in passes:
-        for op in forward_ops(arch, new_tokens=new, context_tokens=context, batch=work.batch, **run):
+        table = model_ops if run.get("kept") else forward_ops
+        for op in table(arch, new_tokens=new, context_tokens=context, batch=work.batch, **run):
             prediction = basis.predict(op, work.dtype)
             if isinstance(prediction, str):
                 return None
@@ -189,16 +192,21 @@ def run_s(basis: Basis, arch: LlamaArch, work: Workload, run: Mapping[str, Any])
 def as_measured(comparison: Comparison) -> Run:
     """The options that the last measured pass was run with."""
     run = comparison.record.passes[-1]
-    return {"dtype": run.dtype, "attention": run.algorithm}
+    kept = {"kept": comparison.record.kept} if comparison.record.kept else {}
+    return {"dtype": run.dtype, "attention": run.algorithm} | kept
 
 
 def _candidates(arch: LlamaArch, work: Workload, run: Run) -> list[tuple[str, str, LlamaArch, Run, int]]:
-    found: list[tuple[str, str, LlamaArch, Run, int]] = [
+    # Weights that are quantised already have kernels of their own: constants of fused or other ones say nothing here.
+    plain: list[tuple[str, str, LlamaArch, Run, int]] = [
         ("int4 weights", "a product that widens them as it reads", arch, run | {"weight_dtype": "int4"}, 1),
         ("int8 weights", "a product that widens them as it reads", arch, run | {"weight_dtype": "int8"}, 1),
+        ("fused operations", "one product for Q, K, V, one for gate and up", arch, run | {"fused": True}, 1),
+    ]
+    found: list[tuple[str, str, LlamaArch, Run, int]] = [
+        *(() if run.get("kept") else plain),
         ("fp8 KV cache", "an attention kernel that reads it", arch, run | {"kv_dtype": "fp8"}, 1),
         (f"batch of {BATCH}", "as many sequences; saving per sequence", arch, run, BATCH),
-        ("fused operations", "one product for Q, K, V, one for gate and up", arch, run | {"fused": True}, 1),
     ]
     if run["attention"] == "naive":
         found.append(("flash in place of naive attention", "--attention sdpa", arch, run | {"attention": "flash"}, 1))

@@ -36,12 +36,12 @@ const answer = JSON.stringify(asked.map(([page, place, set]) => ({
 """
 
 
-def calibrated(record: Record) -> Record:
+def calibrated(record: Record, *more: str) -> Record:
     noise = random.Random(5)
     rates = {
         name: Rates(10 ** noise.uniform(11, 13), 10 ** noise.uniform(9.5, 11), 1e-5 * noise.random(),
                     noise.uniform(0.3, 1), noise.uniform(0.3, 1), noise.uniform(1, 9))
-        for name in sorted(CLASSES)
+        for name in sorted({*CLASSES, *more})
     }  # fmt: skip
     text = to_json("cpu", record.dtype, "2026-01-02", rates, {"prefill_error": 0.04, "decode_error": 0.02})
     return dataclasses.replace(record, constants=json.loads(text))
@@ -57,6 +57,8 @@ def comparisons(record: Record) -> list[Comparison]:
         Comparison(one) for one in (
             record, calibrated(record), sample_record("70b"), calibrated(sample_record("tiny")),
             dataclasses.replace(tiny, roofs=[*tiny.roofs, cache]), dataclasses.replace(record, roofs=untrusted),
+            *(dataclasses.replace(calibrated(record, "gemm_row", "gemm_few", "gemm_widened"), weight_dtype=storage,
+                                  kernel_rows=rows) for storage, rows in (("int8", 16), ("int4", None), ("q8_0", 4))),
         )
     ]  # fmt: skip
 
@@ -64,7 +66,7 @@ def comparisons(record: Record) -> list[Comparison]:
 def draw(noise: random.Random, data: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """A place and a setting that a reader could choose."""
     place = noise.randrange(len(data["places"]))
-    dtype, start = data["places"][place]["dtype"], data["start"]["weight"]
+    dtype, start = data["places"][place]["dtype"], data["dtype"]
     chosen = {key: noise.choice(values) for key, values in data["choices"].items()}
     for key in ("weight", "kv"):
         chosen[key] = dtype if chosen[key] == start else chosen[key]
@@ -80,6 +82,9 @@ def expected(comparison: Comparison, place: int, set_: dict[str, Any], device: d
     work = Workload(set_["prompt"], set_["generate"], set_["batch"], dtype=dtype, **run)
     if place == 0:
         basis, plain = comparison.basis, {"dtype": dtype, **run}
+        if set_["weight"] == comparison.record.weight_dtype:
+            kept: dict[str, Any] = {"kept": comparison.record.kept, "kv_dtype": set_["kv"]}
+            plain = {"dtype": dtype, "attention": set_["attention"], **kept}
         total_s, prefill_s = (run_s(basis, arch, one, plain) for one in (work, work._replace(generate=1)))
         times = None if total_s is None else (prefill_s, total_s)
     else:
@@ -115,6 +120,7 @@ def test_the_script_computes_what_python_computes(
     for number in range(SETTINGS):
         page = number % len(data)
         place, chosen = draw(noise, data[page])
+        chosen["fused"] &= not comparisons[page].record.weight_dtype  # its kernels have no fused products
         asked.append((page, place if number % 4 else 0, chosen))
         if not number % 4:  # this machine, in its own dtype
             own = data[page]["places"][0]["dtype"]
@@ -142,6 +148,7 @@ def test_settings_begin_with_the_measured_run(comparisons: list[Comparison]) -> 
         data = settings_of(comparison, elsewhere(comparison.arch, workload(comparison), names=WIDELY_USED))
         start = data["start"]
         assert (start["prompt"], start["batch"], start["kv_heads"]) == (512, 1, comparison.arch.n_kv_heads)
-        assert {start["weight"], start["kv"]} == {comparison.record.dtype}
+        assert start["kv"] == comparison.record.dtype
+        assert start["weight"] == (comparison.record.weight_dtype or comparison.record.dtype)
         assert data["places"][0]["name"] == "this machine"
         assert all(start[key] in data["choices"][key] for key in data["choices"])
