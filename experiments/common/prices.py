@@ -8,6 +8,7 @@ import torch
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import Op
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import basis_of
 from llamalab.errors import UnavailableError
@@ -55,12 +56,14 @@ class Prices:
     def _ops(self, new: int, context: int | Sequence[int], batch: int, logits: str) -> tuple[Op, ...]:
         return model_ops(
             self.arch,
-            new_tokens=new,
-            context_tokens=context,
-            batch=batch,
-            dtype=self.dtype,
-            attention=self._algorithm,
-            logits=logits,
+            PassShape(
+                new_tokens=new,
+                context_tokens=context,
+                batch=batch,
+                dtype=self.dtype,
+                attention=self._algorithm,
+                logits=logits,
+            ),
         )
 
     def _sum(self, ops: Iterable[Op]) -> float:

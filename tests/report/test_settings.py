@@ -13,6 +13,7 @@ import pytest
 from llamalab.analytic.constants import CLASSES, choose, to_json
 from llamalab.analytic.forecast import Workload, memory_needed, run_times
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
@@ -36,6 +37,22 @@ const answer = JSON.stringify(asked.map(([page, place, set]) => ({
 """
 
 
+# Windows, biases and tied heads, norms of heads wider than dim, heads that are turned in part.
+FAMILIES = ("mistral-7b-v0.1", "qwen2.5-0.5b", "qwen3-0.6b", "phi-4-mini")
+
+
+def mixed(record: Record) -> Record:
+    """Windows in some layers, and biases everywhere."""
+    arch = record.llama_arch.replace(window=300, full_layers=(1, 2, 9), qkv_bias=True, o_bias=True, ffn_bias=True)
+    return dataclasses.replace(record, arch=arch.as_dict())
+
+
+def quantised(record: Record, storage: str, rows: int | None) -> Record:
+    """Calibrated on kernels of quantised weights."""
+    known = calibrated(record, "gemm_row", "gemm_few", "gemm_widened")
+    return dataclasses.replace(known, weight_dtype=storage, kernel_rows=rows)
+
+
 def calibrated(record: Record, *more: str) -> Record:
     noise = random.Random(5)
     rates = {
@@ -49,7 +66,7 @@ def calibrated(record: Record, *more: str) -> Record:
 
 @pytest.fixture(scope="module")
 def comparisons(record: Record) -> list[Comparison]:
-    """Roofs alone, calibrated, grouped heads, a model that stays in a cache, and an untrusted roof of attention."""
+    """Roofs alone, calibrated, grouped heads, a model in a cache, an untrusted roof of attention; other families."""
     cache = Roof(kind="cache", dtype="bf16", per_second=2.1e11, capacity_bytes=2**27)
     tiny = sample_record("stories260k")
     untrusted = [dataclasses.replace(roof, trusted=roof.kind != "attention") for roof in record.roofs]
@@ -57,8 +74,8 @@ def comparisons(record: Record) -> list[Comparison]:
         Comparison(one) for one in (
             record, calibrated(record), sample_record("70b"), calibrated(sample_record("tiny")),
             dataclasses.replace(tiny, roofs=[*tiny.roofs, cache]), dataclasses.replace(record, roofs=untrusted),
-            *(dataclasses.replace(calibrated(record, "gemm_row", "gemm_few", "gemm_widened"), weight_dtype=storage,
-                                  kernel_rows=rows) for storage, rows in (("int8", 16), ("int4", None), ("q8_0", 4))),
+            *map(sample_record, FAMILIES), mixed(record), quantised(record, "int8", 16),
+            quantised(record, "int4", None), quantised(sample_record("qwen2.5-0.5b"), "q8_0", 4),
         )
     ]  # fmt: skip
 
@@ -81,10 +98,9 @@ def expected(comparison: Comparison, place: int, set_: dict[str, Any], device: d
                                    "attention": set_["attention"]}  # fmt: skip
     work = Workload(set_["prompt"], set_["generate"], set_["batch"], dtype=dtype, **run)
     if place == 0:
-        basis, plain = comparison.basis, {"dtype": dtype, **run}
-        if set_["weight"] == comparison.record.weight_dtype:
-            kept: dict[str, Any] = {"kept": comparison.record.kept, "kv_dtype": set_["kv"]}
-            plain = {"dtype": dtype, "attention": set_["attention"], **kept}
+        own_weights = set_["weight"] == comparison.record.weight_dtype
+        plain = PassShape(new_tokens=1, dtype=dtype, **run | {"weight_dtype": None} if own_weights else run)
+        basis = comparison.basis
         total_s, prefill_s = (run_s(basis, arch, one, plain) for one in (work, work._replace(generate=1)))
         times = None if total_s is None else (prefill_s, total_s)
     else:
@@ -92,7 +108,7 @@ def expected(comparison: Comparison, place: int, set_: dict[str, Any], device: d
         constants = choose(spec, "shipped", dtype, set_["weight"])
         found = run_times(arch, work, constants.rates, constants.host)
         times = (found.prefill_s, found.total_s)
-    ops = forward_ops(arch, new_tokens=work.prompt, batch=work.batch, dtype=dtype, **run)
+    ops = forward_ops(arch, PassShape(new_tokens=work.prompt, batch=work.batch, dtype=dtype, **run))
     table = [[op.rate_class, op.count, op.flops_causal, op.bytes, moved_bytes(op)] for op in ops]
     return {"times": times, "memory": memory_needed(arch, work)._asdict(), "ops": table}
 
