@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape
 from llamalab.analytic.batches import chunks
-from llamalab.analytic.fit_run import Run, prompt_and_chunk
+from llamalab.analytic.fit_run import Run, pass_shape, prompt_and_chunk
 from llamalab.analytic.parallel import shard
-from llamalab.analytic.pass_memory import HEAD, LAST_OF_BLOCK, Pass, attended, held_by_attention, in_chunks, moments
+from llamalab.analytic.pass_memory import HEAD, LAST_OF_BLOCK, attended, held_by_attention, in_chunks, moments
 from llamalab.analytic.scratch import MatrixProduct, NoScratch
 
 KERNELS_KEPT = 1024  # capacity of oneDNN's primitive cache
@@ -62,14 +62,13 @@ def kernel_shapes(run: Run, *, until: int | None = None, step: str | None = None
 
 def _by_step(run: Run, new: int, context: int) -> dict[str, list[Shape]]:
     """What each step of one block, and the head, asks of the library, in order."""
-    kind = run.kv_dtype or run.dtype
-    one = Pass(run.arch, run.batch, new, context, run.dtype, kind, run.attention, run.logits, run.ranks)
+    shape = pass_shape(run, new, context)
     asked, found = _Asked(), {}
-    for moment in moments(one, asked):
+    for moment in moments(run.arch, shape, asked):
         found.setdefault(moment.step, []).extend(asked.taken())
     if run.attention == "chunked" and new > QUERY_CHUNK:
         for window, _ in run.arch.windows:
-            for part in in_chunks(attended(one, window)):
+            for part in in_chunks(attended(run.arch, shape, window)):
                 for _ in held_by_attention(part, "naive", asked):
                     pass
         found["attention"] += asked.taken()
