@@ -63,7 +63,8 @@ def kernel_shapes(run: Run, *, until: int | None = None, step: str | None = None
 def _by_step(run: Run, new: int, context: int) -> dict[str, list[Shape]]:
     """What each step of one block, and the head, asks of the library, in order."""
     shape = pass_shape(run, new, context)
-    asked, found = _Asked(), {}
+    asked = _Asked()
+    found: dict[str, list[Shape]] = {}
     for moment in moments(run.arch, shape, asked):
         found.setdefault(moment.step, []).extend(asked.taken())
     if run.attention == "chunked" and new > QUERY_CHUNK:
