@@ -15,7 +15,10 @@ from llamalab.arch import LlamaArch
 from llamalab.units import DTYPES, KeptWeights, group_in_row, storage_bytes
 
 _CONSTANTS = {"int8": 1, "int4": 2, "q4_0": 2, "q8_0": 4}  # for each group; int8 in groups is two halves of 4 bits
-FEW, WIDENED = "few", "widened"  # modes of products of several rows: by the kernel, by a weight that was written out
+FEW_ROWS, WIDENED_ROWS = (
+    "few",
+    "widened",
+)  # modes of products of several rows: by the kernel, by a weight that was written out
 _WHOLE_ROWS = 16  # that the kernel of halves takes at once; other matrices keep their codes whole
 
 
@@ -80,5 +83,5 @@ def _kept_op(op: Op, shapes: dict[str, tuple[int, ...]], dtype: str, kept: KeptW
     rows, bias = op.flops_full // (2 * out * inner), op.weight_bytes - wide
     narrow = op._replace(weight_bytes=stored + bias)
     if kept.kernel_rows is None or rows <= kept.kernel_rows:
-        return narrow if rows == 1 else narrow._replace(mode=FEW)
-    return narrow._replace(mode=WIDENED, read_bytes=op.read_bytes + wide, written_bytes=op.written_bytes + wide)
+        return narrow if rows == 1 else narrow._replace(mode=FEW_ROWS)
+    return narrow._replace(mode=WIDENED_ROWS, read_bytes=op.read_bytes + wide, written_bytes=op.written_bytes + wide)

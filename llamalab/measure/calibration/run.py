@@ -22,7 +22,7 @@ import torch
 
 from llamalab.analytic.constants import CLASSES, to_json
 from llamalab.analytic.grades import Grade, Signs, grade
-from llamalab.analytic.kept_weights import FEW, WIDENED
+from llamalab.analytic.kept_weights import FEW_ROWS, WIDENED_ROWS
 from llamalab.analytic.roofline import Rates, known_rates, predict_pass, total_s
 from llamalab.errors import DoesNotFitError, UnknownNameError
 from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
@@ -206,7 +206,7 @@ def fit_classes(kernels: Iterable[Kernel]) -> dict[str, Fit]:
     for kernel in kernels:
         by_kind[kernel.op.kind].append(kernel)
         by_class[kernel.op.rate_class].append(kernel)
-        if kernel.op.mode in (FEW, WIDENED):
+        if kernel.op.mode in (FEW_ROWS, WIDENED_ROWS):
             by_class[kernel.op.kind].append(kernel)
     roofs = {kind: best_rates(rows) for kind, rows in by_kind.items()}
     return {name: fit_class(rows, *roofs[rows[0].op.kind]) for name, rows in by_class.items()}
