@@ -42,16 +42,38 @@ ROWS = Path(stacks.__file__).with_name("stacks.json")
 FOLDS, MIN_SPREAD, QUANTILE, ROBUST = 5, 0.06, 0.9, 0.06
 # How far a cell may plausibly lie from its parent's value, and the limits of what it can mean.
 SCALES = {
-    "gemm_compute": 0.12, "gemm_memory": 0.08, "packed_compute": 0.15, "packed_memory": 0.12, "kernel_s": 3e-6,
-    "attention_compute": 0.2, "attention_memory": 0.2, "decode_memory": 0.15, "decode_vector_compute": 0.3,
-    "split_gain": 1.0, "elementwise_memory": 0.2, "unpack_ops": 6.0, "vector_ops": 15.0, "link_s": 1e-5, "link_memory": 0.2,
-    "step_s": 1e-3, "sequence_s": 3e-5, "request_s": 1e-2, "interleave": 0.2,
-}  # fmt: skip
+    "gemm_compute": 0.12,
+    "gemm_memory": 0.08,
+    "packed_compute": 0.15,
+    "packed_memory": 0.12,
+    "kernel_s": 3e-6,
+    "attention_compute": 0.2,
+    "attention_memory": 0.2,
+    "decode_memory": 0.15,
+    "decode_vector_compute": 0.3,
+    "split_gain": 1.0,
+    "elementwise_memory": 0.2,
+    "unpack_ops": 6.0,
+    "vector_ops": 15.0,
+    "link_s": 1e-5,
+    "link_memory": 0.2,
+    "step_s": 1e-3,
+    "sequence_s": 3e-5,
+    "request_s": 1e-2,
+    "interleave": 0.2,
+}
 LIMITS = {
-    "unpack_ops": (1.0, 100.0), "split_gain": (1.0, 20.0), "vector_ops": (0.0, 200.0),
-    "decode_vector_compute": (1e-3, 1.0), "kernel_s": (2e-7, 6e-5), "link_s": (1e-6, 3e-4), "step_s": (0.0, 0.2), "sequence_s": (0.0, 1e-3),
-    "request_s": (0.0, 1.0), "interleave": (0.0, 1.2),
-}  # fmt: skip
+    "unpack_ops": (1.0, 100.0),
+    "split_gain": (1.0, 20.0),
+    "vector_ops": (0.0, 200.0),
+    "decode_vector_compute": (1e-3, 1.0),
+    "kernel_s": (2e-7, 6e-5),
+    "link_s": (1e-6, 3e-4),
+    "step_s": (0.0, 0.2),
+    "sequence_s": (0.0, 1e-3),
+    "request_s": (0.0, 1.0),
+    "interleave": (0.0, 1.2),
+}
 SHARE = (0.02, 1.0)
 REGULAR = 0.5  # of 0.2, 0.5 and 1.0 the one with the least error on folds of stacks with few points
 
