@@ -25,6 +25,7 @@ from llamalab.report.charts import attention_sweep, blocks, devices, heatmap, me
 from llamalab.report.data_table import DataTable
 from llamalab.report.experiment_results import ExperimentResult
 from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, fill
+from llamalab.report.llama_2_section import llama_2_sections, llama_2_tables
 from llamalab.report.profile_page import ProfileParts, conditions, profile_of, profile_parts
 from llamalab.report.ranks_section import ranks_sections, ranks_tables
 from llamalab.report.settings import settings_of
@@ -59,6 +60,7 @@ def page(
         memory_section(comparison, made, parts),
         *parts.kernels,
         attention(comparison, made),
+        *llama_2_sections(comparison, made),
         prospects_section(comparison, found, made),
         *ranks_sections(comparison.record, made),
         *conditions(parts),
@@ -110,7 +112,8 @@ def report_tables(comparison: Comparison) -> dict[str, DataTable]:
         prospects.devices_table(comparison, rows),
         prospects.actions_table(actions(comparison, rows), comparison.basis.words),
     )
-    return tables(comparison) | {table.name: table for table in more} | ranks_tables(comparison.record)
+    named = {table.name: table for table in more}
+    return tables(comparison) | llama_2_tables(comparison) | named | ranks_tables(comparison.record)
 
 
 def cards(comparison: Comparison) -> list[Card]:

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.measure.ranks.logged import LoggedPass, LoggedRun, gathered, logged_pass, split_runs
 from llamalab.measure.target.target import tokens_of
@@ -47,18 +48,25 @@ def _pass(
     rounds = torch.tensor([max(_LEAST, min(_MOST, most))], device=team.device)
     dist.broadcast(rounds, 0, group=model.link.group)
     everybody = gathered(team, [logged_pass(model, tokens_BT, cache, past_tokens) for _ in range(int(rounds.item()))])
-    kind = {"new_tokens": new_tokens, "context_tokens": past_tokens + new_tokens, "batch": cache.batch}
-    table = forward_ops(model.arch, **kind, dtype=cache.dtype, tensor_parallel=team.place.ranks)  # type: ignore[arg-type]
+    shape = PassShape(
+        new_tokens=new_tokens,
+        context_tokens=past_tokens + new_tokens,
+        batch=cache.batch,
+        dtype=cache.dtype,
+        tensor_parallel=team.place.ranks,
+    )
     return RanksPass(
         phase=phase,
         ranks=team.place.ranks,
         layers_measured=model.arch.n_layers,
-        **kind,
+        new_tokens=new_tokens,
+        context_tokens=shape.context,
+        batch=cache.batch,
         attention=model.backend.algorithm,
         passes_s=_slowest_s(everybody),
         by_rank=[rank_time(rank, runs) for rank, runs in enumerate(split_runs(everybody))],
         collectives=_named(counted.calls),
-        collectives_expected=_named(expected_collectives(table)),
+        collectives_expected=_named(expected_collectives(forward_ops(model.arch, shape))),
     )
 
 
