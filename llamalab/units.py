@@ -5,7 +5,8 @@ GiB = 2**30 and GB = 10**9 are never mixed: "16G" is refused rather than guessed
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from llamalab.checks import MOST_COUNT, MOST_MEMORY_BYTES, whole
 from llamalab.errors import InputError, UnknownNameError
@@ -21,6 +22,15 @@ class Dtype(NamedTuple):
     bits: int
     group: int = 0
     scale_bits: int = 0
+
+
+def formats(dtype: str, weight_dtype: str | None) -> str:
+    """In words, the number format of activations and, where it is another, of weights.
+
+    >>> formats("bf16", None), formats("bf16", "int4")
+    ('bf16', 'bf16 with int4 weights')
+    """
+    return dtype if weight_dtype in (None, dtype) else f"{dtype} with {weight_dtype} weights"
 
 
 class KeptWeights(NamedTuple):
@@ -207,6 +217,15 @@ def format_seconds(value: float) -> str:
     minutes, seconds = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def signed(form: Callable[[Any], str]) -> Callable[[Any], str]:
+    """The same way of showing a number, with a minus sign of its own before what is less than none.
+
+    >>> signed(format_bytes)(-2048), signed(format_bytes)(2048)
+    ('−2.00 KiB', '2.00 KiB')
+    """
+    return lambda value: f"−{form(-value)}" if value < 0 else form(value)
 
 
 def format_rate(value: float) -> str:

@@ -24,13 +24,14 @@ from llamalab.report.charts import attention_sweep, blocks, devices, heatmap, me
 from llamalab.report.data_table import DataTable
 from llamalab.report.experiment_results import ExperimentResult
 from llamalab.report.layout import Figure, Fold, Listing, PageContent, Section, figure
+from llamalab.report.llama_2_section import llama_2_sections, llama_2_tables
 from llamalab.report.patterns_section import patterns_sections, patterns_tables
 from llamalab.report.profile_page import ProfileParts, conditions, profile_of, profile_parts
 from llamalab.report.ranks_section import ranks_sections, ranks_tables
 from llamalab.report.settings import settings_of
 from llamalab.report.tables import tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
-from llamalab.units import format_seconds
+from llamalab.units import format_seconds, formats
 
 ACTIONS = 3  # on the first screen
 _CLOSING = (
@@ -59,6 +60,7 @@ def page(
         *parts.kernels,
         attention(comparison, made),
         *patterns_sections(comparison, made),
+        *llama_2_sections(comparison, made),
         prospects_section(comparison, found, made),
         *ranks_sections(comparison.record, made),
         *conditions(parts),
@@ -70,7 +72,7 @@ def page(
             generator=generator,
             title=title(comparison),
             machine=machine(comparison.record.environment),
-            dtype=comparison.record.dtype,
+            dtype=formats(comparison.record.dtype, comparison.record.weight_dtype),
             purpose="predicted and measured",
             headline=conclusion.headline,
             cards=cards(comparison),
@@ -101,7 +103,7 @@ def report_tables(comparison: Comparison) -> dict[str, DataTable]:
         prospects.actions_table(actions(comparison, rows), comparison.basis.words),
     )
     own = ranks_tables(comparison.record) | patterns_tables(comparison.record.patterns)
-    return tables(comparison) | {table.name: table for table in more} | own
+    return tables(comparison) | llama_2_tables(comparison) | {table.name: table for table in more} | own
 
 
 def predictions(comparison: Comparison, made: dict[str, DataTable]) -> Section:
