@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_pass
 from llamalab.analytic.training import FLASH_BACKWARD
 from llamalab.arch import LlamaArch
@@ -35,31 +36,28 @@ class StepTime(NamedTuple):
 def step_time(
     arch: LlamaArch,
     rates: Mapping[str, Rates],
+    shape: PassShape,
     *,
-    seq: int,
-    batch: int = 1,
     accumulate: int = 1,
-    dtype: str = "fp32",
-    attention: str = "flash",
 ) -> StepTime:
-    """The time of `accumulate` passes over `batch` windows of `seq` tokens and the update after them.
+    """The time of `accumulate` passes of that shape and the update after them.
 
     `rates` maps gemm, attention, elementwise and gather to what they reach. Raises UnavailableError where one is
     missing.
 
     >>> from llamalab.presets import PRESETS
     >>> rates = dict.fromkeys(("gemm", "attention", "elementwise", "gather"), Rates(1e12, 1e18))
-    >>> time = step_time(PRESETS["7b"].arch, rates, seq=2048, attention="naive")
+    >>> time = step_time(PRESETS["7b"].arch, rates, PassShape(new_tokens=2048, attention="naive"))
     >>> round(time.backward_s / time.forward_s, 3)
     2.0
     """
-    ops = forward_ops(arch, new_tokens=seq, batch=batch, dtype=dtype, attention=attention, logits="all")
+    ops = forward_ops(arch, shape._replace(logits="all"))
     predictions = predict_pass(ops, rates)
-    up, down = FLASH_BACKWARD if attention == "flash" else (2, 1)
+    up, down = FLASH_BACKWARD if shape.attention == "flash" else (2, 1)
     forward_s = backward_s = 0.0
     for op in ops:
         op_s = op.count * predictions[op.name].time_s
         forward_s += op_s
         backward_s += op_s * (up / down if op.kind == "attention" else 2)
-    moved = parameter_count(arch) * (4 * _UPDATE_FP32 + (0 if dtype == "fp32" else _MASTER_BYTES))
+    moved = parameter_count(arch) * (4 * _UPDATE_FP32 + (0 if shape.dtype == "fp32" else _MASTER_BYTES))
     return StepTime(accumulate * forward_s, accumulate * backward_s, moved / rates["elementwise"].bandwidth_bytes_per_s)

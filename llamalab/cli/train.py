@@ -155,6 +155,7 @@ def _predicted(args: argparse.Namespace, arch: Any, place: Any) -> dict[str, Any
 
 def _step_time(args: argparse.Namespace, arch: Any, roofs: dict[str, Any]) -> dict[str, Any]:
     """The peak of products and the time of a step; None for what rests on a roof that cannot carry it."""
+    from llamalab.analytic.pass_shape import PassShape
     from llamalab.analytic.roofline import Rates
     from llamalab.analytic.training_time import step_time
     from llamalab.comparison.basis import roof_fault
@@ -170,7 +171,9 @@ def _step_time(args: argparse.Namespace, arch: Any, roofs: dict[str, Any]) -> di
         "attention": Rates(roofs["attention"].per_second, copy, launch_s),
         "elementwise": Rates(None, copy, launch_s),
     }
-    time = step_time(arch, rates, seq=args.context, batch=args.batch, accumulate=args.accumulate, dtype=args.dtype)
+    time = step_time(
+        arch, rates, PassShape(new_tokens=args.context, batch=args.batch, dtype=args.dtype), accumulate=args.accumulate
+    )
     return {"peak_flops_per_s": peak, "predicted_step_s": time.total_s, "reason": None}
 
 

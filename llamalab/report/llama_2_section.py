@@ -60,9 +60,8 @@ def _difference(comparison: Comparison) -> tuple[str, tuple[Cost, Cost], tuple[T
 
 def _work(comparison: Comparison) -> Workload:
     """The page's run, by the operations that were measured."""
-    run = as_measured(comparison)
     return workload(comparison)._replace(
-        attention=run["attention"], weight_dtype=comparison.record.weight_dtype, fused=False
+        attention=as_measured(comparison).attention, weight_dtype=comparison.record.weight_dtype, fused=False
     )
 
 

@@ -12,6 +12,7 @@ import torch
 
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import Op, add_up
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import OWN_ROOFS, basis_of, roof_fault
 from llamalab.errors import InputError
@@ -98,13 +99,15 @@ class Reference:
         return [
             model_ops(
                 self.record.llama_arch,
-                new_tokens=new,
-                context_tokens=context,
-                batch=case.batch,
-                dtype=self.record.dtype,
-                attention=self._algorithm,
+                PassShape(
+                    new_tokens=new,
+                    context_tokens=context,
+                    batch=case.batch,
+                    dtype=self.record.dtype,
+                    attention=self._algorithm,
+                    tensor_parallel=self._ranks,
+                ),
                 kept=self._kept,
-                tensor_parallel=self._ranks,
             )
             for new, context in case.passes
         ]
@@ -123,12 +126,11 @@ def measure_reference(
 
     Of a team the constants are those of its ranks side by side.
 
-    The constants that are kept are of weights in the activations' dtype; for quantised ones a calibration is made.
     Raises FormatError for a spoilt calibration.
     """
     place, dtype = machine.device, machine.dtype
     kept = None if machine.weight_dtype is None else KeptWeights(machine.weight_dtype, None, machine.kernel_rows)
-    constants = kept_constants(place, dtype) if kept is None else None
+    constants = kept_constants(place, dtype, machine.weight_dtype)
     if team is not None:
         constants = ranks_constants(team, dtype, weight_bytes)
     progress("roofs of this machine", 0.0)

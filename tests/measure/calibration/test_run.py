@@ -8,9 +8,11 @@ import torch
 
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.constants import CLASSES, constants_of
+from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
-from llamalab.errors import DoesNotFitError, InputError
+from llamalab.errors import DoesNotFitError, InputError, UnknownNameError
 from llamalab.measure.calibration import run as module
 from llamalab.measure.calibration.blocks import CHECKED, FITTED, Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
@@ -18,6 +20,7 @@ from llamalab.measure.calibration.run import Calibration, Outcome, calibrate, fi
 from llamalab.measure.calibration.trials import block_bytes, trial_bytes
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.presets import PRESETS
+from llamalab.units import KeptWeights
 
 SMALL = (
     Block("a", LlamaArch(32, 1, 4, 2, 48, 64), (BlockPass(1, 5), BlockPass(1, 1, 9), BlockPass(3, 1, 4))),
@@ -48,7 +51,9 @@ def made() -> Calibration:
 
 def test_every_class_of_the_plain_model_is_fitted(made: Calibration) -> None:
     tables = [
-        forward_ops(block.arch, new_tokens=shape.new, context_tokens=shape.past + shape.new, batch=shape.batch)
+        forward_ops(
+            block.arch, PassShape(new_tokens=shape.new, context_tokens=shape.past + shape.new, batch=shape.batch)
+        )
         for block in SMALL
         for shape in block.shapes
     ]
@@ -110,11 +115,39 @@ def test_the_token_counts_are_awkward_and_one_is_among_them() -> None:
 
 
 def test_classes_of_a_kind_share_its_roofs() -> None:
-    ops = forward_ops(SMALL[0].arch, new_tokens=5) + forward_ops(SMALL[0].arch, new_tokens=1, context_tokens=4)
+    ops = forward_ops(SMALL[0].arch, PassShape(new_tokens=5)) + forward_ops(
+        SMALL[0].arch, PassShape(new_tokens=1, context_tokens=4)
+    )
     fits = fit_classes(Kernel(op, 1e-6 * (1 + index)) for index, op in enumerate(ops))
     assert fits["gemm"].rates[:2] == fits["gemm_row"].rates[:2]
     assert fits["attention_prefill"].rates[:2] == fits["attention_decode"].rates[:2]
     assert fits["elementwise_rope"].rates.peak_flops_per_s is None
+
+
+def test_products_of_a_quantised_weight_are_classes_of_their_own() -> None:
+    kept = KeptWeights("int8", kernel_rows=4)
+    passes = ((1, 1), (1, 3), (6, 1), (9, 1))  # new tokens, batch
+    tables = [
+        model_ops(SMALL[0].arch, PassShape(new_tokens=new, context_tokens=9, batch=batch), kept)
+        for new, batch in passes
+    ]
+    modes = [{op.mode for op in table if op.kind == "gemm" and op.name != "output"} for table in tables]
+    assert modes == [{"row"}, {"few"}, {"widened"}, {"widened"}]
+    fits = fit_classes(Kernel(op, 1e-6 * (1 + index)) for table in tables for index, op in enumerate(table))
+    assert {"gemm_row", "gemm_few", "gemm_widened"} < fits.keys()
+    assert fits["gemm"].kernels == fits["gemm_few"].kernels + fits["gemm_widened"].kernels
+    plain = fit_classes(Kernel(op, 1e-6) for op in forward_ops(SMALL[0].arch, PassShape(new_tokens=5)))
+    assert {"gemm_few", "gemm_widened"}.isdisjoint(plain)
+
+
+def test_a_calibration_of_quantised_weights_says_so_and_knows_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "effective_cache_bytes", lambda _: 0)
+    monkeypatch.setattr(module, "MOST_ROUNDS", 1)
+    made = calibrate(device="cpu", dtype="fp32", fit=SMALL, check=OTHERS, weight_dtype="q8_0", kernel_rows=2)
+    assert not CLASSES - made.fits.keys()
+    assert json.loads(made.json)["weight_dtype"] == made.weight_dtype == "q8_0"
+    with pytest.raises(UnknownNameError, match="weight dtype"):
+        calibrate(device="cpu", dtype="fp32", weight_dtype="int3")
 
 
 def test_what_does_not_fit_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +169,7 @@ def test_a_block_needs_its_weights_its_caches_and_the_largest_activations() -> N
     block = Block("small", arch, (BlockPass(1, 24), BlockPass(3, 1, 130)))
     weights = 2 * 8192 * 512 + 2 * 512 * 512 + 2 * 512 * 256 + 3 * 512 * 1376 + 3 * 512
     caches = 2 * 4 * 64 * (24 + 3 * 131)
-    activations = peak_activation_bytes(arch, new_tokens=24).bytes
+    activations = peak_activation_bytes(arch, PassShape(new_tokens=24)).bytes
     assert trial_bytes(block, "bf16") == 2 * weights + 2 * caches + activations
     naive = block._replace(shapes=(BlockPass(1, 1000),), attention="naive")
     assert trial_bytes(naive, "bf16") - 2 * weights > 8 * 1000**2 * 2  # its scores
