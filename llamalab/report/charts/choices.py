@@ -69,8 +69,9 @@ def feed_forward(answer: ExperimentResult) -> Plot:
     _seeds(loss, answer.data["measured"], "held_out_loss")
     heading(loss, "Held-out loss at equal parameters")
     rows = answer.data["presets"]
-    for look, (wanted, _) in enumerate(_RULES):
-        own = [row for row in rows if wanted(row)]
+    rules = sorted(set(map(_rule, rows)))
+    for look, rule in enumerate(rules):
+        own = [row for row in rows if _rule(row) == rule]
         ratio.plot([row["dim"] for row in own], [row["ratio"] for row in own], linestyle="", alpha=0.7,
                    marker=LOOKS[look][1], markersize=5, color=INK[LOOKS[look][0]])  # fmt: skip
     ratio.axhline(8 / 3, color=INK["muted"], linestyle=dashes(), linewidth=1.0)
@@ -78,16 +79,15 @@ def feed_forward(answer: ExperimentResult) -> Plot:
     ticks(ratio, [512, 2048, 8192])
     ratio.set_xlabel("model dim D")
     heading(ratio, f"F / D of {len(rows)} known models")
-    keys = tuple(mark(label, LOOKS[look][1], LOOKS[look][0]) for look, (_, label) in enumerate(_RULES))
+    keys = tuple(mark(rule, LOOKS[look][1], LOOKS[look][0]) for look, rule in enumerate(rules))
     description = "Held-out loss of seven feed-forwards, and the width of every known model against 8/3."
     return Plot(figures, "Feed-forwards", description, {}, (*keys, mark("8/3", "", "muted", line="--")))
 
 
-_RULES = (
-    (lambda row: row["factor"] == 1.0, "2/3 x 4 D rounded up"),
-    (lambda row: row["factor"] not in (None, 1.0), "a factor more"),
-    (lambda row: row["factor"] is None, "another width"),
-)
+def _rule(row: dict[str, Any]) -> str:
+    if row["factor"] is None:
+        return "another width"
+    return "2/3 x 4 D rounded up" if row["factor"] == 1.0 else "a factor more"
 
 
 def optimiser(answer: ExperimentResult) -> Plot:
