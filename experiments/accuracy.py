@@ -30,6 +30,7 @@ from llamalab.analytic.forecast import Times, Workload, run_times
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.hardware import HardwareSpec, find_hardware
 from llamalab.presets import PRESETS
@@ -128,7 +129,7 @@ def fixed_efficiency(compute: float, memory: float) -> Predictor:
         cached = kv_bytes_per_token(arch, work.kv_dtype or work.dtype) * work.batch
 
         def step_s(new: int, context: int) -> float:
-            ops = forward_ops(arch, new_tokens=new, context_tokens=context, batch=work.batch, logits="all")
+            ops = forward_ops(arch, PassShape(new_tokens=new, context_tokens=context, batch=work.batch, logits="all"))
             return max(add_up(ops).flops_full / peak, (stored + cached * context) / bandwidth)
 
         prefill_s = step_s(work.prompt, work.prompt)

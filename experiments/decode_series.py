@@ -19,6 +19,7 @@ import torch
 import llamalab
 from experiments.common import results as answers
 from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.device.machine import available_bytes, cache_bytes, clock_for, resolve_device
@@ -51,7 +52,9 @@ SCALES = {
 
 def predict(arch: LlamaArch, batch: int, context: int) -> int:
     """Bytes that a step must read."""
-    total = add_up(forward_ops(arch, new_tokens=1, context_tokens=context, batch=batch, dtype=DTYPE, logits="last"))
+    total = add_up(
+        forward_ops(arch, PassShape(new_tokens=1, context_tokens=context, batch=batch, dtype=DTYPE, logits="last"))
+    )
     return total.weight_bytes + total.read_bytes
 
 

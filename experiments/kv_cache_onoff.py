@@ -28,6 +28,7 @@ from experiments.common import results as answers
 from llamalab import LlamaArch, build, load
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, add_up, forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_pass, total_s
 from llamalab.measure.device.machine import cache_bytes
 from llamalab.measure.roofs.machine import Machine
@@ -248,7 +249,7 @@ def call_s() -> float:
     work = one_step(model, cache, token_BT)
     with torch.inference_mode():
         step_s = median(time_one(work, ThreadClock(), Plan(0.5, 5, 200), before=cache.rewind))
-    return step_s / sum(op.count for op in forward_ops(arch, new_tokens=1, dtype=DTYPE))
+    return step_s / sum(op.count for op in forward_ops(arch, PassShape(new_tokens=1, dtype=DTYPE)))
 
 
 def _rewinder(cache: Cache | None, length: int) -> Callable[[], None]:
@@ -268,10 +269,10 @@ def one_thread() -> Iterator[None]:
 
 def _ops(kind: str, position: int) -> tuple[Op, ...]:
     if kind == "none":
-        ops = forward_ops(ARCH, new_tokens=position, dtype=DTYPE)
+        ops = forward_ops(ARCH, PassShape(new_tokens=position, dtype=DTYPE))
         return tuple(op for op in ops if not op.name.endswith("kv_append"))
     kv_dtype = "int8" if kind == "int8" else DTYPE
-    ops = forward_ops(ARCH, new_tokens=1, context_tokens=position, dtype=DTYPE, kv_dtype=kv_dtype)
+    ops = forward_ops(ARCH, PassShape(new_tokens=1, context_tokens=position, dtype=DTYPE, kv_dtype=kv_dtype))
     layer = ARCH.replace(n_layers=1)
     before, after = (kv_bytes(layer, seq=seq, dtype=DTYPE) for seq in (position - 1, position))
     extra = {

@@ -18,6 +18,7 @@ from experiments.common import results as answers
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.passes import filled_cache
 from llamalab.measure.bench.rows import BenchCase
@@ -42,7 +43,9 @@ CASES = {
 def predict(arch: LlamaArch, case: BenchCase) -> dict[str, int]:
     """Bytes that weights and cache take, and activations at their peak."""
     new = max(1, case.prompt)
-    peak = peak_activation_bytes(arch, new_tokens=new, context_tokens=case.context, batch=case.batch, dtype=DTYPE)
+    peak = peak_activation_bytes(
+        arch, PassShape(new_tokens=new, context_tokens=case.context, batch=case.batch, dtype=DTYPE)
+    )
     held = weight_bytes(arch, DTYPE) + kv_bytes(arch, seq=case.context, batch=case.batch, dtype=DTYPE)
     return {"predicted_resident_bytes": held, "predicted_peak_bytes": peak.bytes}
 

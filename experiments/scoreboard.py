@@ -23,6 +23,7 @@ from llamalab.analytic import stacks
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.comparison import scoring
 from llamalab.comparison.measured_runs import Point, read_rows
 from llamalab.comparison.scoring import Scored
@@ -185,7 +186,7 @@ def _formula(point: Point, compute: float, memory: float) -> float:
     stored, cached = weight_bytes(arch, weight), kv_bytes_per_token(arch, work.dtype) * work.batch
 
     def step_s(new: int, context: int) -> float:
-        ops = forward_ops(arch, new_tokens=new, context_tokens=context, batch=work.batch, logits="all")
+        ops = forward_ops(arch, PassShape(new_tokens=new, context_tokens=context, batch=work.batch, logits="all"))
         return max(add_up(ops).flops_full / peak, (stored + cached * context) / bandwidth)
 
     if point.phase == "prefill":

@@ -30,6 +30,7 @@ from experiments.common.contestants import CONTESTANTS, PROMPT, READ, READ_BYTES
 from experiments.common.race import Ratio, ratio
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import add_up
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.choices import PHASES
 from llamalab.errors import InputError
@@ -80,11 +81,11 @@ def work(entry: Entry, arch: LlamaArch, dtype: str, folder: Path, pipe: Connecti
 
 def predict(arch: LlamaArch, dtype: str) -> dict[str, float]:
     """FLOPs of the prefill and bytes of a decode step by storage, counted."""
-    flops = add_up(model_ops(arch, new_tokens=PROMPT, dtype=dtype)).flops_causal
+    flops = add_up(model_ops(arch, PassShape(new_tokens=PROMPT, dtype=dtype))).flops_causal
     found = {"prefill_flops": float(flops)}
     for storage in (dtype, *QUANTISED):
         kept = KeptWeights(storage) if storage in QUANTISED else None
-        decode = add_up(model_ops(arch, new_tokens=1, context_tokens=PROMPT + 1, dtype=dtype, kept=kept))
+        decode = add_up(model_ops(arch, PassShape(new_tokens=1, context_tokens=PROMPT + 1, dtype=dtype), kept=kept))
         found[f"decode_read_bytes {storage}"] = float(decode.weight_bytes + decode.read_bytes)
     return found
 

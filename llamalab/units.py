@@ -5,7 +5,8 @@ GiB = 2**30 and GB = 10**9 are never mixed: "16G" is refused rather than guessed
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from llamalab.checks import MOST_COUNT, MOST_MEMORY_BYTES, whole
 from llamalab.errors import InputError, UnknownNameError
@@ -207,6 +208,15 @@ def format_seconds(value: float) -> str:
     minutes, seconds = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def signed(form: Callable[[Any], str]) -> Callable[[Any], str]:
+    """The same way of showing a number, with a minus sign of its own before what is less than none.
+
+    >>> signed(format_bytes)(-2048), signed(format_bytes)(2048)
+    ('−2.00 KiB', '2.00 KiB')
+    """
+    return lambda value: f"−{form(-value)}" if value < 0 else form(value)
 
 
 def format_rate(value: float) -> str:

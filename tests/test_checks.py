@@ -16,6 +16,7 @@ from llamalab.analytic.memory import check_fits, room_free, room_in
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, shard
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.training import rank_parameters, training_flops, training_memory
 from llamalab.arch import meta_ffn_dim
 from llamalab.checks import whole
@@ -39,11 +40,11 @@ COUNTS: list[tuple[str, Callable[[Any], object]]] = [
     ("batch", ROOM.largest_context),
     ("seq", lambda n: check_fits(ROOM, seq=n, batch=1)),
     ("batch", lambda n: check_fits(ROOM, seq=1, batch=n)),
-    ("new_tokens", lambda n: forward_ops(ARCH, new_tokens=n)),
-    ("batch", lambda n: forward_ops(ARCH, new_tokens=1, batch=n)),
-    ("context_tokens", lambda n: forward_ops(ARCH, new_tokens=1, context_tokens=n)),
-    ("context_tokens", lambda n: forward_ops(ARCH, new_tokens=1, context_tokens=[7, n])),
-    ("ranks", lambda n: forward_ops(ARCH, new_tokens=1, tensor_parallel=n)),
+    ("new_tokens", lambda n: forward_ops(ARCH, PassShape(new_tokens=n))),
+    ("batch", lambda n: forward_ops(ARCH, PassShape(new_tokens=1, batch=n))),
+    ("context_tokens", lambda n: forward_ops(ARCH, PassShape(new_tokens=1, context_tokens=n))),
+    ("context_tokens", lambda n: forward_ops(ARCH, PassShape(new_tokens=1, context_tokens=[7, n]))),
+    ("ranks", lambda n: forward_ops(ARCH, PassShape(new_tokens=1, tensor_parallel=n))),
     ("new_tokens", lambda n: ragged(n, 9, 1)),
     ("prompt", lambda n: chunks(n, 2)),
     ("chunk", lambda n: chunks(2, n)),
@@ -54,16 +55,16 @@ COUNTS: list[tuple[str, Callable[[Any], object]]] = [
     ("n_kv_heads", lambda n: naive_steps(shape(n_kv_heads=n))),
     ("key_tile", lambda n: tile_pairs(shape(), 8, n)),
     ("head_dim", lambda n: attention_bytes(shape(head_dim=n), "flash")),
-    ("new_tokens", lambda n: peak_activation_bytes(ARCH, new_tokens=n)),
-    ("batch", lambda n: peak_activation_bytes(ARCH, new_tokens=4, batch=n)),
-    ("context_tokens", lambda n: peak_activation_bytes(ARCH, new_tokens=4, context_tokens=n)),
+    ("new_tokens", lambda n: peak_activation_bytes(ARCH, PassShape(new_tokens=n))),
+    ("batch", lambda n: peak_activation_bytes(ARCH, PassShape(new_tokens=4, batch=n))),
+    ("context_tokens", lambda n: peak_activation_bytes(ARCH, PassShape(new_tokens=4, context_tokens=n))),
     ("ranks", lambda n: shard(ARCH, n)),
     ("ranks", lambda n: rank_parameters(ARCH, n)),
     ("ranks", lambda n: all_reduce_bytes(1000, n)),
     ("ranks", lambda n: all_gather_bytes(1000, n)),
-    ("seq", lambda n: training_memory(ARCH, seq=n)),
-    ("batch", lambda n: training_memory(ARCH, seq=4, batch=n)),
-    ("ranks", lambda n: training_flops(ARCH, seq=4, tensor_parallel=n)),
+    ("new_tokens", lambda n: training_memory(ARCH, PassShape(new_tokens=n))),
+    ("batch", lambda n: training_memory(ARCH, PassShape(new_tokens=4, batch=n))),
+    ("ranks", lambda n: training_flops(ARCH, PassShape(new_tokens=4, tensor_parallel=n))),
     ("rank", lambda n: lora_parameters(ARCH, Lora(n, ("q",)))),
     ("prompt", Workload),
     ("batch", lambda n: Workload(5, batch=n)),

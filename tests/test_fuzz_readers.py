@@ -17,6 +17,7 @@ from llamalab.analytic.forecast import Workload, forecast
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates
 from llamalab.arch_files import read_arch
 from llamalab.cli import main
@@ -121,7 +122,7 @@ def test_models(tmp_path: Path, data: dict[str, Any]) -> None:
         arch = read_arch(str(path))
         assert kv_bytes(arch, seq=9) > 0
         assert weight_bytes(arch) > 0
-        json.dumps([add_up(forward_ops(arch, new_tokens=3)).intensity, *arch], allow_nan=False)
+        json.dumps([add_up(forward_ops(arch, PassShape(new_tokens=3))).intensity, *arch], allow_nan=False)
 
     fuzz(path, json.dumps(data), use, seed=1)
 

@@ -8,7 +8,8 @@ bounded: llamalab.analytic.scratch.
 from typing import NamedTuple
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, check_shape, keys_in_view
-from llamalab.analytic.pass_memory import Pass, moments
+from llamalab.analytic.pass_memory import moments
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.scratch import Scratch, mask_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
@@ -28,71 +29,35 @@ class Live(NamedTuple):
     bytes: int
 
 
-def live_steps(
-    arch: LlamaArch,
-    *,
-    new_tokens: int,
-    context_tokens: int | None = None,
-    batch: int = 1,
-    dtype: str = "bf16",
-    kv_dtype: str | None = None,
-    attention: str = "flash",
-    logits: str = "last",
-    tensor_parallel: int = 1,
-    scratch: Scratch | None = None,
-) -> tuple[Live, ...]:
+def live_steps(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None) -> tuple[Live, ...]:
     """The most that is alive in each step of one block, and in the head, on one rank.
 
-    `kv_dtype` is a storage of the cache that is decoded before it is attended (default: dtype). `scratch` tells what
-    kernels take for themselves (default: nothing).
+    A cache of another storage is decoded before it is attended. `scratch` tells what kernels take for themselves
+    (default: nothing). Raises UnknownNameError and InputError as forward_ops, for a ragged batch too.
     """
-    check_plain(dtype)
-    if logits not in LOGITS:
-        raise UnknownNameError("logits", logits, LOGITS)
-    batch, new_tokens = whole(batch, "batch"), whole(new_tokens, "new_tokens")
-    context = new_tokens if context_tokens is None else whole(context_tokens, "context_tokens")
-    check_shape(AttentionShape(batch, new_tokens, context, arch.n_heads, arch.n_kv_heads, arch.head_dim))
-    if attention not in WAYS:
-        raise UnknownNameError("attention", attention, WAYS)
-    run = Pass(arch, batch, new_tokens, context, dtype, kv_dtype or dtype, attention, logits, tensor_parallel)
+    check_plain(shape.dtype)
+    if shape.logits not in LOGITS:
+        raise UnknownNameError("logits", shape.logits, LOGITS)
+    batch, new_tokens = whole(shape.batch, "batch"), whole(shape.new_tokens, "new_tokens")
+    shape = shape._replace(batch=batch, new_tokens=new_tokens, context_tokens=shape.context)
+    check_shape(AttentionShape(batch, new_tokens, shape.context, arch.n_heads, arch.n_kv_heads, arch.head_dim))
+    if shape.attention not in WAYS:
+        raise UnknownNameError("attention", shape.attention, WAYS)
     largest: dict[str, int] = {}
-    for step, held in moments(run, scratch):
+    for step, held in moments(arch, shape, scratch):
         largest[step] = max(held, largest.get(step, 0))
     return tuple(Live(step, held) for step, held in largest.items())
 
 
-def peak_activation_bytes(
-    arch: LlamaArch,
-    *,
-    new_tokens: int,
-    context_tokens: int | None = None,
-    batch: int = 1,
-    dtype: str = "bf16",
-    kv_dtype: str | None = None,
-    attention: str = "flash",
-    logits: str = "last",
-    tensor_parallel: int = 1,
-    scratch: Scratch | None = None,
-) -> Live:
+def peak_activation_bytes(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None) -> Live:
     """The step that holds most, and how much.
 
     >>> from llamalab.presets import PRESETS
-    >>> peak_activation_bytes(PRESETS["7b"].arch, new_tokens=512)  # 512 * ((3*4096 + 4*11008) * 2 + 128*4) bytes
+    >>> shape = PassShape(new_tokens=512)
+    >>> peak_activation_bytes(PRESETS["7b"].arch, shape)  # 512 * ((3*4096 + 4*11008) * 2 + 128*4) bytes
     Live(step='feed-forward', bytes=57933824)
     """
-    steps = live_steps(
-        arch,
-        new_tokens=new_tokens,
-        context_tokens=context_tokens,
-        batch=batch,
-        dtype=dtype,
-        kv_dtype=kv_dtype,
-        attention=attention,
-        logits=logits,
-        tensor_parallel=tensor_parallel,
-        scratch=scratch,
-    )
-    return max(steps, key=lambda step: step.bytes)
+    return max(live_steps(arch, shape, scratch), key=lambda step: step.bytes)
 
 
 def memory_of(backend: str, algorithm: str) -> str:

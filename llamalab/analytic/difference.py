@@ -5,22 +5,27 @@ up to the whole difference exactly. Fields that no sound model has changed alone
 layers without it) change together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from llamalab.analytic.forecast import Workload, pass_ops, pass_s
+from llamalab.analytic.forecast import Workload, pass_ops
 from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.analytic.op import Op
 from llamalab.analytic.ops import add_up
 from llamalab.analytic.params import parameter_count, weight_bytes
-from llamalab.analytic.roofline import Rates
 from llamalab.arch import LlamaArch
+from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import InputError
+from llamalab.presets import PRESETS
+
+LLAMA_2 = ("7b", "13b", "70b")  # as released
+Seconds = Callable[[LlamaArch, tuple[Op, ...]], float | None]  # of a pass of an architecture; None where unknown
 
 
 class Cost(NamedTuple):
     """What one architecture costs in a run: stored, and in a prefill and in one step of decode after it.
 
-    FLOPs are causal, bytes those moved; times are None without rates to predict them with.
+    FLOPs are causal, bytes those moved; times are None where nothing is known to predict them with.
     """
 
     parameters: int
@@ -43,7 +48,29 @@ class Term(NamedTuple):
     added: Cost
 
 
-def cost_of(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates] | None = None) -> Cost:
+def unlike_llama_2(arch: LlamaArch) -> tuple[str, ...]:
+    """The fields, beside sizes, in which it is no Llama 2 of whatever size.
+
+    >>> unlike_llama_2(PRESETS["70b"].arch), unlike_llama_2(PRESETS["mistral-7b-v0.1"].arch)
+    ((), ('window',))
+    """
+    same = PRESETS["7b"].arch
+    told = ("vocab_size", "rope_theta", "tied_embeddings")
+    return (*(name for name in told if getattr(arch, name) != getattr(same, name)), *arch.beyond_llama_2)
+
+
+def nearest_llama_2(arch: LlamaArch) -> str:
+    """The Llama 2 whose number of parameters is nearest, as a factor.
+
+    >>> nearest_llama_2(PRESETS["llama-3.1-8b"].arch), nearest_llama_2(PRESETS["qwen2.5-72b"].arch)
+    ('7b', '70b')
+    """
+    own = parameter_count(arch)
+    counts = {name: parameter_count(PRESETS[name].arch) for name in LLAMA_2}
+    return min(counts, key=lambda name: max(own, counts[name]) / min(own, counts[name]))
+
+
+def cost_of(arch: LlamaArch, work: Workload, seconds: Seconds | None = None) -> Cost:
     """The cost of a run of `work.prompt` tokens and one step more.
 
     >>> from llamalab.presets import PRESETS
@@ -53,7 +80,7 @@ def cost_of(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates] | None =
     prompt = work.prompt
     passes = {"prefill": pass_ops(arch, work, prompt, prompt), "decode": pass_ops(arch, work, 1, prompt + 1)}
     totals = {phase: add_up(ops) for phase, ops in passes.items()}
-    times = {phase: None if rates is None else pass_s(ops, rates) for phase, ops in passes.items()}
+    times = {phase: None if seconds is None else seconds(arch, ops) for phase, ops in passes.items()}
     return Cost(
         parameter_count(arch),
         weight_bytes(arch, work.weight_dtype or work.dtype),
@@ -67,9 +94,7 @@ def cost_of(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates] | None =
     )
 
 
-def terms(
-    one: LlamaArch, other: LlamaArch, work: Workload, rates: Mapping[str, Rates] | None = None
-) -> tuple[Term, ...]:
+def terms(one: LlamaArch, other: LlamaArch, work: Workload, seconds: Seconds | None = None) -> tuple[Term, ...]:
     """Every difference and what it adds, in order; their sum is the difference of the two costs.
 
     >>> from llamalab.presets import PRESETS
@@ -80,7 +105,7 @@ def terms(
     fields, goal = one._asdict(), other._asdict()
     made: list[Term] = []
     waiting: list[str] = []
-    before, cost = one, cost_of(one, work, rates)
+    before, cost = one, cost_of(one, work, seconds)
     for name in one._fields:
         if fields[name] == goal[name]:
             continue
@@ -90,11 +115,42 @@ def terms(
             after = LlamaArch(**fields)
         except InputError:
             continue  # sound only with a field that comes later
-        new = cost_of(after, work, rates)
+        new = cost_of(after, work, seconds)
         was, became = (tuple(getattr(arch, field) for field in waiting) for arch in (before, after))
         made.append(Term(tuple(waiting), was, became, _minus(new, cost)))
         before, cost, waiting = after, new, []
     return tuple(made)
+
+
+def table_rows(names: tuple[str, str], costs: tuple[Cost, Cost], found: tuple[Term, ...]) -> list[dict[str, Any]]:
+    """One row for each model and, between them, for each term that leads from the first to the second."""
+    between = [_row(" + ".join(term.fields), term.added, _all(term.before), _all(term.after)) for term in found]
+    return [_row(names[0], costs[0]), *between, _row(names[1], costs[1])]
+
+
+def _row(term: str, cost: Cost, before: str = "", after: str = "") -> dict[str, Any]:
+    return {"term": term, "before": before, "after": after, **cost._asdict()}
+
+
+def _all(values: tuple[Any, ...]) -> str:
+    return " / ".join(map(told, values))
+
+
+def told(value: Any) -> str:
+    """A field's value in a cell.
+
+    >>> told(RopeScaling("llama3", 8.0, 8192)), told((1, 3)), told(None), told(False)
+    ('llama3 × 8', '2 layers', 'none', 'no')
+    """
+    if isinstance(value, RopeScaling):
+        return f"{value.kind} × {value.factor:g}"
+    if isinstance(value, Experts):
+        return f"{value.n_active} of {value.n_experts}"
+    if isinstance(value, tuple):
+        return f"{len(value)} layers"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _minus(more: Cost, less: Cost) -> Cost:

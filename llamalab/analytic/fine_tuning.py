@@ -13,6 +13,8 @@ from typing import NamedTuple
 from llamalab.analytic.lora import Lora, lora_pairs
 from llamalab.analytic.optimizers import NF4_BITS, NF4_DOUBLE_BITS, find_optimizer
 from llamalab.analytic.params import Weight, weights
+from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.saved_activations import Kept
 from llamalab.analytic.step_memory import Step, largest_moment
 from llamalab.analytic.training import RECOMPUTE, rank_parameters, training_flops
 from llamalab.arch import LlamaArch
@@ -178,14 +180,27 @@ def _largest_block(step: Tuning) -> int:
     return sum(weight.parameters // weight.count for weight in blocks) // step.tensor_parallel
 
 
+def _shape(step: Tuning) -> PassShape:
+    return PassShape(
+        new_tokens=step.seq,
+        batch=step.batch,
+        dtype=step.dtype,
+        attention=step.attention,
+        tensor_parallel=step.tensor_parallel,
+    )
+
+
 def _passing(step: Tuning, gradient_bytes: int) -> "Step":
     return largest_moment(
-        step.arch, seq=step.seq, batch=step.batch, dtype=step.dtype, attention=step.attention,
-        implementation=step.implementation, recompute=step.recompute, ranks=step.tensor_parallel,
-        lora=None if step.method == "full" else step.lora, layers=-(-step.arch.n_layers // step.pipeline_parallel),
-        in_flight=step.pipeline_parallel, gradient_bytes=gradient_bytes,
-        kept_gradients=step.accumulate > 1 or step.data_parallel > 1, fused_optimizer=step.fused_optimizer,
-    )  # fmt: skip
+        Kept(step.arch, _shape(step), step.implementation),
+        recompute=step.recompute,
+        lora=None if step.method == "full" else step.lora,
+        layers=-(-step.arch.n_layers // step.pipeline_parallel),
+        in_flight=step.pipeline_parallel,
+        gradient_bytes=gradient_bytes,
+        kept_gradients=step.accumulate > 1 or step.data_parallel > 1,
+        fused_optimizer=step.fused_optimizer,
+    )
 
 
 def tuning_work(step: Tuning, *, peak_flops_per_s: float | None = None, utilisation: float = 0.4) -> Work:
@@ -194,9 +209,8 @@ def tuning_work(step: Tuning, *, peak_flops_per_s: float | None = None, utilisat
     Frozen matrices need no gradient of their own: of the backward pass's two products for each one remains.
     """
     _check(step)
-    flops = training_flops(
-        step.arch, seq=step.seq, batch=step.batch, attention=step.attention, recompute=step.recompute
-    )
+    # Of the whole model, whatever shares it.
+    flops = training_flops(step.arch, _shape(step)._replace(tensor_parallel=1), recompute=step.recompute)
     backward = flops.backward if step.method == "full" else flops.backward - flops.forward
     passes = step.data_parallel * step.accumulate
     total = passes * (flops.forward + backward + flops.recomputed)

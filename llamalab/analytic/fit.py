@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from llamalab.analytic.activations import peak_activation_bytes
-from llamalab.analytic.fit_run import Run, check_run, passes
+from llamalab.analytic.fit_run import Run, check_run, pass_shape, passes
 from llamalab.analytic.kernel_shapes import compiled_kernels
 from llamalab.analytic.offload import on_device
 from llamalab.analytic.runtimes import RUNTIMES, Runtime
@@ -108,17 +108,9 @@ def _passing(
 
 
 def _live(run: Run, new: int, context: int, scratch: Scratch | None) -> tuple[int, str]:
-    live = peak_activation_bytes(
-        run.arch,
-        new_tokens=new,
-        context_tokens=context,
-        batch=run.batch,
-        dtype=run.dtype,
-        kv_dtype=None if run.kv_dtype == "int4" else run.kv_dtype,
-        attention=run.attention,
-        logits=run.logits,
-        tensor_parallel=run.ranks,
-        scratch=scratch,
-    )
+    shape = pass_shape(run, new, context)
+    if run.kv_dtype == "int4":  # no cache of the built-in model: what decoding it holds is not counted
+        shape = shape._replace(kv_dtype=None)
+    live = peak_activation_bytes(run.arch, shape, scratch)
     phase = "decode" if new == 1 else "prefill" if new == context else "chunk"
     return live.bytes, f"{live.step} of {phase}"

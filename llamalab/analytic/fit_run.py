@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.activations import WAYS
 from llamalab.analytic.kv_storage import KV_DTYPES
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import UnknownNameError
@@ -72,3 +73,18 @@ def passes(run: Run) -> list[tuple[int, int]]:
     rest = (prompt - 1) % chunk + 1
     before = [(chunk, prompt - rest)] if prompt > rest else []
     return [*before, (rest, prompt), (1, run.context)]
+
+
+def pass_shape(run: Run, new_tokens: int, context_tokens: int) -> PassShape:
+    """That of one of a run's passes."""
+    return PassShape(
+        new_tokens=new_tokens,
+        context_tokens=context_tokens,
+        batch=run.batch,
+        dtype=run.dtype,
+        kv_dtype=run.kv_dtype,
+        weight_dtype=run.weight_dtype,
+        attention=run.attention,
+        logits=run.logits,
+        tensor_parallel=run.ranks,
+    )

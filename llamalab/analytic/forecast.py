@@ -22,6 +22,7 @@ from llamalab.analytic.kv_cache import layers_kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.packed_weights import head_bytes, unpacked_ops
 from llamalab.analytic.parallel import shard
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
 from llamalab.analytic.weight_storage import bytes_on_rank, stored_weight_bytes
 from llamalab.arch import LlamaArch
@@ -78,6 +79,22 @@ class Workload(_WorkloadFields):
 
     def _replace(self, **changes: Any) -> "Workload":
         return Workload(**(self._asdict() | changes))
+
+    def shape(self, new_tokens: int, context_tokens: int) -> PassShape:
+        """That of one pass of the run."""
+        return PassShape(
+            new_tokens=new_tokens,
+            context_tokens=context_tokens,
+            batch=self.batch,
+            dtype=self.dtype,
+            kv_dtype=self.kv_dtype,
+            weight_dtype=self.weight_dtype,
+            attention=self.attention,
+            logits=self.logits,
+            tensor_parallel=self.tensor_parallel,
+            fused=self.fused,
+            expert_parallel=self.expert_parallel,
+        )
 
     @property
     def devices(self) -> int:
@@ -248,33 +265,19 @@ def decode_contexts(work: Workload) -> list[tuple[float, int]]:
 
 
 @lru_cache(maxsize=CACHED_PASSES)
-def _ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:
-    ops = forward_ops(
-        arch,
-        new_tokens=new_tokens,
-        context_tokens=context_tokens,
-        batch=work.batch,
-        dtype=work.dtype,
-        kv_dtype=work.kv_dtype,
-        weight_dtype=work.weight_dtype,
-        attention=work.attention,
-        fused=work.fused,
-        tensor_parallel=work.tensor_parallel,
-        logits=work.logits,
-        expert_parallel=work.expert_parallel,
-    )
+def _ops(arch: LlamaArch, shape: PassShape, head_dtype: str | None, unpack_rows: int | None) -> tuple[Op, ...]:
     return unpacked_ops(
-        ops,
-        rows=new_tokens * work.batch,
-        dtype=work.dtype,
-        unpack_rows=work.unpack_rows,
-        head_bytes=head_bytes(arch, work.head_dtype, work.tensor_parallel),
+        forward_ops(arch, shape),
+        rows=shape.new_tokens * shape.batch,
+        dtype=shape.dtype,
+        unpack_rows=unpack_rows,
+        head_bytes=head_bytes(arch, head_dtype, shape.tensor_parallel),
     )
 
 
 def pass_ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:
     """The op table of one pass of a run, remembered."""
-    return _ops(arch, work._replace(prompt=1, generate=1, chunk=None), new_tokens, context_tokens)
+    return _ops(arch, work.shape(new_tokens, context_tokens), work.head_dtype, work.unpack_rows)
 
 
 def pass_s(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> float:
@@ -290,40 +293,28 @@ def pass_s(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> float:
 def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
     """Weights, KV cache of prompt and generated tokens, and the largest activations, of one rank."""
     part = shard(arch, work.tensor_parallel, expert_parallel=work.expert_parallel)
-    tokens, kv_dtype = work.prompt + work.generate, work.kv_dtype or work.dtype
-    peak = _peak_activations(arch, min(work.chunk or work.prompt, work.prompt), work)
-    weight = work.weight_dtype or work.dtype
+    tokens, new = work.prompt + work.generate, min(work.chunk or work.prompt, work.prompt)
+    shape = work.shape(new, work.prompt)
+    # The kernels of a server read a cache of another storage as it is.
+    peak = _activations(arch, shape._replace(kv_dtype=None))
     if work.stored_bytes is None:
-        stored = stored_weight_bytes(arch, work.dtype, weight, part, work.head_dtype)
+        stored = stored_weight_bytes(arch, work.dtype, shape.weight_storage, part, work.head_dtype)
     else:
         stored = bytes_on_rank(arch, work.stored_bytes, part)
     return Memory(
         -(-stored // work.layer_parallel),
-        -(-work.batch * layers_kv_bytes(arch.windows, part.kv_dim, seq=tokens, dtype=kv_dtype) // work.layer_parallel),
+        -(
+            -work.batch
+            * layers_kv_bytes(arch.windows, part.kv_dim, seq=tokens, dtype=shape.kv_storage)
+            // work.layer_parallel
+        ),
         peak,
     )
 
 
 @lru_cache(maxsize=CACHED_PASSES)
-def _activations(
-    arch: LlamaArch, new: int, context: int, batch: int, dtype: str, attention: str, logits: str, ranks: int
-) -> int:
-    return peak_activation_bytes(
-        arch,
-        new_tokens=new,
-        context_tokens=context,
-        batch=batch,
-        dtype=dtype,
-        attention=attention,
-        logits=logits,
-        tensor_parallel=ranks,
-    ).bytes
-
-
-def _peak_activations(arch: LlamaArch, new: int, work: Workload) -> int:
-    return _activations(
-        arch, new, work.prompt, work.batch, work.dtype, work.attention, work.logits, work.tensor_parallel
-    )
+def _activations(arch: LlamaArch, shape: PassShape) -> int:
+    return peak_activation_bytes(arch, shape).bytes
 
 
 def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:

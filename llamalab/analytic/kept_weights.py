@@ -6,11 +6,10 @@ multiplied from there. The embedding table and the head that is the table stay a
 rows are no groups (units.group_in_row).
 """
 
-from collections.abc import Sequence
-
 from llamalab.analytic.op import Op
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import Weight, weights
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.units import DTYPES, KeptWeights, group_in_row, storage_bytes
 
@@ -52,32 +51,10 @@ def _tensor_bytes(weight: Weight, dtype: str, kept: KeptWeights | None) -> int:
     return plain if stored is None else stored
 
 
-def model_ops(
-    arch: LlamaArch,
-    *,
-    new_tokens: int,
-    context_tokens: int | Sequence[int] | None = None,
-    batch: int = 1,
-    dtype: str = "bf16",
-    kv_dtype: str | None = None,
-    attention: str = "flash",
-    kept: KeptWeights | None = None,
-    logits: str = "last",
-    tensor_parallel: int = 1,
-) -> tuple[Op, ...]:
-    """The op table of a pass of the built-in model, whose products read what is kept. Arguments as forward_ops."""
-    ops = forward_ops(
-        arch,
-        new_tokens=new_tokens,
-        context_tokens=context_tokens,
-        batch=batch,
-        dtype=dtype,
-        kv_dtype=kv_dtype,
-        attention=attention,
-        logits=logits,
-        tensor_parallel=tensor_parallel,
-    )
-    return ops if kept is None else tuple(_kept_op(op, shapes_of(arch), dtype, kept) for op in ops)
+def model_ops(arch: LlamaArch, shape: PassShape, kept: KeptWeights | None = None) -> tuple[Op, ...]:
+    """The op table of a pass of the built-in model, whose products read what is kept."""
+    ops = forward_ops(arch, shape)
+    return ops if kept is None else tuple(_kept_op(op, shapes_of(arch), shape.dtype, kept) for op in ops)
 
 
 def shapes_of(arch: LlamaArch) -> dict[str, tuple[int, ...]]:

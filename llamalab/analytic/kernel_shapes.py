@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape
 from llamalab.analytic.batches import chunks
-from llamalab.analytic.fit_run import Run, prompt_and_chunk
+from llamalab.analytic.fit_run import Run, pass_shape, prompt_and_chunk
 from llamalab.analytic.parallel import shard
-from llamalab.analytic.pass_memory import Pass, attended, held_by_attention, in_chunks, moments
+from llamalab.analytic.pass_memory import attended, held_by_attention, in_chunks, moments
 from llamalab.analytic.scratch import MatrixProduct, NoScratch
 
 KERNELS_KEPT = 1024  # capacity of oneDNN's primitive cache
@@ -44,13 +44,12 @@ def kernel_shapes(run: Run, *, until: int | None = None) -> list[Shape]:
         return []
     asked = _Asked()
     for new, context in _passes(run, until or run.context):
-        kind = run.kv_dtype or run.dtype
-        one = Pass(run.arch, run.batch, new, context, run.dtype, kind, run.attention, run.logits, run.ranks)
-        for _ in moments(one, asked):
+        shape = pass_shape(run, new, context)
+        for _ in moments(run.arch, shape, asked):
             pass
         if run.attention == "chunked" and new > QUERY_CHUNK:
             for window, _ in run.arch.windows:
-                for part in in_chunks(attended(one, window)):
+                for part in in_chunks(attended(run.arch, shape, window)):
                     for _ in held_by_attention(part, "naive", asked):
                         pass
     return list(asked.shapes)

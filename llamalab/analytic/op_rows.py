@@ -8,7 +8,8 @@ from math import ceil
 from llamalab.analytic.attention_cost import SOFTCAP_OPS, AttentionShape, Step, flash_step, keys_in_view, naive_steps
 from llamalab.analytic.batches import Sequences
 from llamalab.analytic.op import Op
-from llamalab.analytic.parallel import Shard, all_gather_bytes, all_reduce_bytes, collective_mode
+from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, collective_mode, shard
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
@@ -19,12 +20,11 @@ COMPUTED_NARROW = ("fp8",)  # weight dtypes whose products take inputs of the sa
 class Rows:
     """Rows for one run on one rank: `rows` tokens of activations in `dtype`."""
 
-    def __init__(
-        self, arch: LlamaArch, sequences: tuple[Sequences, ...], dtype: str, weight: str, kv: str, part: Shard
-    ) -> None:
-        self.arch, self.sequences, self.shard = arch, sequences, part
-        self.dtype, self.weight_dtype, self.kv_dtype = dtype, weight, kv
-        self.input_dtype = weight if weight in COMPUTED_NARROW else dtype
+    def __init__(self, arch: LlamaArch, sequences: tuple[Sequences, ...], shape: PassShape) -> None:
+        self.arch, self.sequences = arch, sequences
+        self.shard = shard(arch, shape.tensor_parallel, expert_parallel=shape.expert_parallel)
+        self.dtype, self.weight_dtype, self.kv_dtype = shape.dtype, shape.weight_storage, shape.kv_storage
+        self.input_dtype = self.weight_dtype if self.weight_dtype in COMPUTED_NARROW else self.dtype
         self.rows = sum(group.number * group.new_tokens for group in sequences)
 
     def _bytes(self, elements: int) -> int:

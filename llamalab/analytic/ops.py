@@ -18,13 +18,11 @@ Names are those of the model's modules and of the measured table; `layers.*.` st
 in its part of the model and in the step whose memory it takes: all that looks at rows asks these, never their names.
 """
 
-from collections.abc import Sequence
-
 from llamalab.analytic.batches import ragged
 from llamalab.analytic.experts import expert_rows, experts_touched
 from llamalab.analytic.op import Op, Totals, add_up, placed
 from llamalab.analytic.op_rows import LAYER, Rows
-from llamalab.analytic.parallel import shard
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts
 from llamalab.errors import UnknownNameError
@@ -35,52 +33,35 @@ ALGORITHMS = ("flash", "naive")
 LOGITS = ("last", "all")
 
 
-def forward_ops(
-    arch: LlamaArch,
-    *,
-    new_tokens: int,
-    context_tokens: int | Sequence[int] | None = None,
-    batch: int = 1,
-    dtype: str = "bf16",
-    kv_dtype: str | None = None,
-    weight_dtype: str | None = None,
-    attention: str = "flash",
-    logits: str = "last",
-    fused: bool = False,
-    tensor_parallel: int = 1,
-    expert_parallel: bool = False,
-) -> tuple[Op, ...]:
-    """The operations of one forward pass over B sequences, in order.
+def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
+    """The operations of one forward pass, in order.
 
-    `context_tokens` is the keys in view, the new ones included (default: new_tokens, a prefill
-    from scratch); a list of them is a ragged batch, one sequence each. `kv_dtype` is the cache's
-    storage and `weight_dtype` that of the matrices (default: dtype); the embedding table and the
-    norms are stored in `dtype`. int8 and int4 weights are widened as they are read; fp8 weights are
-    multiplied with fp8 inputs, which an operation of its own makes first. `fused` groups wq, wk, wv
-    and w1, w3 into one product each, the residual sum with the next norm and RoPE with the append to
-    the cache, as inference servers do. With `expert_parallel` each of the `tensor_parallel` ranks holds whole experts.
+    The embedding table and the norms are stored in the shape's dtype. int8 and int4 weights are widened as they are
+    read; fp8 weights are multiplied with fp8 inputs, which an operation of its own makes first. A fused pass groups wq,
+    wk, wv and w1, w3 into one product each, the residual sum with the next norm and RoPE with the append to the cache.
+
+    Raises UnknownNameError for a dtype, an attention or logits that are not known, InputError for counts that are none.
 
     >>> from llamalab.presets import PRESETS
-    >>> ops = forward_ops(PRESETS["7b"].arch, new_tokens=2048)
+    >>> ops = forward_ops(PRESETS["7b"].arch, PassShape(new_tokens=2048))
     >>> add_up(ops).flops_causal
     27626028662784
     """
-    if attention not in ALGORITHMS:
-        raise UnknownNameError("attention", attention, ALGORITHMS)
-    if logits not in LOGITS:
-        raise UnknownNameError("logits", logits, LOGITS)
-    sequences = ragged(new_tokens, context_tokens, batch)
-    part = shard(arch, tensor_parallel, expert_parallel=expert_parallel)
-    table = _Table(arch, sequences, dtype, weight_dtype or dtype, kv_dtype or dtype, part)
-    head_rows = table.rows if logits == "all" else sum(group.number for group in sequences)
-    block = table.fused_block(attention) if fused else table.block(attention)
+    if shape.attention not in ALGORITHMS:
+        raise UnknownNameError("attention", shape.attention, ALGORITHMS)
+    if shape.logits not in LOGITS:
+        raise UnknownNameError("logits", shape.logits, LOGITS)
+    sequences = ragged(shape.new_tokens, shape.context_tokens, shape.batch)
+    table = _Table(arch, sequences, shape)
+    head_rows = table.rows if shape.logits == "all" else sum(group.number for group in sequences)
+    block = table.fused_block(shape.attention) if shape.fused else table.block(shape.attention)
     ops = (
         *placed("embedding", "", *table.gather()),
         *block,
         *placed("head", "", table.norm("norm")),
         *placed("head", "logits", *table.head(head_rows)),
     )
-    return tuple(op for op in ops if op.kind != "collective" or tensor_parallel > 1)
+    return tuple(op for op in ops if op.kind != "collective" or shape.tensor_parallel > 1)
 
 
 class _Table(Rows):

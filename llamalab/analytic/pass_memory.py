@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, keys_in_view
 from llamalab.analytic.parallel import shard
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.scratch import MatrixProduct, NoScratch, Scratch, mask_bytes
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
@@ -23,26 +24,9 @@ class Moment(NamedTuple):
     bytes: int
 
 
-class Pass(NamedTuple):
-    """T new tokens of B sequences in a context of S.
-
-    `attention` is flash, masked, naive or chunked, as a backend holds it.
-    """
-
-    arch: LlamaArch
-    batch: int
-    new_tokens: int
-    context_tokens: int
-    dtype: str = "bf16"
-    kv_dtype: str = "bf16"
-    attention: str = "flash"
-    logits: str = "last"
-    ranks: int = 1
-
-
-def moments(run: Pass, scratch: Scratch | None = None) -> Iterator[Moment]:
+def moments(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None) -> Iterator[Moment]:
     """Every moment that can be the largest of its step, in order."""
-    pass_ = _Sizes(run, scratch or NoScratch())
+    pass_ = _Sizes(arch, shape, scratch or NoScratch())
     yield from pass_.projections()
     yield from pass_.head_norms()
     yield from pass_.rope()
@@ -55,30 +39,31 @@ def moments(run: Pass, scratch: Scratch | None = None) -> Iterator[Moment]:
 class _Sizes:
     """Sizes in bytes of what a pass makes: x a row of the residual stream, q, k, f those of heads and feed-forward."""
 
-    def __init__(self, run: Pass, scratch: Scratch) -> None:
-        self.run, self.scratch, self.part = run, scratch, shard(run.arch, run.ranks)
-        self.rows, self.narrow = run.batch * run.new_tokens, run.dtype != "fp32"
-        self.turns = storage_bytes(run.new_tokens * run.arch.rotary_dim, "fp32")
-        self.x, self.q = self._of(run.arch.dim), self._of(self.part.query_dim)
+    def __init__(self, arch: LlamaArch, shape: PassShape, scratch: Scratch) -> None:
+        self.arch, self.shape, self.scratch = arch, shape, scratch
+        self.part, self.context = shard(arch, shape.tensor_parallel), shape.context
+        self.rows, self.narrow = shape.batch * shape.new_tokens, shape.dtype != "fp32"
+        self.turns = storage_bytes(shape.new_tokens * arch.rotary_dim, "fp32")
+        self.x, self.q = self._of(arch.dim), self._of(self.part.query_dim)
         self.k, self.f = self._of(self.part.kv_dim), self._of(self.part.ffn_dim)
 
     def _of(self, width: int) -> int:
-        return storage_bytes(self.rows * width, self.run.dtype)
+        return storage_bytes(self.rows * width, self.shape.dtype)
 
     def _moment(self, step: str, held: int) -> Moment:
         return Moment(step, self.turns + held)
 
     def _linear(self, out: int, inner: int, rows: int | None = None) -> int:
         return self.scratch.product(
-            MatrixProduct(self.rows if rows is None else rows, inner, out, dtype=self.run.dtype)
+            MatrixProduct(self.rows if rows is None else rows, inner, out, dtype=self.shape.dtype)
         )
 
     def _norm(self) -> int:
         """Two tensors in fp32; of half types the roots of the rows beside them, mean and result."""
-        return 2 * storage_bytes(self.rows * (self.run.arch.dim + self.narrow), "fp32")
+        return 2 * storage_bytes(self.rows * (self.arch.dim + self.narrow), "fp32")
 
     def projections(self) -> Iterator[Moment]:
-        dim, part, held = self.run.arch.dim, self.part, 2 * self.x
+        dim, part, held = self.arch.dim, self.part, 2 * self.x
         yield self._moment("projections", self.x + self._norm())
         for size, out in ((self.q, part.query_dim), (self.k, part.kv_dim), (self.k, part.kv_dim)):
             held += size
@@ -90,7 +75,7 @@ class _Sizes:
 
     def head_norms(self) -> Iterator[Moment]:
         """The norm of the queries: the quotient and its product, or both in fp32 and the root of each head's mean."""
-        if self.run.arch.qk_norm:
+        if self.arch.qk_norm:
             wide = storage_bytes(self.rows * self.part.query_dim, "fp32")
             roots = storage_bytes(self.rows * self.part.n_heads, "fp32")
             yield self._moment("head norms", self._heads() + 2 * wide + (self.q + roots if self.narrow else 0))
@@ -102,43 +87,45 @@ class _Sizes:
 
     def _decoded(self) -> tuple[int, int]:
         """Keys and values of another storage, as they are attended; and the most that decoding them holds."""
-        run, elements = self.run, self.run.batch * self.run.context_tokens * self.part.kv_dim
-        if run.kv_dtype == run.dtype:
+        shape, elements = self.shape, self.shape.batch * self.context * self.part.kv_dim
+        if shape.kv_storage == shape.dtype:
             return 0, 0
-        one = storage_bytes(elements, run.dtype)
-        if run.kv_dtype != "int8":
+        one = storage_bytes(elements, shape.dtype)
+        if shape.kv_storage != "int8":
             return 2 * one, 2 * one
         return 2 * one, one + 2 * storage_bytes(elements, "fp32")
 
     def attention(self) -> Iterator[Moment]:
         decoded, decoding = self._decoded()
         yield self._moment("attention", self._heads() + decoding)
-        for window, _ in self.run.arch.windows:
+        for window, _ in self.arch.windows:
             joined = self._joined(window)
-            for held in held_by_attention(attended(self.run, window), self.run.attention, self.scratch):
+            for held in held_by_attention(attended(self.arch, self.shape, window), self.shape.attention, self.scratch):
                 yield self._moment("attention", self._heads() + decoded + joined + held)
 
     def _joined(self, window: int | None) -> int:
         """Keys and values put together from a full window and the new ones."""
-        new, context = self.run.new_tokens, self.run.context_tokens
+        new, context = self.shape.new_tokens, self.context
         if window is None or context <= window or new in (1, context):
             return 0  # what the cache holds is in order, or one query sees all of it
-        keys = self.run.batch * keys_in_view(new, context, window)
-        return storage_bytes(2 * self.part.kv_dim * keys, self.run.dtype)
+        keys = self.shape.batch * keys_in_view(new, context, window)
+        return storage_bytes(2 * self.part.kv_dim * keys, self.shape.dtype)
 
     def output_projection(self) -> Iterator[Moment]:
         merged = (
-            0 if self.run.attention in ("flash", "masked") or 1 in (self.run.new_tokens, self.part.n_heads) else self.q
+            0
+            if self.shape.attention in ("flash", "masked") or 1 in (self.shape.new_tokens, self.part.n_heads)
+            else self.q
         )
         held = self._heads() + self._decoded()[0] + self.q + merged + self.x
-        yield self._moment("output projection", held + self._linear(self.run.arch.dim, self.part.query_dim))
+        yield self._moment("output projection", held + self._linear(self.arch.dim, self.part.query_dim))
 
     def feed_forward(self) -> Iterator[Moment]:
-        dim, part, held = self.run.arch.dim, self.part, 3 * self.x  # block input, middle, norm
+        dim, part, held = self.arch.dim, self.part, 3 * self.x  # block input, middle, norm
         yield self._moment("feed-forward", held + self._norm())
-        if self.run.arch.experts is not None:
+        if self.arch.experts is not None:
             yield self._moment("feed-forward", held + self._experts())
-        if not self.run.arch.dense_layers:
+        if not self.arch.dense_layers:
             return
         yield self._moment("feed-forward", held + self.f + self._linear(part.ffn_dim, dim))
         yield self._moment("feed-forward", held + 2 * self.f + self._linear(part.ffn_dim, dim))
@@ -147,28 +134,28 @@ class _Sizes:
 
     def _experts(self) -> int:
         """Gate, up, silu and product of all picked pairs beside inputs and outputs; or of the shared experts."""
-        experts, part = self.run.arch.experts, self.part
+        experts, part = self.arch.experts, self.part
         assert experts is not None
-        routed = experts.n_active * (4 * part.expert_ffn_dim + 2 * self.run.arch.dim) + experts.n_experts
+        routed = experts.n_active * (4 * part.expert_ffn_dim + 2 * self.arch.dim) + experts.n_experts
         return self._of(max(routed, 4 * part.shared_ffn_dim))
 
     def head(self) -> Iterator[Moment]:
-        run, part = self.run, self.part
-        rows = self.rows if run.logits == "all" else run.batch
-        last = storage_bytes(rows * run.arch.dim, run.dtype) if run.logits == "last" else 0
-        own = storage_bytes(rows * part.vocab_size, run.dtype)
-        gathered = storage_bytes(rows * run.arch.vocab_size, run.dtype)
-        wide = storage_bytes(rows * run.arch.vocab_size, "fp32") if self.narrow else 0
-        yield self._moment("logits", self.x + last + own + self._linear(part.vocab_size, run.arch.dim, rows))
-        yield self._moment("logits", self.x + gathered + (own if run.ranks > 1 else wide))
+        shape, part = self.shape, self.part
+        rows = self.rows if shape.logits == "all" else shape.batch
+        last = storage_bytes(rows * self.arch.dim, shape.dtype) if shape.logits == "last" else 0
+        own = storage_bytes(rows * part.vocab_size, shape.dtype)
+        gathered = storage_bytes(rows * self.arch.vocab_size, shape.dtype)
+        wide = storage_bytes(rows * self.arch.vocab_size, "fp32") if self.narrow else 0
+        yield self._moment("logits", self.x + last + own + self._linear(part.vocab_size, self.arch.dim, rows))
+        yield self._moment("logits", self.x + gathered + (own if shape.tensor_parallel > 1 else wide))
         yield self._moment("logits", self.x + gathered + wide)
 
 
-def attended(run: Pass, window: int | None) -> AttentionShape:
+def attended(arch: LlamaArch, shape: PassShape, window: int | None) -> AttentionShape:
     """The attention call of one rank's heads within that window."""
-    part, keys = shard(run.arch, run.ranks), keys_in_view(run.new_tokens, run.context_tokens, window)
+    part, keys = shard(arch, shape.tensor_parallel), keys_in_view(shape.new_tokens, shape.context, window)
     heads = (part.n_heads, part.n_kv_heads, part.head_dim)
-    return AttentionShape(run.batch, run.new_tokens, keys, *heads, run.dtype, run.dtype, window)
+    return AttentionShape(shape.batch, shape.new_tokens, keys, *heads, shape.dtype, shape.dtype, window)
 
 
 def held_by_attention(shape: AttentionShape, way: str, scratch: Scratch) -> Iterator[int]:

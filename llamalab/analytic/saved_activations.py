@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.parallel import Shard, shard
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
-from llamalab.errors import UnknownNameError
+from llamalab.errors import InputError, UnknownNameError
 from llamalab.units import FLOAT_DTYPES, storage_bytes
 
 IMPLEMENTATIONS = ("llamalab", "hugging-face", "fused")
@@ -33,30 +34,28 @@ class Saved(NamedTuple):
 
 
 class Kept:
-    """The sizes of one step: `seq` tokens of `batch` sequences on one of `ranks` ranks."""
+    """The sizes of one training step's pass on one rank; every position has logits, and there is no cache.
 
-    def __init__(
-        self,
-        arch: LlamaArch,
-        *,
-        seq: int,
-        batch: int = 1,
-        dtype: str = "bf16",
-        attention: str = "flash",
-        implementation: str = "llamalab",
-        ranks: int = 1,
-    ) -> None:
+    Raises UnknownNameError and InputError for a shape that is none of training.
+    """
+
+    def __init__(self, arch: LlamaArch, shape: PassShape, implementation: str = "llamalab") -> None:
         for what, word, known in (
-            ("dtype of training", dtype, FLOAT_DTYPES),
-            ("attention", attention, ALGORITHMS),
+            ("dtype of training", shape.dtype, FLOAT_DTYPES),
+            ("attention", shape.attention, ALGORITHMS),
             ("implementation", implementation, IMPLEMENTATIONS),
         ):
             if word not in known:
                 raise UnknownNameError(what, word, known)
-        self.arch, self.dtype, self.attention, self.implementation = arch, dtype, attention, implementation
-        self.seq, self.batch = whole(seq, "seq"), whole(batch, "batch")
-        self.part: Shard = shard(arch, ranks)
-        self.rows, self.ranks = self.seq * self.batch, ranks
+        if shape.context != shape.new_tokens:
+            raise InputError(
+                f"a training pass must begin its context; got {shape.new_tokens} new tokens of {shape.context}"
+            )
+        self.arch, self.dtype, self.attention, self.implementation = arch, shape.dtype, shape.attention, implementation
+        self.seq, self.batch = whole(shape.new_tokens, "new_tokens"), whole(shape.batch, "batch")
+        self.ranks = shape.tensor_parallel
+        self.part: Shard = shard(arch, self.ranks)
+        self.rows = self.seq * self.batch
 
     def _narrow(self, elements: int) -> int:
         return storage_bytes(elements, self.dtype)
@@ -127,29 +126,12 @@ class Kept:
         return inputs + self._narrow(self.rows * self.arch.dim) + labels + logits
 
 
-def saved_in_block(
-    arch: LlamaArch,
-    *,
-    seq: int,
-    batch: int = 1,
-    dtype: str = "bf16",
-    attention: str = "flash",
-    implementation: str = "llamalab",
-    tensor_parallel: int = 1,
-) -> tuple[Saved, ...]:
+def saved_in_block(arch: LlamaArch, shape: PassShape, implementation: str = "llamalab") -> tuple[Saved, ...]:
     """What one block keeps without recomputation, operation by operation.
 
     >>> from llamalab.presets import PRESETS
-    >>> kept = saved_in_block(PRESETS["7b"].arch, seq=4096, implementation="fused")
+    >>> kept = saved_in_block(PRESETS["7b"].arch, PassShape(new_tokens=4096), "fused")
     >>> sum(item.bytes for item in kept) // 2**20  # a token: 2 (8 D + 3 F) bytes and a little
     514
     """
-    return Kept(
-        arch,
-        seq=seq,
-        batch=batch,
-        dtype=dtype,
-        attention=attention,
-        implementation=implementation,
-        ranks=tensor_parallel,
-    ).block()
+    return Kept(arch, shape, implementation).block()

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from llamalab.analytic.lora import Lora
 from llamalab.analytic.saved_activations import INDEX_BYTES, Kept
-from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
 _INTO_QKV = ("q", "k", "v")
@@ -25,15 +24,9 @@ class Step(NamedTuple):
 
 
 def largest_moment(
-    arch: LlamaArch,
+    kept: Kept,
     *,
-    seq: int,
-    batch: int,
-    dtype: str,
-    attention: str,
-    implementation: str,
     recompute: str,
-    ranks: int,
     lora: Lora | None,
     layers: int,
     in_flight: int,
@@ -43,11 +36,17 @@ def largest_moment(
 ) -> Step:
     """Over one forward and backward pass of `layers` blocks, with `in_flight` micro-batches in a pipeline.
 
-    `gradient_bytes` are those of all that is trained; they are there from the start where passes are accumulated.
+    Args:
+        kept: the sizes of the pass.
+        recompute: none, selective or full.
+        lora: the adapters, where they alone are trained.
+        layers: blocks of this stage.
+        in_flight: micro-batches whose activations are kept at once.
+        gradient_bytes: of all that is trained.
+        kept_gradients: whether these are there from the start, as passes are accumulated.
+        fused_optimizer: whether the update makes no copies.
     """
-    kept = Kept(
-        arch, seq=seq, batch=batch, dtype=dtype, attention=attention, implementation=implementation, ranks=ranks
-    )
+    arch, dtype, fused = kept.arch, kept.dtype, kept.implementation == "fused"
     sizes = _Sizes(kept, lora)
     block, inside = sizes.block()
     x = storage_bytes(kept.rows * arch.dim, dtype)
@@ -55,12 +54,12 @@ def largest_moment(
     rebuilt = {"none": 0, "selective": inside, "full": block}[recompute]
     all_blocks, head, once = in_flight * layers * stored, sizes.head(), kept.once() - kept.rows * INDEX_BYTES
     logits = storage_bytes(kept.rows * kept.part.vocab_size, "fp32")
-    head_grads = 0 if lora else storage_bytes(arch.vocab_size // ranks * arch.dim, dtype)
+    head_grads = 0 if lora else storage_bytes(arch.vocab_size // kept.ranks * arch.dim, dtype)
     block_grads = (gradient_bytes - head_grads) // max(layers, 1)
     start = gradient_bytes if kept_gradients else 0
-    loss = start + once + all_blocks + head + (0 if implementation == "fused" else 2 * logits)
+    loss = start + once + all_blocks + head + (0 if fused else 2 * logits)
     wide = storage_bytes(kept.rows * arch.dim, "fp32")
-    norm = start + once + all_blocks + head - logits * (implementation != "fused") + 4 * wide + (x if lora else 0)
+    norm = start + once + all_blocks + head - (0 if fused else logits) + 4 * wide + (x if lora else 0)
     ffn = rebuilt + x + sizes.ffn_backward()
     last = (start or head_grads) + once + all_blocks + ffn + sizes.w2_gradient()
     first = (start or gradient_bytes - block_grads) + once + stored + ffn + sizes.w2_gradient()

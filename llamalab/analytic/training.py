@@ -18,6 +18,7 @@ from typing import NamedTuple
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.parallel import elements_on_rank, shard
 from llamalab.analytic.params import weights
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnknownNameError
@@ -55,28 +56,12 @@ class TrainingFlops(NamedTuple):
 
 
 def activation_bytes(
-    arch: LlamaArch,
-    *,
-    seq: int,
-    batch: int = 1,
-    dtype: str = "bf16",
-    attention: str = "flash",
-    recompute: str = "none",
-    implementation: str = "llamalab",
-    tensor_parallel: int = 1,
+    arch: LlamaArch, shape: PassShape, *, recompute: str = "none", implementation: str = "llamalab"
 ) -> int:
     """Bytes kept over the whole model at the end of the forward pass, head and loss included."""
     if recompute not in RECOMPUTE:
         raise UnknownNameError("recompute", recompute, RECOMPUTE)
-    kept = Kept(
-        arch,
-        seq=seq,
-        batch=batch,
-        dtype=dtype,
-        attention=attention,
-        implementation=implementation,
-        ranks=tensor_parallel,
-    )
+    kept = Kept(arch, shape, implementation)
     block, head, once = kept.block(), kept.head(), kept.once()
     everything = sum(item.bytes for item in block)
     if recompute == "none":
@@ -84,42 +69,25 @@ def activation_bytes(
     rebuilt = sum(item.bytes for item in block if item.inside_attention)
     if recompute == "selective":  # one block's attention is rebuilt at a time
         return once + arch.n_layers * (everything - rebuilt) + max(head, rebuilt)
-    inputs = arch.n_layers * storage_bytes(batch * seq * arch.dim, dtype)
+    inputs = arch.n_layers * storage_bytes(kept.rows * arch.dim, kept.dtype)
     # The head's share is freed before the first block is rebuilt.
     return once + inputs + max(head, everything)
 
 
 def training_memory(
-    arch: LlamaArch,
-    *,
-    seq: int,
-    batch: int = 1,
-    dtype: str = "bf16",
-    attention: str = "flash",
-    recompute: str = "none",
-    implementation: str = "llamalab",
-    tensor_parallel: int = 1,
+    arch: LlamaArch, shape: PassShape, *, recompute: str = "none", implementation: str = "llamalab"
 ) -> TrainingMemory:
     """What one rank holds in a step of AdamW.
 
     >>> from llamalab.presets import PRESETS
-    >>> memory = training_memory(PRESETS["7b"].arch, seq=4096)
+    >>> memory = training_memory(PRESETS["7b"].arch, PassShape(new_tokens=4096))
     >>> sum(memory[:3]) / 6_738_415_616  # bytes a parameter
     16.0
     """
-    activations = activation_bytes(
-        arch,
-        seq=seq,
-        batch=batch,
-        dtype=dtype,
-        attention=attention,
-        recompute=recompute,
-        implementation=implementation,
-        tensor_parallel=tensor_parallel,
-    )
-    parameters = rank_parameters(arch, tensor_parallel)
-    stored = storage_bytes(parameters, dtype)
-    master = 0 if dtype == "fp32" else 4 * parameters
+    activations = activation_bytes(arch, shape, recompute=recompute, implementation=implementation)
+    parameters = rank_parameters(arch, shape.tensor_parallel)
+    stored = storage_bytes(parameters, shape.dtype)
+    master = 0 if shape.dtype == "fp32" else 4 * parameters
     return TrainingMemory(stored, stored, master + 8 * parameters, activations)
 
 
@@ -134,32 +102,22 @@ def rank_parameters(arch: LlamaArch, ranks: int) -> int:
     return sum(weight.count * elements_on_rank(weight, arch, part) for weight in weights(arch))
 
 
-def training_flops(
-    arch: LlamaArch,
-    *,
-    seq: int,
-    batch: int = 1,
-    attention: str = "flash",
-    recompute: str = "none",
-    tensor_parallel: int = 1,
-) -> TrainingFlops:
+def training_flops(arch: LlamaArch, shape: PassShape, *, recompute: str = "none") -> TrainingFlops:
     """Matrix FLOPs of a step: forward, backward, and what recomputation adds.
 
     >>> from llamalab.presets import PRESETS
-    >>> flops = training_flops(PRESETS["7b"].arch, seq=2048, attention="naive")
+    >>> flops = training_flops(PRESETS["7b"].arch, PassShape(new_tokens=2048, attention="naive"))
     >>> flops.forward, flops.backward == 2 * flops.forward
     (28162637430784, True)
     """
     if recompute not in RECOMPUTE:
         raise UnknownNameError("recompute", recompute, RECOMPUTE)
-    ops = forward_ops(
-        arch, new_tokens=seq, batch=batch, attention=attention, logits="all", tensor_parallel=tensor_parallel
-    )
+    ops = forward_ops(arch, shape._replace(logits="all"))
     core = _flops(op for op in ops if op.kind == "attention")
     products = _flops(op for op in ops if op.kind != "attention")
     head = _flops(op for op in ops if op.part == "head")
-    up, down = FLASH_BACKWARD if attention == "flash" else (2, 1)
-    again = {"none": 0, "selective": 0 if attention == "flash" else core, "full": core + products - head}
+    up, down = FLASH_BACKWARD if shape.attention == "flash" else (2, 1)
+    again = {"none": 0, "selective": 0 if shape.attention == "flash" else core, "full": core + products - head}
     return TrainingFlops(core + products, 2 * products + up * core // down, again[recompute])
 
 

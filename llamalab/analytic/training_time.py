@@ -14,6 +14,7 @@ from typing import NamedTuple
 from llamalab.analytic.op import Op
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_pass, total_s
 from llamalab.analytic.training import FLASH_BACKWARD
 from llamalab.arch import LlamaArch
@@ -48,35 +49,32 @@ class StepTime(NamedTuple):
 def step_time(
     arch: LlamaArch,
     rates: TrainingRates,
+    shape: PassShape,
     *,
-    seq: int,
-    batch: int = 1,
     accumulate: int = 1,
-    dtype: str = "fp32",
-    attention: str = "flash",
 ) -> StepTime:
-    """The time of `accumulate` passes over `batch` windows of `seq` tokens and the update after them.
+    """The time of `accumulate` passes of that shape and the update after them.
 
     Raises UnavailableError where the rates of a class are missing.
 
     >>> from llamalab.presets import PRESETS
     >>> same = dict.fromkeys(("gemm", "attention", "elementwise", "gather"), Rates(1e12, 1e18))
-    >>> time = step_time(PRESETS["7b"].arch, TrainingRates(same, same, 1e12), seq=2048, attention="naive")
+    >>> time = step_time(PRESETS["7b"].arch, TrainingRates(same, same, 1e12), PassShape(2048, attention="naive"))
     >>> round(time.backward_s / time.forward_s, 3)
     2.0
     """
-    ops = training_ops(arch, seq=seq, batch=batch, dtype=dtype, attention=attention)
+    ops = training_ops(arch, shape)
     forward_s = total_s(ops, predict_pass(ops, rates.forward))
     after = tuple(map(backward, ops))
     backward_s = total_s(after, predict_pass(after, rates.backward))
-    update_s = update_bytes(arch, dtype, accumulate) / rates.update_bytes_per_s
+    update_s = update_bytes(arch, shape.dtype, accumulate) / rates.update_bytes_per_s
     return StepTime(accumulate * forward_s, accumulate * backward_s, update_s)
 
 
-def training_ops(arch: LlamaArch, *, seq: int, batch: int, dtype: str, attention: str = "flash") -> tuple[Op, ...]:
+def training_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
     """The rows of a pass that is learned from: logits of every token and their loss, and no cache."""
-    ops = forward_ops(arch, new_tokens=seq, batch=batch, dtype=dtype, attention=attention, logits="all")
-    return (*(op for op in ops if op.mode != "append"), _loss(arch, batch * seq, dtype))
+    ops = forward_ops(arch, shape._replace(logits="all"))
+    return (*(op for op in ops if op.mode != "append"), _loss(arch, shape.batch * shape.new_tokens, shape.dtype))
 
 
 def backward(op: Op) -> Op:

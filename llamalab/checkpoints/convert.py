@@ -24,7 +24,7 @@ from llamalab.checkpoints.text_side import (
     config_ids,
     gguf_losses,
     llama2c_text,
-    open_text,
+    place_model,
     place_text,
     text_source,
 )
@@ -105,19 +105,21 @@ def _to_hf(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -> 
 def _to_meta(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -> str:
     kind = None if wishes.dtype is None else activation_dtype(wishes.dtype)
     check_shards(weights.arch, wishes.shards)
+    lost = ""
 
     def fill(folder: Path) -> None:
+        nonlocal lost
         place_text(text, folder)
+        lost = place_model(text, folder)
         write_meta(folder, weights, dtype=kind, shards=wishes.shards)
 
     _new_folder(target, fill)
-    return f"{target} is a checkpoint as Meta's, of {wishes.shards} shard{'s' if wishes.shards > 1 else ''}"
+    return f"{target} is a checkpoint as Meta's, of {wishes.shards} shard{'s' if wishes.shards > 1 else ''}{lost}"
 
 
 def _to_llama2c(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -> str:
-    tokenizer = open_text(text)
     beside = target.parent / "tokenizer.bin"
-    made, lost = (None, "") if tokenizer is None else llama2c_text(tokenizer, weights.arch.vocab_size)
+    made, lost = (None, "") if text.place is None else llama2c_text(text.place, weights.arch.vocab_size)
     with new_outputs([target]) as place:
         write_weights(place / target.name, weights)
     if made is None:

@@ -11,7 +11,7 @@ from typing import Any
 from llamalab.errors import InputError
 from llamalab.text.byte_level import written
 from llamalab.text.gguf_text import BYTE_LEVEL, SENTENCEPIECE, Vocabulary
-from llamalab.text.gguf_vocabulary import GPT_2_PATTERN, PATTERNS
+from llamalab.text.gguf_vocabulary import GPT_2_PATTERN, PATTERNS, model_of
 from llamalab.text.sentencepiece_model import SentencePieceModel
 from llamalab.text.settings import Added, TextSettings
 from llamalab.text.tiktoken_file import LLAMA_3_PATTERN, TiktokenTokenizer
@@ -33,6 +33,14 @@ def vocabulary_from(tokenizer: Tokenizer) -> Vocabulary:
     if tokenizer.is_byte_level:
         return _over_bytes(tokenizer, texts, merges, _pattern(tokenizer.description))
     return _from_fallback(tokenizer, texts, merges)
+
+
+def as_model(tokenizer: Tokenizer) -> SentencePieceModel | None:
+    """A tokenizer as a SentencePiece model, which one with byte fallback is too; None for others."""
+    if isinstance(tokenizer, SentencePieceModel):
+        return tokenizer
+    words = vocabulary_from(tokenizer)
+    return None if words.model != SENTENCEPIECE else model_of(words, getattr(tokenizer, "source", ""))
 
 
 def fitted_vocabulary(words: Vocabulary, size: int) -> Vocabulary:

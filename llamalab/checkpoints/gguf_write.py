@@ -20,7 +20,7 @@ from llamalab.checkpoints.quantisers import fitting_kind, package
 from llamalab.checkpoints.quantisers import quantised as in_blocks
 from llamalab.formats.gguf_header import is_gguf
 from llamalab.text.gguf_text import SENTENCEPIECE, Vocabulary, vocabulary
-from llamalab.text.load import load_tokenizer
+from llamalab.text.load import load_vocabulary
 from llamalab.text.settings import TextSettings
 
 
@@ -64,7 +64,7 @@ def write_gguf(
 
 def words_of(path: Path) -> Vocabulary:
     """The vocabulary of a tokenizer's file or folder. Raises as load_tokenizer and, for GGUF, gguf_text.vocabulary."""
-    return vocabulary(path) if path.is_file() and is_gguf(path) else vocabulary_from(load_tokenizer(path))
+    return vocabulary(path) if path.is_file() and is_gguf(path) else vocabulary_from(load_vocabulary(path))
 
 
 def _add_settings(writer: Any, arch: LlamaArch) -> None:

@@ -1,32 +1,30 @@
 """What goes with the weights into another format: the tokenizer, and what its checkpoint says about text.
 
 Files of a Hugging Face folder are copied as they are, also into a folder of Meta's, whose own code reads the tokenizer
-alone. From a single file the same files are made: tokenizer.model or tokenizer.json, tokenizer_config.json and
-generation_config.json. A LoRA adapter that brings a tokenizer brings the one it was trained with.
+alone. From a single file the same files are made (text_files). A LoRA adapter that brings a tokenizer brings the one it
+was trained with.
 """
 
-import json
 import shutil
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llamalab.checkpoints.gguf_words import as_model
 from llamalab.checkpoints.gguf_write import special_ids
-from llamalab.errors import FormatError, InputError
+from llamalab.checkpoints.text_files import ending_ids, write_tokenizer
+from llamalab.errors import FormatError
 from llamalab.formats.gguf_header import is_gguf, map_gguf
 from llamalab.input_files import read_object
 from llamalab.text.gguf_text import Vocabulary
 from llamalab.text.hf_settings import FILES
-from llamalab.text.load import NAMES, has_tokenizer, load_tokenizer
-from llamalab.text.sentencepiece_model import SentencePieceModel
+from llamalab.text.load import MODEL, NAMES, has_tokenizer, load_tokenizer, load_vocabulary
 from llamalab.text.settings import TextSettings
-from llamalab.text.tiktoken_file import TiktokenTokenizer
-from llamalab.text.tokenizer import Tokenizer
 from llamalab.text.tokenizer_bin import tokenizer_bin
-from llamalab.text.tokenizer_json import JsonTokenizer
 
 _COPIED = (*NAMES, *(name for name in FILES if name != "config.json"))
 _OF_THE_MODEL = ("generation_config.json",)  # what an adapter's folder does not replace
+_NO_MODEL = "; the format has no place for its tokenizer, which is no SentencePiece model"
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -60,19 +58,13 @@ def text_source(source: Path, *, tokenizer: str | None, lora: str | None) -> Tex
     return TextSource(beside if beside.is_file() else None, source)
 
 
-def open_text(text: TextSource) -> Tokenizer | None:
-    """The tokenizer of a source, where it has one. Raises as load_tokenizer."""
-    return None if text.place is None else load_tokenizer(text.place)
-
-
 def config_ids(text: TextSource) -> dict[str, Any]:
     """The special ids for config.json: a Hugging Face checkpoint's own, else those of the tokenizer."""
     config = text.model / "config.json"
     if config.is_file() and not text.is_named:
         own = read_object(config, "config.json of the checkpoint")
         return {key: own[key] for key in _IDS if key in own}
-    tokenizer = open_text(text)
-    return {} if tokenizer is None else _ids(tokenizer.settings)
+    return {} if text.place is None else ending_ids(load_tokenizer(text.place).settings)
 
 
 def place_text(text: TextSource, folder: Path) -> None:
@@ -84,13 +76,25 @@ def place_text(text: TextSource, folder: Path) -> None:
     if text.place.is_dir():
         _copy(text.place, folder, _COPIED)
     else:
-        _write(load_tokenizer(text.place), folder)
+        write_tokenizer(load_tokenizer(text.place), folder)
 
 
-def llama2c_text(tokenizer: Tokenizer, vocab_size: int) -> tuple[bytes | None, str]:
+def place_model(text: TextSource, folder: Path) -> str:
+    """Add the tokenizer.model that Meta's code reads, where pieces are in tokenizer.json alone; what has no place."""
+    if text.place is None or (folder / MODEL).is_file():
+        return ""
+    model = as_model(load_vocabulary(text.place))
+    if model is None:
+        return _NO_MODEL
+    (folder / MODEL).write_bytes(model.proto)
+    return ""
+
+
+def llama2c_text(place: Path, vocab_size: int) -> tuple[bytes | None, str]:
     """A tokenizer.bin, None where the vocabulary cannot be one, and what it has no place for."""
-    if not isinstance(tokenizer, SentencePieceModel):
-        return None, "; the format has no place for its tokenizer, which is no SentencePiece model"
+    tokenizer = as_model(load_vocabulary(place))
+    if tokenizer is None:
+        return None, _NO_MODEL
     try:
         made = tokenizer_bin(tokenizer)
     except FormatError as error:
@@ -138,71 +142,3 @@ def _copy(source: Path, folder: Path, names: tuple[str, ...]) -> None:
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
-
-
-def _write(tokenizer: Tokenizer, folder: Path) -> None:
-    """A tokenizer and its settings as the files that transformers reads."""
-    settings = tokenizer.settings
-    if isinstance(tokenizer, SentencePieceModel):
-        (folder / "tokenizer.model").write_bytes(tokenizer.proto)
-        kind = "LlamaTokenizer"
-    elif isinstance(tokenizer, TiktokenTokenizer):
-        shutil.copyfile(tokenizer.source, folder / "tokenizer.model")
-        kind = "PreTrainedTokenizerFast"
-    elif isinstance(tokenizer, JsonTokenizer):
-        _write_json(folder / "tokenizer.json", tokenizer.description)
-        kind = "PreTrainedTokenizerFast"
-    else:
-        raise InputError(f"a tokenizer must be of a kind that a folder can hold; got {type(tokenizer).__name__}")
-    _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, settings, kind))
-    _write_json(folder / "generation_config.json", _ids(settings))
-
-
-def _tokenizer_config(tokenizer: Tokenizer, settings: TextSettings, kind: str) -> dict[str, Any]:
-    names = {
-        "bos_token": settings.bos_id,
-        "eos_token": settings.eos_id,
-        "unk_token": settings.unknown_id,
-        "pad_token": settings.pad_id,
-    }
-    config: dict[str, Any] = {
-        "tokenizer_class": kind,
-        "add_bos_token": settings.add_bos,
-        "add_eos_token": settings.add_eos,
-        "added_tokens_decoder": {
-            str(piece.token_id): {
-                "content": piece.text,
-                "lstrip": piece.lstrip,
-                "normalized": False,
-                "rstrip": piece.rstrip,
-                "single_word": False,
-                "special": piece.special,
-            }
-            for piece in settings.added
-        },
-        "clean_up_tokenization_spaces": False,
-        "legacy": False,
-    }
-    for key, index in names.items():
-        config[key] = None if index is None else tokenizer.name(index)
-    if isinstance(tokenizer, SentencePieceModel):
-        config["add_prefix_space"] = tokenizer.space_first
-    if settings.chat_template is not None:
-        config["chat_template"] = settings.chat_template
-    return config
-
-
-def _ids(settings: TextSettings) -> dict[str, Any]:
-    """The ids for config.json and generation_config.json: one EOS, or the list of all that end a text."""
-    first = [settings.eos_id] if settings.eos_id is not None else []
-    ends = first + sorted(settings.stop_ids - set(first))
-    ids = {
-        "bos_token_id": settings.bos_id,
-        "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
-        "pad_token_id": settings.pad_id,
-    }
-    return {key: value for key, value in ids.items() if value is not None}
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

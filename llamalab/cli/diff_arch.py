@@ -4,8 +4,9 @@ import argparse
 from typing import Any
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.difference import Cost, Term, cost_of, terms
+from llamalab.analytic.difference import Term, cost_of, table_rows, terms
 from llamalab.analytic.forecast import Workload, pass_ops, pass_s
+from llamalab.analytic.op import Op
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.cli.arguments import MODEL_NAMES, add_count, add_dtype, add_format, add_part_dtypes
@@ -14,7 +15,7 @@ from llamalab.cli.devices import one_device
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.runnable import model_refusal
-from llamalab.units import format_bytes, format_seconds, format_si
+from llamalab.units import format_bytes, format_seconds, format_si, signed
 
 SUMMARY = "what differs between two models, and what each difference costs"
 EXAMPLES = (
@@ -52,10 +53,13 @@ def answer(args: argparse.Namespace) -> Answer:
         args.prompt, batch=args.batch, dtype=args.dtype, weight_dtype=args.weight_dtype, kv_dtype=args.kv_dtype
     )
     constants = choose(spec, "calibrated" if spec.measured else "shipped", args.dtype, args.weight_dtype)
-    costs = [cost_of(each, work, constants.rates) for each in archs]
-    found = terms(arch, second, work, constants.rates)
+
+    def seconds(_: LlamaArch, passed: tuple[Op, ...]) -> float:
+        return pass_s(passed, constants.rates)
+
+    costs = (cost_of(arch, work, seconds), cost_of(second, work, seconds))
+    found = terms(arch, second, work, seconds)
     ops = [row for phase in ("prefill", "decode") for row in _op_rows(archs, work, phase, constants.rates)]
-    rows = [_row(names[0], "", "", costs[0]), *map(_term_row, found), _row(names[1], "", "", costs[1])]
     data = {
         "one": names[0], "other": names[1], "prompt": args.prompt, "batch": args.batch, "dtype": args.dtype,
         "weight_dtype": args.weight_dtype, "kv_dtype": args.kv_dtype,
@@ -68,7 +72,11 @@ def answer(args: argparse.Namespace) -> Answer:
         "operations": ops,
     }  # fmt: skip
     tables = (
-        Table(_COLUMNS, rows, "From one to the other, term by term; each line adds to the one above it:"),
+        Table(
+            _COLUMNS,
+            table_rows(names, costs, found),
+            "From one to the other, term by term; each line adds to the one above it:",
+        ),
         Table(_OPS, ops, "Operation by operation, all occurrences together:"),
     )
     return Answer(data, _lead(names, archs, found, args, spec.name), tables)
@@ -90,30 +98,6 @@ def _lead(
         f"  {args.prompt:,} tokens, batch {args.batch}, {args.dtype}; times predicted for {device}",
         *refusals,
     )
-
-
-def _term_row(term: Term) -> dict[str, Any]:
-    before, after = (" / ".join(_told(value) for value in values) for values in (term.before, term.after))
-    return _row(" + ".join(term.fields), before, after, term.added)
-
-
-def _row(term: str, before: str, after: str, cost: Cost) -> dict[str, Any]:
-    return {"term": term, "before": before, "after": after, **cost._asdict()}
-
-
-def _told(value: Any) -> str:
-    """A field's value in a cell.
-
-    >>> _told(RopeScaling("llama3", 8.0, 8192)), _told((1, 3)), _told(None)
-    ('llama3 × 8', '2 layers', 'none')
-    """
-    if isinstance(value, RopeScaling):
-        return f"{value.kind} × {value.factor:g}"
-    if isinstance(value, Experts):
-        return f"{value.n_active} of {value.n_experts}"
-    if isinstance(value, tuple):
-        return f"{len(value)} layers"
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> Any:
@@ -138,7 +122,7 @@ def _op_rows(archs: tuple[LlamaArch, ...], work: Workload, phase: str, rates: An
 
 
 def _signed(form: Any) -> Any:
-    return lambda value: "–" if value is None else f"−{form(-value)}" if value < 0 else form(value)
+    return lambda value: "–" if value is None else signed(form)(value)
 
 
 _BYTES, _COUNT, _SECONDS = (

@@ -6,6 +6,7 @@ from typing import Any
 
 from llamalab.analytic.attention_cost import AttentionShape, Step, flash_step, naive_steps, total
 from llamalab.analytic.ops import ALGORITHMS, LOGITS, Op, Totals, add_up, forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.choices import PHASES
 from llamalab.cli.arguments import (
@@ -131,14 +132,16 @@ def _ops(args: argparse.Namespace, arch: LlamaArch, shape: tuple[int, int, int])
     new_tokens, context, batch = shape
     return forward_ops(
         arch,
-        new_tokens=new_tokens,
-        context_tokens=context,
-        batch=batch,
-        dtype=args.dtype,
-        kv_dtype=args.kv_dtype or args.dtype,
-        weight_dtype=args.weight_dtype,
-        attention=args.attention,
-        logits=args.logits,
+        PassShape(
+            new_tokens=new_tokens,
+            context_tokens=context,
+            batch=batch,
+            dtype=args.dtype,
+            kv_dtype=args.kv_dtype,
+            weight_dtype=args.weight_dtype,
+            attention=args.attention,
+            logits=args.logits,
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import add_up
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict
 from llamalab.cli.output import percent
 from llamalab.units import format_si
@@ -96,12 +97,14 @@ def bound(generations: Sequence["Generation"], attention: str, rates: Rates, *, 
     for new_tokens, contexts in passes:
         ops = model_ops(
             arch,
-            new_tokens=new_tokens,
-            context_tokens=contexts,
-            batch=len(contexts),
-            dtype=dtype,
-            kv_dtype=kv_dtype,
-            attention=attention,
+            PassShape(
+                new_tokens=new_tokens,
+                context_tokens=contexts,
+                batch=len(contexts),
+                dtype=dtype,
+                kv_dtype=kv_dtype,
+                attention=attention,
+            ),
             kept=kept_of(generations[0].model),
         )
         time_s += sum(op.count * predict(op, rates).bound_s for op in ops)

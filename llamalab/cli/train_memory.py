@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from llamalab.analytic.ops import ALGORITHMS
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, saved_in_block
 from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
 from llamalab.cli.arguments import Parser, add_choice, add_count, add_format, add_model, chosen_model, count
@@ -68,17 +69,17 @@ def run(args: argparse.Namespace) -> int:
 def answer(args: argparse.Namespace) -> Answer:
     """Every recomputation level. Raises DoesNotFitError where the chosen one does not fit."""
     model, arch = chosen_model(args)
-    shape = {
-        "seq": args.seq,
-        "batch": args.batch,
-        "attention": args.attention,
-        "tensor_parallel": args.tensor_parallel,
-    }
-    kept_as = {"dtype": args.dtype, "implementation": args.implementation}
+    shape = PassShape(
+        new_tokens=args.seq,
+        batch=args.batch,
+        dtype=args.dtype,
+        attention=args.attention,
+        tensor_parallel=args.tensor_parallel,
+    )
     rows = []
     for level in RECOMPUTE:
-        memory = training_memory(arch, recompute=level, **kept_as, **shape)
-        flops = training_flops(arch, recompute=level, **shape)
+        memory = training_memory(arch, shape, recompute=level, implementation=args.implementation)
+        flops = training_flops(arch, shape, recompute=level)
         rows.append(
             {"recompute": level, **memory._asdict(), "total_bytes": memory.total_bytes, "flops": flops.total}
             | {f"flops_{part}": count for part, count in flops._asdict().items()}
@@ -87,8 +88,16 @@ def answer(args: argparse.Namespace) -> Answer:
     chosen = next(row for row in rows if row["chosen"])
     if args.hardware:
         _check_fits(args.hardware, chosen)
-    kept = [item._asdict() for item in saved_in_block(arch, **kept_as, **shape)]
-    data = {"model": model, "inputs": shape | kept_as, "basis": "counted", **chosen}
+    kept = [item._asdict() for item in saved_in_block(arch, shape, args.implementation)]
+    inputs = {
+        "seq": args.seq,
+        "batch": args.batch,
+        "attention": args.attention,
+        "tensor_parallel": args.tensor_parallel,
+        "dtype": args.dtype,
+        "implementation": args.implementation,
+    }
+    data = {"model": model, "inputs": inputs, "basis": "counted", **chosen}
     lead = (
         f"training {model} with AdamW, {args.batch} × {args.seq} tokens, {args.dtype}, {args.attention} attention"
         f"{f', on each of {args.tensor_parallel} devices' if args.tensor_parallel > 1 else ''}",

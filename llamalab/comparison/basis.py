@@ -13,12 +13,15 @@ An absent or untrusted roof gives no rates but the reason; it is never guessed.
 Where the machine was calibrated, its constants give the time, and the bound is at the better of both roofs.
 """
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from llamalab.analytic.constants import Constants, constants_of
 from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.analytic.op import ROOFS, Op
 from llamalab.analytic.roofline import Prediction, Rates, known_rates, predict
+from llamalab.arch import LlamaArch
 from llamalab.errors import UnknownNameError
 from llamalab.records.record import Record, Roof
 
@@ -60,6 +63,20 @@ class Basis(NamedTuple):
             return calibrated
         # The faster of two ceilings is the better known one: the record's own may have been found on a busy machine.
         return calibrated._replace(bound_s=min(calibrated.bound_s, bound.bound_s))
+
+    def pass_s(self, ops: Iterable[Op], dtype: str) -> float | None:
+        """Seconds of all occurrences of the operations of a pass; None where one of them has no prediction."""
+        total_s = 0.0
+        for op in ops:
+            prediction = self.predict(op, dtype)
+            if isinstance(prediction, str):
+                return None
+            total_s += op.count * prediction.time_s
+        return total_s
+
+    def of(self, arch: LlamaArch) -> "Basis":
+        """The same machine under another model, run whole: whether its weights stay in a cache is asked anew."""
+        return self._replace(record=replace(self.record, arch=arch.as_dict(), passes=[]))
 
     def interval(self, op: Op, prediction: Prediction) -> tuple[float, float] | None:
         """Low and high end of an op's predicted time; None where the basis knows none."""

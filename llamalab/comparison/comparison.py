@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.activations import Live, attention_bytes, memory_of, peak_activation_bytes
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps
-from llamalab.analytic.kept_weights import model_ops, model_weight_bytes
+from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
 from llamalab.analytic.memory import room_in
 from llamalab.analytic.ops import Op, add_up
@@ -22,6 +22,7 @@ from llamalab.analytic.roofline import Prediction
 from llamalab.comparison.basis import Basis, basis_of, weight_roof_kind
 from llamalab.comparison.held_roofs import hold_roofs, raised_sentence
 from llamalab.comparison.kv_cells import CacheCell, kv_cells
+from llamalab.comparison.pass_ops import ops_of, shape_of
 from llamalab.errors import DoesNotFitError
 from llamalab.records.record import AttentionPoint, Measurement, Pass, Record
 
@@ -96,16 +97,7 @@ class Phase:
 
     def __init__(self, record: Record, run: Pass, basis: Basis) -> None:
         self.record, self.run, self.basis = record, run, basis
-        self.ops = model_ops(
-            record.llama_arch,
-            new_tokens=run.new_tokens,
-            context_tokens=run.context_tokens,
-            batch=run.batch,
-            dtype=run.dtype,
-            attention=run.algorithm,
-            tensor_parallel=run.ranks,
-            kept=record.kept,
-        )
+        self.ops = ops_of(record, run)
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -197,12 +189,7 @@ class Phase:
         """The step that should hold most activations, and how much."""
         run = self.run
         return peak_activation_bytes(
-            self.record.llama_arch,
-            new_tokens=run.new_tokens,
-            context_tokens=run.context_tokens,
-            batch=run.batch,
-            dtype=run.dtype,
-            attention=memory_of(run.attention, run.algorithm),
+            self.record.llama_arch, shape_of(run)._replace(attention=memory_of(run.attention, run.algorithm))
         )
 
     def _row(self, op: Op, measurement: Measurement | None) -> Row:

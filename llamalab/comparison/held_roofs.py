@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import add_up
 from llamalab.analytic.roofline import moved_bytes
 from llamalab.comparison.basis import (
@@ -19,6 +18,7 @@ from llamalab.comparison.basis import (
     weight_roof_kind,
     weights_that_ran,
 )
+from llamalab.comparison.pass_ops import ops_of
 from llamalab.records.record import Pass, Record, Roof
 from llamalab.units import format_bytes, format_si
 
@@ -78,15 +78,7 @@ def raised_sentence(record: Record, roof: Roof) -> str:
 
 def _reached(record: Record, run: Pass) -> Iterator[Above]:
     """The rates of a pass and of all its operations, each under the roof that holds for it."""
-    ops = model_ops(
-        record.llama_arch,
-        new_tokens=run.new_tokens,
-        context_tokens=run.context_tokens,
-        batch=run.batch,
-        dtype=run.dtype,
-        attention=run.algorithm,
-        kept=record.kept,
-    )
+    ops = ops_of(record, run)
     seconds = {one.name: one.median_s for one in run.ops}
     for op in ops:
         if time_s := seconds.get(op.name):

@@ -4,8 +4,8 @@ import os
 from statistics import median
 from typing import Any
 
-from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import Op
+from llamalab.comparison.pass_ops import ops_of
 from llamalab.errors import FormatError
 from llamalab.input_files import parse_json
 from llamalab.records.frames import bench_rows
@@ -45,16 +45,7 @@ def run_of_record(record: Record, name: str) -> Run:
 
 
 def _phase_of_pass(record: Record, one: Pass) -> RunPhase:
-    table = model_ops(
-        record.llama_arch,
-        new_tokens=one.new_tokens,
-        context_tokens=one.context_tokens,
-        batch=one.batch,
-        dtype=one.dtype,
-        attention=one.algorithm,
-        kept=record.kept,
-    )
-    counted = {op.name: op for op in table}
+    counted = {op.name: op for op in ops_of(record, one)}
     ops = tuple(
         _op(row.name, row.count, row.samples_s, counted.get(row.name), row.kernel, basis_kernel=one.kernel)
         for row in one.ops

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.constants import constants_of
 from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rank_gains import RankGains, rank_gains
 from llamalab.analytic.roofline import Rates, known_rates, predict
 from llamalab.arch import LlamaArch
@@ -97,12 +98,14 @@ class RanksPhase:
         found = []
         for op in forward_ops(
             self.arch,
-            new_tokens=self.run.new_tokens,
-            context_tokens=self.run.context_tokens,
-            batch=self.run.batch,
-            dtype=self.record.dtype,
-            attention=self.run.attention,
-            tensor_parallel=ranks,
+            PassShape(
+                new_tokens=self.run.new_tokens,
+                context_tokens=self.run.context_tokens,
+                batch=self.run.batch,
+                dtype=self.record.dtype,
+                attention=self.run.attention,
+                tensor_parallel=ranks,
+            ),
         ):
             rates = known_rates(op, self._rates)
             if rates is None:

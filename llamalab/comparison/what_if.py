@@ -5,13 +5,14 @@ devices it is predicted with shipped constants (llamalab.analytic.constants). He
 edit of the cost table, predicted with the basis of the record: what it saves is predicted, not measured.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Forecast, Times, Workload, decode_contexts, forecast
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.stack_constants import prepared
 from llamalab.analytic.stacks import assumed_stack
 from llamalab.arch import LlamaArch, attention_kind
@@ -25,8 +26,6 @@ RANKS = (1, 2, 4, 8)
 BATCH = 8
 GROUP = 4  # query heads that share a KV head in the GQA that is tried
 LEAST_SAVING = 0.005  # of the run: what saves less is not worth a line
-
-Run = dict[str, Any]  # the options of forward_ops that are not a pass's own
 
 
 class Elsewhere(NamedTuple):
@@ -172,36 +171,38 @@ def _best_device(rows: Sequence[Elsewhere], now_s: float) -> Change | None:
     return Change(f"{best.spec.name}", "another device", now_s - best.times.total_s, best.times.total_s, best.basis)
 
 
-def run_s(basis: Basis, arch: LlamaArch, work: Workload, run: Mapping[str, Any]) -> float | None:
-    """Seconds of the run on the record's machine; None where an operation has no prediction."""
+def run_s(basis: Basis, arch: LlamaArch, work: Workload, shape: PassShape) -> float | None:
+    """Seconds of the run on the record's machine, in a shape's formats; None where an operation has no prediction."""
     passes = [(1.0, work.prompt, work.prompt)]
     passes += [(weight * (work.generate - 1), 1, context) for weight, context in decode_contexts(work)]
     total_s = 0.0
     for times, new, context in passes:
-        for op in forward_ops(arch, new_tokens=new, context_tokens=context, batch=work.batch, **run):
-            prediction = basis.predict(op, work.dtype)
-            if isinstance(prediction, str):
-                return None
-            total_s += times * op.count * prediction.time_s
+        ops = forward_ops(arch, shape._replace(new_tokens=new, context_tokens=context, batch=work.batch))
+        pass_s = basis.pass_s(ops, work.dtype)
+        if pass_s is None:
+            return None
+        total_s += times * pass_s
     return total_s
 
 
-def as_measured(comparison: Comparison) -> Run:
-    """The options that the last measured pass was run with."""
+def as_measured(comparison: Comparison) -> PassShape:
+    """The formats that the last measured pass was run in, of a token of one rank."""
     run = comparison.record.passes[-1]
-    return {"dtype": run.dtype, "attention": run.algorithm}
+    return PassShape(new_tokens=1, dtype=run.dtype, attention=run.algorithm)
 
 
-def _candidates(arch: LlamaArch, work: Workload, run: Run) -> list[tuple[str, str, LlamaArch, Run, int]]:
-    found: list[tuple[str, str, LlamaArch, Run, int]] = [
-        ("int4 weights", "a product that widens them as it reads", arch, run | {"weight_dtype": "int4"}, 1),
-        ("int8 weights", "a product that widens them as it reads", arch, run | {"weight_dtype": "int8"}, 1),
-        ("fp8 KV cache", "an attention kernel that reads it", arch, run | {"kv_dtype": "fp8"}, 1),
+def _candidates(arch: LlamaArch, work: Workload, run: PassShape) -> list[tuple[str, str, LlamaArch, PassShape, int]]:
+    found: list[tuple[str, str, LlamaArch, PassShape, int]] = [
+        ("int4 weights", "a product that widens them as it reads", arch, run._replace(weight_dtype="int4"), 1),
+        ("int8 weights", "a product that widens them as it reads", arch, run._replace(weight_dtype="int8"), 1),
+        ("fp8 KV cache", "an attention kernel that reads it", arch, run._replace(kv_dtype="fp8"), 1),
         (f"batch of {BATCH}", "as many sequences; saving per sequence", arch, run, BATCH),
-        ("fused operations", "one product for Q, K, V, one for gate and up", arch, run | {"fused": True}, 1),
+        ("fused operations", "one product for Q, K, V, one for gate and up", arch, run._replace(fused=True), 1),
     ]
-    if run["attention"] == "naive":
-        found.append(("flash in place of naive attention", "--attention sdpa", arch, run | {"attention": "flash"}, 1))
+    if run.attention == "naive":
+        found.append(
+            ("flash in place of naive attention", "--attention sdpa", arch, run._replace(attention="flash"), 1)
+        )
     if arch.n_kv_heads == arch.n_heads and arch.n_heads % GROUP == 0:
         heads = arch.n_heads // GROUP
         kind = attention_kind(arch.n_heads, heads)

@@ -58,8 +58,10 @@ def expected_collectives(ops: Iterable[Op]) -> Counter[Collective]:
     """What an op table says of one pass.
 
     >>> from llamalab.analytic.ops import forward_ops
+    >>> from llamalab.analytic.pass_shape import PassShape
     >>> from llamalab.presets import PRESETS
-    >>> sum(expected_collectives(forward_ops(PRESETS["7b"].arch, new_tokens=8, tensor_parallel=2)).values())
+    >>> ops = forward_ops(PRESETS["7b"].arch, PassShape(new_tokens=8, tensor_parallel=2))
+    >>> sum(expected_collectives(ops).values())
     66
     """
     found: Counter[Collective] = Counter()

@@ -34,6 +34,7 @@ CSV_HEADS = {  # and a table of ours: what its first line has
     "kv": "attention,n_kv_heads,seq,batch",
     "attention": "backend,algorithm,batch,new_tokens",
     "roofs": "kind,dtype,per_second,seconds",
+    "llama2": "term,before,after,parameters",
     "devices": "device,devices,prefill_s",
     "next": "what,saved_s,share",
     "layers": "calls,time_s,shortest_s,longest_s",

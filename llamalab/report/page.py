@@ -20,11 +20,12 @@ from llamalab.comparison.what_if import Change, actions, elsewhere, workload
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Record
 from llamalab.report import captions, prospects, provenance
-from llamalab.report.appendix import appendix, without_plots
+from llamalab.report.appendix import appendix, with_fewer_plots
 from llamalab.report.charts import attention_sweep, blocks, devices, heatmap, memory, roofline, scatter
 from llamalab.report.data_table import DataTable
 from llamalab.report.experiment_results import ExperimentResult
 from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, fill
+from llamalab.report.llama_2_section import llama_2_sections, llama_2_tables
 from llamalab.report.profile_page import ProfileParts, conditions, profile_of, profile_parts
 from llamalab.report.ranks_section import ranks_sections, ranks_tables
 from llamalab.report.settings import settings_of
@@ -59,6 +60,7 @@ def page(
         memory_section(comparison, made, parts),
         *parts.kernels,
         attention(comparison, made),
+        *llama_2_sections(comparison, made),
         prospects_section(comparison, found, made),
         *ranks_sections(comparison.record, made),
         *conditions(parts),
@@ -94,13 +96,15 @@ def page(
 
 
 def _bounded(content: PageContent) -> str:
-    """The page; without the plots of the appendix where it would be too large with them."""
+    """The page; without the largest plots of the appendix where it would be too large with them."""
     html = fill(content)
-    if len(html.encode()) <= MOST_BYTES:
-        return html
-    return fill(
-        content._replace(sections=[without_plots(one) if one.anchor == "appendix" else one for one in content.sections])
-    )
+    while (excess := len(html.encode()) - MOST_BYTES) > 0:
+        fewer = [with_fewer_plots(one, excess) if one.anchor == "appendix" else one for one in content.sections]
+        if fewer == content.sections:
+            break
+        content = content._replace(sections=fewer)
+        html = fill(content)
+    return html
 
 
 def report_tables(comparison: Comparison) -> dict[str, DataTable]:
@@ -110,7 +114,8 @@ def report_tables(comparison: Comparison) -> dict[str, DataTable]:
         prospects.devices_table(comparison, rows),
         prospects.actions_table(actions(comparison, rows), comparison.basis.words),
     )
-    return tables(comparison) | {table.name: table for table in more} | ranks_tables(comparison.record)
+    named = {table.name: table for table in more}
+    return tables(comparison) | llama_2_tables(comparison) | named | ranks_tables(comparison.record)
 
 
 def cards(comparison: Comparison) -> list[Card]:

@@ -19,6 +19,10 @@ from llamalab.units import DTYPES, PLAIN_DTYPES
 ROOFS = ("gemm", "attention", "stream", "copy", "cache")
 WEIGHTS = ("fp8", "int8", "int4")  # beside the record's own dtype
 HERE = "this machine"
+SHAPE = (  # what the script reads of an architecture that the built-in model runs
+    "dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "rotary_dim", "ffn_dim", "vocab_size", "tied_embeddings",
+    "qkv_bias", "o_bias", "ffn_bias", "qk_norm", "window", "full_layers",
+)  # fmt: skip
 
 
 def settings_of(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:
@@ -26,7 +30,7 @@ def settings_of(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, 
     arch, work, dtype = comparison.arch, workload(comparison), comparison.record.dtype
     devices = [_device(row.spec, dtype) for row in rows if row.times]
     return {
-        "arch": arch._asdict(),
+        "arch": {name: getattr(arch, name) for name in SHAPE},
         "dtypes": {one.name: [one.bits, one.group, one.scale_bits] for one in DTYPES.values()},
         "choices": {
             "weight": [dtype, *WEIGHTS], "kv": [dtype, *(one for one in PLAIN_DTYPES if DTYPES[one].bits == 8)],
@@ -34,7 +38,7 @@ def settings_of(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, 
         },
         "start": {
             "prompt": work.prompt, "generate": work.generate, "batch": work.batch, "weight": dtype, "kv": dtype,
-            "kv_heads": arch.n_kv_heads, "attention": as_measured(comparison)["attention"], "fused": False, "place": 0,
+            "kv_heads": arch.n_kv_heads, "attention": as_measured(comparison).attention, "fused": False, "place": 0,
         },
         "places": [_here(comparison), *(one for one in devices if one)],
     }  # fmt: skip

@@ -1,7 +1,8 @@
-"""Added pieces are cut out of a text leftmost first, the longest where several begin at one place."""
+"""Added pieces are cut out of a text leftmost first, the longest where several begin at one place; as JSON."""
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from llamalab.text.settings import Added
 
@@ -30,6 +31,13 @@ class Cutter:
         yield text[at:], None
 
 
+def added_token(piece: Added) -> dict[str, Any]:
+    """An added piece as tokenizer.json and tokenizer_config.json have it, with its id."""
+    return {"id": piece.token_id, "content": piece.text, "single_word": piece.single_word, "lstrip": piece.lstrip,
+            "rstrip": piece.rstrip, "normalized": False, "special": piece.special}  # fmt: skip
+
+
 def _pattern(piece: Added) -> str:
     before, after = r"\s*" if piece.lstrip else "", r"\s*" if piece.rstrip else ""
-    return before + re.escape(piece.text) + after
+    text = rf"(?<!\w){re.escape(piece.text)}(?!\w)" if piece.single_word else re.escape(piece.text)
+    return before + text + after

@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llamalab.errors import FormatError
+from llamalab.text.descriptions import over_bytes
 from llamalab.text.pieces import PieceTokenizer
-from llamalab.text.settings import Added
+from llamalab.text.settings import Rules
 from llamalab.text.tiktoken_file import LLAMA_3_PATTERN
 from llamalab.text.tokenizer import Tokenizer
 
@@ -41,47 +42,23 @@ def gguf_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
             f"the vocabulary of {name} must be of kind {SENTENCEPIECE!r} (SentencePiece) or {BYTE_LEVEL!r} (over "
             f"bytes); it is {words.model!r}"
         )
+    return model_of(words, name)
+
+
+def model_of(words: "Vocabulary", name: str) -> PieceTokenizer:
+    """A SentencePiece vocabulary as a tokenizer. Raises FormatError for one that is not sound."""
     # The library cuts user-defined pieces out itself. Behind the others llama.cpp puts a space, as before a text.
     added = tuple(piece for piece in words.settings.added if not piece.always)
     return PieceTokenizer(
-        pieces,
+        [piece.decode() for piece in words.pieces],
         words.scores,
         words.types,
         bos_id=words.settings.bos_id,
         eos_id=words.settings.eos_id,
         space_first=words.add_space_prefix,
-        settings=words.settings._replace(added=added),
-        space_in_middle=True,
+        settings=words.settings._replace(added=added, rules=Rules(space_in_middle=True)),
         name=name,
     )
-
-
-def byte_level_description(
-    pieces: list[str], merges: list[tuple[str, str]], added: tuple[Added, ...], pattern: str
-) -> dict[str, Any]:
-    """A tokenizer.json of these pieces. Where all of a stretch is one piece Llama 3 takes it, whatever its merges."""
-    specials = {piece.token_id for piece in added}
-    vocabulary = {text: index for index, text in reversed(list(enumerate(pieces))) if index not in specials}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": piece.token_id, "content": piece.text, "single_word": False, "lstrip": piece.lstrip,
-             "rstrip": piece.rstrip, "normalized": False, "special": piece.special} for piece in added
-        ],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-            "ignore_merges": pattern == LLAMA_3_PATTERN, "vocab": vocabulary, "merges": list(map(list, merges)),
-        },
-    }  # fmt: skip
 
 
 def _byte_level(words: "Vocabulary", pieces: list[str], name: str) -> Tokenizer:
@@ -95,5 +72,5 @@ def _byte_level(words: "Vocabulary", pieces: list[str], name: str) -> Tokenizer:
     for merge in words.merges:
         left, _, right = merge.decode("utf-8", "replace").partition(" ")
         merges.append((left, right))
-    description = byte_level_description(pieces, merges, words.settings.added, PATTERNS[words.pre])
+    description = over_bytes(pieces, merges, words.settings.added, PATTERNS[words.pre])
     return JsonTokenizer(description, name, words.settings)

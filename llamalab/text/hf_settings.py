@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from llamalab.errors import FormatError
 from llamalab.files import map_file
 from llamalab.input_files import MOST_BYTES, read_object
-from llamalab.text.settings import Added, TextSettings
+from llamalab.text.settings import Added, Rules, TextSettings
 
 FILES = (
     "config.json",
@@ -40,10 +40,25 @@ class SideFiles(NamedTuple):
     added: dict[str, Any]
     template: str | None
 
+    def keeps(self, token_id: int, base: TextSettings) -> bool:
+        """Whether a special piece of the vocabulary is one here: BOS or EOS is none where another takes its part.
+
+        transformers looks so only where pieces are listed.
+        """
+        key = {base.bos_id: "bos_token", base.eos_id: "eos_token"}.get(token_id)
+        return key not in self.tokenizer or not any(self.tokenizer.get(listed) for listed in _LISTED)
+
     @property
-    def space_in_middle(self) -> bool:
-        """Whether a space is put after every added piece, as old versions of transformers did."""
-        return self.tokenizer.get("legacy") is True
+    def rules(self) -> Rules:
+        """How a SentencePiece vocabulary is used: where transformers described its tokenizer, as transformers does."""
+        if not self.tokenizer:
+            return Rules()
+        return Rules(
+            space_first=_flag(self.tokenizer, "add_prefix_space", True),
+            space_in_middle=_flag(self.tokenizer, "legacy", False),
+            space_before_space=False,
+            whole_runs=True,
+        )
 
 
 def has_side_files(folder: Path) -> bool:
@@ -57,7 +72,9 @@ def read_side_files(folder: Path) -> SideFiles:
     def read(name: str) -> dict[str, Any]:
         return read_object(folder / name, name, most=MOST_BYTES) if (folder / name).is_file() else {}
 
-    tokenizer = read("special_tokens_map.json") | read("tokenizer_config.json")
+    own, named = read("tokenizer_config.json"), read("special_tokens_map.json")
+    # The newer form has added pieces in tokenizer_config.json, and is right; before it the map was.
+    tokenizer = named | own if "added_tokens_decoder" in own else own | named
     template = _template(folder, read("chat_template.json").get("chat_template", tokenizer.get("chat_template")))
     return SideFiles(
         read("config.json"), read("generation_config.json"), tokenizer, read("added_tokens.json"), template
@@ -80,6 +97,7 @@ def settings_from(
         return added[text].token_id if text in added else id_of(text)
 
     config, generation = files.config, files.generation
+    splits = _flag(files.tokenizer, "split_special_tokens", False)
     endings = _ids(generation, "eos_token_id") or _ids(config, "eos_token_id")
     first = next(iter(endings), None)
     bos_id = named("bos_token", _first(base.bos_id, *_ids(generation, "bos_token_id"), *_ids(config, "bos_token_id")))
@@ -92,8 +110,9 @@ def settings_from(
         add_eos=_flag(files.tokenizer, "add_eos_token", base.add_eos),
         unknown_id=named("unk_token", base.unknown_id),
         pad_id=named("pad_token", base.pad_id),
-        added=tuple(sorted(added.values())),
+        added=tuple(sorted(piece._replace(always=piece.always and not splits) for piece in added.values())),
         chat_template=files.template or base.chat_template,
+        special_in_prompts=base.special_in_prompts and not splits,
     )
 
 
@@ -123,6 +142,7 @@ def _added(
             special=flags.get("special") is True or text in special,
             lstrip=flags.get("lstrip") is True,
             rstrip=flags.get("rstrip") is True,
+            single_word=flags.get("single_word") is True,
         )
     following = max([vocab_size, *(index + 1 for index in taken.values())])
     for text in special:

@@ -21,7 +21,9 @@ def infill_ids(tokenizer: Tokenizer, prefix: str, suffix: str, *, order: str = "
     marks = infill_marks(tokenizer)
     if order not in ORDERS:
         raise InputError(f"the order of infilling must be {' or '.join(ORDERS)}; got {order!r}")
-    before, after = tokenizer.encode(prefix), tokenizer.encode(suffix, middle=True)
+    # Meta's code puts a space before every prefix, where a tokenizer of transformers spares one that has its own.
+    spaced = f" {prefix}" if prefix and tokenizer.space_first else prefix
+    before, after = (tokenizer.encode(part, middle=True) for part in (spaced, suffix))
     begin = ([] if tokenizer.bos_id is None else [tokenizer.bos_id]) + [marks.prefix_id]
     if order == "suffix-first":
         return [*begin, marks.suffix_id, *after, marks.middle_id, *before]

@@ -7,11 +7,13 @@ from llamalab.errors import FormatError, MissingError
 from llamalab.files import map_file
 from llamalab.text.hf_settings import has_side_files, read_side_files, settings_from
 from llamalab.text.sentencepiece_model import SentencePieceModel, SentencePieceTokenizer, ids_of
+from llamalab.text.settings import Added, Rules
 from llamalab.text.tokenizer import Tokenizer
 from llamalab.text.tokenizer_bin import Llama2cTokenizer
 
 # In this order: where tokenizer.json and tokenizer.model lie side by side, transformers reads the first.
-NAMES = ("tokenizer.json", "tokenizer.model", "tokenizer.bin")
+MODEL = "tokenizer.model"
+NAMES = ("tokenizer.json", MODEL, "tokenizer.bin")
 
 _POINTER = b"version https://git-lfs"
 
@@ -29,6 +31,24 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     tokenizer = _read(Path(path))
     is_json = not isinstance(tokenizer, SentencePieceModel) and map_file(path, "tokenizer")[:1] == b"{"
     return _with_side_files(tokenizer, Path(path).parent) if is_json else tokenizer
+
+
+def load_vocabulary(path: str | os.PathLike[str]) -> Tokenizer:
+    """The same for a format that stores pieces: of a folder's tokenizer.json and tokenizer.model the second.
+
+    It alone has scores and kinds of pieces; it is taken where both have the same.
+    """
+    from llamalab.text.tokenizer_json import JsonTokenizer
+
+    tokenizer, beside = load_tokenizer(path), Path(path) / MODEL
+    if not isinstance(tokenizer, JsonTokenizer) or not beside.is_file():
+        return tokenizer
+    model = _read(beside)
+    if not isinstance(model, SentencePieceModel):
+        return tokenizer
+    same = all(tokenizer.texts.get(index) == text for index, text in enumerate(model.pieces.texts))
+    settings = tokenizer.settings._replace(rules=Rules(space_first=tokenizer.space_first))
+    return model.with_settings(settings) if same else tokenizer
 
 
 def tokenizer_of(checkpoint: str | os.PathLike[str]) -> Tokenizer:
@@ -106,12 +126,13 @@ def _with_side_files(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
     assert isinstance(tokenizer, SentencePieceModel)
     ids = ids_of(tokenizer.pieces.texts)
     if files.config or files.tokenizer:
-        # transformers reads special pieces in a text even where no file names them, unless others take their part.
-        named = {base.bos_id: "bos_token", base.eos_id: "eos_token"}
-        kept = [piece for piece in base.added if named.get(piece.token_id) not in files.tokenizer]
-        base = base._replace(added=tuple(piece._replace(always=True) for piece in kept), special_in_prompts=True)
+        # transformers reads the model's special pieces in a text even where no file names them.
+        own = [piece._replace(always=True) for piece in base.added if files.keeps(piece.token_id, base)]
+        if base.unknown_id is not None and "unk_token" not in files.tokenizer:
+            own.append(Added(base.unknown_id, tokenizer.name(base.unknown_id)))
+        base = base._replace(added=tuple(own), special_in_prompts=True, rules=files.rules)
     made = settings_from(files, base, id_of=ids.get, vocab_size=tokenizer.vocab_size)
-    return tokenizer.with_settings(made, space_in_middle=files.space_in_middle)
+    return tokenizer.with_settings(made)
 
 
 def _in_folder(folder: Path) -> Path:

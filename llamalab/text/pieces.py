@@ -38,7 +38,6 @@ class PieceTokenizer(SentencePieceModel):
         eos_id: int | None,
         space_first: bool = True,
         settings: TextSettings | None = None,
-        space_in_middle: bool = False,
         name: str = "the vocabulary",
     ) -> None:
         count = len(pieces)
@@ -59,11 +58,11 @@ class PieceTokenizer(SentencePieceModel):
         unknown_id = listed.kinds.index(Kind.UNKNOWN) if Kind.UNKNOWN in listed.kinds else None
         stops = frozenset(index for index in (eos_id,) if index is not None)
         own = TextSettings(bos_id, eos_id, stops, unknown_id=unknown_id, infill=infill_of(ids_of(listed.texts).get))
-        super().__init__(proto, listed, name, settings or own, space_in_middle=space_in_middle)
+        super().__init__(proto, listed, name, settings or own)
 
-    def _ids(self, stretch: str, *, middle: bool) -> list[int]:
+    def _ids(self, stretch: str, *, with_space: bool) -> list[int]:
         # The library needs an unknown piece; one that was added for it stands behind the vocabulary.
-        return [token_id for token_id in super()._ids(stretch, middle=middle) if token_id < self._count]
+        return [token_id for token_id in super()._ids(stretch, with_space=with_space) if token_id < self._count]
 
 
 def _encodable(pieces: Pieces) -> Pieces:

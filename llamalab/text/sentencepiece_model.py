@@ -1,6 +1,5 @@
 """A `tokenizer.model`, read by the sentencepiece library."""
 
-import codecs
 import os
 import re
 from collections.abc import Sequence
@@ -11,39 +10,36 @@ from typing import TYPE_CHECKING
 from llamalab.errors import FormatError
 from llamalab.files import map_file
 from llamalab.text.added import Cutter
+from llamalab.text.decoders import FallbackDecoder, PieceDecoder
 from llamalab.text.model_proto import NO_DUMMY_PREFIX, Pieces, read_pieces
 from llamalab.text.settings import Added, TextSettings, infill_of
-from llamalab.text.tokenizer import SPACE, UNKNOWN_SURFACE, Kind, Tokenizer, beginning, check_id, check_text
+from llamalab.text.tokenizer import SPACE, UNKNOWN_SURFACE, Decoder, Kind, Tokenizer, beginning, check_id, check_text
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
-_EACH_BYTE = "llamalab.each_byte"
-codecs.register_error(_EACH_BYTE, lambda error: ("\ufffd" * (error.end - error.start), error.end))  # type: ignore[attr-defined]
 _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
 class SentencePieceModel(Tokenizer):
     """A SentencePiece model as the library runs it, with the pieces added to it and the settings of its checkpoint.
 
-    Pieces that `settings` adds are cut out of a text first, and may have ids beyond the model's. `space_in_middle` puts
-    the space that begins a text after each of them too, as transformers does with `legacy`.
+    Pieces that `settings` adds are cut out of a text first, and may have ids beyond the model's.
     """
 
-    def __init__(
-        self, proto: bytes, pieces: Pieces, name: str, settings: TextSettings, *, space_in_middle: bool = False
-    ) -> None:
+    def __init__(self, proto: bytes, pieces: Pieces, name: str, settings: TextSettings) -> None:
         self.proto, self.pieces, self.source = proto, pieces, name
         self.model = _opened(proto, name)
-        self.space_first: bool = self.model.normalize("a").startswith(SPACE)
-        self.space_in_middle = space_in_middle
+        self._own_space_first: bool = self.model.normalize("a").startswith(SPACE)
         self._bytes = [piece_bytes(text, kind) for text, kind in zip(pieces.texts, pieces.kinds, strict=True)]
         self.settings = settings
+        self.space_first = _first(self._own_space_first, settings.rules.space_first)
 
-    def with_settings(self, settings: TextSettings, *, space_in_middle: bool = False) -> "SentencePieceModel":
+    def with_settings(self, settings: TextSettings) -> "SentencePieceModel":
         """The same pieces with another checkpoint's settings."""
         made = copy(self)
-        made.settings, made.space_in_middle = settings, space_in_middle
+        made.settings = settings
+        made.space_first = _first(self._own_space_first, settings.rules.space_first)
         for name in ("_added", "_cutter", "_every_cutter"):
             made.__dict__.pop(name, None)
         return made
@@ -60,8 +56,7 @@ class SentencePieceModel(Tokenizer):
         ids = beginning(self.settings, bos)
         for at, (stretch, token_id) in enumerate(cutter.parts(text)):
             if stretch:
-                goes_on = (middle or at > 0) and not (at > 0 and self.space_in_middle)
-                ids += self._ids(stretch, middle=goes_on)
+                ids += self._ids(stretch, with_space=self._takes_space(stretch, middle=middle, is_first=at == 0))
             if token_id is not None:
                 ids.append(token_id)
         return ids
@@ -80,19 +75,32 @@ class SentencePieceModel(Tokenizer):
             return added.text
         return self.pieces.texts[token_id] if token_id < len(self._bytes) else ""
 
-    def decoder(self) -> "PieceDecoder":
-        """Sentencepiece's way back to text."""
-        return PieceDecoder(self)
+    def decoder(self) -> Decoder:
+        """The way back to text, sentencepiece's or transformers'."""
+        return FallbackDecoder(self) if self.settings.rules.whole_runs else PieceDecoder(self)
 
     def kind(self, token_id: int) -> int:
         """What an id is for."""
         check_id(token_id, self.vocab_size)
-        if (added := self._added.get(token_id)) is not None:
-            return Kind.CONTROL if added.special else Kind.USER_DEFINED
-        return self.pieces.kinds[token_id] if token_id < len(self._bytes) else Kind.UNUSED
+        own = self.pieces.kinds[token_id] if token_id < len(self._bytes) else Kind.UNUSED
+        if (added := self._added.get(token_id)) is None or own == Kind.UNKNOWN:
+            return own
+        return Kind.CONTROL if added.special else Kind.USER_DEFINED
 
-    def _ids(self, stretch: str, *, middle: bool) -> list[int]:
-        ids: list[int] = (self._continuing if middle else self.model).encode(stretch)
+    def is_byte(self, token_id: int) -> bool:
+        """Whether an id stands for one byte that a character fell back to."""
+        return self.kind(token_id) == Kind.BYTE
+
+    def _takes_space(self, stretch: str, *, middle: bool, is_first: bool) -> bool:
+        """Whether a space is put before a stretch of a text: the first, or one behind an added piece."""
+        rules = self.settings.rules
+        begins = not middle if is_first else rules.space_in_middle
+        return self.space_first and begins and (rules.space_before_space or stretch[0] not in (" ", SPACE))
+
+    def _ids(self, stretch: str, *, with_space: bool) -> list[int]:
+        if with_space and not self._own_space_first:
+            stretch = f" {stretch}"
+        ids: list[int] = (self.model if with_space else self._continuing).encode(stretch)
         return ids
 
     @cached_property
@@ -110,35 +118,11 @@ class SentencePieceModel(Tokenizer):
     @cached_property
     def _continuing(self) -> "SentencePieceProcessor":
         """The same model without the space in front."""
-        return _opened(self.proto + NO_DUMMY_PREFIX, self.source) if self.space_first else self.model
+        return _opened(self.proto + NO_DUMMY_PREFIX, self.source) if self._own_space_first else self.model
 
 
-class PieceDecoder:
-    """sentencepiece's decoding, id by id: bytes that make no character give one U+FFFD each."""
-
-    def __init__(self, tokenizer: SentencePieceModel) -> None:
-        self._tokenizer = tokenizer
-        self._bytes = codecs.getincrementaldecoder("utf-8")(_EACH_BYTE)
-        self._at_start = True
-
-    def push(self, token_id: int) -> str:
-        """The text that is certain with one more id."""
-        kind, piece = self._tokenizer.kind(token_id), self._tokenizer.piece(token_id)
-        if kind == Kind.BYTE:
-            self._at_start = False
-            return self._bytes.decode(piece)
-        broken = self._bytes.decode(b"", final=True)
-        if not piece:
-            return broken
-        if self._at_start and self._tokenizer.space_first and kind != Kind.UNKNOWN:
-            piece = piece.removeprefix(b" ")
-        self._at_start = False
-        return broken + piece.decode()
-
-    def end(self) -> str:
-        """What was held back; a new text may begin."""
-        self._at_start = True
-        return self._bytes.decode(b"", final=True)
+def _first(own: bool, told: bool | None) -> bool:
+    return own if told is None else told
 
 
 class SentencePieceTokenizer(SentencePieceModel):

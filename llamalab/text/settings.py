@@ -13,7 +13,8 @@ class Added(NamedTuple):
     """A piece that is cut out of a text before the rest is encoded.
 
     `special` pieces have no text when decoded. One that is not `always` cut out is so only where special pieces
-    are asked for, as GGUF's control pieces. `lstrip` and `rstrip` take the white space beside it along.
+    are asked for, as GGUF's control pieces. `lstrip` and `rstrip` take the white space beside it along; one that is a
+    `single_word` is no part of a longer one.
     """
 
     token_id: int
@@ -22,6 +23,21 @@ class Added(NamedTuple):
     always: bool = True
     lstrip: bool = False
     rstrip: bool = False
+    single_word: bool = False
+
+
+class Rules(NamedTuple):
+    """Where libraries differ on one SentencePiece vocabulary; by default sentencepiece's own way.
+
+    `space_first` says whether a space is put before a text, None that the vocabulary knows; `space_in_middle` whether
+    one is put after each added piece too, `space_before_space` whether also before a text that begins with one. With
+    `whole_runs` bytes are text only where all of the run that they stand in is UTF-8.
+    """
+
+    space_first: bool | None = None
+    space_in_middle: bool = False
+    space_before_space: bool = True
+    whole_runs: bool = False
 
 
 class Infill(NamedTuple):
@@ -61,6 +77,7 @@ class TextSettings(NamedTuple):
     chat_template: str | None = None
     infill: Infill | None = None
     special_in_prompts: bool = True
+    rules: Rules = Rules()
 
     def around(self, ids: list[int]) -> list[int]:
         """The ids of a prompt with what the checkpoint wants before and after them.

@@ -14,9 +14,9 @@ from llamalab.errors import FormatError
 from llamalab.files import map_file
 from llamalab.text.added import Cutter
 from llamalab.text.byte_level import written
+from llamalab.text.decoders import ByteLevelDecoder
 from llamalab.text.settings import Added, TextSettings
 from llamalab.text.tokenizer import Decoder, Tokenizer, beginning, check_id, check_text
-from llamalab.text.tokenizer_json import ByteLevelDecoder
 
 MAX_BYTES = 64 * 2**20
 LLAMA_3_PATTERN = (

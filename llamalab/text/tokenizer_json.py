@@ -5,7 +5,6 @@ the second is Llama 3's. Decoding is the library's with special tokens left out:
 where the whole run of them is UTF-8, else one U+FFFD each; over bytes one U+FFFD stands for each broken sequence.
 """
 
-import codecs
 import json
 import os
 import re
@@ -17,7 +16,9 @@ import tokenizers
 
 from llamalab.errors import FormatError
 from llamalab.input_files import MOST_BYTES, read_object
+from llamalab.text.added import added_token
 from llamalab.text.byte_level import spelled
+from llamalab.text.decoders import ByteLevelDecoder, FallbackDecoder
 from llamalab.text.settings import Added, TextSettings, infill_of
 from llamalab.text.tokenizer import SPACE, Decoder, Tokenizer, beginning, check_id, check_text
 
@@ -50,22 +51,13 @@ class JsonTokenizer(Tokenizer):
     def with_settings(self, settings: TextSettings) -> "JsonTokenizer":
         """The same with another checkpoint's settings; pieces that these add are added to it."""
         known = {token["content"] for token in self._added_here()}
-        more = [
-            {
-                "id": piece.token_id,
-                "content": piece.text,
-                "special": piece.special,
-                "lstrip": piece.lstrip,
-                "rstrip": piece.rstrip,
-                "single_word": False,
-                "normalized": False,
-            }
-            for piece in settings.added
-            if piece.text not in known
-        ]
+        more = [piece for piece in settings.added if piece.text not in known]
         if more:
-            description = self.description | {"added_tokens": [*self._added_here(), *more]}
-            return JsonTokenizer(description, self.source, settings)
+            model = dict(self.description["model"])
+            # The library counts on from the last piece; what is one of the model's has the id that it has there.
+            model["vocab"] = {piece.text: piece.token_id for piece in more} | model["vocab"]
+            added = [*self._added_here(), *map(added_token, more)]
+            return JsonTokenizer(self.description | {"model": model, "added_tokens": added}, self.source, settings)
         made = copy(self)
         made.settings = settings
         made.__dict__.pop("_added", None)
@@ -77,9 +69,10 @@ class JsonTokenizer(Tokenizer):
         return max(self.texts) + 1
 
     def encode(self, text: str, *, bos: bool = False, special: bool = False, middle: bool = False) -> list[int]:
-        """Ids of a text: see Tokenizer; special tokens in it are always read as such."""
+        """Ids of a text: see Tokenizer; special tokens in it are read as such unless the checkpoint splits them."""
         check_text(text)
         backend = self._continuing if middle else self.backend
+        backend.encode_special_tokens = not (special or self.settings.special_in_prompts)
         return beginning(self.settings, bos) + _encoded(backend, text, self.source)
 
     def piece(self, token_id: int) -> bytes:
@@ -132,6 +125,7 @@ class JsonTokenizer(Tokenizer):
                 special=bool(token.get("special")),
                 lstrip=bool(token.get("lstrip")),
                 rstrip=bool(token.get("rstrip")),
+                single_word=bool(token.get("single_word")),
             )
             for token in self._added_here()
             if (token_id := self.id_of(token["content"])) is not None
@@ -147,57 +141,6 @@ class JsonTokenizer(Tokenizer):
             added=added,
             infill=infill_of(self.id_of),
         )
-
-
-class ByteLevelDecoder:
-    """Bytes side by side, special tokens left out."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def push(self, token_id: int) -> str:
-        """The text that is certain with one more id."""
-        return self._bytes.decode(self._tokenizer.piece(token_id))
-
-    def end(self) -> str:
-        """What was held back; a new text may begin."""
-        return self._bytes.decode(b"", final=True)
-
-
-class FallbackDecoder:
-    """Runs of bytes are text where all of them together are UTF-8."""
-
-    def __init__(self, tokenizer: JsonTokenizer) -> None:
-        self._tokenizer, self._run = tokenizer, b""
-        self._strip = tokenizer.space_first
-
-    def push(self, token_id: int) -> str:
-        """The text that is certain with one more id."""
-        piece = self._tokenizer.piece(token_id)
-        if self._tokenizer.is_byte(token_id):
-            self._run += piece
-            return ""
-        return self._shown(self._ended() + piece.decode()) if piece else ""
-
-    def end(self) -> str:
-        """What was held back; a new text may begin."""
-        text = self._shown(self._ended())
-        self._strip = self._tokenizer.space_first
-        return text
-
-    def _ended(self) -> str:
-        run, self._run = self._run, b""
-        try:
-            return run.decode()
-        except UnicodeDecodeError:
-            return "\ufffd" * len(run)
-
-    def _shown(self, text: str) -> str:
-        if self._strip and text:
-            self._strip = False
-            return text.removeprefix(" ")
-        return text
 
 
 def read_tokenizer_json(path: str | os.PathLike[str]) -> JsonTokenizer:

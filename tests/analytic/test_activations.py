@@ -4,6 +4,7 @@ import pytest
 
 from llamalab.analytic.activations import Live, attention_bytes, live_steps, memory_of, peak_activation_bytes
 from llamalab.analytic.attention_cost import AttentionShape
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.scratch import CpuBound
 from llamalab.arch import LlamaArch
 from llamalab.presets import PRESETS
@@ -50,11 +51,13 @@ def test_peak_is_what_the_allocator_hands_out(
         measured = allocation_peak(run)
     asked = {"new_tokens": new, "context_tokens": past + new, "batch": batch, "dtype": dtype, "kv_dtype": kv_dtype}
     way = memory_of(attention, "naive" if attention == "naive" else "flash")
-    exact = peak_activation_bytes(arch, **asked, attention=way, scratch=ProbedScratch()).bytes
+    exact = peak_activation_bytes(arch, PassShape(**asked, attention=way), scratch=ProbedScratch()).bytes
     assert measured is not None
     assert 0 <= measured - exact <= 8  # scalars
-    bound = peak_activation_bytes(arch, **asked, attention=way, scratch=CpuBound(torch.get_num_threads())).bytes
-    assert peak_activation_bytes(arch, **asked, attention=way).bytes <= exact <= bound
+    bound = peak_activation_bytes(
+        arch, PassShape(**asked, attention=way), scratch=CpuBound(torch.get_num_threads())
+    ).bytes
+    assert peak_activation_bytes(arch, PassShape(**asked, attention=way)).bytes <= exact <= bound
 
 
 # The peak is in another step each time: head norms, attention, a full window put together, feed-forward.
@@ -94,7 +97,9 @@ def test_peak_of_other_families(kind: str, attention: str, way: str, dtype: str,
 
         run()
         measured = measure_peak(run, torch.device("cpu")).peak_bytes
-    predicted = peak_activation_bytes(arch, new_tokens=new, context_tokens=tokens, dtype=dtype, attention=way)
+    predicted = peak_activation_bytes(
+        arch, PassShape(new_tokens=new, context_tokens=tokens, dtype=dtype, attention=way)
+    )
     scratch = 150_000 if attention == "sdpa" else 0
     assert measured == pytest.approx(predicted.bytes, rel=0.02, abs=scratch), predicted.step
 
@@ -102,15 +107,15 @@ def test_peak_of_other_families(kind: str, attention: str, way: str, dtype: str,
 def test_peak_of_a_decode_is_the_logits() -> None:
     # One row in bf16 and its fp32 copy, the residual stream, and the turns of 64 pairs.
     expected = 32_000 * (2 + 4) + 4096 * 2 + 128 * 4
-    peak = peak_activation_bytes(PRESETS["7b"].arch, new_tokens=1, context_tokens=513)
+    peak = peak_activation_bytes(PRESETS["7b"].arch, PassShape(new_tokens=1, context_tokens=513))
     assert peak == Live("logits", expected)
 
 
 def test_depth_does_not_count_and_batch_is_linear_but_for_the_turns() -> None:
     shape = {"new_tokens": 96, "context_tokens": 160, "dtype": "bf16"}
-    assert live_steps(SMALL, **shape) == live_steps(SMALL.replace(n_layers=9), **shape)
+    assert live_steps(SMALL, PassShape(**shape)) == live_steps(SMALL.replace(n_layers=9), PassShape(**shape))
     turns = 96 * SMALL.head_dim * 4
-    one, three = (peak_activation_bytes(SMALL, batch=batch, **shape).bytes - turns for batch in (1, 3))
+    one, three = (peak_activation_bytes(SMALL, PassShape(batch=batch, **shape)).bytes - turns for batch in (1, 3))
     assert three == 3 * one
 
 
@@ -122,7 +127,10 @@ def test_naive_attention_grows_with_the_square() -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 8])
 def test_ranks_share_heads_and_feed_forward_but_neither_residual_nor_logits(ranks: int) -> None:
     arch, rows = PRESETS["70b"].arch, 8192
-    steps = {live.step: live.bytes for live in live_steps(arch, new_tokens=rows, tensor_parallel=ranks, logits="all")}
+    steps = {
+        live.step: live.bytes
+        for live in live_steps(arch, PassShape(new_tokens=rows, tensor_parallel=ranks, logits="all"))
+    }
     assert steps["feed-forward"] == max(
         rows * (3 * arch.dim + 4 * arch.ffn_dim // ranks) * 2 + rows * 128 * 4,
         rows * 3 * arch.dim * 2 + 2 * 4 * rows * (arch.dim + 1) + rows * 128 * 4,  # the norm, in fp32
@@ -132,7 +140,7 @@ def test_ranks_share_heads_and_feed_forward_but_neither_residual_nor_logits(rank
 
 def test_all_logits_cost_more_than_the_last() -> None:
     last, everything = (
-        {live.step: live.bytes for live in live_steps(SMALL, new_tokens=50, logits=logits)}
+        {live.step: live.bytes for live in live_steps(SMALL, PassShape(new_tokens=50, logits=logits))}
         for logits in ("last", "all")
     )
     assert everything["logits"] - last["logits"] == 49 * 700 * 6

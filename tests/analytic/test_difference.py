@@ -6,7 +6,9 @@ import pytest
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.difference import cost_of, terms
-from llamalab.analytic.forecast import Workload
+from llamalab.analytic.forecast import Workload, pass_s
+from llamalab.analytic.op import Op
+from llamalab.arch import LlamaArch
 from llamalab.hardware import find_hardware
 from llamalab.presets import PRESETS
 
@@ -36,11 +38,15 @@ def test_terms_add_up_exactly(one: str, other: str) -> None:
 
 def test_times_add_up_and_come_with_rates_only() -> None:
     rates = choose(find_hardware("h200"), "shipped", "bf16").rates
+
+    def seconds(_: LlamaArch, ops: tuple[Op, ...]) -> float:
+        return pass_s(ops, rates)
+
     archs, work = (PRESETS["7b"].arch, PRESETS["qwen3-8b"].arch), Workload(512)
-    before, after = (cost_of(arch, work, rates) for arch in archs)
+    before, after = (cost_of(arch, work, seconds) for arch in archs)
     assert before.prefill_s is not None
     assert after.prefill_s is not None
-    added = [term.added.prefill_s for term in terms(*archs, work, rates)]
+    added = [term.added.prefill_s for term in terms(*archs, work, seconds)]
     assert before.prefill_s + sum(one for one in added if one is not None) == pytest.approx(after.prefill_s, rel=1e-9)
     assert all(term.added.decode_s is None for term in terms(*archs, work))
 

@@ -13,6 +13,7 @@ from llamalab.analytic.memory import room_free
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import components, parameter_count, weight_bytes, weights
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.training import rank_parameters
 from llamalab.analytic.weight_storage import stored_weight_bytes
 from llamalab.arch import LlamaArch
@@ -68,7 +69,9 @@ def test_the_cache_of_a_window_stops_growing(seq: int) -> None:
     per_layer = [min(seq, window) if (window := MIXED.window_of(layer)) else seq for layer in range(5)]
     assert kv_bytes(MIXED, seq=seq, batch=3) == 3 * sum(2 * 2 * MIXED.kv_dim * keys for keys in per_layer)
     read = sum(
-        op.count * op.read_bytes for op in forward_ops(MIXED, new_tokens=1, context_tokens=seq) if ".flash" in op.name
+        op.count * op.read_bytes
+        for op in forward_ops(MIXED, PassShape(new_tokens=1, context_tokens=seq))
+        if ".flash" in op.name
     )
     assert read == 5 * 2 * MIXED.query_dim + kv_bytes(MIXED, seq=seq)
 
@@ -84,22 +87,22 @@ def test_the_longest_context_is_the_last_that_fits(batch: int, free: int) -> Non
 
 
 def test_a_model_with_both_kinds_of_layers_has_rows_of_both() -> None:
-    rows = {op.name: op for op in forward_ops(MIXED, new_tokens=20) if op.kind == "attention"}
+    rows = {op.name: op for op in forward_ops(MIXED, PassShape(new_tokens=20)) if op.kind == "attention"}
     assert {name: op.count for name, op in rows.items()} == {
         "layers.*.attention.flash": 2, "layers.*.attention.flash_window": 3,
     }  # fmt: skip
     assert rows["layers.*.attention.flash_window"].flops_causal == 4 * 8 * 8 * causal_pairs(20, 20, 8)
-    naive = [op.name for op in forward_ops(MIXED.replace(full_layers=()), new_tokens=20, attention="naive")]
+    naive = [op.name for op in forward_ops(MIXED.replace(full_layers=()), PassShape(new_tokens=20, attention="naive"))]
     assert "layers.*.attention.scores" in naive
 
 
 def test_biases_and_norms_of_heads_are_rows_and_no_products() -> None:
-    plain, biased = (add_up(forward_ops(arch, new_tokens=5)) for arch in (PRESETS["7b"].arch, BIASED))
+    plain, biased = (add_up(forward_ops(arch, PassShape(new_tokens=5))) for arch in (PRESETS["7b"].arch, BIASED))
     assert biased.flops_full == plain.flops_full
     extra = parameter_count(BIASED) - parameter_count(PRESETS["7b"].arch)
     assert biased.weight_bytes - plain.weight_bytes == 2 * extra
     assert biased.vector_flops - plain.vector_flops == 5 * extra
-    normed = {op.name: op for op in forward_ops(PRESETS["qwen3-8b"].arch, new_tokens=5)}
+    normed = {op.name: op for op in forward_ops(PRESETS["qwen3-8b"].arch, PassShape(new_tokens=5))}
     assert normed["layers.*.attention.q_norm"].weight_bytes == 256
     assert normed["layers.*.attention.k_norm"].read_bytes == 5 * 1024 * 2
 
@@ -113,11 +116,11 @@ def test_expected_experts_are_those_of_all_choices(experts: int, active: int, to
 
 def test_a_mixture_computes_for_its_picked_experts_and_reads_those_touched() -> None:
     arch = PRESETS["mixtral-8x7b"].arch
-    one = {op.name: op for op in forward_ops(arch, new_tokens=1)}
+    one = {op.name: op for op in forward_ops(arch, PassShape(new_tokens=1))}
     w1 = one["layers.*.feed_forward.experts.w1"]
     assert (w1.flops_full, w1.weight_bytes) == (2 * 2 * 4096 * 14336, 2 * 2 * 4096 * 14336)
     assert one["layers.*.feed_forward.router"].flops_full == 2 * 4096 * 8
-    many = {op.name: op for op in forward_ops(arch, new_tokens=1, context_tokens=9, batch=256)}
+    many = {op.name: op for op in forward_ops(arch, PassShape(new_tokens=1, context_tokens=9, batch=256))}
     assert many["layers.*.feed_forward.experts.w1"].weight_bytes == 8 * 2 * 4096 * 14336
     assert add_up(one.values()).flops_full == pytest.approx(
         2 * (active_parameters(arch) - 32_000 * 4096 - 65 * 4096), rel=1e-3
@@ -125,12 +128,12 @@ def test_a_mixture_computes_for_its_picked_experts_and_reads_those_touched() -> 
 
 
 def test_shared_experts_and_dense_layers_have_rows_of_their_own() -> None:
-    rows = {op.name: op for op in forward_ops(PRESETS["deepseek-moe-16b"].arch, new_tokens=7)}
+    rows = {op.name: op for op in forward_ops(PRESETS["deepseek-moe-16b"].arch, PassShape(new_tokens=7))}
     assert rows["layers.*.feed_forward.w1"].count == 1
     assert rows["layers.*.feed_forward.experts.w1"].count == rows["layers.*.feed_forward.shared.w1"].count == 27
     assert rows["layers.*.feed_forward.shared.w2"].flops_full == 2 * 7 * 2816 * 2048
     assert "layers.*.feed_forward.shared_gate" in [
-        op.name for op in forward_ops(PRESETS["qwen1.5-moe-a2.7b"].arch, new_tokens=7)
+        op.name for op in forward_ops(PRESETS["qwen1.5-moe-a2.7b"].arch, PassShape(new_tokens=7))
     ]
 
 
@@ -147,7 +150,8 @@ def test_parallel_experts_share_the_work_of_a_mixture() -> None:
     arch = PRESETS["mixtral-8x7b"].arch
     run = {"new_tokens": 64, "tensor_parallel": 4}
     cut, whole = (
-        {op.name: op for op in forward_ops(arch, **run, expert_parallel=parallel)} for parallel in (False, True)
+        {op.name: op for op in forward_ops(arch, PassShape(**run, expert_parallel=parallel))}
+        for parallel in (False, True)
     )
     name = "layers.*.feed_forward.experts.w1"
     assert cut[name].flops_full == whole[name].flops_full == 2 * 64 * 2 * 4096 * 14336 // 4

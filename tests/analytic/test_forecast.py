@@ -19,6 +19,7 @@ from llamalab.analytic.forecast import (
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import predict_pass, total_s
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError
 from llamalab.hardware import HARDWARE, find_hardware
@@ -82,7 +83,7 @@ def test_memory_is_weights_cache_of_the_whole_run_and_activations() -> None:
     memory = memory_needed(ARCH, Workload(1000, 24, batch=5, kv_dtype="int8"))
     assert memory.weight_bytes == weight_bytes(ARCH)
     assert memory.kv_bytes == kv_bytes(ARCH, seq=1024, batch=5, dtype="int8")
-    assert memory.activation_bytes == peak_activation_bytes(ARCH, new_tokens=1000, batch=5).bytes
+    assert memory.activation_bytes == peak_activation_bytes(ARCH, PassShape(new_tokens=1000, batch=5)).bytes
     assert memory.total_bytes == sum(memory)
 
 

@@ -10,6 +10,7 @@ from llamalab.analytic.forecast import Workload, memory_needed
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.weight_storage import stored_weight_bytes
 from llamalab.cli import main
 from llamalab.presets import PRESETS
@@ -66,6 +67,6 @@ def test_the_cache(capsys: pytest.CaptureFixture[str], dtype: str) -> None:
 def test_activations_of_a_rank(ranks: int) -> None:
     work = Workload(8192, 1, 1, tensor_parallel=ranks)
     arch = PRESETS["70b"].arch
-    alone = peak_activation_bytes(arch, new_tokens=8192, tensor_parallel=ranks).bytes
+    alone = peak_activation_bytes(arch, PassShape(new_tokens=8192, tensor_parallel=ranks)).bytes
     assert memory_needed(arch, work).activation_bytes == alone
     assert alone >= 8192 * (3 * arch.dim + 4 * arch.ffn_dim // ranks) * 2

@@ -6,6 +6,7 @@ from llamalab.analytic.activations import live_steps
 from llamalab.analytic.op import PARTS, ROOFS, STEPS, Op, placed, rows_named
 from llamalab.analytic.ops import LAYER, Rows, forward_ops
 from llamalab.analytic.packed_weights import unpacked_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.comparison.basis import basis_of
 from llamalab.comparison.comparison import Phase
 from llamalab.errors import UnknownNameError
@@ -22,7 +23,7 @@ from tests.report.sample import sample_record
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_row_of_every_model_says_where_it_belongs(preset: str, attention: str, fused: bool) -> None:
     arch = PRESETS[preset].arch
-    ops = forward_ops(arch, new_tokens=3, attention=attention, fused=fused, weight_dtype="fp8")
+    ops = forward_ops(arch, PassShape(new_tokens=3, attention=attention, fused=fused, weight_dtype="fp8"))
     assert [part for part in PARTS if part in {op.part for op in ops}] == list(PARTS)
     assert [op.part for op in ops] == sorted((op.part for op in ops), key=PARTS.index)
     assert {op.roof for op in ops} <= set(ROOFS)
@@ -37,14 +38,14 @@ def test_every_row_of_every_model_says_where_it_belongs(preset: str, attention: 
 @pytest.mark.parametrize("preset", ["7b", "qwen3-8b"])
 def test_the_steps_are_those_by_which_memory_is_predicted(preset: str) -> None:
     arch = PRESETS[preset].arch
-    steps = dict.fromkeys(op.step for op in forward_ops(arch, new_tokens=9) if op.step)
-    assert list(steps) == [live.step for live in live_steps(arch, new_tokens=9)]
+    steps = dict.fromkeys(op.step for op in forward_ops(arch, PassShape(new_tokens=9)) if op.step)
+    assert list(steps) == [live.step for live in live_steps(arch, PassShape(new_tokens=9))]
 
 
 def test_an_unpacked_weight_belongs_where_its_product_does() -> None:
     arch = PRESETS["7b"].arch
 
-    table = forward_ops(arch, new_tokens=9, weight_dtype="int4")
+    table = forward_ops(arch, PassShape(new_tokens=9, weight_dtype="int4"))
     ops = unpacked_ops(table, rows=9, dtype="bf16", unpack_rows=1, head_bytes=None)
     by_name = {op.name: op for op in ops}
     unpacked = [op for op in ops if op.name.endswith(".unpack")]
@@ -86,7 +87,7 @@ def test_an_operation_that_is_placed_is_known_to_all_that_ask(monkeypatch: pytes
 
 
 def test_an_operation_that_runs_but_has_no_row_is_told_by_name() -> None:
-    table = {op.name: op for op in forward_ops(PRESETS["7b"].arch, new_tokens=3)}
+    table = {op.name: op for op in forward_ops(PRESETS["7b"].arch, PassShape(new_tokens=3))}
     with pytest.raises(UnknownNameError, match=r"got 'layers\.\*\.attention\.fake'"):
         rows_named("layers.*.attention.rope+fake", table)
 
@@ -100,7 +101,7 @@ def test_a_row_without_a_roof_is_not_predicted_at_a_guess() -> None:
 @pytest.mark.parametrize("algorithm", ["flash", "naive"])
 def test_the_points_inside_attention_are_those_of_its_rows(algorithm: str) -> None:
     rows = dict.fromkeys(row for point in inside_points() if (row := op_of(point.name, algorithm=algorithm)))
-    ops = forward_ops(PRESETS["7b"].arch, new_tokens=3, attention=algorithm)
+    ops = forward_ops(PRESETS["7b"].arch, PassShape(new_tokens=3, attention=algorithm))
     assert list(rows) == [op.name for op in ops if op.part == "attention" and op.step in ("rope", "attention")]
     assert [point.name.rpartition(".")[2] for point in (BLOCK[0], BLOCK[-1], POINTS[-1])] == [
         "resid_pre", "resid_post", "logits",
@@ -110,6 +111,6 @@ def test_the_points_inside_attention_are_those_of_its_rows(algorithm: str) -> No
 @pytest.mark.parametrize("algorithm", ["flash", "naive"])
 def test_every_row_that_runs_has_its_point(algorithm: str) -> None:
     """A row that was forgotten in the points, or a point without its row."""
-    ops = forward_ops(PRESETS["qwen3-8b"].arch, new_tokens=3, attention=algorithm)
+    ops = forward_ops(PRESETS["qwen3-8b"].arch, PassShape(new_tokens=3, attention=algorithm))
     seen = [row for point in POINTS if (row := op_of(point.name, algorithm=algorithm))]
     assert list(dict.fromkeys(seen)) == [op.name for op in ops]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
 from llamalab.analytic.ops import Op, Totals, add_up, forward_ops
 from llamalab.analytic.params import components
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.presets import PRESETS
@@ -28,7 +29,7 @@ DECODE_4096 = {  # FLOPs, weight bytes, weight and KV bytes
 
 
 def totals(arch: LlamaArch, **run: object) -> Totals:
-    return add_up(forward_ops(arch, **run))  # type: ignore[arg-type]
+    return add_up(forward_ops(arch, PassShape(**run)))  # type: ignore[arg-type]
 
 
 def named(ops: tuple[Op, ...], ending: str) -> Op:
@@ -47,7 +48,7 @@ def test_prefill_of_2048_tokens(model: str, attention: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_decode_at_4096_tokens(model: str) -> None:
     arch, (flops, streamed, moved) = PRESETS[model].arch, DECODE_4096[model]
-    ops = forward_ops(arch, new_tokens=1, context_tokens=4096)
+    ops = forward_ops(arch, PassShape(new_tokens=1, context_tokens=4096))
     total = add_up(ops)
     assert (total.flops_full, total.flops_causal, total.weight_bytes) == (flops, flops, streamed)
     query = 2 * arch.dim
@@ -109,7 +110,7 @@ def test_weights_are_streamed_once_and_the_embedding_is_a_gather(arch: LlamaArch
 
 @given(archs(), RUNS)
 def test_totals_are_the_sum_of_count_times_figure(arch: LlamaArch, run: dict[str, object]) -> None:
-    ops = forward_ops(arch, **run)  # type: ignore[arg-type]
+    ops = forward_ops(arch, PassShape(**run))  # type: ignore[arg-type]
     total = add_up(ops)
     assert total.bytes == sum(op.count * op.bytes for op in ops)
     assert total.flops_causal == sum(op.count * op.flops_causal for op in ops)
@@ -119,8 +120,8 @@ def test_totals_are_the_sum_of_count_times_figure(arch: LlamaArch, run: dict[str
 
 def test_a_smaller_cache_changes_only_what_the_cache_moves() -> None:
     arch = PRESETS["70b"].arch
-    wide = forward_ops(arch, new_tokens=1, context_tokens=4096)
-    narrow = forward_ops(arch, new_tokens=1, context_tokens=4096, kv_dtype="int8")
+    wide = forward_ops(arch, PassShape(new_tokens=1, context_tokens=4096))
+    narrow = forward_ops(arch, PassShape(new_tokens=1, context_tokens=4096, kv_dtype="int8"))
     changed = [a.name for a, b in zip(wide, narrow, strict=True) if a != b]
     assert changed == ["layers.*.attention.kv_append", "layers.*.attention.flash"]
 
@@ -139,4 +140,4 @@ def test_a_smaller_cache_changes_only_what_the_cache_moves() -> None:
 )
 def test_a_run_that_cannot_be_is_refused(run: dict[str, object], kind: type[Exception]) -> None:
     with pytest.raises(kind):
-        forward_ops(PRESETS["7b"].arch, **run)  # type: ignore[arg-type]
+        forward_ops(PRESETS["7b"].arch, PassShape(**run))  # type: ignore[arg-type]

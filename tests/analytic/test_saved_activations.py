@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, Kept, saved_in_block
 from llamalab.analytic.training import activation_bytes
 from llamalab.arch import LlamaArch
-from llamalab.errors import UnknownNameError
+from llamalab.errors import InputError, UnknownNameError
 from llamalab.model import Transformer
 
 ARCHS = {
@@ -69,7 +70,7 @@ def test_autograd_keeps_what_is_said(
 
     measured = saved_bytes(step, model.parameters())
     counted = activation_bytes(
-        arch, seq=seq, batch=batch, dtype=dtype, attention=attention, implementation=implementation
+        arch, PassShape(new_tokens=seq, batch=batch, dtype=dtype, attention=attention), implementation=implementation
     )
     assert counted == pytest.approx(measured, rel=0.01)
 
@@ -108,7 +109,8 @@ def test_a_block_of_fused_kernels(monkeypatch: pytest.MonkeyPatch, dtype: str) -
     turn_TP = rotations(0, seq, arch, x_BTD.device)
     measured = saved_bytes(lambda: model.layers[0](x_BTD, turn_TP), model.parameters())
     counted = sum(
-        item.bytes for item in saved_in_block(arch, seq=seq, batch=batch, dtype=dtype, implementation="fused")
+        item.bytes
+        for item in saved_in_block(arch, PassShape(new_tokens=seq, batch=batch, dtype=dtype), implementation="fused")
     )
     assert counted == pytest.approx(measured - turn_TP.nbytes, rel=0.01)
 
@@ -116,18 +118,32 @@ def test_a_block_of_fused_kernels(monkeypatch: pytest.MonkeyPatch, dtype: str) -
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_only_what_lies_between_the_norms_is_split(implementation: str) -> None:
     arch = LlamaArch(512, 4, 16, 8, 1024, 256)
-    alone, shared = (saved_in_block(arch, seq=64, implementation=implementation, tensor_parallel=n) for n in (1, 8))
+    alone, shared = (
+        saved_in_block(arch, PassShape(new_tokens=64, tensor_parallel=n), implementation=implementation) for n in (1, 8)
+    )
     whole = ("attention_norm", "wq", "ffn_norm", "w1")
     for one, part in zip(alone, shared, strict=True):
         assert part.bytes * (1 if one.name.startswith(whole) else 8) == one.bytes, one.name
 
 
 def test_logits_are_counted_once() -> None:
-    small, large = (Kept(ARCHS["gqa"].replace(vocab_size=size), seq=10).head() for size in (96, 97))
+    small, large = (Kept(ARCHS["gqa"].replace(vocab_size=size), PassShape(new_tokens=10)).head() for size in (96, 97))
     assert large - small == 10 * 4
 
 
-@pytest.mark.parametrize("wrong", [{"dtype": "int8"}, {"attention": "linear"}, {"implementation": "jax"}])
-def test_unknown_words_are_refused(wrong: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "implementation"),
+    [
+        (PassShape(new_tokens=4, dtype="int8"), "llamalab"),
+        (PassShape(new_tokens=4, attention="linear"), "llamalab"),
+        (PassShape(new_tokens=4), "jax"),
+    ],
+)
+def test_unknown_words_are_refused(shape: PassShape, implementation: str) -> None:
     with pytest.raises(UnknownNameError):
-        saved_in_block(ARCHS["gqa"], seq=4, **wrong)  # type: ignore[arg-type]
+        saved_in_block(ARCHS["gqa"], shape, implementation)
+
+
+def test_a_training_pass_begins_its_context() -> None:
+    with pytest.raises(InputError, match="got 4 new tokens of 9"):
+        saved_in_block(ARCHS["gqa"], PassShape(new_tokens=4, context_tokens=9))

@@ -14,6 +14,7 @@ from tests.checkpoints.samples import ARCH, random_model, write_config, write_gg
 from tests.checkpoints.test_fuzz import write_safetensors_sample
 from tests.checkpoints.test_huggingface import hf_named
 from tests.checkpoints.test_llama2c import v0
+from tests.text.samples import byte_level_folder
 
 TOKENS_BT = torch.tensor([[1, 2, 37, 5, 9]])
 
@@ -78,11 +79,13 @@ def test_quantised_to_llama2c_and_back_to_floats(tmp_path: Path) -> None:
 
 def test_the_tokenizer_comes_along(tmp_path: Path) -> None:
     source = make("hf", tmp_path / "source")
-    (source / "tokenizer.json").write_text("{}")
+    byte_level_folder(source)
     (source / "secret.txt").write_text("x")
-    convert(source, tmp_path / "out", "meta")
+    said = convert(source, tmp_path / "out", "meta")
+    assert "no place for its tokenizer, which is no SentencePiece model" in said  # which Meta's code would look for
     names = {file.name for file in (tmp_path / "out").iterdir()}
-    assert names == {"params.json", "consolidated.00.pth", "tokenizer.json"}
+    of_text = {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}
+    assert names == {"params.json", "consolidated.00.pth", *of_text}
     assert {file.name for file in tmp_path.iterdir()} == {"source", "out"}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.presets import PRESETS
 from llamalab.records.profile import from_json
 from llamalab.records.record import to_json
@@ -30,7 +31,7 @@ def test_csv_has_every_operation_of_every_phase(capsys: Capture, roofs: str) -> 
     expected = [
         (phase, op.name)
         for phase, new_tokens, context in (("prefill", 9, 9), ("decode", 1, 10))
-        for op in forward_ops(ARCH, new_tokens=new_tokens, context_tokens=context)
+        for op in forward_ops(ARCH, PassShape(new_tokens=new_tokens, context_tokens=context))
     ]
     assert [(row["phase"], row["name"]) for row in rows] == expected
     known = ("calls", "time_s", "device_s", "gap_s", "share", "flops_per_s", "bytes_per_s", "roof_fraction",

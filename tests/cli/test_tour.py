@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load
 from llamalab.cli.tour import _drawn, _numbers
@@ -35,9 +36,8 @@ def test_the_walk_is_of_this_sentence(shared_real: Path, capsys: Capture) -> Non
     assert said["next"][0]["id"] == int(logits_V.argmax())
     assert said["next"][0]["probability"] == pytest.approx(float(logits_V.softmax(-1).max()), abs=1e-5)
     tokens = len(said["token_ids"])
-    table = {op.name: op for op in forward_ops(
-        model.arch, new_tokens=tokens, dtype="fp32", attention="naive", logits="all"
-    )}  # fmt: skip
+    shape = PassShape(new_tokens=tokens, dtype="fp32", attention="naive", logits="all")
+    table = {op.name: op for op in forward_ops(model.arch, shape)}
     assert [step["operation"] for step in said["steps"]] == [name.removeprefix("layers.*.") for name in table]
     scores = next(step for step in said["steps"] if step["operation"] == "attention.scores")
     assert scores["bytes"] == table["layers.*.attention.scores"].bytes

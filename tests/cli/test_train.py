@@ -36,7 +36,7 @@ def options(shared_real: Path, tmp_path: Path) -> list[str]:
 
 def trained(options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], roof: Roof = ROOF):
     monkeypatch.setattr(step, "quick_gemm", lambda machine, arch: roof)
-    monkeypatch.setattr(step, "training_rates", lambda machine, arch, **sizes: TrainingRates(SAME, SAME, 1e10))
+    monkeypatch.setattr(step, "training_rates", lambda machine, arch, shape: TrainingRates(SAME, SAME, 1e10))
     assert main(options) == 0
     return json.loads(capsys.readouterr().out)
 

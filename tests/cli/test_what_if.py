@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.training import training_memory
 from llamalab.cli import main
 from llamalab.presets import PRESETS
@@ -71,7 +72,7 @@ def test_a_roofline_is_of_one_run(capsys: pytest.CaptureFixture[str]) -> None:
 def test_training_memory_shows_every_level_and_the_chosen_one(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ask(capsys, "train-memory --model 13b --seq 1024 --recompute full --format json")
     data = json.loads(out)
-    expected = training_memory(PRESETS["13b"].arch, seq=1024, recompute="full")
+    expected = training_memory(PRESETS["13b"].arch, PassShape(new_tokens=1024), recompute="full")
     assert code == 0
     assert data["total_bytes"] == expected.total_bytes
     assert [row["recompute"] for row in data["levels"]] == ["none", "selective", "full"]

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.comparison.basis import rates_of
 from llamalab.records.record import Record, Roof
 from tests.report.sample import ATTENTION, COPY, GEMM, LAUNCH, STREAM, sample_record
@@ -27,7 +28,7 @@ def record() -> Record:
 
 
 def ops(record: Record) -> dict[str, Op]:
-    tables = (forward_ops(record.llama_arch, new_tokens=64, attention=kind) for kind in ("flash", "naive"))
+    tables = (forward_ops(record.llama_arch, PassShape(new_tokens=64, attention=kind)) for kind in ("flash", "naive"))
     return {op.name: op for table in tables for op in table}
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.comparison.basis import basis_of
 from llamalab.measure.calibration import constants_here
 from llamalab.measure.calibration import run as calibrate
@@ -78,6 +79,6 @@ def test_a_report_of_a_small_model_has_predictions_or_a_reason(
     found = roofs_quick.quick_roofs(Machine(CPU, StepClock(), "bf16"), ARCH)
     basis = basis_of(unmeasured(NAME, ARCH, "bf16", environment(), found, constants))
     for tokens, context in ((64, 64), (1, 64)):
-        ops = forward_ops(ARCH, new_tokens=tokens, context_tokens=context)
+        ops = forward_ops(ARCH, PassShape(new_tokens=tokens, context_tokens=context))
         predictions = {op.name: basis.predict(op, "bf16") for op in ops}
         assert all(isinstance(one, str) or one.time_s > 0 for one in predictions.values())

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.model import StaticKVCache, Transformer
 from tests.model.families import FAMILIES
 from tests.model.shrunk import ARCHES
@@ -43,12 +44,14 @@ def test_flops_equal_the_counter(kind: str, attention: str, phase: str, logits: 
     model = Transformer(ARCHES[kind], attention=attention, device=device)
     ops = forward_ops(
         ARCHES[kind],
-        batch=3,
-        new_tokens=new_tokens,
-        context_tokens=cached + new_tokens,
-        dtype="fp32",
-        attention=ALGORITHMS[attention],
-        logits=logits,
+        PassShape(
+            batch=3,
+            new_tokens=new_tokens,
+            context_tokens=cached + new_tokens,
+            dtype="fp32",
+            attention=ALGORITHMS[attention],
+            logits=logits,
+        ),
     )
     counted = counted_flops(model, new_tokens, cached, logits, device)
     assert counted > 0
@@ -63,7 +66,7 @@ def test_flops_of_other_families_equal_the_counter(kind: str, attention: str, ph
     new_tokens, cached = (PASSES | {"full window": (3, 70)})[phase]
     arch, algorithm = FAMILIES[kind], ALGORITHMS[attention]
     run = {"batch": 3, "new_tokens": new_tokens, "context_tokens": cached + new_tokens, "dtype": "fp32"}
-    table = add_up(forward_ops(arch, **run, attention=algorithm)).flops_full  # type: ignore[arg-type]
+    table = add_up(forward_ops(arch, PassShape(**run, attention=algorithm))).flops_full  # type: ignore[arg-type]
     counted = counted_flops(Transformer(arch, attention=attention), new_tokens, cached, "last", "cpu")
     assert counted - table == 0
 
@@ -73,6 +76,6 @@ def test_the_stock_counter_misses_fused_attention_on_the_cpu() -> None:
     model = Transformer(ARCHES["GQA"])
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.ones(3, 7, dtype=torch.long))
-    ops = forward_ops(ARCHES["GQA"], batch=3, new_tokens=7, logits="all")
+    ops = forward_ops(ARCHES["GQA"], PassShape(batch=3, new_tokens=7, logits="all"))
     fused = sum(op.count * op.flops_full for op in ops if op.kind == "attention")
     assert add_up(ops).flops_full - counter.get_total_flops() == fused > 0

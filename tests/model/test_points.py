@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.instrument.points import ALWAYS as POINTS
 from llamalab.instrument.points import op_of
 from llamalab.instrument.taps import Capture, Edit
@@ -59,7 +60,7 @@ def test_every_point_fires_once_in_order_with_its_shape(kind: str, attention: st
 
 @pytest.mark.parametrize("algorithm", ["naive", "flash"])
 def test_points_and_cost_table_name_each_other(algorithm: str) -> None:
-    table = [op.name for op in forward_ops(ARCHES["GQA"], new_tokens=5, attention=algorithm)]
+    table = [op.name for op in forward_ops(ARCHES["GQA"], PassShape(new_tokens=5, attention=algorithm))]
     of_points = [op_of(point.name, algorithm=algorithm) for point in POINTS]
     assert list(dict.fromkeys(op for op in of_points if op is not None)) == table
 
@@ -101,7 +102,7 @@ def test_each_point_follows_its_operation_directly(attention: str) -> None:
     with torch.no_grad(), products:
         model(some_tokens(3, 7), tap=Tap())
     algorithm = ALGORITHMS[attention]
-    kinds = {op.name: op.kind for op in forward_ops(ARCHES["GQA"], new_tokens=7, attention=algorithm)}
+    kinds = {op.name: op.kind for op in forward_ops(ARCHES["GQA"], PassShape(new_tokens=7, attention=algorithm))}
     for name, done in products.by_point.items():
         kind = kinds.get(op_of(name, algorithm=algorithm) or "")
         assert done == ([kind] if kind in ("gemm", "gather", "attention") else []), name

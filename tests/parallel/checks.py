@@ -9,6 +9,7 @@ from torch import Tensor
 
 import llamalab
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.meta import write_meta
@@ -86,7 +87,7 @@ def _counted(model: Transformer, arch: LlamaArch, mesh: Any, dtype: str, new_tok
     with torch.inference_mode(), CountedCollectives() as counted:
         model(torch.zeros(3, new_tokens, dtype=torch.int64), logits="last")
     table = expected_collectives(
-        forward_ops(arch, new_tokens=new_tokens, batch=3, dtype=dtype, tensor_parallel=mesh.size())
+        forward_ops(arch, PassShape(new_tokens=new_tokens, batch=3, dtype=dtype, tensor_parallel=mesh.size()))
     )
     return [sorted((*one, calls) for one, calls in found.items()) for found in (counted.calls, table)]
 

@@ -8,6 +8,7 @@ from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_s
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.presets import resolve_model
 from llamalab.records.record import AttentionPoint, Environment, Measurement, Memory, Pass, Record, Roof, Telemetry
 from tests.report.sample_profile import sample_phase
@@ -91,7 +92,7 @@ def _samples(noise: random.Random, seconds: float, rounds: int = 12) -> list[flo
 def _pass(
     noise: random.Random, arch: Any, dtype: str, layers: int, phase: str, new_tokens: int, context_tokens: int
 ) -> Pass:
-    ops = forward_ops(arch, new_tokens=new_tokens, context_tokens=context_tokens, dtype=dtype)
+    ops = forward_ops(arch, PassShape(new_tokens=new_tokens, context_tokens=context_tokens, dtype=dtype))
     factors = {op.name: noise.lognormvariate(0.17, 0.13) for op in ops}
     times = {op.name: _seconds(op) * factors[op.name] for op in ops}
     basis = "measured" if layers == arch.n_layers else "extrapolated"
@@ -113,7 +114,10 @@ def _pass(
         )
         for op in ops
     ]
-    peak = peak_activation_bytes(arch, new_tokens=new_tokens, context_tokens=context_tokens, dtype=dtype).bytes + 69_632
+    peak = (
+        peak_activation_bytes(arch, PassShape(new_tokens=new_tokens, context_tokens=context_tokens, dtype=dtype)).bytes
+        + 69_632
+    )
     return Pass(
         phase=phase, batch=1, new_tokens=new_tokens, context_tokens=context_tokens, dtype=dtype, attention="sdpa",
         algorithm="flash", kernel="flash_attention_cpu", layers_measured=layers, layers_total=arch.n_layers,

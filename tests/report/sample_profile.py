@@ -6,6 +6,7 @@ from typing import Any
 
 from llamalab.analytic.activations import live_steps
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.records.phase_profile import (
     Energy,
@@ -57,7 +58,7 @@ def sample_profile(record: Record, **changes: Any) -> Profile:
 
 
 def _ops(run: Pass, arch: LlamaArch) -> list[OpProfile]:
-    table = forward_ops(arch, new_tokens=run.new_tokens, context_tokens=run.context_tokens, dtype=run.dtype)
+    table = forward_ops(arch, PassShape(new_tokens=run.new_tokens, context_tokens=run.context_tokens, dtype=run.dtype))
     total = sum(one.median_s * one.count for one in run.ops)
     found = []
     for op, one in zip(table, run.ops, strict=True):
@@ -82,7 +83,7 @@ def _memory(run: Pass, arch: LlamaArch) -> MemoryProfile:
                      workspace_bytes=scratch * 2**20)
         for name, (held, logits, scratch) in zip(names, shapes, strict=True)
     ]  # fmt: skip
-    steps = live_steps(arch, new_tokens=run.new_tokens, context_tokens=run.context_tokens, dtype=run.dtype)
+    steps = live_steps(arch, PassShape(new_tokens=run.new_tokens, context_tokens=run.context_tokens, dtype=run.dtype))
     return MemoryProfile(
         method="profiler: allocator events", weight_bytes=2**30, kv_bytes=2**24, peak_bytes=PEAK,
         peak_op="layers.0.feed_forward.w1", timeline=timeline,

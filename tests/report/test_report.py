@@ -20,7 +20,7 @@ from llamalab.report.tables import tables
 from tests.report.sample import GEMM, environment, roofs, sample_record
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u2028</style>{{ 7 * 7 }}'
-RANKS = {"ranks", "by_rank", "scaling"}  # tables of a run on several ranks
+ELSEWHERE = {"ranks", "by_rank", "scaling", "llama2"}  # tables of several ranks, and of other families
 PANELS = 22  # of all plots of a sample report
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 
@@ -196,7 +196,7 @@ def test_what_was_not_measured_says_why(record: Record) -> None:
     assert "not measured: attention was not run by itself" in text
     assert "not measured: the record was made by a version of llamalab that took no profile" in text
     profile = {"layers", "timeline", "kernels", "telemetry", "observers"}
-    assert csv_files(bare).keys() == CSV_HEADS.keys() - profile - RANKS
+    assert csv_files(bare).keys() == CSV_HEADS.keys() - profile - ELSEWHERE
     assert text.count("not measured: the op-by-op pass has no") >= 3
     assert text.count("no allocator events") >= 2
     # Two panels of memory's prediction, three of the heat map and one of other devices remain.
@@ -236,7 +236,7 @@ def test_csv_tables_add_up_to_the_passes(record: Record) -> None:
 
 def test_csv_tables_begin_as_announced(record: Record) -> None:
     files = csv_files(record)
-    assert files.keys() == CSV_HEADS.keys() - RANKS
+    assert files.keys() == CSV_HEADS.keys() - ELSEWHERE
     assert all(CSV_HEADS[name] in text.splitlines()[0] for name, text in files.items())
 
 

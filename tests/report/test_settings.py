@@ -13,6 +13,7 @@ import pytest
 from llamalab.analytic.constants import CLASSES, choose, to_json
 from llamalab.analytic.forecast import Workload, memory_needed, run_times
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
@@ -36,6 +37,16 @@ const answer = JSON.stringify(asked.map(([page, place, set]) => ({
 """
 
 
+# Windows, biases and tied heads, norms of heads wider than dim, heads that are turned in part.
+FAMILIES = ("mistral-7b-v0.1", "qwen2.5-0.5b", "qwen3-0.6b", "phi-4-mini")
+
+
+def mixed(record: Record) -> Record:
+    """Windows in some layers, and biases everywhere."""
+    arch = record.llama_arch.replace(window=300, full_layers=(1, 2, 9), qkv_bias=True, o_bias=True, ffn_bias=True)
+    return dataclasses.replace(record, arch=arch.as_dict())
+
+
 def calibrated(record: Record) -> Record:
     noise = random.Random(5)
     rates = {
@@ -49,7 +60,7 @@ def calibrated(record: Record) -> Record:
 
 @pytest.fixture(scope="module")
 def comparisons(record: Record) -> list[Comparison]:
-    """Roofs alone, calibrated, grouped heads, a model that stays in a cache, and an untrusted roof of attention."""
+    """Roofs alone, calibrated, grouped heads, a model in a cache, an untrusted roof of attention; other families."""
     cache = Roof(kind="cache", dtype="bf16", per_second=2.1e11, capacity_bytes=2**27)
     tiny = sample_record("stories260k")
     untrusted = [dataclasses.replace(roof, trusted=roof.kind != "attention") for roof in record.roofs]
@@ -57,6 +68,7 @@ def comparisons(record: Record) -> list[Comparison]:
         Comparison(one) for one in (
             record, calibrated(record), sample_record("70b"), calibrated(sample_record("tiny")),
             dataclasses.replace(tiny, roofs=[*tiny.roofs, cache]), dataclasses.replace(record, roofs=untrusted),
+            *map(sample_record, FAMILIES), mixed(record),
         )
     ]  # fmt: skip
 
@@ -79,7 +91,7 @@ def expected(comparison: Comparison, place: int, set_: dict[str, Any], device: d
                                    "attention": set_["attention"]}  # fmt: skip
     work = Workload(set_["prompt"], set_["generate"], set_["batch"], dtype=dtype, **run)
     if place == 0:
-        basis, plain = comparison.basis, {"dtype": dtype, **run}
+        basis, plain = comparison.basis, PassShape(new_tokens=1, dtype=dtype, **run)
         total_s, prefill_s = (run_s(basis, arch, one, plain) for one in (work, work._replace(generate=1)))
         times = None if total_s is None else (prefill_s, total_s)
     else:
@@ -87,7 +99,7 @@ def expected(comparison: Comparison, place: int, set_: dict[str, Any], device: d
         constants = choose(spec, "shipped", dtype, set_["weight"])
         found = run_times(arch, work, constants.rates, constants.host)
         times = (found.prefill_s, found.total_s)
-    ops = forward_ops(arch, new_tokens=work.prompt, batch=work.batch, dtype=dtype, **run)
+    ops = forward_ops(arch, PassShape(new_tokens=work.prompt, batch=work.batch, dtype=dtype, **run))
     table = [[op.rate_class, op.count, op.flops_causal, op.bytes, moved_bytes(op)] for op in ops]
     return {"times": times, "memory": memory_needed(arch, work)._asdict(), "ops": table}
 

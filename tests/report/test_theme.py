@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.report.theme import COLOURS, GROUPS, HEAT_STEPS, group_of, heat_variable, sentinels, variables
 
 BACKGROUNDS = ("page", "card")
@@ -64,5 +65,5 @@ def test_every_op_has_a_group() -> None:
     from llamalab.presets import PRESETS
 
     for attention in ("naive", "flash"):
-        ops = forward_ops(PRESETS["70b"].arch, new_tokens=4, attention=attention)
+        ops = forward_ops(PRESETS["70b"].arch, PassShape(new_tokens=4, attention=attention))
         assert {group_of(op.part, op.kind) for op in ops} == set(GROUPS)

@@ -1,6 +1,7 @@
 """What the files beside a model say: each source, which one wins, and what transformers makes of the same files."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ def test_pieces_with_an_id_and_without(tmp_path: Path, model: bytes) -> None:
         added_tokens__json={"<tool>": 330},
     )
     assert {(piece.text, piece.token_id, piece.special) for piece in made.added} == {
-        ("<s>", 1, True), ("<unk>", 0, True), ("<tool>", 330, False), ("<|im_end|>", 331, True), ("<pad>", 332, True),
-        ("<|im_start|>", 333, True),
+        ("<s>", 1, True), ("<unk>", 0, True), ("<tool>", 330, False), ("<|im_end|>", 331, True),
+        ("<pad>", 332, True), ("<|im_start|>", 333, True),
     }  # fmt: skip
     assert (made.pad_id, made.unknown_id, made.eos_id) == (332, 0, 331)
 
@@ -110,19 +111,61 @@ def test_what_cannot_be_is_refused(tmp_path: Path, model: bytes, files: dict[str
         settings_with(tmp_path, model, **files)
 
 
+# transformers counts on from the last piece, whatever id is declared.
+ADDED = {"2": {"content": "</s>", "special": True}, "330": TOKENIZER["added_tokens_decoder"]["331"]}  # type: ignore[index]
+TOOL = {"content": "<tool>", "special": False, "lstrip": True, "rstrip": True}
+PLAIN = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True}
+FOLDERS: dict[str, dict[str, Any]] = {
+    "pieces": {"tokenizer_config__json": TOKENIZER | {"added_tokens_decoder": ADDED}},
+    "plain": {"tokenizer_config__json": PLAIN},
+    "no BOS": {"tokenizer_config__json": PLAIN | {"add_bos_token": False, "add_eos_token": True}},
+    "BOS is none": {"tokenizer_config__json": PLAIN | {"bos_token": None}},
+    "exchanged": {"tokenizer_config__json": PLAIN | {"bos_token": "</s>", "eos_token": "<s>", "pad_token": "<unk>"}},
+    "legacy": {"tokenizer_config__json": PLAIN | {"legacy": True}},
+    "legacy is null": {"tokenizer_config__json": PLAIN | {"legacy": None}},
+    "no space": {"tokenizer_config__json": PLAIN | {"add_prefix_space": False}},
+    "split": {"tokenizer_config__json": PLAIN | {"split_special_tokens": True}},
+    "stripped": {"tokenizer_config__json": PLAIN | {"added_tokens_decoder": {"330": TOOL}}},
+    "single word": {"tokenizer_config__json": PLAIN | {
+        "added_tokens_decoder": {"330": {"content": "<tool>", "special": False, "single_word": True}}
+    }},
+    "the map is right": {
+        "tokenizer_config__json": PLAIN | {"eos_token": "</s>"},
+        "special_tokens_map__json": {"eos_token": "<|im_end|>"},
+    },
+    "the map is old": {
+        "tokenizer_config__json": PLAIN | {"eos_token": "</s>", "added_tokens_decoder": {"330": TOOL}},
+        "special_tokens_map__json": {"eos_token": "<|im_end|>"},
+    },
+    "old pieces": {
+        "tokenizer_config__json": PLAIN | {"eos_token": "<|im_end|>"},
+        "added_tokens__json": {"<tool>": 331, "<|im_end|>": 330},
+    },
+}  # fmt: skip
+
+
 @pytest.mark.reference
-def test_the_ids_are_transformers(tmp_path: Path, model: bytes) -> None:
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_ids_and_the_text_are_transformers(tmp_path: Path, model: bytes, name: str) -> None:
     from transformers import AutoTokenizer
 
-    # transformers counts on from the last piece, whatever id is declared.
-    added = {"330": TOKENIZER["added_tokens_decoder"]["331"]}  # type: ignore[index]
-    settings_with(
-        tmp_path, model, config__json=CONFIG, tokenizer_config__json=TOKENIZER | {"added_tokens_decoder": added}
-    )
+    settings_with(tmp_path, model, config__json=CONFIG, **FOLDERS[name])
     ours, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
-    for text in TEXTS:
-        if not text.startswith(" "):  # there transformers leaves out the space that the model was trained with
-            assert ours.prompt_ids(text) == theirs(text)["input_ids"]
+    assert ours.vocab_size == len(theirs)
+    assert (ours.bos_id, ours.eos_id) == (theirs.bos_token_id, theirs.eos_token_id)
+    for text in [*TEXTS, "  a", "▁ a", "<s> the<unk>cat </s>", "a <tool> b x<tool>y", " ", "<tool>"]:
+        assert ours.prompt_ids(text) == theirs(text)["input_ids"]
+    draw = random.Random(name)
+    for _ in range(300):
+        ids = [draw.randrange(draw.choice([ours.vocab_size, 260])) for _ in range(draw.randrange(1, 9))]
+        assert decode(ours, ids) == theirs.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.reference
+def test_bos_comes_first_where_nothing_says_so(tmp_path: Path, model: bytes) -> None:
+    """transformers 5.23 documents add_bos_token as true by default and puts none; Llama was trained with it."""
+    settings_with(tmp_path, model, config__json=CONFIG, tokenizer_config__json={"tokenizer_class": "LlamaTokenizer"})
+    assert load_tokenizer(tmp_path).prompt_ids("the")[0] == 1
 
 
 def test_damaged_files(tmp_path: Path, model: bytes) -> None:

@@ -24,6 +24,7 @@ from llamalab import LlamaArch, StaticKVCache, Transformer, build
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count, weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.measure.device.peak_memory import running_peak
 from llamalab.measure.device.profiler import profiled
 from llamalab.presets import PRESETS
@@ -71,7 +72,10 @@ def _calculated() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in MODELS:
         arch = PRESETS[name].arch
-        prefill, decode = (forward_ops(arch, new_tokens=2048), forward_ops(arch, new_tokens=1, context_tokens=4096))
+        prefill, decode = (
+            forward_ops(arch, PassShape(new_tokens=2048)),
+            forward_ops(arch, PassShape(new_tokens=1, context_tokens=4096)),
+        )
         found[name] = {
             "parameters": parameter_count(arch),
             "parameters as built": sum(weight.numel() for weight in build(arch, device="meta").parameters()),
@@ -152,7 +156,9 @@ def _passes() -> dict[str, Any]:
         ops.subtract(ops_of(one))
         memory = {name: _allocations(work) for name, work in (("one", one), ("two", two))}
         taken = {name: sum(size for size in changes if size > 0) for name, changes in memory.items()}
-        table = forward_ops(two.model.arch, new_tokens=new_tokens, context_tokens=new_tokens + cached, dtype="fp32")
+        table = forward_ops(
+            two.model.arch, PassShape(new_tokens=new_tokens, context_tokens=new_tokens + cached, dtype="fp32")
+        )
         found |= {
             f"{phase}, aten ops of a block": sum(ops.values()),
             f"{phase}, aten ops of a block by name": {name: count for name, count in sorted(ops.items()) if count},

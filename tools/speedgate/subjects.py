@@ -55,13 +55,14 @@ def calculators() -> Work:
     """The op table of a 70B prefill and the KV caches of a 7B model."""
     from llamalab.analytic.kv_cache import kv_variants
     from llamalab.analytic.ops import add_up, forward_ops
+    from llamalab.analytic.pass_shape import PassShape
     from llamalab.presets import PRESETS
 
     large, small = PRESETS["70b"].arch, PRESETS["7b"].arch
 
     def work() -> None:
         for _ in range(24):
-            add_up(forward_ops(large, new_tokens=2048))
+            add_up(forward_ops(large, PassShape(new_tokens=2048)))
             kv_variants(small, seq=4096, batch=16)
 
     return work

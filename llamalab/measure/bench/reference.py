@@ -12,6 +12,7 @@ import torch
 
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import Op, add_up
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import OWN_ROOFS, basis_of, roof_fault
 from llamalab.errors import InputError
@@ -98,13 +99,15 @@ class Reference:
         return [
             model_ops(
                 self.record.llama_arch,
-                new_tokens=new,
-                context_tokens=context,
-                batch=case.batch,
-                dtype=self.record.dtype,
-                attention=self._algorithm,
+                PassShape(
+                    new_tokens=new,
+                    context_tokens=context,
+                    batch=case.batch,
+                    dtype=self.record.dtype,
+                    attention=self._algorithm,
+                    tensor_parallel=self._ranks,
+                ),
                 kept=self._kept,
-                tensor_parallel=self._ranks,
             )
             for new, context in case.passes
         ]

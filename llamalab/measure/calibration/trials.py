@@ -16,6 +16,7 @@ from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, add_up
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.measure.calibration.blocks import Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
 from llamalab.measure.device.machine import clock_for
@@ -202,11 +203,13 @@ def trial_bytes(block: Block, dtype: str) -> int:
     activations = (
         peak_activation_bytes(
             arch,
-            new_tokens=one.new,
-            context_tokens=one.past + one.new,
-            batch=one.batch,
-            dtype=dtype,
-            attention=block.attention or "flash",
+            PassShape(
+                new_tokens=one.new,
+                context_tokens=one.past + one.new,
+                batch=one.batch,
+                dtype=dtype,
+                attention=block.attention or "flash",
+            ),
         ).bytes
         for one in block.shapes
     )
@@ -240,11 +243,13 @@ def _ops(
 ) -> tuple[Op, ...]:
     return model_ops(
         block.arch.replace(n_layers=layers),
-        new_tokens=shape.new,
-        context_tokens=shape.past + shape.new,
-        batch=shape.batch,
-        dtype=dtype,
-        attention=algorithm,
+        PassShape(
+            new_tokens=shape.new,
+            context_tokens=shape.past + shape.new,
+            batch=shape.batch,
+            dtype=dtype,
+            attention=algorithm,
+        ),
         kept=kept,
     )
 

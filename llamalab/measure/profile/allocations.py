@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.activations import live_steps
 from llamalab.analytic.op import STEPS, Op, rows_named
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.instrument.selection import layer_of
 from llamalab.measure.device.base import AllocatorEvent
@@ -85,23 +86,9 @@ def memory_profile(
     )
 
 
-def predicted_steps(
-    arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens: int, dtype: str, attention: str
-) -> dict[str, int]:
-    """Bytes that should be alive in each step, by its name.
-
-    Args:
-        arch: the architecture of the blocks that ran.
-        batch: sequences.
-        new_tokens: tokens of the pass.
-        context_tokens: tokens in view of the last of them.
-        dtype: of activations.
-        attention: a name that memory_of returns.
-    """
-    live = live_steps(
-        arch, new_tokens=new_tokens, context_tokens=context_tokens, batch=batch, dtype=dtype, attention=attention
-    )
-    return {step.step: step.bytes for step in live}
+def predicted_steps(arch: LlamaArch, shape: PassShape) -> dict[str, int]:
+    """Bytes that should be alive in each step, by its name; the shape's attention is a name that memory_of returns."""
+    return {step.step: step.bytes for step in live_steps(arch, shape)}
 
 
 def _blocks(events: Sequence[AllocatorEvent], spans: Sequence[Span], table: Mapping[str, Op]) -> list[_Block]:

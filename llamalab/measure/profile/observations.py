@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from llamalab.analytic.activations import memory_of
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.instrument.bind import tapped
 from llamalab.instrument.points import points_of
 from llamalab.measure.device.machine import device_of
@@ -93,23 +94,15 @@ def _memory(work: PhaseRun) -> tuple[MemoryProfile, float]:
     profiled, spans = trace.profiler_events, ranges.spans
     if profiled is not None:  # the ranges by the clock of the allocator's events
         spans = ranges_in(profiled, (span.name for span in spans))
-    predicted = predicted_steps(
-        target.arch,
-        batch=work.batch,
+    shape = PassShape(
         new_tokens=work.new_tokens,
         context_tokens=work.context_tokens,
-        dtype=target.dtype,
-        attention=memory_of(target.attention, target.algorithm),
-    )
-    ops = forward_ops(
-        target.arch,
         batch=work.batch,
-        new_tokens=work.new_tokens,
-        context_tokens=work.context_tokens,
         dtype=target.dtype,
         attention=target.algorithm,
         tensor_parallel=target.ranks,
     )
+    way = memory_of(target.attention, target.algorithm)
     del made
     spans = sorted(spans, key=lambda span: span.start_ns)
     inside = [event for event in trace.events if spans and event.at_ns >= spans[0].start_ns]
@@ -119,8 +112,8 @@ def _memory(work: PhaseRun) -> tuple[MemoryProfile, float]:
         method=trace.method,
         weight_bytes=target.weight_bytes,
         kv_bytes=work.job.kv_bytes,
-        predicted=predicted,
-        ops=ops,
+        predicted=predicted_steps(target.arch, shape._replace(attention=way, tensor_parallel=1)),
+        ops=forward_ops(target.arch, shape),
     )
     return found, seconds
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from llamalab.analytic.op import Op
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.instrument.points import points_of
 from llamalab.instrument.taps import capture
 from llamalab.measure.device.machine import clock_for
@@ -60,7 +61,9 @@ def walk(model: Transformer, tokens_1T: Tensor, *, layer: int) -> Walk:
         seconds = _seconds(model, tokens_1T, cache)
     tensors = {**got, **ends}
     steps = []
-    for op in forward_ops(model.arch, new_tokens=tokens_1T.shape[1], dtype=dtype, attention="naive", logits="all"):
+    for op in forward_ops(
+        model.arch, PassShape(new_tokens=tokens_1T.shape[1], dtype=dtype, attention="naive", logits="all")
+    ):
         row = _row_of(op, model, layer)
         made = [named[point.name] for point in points_of(model.arch) if row is not None and point.op == row]
         if made:

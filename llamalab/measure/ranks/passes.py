@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.measure.device.machine import device_of
 from llamalab.measure.target.target import tokens_of
@@ -65,18 +66,25 @@ def _pass(
     model.link.log = None
     everybody: list[Any] = [None] * team.place.ranks
     dist.all_gather_object(everybody, own)
-    kind = {"new_tokens": new_tokens, "context_tokens": past_tokens + new_tokens, "batch": cache.batch}
-    table = forward_ops(model.arch, **kind, dtype=cache.dtype, tensor_parallel=team.place.ranks)  # type: ignore[arg-type]
+    shape = PassShape(
+        new_tokens=new_tokens,
+        context_tokens=past_tokens + new_tokens,
+        batch=cache.batch,
+        dtype=cache.dtype,
+        tensor_parallel=team.place.ranks,
+    )
     return RanksPass(
         phase=phase,
         ranks=team.place.ranks,
         layers_measured=model.arch.n_layers,
-        **kind,
+        new_tokens=new_tokens,
+        context_tokens=shape.context,
+        batch=cache.batch,
         attention=model.backend.algorithm,
         passes_s=_slowest_s(everybody),
         by_rank=split_by_rank(everybody),
         collectives=_named(counted.calls),
-        collectives_expected=_named(expected_collectives(table)),
+        collectives_expected=_named(expected_collectives(forward_ops(model.arch, shape))),
     )
 
 

@@ -16,6 +16,7 @@ import torch
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checks import whole
@@ -226,7 +227,7 @@ def _limit_bytes(arch: LlamaArch, dtype: str, place: torch.device, prompt: int |
     """Bytes of the blocks to run: the usual limit, or less where memory beside embedding, head and work is smaller."""
     tokens = prompt or SCALES[device_of(place).role].prompt_tokens
     around = weight_bytes(arch, dtype) - arch.n_layers * bytes_of_block(arch, dtype)
-    beside = around + peak_activation_bytes(arch, new_tokens=tokens, batch=batch, dtype=dtype).bytes
+    beside = around + peak_activation_bytes(arch, PassShape(new_tokens=tokens, batch=batch, dtype=dtype)).bytes
     return min(BLOCK_LIMITS_BYTES[device_of(place).role], int(_ROOM_SHARE * available_bytes(place)) - beside)
 
 
@@ -281,7 +282,7 @@ def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Dead
     most_s = min(_MOST_PREFILL_S, _PASS_SHARE * deadline.part(_PREFILL_SHARE, least_s=_LEAST_S).left_s)
     rate = next(roof.per_second for roof in roofs if roof.kind == "gemm")
     while rate and tokens > _FEWEST_TOKENS:
-        flops = add_up(forward_ops(share.arch, new_tokens=tokens, batch=batch)).flops_causal
+        flops = add_up(forward_ops(share.arch, PassShape(new_tokens=tokens, batch=batch))).flops_causal
         if flops / rate <= most_s:
             break
         tokens //= 2

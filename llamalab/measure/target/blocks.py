@@ -16,6 +16,7 @@ from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError
 from llamalab.units import KeptWeights, format_bytes
@@ -38,7 +39,7 @@ class Share(NamedTuple):
 
     def need_bytes(self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str) -> int:
         """Weights, cache and the activations of the larger pass."""
-        activations = peak_activation_bytes(self.arch, new_tokens=new_tokens, batch=batch, dtype=dtype).bytes
+        activations = peak_activation_bytes(self.arch, PassShape(new_tokens=new_tokens, batch=batch, dtype=dtype)).bytes
         return (
             weight_bytes(self.arch, dtype) + kv_bytes(self.arch, seq=max_tokens, batch=batch, dtype=dtype) + activations
         )
@@ -83,7 +84,8 @@ class Depth(NamedTuple):
             attention: the algorithm, naive or flash.
         """
         activations = peak_activation_bytes(
-            self.arch, new_tokens=new_tokens, context_tokens=max_tokens, batch=batch, dtype=dtype, attention=attention
+            self.arch,
+            PassShape(new_tokens=new_tokens, context_tokens=max_tokens, batch=batch, dtype=dtype, attention=attention),
         )
         cache = kv_bytes(self.arch, seq=max_tokens, batch=batch, dtype=dtype)
         return self.held_weight_bytes(dtype) + cache + activations.bytes

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llamalab.analytic.op import Op
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.analytic.training_time import TrainingRates, backward, training_ops, update_bytes
 from llamalab.arch import LlamaArch
@@ -32,14 +33,15 @@ _PLAN = Plan(0.15, 3, 20)
 Forward = Callable[[], Sequence[Tensor]]
 
 
-def training_rates(machine: Machine, arch: LlamaArch, *, batch: int, seq: int) -> TrainingRates:
+def training_rates(machine: Machine, arch: LlamaArch, shape: PassShape) -> TrainingRates:
     """The rates of every class that a step of this model has. Raises UnavailableError for a model with experts."""
+    batch, seq = shape.batch, shape.new_tokens
     if arch.experts is not None:
         raise UnavailableError("a step's time must be that of a model without experts; it is not predicted with them")
     one = arch.replace(n_layers=1)
     model = build(one, dtype=machine.dtype, device=machine.device)
     probes = _probes(machine, model, batch, seq)
-    ops = training_ops(one, seq=seq, batch=batch, dtype=machine.dtype)
+    ops = training_ops(one, shape)
     forward_s, backward_s = {}, {}
     for name, (forward, inputs) in probes.items():
         forward_s[name], backward_s[name] = _seconds(machine, forward, inputs)

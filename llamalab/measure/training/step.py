@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 
 from llamalab.analytic.fine_tuning import Tuning, trained_parameters, tuning_memory, tuning_work
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.training_time import step_time
 from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import roof_fault
@@ -35,15 +36,15 @@ class StepForecast(NamedTuple):
 
 def forecast(machine: Machine, arch: LlamaArch, plan: TrainingPlan) -> StepForecast:
     """Count a step's FLOPs and bytes, and predict its time from rates that are measured now."""
-    step = tuning(arch, plan, machine.dtype)
+    step, shape = tuning(arch, plan, machine.dtype), PassShape(plan.seq, batch=plan.batch, dtype=machine.dtype)
     counted = tuning_work(step).flops, memory_bytes(step)
     roof = quick_gemm(machine, arch)
     peak = None if roof_fault("gemm", machine.dtype, roof) else roof.per_second
     try:
-        rates = training_rates(machine, arch, batch=plan.batch, seq=plan.seq)
+        rates = training_rates(machine, arch, shape)
     except UnavailableError as error:
         return StepForecast(*counted, peak, None, None, None, None, str(error))
-    time = step_time(arch, rates, seq=plan.seq, batch=plan.batch, accumulate=plan.accumulate, dtype=machine.dtype)
+    time = step_time(arch, rates, shape, accumulate=plan.accumulate)
     return StepForecast(*counted, peak, time.total_s, *time, None)
 
 

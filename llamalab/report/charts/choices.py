@@ -8,10 +8,24 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from llamalab.report.charts.base import INK, LOOKS, Plot, bar_axes, canvas, curve, dashes, handle, heading, mark, ticks
+from llamalab.report.charts.base import (
+    INK,
+    LOOKS,
+    Plot,
+    area,
+    bar_axes,
+    canvas,
+    curve,
+    dashes,
+    handle,
+    heading,
+    mark,
+    ticks,
+)
 from llamalab.report.experiment_results import ExperimentResult
 
 _HEIGHT = 2.9
+_LEAST_WEIGHT = 0.01  # of what is drawn of a pattern
 
 
 def positions(answer: ExperimentResult) -> Plot:
@@ -43,17 +57,18 @@ def norms(answer: ExperimentResult) -> Plot:
     deep = [row for row in answer.data["measured"] if "norm, " in row["variant"]]
     names = list(dict.fromkeys(row["variant"] for row in deep))
     for look, name in enumerate(names):
-        for row in (one for one in deep if one["variant"] == name):
-            every = row["steps"] / len(row["losses"])
-            shown = [(1 + place * every, value) for place, value in enumerate(row["losses"]) if value is not None]
-            loss.plot(*zip(*shown, strict=True), color=INK[LOOKS[look][0]], linewidth=1.1)
+        own = [row for row in deep if row["variant"] == name]
+        every = own[0]["steps"] / len(own[0]["losses"])
+        seeds = zip(*(row["losses"] for row in own), strict=False)
+        shown = [(1 + place * every, mean(values)) for place, values in enumerate(seeds) if None not in values]
+        loss.plot(*zip(*shown, strict=True), color=INK[LOOKS[look][0]], linewidth=1.4)
     loss.axhline(answer.data["entropy_of_tokens"], color=INK["muted"], linestyle=dashes(), linewidth=1.0)
     loss.set_xlabel("step")
-    heading(loss, "Loss, three seeds each")
+    heading(loss, "Loss, mean of the seeds")
     for look, (_, seeds) in enumerate(answer.data["first_gradients"].items()):
         for own in seeds:
             shown = [one / own[-1] for one in own]
-            depth.plot(range(1, len(own) + 1), shown, color=INK[LOOKS[2 * look][0]], marker="o", markersize=3)
+            depth.plot(range(1, len(own) + 1), shown, color=INK[LOOKS[2 * look][0]], linewidth=1.1)
     depth.set_xlabel("block")
     depth.set_ylim(bottom=0)
     heading(depth, "First gradient, share of the last block's")
@@ -70,16 +85,18 @@ def feed_forward(answer: ExperimentResult) -> Plot:
     heading(loss, "Held-out loss at equal parameters")
     rows = answer.data["presets"]
     rules = sorted(set(map(_rule, rows)))
+    low, bins = {}, range(4, 17)  # halves, from 2 to 8
     for look, rule in enumerate(rules):
-        own = [row for row in rows if _rule(row) == rule]
-        ratio.plot([row["dim"] for row in own], [row["ratio"] for row in own], linestyle="", alpha=0.7,
-                   marker=LOOKS[look][1], markersize=5, color=INK[LOOKS[look][0]])  # fmt: skip
-    ratio.axhline(8 / 3, color=INK["muted"], linestyle=dashes(), linewidth=1.0)
-    ratio.set_xscale("log")
-    ticks(ratio, [512, 2048, 8192])
-    ratio.set_xlabel("model dim D")
-    heading(ratio, f"F / D of {len(rows)} known models")
-    keys = tuple(mark(rule, LOOKS[look][1], LOOKS[look][0]) for look, rule in enumerate(rules))
+        own = [row["ratio"] for row in rows if _rule(row) == rule]
+        for half in bins:
+            count = sum(half <= 2 * one < half + 1 for one in own)
+            if count:
+                ratio.bar(half / 2 + 0.25, count, 0.44, bottom=low.get(half, 0), color=INK[LOOKS[look][0]])
+                low[half] = low.get(half, 0) + count
+    ratio.axvline(8 / 3, color=INK["muted"], linestyle=dashes(), linewidth=1.0)
+    ratio.set_xlabel("F / D")
+    heading(ratio, f"Width over model dim: {len(rows)} known models")
+    keys = tuple(area(rule, LOOKS[look][0]) for look, rule in enumerate(rules))
     description = "Held-out loss of seven feed-forwards, and the width of every known model against 8/3."
     return Plot(figures, "Feed-forwards", description, {}, (*keys, mark("8/3", "", "muted", line="--")))
 
@@ -148,7 +165,7 @@ def translation(answer: ExperimentResult) -> Plot:
     shown = answer.data["measured"][0]["cross_attention"]
     bubbles(cross, shown["weights"], shown["target"], shown["source"])
     heading(cross, "What German words look at in the English")
-    keys = (mark("FLOPs, of the most", "s", "projections"), mark("keys and values kept", "s", "attention"))
+    keys = (area("FLOPs, of the most", "projections"), area("keys and values kept", "attention"))
     description = "FLOPs and kept keys and values of three kinds of Transformer, and cross attention of a translation."
     return Plot(figures, "Encoder, decoder and both", description, {}, keys)
 
@@ -191,7 +208,7 @@ def uptraining(answer: ExperimentResult) -> Plot:
 def bubbles(axes: Axes, weights: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str]) -> None:
     """A pattern as squares whose area is the weight: a row a query, a column a key."""
     for y, row in enumerate(weights):
-        for x, weight in enumerate(row):
+        for x, weight in ((x, weight) for x, weight in enumerate(row) if weight > _LEAST_WEIGHT):
             side = 0.95 * weight**0.5
             axes.bar(x, side, width=side, bottom=len(rows) - 1 - y - side / 2, color=INK["accent"])
     axes.grid(visible=False)

@@ -8,6 +8,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from llamalab.analytic.op import Op, rows_named
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.comparison.sentences import short
 from llamalab.records.phase_profile import PhaseProfile
@@ -53,9 +54,7 @@ def op_rows(profile: Profile, phase: PhaseProfile) -> dict[str, tuple[Op, ...]]:
     """
     table = forward_ops(
         LlamaArch.from_dict(profile.arch),
-        new_tokens=phase.new_tokens,
-        context_tokens=phase.context_tokens,
-        attention=profile.algorithm,
+        PassShape(new_tokens=phase.new_tokens, context_tokens=phase.context_tokens, attention=profile.algorithm),
     )
     named = {op.name: op for op in table}
     return {op.name: rows_named(op.name, named) for op in phase.ops}

@@ -9,19 +9,29 @@ const Model = (() => {
   };
   const shape = (data, set) => {
     const one = { ...data.arch, n_kv_heads: set.kv_heads };
-    one.head_dim = one.dim / one.n_heads;
+    one.q_dim = one.n_heads * one.head_dim;
     one.kv_dim = one.n_kv_heads * one.head_dim;
+    const full = one.window === null ? one.n_layers : one.full_layers.length;
+    one.windows = [[Infinity, full], [one.window, one.n_layers - full]].filter(([, layers]) => layers);
     return one;
   };
-  const keysRead = (fresh, context) => {
-    const full = Math.floor(fresh / TILE), past = context - fresh;
-    return full * past + TILE * full * (full + 1) / 2 + (fresh % TILE ? context : 0);
+  // Keys of all tiles of queries: of each, from the first that its first query sees to its last one's own.
+  const keysRead = (fresh, context, window) => {
+    let keys = 0;
+    for (let start = context - fresh; start < context; start += TILE)
+      keys += Math.min(start + TILE, context) - Math.max(0, start - window + 1);
+    return keys;
+  };
+  const keysInView = (fresh, context, window) => fresh + Math.min(context - fresh, window - 1);
+  const causalPairs = (fresh, context, window) => {
+    const past = context - fresh, growing = Math.min(Math.max(window - past, 0), fresh);
+    return growing * past + growing * (growing + 1) / 2 + (growing < fresh ? (fresh - growing) * window : 0);
   };
 
   // Steps of one attention call: name, causal FLOPs, bytes, bytes moved once.
-  const attentionSteps = (data, arch, set, dtype, fresh, context) => {
-    const batch = set.batch, width = arch.head_dim;
-    const pairs = batch * arch.n_heads * (fresh * context - fresh * (fresh - 1) / 2);
+  const attentionSteps = (data, arch, set, dtype, fresh, whole, window) => {
+    const batch = set.batch, width = arch.head_dim, context = keysInView(fresh, whole, window);
+    const pairs = batch * arch.n_heads * causalPairs(fresh, context, window);
     const query = stored(data, batch * arch.n_heads * fresh * width, dtype);
     if (set.attention === "naive") {
       const scores = stored(data, batch * arch.n_heads * fresh * context, dtype);
@@ -29,7 +39,7 @@ const Model = (() => {
       return [["scores", 2 * width * pairs, query + keys + scores], ["softmax", 0, 2 * scores],
         ["values", 2 * width * pairs, scores + keys + query]].map(([name, flops, bytes]) => ({ name, flops, bytes, moved: bytes }));
     }
-    const streamed = stored(data, 2 * batch * arch.n_kv_heads * width * keysRead(fresh, context), set.kv);
+    const streamed = stored(data, 2 * batch * arch.n_kv_heads * width * keysRead(fresh, context, window), set.kv);
     const once = stored(data, 2 * batch * arch.n_kv_heads * context * width, set.kv);
     return [{ name: "flash", flops: 4 * width * pairs, bytes: 2 * query + streamed, moved: 2 * query + once }];
   };
@@ -42,44 +52,51 @@ const Model = (() => {
       const wide = mode ? `${kind}_${mode}` : kind, roof = NAIVE_ROOFS[name];
       ops.push({ name, kind, rate: roof ? `${wide}_${roof}` : wide, wide, count, flops, bytes, moved });
     };
-    const gemm = (name, out, inner, count = layers, height = rows) => add(name, "gemm", height === 1 ? "row" : "", count,
-      2 * height * out * inner, stored(data, out * inner, set.weight) + stored(data, height * inner, input) + of(height * out));
+    const gemm = (name, out, inner, bias = false, count = layers, height = rows) => add(name, "gemm", height === 1 ? "row" : "",
+      count, 2 * height * out * inner, stored(data, out * inner, set.weight) + (bias ? of(out) : 0)
+      + stored(data, height * inner, input) + of(height * out));
     const norm = (name, count, residual) => add(name, "elementwise", residual ? "" : "norm", count, 0,
       of(arch.dim) + 2 * of((residual ? 2 : 1) * rows * arch.dim));
     const narrow = width => input !== dtype && add("quantize", "elementwise", "", layers, 0,
       of(rows * width) + stored(data, rows * width, input));
     const residual = () => add("residual", "elementwise", "", layers, 0, of(2 * rows * arch.dim) + of(rows * arch.dim));
-    const turned = of(rows * (arch.dim + arch.kv_dim)), cached = 2 * rows * arch.kv_dim;
+    const headNorms = () => arch.qk_norm && [arch.q_dim, arch.kv_dim].forEach(width =>
+      add("head_norm", "elementwise", "norm", layers, 0, of(arch.head_dim) + 2 * of(rows * width)));
+    const turned = of(rows * (arch.q_dim + arch.kv_dim)), cached = 2 * rows * arch.kv_dim;
+    const { qkv_bias, o_bias, ffn_bias } = arch;
 
     add("tok_embeddings", "gather", "", 1, 0, 2 * of(rows * arch.dim));
     norm("attention_norm", layers, set.fused);
     narrow(arch.dim);
     if (set.fused) {
-      gemm("wqkv", arch.dim + 2 * arch.kv_dim, arch.dim);
+      gemm("wqkv", arch.q_dim + 2 * arch.kv_dim, arch.dim, qkv_bias);
+      headNorms();
       add("rope_append", "elementwise", "", layers, 0,
-        turned + Math.floor(of(cached) / 2) + of(rows * arch.dim) + stored(data, cached, set.kv));
+        turned + Math.floor(of(cached) / 2) + of(rows * arch.q_dim) + stored(data, cached, set.kv));
     } else {
-      gemm("wq", arch.dim, arch.dim);
-      gemm("wk", arch.kv_dim, arch.dim);
-      gemm("wv", arch.kv_dim, arch.dim);
+      gemm("wq", arch.q_dim, arch.dim, qkv_bias);
+      gemm("wk", arch.kv_dim, arch.dim, qkv_bias);
+      gemm("wv", arch.kv_dim, arch.dim, qkv_bias);
+      headNorms();
       add("rope", "elementwise", "rope", layers, 0, 2 * turned);
       add("kv_append", "elementwise", "append", layers, 0, of(cached) + stored(data, cached, set.kv));
     }
-    for (const step of attentionSteps(data, arch, set, dtype, fresh, context))
-      add(step.name, "attention", fresh === 1 ? "decode" : "prefill", layers, step.flops, step.bytes, step.moved);
-    narrow(arch.dim);
-    gemm("wo", arch.dim, arch.dim);
+    for (const [window, count] of arch.windows)
+      for (const step of attentionSteps(data, arch, set, dtype, fresh, context, window))
+        add(step.name, "attention", fresh === 1 ? "decode" : "prefill", count, step.flops, step.bytes, step.moved);
+    narrow(arch.q_dim);
+    gemm("wo", arch.dim, arch.q_dim, o_bias);
     if (!set.fused) residual();
     norm("ffn_norm", layers, set.fused);
     narrow(arch.dim);
-    if (set.fused) gemm("w13", 2 * arch.ffn_dim, arch.dim);
-    else { gemm("w1", arch.ffn_dim, arch.dim); gemm("w3", arch.ffn_dim, arch.dim); }
+    if (set.fused) gemm("w13", 2 * arch.ffn_dim, arch.dim, ffn_bias);
+    else for (const name of ["w1", "w3"]) gemm(name, arch.ffn_dim, arch.dim, ffn_bias);
     add("swiglu", "elementwise", "swiglu", layers, 0, of(2 * rows * arch.ffn_dim) + of(rows * arch.ffn_dim));
     narrow(arch.ffn_dim);
-    gemm("w2", arch.dim, arch.ffn_dim);
+    gemm("w2", arch.dim, arch.ffn_dim, ffn_bias);
     if (!set.fused) residual();
     norm("norm", 1, false);
-    gemm("output", arch.vocab_size, arch.dim, 1, set.batch);
+    gemm("output", arch.vocab_size, arch.dim, false, 1, set.batch);
     return ops;
   };
 
@@ -138,22 +155,29 @@ const Model = (() => {
   };
 
   const activationBytes = (data, set, dtype) => {
-    const arch = shape(data, set), rows = set.batch * set.prompt, turns = stored(data, set.prompt * arch.head_dim, "fp32");
+    const arch = shape(data, set), rows = set.batch * set.prompt, turns = stored(data, set.prompt * arch.rotary_dim, "fp32");
     const live = (elements, wide = 0) => turns + stored(data, elements, dtype) + stored(data, wide, "fp32");
-    const inputs = rows * (3 * arch.dim + 2 * arch.kv_dim), output = stored(data, rows * arch.dim, dtype);
+    const inputs = rows * (2 * arch.dim + arch.q_dim + 2 * arch.kv_dim), output = stored(data, rows * arch.q_dim, dtype);
     const scores = stored(data, set.batch * arch.n_heads * set.prompt * set.prompt, dtype);
     const call = set.attention === "naive" ? scores + Math.max(scores, output) : output + stored(data, rows * arch.n_heads, "fp32");
-    const logits = set.batch * arch.vocab_size;
-    return Math.max(live(inputs), live(inputs, 2 * rows * arch.dim), live(inputs) + call,
-      live(rows * (3 * arch.dim + 4 * arch.ffn_dim)), live(rows * arch.dim + logits, dtype === "fp32" ? 0 : logits));
+    const half = dtype === "fp32" ? 0 : 1, logits = set.batch * arch.vocab_size, wide = stored(data, rows * (arch.dim + half), "fp32");
+    const normed = arch.qk_norm ? 2 * stored(data, rows * arch.q_dim, "fp32") + half * (output + stored(data, rows * arch.n_heads, "fp32")) : 0;
+    const turned = (1 + half) * stored(data, rows * arch.q_dim, "fp32") + half * output;
+    return Math.max(live(rows * arch.dim) + 2 * wide, live(3 * rows * arch.dim) + 2 * wide, live(inputs) + normed, live(inputs) + turned,
+      live(inputs) + call, live(inputs + rows * (arch.q_dim + arch.dim)), live(rows * (3 * arch.dim + 4 * arch.ffn_dim)),
+      live(rows * (4 * arch.dim + 3 * arch.ffn_dim)), live((rows + set.batch) * arch.dim + logits), live(rows * arch.dim + logits, half * logits));
   };
   // Bytes of weights, of the cache of prompt and generated tokens, and of the largest activations.
   const memory = (data, place, set) => {
-    const arch = shape(data, set), { dim, kv_dim, ffn_dim, n_layers, vocab_size } = arch, dtype = place.dtype;
-    const matrix = (rows, columns) => stored(data, rows * columns, set.weight);
-    const norm = stored(data, dim, dtype), layer = 2 * norm + 2 * matrix(dim, dim) + 2 * matrix(kv_dim, dim) + 3 * matrix(ffn_dim, dim);
-    const weights = stored(data, vocab_size * dim, dtype) + n_layers * layer + norm + (arch.tied_embeddings ? 0 : matrix(vocab_size, dim));
-    const kv = stored(data, 2 * n_layers * kv_dim, set.kv) * set.batch * (set.prompt + set.generate);
+    const arch = shape(data, set), { dim, q_dim, kv_dim, ffn_dim, n_layers, vocab_size } = arch, dtype = place.dtype;
+    const vector = width => stored(data, width, dtype);
+    const product = (rows, columns, bias) => stored(data, rows * columns, set.weight) + (bias ? vector(rows) : 0);
+    const norm = vector(dim), headNorms = arch.qk_norm ? 2 * vector(arch.head_dim) : 0;
+    const layer = 2 * norm + headNorms + product(q_dim, dim, arch.qkv_bias) + 2 * product(kv_dim, dim, arch.qkv_bias)
+      + product(dim, q_dim, arch.o_bias) + 2 * product(ffn_dim, dim, arch.ffn_bias) + product(dim, ffn_dim, arch.ffn_bias);
+    const weights = stored(data, vocab_size * dim, dtype) + n_layers * layer + norm + (arch.tied_embeddings ? 0 : product(vocab_size, dim, false));
+    const held = ([window, layers]) => stored(data, 2 * layers * kv_dim, set.kv) * Math.min(set.prompt + set.generate, window);
+    const kv = set.batch * arch.windows.map(held).reduce((all, one) => all + one);
     return { weight_bytes: weights, kv_bytes: kv, activation_bytes: activationBytes(data, set, dtype) };
   };
   return { forwardOps, times, memory };

@@ -12,6 +12,7 @@ from llamalab.analytic.constants import CLASSES, to_json
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count, weight_bytes
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
@@ -71,7 +72,7 @@ def test_what_a_test_reached_is_what_the_cost_table_counts(rows):
     assert (roofs["gemm"], roofs["stream"]) == (GEMM, STREAM)
     for row in rows:
         totals = [
-            add_up(forward_ops(ARCH, new_tokens=new, context_tokens=context, batch=row.batch))
+            add_up(forward_ops(ARCH, PassShape(new_tokens=new, context_tokens=context, batch=row.batch)))
             for new, context in row.case.passes
         ]
         per_s = row.tokens_per_s / row.case.tokens

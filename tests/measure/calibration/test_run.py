@@ -9,6 +9,7 @@ import torch
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.constants import CLASSES, constants_of
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.measure.calibration import run as module
@@ -48,7 +49,9 @@ def made() -> Calibration:
 
 def test_every_class_of_the_plain_model_is_fitted(made: Calibration) -> None:
     tables = [
-        forward_ops(block.arch, new_tokens=shape.new, context_tokens=shape.past + shape.new, batch=shape.batch)
+        forward_ops(
+            block.arch, PassShape(new_tokens=shape.new, context_tokens=shape.past + shape.new, batch=shape.batch)
+        )
         for block in SMALL
         for shape in block.shapes
     ]
@@ -110,7 +113,9 @@ def test_the_token_counts_are_awkward_and_one_is_among_them() -> None:
 
 
 def test_classes_of_a_kind_share_its_roofs() -> None:
-    ops = forward_ops(SMALL[0].arch, new_tokens=5) + forward_ops(SMALL[0].arch, new_tokens=1, context_tokens=4)
+    ops = forward_ops(SMALL[0].arch, PassShape(new_tokens=5)) + forward_ops(
+        SMALL[0].arch, PassShape(new_tokens=1, context_tokens=4)
+    )
     fits = fit_classes(Kernel(op, 1e-6 * (1 + index)) for index, op in enumerate(ops))
     assert fits["gemm"].rates[:2] == fits["gemm_row"].rates[:2]
     assert fits["attention_prefill"].rates[:2] == fits["attention_decode"].rates[:2]
@@ -136,7 +141,7 @@ def test_a_block_needs_its_weights_its_caches_and_the_largest_activations() -> N
     block = Block("small", arch, (BlockPass(1, 24), BlockPass(3, 1, 130)))
     weights = 2 * 8192 * 512 + 2 * 512 * 512 + 2 * 512 * 256 + 3 * 512 * 1376 + 3 * 512
     caches = 2 * 4 * 64 * (24 + 3 * 131)
-    activations = peak_activation_bytes(arch, new_tokens=24).bytes
+    activations = peak_activation_bytes(arch, PassShape(new_tokens=24)).bytes
     assert trial_bytes(block, "bf16") == 2 * weights + 2 * caches + activations
     naive = block._replace(shapes=(BlockPass(1, 1000),), attention="naive")
     assert trial_bytes(naive, "bf16") - 2 * weights > 8 * 1000**2 * 2  # its scores

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.measure.device.base import AllocatorEvent
 from llamalab.measure.device.cpu import profiler_events
 from llamalab.measure.device.cuda import history_events
@@ -25,7 +26,7 @@ SPANS = [Span("tok_embeddings", 0, 10), Span("layers.0.attention.kv_append", 10,
 def laid_out(events: Sequence[AllocatorEvent]) -> Any:
     return memory_profile(
         events, SPANS, method="test", weight_bytes=7, kv_bytes=8, predicted={"feed-forward": 300},
-        ops=forward_ops(ARCHES["GQA"], new_tokens=5),
+        ops=forward_ops(ARCHES["GQA"], PassShape(new_tokens=5)),
     )  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def test_the_peak_is_the_one_that_the_running_sum_finds_and_is_what_is_predicted
     assert memory.peak_bytes == measure_peak(run, torch.device("cpu")).peak_bytes
     assert memory.peak_bytes == sum(one.bytes for one in memory.at_peak)
     assert memory.peak_bytes == max(moment.total_bytes for moment in memory.timeline)
-    expected = predicted_steps(arch, batch=1, new_tokens=37, context_tokens=37, dtype="fp32", attention="flash")
+    expected = predicted_steps(arch, PassShape(new_tokens=37, dtype="fp32"))
     assert memory.peak_bytes == max(expected.values())
     assert memory.weight_bytes == sum(weight.nbytes for weight in model.parameters())
     assert memory.kv_bytes == cache.nbytes

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.measure.profile.rows import medians_by_block, missing_time, ops_and_outside, throttle_reasons
 from llamalab.measure.profile.run import profile as profile_model
@@ -33,7 +34,8 @@ def profile() -> Profile:
 def test_every_row_of_the_cost_table_has_its_time(profile: Profile, phase: str) -> None:
     new_tokens, context = PHASES[phase]
     table = forward_ops(
-        ARCHES["GQA"].replace(n_layers=32), new_tokens=new_tokens, context_tokens=context, batch=2, dtype="fp32"
+        ARCHES["GQA"].replace(n_layers=32),
+        PassShape(new_tokens=new_tokens, context_tokens=context, batch=2, dtype="fp32"),
     )
     found = profile.phase(phase)
     assert (found.new_tokens, found.context_tokens, found.batch) == (new_tokens, context, 2)

@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 import pytest
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.errors import InputError
 from llamalab.measure.profile.run import profile as profile_model
 from llamalab.measure.profile.trace import trace_path, trace_writer
@@ -43,7 +44,7 @@ def test_ranges_carry_the_names_of_operations(traces: Path) -> None:
     text = (traces / "small-cpu" / "prefill.pt.trace.json").read_text(encoding="utf-8")
     events = json.loads(text)["traceEvents"]
     ranges = [event for event in events if event.get("cat") == "user_annotation"]
-    table = [op.name for op in forward_ops(ARCHES["GQA"], new_tokens=7)]
+    table = [op.name for op in forward_ops(ARCHES["GQA"], PassShape(new_tokens=7))]
     expected = {name.replace("*", str(layer)) for name in table for layer in (0, 1)} | {"setup"}
     assert {event["name"] for event in ranges} - {"PyTorch Profiler (0)"} == expected
     products = [event for event in events if event["name"] == "aten::mm"]

@@ -8,6 +8,7 @@ import torch
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.comparison.comparison import Comparison
@@ -104,7 +105,7 @@ def test_parts_and_ops_of_every_pass(record):
             ("block", 7, "extrapolated"),
             ("head", 1, "measured"),
         ]
-        table = forward_ops(ARCH, new_tokens=run.new_tokens, context_tokens=run.context_tokens)
+        table = forward_ops(ARCH, PassShape(new_tokens=run.new_tokens, context_tokens=run.context_tokens))
         assert {(op.name, op.count) for op in run.ops} == {(op.name, op.count) for op in table}
         assert all(op.basis == ("extrapolated" if op.count > 1 else "measured") for op in run.ops)
         assert {len(row.samples_s) for row in (*run.parts, *run.ops)} == {len(run.whole_s)} == {3}

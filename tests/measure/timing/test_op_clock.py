@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.measure.timing import op_clock
 from llamalab.measure.timing.op_clock import OpClock, cost_rows, model_part_of
@@ -57,7 +58,7 @@ def test_it_sees_every_row_of_the_cost_table_and_changes_nothing(attention):
     tap.start()
     cache = StaticKVCache(ARCH, batch=1, max_tokens=5, dtype="fp32")
     assert torch.equal(model(tokens, cache=cache, tap=tap, logits="last"), plain)
-    expected = {op.name for op in forward_ops(ARCH, new_tokens=5, attention=model.backend.algorithm)}
+    expected = {op.name for op in forward_ops(ARCH, PassShape(new_tokens=5, attention=model.backend.algorithm))}
     assert tap.read()[0].keys() == expected
 
 

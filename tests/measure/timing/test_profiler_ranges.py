@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.instrument.bind import tapped
 from llamalab.measure.device.profiler import profiling
 from llamalab.measure.timing.profiler_ranges import SETUP, Ranges, merged_labels, op_ends, own_labels, starred
@@ -21,7 +22,7 @@ def test_a_pass_is_covered_by_the_cost_table_in_order(attention: str) -> None:
         model(some_tokens(2, 5))
     ranges.stop()
     names = [span.name for span in ranges.spans]
-    table = [op.name for op in forward_ops(ARCHES["GQA"], new_tokens=5, attention=algorithm)]
+    table = [op.name for op in forward_ops(ARCHES["GQA"], PassShape(new_tokens=5, attention=algorithm))]
     first, *block, norm, output = table
     expected = [first, SETUP, *(name.replace("*", str(layer)) for layer in (0, 1) for name in block), norm, output]
     assert names == expected

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from llamalab import LlamaArch, build
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import known_rates
 from llamalab.analytic.training_time import backward, step_time, training_ops
 from llamalab.errors import UnavailableError
@@ -18,6 +19,7 @@ from llamalab.train.trainer import Trainer, TrainingPlan
 
 CPU = torch.device("cpu")
 ARCH = LlamaArch(64, 3, 4, 2, 160, 512)
+SHAPE = PassShape(16, batch=2, dtype="fp32")
 TIED = ARCH.replace(tied_embeddings=True)
 
 
@@ -39,13 +41,13 @@ def test_memory_is_what_a_step_holds(arch: LlamaArch, dtype: str, accumulate: in
 @pytest.mark.parametrize("arch", [ARCH, TIED], ids=["untied", "tied"])
 def test_every_operation_of_a_step_has_rates_of_its_own(arch: LlamaArch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "_PLAN", Plan(0.0, 1, 1, warmup=1, warmup_s=0.0))
-    found = rates.training_rates(Machine(CPU, clock_for(CPU), "fp32"), arch, batch=2, seq=16)
-    for op in training_ops(arch, seq=16, batch=2, dtype="fp32"):
+    found = rates.training_rates(Machine(CPU, clock_for(CPU), "fp32"), arch, SHAPE)
+    for op in training_ops(arch, SHAPE):
         for own, classes in ((op, found.forward), (backward(op), found.backward)):
             assert known_rates(own, classes) is not None, op.name
-    time = step_time(arch, found, seq=16, batch=2)
+    time = step_time(arch, found, SHAPE)
     assert min(time) > 0
-    twice = step_time(arch, found, seq=16, batch=2, accumulate=2)
+    twice = step_time(arch, found, SHAPE, accumulate=2)
     assert twice.forward_s == pytest.approx(2 * time.forward_s)
     assert twice.update_s == pytest.approx(time.update_s)
 
@@ -59,4 +61,4 @@ def test_gradients_of_a_tied_table_are_asked_for() -> None:
 def test_a_model_with_experts_is_not_predicted() -> None:
     arch = next(preset.arch for preset in PRESETS.values() if preset.arch.experts)
     with pytest.raises(UnavailableError, match="without experts"):
-        rates.training_rates(Machine(CPU, clock_for(CPU), "fp32"), arch, batch=1, seq=8)
+        rates.training_rates(Machine(CPU, clock_for(CPU), "fp32"), arch, SHAPE)

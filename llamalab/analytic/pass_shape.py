@@ -1,0 +1,62 @@
+"""The shape of one forward pass: how many tokens of how many sequences, in which number formats, on how many ranks."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from llamalab.checks import whole
+
+
+class PassShape(NamedTuple):
+    """T new tokens of B sequences that end a context of S; built by keyword.
+
+    Prefill is T = S, decode is T = 1, a later chunk of a prompt is 1 < T < S; training is a prefill with all logits.
+    Counts are checked where a pass is counted, and each account asks the fields that it has a use for: what is held
+    does not depend on `fused`, what training keeps knows no cache.
+
+    Args:
+        new_tokens: T, of each sequence.
+        context_tokens: S, the keys in view, the new ones included (default: T); for operations, a list of them is a
+            ragged batch, one sequence each.
+        batch: B.
+        dtype: of activations, norms and embedding, and of what has no dtype of its own.
+        kv_dtype: the cache's storage (default: dtype).
+        weight_dtype: that of the matrices (default: dtype).
+        attention: the algorithm, flash or naive; what is held differs for masked and chunked attention too.
+        logits: of the last position or of all.
+        tensor_parallel: ranks that share the model; what is counted is one rank's.
+        fused: whether operations are grouped as inference servers do.
+        expert_parallel: whether each rank holds whole experts.
+
+    >>> shape = PassShape(new_tokens=8, kv_dtype="fp8")
+    >>> shape.context, shape.kv_storage, shape.weight_storage
+    (8, 'fp8', 'bf16')
+    """
+
+    new_tokens: int
+    context_tokens: int | Sequence[int] | None = None
+    batch: int = 1
+    dtype: str = "bf16"
+    kv_dtype: str | None = None
+    weight_dtype: str | None = None
+    attention: str = "flash"
+    logits: str = "last"
+    tensor_parallel: int = 1
+    fused: bool = False
+    expert_parallel: bool = False
+
+    @property
+    def context(self) -> int:
+        """Tokens in view. Raises InputError for a ragged batch, which has several, and for counts that are none."""
+        if self.context_tokens is None:
+            return whole(self.new_tokens, "new_tokens")
+        return whole(self.context_tokens, "context_tokens")
+
+    @property
+    def kv_storage(self) -> str:
+        """The dtype that the cache is stored in."""
+        return self.kv_dtype or self.dtype
+
+    @property
+    def weight_storage(self) -> str:
+        """The dtype that matrices are stored in."""
+        return self.weight_dtype or self.dtype

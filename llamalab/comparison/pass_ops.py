@@ -1,0 +1,23 @@
+"""The op table of a measured pass: what one rank of it computed and moved, by the names that were measured."""
+
+from llamalab.analytic.kept_weights import model_ops
+from llamalab.analytic.op import Op
+from llamalab.analytic.pass_shape import PassShape
+from llamalab.records.record import Pass, Record
+
+
+def shape_of(run: Pass) -> PassShape:
+    """The shape of a measured pass."""
+    return PassShape(
+        new_tokens=run.new_tokens,
+        context_tokens=run.context_tokens,
+        batch=run.batch,
+        dtype=run.dtype,
+        attention=run.algorithm,
+        tensor_parallel=run.ranks,
+    )
+
+
+def ops_of(record: Record, run: Pass) -> tuple[Op, ...]:
+    """The operations of one of a record's passes, at the weights that it kept."""
+    return model_ops(record.llama_arch, shape_of(run), record.kept)
