@@ -6,11 +6,10 @@ from torch import nn
 from torch.nn import functional
 
 from experiments.common.variants import FeedForwardVariant, with_feed_forward, with_layer_norm, with_post_norm
-from experiments.feed_forward import KINDS, rule
+from experiments.feed_forward import KINDS, presets, shown_presets
 from experiments.gqa_uptraining import pooled
 from experiments.norms import entropy_of_tokens
 from llamalab import LlamaArch, build
-from llamalab.arch import meta_ffn_dim
 from llamalab.presets import PRESETS
 from llamalab.train.token_stream import TokenStream
 
@@ -99,10 +98,15 @@ def test_pooled_by_the_first_takes_the_first_of_each_group() -> None:
     assert torch.equal(found, rows[[0, 2]])
 
 
-def test_the_rule_of_widths_is_that_of_the_architecture() -> None:
-    for dim, multiple in ((4096, 256), (5120, 256), (288, 32), (64, 4)):
-        assert rule(dim, multiple) == meta_ffn_dim(dim, multiple)
-    assert rule(8192, 4096, 1.3) == PRESETS["70b"].arch.ffn_dim
+def test_every_known_model_is_held_to_the_rule_of_widths(capsys: pytest.CaptureFixture[str]) -> None:
+    table = {row["model"]: row for row in presets()}
+    assert set(table) == set(PRESETS)
+    assert (table["7b"]["multiple_of"], table["7b"]["factor"]) == (256, 1.0)
+    assert (table["70b"]["multiple_of"], table["70b"]["factor"]) == (4096, 1.3)
+    shown_presets(list(table.values()))
+    printed = capsys.readouterr().out
+    assert all(f"\n{name} " in printed for name in PRESETS)
+    assert "10,922.7  11,008   2.69  256\n" in printed
 
 
 def test_entropy_of_tokens_is_what_frequencies_alone_come_to() -> None:
