@@ -7,7 +7,8 @@ kernel's limit on private memory (RLIMIT_DATA) above what Python and torch held 
 
     peak    without a limit: the growth of the resident peak, against the predicted sum; bar 2 %
     fits    with the sum and its margin as the limit: must not die
-    unfit   with the sum less its margin, and less the buffers that BLAS can do without: must die
+    unfit   with the least that it can do with, less the margin: must die. Where a kernel gets no memory, torch warns
+            and falls back to a slower one, so compiled kernels and scratch are not in the least.
 
 Kernel scratch and compiled kernels are probed on this machine, shape by shape; its context is what was held before. The
 process gives back what it frees, as a caching allocator's statistics would: glibc maps blocks of 64 KiB and more, and
@@ -32,7 +33,7 @@ import torch
 from experiments.common import results as answers
 from llamalab.analytic.batches import chunks
 from llamalab.analytic.fit import needs
-from llamalab.analytic.fit_run import Run, passes
+from llamalab.analytic.fit_run import Run
 from llamalab.analytic.kernel_shapes import kernel_shapes
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.arch import LlamaArch
@@ -76,21 +77,21 @@ def draw(chance: random.Random) -> Run:
 def predict(run: Run, floor: int = 0) -> dict[str, int]:
     """What `llamalab fit` says that this process takes: resident, private, and the least that it can run with."""
     here = HERE._replace(workspace_bytes=floor)
-    before, grown = held_here(), {}
-    for _, context in passes(run):
-        compile_shapes(kernel_shapes(run, until=context))
-        grown[context] = held_here()
+    grown = [held_here()]
+    for shape in kernel_shapes(run):
+        compile_shapes([shape])
+        grown.append(held_here())
 
-    def kept(name: str, _: Run, context: int) -> int:
-        return max(0, int(getattr(grown[context], name) - getattr(before, name)))
+    def kept(name: str, run: Run, context: int, step: str) -> int:
+        compiled = grown[len(kernel_shapes(run, until=context, step=step))]
+        return max(0, int(getattr(compiled, name) - getattr(grown[0], name)))
 
     resident, private = (
-        needs(run, here, scratch=ProbedScratch(resident=True), kept=partial(kept, name))
+        needs(run, here, scratch=ProbedScratch(resident=name == "resident"), kept=partial(kept, name))
         for name in ("resident", "private")
     )
-    least = needs(run, here, scratch=ProbedScratch(), kept=partial(kept, "private"))
     return {
-        "resident": resident.total_bytes, "private": private.total_bytes, "least": least.total_bytes,
+        "resident": resident.total_bytes, "private": private.total_bytes, "least": private.least_bytes,
         "margin": private.margin_bytes + MARGIN_BYTES, "kernel": resident.bytes_of("compiled kernels"),
     }  # fmt: skip
 

@@ -4,10 +4,10 @@ A run fills a cache of `context` tokens for each of `batch` sequences: the promp
 sequence, then token by token. What is exact follows from sizes; what is estimated says so and has a margin.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from llamalab.analytic.activations import peak_activation_bytes
+from llamalab.analytic.activations import Live, live_steps
 from llamalab.analytic.fit_run import Run, check_run, pass_shape, passes
 from llamalab.analytic.kernel_shapes import compiled_kernels
 from llamalab.analytic.offload import on_device
@@ -16,7 +16,8 @@ from llamalab.analytic.scratch import Scratch
 
 LIVE_TENSORS = 16  # at the largest moment of a pass, each rounded up by the allocator
 
-Kept = Callable[[Run, int], int]  # of kernels compiled until that context is reached
+Kept = Callable[[Run, int, str], int]  # of kernels compiled until the pass of that context takes that step
+SPARED = ("kernel scratch", "compiled kernels", "library workspace", "allocator")  # a run can do without, more slowly
 
 
 class Term(NamedTuple):
@@ -44,6 +45,11 @@ class Needs(NamedTuple):
         """The memory in which the run is said to fit: the sum and its margin."""
         return self.total_bytes + self.margin_bytes
 
+    @property
+    def least_bytes(self) -> int:
+        """What the run cannot do without: a library that gets no memory for a kernel falls back to a slower one."""
+        return sum(term.bytes for term in self.terms if term.term not in SPARED)
+
     def bytes_of(self, name: str) -> int:
         """Those of one term."""
         return sum(term.bytes for term in self.terms if term.term == name)
@@ -69,10 +75,10 @@ def needs(
     """
     check_run(run)
     scratch = scratch or runtime.scratch(threads)
-    phases = [_passing(run, new, context, runtime, scratch, kept) for new, context in passes(run)]
+    moments = [one for new, context in passes(run) for one in _passing(run, new, context, runtime, scratch, kept)]
     terms = (
         *_exact_terms(run),
-        *max(phases, key=lambda terms: sum(term.bytes for term in terms)),
+        *max(moments, key=lambda terms: sum(term.bytes for term in terms)),
         Term("library workspace", runtime.workspace_bytes, "estimated"),
         Term("graphs", run.graphs * runtime.graph_bytes, "estimated"),
         Term("device context", runtime.context_bytes, "estimated", runtime.name),
@@ -93,24 +99,23 @@ def _exact_terms(run: Run) -> tuple[Term, ...]:
 
 def _passing(
     run: Run, new: int, context: int, runtime: Runtime, scratch: Scratch, kept: Kept | None
-) -> tuple[Term, ...]:
-    """What one pass holds, with what was compiled up to then: kernels that come later take nothing from it."""
-    bare, step = _live(run, new, context, None)
-    full, _ = _live(run, new, context, scratch)
-    waste = LIVE_TENSORS * runtime.rounding_bytes + int(runtime.fragmentation * full)
-    kernels = kept(run, context) if kept else runtime.kernel_bytes * compiled_kernels(run, until=context)
-    return (
-        Term("activations", bare, "exact", step),
-        Term("kernel scratch", full - bare, getattr(scratch, "basis", "estimated")),
-        Term("compiled kernels", kernels, "measured" if kept else "estimated", "one for each shape"),
-        Term("allocator", waste, "estimated", "rounding and fragmentation"),
-    )
+) -> Iterator[tuple[Term, ...]]:
+    """What each step of a pass holds, with what was compiled up to then: later kernels take nothing from it."""
+    phase = "decode" if new == 1 else "prefill" if new == context else "chunk"
+    bound = 0 if kept else runtime.kernel_bytes * compiled_kernels(run, until=context)
+    for (step, bare), (_, full) in zip(_live(run, new, context, None), _live(run, new, context, scratch), strict=True):
+        waste = LIVE_TENSORS * runtime.rounding_bytes + int(runtime.fragmentation * full)
+        kernels = kept(run, context, step) if kept else bound
+        yield (
+            Term("activations", bare, "exact", f"{step} of {phase}"),
+            Term("kernel scratch", full - bare, getattr(scratch, "basis", "estimated")),
+            Term("compiled kernels", kernels, "measured" if kept else "estimated", "one for each shape"),
+            Term("allocator", waste, "estimated", "rounding and fragmentation"),
+        )
 
 
-def _live(run: Run, new: int, context: int, scratch: Scratch | None) -> tuple[int, str]:
+def _live(run: Run, new: int, context: int, scratch: Scratch | None) -> tuple[Live, ...]:
     shape = pass_shape(run, new, context)
     if run.kv_dtype == "int4":  # no cache of the built-in model: what decoding it holds is not counted
         shape = shape._replace(kv_dtype=None)
-    live = peak_activation_bytes(run.arch, shape, scratch)
-    phase = "decode" if new == 1 else "prefill" if new == context else "chunk"
-    return live.bytes, f"{live.step} of {phase}"
+    return live_steps(run.arch, shape, scratch)

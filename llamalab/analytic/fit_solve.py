@@ -20,9 +20,10 @@ def check_fits(run: Run, memory_bytes: int, holds: Holds = needs) -> Needs:
     if short <= 0:
         return held
     raise DoesNotFitError(
-        f"{run.batch:,} × {run.context:,} tokens must fit: they hold {format_bytes(held.total_bytes)} and "
-        f"{format_bytes(held.margin_bytes)} of margin, the memory is {format_bytes(memory_bytes)}, "
-        f"{format_bytes(short)} ({short:,} bytes) too little; try {'; '.join(changes(run, memory_bytes, holds))}"
+        f"{run.batch:,} × {run.context:,} tokens must fit: they hold {format_bytes(held.total_bytes)} "
+        f"({format_bytes(held.least_bytes)} at least) and {format_bytes(held.margin_bytes)} of margin, "
+        f"the memory is {format_bytes(memory_bytes)}, {format_bytes(short)} ({short:,} bytes) too little; "
+        f"try {'; '.join(changes(run, memory_bytes, holds))}"
     )
 
 

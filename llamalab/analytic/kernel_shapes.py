@@ -6,7 +6,7 @@ from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape
 from llamalab.analytic.batches import chunks
 from llamalab.analytic.fit_run import Run, pass_shape, prompt_and_chunk
 from llamalab.analytic.parallel import shard
-from llamalab.analytic.pass_memory import attended, held_by_attention, in_chunks, moments
+from llamalab.analytic.pass_memory import HEAD, LAST_OF_BLOCK, attended, held_by_attention, in_chunks, moments
 from llamalab.analytic.scratch import MatrixProduct, NoScratch
 
 KERNELS_KEPT = 1024  # capacity of oneDNN's primitive cache
@@ -17,23 +17,30 @@ class _Asked(NoScratch):
     """Remembers what it is asked about, in order."""
 
     def __init__(self) -> None:
-        self.shapes: dict[Shape, None] = {}
+        self.shapes: list[Shape] = []
+
+    def taken(self) -> list[Shape]:
+        """Those since the last time, which are forgotten."""
+        taken, self.shapes = self.shapes, []
+        return taken
 
     def product(self, product: MatrixProduct) -> int:
         """Takes nothing."""
-        self.shapes[product] = None
+        self.shapes.append(product)
         return 0
 
     def fused_attention(self, shape: AttentionShape) -> int:
         """Takes nothing; short queries are not packed, and compile nothing."""
         if shape.new_tokens >= QUERY_CHUNK:
-            self.shapes[shape] = None
+            self.shapes.append(shape)
         return 0
 
 
-def kernel_shapes(run: Run, *, until: int | None = None) -> list[Shape]:
+def kernel_shapes(run: Run, *, until: int | None = None, step: str | None = None) -> list[Shape]:
     """The shapes that a run in a half type meets, each once and in order, until that context is reached.
 
+    With `step`, until the last time that the pass of that context takes this step: what a block asks after it does not
+    count where there is one block, and what the head asks where the step lies in a block.
     `compiled_kernels` counts them without going through them, shapes that happen to be alike apart.
 
     >>> from llamalab.presets import PRESETS
@@ -42,17 +49,31 @@ def kernel_shapes(run: Run, *, until: int | None = None) -> list[Shape]:
     """
     if run.dtype == "fp32":
         return []
+    shapes: dict[Shape, None] = {}
+    until = until or run.context
+    last = step if run.arch.n_layers == 1 or step == HEAD else LAST_OF_BLOCK
+    for new, context in _passes(run, until):
+        for name, asked in _by_step(run, new, context).items():
+            shapes.update(dict.fromkeys(asked))
+            if step and context == until and name == last:
+                break
+    return list(shapes)
+
+
+def _by_step(run: Run, new: int, context: int) -> dict[str, list[Shape]]:
+    """What each step of one block, and the head, asks of the library, in order."""
+    shape = pass_shape(run, new, context)
     asked = _Asked()
-    for new, context in _passes(run, until or run.context):
-        shape = pass_shape(run, new, context)
-        for _ in moments(run.arch, shape, asked):
-            pass
-        if run.attention == "chunked" and new > QUERY_CHUNK:
-            for window, _ in run.arch.windows:
-                for part in in_chunks(attended(run.arch, shape, window)):
-                    for _ in held_by_attention(part, "naive", asked):
-                        pass
-    return list(asked.shapes)
+    found: dict[str, list[Shape]] = {}
+    for moment in moments(run.arch, shape, asked):
+        found.setdefault(moment.step, []).extend(asked.taken())
+    if run.attention == "chunked" and new > QUERY_CHUNK:
+        for window, _ in run.arch.windows:
+            for part in in_chunks(attended(run.arch, shape, window)):
+                for _ in held_by_attention(part, "naive", asked):
+                    pass
+        found["attention"] += asked.taken()
+    return found
 
 
 def _passes(run: Run, until: int) -> Iterator[tuple[int, int]]:

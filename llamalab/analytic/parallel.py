@@ -132,11 +132,12 @@ def is_one_shot(buffer_bytes: int, ranks: int) -> bool:
 
 
 def collective_mode(name: str, buffer_bytes: int, ranks: int) -> str:
-    """The mode of a collective's row: small ones are told apart, and of the large the gathers, which add nothing up.
+    """The mode of a collective's row: small ones are told apart, and the gathers, which add nothing up.
 
-    >>> [collective_mode(name, 2**24, 2) for name in ("output.all_gather", "layers.*.attention.all_reduce")]
-    ['gather', '']
+    >>> [collective_mode("output.all_gather", size, 2) for size in (2**10, 2**24)]
+    ['one_shot_gather', 'gather']
+    >>> [collective_mode("layers.*.attention.all_reduce", size, 2) for size in (2**10, 2**24)]
+    ['one_shot', '']
     """
-    if is_one_shot(buffer_bytes, ranks):
-        return "one_shot"
-    return "gather" if name.endswith("all_gather") else ""
+    parts = ("one_shot" if is_one_shot(buffer_bytes, ranks) else "", "gather" if name.endswith("all_gather") else "")
+    return "_".join(filter(None, parts))

@@ -16,6 +16,8 @@ from llamalab.analytic.scratch import MatrixProduct, NoScratch, Scratch, mask_by
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
+LAST_OF_BLOCK, HEAD = "feed-forward", "logits"  # steps
+
 
 class Moment(NamedTuple):
     """The bytes alive at once, in which step of the pass."""
@@ -122,15 +124,15 @@ class _Sizes:
 
     def feed_forward(self) -> Iterator[Moment]:
         dim, part, held = self.arch.dim, self.part, 3 * self.x  # block input, middle, norm
-        yield self._moment("feed-forward", held + self._norm())
+        yield self._moment(LAST_OF_BLOCK, held + self._norm())
         if self.arch.experts is not None:
-            yield self._moment("feed-forward", held + self._experts())
+            yield self._moment(LAST_OF_BLOCK, held + self._experts())
         if not self.arch.dense_layers:
             return
-        yield self._moment("feed-forward", held + self.f + self._linear(part.ffn_dim, dim))
-        yield self._moment("feed-forward", held + 2 * self.f + self._linear(part.ffn_dim, dim))
-        yield self._moment("feed-forward", held + 4 * self.f)  # gate, up, silu, product
-        yield self._moment("feed-forward", held + 3 * self.f + self.x + self._linear(dim, part.ffn_dim))
+        yield self._moment(LAST_OF_BLOCK, held + self.f + self._linear(part.ffn_dim, dim))
+        yield self._moment(LAST_OF_BLOCK, held + 2 * self.f + self._linear(part.ffn_dim, dim))
+        yield self._moment(LAST_OF_BLOCK, held + 4 * self.f)  # gate, up, silu, product
+        yield self._moment(LAST_OF_BLOCK, held + 3 * self.f + self.x + self._linear(dim, part.ffn_dim))
 
     def _experts(self) -> int:
         """Gate, up, silu and product of all picked pairs beside inputs and outputs; or of the shared experts."""
@@ -146,9 +148,9 @@ class _Sizes:
         own = storage_bytes(rows * part.vocab_size, shape.dtype)
         gathered = storage_bytes(rows * self.arch.vocab_size, shape.dtype)
         wide = storage_bytes(rows * self.arch.vocab_size, "fp32") if self.narrow else 0
-        yield self._moment("logits", self.x + last + own + self._linear(part.vocab_size, self.arch.dim, rows))
-        yield self._moment("logits", self.x + gathered + (own if shape.tensor_parallel > 1 else wide))
-        yield self._moment("logits", self.x + gathered + wide)
+        yield self._moment(HEAD, self.x + last + own + self._linear(part.vocab_size, self.arch.dim, rows))
+        yield self._moment(HEAD, self.x + gathered + (own if shape.tensor_parallel > 1 else wide))
+        yield self._moment(HEAD, self.x + gathered + wide)
 
 
 def attended(arch: LlamaArch, shape: PassShape, window: int | None) -> AttentionShape:

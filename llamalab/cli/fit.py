@@ -187,6 +187,7 @@ def _data(args: argparse.Namespace, model: str, asked: Run, held: Needs) -> dict
         "runtime": args.runtime, "weight_bytes": held.bytes_of("weights"),
         "kv_bytes": held.bytes_of("KV cache"), "kv_bytes_per_token": held.bytes_of("KV cache") // tokens,
         "total_bytes": held.total_bytes, "margin_bytes": held.margin_bytes,
+        "least_bytes": held.least_bytes,
         "basis": "exact terms and estimated ones, each marked; the margin covers what is estimated", "terms": terms,
     }  # fmt: skip
 
