@@ -10,6 +10,7 @@ says nothing), perplexity on text never seen, CPU time of a training step, and w
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from math import exp, inf
 from pathlib import Path
 from statistics import mean
@@ -22,6 +23,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
 from experiments.common import results as answers
+from experiments.common import training_runs as runs_of
 from experiments.common.position_kinds import (
     STRETCHED,
     TRAINED,
@@ -31,21 +33,17 @@ from experiments.common.position_kinds import (
     spread_by_distance,
     stretched,
 )
-from llamalab import LlamaArch, build, load
-from llamalab.cli.progress import Progress
+from llamalab import LlamaArch, build
 from llamalab.plotting import import_matplotlib
-from llamalab.text import load_tokenizer
-from llamalab.train.corpus import Corpus, corpus_in, write_corpus
 from llamalab.train.recipe import Recipe
-from llamalab.train.token_stream import TokenStream, stream_of
+from llamalab.train.token_stream import TokenStream
 from llamalab.train.trainer import Trainer, TrainingPlan, held_out_loss
 
-ROOT = Path(__file__).resolve().parents[1]
 ARCH = LlamaArch(64, 2, 4, 4, 176, 512, tied_embeddings=True)
 SEQ, BATCH = 128, 8
 LENGTHS = (128, 256, 512, 1024)
 READ_TOKENS = 8192  # of held-out text, at every length
-CORPUS_BYTES, FULL_STEPS, DRAWN = 1_000_000, 1200, 64
+DRAWN = 64  # tokens of the matrices that are drawn
 DISTANCE_ONLY = ("none", "rope", "alibi")  # predicted
 SAME = 1e-3  # a spread below this is rounding
 
@@ -63,9 +61,11 @@ def predict() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def learn(kind: str, seed: int, stream: TokenStream, steps: int) -> dict[str, Any]:
-    """Train one kind with one seed and read at every length."""
+def learn(corpus: Path, real: Path, kind: str, seed: int, steps: int) -> dict[str, Any]:
+    """Train one kind with one seed on one thread and read at every length."""
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
+    stream = runs_of.stream_in(corpus, real)
     placed = Placed(build(ARCH, dtype="fp32", seed=seed), kind, SEQ)
     plan = TrainingPlan(steps=steps, batch=BATCH, seq=SEQ, seed=seed)
     trainer, begun_s = Trainer(placed, stream, plan, Recipe(3e-3, warmup_steps=max(1, steps // 10))), thread_time()
@@ -203,37 +203,21 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def prepared(corpus: Path, real: Path) -> TokenStream:
-    """The text as ids; written by stories260K where it is not there."""
-    tokenizer = load_tokenizer(real / "tok512.bin")
-    found: Corpus | None = corpus_in(corpus)
-    if found is None:
-        with Progress() as progress:
-            write_corpus(corpus, load(real / "stories260K.bin", dtype="fp32"), tokenizer, name="stories260K",
-                         size_bytes=CORPUS_BYTES, progress=progress)  # fmt: skip
-        found = corpus_in(corpus)
-    assert found is not None
-    return stream_of(found.text, tokenizer, held_out=found.held_out)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
-    parser = answers.parser(__doc__)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "corpus", metavar="FOLDER")
-    parser.add_argument("--real", type=Path, default=ROOT.parent / "shared" / "real", metavar="FOLDER")
+    parser = runs_of.parser(__doc__)
+    parser.add_argument("--steps", type=int, default=300, help="of a run, without --full")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(runs_of.SEEDS))
     parser.add_argument("--draw", type=Path, metavar="PATH.svg", help="write the score matrices here")
-    parser.add_argument("--full", action="store_true", help=f"{FULL_STEPS} steps")
     args = parser.parse_args(argv)
-    steps, predicted, stream = FULL_STEPS if args.full else args.steps, predict(), prepared(args.corpus, args.real)
-    keys, rows = [(kind, seed) for seed in args.seeds for kind in TRAINED], []
-    with Progress() as progress:
-        for place, (kind, seed) in enumerate(keys):
-            progress(f"{kind}, seed {seed}", place / len(keys))
-            rows.append(learn(kind, seed, stream, steps))
-            if seed != args.seeds[0]:
-                del rows[-1]["scores"]  # one picture is enough
+    plan, predicted = runs_of.prepared(args), predict()
+    steps = plan.steps if args.full else args.steps
+    keys = [(kind, seed) for seed in args.seeds for kind in TRAINED]
+    works = [partial(learn, args.corpus, args.real, kind, seed, steps) for kind, seed in keys]
+    rows = runs_of.side_by_side(works, [f"{kind}, seed {seed}" for kind, seed in keys])
+    for row in rows:
+        if row["seed"] != args.seeds[0]:
+            del row["scores"]  # one picture is enough
     ran = kernels()
     print(f"{'':14}{'spread':>9}{'step ms':>9}" + "".join(f"{length:>9}" for length in LENGTHS) + "  perplexity")
     for row in table_of(rows):

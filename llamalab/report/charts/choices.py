@@ -85,7 +85,8 @@ def feed_forward(answer: ExperimentResult) -> Plot:
     heading(loss, "Held-out loss at equal parameters")
     rows = answer.data["presets"]
     rules = sorted(set(map(_rule, rows)))
-    low, bins = {}, range(4, 17)  # halves, from 2 to 8
+    bins = range(4, 17)  # halves, from 2 to 8
+    low: dict[int, int] = {}
     for look, rule in enumerate(rules):
         own = [row["ratio"] for row in rows if _rule(row) == rule]
         for half in bins:
