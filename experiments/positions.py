@@ -170,13 +170,12 @@ def conclude(predicted: list[dict[str, Any]], rows: list[dict[str, Any]], ran: d
     order = sorted(grown, key=lambda kind: mean(grown[kind]))
     best = [min(grown, key=lambda kind: grown[kind][place]) for place in range(len(grown[order[0]]))]
     ropes = [row for row in rows if row["kind"] == "rope"]
-    ways = {way: mean(row["stretched"][way][longest] / row["perplexity"][longest] for row in ropes)
-            for way in STRETCHED}  # fmt: skip
+    ways = {way: [row["stretched"][way][longest] / row["perplexity"][longest] for row in ropes] for way in STRETCHED}
     steady = "with every seed" if set(best) == {order[0]} else f"in the mean, not with every seed ({', '.join(best)})"
     spreads = ", ".join(f"{kind} {table[kind]['spread']:.2g}" for kind in TRAINED)
     read = ", ".join(f"{kind} {table[kind][first]:.2f}" for kind in TRAINED)
     beyond = ", ".join(f"{mean(grown[kind]):.2f} times with {kind}" for kind in order)
-    again = ", ".join(f"{share:.2f} times ({way})" for way, share in ways.items())
+    again = ", ".join(f"{mean(shares):.2f} times ({way}{_steady(shares)})" for way, shares in ways.items())
     return (
         f"Scores of equal tokens depend on the distance only with {', '.join(only)} "
         f"({'as predicted' if only == wanted else 'predicted: ' + ', '.join(wanted)}; spread {spreads}). Perplexity at "
@@ -184,6 +183,11 @@ def conclude(predicted: list[dict[str, Any]], rows: list[dict[str, Any]], ran: d
         f"{order[0]} reads furthest {steady}. Stretched without training, RoPE's perplexity at {longest} is {again} "
         f"that of plain RoPE. ALiBi's bias on this device: {'; '.join(f'{name} {said}' for name, said in ran.items())}."
     )
+
+
+def _steady(shares: list[float]) -> str:
+    """That ratios of several seeds lie on both sides of 1, where they do."""
+    return "" if max(shares) < 1 or min(shares) > 1 else ", not with every seed"
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:

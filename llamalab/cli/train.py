@@ -70,7 +70,7 @@ def answer(args: argparse.Namespace) -> Answer:
     name, arch = short_name(args.model), find_model(args.model)[1]
     from llamalab.measure.device.machine import clock_for, device_name, resolve_device
     from llamalab.measure.roofs.machine import Machine
-    from llamalab.measure.training.step import forecast, held_bytes
+    from llamalab.measure.training.step import expected_step, held_bytes
     from llamalab.model import build
     from llamalab.model.host_memory import keep_freed_memory
     from llamalab.text import load_tokenizer
@@ -86,7 +86,7 @@ def answer(args: argparse.Namespace) -> Answer:
     keep_freed_memory()  # a step's activations are as large as the last one's
     with Progress() as progress:
         progress("rates of this machine", 0.0)
-        expected = forecast(Machine(place, clock_for(place), args.dtype), arch, plan)
+        expected = expected_step(Machine(place, clock_for(place), args.dtype), arch, plan)
     model = build(arch, dtype=args.dtype, device=place)
     begin(model, layers=arch.n_layers, seed=args.seed)
     trainer = Trainer(model, stream, plan, Recipe(args.learning_rate, warmup_steps=args.steps // 10))

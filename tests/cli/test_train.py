@@ -106,6 +106,6 @@ def test_what_cannot_be_predicted_has_its_reason(monkeypatch) -> None:
     monkeypatch.setattr(step, "quick_gemm", lambda machine, arch: ROOF)
     monkeypatch.setattr(step, "training_rates", refused)
     machine = Machine(torch.device("cpu"), clock=None, dtype="fp32")
-    said = step.forecast(machine, LlamaArch(16, 2, 4, 2, 32, 29), TrainingPlan(4, 2, 8))
+    said = step.expected_step(machine, LlamaArch(16, 2, 4, 2, 32, 29), TrainingPlan(4, 2, 8))
     assert (said.predicted_step_s, said.peak_flops_per_s) == (None, 1e11)
     assert "without experts" in said.reason

@@ -34,10 +34,10 @@ class StepForecast(NamedTuple):
         return self.flops / step_s / self.peak_flops_per_s if self.peak_flops_per_s else None
 
 
-def forecast(machine: Machine, arch: LlamaArch, plan: TrainingPlan) -> StepForecast:
+def expected_step(machine: Machine, arch: LlamaArch, plan: TrainingPlan) -> StepForecast:
     """Count a step's FLOPs and bytes, and predict its time from rates that are measured now."""
     step, shape = tuning(arch, plan, machine.dtype), PassShape(plan.seq, batch=plan.batch, dtype=machine.dtype)
-    counted = tuning_work(step).flops, memory_bytes(step)
+    counted = tuning_work(step).flops, trainer_memory_bytes(step)
     roof = quick_gemm(machine, arch)
     peak = None if roof_fault("gemm", machine.dtype, roof) else roof.per_second
     try:
@@ -56,7 +56,7 @@ def tuning(arch: LlamaArch, plan: TrainingPlan, dtype: str) -> Tuning:
     )
 
 
-def memory_bytes(step: Tuning) -> int:
+def trainer_memory_bytes(step: Tuning) -> int:
     """What llamalab.train holds at its peak: as tuning_memory; of a model in bf16 with gradients in fp32 too.
 
     The masters take the gradients of each pass in fp32, and free the model's: they are there during the next pass, or
