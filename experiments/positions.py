@@ -34,6 +34,7 @@ from experiments.common.position_kinds import (
     stretched,
 )
 from llamalab import LlamaArch, build
+from llamalab.measure.device.machine import resolve_device
 from llamalab.plotting import import_matplotlib
 from llamalab.train.recipe import Recipe
 from llamalab.train.token_stream import TokenStream
@@ -46,6 +47,7 @@ READ_TOKENS = 8192  # of held-out text, at every length
 DRAWN = 64  # tokens of the matrices that are drawn
 DISTANCE_ONLY = ("none", "rope", "alibi")  # predicted
 SAME = 1e-3  # a spread below this is rounding
+_NO_KERNEL = "No viable backend"  # what PyTorch says where the only kernel that it may take cannot do it
 
 
 def predict() -> list[dict[str, Any]]:
@@ -102,12 +104,12 @@ def _read_stretched(placed: Placed, stream: TokenStream, way: str) -> dict[int, 
     return read
 
 
-def kernels() -> dict[str, str]:
-    """Which of PyTorch's kernels take a bias here, each held to the math kernel's result."""
+def kernels(place: torch.device) -> dict[str, str]:
+    """Which of PyTorch's kernels take a bias on a device, each held to the math kernel's result."""
     torch.manual_seed(0)
-    q_BHTE = torch.randn(1, 4, 256, 32)
-    bias_HTS = alibi_bias(4, 256, 256)
-    slope_H = torch.tensor(slopes(4))
+    q_BHTE = torch.randn(1, 4, 256, 32, device=place)
+    bias_HTS = alibi_bias(4, 256, 256).to(place)
+    slope_H = torch.tensor(slopes(4), device=place)
 
     def flex() -> torch.Tensor:
         def score(score: torch.Tensor, batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor,
@@ -135,7 +137,8 @@ def _outcome(run: Any, expected: torch.Tensor) -> str:
     try:
         made = run()
     except RuntimeError as error:
-        return f"refuses: {str(error).splitlines()[0]}"
+        said = str(error).splitlines()[0]
+        return "has no kernel for it" if said.startswith(_NO_KERNEL) else f"refuses: {said}"
     return "runs" if torch.allclose(made, expected, atol=1e-5) else "runs, with another result"
 
 
@@ -222,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in rows:
         if row["seed"] != args.seeds[0]:
             del row["scores"]  # one picture is enough
-    ran = kernels()
+    ran = kernels(resolve_device("auto"))
     print(f"{'':14}{'spread':>9}{'step ms':>9}" + "".join(f"{length:>9}" for length in LENGTHS) + "  perplexity")
     for row in table_of(rows):
         cells = [row.get("spread"), row.get("step_cpu_s", None) and row["step_cpu_s"] * 1e3]
