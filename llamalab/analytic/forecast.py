@@ -24,6 +24,7 @@ from llamalab.analytic.packed_weights import head_bytes, unpacked_ops
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
+from llamalab.analytic.split_attention import split_ops
 from llamalab.analytic.weight_storage import bytes_on_rank, stored_weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
@@ -52,6 +53,7 @@ class _WorkloadFields(NamedTuple):
     unpack_rows: int | None = None
     layer_parallel: int = 1
     stored_bytes: int | None = None
+    split_heads: int | None = None
 
 
 class Workload(_WorkloadFields):
@@ -60,7 +62,8 @@ class Workload(_WorkloadFields):
     `layer_parallel` devices take a share of the layers each and work one after the other: they share the memory,
     not the time. `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows
     on, packed weights are written out in the activations' dtype before they are multiplied; None: never.
-    `stored_bytes` are those of a file's weights (default: by weight_dtype).
+    `stored_bytes` are those of a file's weights (default: by weight_dtype). Up to `split_heads` query heads over all
+    sequences, decode attention is split over its keys; None: never.
     """
 
     __slots__ = ()
@@ -278,7 +281,9 @@ def _ops(arch: LlamaArch, shape: PassShape, head_dtype: str | None, unpack_rows:
 
 def pass_ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:
     """The op table of one pass of a run, remembered."""
-    return _ops(arch, work.shape(new_tokens, context_tokens), work.head_dtype, work.unpack_rows)
+    ops = _ops(arch, work.shape(new_tokens, context_tokens), work.head_dtype, work.unpack_rows)
+    heads = work.batch * arch.n_heads // work.tensor_parallel
+    return split_ops(ops, heads=heads, keys=context_tokens + new_tokens, split_heads=work.split_heads)
 
 
 def pass_s(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> float:

@@ -99,6 +99,8 @@ def elements_on_rank(weight: Weight, arch: LlamaArch, part: Shard) -> int:
     elements = prod(weight.shape)
     if ".wk." in weight.name or ".wv." in weight.name:  # replicated where there are fewer than ranks
         return elements // arch.kv_dim * part.kv_dim
+    if arch.wide_qk_norm and weight.name.endswith(("q_norm.weight", "k_norm.weight")):  # each head's with its head
+        return part.query_dim if "q_norm" in weight.name else part.kv_dim
     return elements if any(end in weight.name for end in _REPLICATED) else elements // part.ranks
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llamalab.arch import LlamaArch, from_meta_params, meta_ffn_dim
+from llamalab.arch import ON_DISK, LlamaArch, from_meta_params, meta_ffn_dim
 from llamalab.arch_files import read_arch
 from llamalab.checkpoints.checkpoint import (
     Stored,
@@ -123,7 +123,7 @@ def params(arch: LlamaArch) -> dict[str, Any]:
         # The original context of 8,192 and the low factor of 1 are fixed in Meta's code.
         data |= {"use_scaled_rope": True, "rope_scaling_factor": scaling.factor}
         data["rope_high_freq_factor"] = scaling.high_freq_factor
-    unsaid = {name: getattr(arch, name) for name in ("max_positions", "tied_embeddings", "fused_on_disk")}
+    unsaid = {name: getattr(arch, name) for name in ("max_positions", "tied_embeddings", *ON_DISK)}
     if from_meta_params(data).replace(**unsaid) != arch:
         what = ", ".join(arch.beyond_llama_2)
         raise InputError(f"a checkpoint as Meta's must be of a Llama 1 to 3 to be written; it has no word for {what}")

@@ -209,3 +209,11 @@ def place_here() -> Place | None:
         return None
     place = Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(found("LOCAL_RANK") or 0))
     return place if place.ranks > 1 else None
+
+
+def check_plain(weight_dtype: str | None) -> None:
+    """Raise UnavailableError for quantised weights: ranks hold theirs in the dtype of activations."""
+    if weight_dtype is not None:
+        raise UnavailableError(
+            f"weights of a model on several ranks must be in --dtype; got --weight-dtype {weight_dtype}; leave it out"
+        )

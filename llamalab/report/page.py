@@ -31,7 +31,7 @@ from llamalab.report.ranks_section import ranks_sections, ranks_tables
 from llamalab.report.settings import settings_of
 from llamalab.report.tables import tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
-from llamalab.units import format_bytes, format_seconds, format_si
+from llamalab.units import format_bytes, format_seconds, format_si, formats
 
 ACTIONS = 3  # on the first screen
 MOST_BYTES = 450_000  # of a page
@@ -72,7 +72,7 @@ def page(
             generator=generator,
             title=title(comparison),
             machine=machine(comparison.record.environment),
-            dtype=comparison.record.dtype,
+            dtype=formats(comparison.record.dtype, comparison.record.weight_dtype),
             purpose="predicted and measured",
             headline=conclusion.headline,
             cards=cards(comparison),

@@ -150,7 +150,7 @@
   const tell = (name, text) => { $(`[data-result=${name}]`, form).textContent = text; };
   const update = () => {
     const set = setting(), place = data.places[+field("place").value], narrow = { ...set };
-    for (const name of ["weight", "kv"]) if (set[name] === data.start[name]) narrow[name] = place.dtype;
+    for (const name of ["weight", "kv"]) if (set[name] === data.dtype) narrow[name] = place.dtype;
     const held = Model.memory(data, place, narrow), time = Model.times(data, place, narrow);
     const total = held.weight_bytes + held.kv_bytes + held.activation_bytes, fits = total <= place.memory_bytes;
     for (const name of powers) field(name).previousElementSibling.textContent = set[name].toLocaleString("en");
