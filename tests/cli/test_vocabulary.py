@@ -22,7 +22,7 @@ THINGS = {
     "--tensor-parallel": r"tensor-parallel|tp|ranks|devices|gpus",
     "--pipeline-parallel": r"pipeline-parallel|pp|stages",
     "--context-parallel": r"context-parallel|cp|sequence-parallel",
-    "--replicas": r"replicas|data-parallel|dp",
+    "--replicas": r"replicas|copies",
     "--dtype": r"dtype|precision",
     "--weight-dtype": r"weight-dtype|quant.*",
     "--kv-dtype": r"kv-dtype|cache-type|cache-dtype",
