@@ -6,6 +6,7 @@ from llamalab.analytic.experts import active_parameters
 from llamalab.analytic.forecast import Workload, memory_needed
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError, InputError
 from llamalab.hf_config import from_hf_config
@@ -72,7 +73,7 @@ def test_published_counts_are_met_exactly_and_calculators_answer(name: str) -> N
     assert memory_needed(arch, Workload(100, 5)).kv_bytes > 0
     assert LlamaArch.from_dict(arch.as_dict()) == arch
     for fused in (False, True):
-        ops = forward_ops(arch, new_tokens=3, context_tokens=40, fused=fused)
+        ops = forward_ops(arch, PassShape(new_tokens=3, context_tokens=40, fused=fused))
         turned = sum(op.count for op in ops if op.mode == "rope" or op.name.endswith("rope_append"))
         kept = sum(op.count for op in ops if op.name.endswith("append"))
         assert (turned, kept) == (arch.rotated_layers, arch.n_layers)
@@ -81,20 +82,20 @@ def test_published_counts_are_met_exactly_and_calculators_answer(name: str) -> N
 def test_counts_of_parts_are_the_models_own() -> None:
     smol, olmo, oss = map(arch_of, ("HuggingFaceTB/SmolLM3-3B", "allenai/OLMo-2-1124-7B", "openai/gpt-oss-20b"))
     assert smol.unrotated_layers == tuple(range(3, 36, 4))
-    rows = {op.name for op in forward_ops(olmo, new_tokens=3)}
+    rows = {op.name for op in forward_ops(olmo, PassShape(new_tokens=3))}
     assert {"layers.*.attention_post_norm", "layers.*.ffn_post_norm", "layers.*.attention.q_norm"} <= rows
     assert not {"layers.*.attention_norm", "layers.*.ffn_norm"} & rows
     assert (
         3.60e9 < active_parameters(oss) - oss.vocab_size * oss.dim < 3.62e9
     )  # the card's 3.6B leave out the embedding
     assert oss.windows == ((None, 12), (128, 12))
-    command = {op.name: op for op in forward_ops(arch_of("CohereLabs/c4ai-command-r-v01"), new_tokens=3)}
+    command = {op.name: op for op in forward_ops(arch_of("CohereLabs/c4ai-command-r-v01"), PassShape(new_tokens=3))}
     assert "layers.*.ffn_norm" not in command
     assert command["layers.*.attention_norm"].vector_flops == 6 * 3 * 8192
-    alibi = {op.name: op for op in forward_ops(arch_of("baichuan-inc/Baichuan2-13B-Base"), new_tokens=2)}
+    alibi = {op.name: op for op in forward_ops(arch_of("baichuan-inc/Baichuan2-13B-Base"), PassShape(new_tokens=2))}
     assert "layers.*.attention.rope" not in alibi
     assert alibi["layers.*.attention.flash"].vector_flops == (3 + 2) * 40 * 3
-    plain = {op.name: op for op in forward_ops(arch_of("bigcode/starcoder2-3b"), new_tokens=2)}
+    plain = {op.name: op for op in forward_ops(arch_of("bigcode/starcoder2-3b"), PassShape(new_tokens=2))}
     assert plain["layers.*.feed_forward.w1"].vector_flops == 2 * 12288
     assert not {"layers.*.feed_forward.w3", "layers.*.feed_forward.swiglu"} & plain.keys()
 

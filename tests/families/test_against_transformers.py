@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load
 from llamalab.errors import UnavailableError
@@ -63,7 +64,7 @@ def test_products_and_cache_of_a_prompt_are_those_that_torch_counts(name: str) -
     arch, model = built(name)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         out = model(torch.zeros(BATCH, TOKENS, dtype=torch.long), use_cache=True)
-    ops = forward_ops(arch, new_tokens=TOKENS, batch=BATCH, attention="naive", logits="all")
+    ops = forward_ops(arch, PassShape(new_tokens=TOKENS, batch=BATCH, attention="naive", logits="all"))
     assert counter.get_total_flops() - add_up(ops).flops_full == 0
     held = sum(one.nbytes for layer in out.past_key_values.layers for one in (layer.keys, layer.values))
     # Between passes transformers keeps one key less than a window sees: that of the token to come is its last.
