@@ -133,6 +133,7 @@ CHANGES: dict[str, dict[str, tuple[str, ...]]] = {
         "--chunk": ("64",), "--basis": ("bound",), "--stack": ("vllm",),
         "--expert-parallel": ("--model", "mixtral-8x7b", "--tp", "2"),
         "--constants": ("absent.json", "--basis", "calibrated"),
+        "--pipeline-parallel": ("2",), "--context-parallel": ("2",), "--replicas": ("2", "--batch", "2"),
     },
 }  # fmt: skip
 SHOWN = {"--format", "--out", "--verbose", "--help"}  # they change how an answer looks; their tests are elsewhere
