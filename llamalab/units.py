@@ -24,6 +24,15 @@ class Dtype(NamedTuple):
     scale_bits: int = 0
 
 
+def formats(dtype: str, weight_dtype: str | None) -> str:
+    """In words, the number format of activations and, where it is another, of weights.
+
+    >>> formats("bf16", None), formats("bf16", "int4")
+    ('bf16', 'bf16 with int4 weights')
+    """
+    return dtype if weight_dtype in (None, dtype) else f"{dtype} with {weight_dtype} weights"
+
+
 class KeptWeights(NamedTuple):
     """How a model's matrices are kept: the storage, the family of kernels, the rows up to which these multiply."""
 

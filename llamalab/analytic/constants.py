@@ -266,9 +266,9 @@ def folder() -> Path:
     return Path(base) / "llamalab"
 
 
-def default_path(device: str, dtype: str) -> Path:
-    """Where the constants of one device and dtype, calibrated on this machine, are kept."""
-    return folder() / f"{device}-{dtype}.json"
+def default_path(device: str, dtype: str, weight_dtype: str | None = None) -> Path:
+    """Where the constants of one device and dtype, calibrated on this machine, are kept; those of quantised weights."""
+    return folder() / f"{device}-{dtype}{f'-{weight_dtype}-weights' if weight_dtype else ''}.json"
 
 
 def to_json(

@@ -24,6 +24,7 @@ from llamalab.analytic.packed_weights import head_bytes, unpacked_ops
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
+from llamalab.analytic.split_attention import split_ops
 from llamalab.analytic.weight_storage import bytes_on_rank, stored_weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
@@ -52,6 +53,7 @@ class _WorkloadFields(NamedTuple):
     unpack_rows: int | None = None
     layer_parallel: int = 1
     stored_bytes: int | None = None
+    split_heads: int | None = None
 
 
 class Workload(_WorkloadFields):
@@ -60,7 +62,8 @@ class Workload(_WorkloadFields):
     `layer_parallel` devices take a share of the layers each and work one after the other: they share the memory,
     not the time. `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows
     on, packed weights are written out in the activations' dtype before they are multiplied; None: never.
-    `stored_bytes` are those of a file's weights (default: by weight_dtype).
+    `stored_bytes` are those of a file's weights (default: by weight_dtype). Up to `split_heads` query heads over all
+    sequences, decode attention is split over its keys; None: never.
     """
 
     __slots__ = ()
@@ -171,7 +174,7 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
     28.3
     """
     memory = check_memory(arch, work, spec)
-    check_link(work, spec, constants)
+    check_link(work.tensor_parallel, spec, constants)
     times = run_times(arch, work, constants.rates, constants.host)
     bound = bound_times(arch, work, constants.rates, spec.l2_bytes)
     interval = constants.interval(times.total_s, bound.total_s)
@@ -206,7 +209,7 @@ def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cac
 
     def seconds(new_tokens: int, context_tokens: int) -> float:
         ops = pass_ops(arch, run, new_tokens, context_tokens)
-        return sum(op.count * _bound_s(op, rates_of_op(op, rates), cache, resident) for op in ops)
+        return sum(op.count * bound_seconds(op, rates_of_op(op, rates), cache, resident) for op in ops)
 
     prefill_s = seconds(work.prompt, work.prompt)
     steps = decode_contexts(work)
@@ -215,7 +218,8 @@ def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cac
     return Times(prefill_s, decode_s if steps else None, total_s, work.batch * work.generate / total_s)
 
 
-def _bound_s(op: Op, rates: Rates, cache_bytes: int, resident: bool) -> float:
+def bound_seconds(op: Op, rates: Rates, cache_bytes: int, resident: bool) -> float:
+    """The least time of one occurrence; `resident`: whether weights and KV cache fit into the last-level cache."""
     moved = moved_bytes(op)
     if op.kind != "collective":
         activations = moved - op.weight_bytes
@@ -277,7 +281,9 @@ def _ops(arch: LlamaArch, shape: PassShape, head_dtype: str | None, unpack_rows:
 
 def pass_ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:
     """The op table of one pass of a run, remembered."""
-    return _ops(arch, work.shape(new_tokens, context_tokens), work.head_dtype, work.unpack_rows)
+    ops = _ops(arch, work.shape(new_tokens, context_tokens), work.head_dtype, work.unpack_rows)
+    heads = work.batch * arch.n_heads // work.tensor_parallel
+    return split_ops(ops, heads=heads, keys=context_tokens + new_tokens, split_heads=work.split_heads)
 
 
 def pass_s(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> float:
@@ -319,13 +325,17 @@ def _activations(arch: LlamaArch, shape: PassShape) -> int:
 
 def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
     """What the run needs of each device. Raises DoesNotFitError, saying by how much."""
-    needed = memory_needed(arch, work)
+    return check_room(memory_needed(arch, work), spec, work.devices)
+
+
+def check_room(needed: Memory, spec: HardwareSpec, devices: int) -> Memory:
+    """The same memory, of one of so many devices. Raises DoesNotFitError where the device has less."""
     room = spec.usable_memory_bytes
     if room is None:  # a CPU that takes any memory
         return needed
     short = needed.total_bytes - room
     if short > 0:
-        ranks = f" on each of {work.devices} devices" if work.devices > 1 else ""
+        ranks = f" on each of {devices} devices" if devices > 1 else ""
         raise DoesNotFitError(
             f"the run must fit into {spec.name}: it needs {format_bytes(needed.total_bytes)}{ranks} (weights "
             f"{format_bytes(needed.weight_bytes)}, KV cache {format_bytes(needed.kv_bytes)}, activations "
@@ -335,16 +345,16 @@ def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
     return needed
 
 
-def check_link(work: Workload, spec: HardwareSpec, constants: Basis) -> None:
-    """Raises UnavailableError where several ranks have no known link, or no constants for it."""
-    if work.tensor_parallel == 1:
+def check_link(ranks: int, spec: HardwareSpec, constants: Basis) -> None:
+    """Raises UnavailableError where several ranks of one model have no known link, or no constants for it."""
+    if ranks == 1:
         return
     if not spec.interconnect_bytes_per_s and not (spec.measured and "collective" in constants.rates):
         raise UnavailableError(
-            f"tensor parallelism must have a known interconnect; {spec.name} has none; use --tensor-parallel 1"
+            f"devices that share a model must have a known interconnect; {spec.name} has none; use --tensor-parallel 1"
         )
     if "collective" not in constants.rates:
         raise UnavailableError(
-            f"tensor parallelism must have constants for collectives; those {constants.basis} have none, one device "
-            "has no link; use --tensor-parallel 1 or --basis shipped"
+            f"devices that share a model must have constants for collectives; those {constants.basis} have none, one "
+            "device has no link; use --tensor-parallel 1 or --basis shipped"
         )

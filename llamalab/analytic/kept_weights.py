@@ -2,7 +2,8 @@
 
 What its kernels keep is not what files keep (units.storage_bytes): constants are in the dtype of activations, and
 4 bits have an offset beside each scale. From so many rows on a weight is written out in the dtype of activations, and
-multiplied from there. The embedding table and the head that is the table stay as they are, and so do matrices whose
+multiplied from there: products of one row, of a few that a kernel multiplies, and of a widened weight are classes of
+their own. The embedding table and the head that is the table stay as they are, and so do matrices whose
 rows are no groups (units.group_in_row).
 """
 
@@ -14,6 +15,10 @@ from llamalab.arch import LlamaArch
 from llamalab.units import DTYPES, KeptWeights, group_in_row, storage_bytes
 
 _CONSTANTS = {"int8": 1, "int4": 2, "q4_0": 2, "q8_0": 4}  # for each group; int8 in groups is two halves of 4 bits
+FEW_ROWS, WIDENED_ROWS = (
+    "few",
+    "widened",
+)  # modes of products of several rows: by the kernel, by a weight that was written out
 _WHOLE_ROWS = 16  # that the kernel of halves takes at once; other matrices keep their codes whole
 
 
@@ -26,11 +31,16 @@ def kept_bytes(out: int, inner: int, dtype: str, kept: KeptWeights) -> int | Non
     group = group_in_row(kept.storage, inner)
     if group is None:
         return None
-    constants = _CONSTANTS[kept.storage]
-    if kept.storage == "q8_0" and (out % _WHOLE_ROWS or kept.product == "widened"):
-        constants = 2
+    constants = constants_of_group(kept, out)
     codes = out * inner * DTYPES[kept.storage].bits // 8
     return codes + storage_bytes(out * (inner // group) * constants, dtype)
+
+
+def constants_of_group(kept: KeptWeights, out: int = _WHOLE_ROWS) -> int:
+    """Scales and offsets beside a group of codes, in a matrix of so many rows."""
+    if kept.storage == "q8_0" and (out % _WHOLE_ROWS or kept.product == "widened"):
+        return 2
+    return _CONSTANTS[kept.storage]
 
 
 def model_weight_bytes(arch: LlamaArch, dtype: str, kept: KeptWeights | None = None) -> int:
@@ -73,5 +83,5 @@ def _kept_op(op: Op, shapes: dict[str, tuple[int, ...]], dtype: str, kept: KeptW
     rows, bias = op.flops_full // (2 * out * inner), op.weight_bytes - wide
     narrow = op._replace(weight_bytes=stored + bias)
     if kept.kernel_rows is None or rows <= kept.kernel_rows:
-        return narrow
-    return narrow._replace(read_bytes=op.read_bytes + wide, written_bytes=op.written_bytes + wide)
+        return narrow if rows == 1 else narrow._replace(mode=FEW_ROWS)
+    return narrow._replace(mode=WIDENED_ROWS, read_bytes=op.read_bytes + wide, written_bytes=op.written_bytes + wide)

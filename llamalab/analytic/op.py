@@ -73,9 +73,9 @@ class Op(NamedTuple):
     @property
     def rate_classes(self) -> tuple[str, ...]:
         """Its class, and the wider ones whose constants serve where that class has none."""
-        return tuple(
-            dict.fromkeys((self.rate_class, f"{self.kind}_{self.mode}" if self.mode else self.kind, self.kind))
-        )
+        of_mode = f"{self.kind}_{self.mode}" if self.mode else self.kind
+        wider = of_mode.removesuffix("_gather") if self.kind == "collective" else of_mode
+        return tuple(dict.fromkeys((self.rate_class, of_mode, wider, self.kind)))
 
 
 class Totals(NamedTuple):

@@ -99,6 +99,8 @@ def elements_on_rank(weight: Weight, arch: LlamaArch, part: Shard) -> int:
     elements = prod(weight.shape)
     if ".wk." in weight.name or ".wv." in weight.name:  # replicated where there are fewer than ranks
         return elements // arch.kv_dim * part.kv_dim
+    if arch.wide_qk_norm and weight.name.endswith(("q_norm.weight", "k_norm.weight")):  # each head's with its head
+        return part.query_dim if "q_norm" in weight.name else part.kv_dim
     return elements if any(end in weight.name for end in _REPLICATED) else elements // part.ranks
 
 
@@ -137,11 +139,12 @@ def is_one_shot(buffer_bytes: int, ranks: int) -> bool:
 
 
 def collective_mode(name: str, buffer_bytes: int, ranks: int) -> str:
-    """The mode of a collective's row: small ones are told apart, and of the large the gathers, which add nothing up.
+    """The mode of a collective's row: small ones are told apart, and the gathers, which add nothing up.
 
-    >>> [collective_mode(name, 2**24, 2) for name in ("output.all_gather", "layers.*.attention.all_reduce")]
-    ['gather', '']
+    >>> [collective_mode("output.all_gather", size, 2) for size in (2**10, 2**24)]
+    ['one_shot_gather', 'gather']
+    >>> [collective_mode("layers.*.attention.all_reduce", size, 2) for size in (2**10, 2**24)]
+    ['one_shot', '']
     """
-    if is_one_shot(buffer_bytes, ranks):
-        return "one_shot"
-    return "gather" if name.endswith("all_gather") else ""
+    parts = ("one_shot" if is_one_shot(buffer_bytes, ranks) else "", "gather" if name.endswith("all_gather") else "")
+    return "_".join(filter(None, parts))

@@ -52,6 +52,7 @@ def workload_of(stack: Stack, work: Workload) -> Workload:
         unpack_rows=UNPACK_ROWS if packed and stack.unpack == "first" else None,
         tensor_parallel=1 if layers else work.tensor_parallel,
         layer_parallel=work.devices if layers else work.layer_parallel,
+        split_heads=stack.split_heads,
     )
 
 
@@ -75,6 +76,11 @@ def stack_constants(stack: Stack, spec: HardwareSpec, dtype: str, weight_dtype: 
     )
     vector = spec.peak_flops_per_s["fp32"] if stack.decode_vector_compute else None
     moving, attending = (_moved(stack, spec, share) for share in (stack.elementwise_memory, stack.attention_memory))
+
+    def attending_step(gain: float) -> Rates:
+        compute = vector * stack.decode_vector_compute * gain if vector and stack.decode_vector_compute else None
+        return _lossy(bounds["attention_decode"], fixed_s, compute, stack.decode_memory, ATTENTION_Q)
+
     rates = {
         "gather": _lossy(bounds["gather"], fixed_s / 2, None, moving),
         "elementwise": _lossy(bounds["elementwise"], fixed_s / 2, None, moving),
@@ -86,13 +92,8 @@ def stack_constants(stack: Stack, spec: HardwareSpec, dtype: str, weight_dtype: 
             attending,
             ATTENTION_Q,
         ),
-        "attention_decode": _lossy(
-            bounds["attention_decode"],
-            fixed_s,
-            vector * stack.decode_vector_compute if vector and stack.decode_vector_compute else None,
-            stack.decode_memory,
-            ATTENTION_Q,
-        ),
+        "attention_decode": attending_step(1.0),
+        "attention_decode_split": attending_step(stack.split_gain),
     }
     if is_packed(weight) and spec.peak_flops_per_s["fp32"]:
         unpacking = 2 * spec.peak_flops_per_s["fp32"] / stack.unpack_ops

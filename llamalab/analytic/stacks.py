@@ -29,6 +29,8 @@ class Stack(NamedTuple):
     under many rows: unpacked inside the product, first (written out in 16 bits), or multiplied as integers.
     Under one row they are unpacked by the vector units, with `unpack_ops` operations a weight. `vector_ops` is how
     many operations those units do for a byte that an elementwise kernel, or attention in steps, moves.
+    Up to `split_heads` query heads over all sequences, decode attention is split over its keys and reaches
+    `split_gain` times its share of the vector units' peak (analytic.split_attention).
     `spread` is the relative half-width that holds 9 of 10 unfitted points of a phase, `unseen_spread` that on
     devices of which it was fitted on none; `devices` are those it was fitted on.
     """
@@ -53,6 +55,8 @@ class Stack(NamedTuple):
     attention_memory: float
     decode_memory: float
     decode_vector_compute: float | None
+    split_heads: int | None
+    split_gain: float
     elementwise_memory: float
     unpack_ops: float
     vector_ops: float

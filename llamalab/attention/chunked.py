@@ -15,6 +15,7 @@ from torch import Tensor
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK
 from llamalab.attention import naive
+from llamalab.attention.one_query import one_query
 from llamalab.attention.shapes import in_view
 
 
@@ -22,19 +23,10 @@ def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int,
     """z_BHTE, chunk by chunk; raises InputError for shapes that do not belong together."""
     k_BKSE, v_BKSE, query_offset, window = in_view(q_BHTE, k_BKSE, v_BKSE, query_offset, window)
     if q_BHTE.shape[2] == 1:
-        return _one_query(q_BHTE, k_BKSE, v_BKSE)
+        return one_query(q_BHTE, k_BKSE, v_BKSE)
     z_chunks, start = [], query_offset
     for chunk in torch.split(q_BHTE, QUERY_CHUNK, dim=2):
         end = start + chunk.shape[2]
         z_chunks.append(naive.attend(chunk, k_BKSE[:, :, :end], v_BKSE[:, :, :end], query_offset=start, window=window))
         start = end
     return z_chunks[0] if len(z_chunks) == 1 else torch.cat(z_chunks, dim=2)
-
-
-def _one_query(q_BH1E: Tensor, k_BKSE: Tensor, v_BKSE: Tensor) -> Tensor:
-    """z_BH1E, with the keys on the left of their product: on the right oneDNN would copy those of a longer cache."""
-    batch, kv_heads, keys, head_dim = k_BKSE.shape
-    q_NEG = q_BH1E.reshape(batch * kv_heads, -1, head_dim).transpose(1, 2)
-    k_NSE, v_NSE = (x.reshape(batch * kv_heads, keys, head_dim) for x in (k_BKSE, v_BKSE))
-    scores_NSG = torch.baddbmm(q_NEG.new_empty(1), k_NSE, q_NEG, beta=0, alpha=head_dim**-0.5)
-    return torch.bmm(scores_NSG.transpose(1, 2).softmax(-1), v_NSE).view_as(q_BH1E)

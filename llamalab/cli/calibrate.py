@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamalab.analytic.constants import default_path
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES
-from llamalab.cli.arguments import FORMATS, add_choice, count
+from llamalab.cli.arguments import FORMATS, add_choice, add_weight_storage, count
 from llamalab.cli.output import Answer, Column, Table, keep, note, show
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError
@@ -22,6 +22,7 @@ SUMMARY = "this machine's own constants, fitted in under a minute and checked on
 EXAMPLES = (
     "llamalab calibrate",
     "llamalab calibrate --quick",
+    "llamalab calibrate --weight-dtype int4",
     "llamalab calibrate --ranks 2",
 )
 LONGEST_S, QUICK_S = 57.0, 9.5  # with torch's import; what is printed comes after
@@ -32,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab calibrate`."""
     add_choice(parser, "--device", DEVICES, "auto", "what to calibrate; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
+    add_weight_storage(parser)
     parser.add_argument("--quick", action="store_true", help="in ten seconds, on one block and checked on one")
     parser.add_argument(
         "--ranks",
@@ -53,14 +55,17 @@ def run(args: argparse.Namespace) -> int:
     if args.team is not None:
         if args.quick:
             raise InputError("--quick and --ranks must not be given together; a quick one is of one rank")
+        if args.weight_dtype:
+            raise InputError("--weight-dtype and --ranks must not be given together; ranks hold weights in --dtype")
         return _run_ranks(args)
     from llamalab.measure.calibration.constants_here import kept_better
     from llamalab.measure.calibration.run import BUDGET_S, calibrate
 
     with Progress(deadline) as progress:
         within = Deadline(min(BUDGET_S, deadline.left_s))
-        made = calibrate(device=args.device, dtype=args.dtype, quick=args.quick, deadline=within, progress=progress)
-    path = args.out or default_path(made.device, made.dtype)
+        made = calibrate(device=args.device, dtype=args.dtype, quick=args.quick, deadline=within,
+                         weight_dtype=args.weight_dtype, progress=progress)  # fmt: skip
+    path = args.out or default_path(made.device, made.dtype, made.weight_dtype)
     better = None if args.replace else kept_better(path, made)
     if better:
         note(f"{better}; --replace takes the new ones all the same")
@@ -141,14 +146,16 @@ def _answer(made: "Calibration") -> Answer:
         del row["shape"]
     prefill, decode = made.error("prefill"), made.error("decode")
     load = f"; load {made.load_average[0]:.1f} before, {made.load_average[1]:.1f} after" if made.load_average else ""
+    weights = f", weights in {made.weight_dtype}" if made.weight_dtype else ""
     lead = (
-        f"{made.title} ({made.device}), {made.dtype}: {made.rounds} rounds in {made.took_s:.0f} s{load}",
+        f"{made.title} ({made.device}), {made.dtype}{weights}: {made.rounds} rounds in {made.took_s:.0f} s{load}",
         f"  on passes it was not fitted on: prefill {_share(prefill)}, decode {_share(decode)} mean error",
         f"  grade {made.grade.words}",
         *(f"  left out: {one}" for one in made.left_out),
     )
     data = {
-        "device": made.device, "title": made.title, "dtype": made.dtype, "made_on": made.made_on,
+        "device": made.device, "title": made.title, "dtype": made.dtype, "weight_dtype": made.weight_dtype,
+        "made_on": made.made_on,
         "quick": made.quick, "rounds": made.rounds, "took_s": made.took_s, "load_average": made.load_average,
         "grade": made.grade.json, "spread_between_rounds": made.spread, "left_out": made.left_out,
         "prefill_error": prefill, "decode_error": decode, "classes": constants, "checked": checked,

@@ -11,7 +11,7 @@ from llamalab.analytic.rank_gains import RankGains, rank_gains
 from llamalab.analytic.roofline import Rates, known_rates, predict
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
-from llamalab.records.ranks import RanksPass
+from llamalab.records.ranks import RanksPass, RankTime
 from llamalab.records.record import Record
 
 _MOST_RANKS = 8
@@ -41,6 +41,11 @@ class RanksPhase:
     def predicted_s(self) -> float | None:
         """Seconds on all ranks; None where a class has no constants."""
         return self._total_s(self.run.ranks)
+
+    @cached_property
+    def predicted_split(self) -> RankTime | None:
+        """Predicted own work, sending and waiting of a rank; None where a class has no constants."""
+        return self._split(self.run.ranks)
 
     @property
     def error(self) -> float | None:
@@ -89,6 +94,12 @@ class RanksPhase:
                 return median(one.whole_s)
         return None
 
+    @property
+    def _waiting_share(self) -> float:
+        """Seconds of waiting per second of own work, as measured beside the links; 0 in records of before."""
+        data = None if self.record.ranks is None else self.record.ranks.constants
+        return float((data or {}).get("waiting_share", 0.0))
+
     @cached_property
     def _rates(self) -> dict[str, Rates]:
         data = None if self.record.ranks is None else self.record.ranks.constants
@@ -113,9 +124,18 @@ class RanksPhase:
             found.append((op, predict(op, rates).time_s))
         return found
 
-    def _total_s(self, ranks: int) -> float | None:
+    def _split(self, ranks: int) -> RankTime | None:
         found = self._predicted(ranks)
-        return None if found is None else sum(op.count * seconds for op, seconds in found)
+        if found is None:
+            return None
+        communication_s = sum(op.count * seconds for op, seconds in found if op.kind == "collective")
+        compute_s = sum(op.count * seconds for op, seconds in found) - communication_s
+        waiting_s = self._waiting_share * compute_s if ranks > 1 else 0.0
+        return RankTime(rank=0, compute_s=compute_s, communication_s=communication_s, waiting_s=waiting_s)
+
+    def _total_s(self, ranks: int) -> float | None:
+        found = self._split(ranks)
+        return None if found is None else found.compute_s + found.communication_s + found.waiting_s
 
 
 def ranks_phases(record: Record) -> tuple[RanksPhase, ...]:

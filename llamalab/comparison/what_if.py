@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Forecast, Times, Workload, decode_contexts, forecast
-from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.stack_constants import prepared
 from llamalab.analytic.stacks import assumed_stack
@@ -20,6 +20,7 @@ from llamalab.comparison.basis import Basis
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError
 from llamalab.hardware import HARDWARE, HardwareSpec
+from llamalab.units import KeptWeights
 
 GENERATED = 128
 RANKS = (1, 2, 4, 8)
@@ -58,7 +59,8 @@ def workload(comparison: Comparison) -> Workload:
     """The run that is told: the longest measured prompt, one sequence, and as many tokens as was said, or GENERATED."""
     prompts = [phase.run.new_tokens for phase in comparison.phases if phase.run.new_tokens > 1]
     generate = comparison.record.generate_tokens or GENERATED
-    return Workload(max(prompts, default=1), generate, dtype=comparison.record.dtype)
+    record = comparison.record
+    return Workload(max(prompts, default=1), generate, dtype=record.dtype, weight_dtype=record.weight_dtype)
 
 
 def elsewhere(
@@ -93,7 +95,7 @@ def _on(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) 
 def _forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) -> Forecast:
     name = stack or assumed_stack(spec)
     if name is None:
-        return forecast(arch, work, spec, choose(spec, "shipped", work.dtype))
+        return forecast(arch, work, spec, choose(spec, "shipped", work.dtype, work.weight_dtype))
     run, constants = prepared(spec, work, name)
     return forecast(arch, run, spec, constants)
 
@@ -105,7 +107,7 @@ def changes(comparison: Comparison) -> list[Change]:
     if now_s is None:
         return []
     found = []
-    for what, needs, arch, changed, batch in _candidates(comparison.arch, work, run):
+    for what, needs, arch, changed, batch in _candidates(comparison.arch, work, run, comparison.record.kept):
         total_s = run_s(comparison.basis, arch, work._replace(batch=batch), changed)
         if total_s is not None and now_s - total_s / batch > LEAST_SAVING * now_s:
             found.append(Change(what, needs, now_s - total_s / batch, total_s / batch))
@@ -172,12 +174,16 @@ def _best_device(rows: Sequence[Elsewhere], now_s: float) -> Change | None:
 
 
 def run_s(basis: Basis, arch: LlamaArch, work: Workload, shape: PassShape) -> float | None:
-    """Seconds of the run on the record's machine, in a shape's formats; None where an operation has no prediction."""
+    """Seconds of the run on the record's machine, in a shape's formats; None where an operation has no prediction.
+
+    Where the shape says nothing of weights, they are kept as the record's were.
+    """
+    kept = basis.record.kept if shape.weight_dtype is None else None
     passes = [(1.0, work.prompt, work.prompt)]
     passes += [(weight * (work.generate - 1), 1, context) for weight, context in decode_contexts(work)]
     total_s = 0.0
     for times, new, context in passes:
-        ops = forward_ops(arch, shape._replace(new_tokens=new, context_tokens=context, batch=work.batch))
+        ops = model_ops(arch, shape._replace(new_tokens=new, context_tokens=context, batch=work.batch), kept)
         pass_s = basis.pass_s(ops, work.dtype)
         if pass_s is None:
             return None
@@ -191,14 +197,19 @@ def as_measured(comparison: Comparison) -> PassShape:
     return PassShape(new_tokens=1, dtype=run.dtype, attention=run.algorithm)
 
 
-def _candidates(arch: LlamaArch, work: Workload, run: PassShape) -> list[tuple[str, str, LlamaArch, PassShape, int]]:
+def _candidates(
+    arch: LlamaArch, work: Workload, run: PassShape, kept: KeptWeights | None
+) -> list[tuple[str, str, LlamaArch, PassShape, int]]:
     found: list[tuple[str, str, LlamaArch, PassShape, int]] = [
-        ("int4 weights", "a product that widens them as it reads", arch, run._replace(weight_dtype="int4"), 1),
-        ("int8 weights", "a product that widens them as it reads", arch, run._replace(weight_dtype="int8"), 1),
         ("fp8 KV cache", "an attention kernel that reads it", arch, run._replace(kv_dtype="fp8"), 1),
         (f"batch of {BATCH}", "as many sequences; saving per sequence", arch, run, BATCH),
-        ("fused operations", "one product for Q, K, V, one for gate and up", arch, run._replace(fused=True), 1),
     ]
+    if kept is None:  # weights that are quantised have kernels of their own, whose constants tell nothing of others
+        found += [
+            ("int4 weights", "a product that widens them as it reads", arch, run._replace(weight_dtype="int4"), 1),
+            ("int8 weights", "a product that widens them as it reads", arch, run._replace(weight_dtype="int8"), 1),
+            ("fused operations", "one product for Q, K, V, one for gate and up", arch, run._replace(fused=True), 1),
+        ]
     if run.attention == "naive":
         found.append(
             ("flash in place of naive attention", "--attention sdpa", arch, run._replace(attention="flash"), 1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, naive
+from llamalab.attention.one_query import one_query
 from llamalab.attention.shapes import check_shapes
 from llamalab.model.kv_cache.ragged import RaggedLayerCache
 from llamalab.model.kv_cache.static import LayerCache
@@ -89,7 +90,9 @@ class Attention(nn.Module):
         return out_BTD
 
     def _attend_rows(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cache: RaggedLayerCache) -> Tensor:
-        """z_BHTE where every row has keys of its own in view."""
+        """z_BHTE where every row has keys of its own in view: in one call where they lie side by side."""
+        if cache.at_once is not None and cache.hidden_BS is not None and q_BHTE.shape[2] == 1:
+            return one_query(q_BHTE, *cache.at_once.append(k_BKTE, v_BKTE), cache.hidden_BS)
         z_rows = []
         for b, row in enumerate(cache.rows):
             own = slice(b, b + 1)

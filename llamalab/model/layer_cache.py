@@ -90,6 +90,33 @@ class SlidingLayerCache(StaticLayerCache):
         return torch.cat((before_BKPE, now_BKTE), dim=2) if past else now_BKTE
 
 
+class RowsLayerCache:
+    """Sequences of several lengths side by side in one buffer, before a pass of one token each.
+
+    `place_B` is where each is filled to.
+    """
+
+    def __init__(self, stores: StaticLayerCache, place_B: Tensor, longest: int) -> None:
+        self.stores, self.place_B, self.stop = stores, place_B, longest + 1
+        self._row_B = torch.arange(len(place_B), device=place_B.device)
+
+    def append(self, k_BK1E: Tensor, v_BK1E: Tensor) -> tuple[Tensor, Tensor]:
+        """Write a key and a value of each; return views_BKSE up to the longest, with what lies after shorter ones."""
+        own = self.stores
+        return (
+            self._written(own.keys, own.key_scales, k_BK1E.detach()),
+            self._written(own.values, own.value_scales, v_BK1E.detach()),
+        )
+
+    def _written(self, store: Tensor, scales: Tensor | None, x_BK1E: Tensor) -> Tensor:
+        coded_BK1E, scale_BK1 = _coded(x_BK1E, store.dtype)
+        store[self._row_B, :, self.place_B] = coded_BK1E[:, :, 0].to(store.dtype)
+        if scales is not None and scale_BK1 is not None:
+            scales[self._row_B, :, self.place_B] = scale_BK1[:, :, 0]
+        seen = slice(0, self.stop)
+        return _decoded(store[:, :, seen], None if scales is None else scales[:, :, seen], x_BK1E.dtype)
+
+
 def _write_and_view(store: Tensor, scales: Tensor | None, x_BKTE: Tensor, start: int, stop: int) -> Tensor:
     _write(store, scales, x_BKTE, start)
     return _decoded(store[:, :, :stop], None if scales is None else scales[:, :, :stop], x_BKTE.dtype)

@@ -41,14 +41,14 @@ class Link:
 
     def all_reduce(self, module: nn.Module, inputs: Any, out: Tensor) -> Tensor:
         """The sum of all ranks' outputs."""
-        began_s = time.perf_counter()
+        began_s = self._moment(out)
         dist.all_reduce(out, group=self.group)
         self._note("all_reduce", out.nbytes, began_s, out)
         return out
 
     def all_gather(self, module: nn.Module, inputs: Any, out: Tensor) -> Tensor:
         """The outputs of all ranks side by side."""
-        began_s = time.perf_counter()
+        began_s = self._moment(out)
         own = out.contiguous()
         parts = [torch.empty_like(own) for _ in range(self.ranks)]
         dist.all_gather(parts, own, group=self.group)
@@ -57,9 +57,13 @@ class Link:
 
     def _note(self, kind: str, buffer_bytes: int, began_s: float, out: Tensor) -> None:
         if self.log is not None:
-            if out.is_cuda:
-                torch.cuda.synchronize(out.device)  # a collective is over when the device has done it
-            self.log.append(Sent(kind, buffer_bytes, began_s, time.perf_counter()))
+            self.log.append(Sent(kind, buffer_bytes, began_s, self._moment(out)))
+
+    def _moment(self, out: Tensor) -> float:
+        """Now; where a log is kept, when the device has done what it was given: what came before it is no sending."""
+        if self.log is not None and out.is_cuda:
+            torch.cuda.synchronize(out.device)
+        return time.perf_counter()
 
 
 class Spread(NamedTuple):

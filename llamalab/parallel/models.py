@@ -7,11 +7,10 @@ from typing import Any
 
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load
-from llamalab.errors import UnavailableError
 from llamalab.model import Transformer
 from llamalab.model.compiled import compile
 from llamalab.parallel.shares import build_share, load_share
-from llamalab.parallel.team import Team
+from llamalab.parallel.team import Team, check_plain
 
 
 def load_model(
@@ -23,7 +22,7 @@ def load_model(
     """
     if team is None:
         return load(path, device=device, weight_dtype=weight_dtype, **options)
-    _check_plain(weight_dtype)
+    check_plain(weight_dtype)
     return team.lead(team.everywhere(_load, path, options))
 
 
@@ -40,20 +39,13 @@ def ready_model(
 
     Raises UnavailableError for quantised weights.
     """
-    _check_plain(weight_dtype)
+    check_plain(weight_dtype)
     return team.lead(team.everywhere(_build, arch, scope, attention, options))
 
 
 def ready_share(team: Team, arch: LlamaArch, *, dtype: str) -> Transformer:
     """This rank's share of a model with random weights, made ready; for measurements that all ranks make at once."""
     return _build(team, arch, "none", None, {"dtype": dtype})
-
-
-def _check_plain(weight_dtype: str | None) -> None:
-    if weight_dtype is not None:
-        raise UnavailableError(
-            f"weights of a model on several ranks must be in --dtype; got --weight-dtype {weight_dtype}; leave it out"
-        )
 
 
 def _load(team: Team, path: str, options: dict[str, Any]) -> Transformer:

@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from llamalab.errors import InputError, UnavailableError
 from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
+from llamalab.parallel.seats import let_loops_yield, take_seat
 
 _BUFFER = 8192  # bytes of a message that goes in one broadcast
 _LENGTH = 8  # of them at its beginning
@@ -58,6 +59,7 @@ class Team:
         self.place, self.device, self.store = place, device, store
         self.mesh = init_device_mesh(device.type, (place.ranks,))
         self._words = dist.new_group(backend="gloo", timeout=_FOREVER)
+        let_loops_yield()
         self.model: Transformer | None = None
         self._caches: dict[int, StaticKVCache] = {}
         self._numbers: weakref.WeakKeyDictionary[StaticKVCache, int] = weakref.WeakKeyDictionary()
@@ -83,6 +85,8 @@ class Team:
         """Meet the other ranks as the environment says (MASTER_ADDR, MASTER_PORT), over gloo, or NCCL on CUDA."""
         store, rank, ranks = next(rendezvous("env://", place.rank, place.ranks))
         own = cls.device_of(device, local_rank=place.local_rank)
+        if own.type == "cpu":
+            take_seat(PrefixStore("llamalab", store), rank, ranks)
         backend = "gloo" if own.type == "cpu" else "cpu:gloo,cuda:nccl"
         dist.init_process_group(backend, store=PrefixStore("llamalab", store), rank=rank, world_size=ranks)
         return cls(place, own, store)
@@ -205,3 +209,11 @@ def place_here() -> Place | None:
         return None
     place = Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(found("LOCAL_RANK") or 0))
     return place if place.ranks > 1 else None
+
+
+def check_plain(weight_dtype: str | None) -> None:
+    """Raise UnavailableError for quantised weights: ranks hold theirs in the dtype of activations."""
+    if weight_dtype is not None:
+        raise UnavailableError(
+            f"weights of a model on several ranks must be in --dtype; got --weight-dtype {weight_dtype}; leave it out"
+        )

@@ -21,7 +21,11 @@ KEY = "profiles"  # of the JSON of one or more profiles; no record has it
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A profiled model. `kind` is llamalab or transformers."""
+    """A profiled model. `kind` is llamalab or transformers.
+
+    `weight_dtype` is the storage of quantised matrices, null where they are in `dtype`; `product` is how weights were
+    multiplied, null where that is not known.
+    """
 
     kind: str
     model: str
@@ -33,6 +37,8 @@ class Profile:
     roofs: list[Roof]
     phases: list[PhaseProfile]
     notes: list[str] = field(default_factory=list)
+    weight_dtype: str | None = None
+    product: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def phase(self, name: str) -> PhaseProfile:
@@ -55,6 +61,8 @@ def of_record(record: Record) -> Profile | None:
         environment=record.environment,
         roofs=record.roofs,
         phases=record.profile,
+        weight_dtype=record.weight_dtype,
+        product=run.product,
     )
 
 

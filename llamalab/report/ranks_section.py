@@ -68,20 +68,25 @@ def _passes(phases: tuple[RanksPhase, ...]) -> DataTable:
 
 
 def _by_rank(phases: tuple[RanksPhase, ...]) -> DataTable:
-    rows = [
-        {"phase": phase.run.phase, "rank": one.rank, "compute_s": one.compute_s}
-        | {"communication_s": one.communication_s, "waiting_s": one.waiting_s}
-        for phase in phases
-        for one in phase.run.by_rank
-    ]
+    rows = []
+    for phase in phases:
+        split = phase.predicted_split
+        times = [(str(one.rank), "measured", one) for one in phase.run.by_rank]
+        times += [] if split is None else [("each", "predicted", split)]
+        rows += [
+            {"phase": phase.run.phase, "rank": rank, "basis": basis, "compute_s": one.compute_s}
+            | {"communication_s": one.communication_s, "waiting_s": one.waiting_s}
+            for rank, basis, one in times
+        ]
     columns = (
         text("phase"),
-        number("rank", "rank"),
+        text("rank"),
+        text("basis"),
         seconds("compute_s", "own work"),
         seconds("communication_s", "sending"),
         seconds("waiting_s", "waiting for others"),
     )
-    return DataTable("by_rank", "Where the time of each rank goes, measured", columns, rows)
+    return DataTable("by_rank", "Where the time of each rank goes", columns, rows)
 
 
 def _scaling(phases: tuple[RanksPhase, ...]) -> DataTable:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llamalab.analytic.constants import choose
+from llamalab.analytic.kept_weights import constants_of_group
 from llamalab.analytic.roofline import Rates
 from llamalab.arch import valid_kv_heads
 from llamalab.comparison.basis import launch_roof, roof_fault, weights_held
@@ -14,6 +15,7 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import Elsewhere, as_measured, workload
 from llamalab.errors import InputError, UnavailableError
 from llamalab.hardware import HardwareSpec
+from llamalab.records.record import Record
 from llamalab.units import DTYPES, PLAIN_DTYPES
 
 ROOFS = ("gemm", "attention", "stream", "copy", "cache")
@@ -28,16 +30,19 @@ SHAPE = (  # what the script reads of an architecture that the built-in model ru
 def settings_of(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:
     """Everything that the script needs, as plain data: amounts in bytes, seconds and FLOPs."""
     arch, work, dtype = comparison.arch, workload(comparison), comparison.record.dtype
+    weight = comparison.record.weight_dtype or dtype
     devices = [_device(row.spec, dtype) for row in rows if row.times]
     return {
         "arch": {name: getattr(arch, name) for name in SHAPE},
+        "dtype": dtype,
         "dtypes": {one.name: [one.bits, one.group, one.scale_bits] for one in DTYPES.values()},
         "choices": {
-            "weight": [dtype, *WEIGHTS], "kv": [dtype, *(one for one in PLAIN_DTYPES if DTYPES[one].bits == 8)],
+            "weight": list(dict.fromkeys((dtype, weight, *WEIGHTS))),
+            "kv": [dtype, *(one for one in PLAIN_DTYPES if DTYPES[one].bits == 8)],
             "kv_heads": list(valid_kv_heads(arch.n_heads))[::-1], "attention": ["flash", "naive"],
         },
         "start": {
-            "prompt": work.prompt, "generate": work.generate, "batch": work.batch, "weight": dtype, "kv": dtype,
+            "prompt": work.prompt, "generate": work.generate, "batch": work.batch, "weight": weight, "kv": dtype,
             "kv_heads": arch.n_kv_heads, "attention": as_measured(comparison).attention, "fused": False, "place": 0,
         },
         "places": [_here(comparison), *(one for one in devices if one)],
@@ -61,10 +66,23 @@ def _here(comparison: Comparison) -> dict[str, Any]:
         "dtype": record.dtype,
         "rates": _plain(constants.rates) if constants else None,
         "roofs": found,
+        "kept": _kept(record),
         "host": [0.0, 0.0],
         "spread": constants.spread if constants else None,
         "basis": comparison.basis.words,
     }
+
+
+def _kept(record: Record) -> dict[str, Any] | None:
+    """How quantised weights are kept here, and the rows that their kernel multiplies; None where there are none."""
+    kept = record.kept
+    if kept is None:
+        return None
+    stored = DTYPES[kept.storage]
+    return {
+        "weight": kept.storage, "rows": kept.kernel_rows, "bits": stored.bits, "group": stored.group,
+        "constants": constants_of_group(kept),
+    }  # fmt: skip
 
 
 def _device(spec: HardwareSpec, dtype: str) -> dict[str, Any] | None:

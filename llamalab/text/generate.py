@@ -3,18 +3,21 @@
 A token of the prompt or of the text takes one place of the context when it is fed to the model; the
 last token is not fed, so a prompt of n tokens leaves room for max_positions - n + 1 new ones.
 
-Several prompts run together: each fills its cache alone, with no padding, and from then on all of
-them share every pass over the weights (llamalab.model.kv_cache.ragged). A row that ends leaves.
+Several prompts run together: each fills its cache alone, and from then on all of them share every pass
+over the weights and, where their caches lie side by side, one call of attention
+(llamalab.model.kv_cache.ragged). A row that ends leaves, and one that waits takes its place.
 
 Log-probabilities are those of the raw logits, log_softmax(logits) at temperature 1 and before any
 cut, so that they do not depend on how tokens are chosen.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 import torch
 
+from llamalab.checks import whole
 from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.errors import InputError
 from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
@@ -22,6 +25,7 @@ from llamalab.model.dtypes import torch_dtype
 from llamalab.text.sampling import Sampler
 
 FinishReason = Literal["stop", "length", "context"]
+_MOST_PADDING = 2  # times the memory of rows as long as each needs, for rows that attend in one call
 
 
 class Generation:
@@ -55,7 +59,7 @@ class Generation:
         score_prompt: bool = False,
     ) -> None:
         context = model.arch.max_positions if cache is None else min(cache.max_tokens, model.arch.max_positions)
-        _check_prompt(prompt_ids, vocab_size=model.arch.vocab_size, context=context)
+        check_prompt(prompt_ids, vocab_size=model.arch.vocab_size, context=context)
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens must be at least 1; got {max_new_tokens}")
         if cache is not None and (cache.length >= len(prompt_ids) or score_prompt):
@@ -85,14 +89,18 @@ class Generation:
     def cache(self) -> StaticKVCache:
         """The cache it fills; made when it is first needed."""
         if self._cache is None:
-            self._cache = StaticKVCache(
-                self.model.rank_arch,
-                batch=1,
-                max_tokens=len(self.prompt_ids) + self._steps - 1,
-                dtype=self._kv_dtype,
-                device=self.model.tok_embeddings.weight.device,
-            )
+            self._cache = self._new_cache(1, self._most_tokens)
         return self._cache
+
+    @property
+    def _most_tokens(self) -> int:
+        return len(self.prompt_ids) + self._steps - 1
+
+    def _new_cache(self, batch: int, max_tokens: int) -> StaticKVCache:
+        place = self.model.tok_embeddings.weight.device
+        return StaticKVCache(
+            self.model.rank_arch, batch=batch, max_tokens=max_tokens, dtype=self._kv_dtype, device=place
+        )
 
     def _prefill(self) -> torch.Tensor:
         """logits_V after the prompt."""
@@ -123,26 +131,61 @@ class Generation:
         return self.finish_reason is not None
 
 
-def together(generations: Sequence[Generation]) -> Iterator[tuple[int, int]]:
+def together(generations: Sequence[Generation], *, at_once: int | None = None) -> Iterator[tuple[int, int]]:
     """(row, id) of several generations as they are made, one decode pass for all rows that go on.
 
-    Every row gives what it would give alone. Raises InputError for no rows, rows of several models,
-    and rows that share a sampler or a cache, as each would then depend on the others.
+    With `at_once` no more rows than so many go on at a time: the next one reads its prompt when another has ended.
+    Every row gives what it would give alone, as far as sums of another order round alike. Raises InputError for no
+    rows, rows of several models, and rows that share a sampler or a cache, as each would then depend on the others.
     """
     _check_rows(generations)
-    alive = []
-    for row, generation in enumerate(generations):
-        if generation._take(generation._prefill()):
-            yield row, generation.ids[-1]
-            if not generation._is_over():
-                alive.append((row, generation))
-    while alive:
-        logits_BV, rows, alive = _decode([generation for _, generation in alive]), alive, []
-        for (row, generation), logits_V in zip(rows, logits_BV, strict=True):
-            if generation._take(logits_V):
+    slots = min(len(generations), len(generations) if at_once is None else whole(at_once, "at_once"))
+    waiting = deque(enumerate(generations))
+    places = _side_by_side(generations, slots)
+    alive: list[tuple[int, Generation]] = []
+    while waiting or alive:
+        while waiting and len(alive) < slots:
+            row, generation = waiting.popleft()
+            if places is not None:
+                generation._cache = places.row(len(alive))
+            if generation._take(generation._prefill()):
                 yield row, generation.ids[-1]
                 if not generation._is_over():
                     alive.append((row, generation))
+        logits_BV = _decode([generation for _, generation in alive]) if alive else ()
+        for (row, generation), logits_V in zip(list(alive), logits_BV, strict=True):
+            if generation._take(logits_V):
+                yield row, generation.ids[-1]
+                generation._is_over()
+        alive = _closed_up(alive)
+
+
+def _side_by_side(generations: Sequence[Generation], slots: int) -> StaticKVCache | None:
+    """One cache with a row for each that runs at a time, all as long as the longest; None where that is no gain.
+
+    It is none for a single row, for caches that were given or are stored in several ways, and where rows of one length
+    would take more than twice the memory.
+    """
+    longest = max(one._most_tokens for one in generations)
+    alike = len({one._kv_dtype for one in generations}) == 1 and all(one._cache is None for one in generations)
+    needed = sum(sorted((one._most_tokens for one in generations), reverse=True)[:slots])
+    if slots == 1 or not alike or slots * longest > _MOST_PADDING * needed:
+        return None
+    return generations[0]._new_cache(slots, longest)
+
+
+def _closed_up(rows: list[tuple[int, Generation]]) -> list[tuple[int, Generation]]:
+    """The rows that go on; in a shared cache the last ones take the places of those that have ended."""
+    alive = list(rows)
+    for place in range(len(rows) - 1, -1, -1):
+        if alive[place][1].finish_reason is not None:
+            last = alive.pop()
+            if place < len(alive):
+                home = alive[place][1].cache.home
+                alive[place] = last
+                if home is not None:
+                    last[1].cache.settle(*home)
+    return alive
 
 
 def dtype_name(model: Transformer) -> str:
@@ -180,7 +223,8 @@ def _check_rows(generations: Sequence[Generation]) -> None:
         raise InputError("each generation of a batch must have a sampler and a cache of its own; some share one")
 
 
-def _check_prompt(prompt_ids: Sequence[int], *, vocab_size: int, context: int) -> None:
+def check_prompt(prompt_ids: Sequence[int], *, vocab_size: int, context: int) -> None:
+    """Raise InputError for a prompt that is empty, longer than the context, or of ids outside the vocabulary."""
     if not prompt_ids:
         raise InputError("a prompt must have at least one token; got none; begin it with BOS")
     if len(prompt_ids) > context:

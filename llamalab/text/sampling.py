@@ -63,17 +63,37 @@ class Sampler:
 
         Raises InputError where the largest logit is no number, as from a damaged checkpoint.
         """
+        logits_V = self._checked(logits_V, seen)
+        return int(logits_V.argmax()) if self._temperature == 0 else self.draw(self.probabilities(logits_V))
+
+    def distribution(self, logits_V: torch.Tensor, seen: Collection[int] = ()) -> torch.Tensor:
+        """The probability of every id to be chosen, in fp64 on the CPU; greedy: 1 for the likeliest. Raises as a call.
+
+        >>> Sampler(temperature=0.0).distribution(torch.tensor([0.5, 2.0, -1.0])).tolist()
+        [0.0, 1.0, 0.0]
+        """
+        logits_V = self._checked(logits_V, seen)
+        if self._temperature > 0:
+            return self.probabilities(logits_V)
+        return torch.zeros(len(logits_V), dtype=torch.float64).index_fill_(0, logits_V.argmax().cpu(), 1.0)
+
+    def draw(self, weights_V: torch.Tensor) -> int:
+        """An id drawn by weights of at least 0, which need not add up to 1."""
+        return int(torch.multinomial(weights_V, 1, generator=self._generator))
+
+    def keeps(self, probability: float) -> bool:
+        """Whether what happens with that probability does."""
+        return probability >= 1 or float(torch.rand((), dtype=torch.float64, generator=self._generator)) < probability
+
+    def _checked(self, logits_V: torch.Tensor, seen: Collection[int]) -> torch.Tensor:
+        """Finite logits, with the repetition penalty."""
         largest = float(logits_V.max())  # NaN anywhere makes it NaN
         if not math.isfinite(largest):
             raise InputError(
                 f"logits must be finite; the largest is {largest}: the checkpoint is damaged, or its values overflow "
                 "in this dtype; try fp32"
             )
-        if self._penalty != 1 and seen:
-            logits_V = self._penalised(logits_V, seen)
-        if self._temperature == 0:
-            return int(logits_V.argmax())
-        return int(torch.multinomial(self.probabilities(logits_V), 1, generator=self._generator))
+        return self._penalised(logits_V, seen) if self._penalty != 1 and seen else logits_V
 
     def probabilities(self, logits_V: torch.Tensor) -> torch.Tensor:
         """What a draw goes by, in fp64 on the CPU: sums to 1, exactly 0 for every token cut off.

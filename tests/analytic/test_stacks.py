@@ -191,3 +191,20 @@ def test_the_bound_of_what_fits_a_cache_is_arithmetic_alone() -> None:
     assert cached.total_s < streamed.total_s / 10
     large = [bound_times(ARCH, Workload(64, 8, 1, "fp16"), rates, size).total_s for size in (72 * 2**20, None)]
     assert 0.9 * large[1] < large[0] <= large[1]  # weights and keys come from memory, activations do not
+
+
+@pytest.mark.parametrize(("batch", "context", "ranks", "split"), [
+    (16, 512, 1, True), (17, 512, 1, False), (16, 511, 1, False), (33, 4096, 2, False), (32, 4096, 2, True),
+])  # fmt: skip
+def test_decode_attention_is_split_where_few_heads_are_there(batch: int, context: int, ranks: int, split: bool) -> None:
+    work = workload_of(find_stack("vllm-2024", find_hardware("mi300x")), Workload(1, batch=batch, dtype="fp16"))
+    ops = pass_ops(ARCH, work._replace(tensor_parallel=ranks), 1, context)
+    modes = {op.mode for op in ops if op.kind == "attention"}
+    assert modes == {"decode_split" if split else "decode"}
+
+
+def test_split_attention_is_faster_and_no_other_stack_splits() -> None:
+    rates = prepared(find_hardware("mi300x"), Workload(1, dtype="fp16"), "vllm-2024")[1].rates
+    whole, parts = (rates[f"attention_{mode}"].compute_efficiency for mode in ("decode", "decode_split"))
+    assert parts == pytest.approx(whole * find_stack("vllm-2024", find_hardware("mi300x")).split_gain)
+    assert {row.key for row in ROWS if row.split_heads is not None} == {"vllm-2024/amd"}

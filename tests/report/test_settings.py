@@ -47,12 +47,18 @@ def mixed(record: Record) -> Record:
     return dataclasses.replace(record, arch=arch.as_dict())
 
 
-def calibrated(record: Record) -> Record:
+def quantised(record: Record, storage: str, rows: int | None) -> Record:
+    """Calibrated on kernels of quantised weights."""
+    known = calibrated(record, "gemm_row", "gemm_few", "gemm_widened")
+    return dataclasses.replace(known, weight_dtype=storage, kernel_rows=rows)
+
+
+def calibrated(record: Record, *more: str) -> Record:
     noise = random.Random(5)
     rates = {
         name: Rates(10 ** noise.uniform(11, 13), 10 ** noise.uniform(9.5, 11), 1e-5 * noise.random(),
                     noise.uniform(0.3, 1), noise.uniform(0.3, 1), noise.uniform(1, 9))
-        for name in sorted(CLASSES)
+        for name in sorted({*CLASSES, *more})
     }  # fmt: skip
     text = to_json("cpu", record.dtype, "2026-01-02", rates, {"prefill_error": 0.04, "decode_error": 0.02})
     return dataclasses.replace(record, constants=json.loads(text))
@@ -68,7 +74,8 @@ def comparisons(record: Record) -> list[Comparison]:
         Comparison(one) for one in (
             record, calibrated(record), sample_record("70b"), calibrated(sample_record("tiny")),
             dataclasses.replace(tiny, roofs=[*tiny.roofs, cache]), dataclasses.replace(record, roofs=untrusted),
-            *map(sample_record, FAMILIES), mixed(record),
+            *map(sample_record, FAMILIES), mixed(record), quantised(record, "int8", 16),
+            quantised(record, "int4", None), quantised(sample_record("qwen2.5-0.5b"), "q8_0", 4),
         )
     ]  # fmt: skip
 
@@ -76,7 +83,7 @@ def comparisons(record: Record) -> list[Comparison]:
 def draw(noise: random.Random, data: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """A place and a setting that a reader could choose."""
     place = noise.randrange(len(data["places"]))
-    dtype, start = data["places"][place]["dtype"], data["start"]["weight"]
+    dtype, start = data["places"][place]["dtype"], data["dtype"]
     chosen = {key: noise.choice(values) for key, values in data["choices"].items()}
     for key in ("weight", "kv"):
         chosen[key] = dtype if chosen[key] == start else chosen[key]
@@ -91,7 +98,9 @@ def expected(comparison: Comparison, place: int, set_: dict[str, Any], device: d
                                    "attention": set_["attention"]}  # fmt: skip
     work = Workload(set_["prompt"], set_["generate"], set_["batch"], dtype=dtype, **run)
     if place == 0:
-        basis, plain = comparison.basis, PassShape(new_tokens=1, dtype=dtype, **run)
+        own_weights = set_["weight"] == comparison.record.weight_dtype
+        plain = PassShape(new_tokens=1, dtype=dtype, **run | {"weight_dtype": None} if own_weights else run)
+        basis = comparison.basis
         total_s, prefill_s = (run_s(basis, arch, one, plain) for one in (work, work._replace(generate=1)))
         times = None if total_s is None else (prefill_s, total_s)
     else:
@@ -127,6 +136,7 @@ def test_the_script_computes_what_python_computes(
     for number in range(SETTINGS):
         page = number % len(data)
         place, chosen = draw(noise, data[page])
+        chosen["fused"] &= not comparisons[page].record.weight_dtype  # its kernels have no fused products
         asked.append((page, place if number % 4 else 0, chosen))
         if not number % 4:  # this machine, in its own dtype
             own = data[page]["places"][0]["dtype"]
@@ -154,6 +164,7 @@ def test_settings_begin_with_the_measured_run(comparisons: list[Comparison]) -> 
         data = settings_of(comparison, elsewhere(comparison.arch, workload(comparison), names=WIDELY_USED))
         start = data["start"]
         assert (start["prompt"], start["batch"], start["kv_heads"]) == (512, 1, comparison.arch.n_kv_heads)
-        assert {start["weight"], start["kv"]} == {comparison.record.dtype}
+        assert start["kv"] == comparison.record.dtype
+        assert start["weight"] == (comparison.record.weight_dtype or comparison.record.dtype)
         assert data["places"][0]["name"] == "this machine"
         assert all(start[key] in data["choices"][key] for key in data["choices"])

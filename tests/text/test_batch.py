@@ -61,6 +61,32 @@ def test_a_ragged_batch_is_each_prompt_alone(model: Transformer, seed: int) -> N
     assert len(set(map(tuple, (generation.ids for generation in batch)))) == 4
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_a_row_that_waits_takes_the_place_of_one_that_ended(model: Transformer, at_once: int) -> None:
+    lengths = (2, 7, 4, 1)
+    batch, alone = (
+        [rows(model, [prompt], max_new_tokens=most)[0] for prompt, most in zip(PROMPTS, lengths, strict=True)]
+        for _ in range(2)
+    )
+    order = [row for row, _ in together(batch, at_once=at_once)]
+    assert [one.ids for one in batch] == [list(one) for one in alone]
+    first = {row: order.index(row) for row in range(4)}
+    assert first[3] > max(first[0], first[1], first[2])
+    if at_once == 2:
+        assert order[:4] == [0, 1, 0, 1]  # the first has its two tokens
+        assert order[4] == 2
+    homes = {id(one.cache.home[0]) if one.cache.home else None for one in batch}
+    assert homes == {None} if at_once == 1 else len(homes) == 1
+
+
+def test_rows_that_share_no_length_keep_caches_of_their_own(model: Transformer) -> None:
+    batch = [rows(model, [[257]], max_new_tokens=most)[0] for most in (24, 1, 1, 1)]
+    assert [len(one.ids) for one in batch if list(together([one]))] == [24, 1, 1, 1]
+    batch = [rows(model, [[257]], max_new_tokens=most)[0] for most in (24, 1, 1, 1)]
+    list(together(batch))
+    assert all(one.cache.home is None for one in batch)
+
+
 def test_a_row_that_stops_leaves_and_the_others_go_on(model: Transformer) -> None:
     free = rows(model)
     list(together(free))

@@ -126,12 +126,11 @@ def measure_reference(
 
     Of a team the constants are those of its ranks side by side.
 
-    The constants that are kept are of weights in the activations' dtype; for quantised ones a calibration is made.
     Raises FormatError for a spoilt calibration.
     """
     place, dtype = machine.device, machine.dtype
     kept = None if machine.weight_dtype is None else KeptWeights(machine.weight_dtype, None, machine.kernel_rows)
-    constants = kept_constants(place, dtype) if kept is None else None
+    constants = kept_constants(place, dtype, machine.weight_dtype)
     if team is not None:
         constants = ranks_constants(team, dtype, weight_bytes)
     progress("roofs of this machine", 0.0)

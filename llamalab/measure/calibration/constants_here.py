@@ -29,12 +29,12 @@ _SMALL_COPIES_BYTES, _SMALL_KV_BYTES = 2**28, 2**25
 _SMALL_CHECK = (Block("tiny", PRESETS["tiny"].arch, (BlockPass(1, 64), BlockPass(1, 1, 64))),)
 
 
-def kept_constants(place: torch.device, dtype: str) -> dict[str, Any] | None:
-    """The constants that llamalab calibrate kept for this device and dtype; None where there are none.
+def kept_constants(place: torch.device, dtype: str, weight_dtype: str | None = None) -> dict[str, Any] | None:
+    """The constants that llamalab calibrate kept for this device and dtypes; None where there are none.
 
     Raises FormatError for a spoilt file.
     """
-    path = default_path(calibration_name(place), dtype)
+    path = default_path(calibration_name(place), dtype, weight_dtype)
     if not path.exists():
         return None
     data = read_calibration(path)

@@ -22,8 +22,9 @@ import torch
 
 from llamalab.analytic.constants import CLASSES, to_json
 from llamalab.analytic.grades import Grade, Signs, grade
+from llamalab.analytic.kept_weights import FEW_ROWS, WIDENED_ROWS
 from llamalab.analytic.roofline import Rates, known_rates, predict_pass, total_s
-from llamalab.errors import DoesNotFitError
+from llamalab.errors import DoesNotFitError, UnknownNameError
 from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
 from llamalab.measure.calibration.fit import Fit, Kernel, best_rates, fit_class
 from llamalab.measure.calibration.trials import CopyBudget, Trial, Trials, first_round, trial_bytes
@@ -38,10 +39,11 @@ from llamalab.measure.device.machine import (
     release_memory,
     resolve_device,
 )
+from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.model.dtypes import activation_dtype
-from llamalab.units import format_bytes
+from llamalab.units import QUANTISED, format_bytes
 
 BUDGET_S = 48.0  # of building and rounds; with imports and the fit it stays under a minute
 QUICK_BUDGET_S = 8.0  # the same for ten seconds
@@ -81,6 +83,7 @@ class Calibration(NamedTuple):
     spread: float
     left_out: tuple[str, ...] = ()
     quick: bool = False
+    weight_dtype: str | None = None
 
     @property
     def rates(self) -> dict[str, Rates]:
@@ -104,7 +107,7 @@ class Calibration(NamedTuple):
             self.device, self.dtype, self.made_on, self.rates, errors | {"points": points},
             title=self.title, memory_bytes=self.memory_bytes, rounds=self.rounds, load_average=self.load_average,
             grade=self.grade.json, spread_between_rounds=self.spread, left_out=self.left_out,
-            quick=self.quick,
+            quick=self.quick, weight_dtype=self.weight_dtype,
             fitted={name: fit.origin for name, fit in self.fits.items()},
             fitted_on=[_described(block) for block in self.fitted_on],
         )  # fmt: skip
@@ -136,18 +139,22 @@ def calibrate(
         copies_bytes: the most that copies of blocks may take, which are made where a cache would hold one block
             (default: the budget of a probe).
         weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
-        kernel_rows: rows that their kernel multiplies at most.
+        kernel_rows: rows that their kernel multiplies at most (default: as measured here).
         progress: called with the label of each step and the share that is done.
 
     Raises InputError, MissingError or DoesNotFitError before any work.
     """
     activation_dtype(dtype)
+    if weight_dtype is not None and weight_dtype not in QUANTISED:
+        raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
     deadline = deadline or Deadline(QUICK_BUDGET_S if quick else BUDGET_S)
     place = resolve_device(device)
     usual = blocks_for(place, quick=quick)
     chosen = _fitting(
         place, dtype, (*usual.fit, usual.naive) if fit is None else fit, usual.check if check is None else check
     )
+    if weight_dtype is not None and kernel_rows is None:
+        kernel_rows = kernel_rows_here(place, dtype, weight_dtype)
     load, machine = _load(), Machine(place, clock_for(place), dtype, None, weight_dtype, kernel_rows)
     with torch.inference_mode():
         measuring = deadline.part(_MEASURING)
@@ -185,16 +192,22 @@ def calibrate(
         spread=trials.spread,
         left_out=(*chosen.left_out, *trials.left_out),
         quick=quick,
+        weight_dtype=weight_dtype,
     )
 
 
 def fit_classes(kernels: Iterable[Kernel]) -> dict[str, Fit]:
-    """Constants by rate class. The roofs of a kind, for all its classes, are the best rates seen in it."""
+    """Constants by rate class. The roofs of a kind, for all its classes, are the best rates seen in it.
+
+    Products of several rows with a quantised weight are two classes, and together the one that all others have.
+    """
     by_kind: dict[str, list[Kernel]] = defaultdict(list)
     by_class: dict[str, list[Kernel]] = defaultdict(list)
     for kernel in kernels:
         by_kind[kernel.op.kind].append(kernel)
         by_class[kernel.op.rate_class].append(kernel)
+        if kernel.op.mode in (FEW_ROWS, WIDENED_ROWS):
+            by_class[kernel.op.kind].append(kernel)
     roofs = {kind: best_rates(rows) for kind, rows in by_kind.items()}
     return {name: fit_class(rows, *roofs[rows[0].op.kind]) for name, rows in by_class.items()}
 

@@ -12,6 +12,7 @@ from llamalab.measure.device.energy import usage
 from llamalab.measure.profile.kernel_times import Busy
 from llamalab.measure.profile.observations import Observations, PhaseRun
 from llamalab.measure.timing.profiler_ranges import SETUP, Label, starred
+from llamalab.model.packed import product_of
 from llamalab.records.phase_profile import Energy, Instrument, OpProfile, PhaseProfile
 from llamalab.records.record import Measurement, Memory, Pass, Record, Telemetry
 
@@ -91,6 +92,7 @@ def _rows(
         phase=work.phase, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
         dtype=target.dtype, attention=target.attention, algorithm=target.algorithm, kernel=observed.kernel,
         layers_measured=work.layers, layers_total=work.layers_total, parts=[], ops=measured, ranks=target.ranks,
+        product=product_of(target.model),
         memory=Memory(peak_bytes=observed.memory.peak_bytes, method=observed.memory.method), whole_s=wall_s,
     )  # fmt: skip
     table = {row.op.name: row for row in Phase(base, run, basis_of(base)).rows}

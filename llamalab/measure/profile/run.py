@@ -32,6 +32,8 @@ from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.target.target import Target, target_of
 from llamalab.measure.timing.op_clock import MARKS_READY, OpClock
 from llamalab.measure.timing.timer import Plan, time_one
+from llamalab.model.packed import product_of
+from llamalab.model.quantised.weights import kept_of
 from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.records.record import Environment, Record, unmeasured
@@ -113,6 +115,8 @@ def profile(
         algorithm=target.algorithm,
         environment=environment_after,
         roofs=base.roofs,
+        weight_dtype=base.weight_dtype,
+        product=product_of(model) if target.kind == "llamalab" else None,
         phases=found,
         notes=[f"{one.phase}: {one.missing}" for one in found if one.missing],
     )
@@ -196,10 +200,16 @@ def reference_of(profile: Profile) -> Record:
 
 def _base(target: Target, name: str, surroundings: Environment, reference: Record | None, shape: PromptShape) -> Record:
     """What the comparison needs of a record: the shape of the whole model and the machine's roofs."""
+    kept = kept_of(target.model)
     if reference is None:
-        roofs = quick_roofs(Machine(target.device, clock_for(target.device), target.dtype), target.arch)
+        storage, rows = (kept.storage, kept.kernel_rows) if kept else (None, None)
+        machine = Machine(target.device, clock_for(target.device), target.dtype, None, storage, rows)
+        roofs = quick_roofs(machine, target.arch)
     else:
         roofs = reference.roofs
     arch = target.arch.replace(n_layers=shape.layers_total or target.arch.n_layers)
     constants = reference.constants if reference else None
-    return unmeasured(name, arch, target.dtype, surroundings, roofs, constants)
+    base = unmeasured(name, arch, target.dtype, surroundings, roofs, constants)
+    if kept is None:
+        return base
+    return dataclasses.replace(base, weight_dtype=kept.storage, kernel_rows=kept.kernel_rows)

@@ -15,7 +15,7 @@ from llamalab.measure.calibration.constants_here import SMALL_BYTES
 from llamalab.measure.calibration.fit import Fit
 from llamalab.measure.calibration.run import BUDGET_S, Calibration, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
-from llamalab.measure.ranks.link import LinkTime, fit_link, time_links
+from llamalab.measure.ranks.link import LinkTime, fit_link, time_links, waiting_share
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.parallel.team import Team
 
@@ -36,13 +36,19 @@ class RanksCalibration:
         return fit_link(list(self.links), self.ranks)
 
     @property
+    def waiting_share(self) -> float:
+        """Seconds of waiting for other ranks per second of a rank's own work."""
+        return waiting_share(list(self.links))
+
+    @property
     def data(self) -> dict[str, Any]:
-        """As llamalab.analytic.constants reads it, with `ranks` and `links` beside."""
+        """As llamalab.analytic.constants reads it, with `ranks`, `waiting_share` and `links` beside."""
         data: dict[str, Any] = json.loads(self.made.json)
         fits = self.link_fits
         data["classes"] |= {name: fit.rates._asdict() for name, fit in fits.items()}
         data["fitted"] |= {name: json.loads(json.dumps(fit.origin)) for name, fit in fits.items()}
-        return data | {"ranks": self.ranks, "links": [one._asdict() for one in self.links]}
+        links = [one._asdict() for one in self.links]
+        return data | {"ranks": self.ranks, "waiting_share": self.waiting_share, "links": links}
 
 
 def ranks_path(place: torch.device, ranks: int, dtype: str) -> Path:
@@ -65,7 +71,7 @@ def calibrate_ranks(
 ) -> RanksCalibration:
     """Calibrate all ranks of a team at once; called by the one that leads."""
     progress("links between ranks", 0.0)
-    links = team.everywhere(time_links)
+    links = team.everywhere(time_links, dtype)
     progress("constants of ranks side by side", 0.1)
     made: Calibration = team.everywhere(_calibrated, dtype, budget_s)
     return RanksCalibration(team.place.ranks, made, tuple(links))

@@ -1,37 +1,69 @@
-"""The links between ranks: times of collectives over their size, and the constants that explain them.
+"""The links between ranks, timed where collectives are: inside passes, between a rank's own work and the next of it.
 
-    time = t0 + bytes that one rank sends / (e bandwidth)
+    sending     t0 + bytes that one rank sends / (e bandwidth), small and large collectives apart, as the op table
+                tells them apart (analytic.parallel.collective_mode)
+    waiting     a share of a rank's own work: ranks that do the same are never done at the same moment
 
-Small and large collectives are fitted apart, as the op table tells them apart (analytic.parallel.is_one_shot).
+One collective after another, without work between, tells another time: threads are awake and caches warm.
 """
 
-from statistics import median
-from typing import NamedTuple
+from collections import Counter, defaultdict
+from statistics import mean, median
+from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 
 from llamalab.analytic.op import Op
 from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, collective_mode
-from llamalab.measure.calibration.fit import Fit, Kernel
-from llamalab.measure.calibration.run import fit_classes
-from llamalab.measure.timing.clock import Clock
-from llamalab.model.own_share import Link
+from llamalab.arch import LlamaArch
+from llamalab.measure.calibration.fit import Fit, Kernel, fit_class
+from llamalab.measure.ranks.logged import LoggedPass, LoggedRun, gathered, logged_pass, split_runs
+from llamalab.measure.target.target import tokens_of
+from llamalab.model import StaticKVCache
+from llamalab.parallel.models import ready_share
 from llamalab.parallel.team import Team
 
-SIZES_BYTES = tuple(2**power for power in range(10, 25))  # from a decode step of a small model to a long prompt's
-_BUDGET_BYTES = 2**27  # sent a size: fewer repetitions of what is large
-_LEAST, _MOST = 7, 40
-_WARM = 3
+_SWEEPS, _WARM, _PASSES = 3, 1, 4
+
+
+class LinkModel(NamedTuple):
+    """A small model whose collectives are timed, by tokens of a pass: its buffers hold tokens times dim elements."""
+
+    dim: int
+    layers: int
+    ffn_dim: int
+    tokens: tuple[int, ...]
+
+    def arch(self, ranks: int) -> LlamaArch:
+        """Its shape: as many heads as are needed for every rank to have some."""
+        heads = max(8, ranks)
+        return LlamaArch(self.dim, self.layers, heads, heads, self.ffn_dim, self.dim, max_positions=2 * _PAST)
+
+
+_PAST = 1024  # tokens: more than any of the passes has
+# Work of some tenths of a millisecond to some hundredths of a second between collectives, and, in the last, buffers
+# of megabytes after little work.
+LINK_MODELS = (
+    LinkModel(64, 5, 192, (1, 64)),
+    LinkModel(512, 4, 1408, (1, 16, 128)),
+    LinkModel(2048, 2, 5632, (1, 32)),
+    LinkModel(2048, 2, 256, (128, 512)),
+)
 
 
 class LinkTime(NamedTuple):
-    """A collective over a buffer of so many bytes: what one rank sends, and the median of the slowest rank's times."""
+    """A collective over a buffer of so many bytes in a pass: what one rank sends, and its mean times there.
+
+    `compute_s` is a rank's own work before it; a pass has `calls` of them.
+    """
 
     kind: str
     buffer_bytes: int
     link_bytes: int
     time_s: float
+    waiting_s: float
+    compute_s: float
+    calls: int = 1
 
     def op(self, ranks: int) -> Op:
         """The row of the cost table that it is."""
@@ -47,40 +79,77 @@ class LinkTime(NamedTuple):
         )
 
 
-def time_links(team: Team, sizes: tuple[int, ...] = SIZES_BYTES) -> list[LinkTime]:
-    """Every collective at every size, made by all ranks of a team at the same time."""
-    from llamalab.measure.device.machine import clock_for
+def time_links(team: Team, dtype: str, models: tuple[LinkModel, ...] = LINK_MODELS) -> list[LinkTime]:
+    """Every collective of the models' passes, made by all ranks of a team at the same time.
 
-    link, clock, found = Link(team.mesh.get_group()), clock_for(team.device, marks=_MOST + 1), []
-    for kind in ("all_reduce", "all_gather"):
-        for size in sizes:
-            found.append(
-                LinkTime(kind, size, _link_bytes(kind, size, link.ranks), _time_s(link, clock, team, kind, size))
-            )
+    All models are gone through several times: what disturbs the machine for a second does not meet one of them alone.
+    """
+    archs = [small.arch(team.place.ranks) for small in models]
+    with torch.inference_mode():
+        held = [ready_share(team, arch, dtype=dtype) for arch in archs]
+        cases = [
+            (model, _cache(model, dtype, team), tokens_of(arch, 1, tokens, team.device))
+            for small, arch, model in zip(models, archs, held, strict=True)
+            for tokens in small.tokens
+        ]
+        own: list[list[LoggedPass]] = [[] for _ in cases]
+        for _ in range(_SWEEPS):
+            for passes, (model, cache, tokens_BT) in zip(own, cases, strict=True):
+                past = _PAST if tokens_BT.shape[1] == 1 else 0
+                passes += [logged_pass(model, tokens_BT, cache, past) for _ in range(_WARM + _PASSES)][_WARM:]
+    runs = (list(split_runs(gathered(team, passes))) for passes in own)
+    return [one for by_rank in runs for one in link_times(by_rank, team.place.ranks)]
+
+
+def _cache(model: Any, dtype: str, team: Team) -> StaticKVCache:
+    return StaticKVCache(model.rank_arch, batch=1, max_tokens=2 * _PAST, dtype=dtype, device=team.device)
+
+
+def link_times(by_rank: list[list[LoggedRun]], ranks: int) -> list[LinkTime]:
+    """What passes of all ranks tell of each collective: means of a pass, medians of a sweep, the best sweep."""
+    passes = [_means(runs) for runs in zip(*by_rank, strict=True)]
+    sweeps = [passes[first : first + _PASSES] for first in range(0, len(passes), _PASSES)]
+    calls = Counter((one.kind, one.buffer_bytes) for one in by_rank[0][0].collectives)
+    found = []
+    for kind, buffer_bytes in calls:
+        what = kind, buffer_bytes
+        medians = [tuple(median(one[what][axis] for one in sweep) for axis in range(3)) for sweep in sweeps]
+        sending, waiting, compute = min(medians)
+        link = _link_bytes(kind, buffer_bytes, ranks)
+        found.append(LinkTime(kind, buffer_bytes, link, sending, waiting, compute, calls[what]))
     return found
 
 
+def _means(runs: tuple[LoggedRun, ...]) -> dict[tuple[str, int], tuple[float, float, float]]:
+    """Seconds of sending, waiting and own work before, by collective and buffer, over the ranks of one pass."""
+    found = defaultdict(list)
+    for run in runs:
+        for one in run.collectives:
+            found[one.kind, one.buffer_bytes].append((one.communication_s, one.waiting_s, one.compute_s))
+    return {what: tuple(map(mean, zip(*times, strict=True))) for what, times in found.items()}
+
+
 def fit_link(times: list[LinkTime], ranks: int) -> dict[str, Fit]:
-    """Constants of the classes of collectives, as a calibration keeps them."""
-    return fit_classes(Kernel(one.op(ranks), one.time_s) for one in times)
+    """Constants of the classes of collectives, as a calibration keeps them; each counts as often as it occurs.
+
+    The roof of their rates is the best that is seen beyond the shortest time of any: what a byte more costs.
+    """
+    by_class: dict[str, list[Kernel]] = defaultdict(list)
+    for one in times:
+        by_class[one.op(ranks).rate_class].append(Kernel(one.op(ranks), one.time_s, one.calls))
+    shortest_s = min(one.time_s for one in times)
+    roof = max(one.link_bytes / (one.time_s - (shortest_s if one.time_s > 2 * shortest_s else 0.0)) for one in times)
+    return {name: fit_class(kernels, None, roof) for name, kernels in by_class.items()}
+
+
+def waiting_share(times: list[LinkTime]) -> float:
+    """Seconds that a rank waits for others per second of its own work: the median over collectives that follow work.
+
+    >>> waiting_share([LinkTime("all_reduce", 8, 8, 1.0, waiting, 2.0) for waiting in (0.02, 0.04, 0.9)])
+    0.02
+    """
+    return median(one.waiting_s / one.compute_s for one in times if one.kind == "all_reduce")
 
 
 def _link_bytes(kind: str, buffer_bytes: int, ranks: int) -> int:
     return (all_reduce_bytes if kind == "all_reduce" else all_gather_bytes)(buffer_bytes, ranks)
-
-
-def _time_s(link: Link, clock: Clock, team: Team, kind: str, buffer_bytes: int) -> float:
-    """The median over repetitions of the time of the rank that took longest."""
-    own_bytes = buffer_bytes if kind == "all_reduce" else buffer_bytes // link.ranks
-    out = torch.zeros(max(1, own_bytes // 4), device=team.device)
-    collective = getattr(link, kind)
-    for _ in range(_WARM):
-        collective(None, (), out)
-    dist.barrier(group=link.group)
-    clock.mark()
-    for _ in range(max(_LEAST, min(_MOST, _BUDGET_BYTES // buffer_bytes))):
-        collective(None, (), out)
-        clock.mark()
-    seconds = torch.tensor(clock.read(), dtype=torch.float64, device=team.device)
-    dist.all_reduce(seconds, op=dist.ReduceOp.MAX, group=link.group)
-    return float(median(seconds.tolist()))

@@ -2,7 +2,7 @@
 
 import torch
 
-from llamalab.analytic.params import weight_bytes
+from llamalab.comparison.basis import weights_that_ran
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.records.record import Record
 from llamalab.units import format_bytes, format_si
@@ -43,7 +43,7 @@ def _slow_dtype(record: Record, kind: str, unit: str) -> str | None:
 
 
 def _cached_weights(record: Record, last_level_bytes: int) -> str | None:
-    weights = weight_bytes(record.llama_arch.replace(n_layers=record.passes[0].layers_measured), record.dtype)
+    weights = weights_that_ran(record)
     if weights > 2 * last_level_bytes:
         return None
     share = "stay" if weights <= last_level_bytes else f"stay to {last_level_bytes / weights:.0%} at most"

@@ -20,16 +20,18 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checks import whole
-from llamalab.errors import LlamaLabError
+from llamalab.errors import LlamaLabError, UnknownNameError
 from llamalab.measure.attention.sweep import Limits, sweep_attention
 from llamalab.measure.calibration.constants_here import SMALL_BYTES
 from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, release_memory, resolve_device
 from llamalab.measure.report.notes import notes_of
 from llamalab.measure.report.passes import NOT_LOOKED, MeasuredModel, measure_pass
+from llamalab.measure.report.patterns import Reading, patterns_of
 from llamalab.measure.report.shape import ReportShape, decoded_at
 from llamalab.measure.roofs.again import probe_again
 from llamalab.measure.roofs.best import absent_roof
+from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.moves import cache_roof, copy_roof
 from llamalab.measure.roofs.probes import (
@@ -51,10 +53,12 @@ from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
-from llamalab.parallel.team import Team
+from llamalab.parallel.team import Team, check_plain
+from llamalab.records.patterns import Patterns
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.ranks import RanksRun
 from llamalab.records.record import AttentionPoint, Pass, Record, Roof, unmeasured
+from llamalab.units import QUANTISED
 
 _MOST_PREFILL_S, _FEWEST_TOKENS = 3.0, 16
 _ROOFS_DONE, _PASSES_DONE = 0.3, 0.8  # shares of the whole run's time
@@ -112,6 +116,8 @@ def measure_report(
     generate: int | None = None,
     context_tokens: int | None = None,
     weights: Weights | None = None,
+    read: Reading | None = None,
+    weight_dtype: str | None = None,
     deadline: Deadline | None = None,
     team: Team | None = None,
     progress: ProgressCallback = lambda label, done: None,
@@ -130,6 +136,8 @@ def measure_report(
             so many (default: the token after the prompt).
         context_tokens: tokens in view of the decoded one, itself included (default: as `generate` says).
         weights: of a checkpoint of that architecture (default: random ones).
+        read: the sentence to look at the checkpoint's attention with (default: none is looked at).
+        weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
         deadline: when measuring is to be over.
         team: the ranks that measure passes together at the end, of which this one leads; all else is of one process.
         progress: called as `progress(label, done)` before each step, with the share of the time that is over.
@@ -138,6 +146,10 @@ def measure_report(
     DoesNotFitError, all before any work.
     """
     activation_dtype(dtype)
+    if weight_dtype is not None and weight_dtype not in QUANTISED:
+        raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
+    if team is not None:
+        check_plain(weight_dtype)
     place = resolve_device(device)
     scale = SCALES[device_of(place).role]
     named = prompt_tokens is not None
@@ -156,18 +168,29 @@ def measure_report(
     model_name = PurePath(name).name
     command = f"llamalab report --model {model_name} --device {place.type} --dtype {dtype}{' --full' if full else ''}"
     command += f" --prompt {prompt_tokens}" if named else ""
-    for option, value in (("batch", batch if batch > 1 else None), ("generate", generate), ("context", context_tokens)):
+    for option, value in (
+        ("batch", batch if batch > 1 else None),
+        ("generate", generate),
+        ("context", context_tokens),
+        ("weight-dtype", weight_dtype),
+    ):
         command += f" --{option} {value}" if value else ""
+    command += read.options if read else ""
     surroundings = environment(place, command)
     keep_freed_memory()  # as the model that is measured does
     with torch.inference_mode():
         probing = deadline.part(_ROOFS_SHARE)
-        roofs = _roofs(Machine(place, clock_for(place), dtype, probing), arch, scale, progress)
+        kernel_rows = None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype)
+        roofs = _roofs(
+            Machine(place, clock_for(place), dtype, probing, weight_dtype, kernel_rows), arch, scale, progress
+        )
         tokens = scale.prompt_tokens if named else _prompt_tokens(share, scale, roofs, deadline, batch)
         shape = ReportShape(batch, tokens, decoded_at(tokens, generate, context_tokens))
         base = unmeasured(model_name, arch, dtype, surroundings, roofs, generate_tokens=generate)
-        measured = _passes(
+        base = dataclasses.replace(base, weight_dtype=weight_dtype, kernel_rows=kernel_rows)
+        measured, patterns = _passes(
             lambda: made_model(share.arch, weights, dtype=dtype, device=place),
+            read,
             share,
             dtype,
             shape,
@@ -191,6 +214,7 @@ def measure_report(
         profile=[profile for _, profile in measured if profile is not None] or None,
         budget_s=deadline.seconds,
         ranks=together,
+        patterns=patterns,
         attention=attention,
         parameters_measured=parameters,
         kv_bytes_measured=cache_bytes,
@@ -260,6 +284,12 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCa
         (f"attention roof, {ours}", "attention", ours, lambda own: attention_roof(own, arch, attend, lengths)),
         ("launch time", "launch", ours, launch_time_roof),
     ]
+    if (storage := machine.weight_dtype) is not None:
+
+        def quantised(own: Machine) -> Roof:
+            return stream_roof(own._replace(dtype=ours, weight_dtype=storage), [*shapes, *heads])
+
+        steps.append((f"stream roof, {storage}", "stream", storage, quantised))
     if ours != "fp32":
         steps += [
             ("GEMM roof, fp32", "gemm", "fp32", lambda own: gemm_roof(own, square, max(1, rows // 4))),
@@ -270,7 +300,7 @@ def _roofs(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCa
         progress(label, _ROOFS_DONE * done / len(steps))
         # Most steps need less than their part: twice of it lets the larger ones have what these leave.
         part = None if machine.deadline is None else machine.deadline.part(min(1.0, 2 / (len(steps) - done)))
-        own = machine._replace(dtype=dtype, deadline=part)
+        own = machine._replace(dtype=dtype, weight_dtype=None, deadline=part)
         roofs.append(absent_roof(kind, dtype, "there was no time left for it") if own.late else find(own))
         release_memory(machine.device)
     return roofs
@@ -291,6 +321,7 @@ def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Dead
 
 def _passes(
     make: Callable[[], Transformer],
+    read: Reading | None,
     share: Share,
     dtype: str,
     shape: ReportShape,
@@ -298,11 +329,11 @@ def _passes(
     base: Record,
     deadline: Deadline,
     progress: ProgressCallback,
-) -> list[tuple[Pass, PhaseProfile | None]]:
-    """Prefill of the prompt, then decode of one token that sees the context."""
+) -> tuple[list[tuple[Pass, PhaseProfile | None]], Patterns | None]:
+    """Prefill of the prompt, then decode of one token that sees the context, then the sentence that is to be read."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
-    model = compile(make(), scope="none")
+    model = compile(make(), scope="none", weight_dtype=base.weight_dtype, kernel_rows=base.kernel_rows)
     cache = StaticKVCache(
         model.rank_arch, batch=shape.batch, max_tokens=shape.longest, dtype=dtype, device=model.norm.weight.device
     )
@@ -316,7 +347,7 @@ def _passes(
     decode = measure_pass(
         bench, "decode", scale.pass_plan, base, new_tokens=1, past_tokens=shape.context - 1, deadline=part
     )
-    return [prefill, decode]
+    return [prefill, decode], None if read is None else patterns_of(model, read)
 
 
 def _attention(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCallback) -> list[AttentionPoint]:

@@ -11,6 +11,7 @@ from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.errors import MissingError
 from llamalab.measure.device.machine import available_bytes, device_of
+from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, check_share_fits, choose_share
 from llamalab.measure.target.made import made_model
 from llamalab.model import Transformer
@@ -23,7 +24,7 @@ from llamalab.parallel.team import Team
 def built_in(
     name: str, arch: LlamaArch, *, device: torch.device, dtype: str, attention: str | None, full: bool, batch: int,
     prompt_tokens: int, context_tokens: int | None = None, weights: Weights | None = None,
-    team: Team | None = None,
+    weight_dtype: str | None = None, team: Team | None = None,
 ) -> tuple[Transformer, int]:  # fmt: skip
     """Blocks of the real size, made ready for speed, and how many the whole model has.
 
@@ -39,6 +40,7 @@ def built_in(
         team: the ranks that share the model, of which this one leads (default: none).
         context_tokens: in view at their end (default: the prompt's, and one more).
         weights: of a checkpoint (default: random ones).
+        weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
 
     Raises DoesNotFitError.
     """
@@ -48,9 +50,12 @@ def built_in(
     need = share.need_bytes(batch=batch, new_tokens=max(prompt_tokens, most - 1), max_tokens=most, dtype=dtype)
     check_share_fits(share, name, need, available_bytes(device))
     if team is not None:
-        return ready_model(team, share.arch, attention=attention, dtype=dtype), share.layers_total
+        ready = ready_model(team, share.arch, attention=attention, dtype=dtype, weight_dtype=weight_dtype)
+        return ready, share.layers_total
     model = made_model(share.arch, weights, dtype=dtype, device=device)
-    return compile(model, scope="none", attention=attention), share.layers_total
+    rows = None if weight_dtype is None else kernel_rows_here(device, dtype, weight_dtype)
+    ready = compile(model, scope="none", attention=attention, weight_dtype=weight_dtype, kernel_rows=rows)
+    return ready, share.layers_total
 
 
 def beside(model: Transformer) -> Any:

@@ -1,17 +1,31 @@
-"""Sequences of different lengths in one pass: each row brings the cache that it filled alone.
+"""Sequences of different lengths in one pass: each row brings the cache that it filled.
 
-Weights are read once for all rows. Positions and attention are each row's own: it sees its own keys
-and nothing else, so there is no padding, no mask, and a row computes what it would compute alone.
-Rows may join or leave between passes.
+Weights are read once for all rows. Positions and attention are each row's own: it sees its own keys and nothing else.
+Rows may join or leave between passes. Rows that are neighbours in one buffer (`StaticKVCache.row`) attend in one call,
+the shorter ones with a mask over what lies after them; others, and those of several new tokens or of a full window,
+one after the other.
+
+B batch, S keys in view.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.model.kv_cache.static import StaticKVCache
-from llamalab.model.layer_cache import StaticLayerCache
+from llamalab.model.layer_cache import RowsLayerCache, SlidingLayerCache, StaticLayerCache
+
+
+class RaggedLayerCache(NamedTuple):
+    """The caches of one layer, row by row; and all of them at once, with the keys_BS that each must not see."""
+
+    rows: tuple[StaticLayerCache, ...]
+    at_once: RowsLayerCache | None = None
+    hidden_BS: Tensor | None = None
 
 
 class RaggedKVCache:
@@ -27,6 +41,8 @@ class RaggedKVCache:
                 f"got batches {[row.batch for row in rows]}"
             )
         self.rows = tuple(rows)
+        self._span = _span(self.rows)
+        self._seen: tuple[tuple[int, ...], Tensor, Tensor] | None = None
 
     @property
     def length(self) -> tuple[int, ...]:
@@ -40,17 +56,38 @@ class RaggedKVCache:
         for row in self.rows:
             row.check_room(arch, 1, new_tokens)
 
-    def at(self, layer: int) -> "RaggedLayerCache":
+    def at(self, layer: int) -> RaggedLayerCache:
         """One layer's part of every row."""
-        return RaggedLayerCache(tuple(row.at(layer) for row in self.rows))
+        rows = tuple(row.at(layer) for row in self.rows)
+        if self._span is None or isinstance(rows[0], SlidingLayerCache):
+            return RaggedLayerCache(rows)
+        home, span = self._span
+        whole = home.at(layer)
+        scales = (None if one is None else one[span] for one in (whole.key_scales, whole.value_scales))
+        stores = StaticLayerCache(whole.keys[span], whole.values[span], *scales, length=0)
+        place_B, hidden_BS = self._places(whole.keys.device)
+        return RaggedLayerCache(rows, RowsLayerCache(stores, place_B, max(self.length)), hidden_BS)
 
     def advance(self, new_tokens: int) -> None:
         """Count `new_tokens` as filled in every row."""
         for row in self.rows:
             row.advance(new_tokens)
 
+    def _places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Where each row is filled to, and which keys it must not see; the same for all layers of a pass."""
+        if self._seen is None or self._seen[0] != self.length:
+            place_B = torch.tensor(self.length, device=device)
+            hidden_BS = torch.arange(max(self.length) + 1, device=device) > place_B[:, None]
+            self._seen = (self.length, place_B, hidden_BS)
+        return self._seen[1:]
 
-class RaggedLayerCache(NamedTuple):
-    """The caches of one layer, row by row."""
 
-    rows: tuple[StaticLayerCache, ...]
+def _span(rows: Sequence[StaticKVCache]) -> tuple[StaticKVCache, slice] | None:
+    """The cache that all rows are neighbours in, in their order, and their part of it; None where they are not."""
+    homes = [row.home for row in rows if row.home is not None]
+    if len(homes) < max(2, len(rows)) or any(home is not homes[0][0] for home, _ in homes):
+        return None
+    first = homes[0][1]
+    if [place for _, place in homes] != list(range(first, first + len(homes))):
+        return None
+    return homes[0][0], slice(first, first + len(homes))

@@ -11,6 +11,7 @@ e4m3, cut at its largest value.
 L layers, B batch, K KV heads, S keys in view, T new tokens, E head dim.
 """
 
+from copy import copy
 from typing import Protocol
 
 import torch
@@ -89,6 +90,7 @@ class StaticKVCache:
                 "take fewer tokens, a smaller batch or a narrower dtype"
             ) from error
         self.batch, self.max_tokens, self.dtype = batch, max_tokens, dtype
+        self.home: tuple[StaticKVCache, int] | None = None  # the cache whose buffers it shares, and its place there
         self._windows = (arch.window, arch.full_layers)
         self._ring = None if arch.window is None or arch.window >= max_tokens else arch.window
         self._length = self._reached = 0
@@ -107,6 +109,41 @@ class StaticKVCache:
     def scale_nbytes(self) -> int:
         """Bytes of the scales of an int8 cache, 0 for others."""
         return sum(scales.nbytes for scales in (*self.key_scales, *self.value_scales))
+
+    def row(self, place: int) -> "StaticKVCache":
+        """The sequence at that place of the batch as a cache of its own length, empty, in the same memory.
+
+        Rows of one cache that run together attend in one call (llamalab.model.kv_cache.ragged). Raises InputError for a
+        place that is none.
+
+        >>> from llamalab.presets import PRESETS
+        >>> rows = StaticKVCache(PRESETS["stories260k"].arch, batch=2, max_tokens=8, dtype="fp32")
+        >>> rows.row(1).batch, rows.row(1).nbytes == rows.nbytes // 2
+        (1, True)
+        """
+        if not 0 <= place < self.batch:
+            raise InputError(f"a row of this KV cache must be from 0 to {self.batch - 1}; got {place}")
+        made = copy(self)
+        made.batch, made._length, made._reached = 1, 0, 0
+        made.settle(self, place)
+        return made
+
+    def settle(self, home: "StaticKVCache", place: int) -> None:
+        """Live at that place of another cache from now on, with all that is filled so far."""
+        before = self.stores
+        self.keys, self.values, self.key_scales, self.value_scales = (
+            [store[place : place + 1] for store in stores] for stores in home.stores
+        )
+        if self._length:
+            for olds, news in zip(before, self.stores, strict=True):
+                for old, new in zip(olds, news, strict=True):
+                    new.copy_(old)
+        self.home = (home, place)
+
+    @property
+    def stores(self) -> tuple[list[Tensor], ...]:
+        """Keys, values and their scales, each a tensor a layer; scales are none where there are none."""
+        return self.keys, self.values, self.key_scales, self.value_scales
 
     def check_room(self, arch: LlamaArch, batch: int, new_tokens: int) -> None:
         """Raise InputError for another model or batch, CacheOverflowError for too many tokens."""

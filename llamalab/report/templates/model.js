@@ -51,10 +51,11 @@ const Model = (() => {
     const add = (name, kind, mode, count, flops, bytes, moved = bytes) => {
       const wide = mode ? `${kind}_${mode}` : kind, roof = NAIVE_ROOFS[name];
       ops.push({ name, kind, rate: roof ? `${wide}_${roof}` : wide, wide, count, flops, bytes, moved });
+      return ops[ops.length - 1];
     };
-    const gemm = (name, out, inner, bias = false, count = layers, height = rows) => add(name, "gemm", height === 1 ? "row" : "",
-      count, 2 * height * out * inner, stored(data, out * inner, set.weight) + (bias ? of(out) : 0)
-      + stored(data, height * inner, input) + of(height * out));
+    const gemm = (name, out, inner, bias = false, count = layers, height = rows) => Object.assign(add(name, "gemm",
+      height === 1 ? "row" : "", count, 2 * height * out * inner, stored(data, out * inner, set.weight)
+      + (bias ? of(out) : 0) + stored(data, height * inner, input) + of(height * out)), { out, inner, height });
     const norm = (name, count, residual) => add(name, "elementwise", residual ? "" : "norm", count, 0,
       of(arch.dim) + 2 * of((residual ? 2 : 1) * rows * arch.dim));
     const narrow = width => input !== dtype && add("quantize", "elementwise", "", layers, 0,
@@ -122,9 +123,25 @@ const Model = (() => {
     return (NAIVE_ROOFS[op.name] ? own : rates) || roofRates(place.roofs, op);
   };
 
+  // A product with the weight as this machine's kernels keep it (llamalab.analytic.kept_weights).
+  const keptOp = (data, kept, dtype, op) => {
+    const elements = op.out * op.inner;
+    let group = kept.group || op.inner;
+    while (group >= 32 && op.inner % group) group /= 2;
+    if (op.kind !== "gemm" || (op.name === "output" && data.arch.tied_embeddings) || (kept.group && group < 32)) return op;
+    const own = elements * kept.bits / 8 + stored(data, elements / group * kept.constants, dtype);
+    const moved = op.moved - stored(data, elements, kept.weight) + own;
+    if (kept.rows === null || op.height <= kept.rows)
+      return { ...op, moved, bytes: moved, wide: op.height === 1 ? op.wide : "gemm_few", rate: op.height === 1 ? op.rate : "gemm_few" };
+    const widened = moved + 2 * stored(data, elements, dtype);
+    return { ...op, moved: widened, bytes: widened, wide: "gemm_widened", rate: "gemm_widened" };
+  };
+
   const passSeconds = (data, place, set, fresh, context) => {
+    const kept = place.kept && place.kept.weight === set.weight ? place.kept : null;
     let total = 0;
-    for (const op of forwardOps(data, set, place.dtype, fresh, context)) {
+    for (const counted of forwardOps(data, set, place.dtype, fresh, context)) {
+      const op = kept ? keptOp(data, kept, place.dtype, counted) : counted;
       const rates = ratesOf(place, set, op);
       if (!rates) return null;
       total += op.count * seconds(op, rates);

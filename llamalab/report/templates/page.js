@@ -117,7 +117,7 @@
 
   // Flame views: a click on a frame makes it as wide as the view.
   for (const frames of $$(".flame .frames")) {
-    const all = $$(".frame", frames).map(group => { const box = $("rect", group); return { group, box, text: $("text", group) || group.appendChild(document.createElementNS(box.namespaceURI, "text")), name: told(group).split(": ")[0], y: +box.getAttribute("y"), x: +box.getAttribute("x"), width: +box.getAttribute("width") }; });
+    const all = $$("g", frames).map(group => { const box = $("rect", group); return { group, box, text: $("text", group) || group.appendChild(document.createElementNS(box.namespaceURI, "text")), name: told(group).split(": ")[0], y: +box.getAttribute("y"), x: +box.getAttribute("x"), width: +box.getAttribute("width") }; });
     const zoom = chosen => all.forEach(one => {
       const scale = 360 / chosen.width, left = Math.max(0, (one.x - chosen.x) * scale), right = Math.min(360, (one.x + one.width - chosen.x) * scale), width = right - left;
       one.group.style.display = width > 0.5 ? "" : "none";
@@ -150,7 +150,7 @@
   const tell = (name, text) => { $(`[data-result=${name}]`, form).textContent = text; };
   const update = () => {
     const set = setting(), place = data.places[+field("place").value], narrow = { ...set };
-    for (const name of ["weight", "kv"]) if (set[name] === data.start[name]) narrow[name] = place.dtype;
+    for (const name of ["weight", "kv"]) if (set[name] === data.dtype) narrow[name] = place.dtype;
     const held = Model.memory(data, place, narrow), time = Model.times(data, place, narrow);
     const total = held.weight_bytes + held.kv_bytes + held.activation_bytes, fits = total <= place.memory_bytes;
     for (const name of powers) field(name).previousElementSibling.textContent = set[name].toLocaleString("en");

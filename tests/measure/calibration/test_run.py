@@ -8,10 +8,11 @@ import torch
 
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.constants import CLASSES, constants_of
+from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
-from llamalab.errors import DoesNotFitError, InputError
+from llamalab.errors import DoesNotFitError, InputError, UnknownNameError
 from llamalab.measure.calibration import run as module
 from llamalab.measure.calibration.blocks import CHECKED, FITTED, Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
@@ -19,6 +20,7 @@ from llamalab.measure.calibration.run import Calibration, Outcome, calibrate, fi
 from llamalab.measure.calibration.trials import block_bytes, trial_bytes
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.presets import PRESETS
+from llamalab.units import KeptWeights
 
 SMALL = (
     Block("a", LlamaArch(32, 1, 4, 2, 48, 64), (BlockPass(1, 5), BlockPass(1, 1, 9), BlockPass(3, 1, 4))),
@@ -120,6 +122,32 @@ def test_classes_of_a_kind_share_its_roofs() -> None:
     assert fits["gemm"].rates[:2] == fits["gemm_row"].rates[:2]
     assert fits["attention_prefill"].rates[:2] == fits["attention_decode"].rates[:2]
     assert fits["elementwise_rope"].rates.peak_flops_per_s is None
+
+
+def test_products_of_a_quantised_weight_are_classes_of_their_own() -> None:
+    kept = KeptWeights("int8", kernel_rows=4)
+    passes = ((1, 1), (1, 3), (6, 1), (9, 1))  # new tokens, batch
+    tables = [
+        model_ops(SMALL[0].arch, PassShape(new_tokens=new, context_tokens=9, batch=batch), kept)
+        for new, batch in passes
+    ]
+    modes = [{op.mode for op in table if op.kind == "gemm" and op.name != "output"} for table in tables]
+    assert modes == [{"row"}, {"few"}, {"widened"}, {"widened"}]
+    fits = fit_classes(Kernel(op, 1e-6 * (1 + index)) for table in tables for index, op in enumerate(table))
+    assert {"gemm_row", "gemm_few", "gemm_widened"} < fits.keys()
+    assert fits["gemm"].kernels == fits["gemm_few"].kernels + fits["gemm_widened"].kernels
+    plain = fit_classes(Kernel(op, 1e-6) for op in forward_ops(SMALL[0].arch, PassShape(new_tokens=5)))
+    assert {"gemm_few", "gemm_widened"}.isdisjoint(plain)
+
+
+def test_a_calibration_of_quantised_weights_says_so_and_knows_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "effective_cache_bytes", lambda _: 0)
+    monkeypatch.setattr(module, "MOST_ROUNDS", 1)
+    made = calibrate(device="cpu", dtype="fp32", fit=SMALL, check=OTHERS, weight_dtype="q8_0", kernel_rows=2)
+    assert not CLASSES - made.fits.keys()
+    assert json.loads(made.json)["weight_dtype"] == made.weight_dtype == "q8_0"
+    with pytest.raises(UnknownNameError, match="weight dtype"):
+        calibrate(device="cpu", dtype="fp32", weight_dtype="int3")
 
 
 def test_what_does_not_fit_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:

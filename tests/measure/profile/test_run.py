@@ -1,6 +1,7 @@
 """A profile: the rows of the cost table, each with what was measured of it; what closes and what does not."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.measure.profile.rows import medians_by_block, missing_time, ops_and_outside, throttle_reasons
 from llamalab.measure.profile.run import profile as profile_model
+from llamalab.model.compiled import compile
+from llamalab.model.packed import product_of
 from llamalab.records.profile import Profile, from_json, to_json
-from llamalab.records.record import Telemetry
+from llamalab.records.record import Roof, Telemetry
 from tests.model.hf_reference import hf_model
 from tests.model.shrunk import ARCHES, small_model
 from tests.report.sample import sample_record
@@ -54,6 +57,23 @@ def test_every_row_of_the_cost_table_has_its_time(profile: Profile, phase: str) 
         assert op.flops_per_s == pytest.approx(op.flops / op.time_s)
         assert op.total_s == pytest.approx(op.time_s * op.count)
     assert sum(op.share for op in found.ops) == pytest.approx(1)
+
+
+def test_a_model_of_quantised_weights_is_told_and_predicted_by_its_own_bytes() -> None:
+    arch = ARCHES["GQA"].replace(dim=64, n_heads=4, n_kv_heads=2, ffn_dim=96, head_dim=None)
+    kept = compile(small_model(arch), scope="none", weight_dtype="int8", kernel_rows=4)
+    reference = replace(sample_record(dtype="fp32"), constants=None)
+    roofs = [*reference.roofs, Roof(kind="stream", dtype="int8", per_second=1e9)]
+    made = profiled(kept, reference=replace(reference, roofs=roofs))
+    assert (made.weight_dtype, made.product) == ("int8", product_of(kept))
+    (decode,) = (one for one in made.phases if one.phase == "decode")
+    w1 = next(op for op in decode.ops if op.name.endswith("w1"))
+    assert w1.bytes == 96 * (64 + 4) + 4 * 2 * (64 + 96)  # codes with a scale a row, and two rows of activations
+    launch = next(roof.seconds for roof in reference.roofs if roof.kind == "launch")
+    assert w1.predicted_s == pytest.approx(w1.bytes / 1e9 + launch)
+    prefill = made.phase("prefill")  # 22 rows: the weight is written out and read again
+    assert next(op for op in prefill.ops if op.name.endswith("w1")).bytes > 2 * 4 * 96 * 64
+    assert from_json(to_json([made]))[0] == made
 
 
 @pytest.mark.parametrize("kind", ["llamalab", "transformers"])

@@ -5,6 +5,7 @@ import time
 import pytest
 import torch
 
+from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count
@@ -13,7 +14,7 @@ from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import GENERATED, workload
-from llamalab.errors import DoesNotFitError, InputError, MissingError
+from llamalab.errors import DoesNotFitError, InputError, MissingError, UnknownNameError
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.report import run as recording
 from llamalab.measure.report.run import SCALES, measure_report
@@ -134,6 +135,20 @@ def test_full_measures_every_block(small):
     assert {run.basis for run in record.passes} == {"measured"}
     assert record.environment.command.endswith("--dtype fp32 --full")
     assert {roof.dtype for roof in record.roofs} == {"fp32"}
+
+
+def test_quantised_weights_have_their_roof_their_product_and_their_bytes(small):
+    arch = ARCH.replace(dim=64, n_heads=8, ffn_dim=96)
+    record = measure_report("toy", arch, device="cpu", weight_dtype="int8")
+    assert (record.weight_dtype, record.kept.storage) == ("int8", "int8")
+    assert record.environment.command.endswith("--dtype bf16 --weight-dtype int8")
+    assert record.roof("stream", "int8").per_second > 0
+    assert {run.product for run in record.passes} == {record.kept.product}
+    prefill, decode = Comparison(from_json(to_json(record))).phases
+    assert decode.ops == model_ops(arch, PassShape(new_tokens=1, context_tokens=25), record.kept)
+    assert prefill.predicted_s is None or prefill.predicted_s > 0
+    with pytest.raises(UnknownNameError, match="weight dtype"):
+        measure_report("toy", arch, device="cpu", weight_dtype="int3")
 
 
 def test_progress_grows_to_the_end(small):

@@ -30,6 +30,48 @@ def test_every_row_computes_what_it_would_alone(name: str, attention: str) -> No
     assert [row.length for row in rows] == [8, 5, 13]
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "int8"])
+@pytest.mark.parametrize("name", ARCHES)
+def test_neighbours_attend_in_one_call_and_compute_what_each_does_alone(name: str, dtype: str) -> None:
+    model = small_model(ARCHES[name], attention="chunked")
+    tokens_BT = some_tokens(3, 13)
+    home = StaticKVCache(model.arch, batch=4, max_tokens=13, dtype=dtype)
+    rows, apart = [home.row(place) for place in (1, 2, 3)], []
+    with torch.inference_mode():
+        for b, (length, row) in enumerate(zip(LENGTHS, rows, strict=True)):
+            model(tokens_BT[b : b + 1, :length], cache=row)
+            apart.append(StaticKVCache(model.arch, batch=1, max_tokens=13, dtype=dtype))
+            model(tokens_BT[b : b + 1, :length], cache=apart[-1])
+        for taken in ((0, 1, 2), (0, 1, 2), (1, 2)):
+            fed_BT = torch.stack([tokens_BT[b, rows[b].length :][:1] for b in taken])
+            side_by_side, one_by_one = (RaggedKVCache([of[b] for b in taken]) for of in (rows, apart))
+            assert (side_by_side.at(0).at_once is not None) is (model.arch.window_of(0) is None)
+            assert one_by_one.at(0).at_once is None
+            made, expected = model(fed_BT, cache=side_by_side), model(fed_BT, cache=one_by_one)
+            torch.testing.assert_close(made, expected, rtol=0, atol=1e-5)
+    assert [row.length for row in rows] == [7, 4, 12]
+
+
+def test_rows_that_are_no_neighbours_in_order_attend_one_by_one() -> None:
+    arch = ARCHES["GQA"]
+    home, other = (StaticKVCache(arch, batch=3, max_tokens=4, dtype="fp32") for _ in range(2))
+    pairs = ([home.row(0), home.row(2)], [home.row(1), home.row(0)], [home.row(0), other.row(1)], [home.row(0)])
+    assert all(RaggedKVCache(rows).at(0).at_once is None for rows in pairs)
+    with pytest.raises(InputError, match="from 0 to 2; got 3"):
+        home.row(3)
+
+
+def test_a_row_that_settles_elsewhere_takes_its_tokens_along() -> None:
+    model, tokens_BT = small_model(ARCHES["GQA"]), some_tokens(1, 6)
+    home = StaticKVCache(model.arch, batch=2, max_tokens=6, dtype="fp32")
+    row = home.row(1)
+    with torch.inference_mode():
+        model(tokens_BT[:, :5], cache=row)
+        row.settle(home, 0)
+        home.row(1).keys[0].fill_(7.0)
+        torch.testing.assert_close(model(tokens_BT[:, 5:], cache=row)[0, 0], model(tokens_BT)[0, -1], rtol=0, atol=1e-5)
+
+
 def test_a_full_row_stops_the_pass_before_any_work() -> None:
     model = small_model(ARCHES["GQA"])
     rows = [StaticKVCache(model.arch, batch=1, max_tokens=size, dtype="fp32") for size in (4, 2)]

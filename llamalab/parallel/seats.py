@@ -1,0 +1,79 @@
+"""Where the threads of a rank on a CPU run: on processors of its own, gloo's event loop behind those that it serves.
+
+gloo's loop polls while another thread takes up what has come (pytorch/gloo, issue 246). Where the scheduler lets it run
+in that thread's stead, both wait for the end of a time slice, some milliseconds, and a message of a kilobyte takes ten
+times its time. Ranks that move between processors meet the same: each keeps to its share, as ranks of MPI do.
+"""
+
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/{}"
+_LOOP = "gloo"  # gloo names the thread of its event loop gloo_tcp_loop; torch's own begin with pt_gloo
+_BEHIND = 10  # of nice values, of which 19 would starve it beside a busy process
+
+
+def take_seat(store: Any, rank: int, ranks: int) -> tuple[int, ...] | None:
+    """Keep this process to its share of the processors that ranks of this machine have in common; the share.
+
+    None, and nothing is done, where some rank was given other processors, there are fewer than ranks, or the system
+    cannot tell. Every rank calls it.
+    """
+    own = _allowed()
+    seats = "seats/{}"
+    store.set(seats.format(rank), f"{socket.gethostname()} {own}")
+    told = [store.get(seats.format(one)).decode() for one in range(ranks)]
+    host = told[rank].partition(" ")[0]
+    together = [one for one, text in enumerate(told) if text.partition(" ")[0] == host]
+    if not own or any(told[one] != told[rank] for one in together):
+        return None
+    share = share_of(sorted(own, key=_place), together.index(rank), len(together))
+    if share is None:
+        return None
+    os.sched_setaffinity(0, share)
+    return share
+
+
+def share_of(processors: Sequence[int], place: int, ranks: int) -> tuple[int, ...] | None:
+    """One rank's part of processors in the order of their cores; None where there are fewer than ranks.
+
+    >>> share_of([0, 4, 1, 5], 1, 2), share_of([0], 0, 2)
+    ((1, 5), None)
+    """
+    each = len(processors) // ranks
+    return tuple(processors[place * each : (place + 1) * each]) if each else None
+
+
+def let_loops_yield(threads: Iterable[Path] | None = None) -> int:
+    """Put the event loops of gloo in this process behind its other threads; how many there are, 0 where none is known.
+
+    `threads` are folders as /proc/self/task has them.
+    """
+    found = 0
+    for thread in Path("/proc/self/task").glob("*") if threads is None else threads:
+        with suppress(OSError):  # a thread that has just ended, or a system that does not allow it
+            if (thread / "comm").read_text().startswith(_LOOP):
+                os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), _BEHIND)
+                found += 1
+    return found
+
+
+def _allowed() -> list[int]:
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return []
+
+
+def _place(processor: int) -> tuple[int, ...]:
+    """By package and core, so that the threads of a core go to one rank."""
+    try:
+        names = ("physical_package_id", "core_id")
+        return (*(int(Path(_TOPOLOGY.format(processor, name)).read_text()) for name in names), processor)
+    except (OSError, ValueError):
+        return (0, 0, processor)

@@ -1,0 +1,62 @@
+"""What logs of passes tell of the links: sending and waiting apart, the best sweep, and constants that were put in."""
+
+import pytest
+
+from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes
+from llamalab.measure.ranks.link import LINK_MODELS, LinkTime, fit_link, link_times, waiting_share
+from llamalab.measure.ranks.logged import LoggedPass, LoggedRun, SentTime, split_runs
+from llamalab.model.own_share import Sent
+
+
+def run_of(sending_s: float, waiting_s: float) -> LoggedRun:
+    return LoggedRun((SentTime("all_reduce", 64, 1.0, waiting_s, sending_s),) * 2, 0.5)
+
+
+def test_the_time_until_the_last_rank_begins_is_waiting_and_work_is_what_is_left() -> None:
+    early = LoggedPass(0.0, 9.0, [Sent("all_reduce", 8, 1.0, 4.0), Sent("all_gather", 16, 6.0, 8.0)])
+    late = LoggedPass(0.5, 9.5, [Sent("all_reduce", 8, 3.0, 4.5), Sent("all_gather", 16, 5.5, 8.0)])
+    (one,), (other,) = split_runs([[early], [late]])
+    assert (one.compute_s, one.waiting_s, one.communication_s) == (4.0, 2.0, 3.0)
+    assert (other.compute_s, other.waiting_s, other.communication_s) == (5.0, 0.5, 3.5)
+    for run, whole in ((one, early), (other, late)):
+        parts = run.compute_s + run.waiting_s + run.communication_s
+        assert parts == pytest.approx(whole.ended_s - whole.began_s)
+
+
+def test_a_disturbed_sweep_does_not_count() -> None:
+    sweeps = [run_of(9.0, 5.0)] * 4 + [run_of(2.0, 0.25)] * 3 + [run_of(30.0, 1.0)]
+    (found,) = link_times([sweeps, sweeps], ranks=2)
+    assert found == LinkTime("all_reduce", 64, all_reduce_bytes(64, 2), 2.0, 0.25, 1.0, 2)
+
+
+def test_waiting_is_told_by_collectives_that_follow_work() -> None:
+    times = [LinkTime("all_reduce", 8, 8, 1.0, waiting, 2.0) for waiting in (0.1, 0.2, 9.0)]
+    assert waiting_share([*times, LinkTime("all_gather", 8, 8, 1.0, 50.0, 0.001)]) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_constants_that_were_put_in_come_out(ranks: int) -> None:
+    """A fixed time and a rate a class: small and large, sums and gathers."""
+    given = {"all_reduce": (200e-6, 2e9), "all_gather": (100e-6, 4e9)}
+    sent = {"all_reduce": all_reduce_bytes, "all_gather": all_gather_bytes}
+    times = [
+        LinkTime(kind, size, sent[kind](size, ranks), t0 + sent[kind](size, ranks) / rate, 0.0, 1.0)
+        for kind, (t0, rate) in given.items()
+        for size in (2**power for power in range(8, 24, 2))
+    ]
+    fits = fit_link(times, ranks)
+    assert sorted(fits) == ["collective", "collective_gather", "collective_one_shot", "collective_one_shot_gather"]
+    assert all(fit.error < 0.02 for fit in fits.values())
+    assert fits["collective_one_shot"].rates.t0_s == pytest.approx(200e-6, rel=0.05)
+    assert fits["collective_one_shot_gather"].rates.t0_s == pytest.approx(100e-6, rel=0.05)
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 16])
+@pytest.mark.parametrize("itemsize", [2, 4])
+def test_the_models_have_small_and_large_buffers_that_all_ranks_divide(ranks: int, itemsize: int) -> None:
+    buffers = [tokens * model.dim * itemsize for model in LINK_MODELS for tokens in model.tokens]
+    assert min(buffers) < 2**10
+    assert sum(buffer >= 2**19 for buffer in buffers) >= 2
+    for model in LINK_MODELS:
+        arch = model.arch(ranks)
+        assert {size % ranks for size in (arch.n_heads, arch.dim, arch.ffn_dim, arch.vocab_size)} == {0}
