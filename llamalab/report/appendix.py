@@ -40,26 +40,6 @@ def appendix(record: Record, results: Sequence[ExperimentResult], recorded: Sequ
     ]
 
 
-def with_fewer_plots(section: Section, least_bytes: int) -> Section:
-    """The section without its largest plots, until so many bytes of drawings are gone or none is left."""
-    left_out = "Its plot is left out: the page would be too large with it."
-    gone, bytes_gone = set(), 0
-    for fold in sorted(section.folds, key=lambda fold: -_drawn_bytes(fold)):
-        if bytes_gone < least_bytes and fold.figures:
-            gone.add(fold.anchor)
-            bytes_gone += _drawn_bytes(fold)
-    return section._replace(
-        folds=tuple(
-            fold._replace(figures=(), remarks=(*fold.remarks, left_out)) if fold.anchor in gone else fold
-            for fold in section.folds
-        )
-    )
-
-
-def _drawn_bytes(fold: Fold) -> int:
-    return sum(len(one.svg.encode()) for one in fold.figures if one.svg)
-
-
 def _experiment(result: ExperimentResult, device: str) -> Fold:
     badge = f"{HERE}'s kind: {result.device}" if result.device == device else result.device
     anchor = re.sub(r"[^a-z0-9]+", "-", f"{result.experiment} {result.device}".lower()).strip("-")
