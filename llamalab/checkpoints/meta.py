@@ -181,6 +181,7 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored,
         # The tokenizer's vocabulary, which Meta's code asks for: the embedding has as many rows.
         arch = arch.replace(vocab_size=merged["tok_embeddings.weight"][0])
     check_no_others(merged, {*model_shapes(arch), IGNORED})
+    _check_count(merged, arch, len(shards))
     check_shapes(model_shapes(arch), merged)
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
@@ -193,6 +194,13 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored,
         return _part_of_shards([shard[name] for shard in shards], split_axis(name), rank, ranks)
 
     return Weights(arch, fetch, lambda name: shards[0][name].dtype, common_dtype(stored), fetch_part=fetch_part)
+
+
+def _check_count(merged: dict[str, tuple[int, ...]], arch: LlamaArch, count: int) -> None:
+    """Each shard has as many columns of the embedding: too few together are of a model with more shards."""
+    columns = merged.get("tok_embeddings.weight", (0, 0))[-1]
+    if merged.get("norm.weight") == (arch.dim,) and 0 < columns < arch.dim and arch.dim * count % columns == 0:
+        raise FormatError(f"a checkpoint must have all its {arch.dim * count // columns} shards; it has {count}")
 
 
 def _part_of_shards(parts: list[Tensor], axis: int | None, rank: int, ranks: int) -> Tensor | None:
