@@ -14,7 +14,7 @@ FLOORS = (
     {"errors", "version"},
     {"checks", "choices", "large_pages", "plain_text", "plotting", "workspace"},
     {"files", "input_files", "units", "formatting"},
-    {"arch_parts", "hardware", "links"},
+    {"arch_parts", "hardware", "links", "rope_divisors"},
     {"arch"},
     {"hf_family", "hf_missing", "runnable"},
     {"hf_relatives"},
