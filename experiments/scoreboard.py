@@ -25,7 +25,7 @@ from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.comparison import scoring
-from llamalab.comparison.measured_runs import Point, read_rows
+from llamalab.comparison.measured_runs import MeasuredPoint, read_rows
 from llamalab.comparison.scoring import Scored
 
 HERE = Path(__file__).parent
@@ -168,7 +168,7 @@ def _over_all(out: Sequence[Unseen]) -> str:
     )
 
 
-def _formula(point: Point, compute: float, memory: float) -> float:
+def _formula(point: MeasuredPoint, compute: float, memory: float) -> float:
     """Planners' formula: dense FLOPs over a share of the peak, all bytes over a share of the bandwidth."""
     work, arch, spec = point.work, point.arch, point.spec
     peaks, weight = spec.peak_flops_per_s, work.weight_dtype or work.dtype

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 from llamalab.plain_text import csv_text, in_one_line, markdown_cell, printable, sentence
 
-SCHEMA_VERSION = 1
+ANSWER_SCHEMA = 1
 UNKNOWN = "–"
 
 
@@ -143,7 +143,7 @@ def _markdown(answer: Answer) -> str:
 def _json(answer: Answer) -> str:
     import json
 
-    data = {"schema_version": SCHEMA_VERSION, **answer.data}
+    data = {"schema_version": ANSWER_SCHEMA, **answer.data}
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False).translate(_CONTROLS)
 
 

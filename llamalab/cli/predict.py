@@ -177,7 +177,7 @@ def stack_of(result: Forecast) -> dict[str, Any]:
     return {"name": row.pop("name"), "assumed": constants.assumed, **row}
 
 
-def op_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[dict[str, Any]]:
+def predicted_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[dict[str, Any]]:
     """The table of one pass with its predicted times."""
     predictions = predict_pass(ops, result.constants.rates)
     return [
@@ -208,7 +208,7 @@ def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Foreca
 
 def _answer(case: Case, result: Forecast) -> Answer:
     work, times, bound = case.work, result.times, result.bound
-    rows = op_rows("prefill", result.prefill_ops, result) + op_rows("decode", result.decode_ops, result)
+    rows = predicted_rows("prefill", result.prefill_ops, result) + predicted_rows("decode", result.decode_ops, result)
     low, high = result.interval
     data = {
         "model": case.model,
