@@ -174,7 +174,7 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
     28.3
     """
     memory = check_memory(arch, work, spec)
-    check_link(work, spec, constants)
+    check_link(work.tensor_parallel, spec, constants)
     times = run_times(arch, work, constants.rates, constants.host)
     bound = bound_times(arch, work, constants.rates, spec.l2_bytes)
     interval = constants.interval(times.total_s, bound.total_s)
@@ -209,7 +209,7 @@ def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cac
 
     def seconds(new_tokens: int, context_tokens: int) -> float:
         ops = pass_ops(arch, run, new_tokens, context_tokens)
-        return sum(op.count * _bound_s(op, rates_of_op(op, rates), cache, resident) for op in ops)
+        return sum(op.count * bound_seconds(op, rates_of_op(op, rates), cache, resident) for op in ops)
 
     prefill_s = seconds(work.prompt, work.prompt)
     steps = decode_contexts(work)
@@ -218,7 +218,8 @@ def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cac
     return Times(prefill_s, decode_s if steps else None, total_s, work.batch * work.generate / total_s)
 
 
-def _bound_s(op: Op, rates: Rates, cache_bytes: int, resident: bool) -> float:
+def bound_seconds(op: Op, rates: Rates, cache_bytes: int, resident: bool) -> float:
+    """The least time of one occurrence; `resident`: whether weights and KV cache fit into the last-level cache."""
     moved = moved_bytes(op)
     if op.kind != "collective":
         activations = moved - op.weight_bytes
@@ -324,13 +325,17 @@ def _activations(arch: LlamaArch, shape: PassShape) -> int:
 
 def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> RunMemory:
     """What the run needs of each device. Raises DoesNotFitError, saying by how much."""
-    needed = memory_needed(arch, work)
+    return check_room(memory_needed(arch, work), spec, work.devices)
+
+
+def check_room(needed: Memory, spec: HardwareSpec, devices: int) -> Memory:
+    """The same memory, of one of so many devices. Raises DoesNotFitError where the device has less."""
     room = spec.usable_memory_bytes
     if room is None:  # a CPU that takes any memory
         return needed
     short = needed.total_bytes - room
     if short > 0:
-        ranks = f" on each of {work.devices} devices" if work.devices > 1 else ""
+        ranks = f" on each of {devices} devices" if devices > 1 else ""
         raise DoesNotFitError(
             f"the run must fit into {spec.name}: it needs {format_bytes(needed.total_bytes)}{ranks} (weights "
             f"{format_bytes(needed.weight_bytes)}, KV cache {format_bytes(needed.kv_bytes)}, activations "
@@ -340,16 +345,16 @@ def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> RunMemo
     return needed
 
 
-def check_link(work: Workload, spec: HardwareSpec, constants: Basis) -> None:
-    """Raises UnavailableError where several ranks have no known link, or no constants for it."""
-    if work.tensor_parallel == 1:
+def check_link(ranks: int, spec: HardwareSpec, constants: Basis) -> None:
+    """Raises UnavailableError where several ranks of one model have no known link, or no constants for it."""
+    if ranks == 1:
         return
     if not spec.interconnect_bytes_per_s and not (spec.measured and "collective" in constants.rates):
         raise UnavailableError(
-            f"tensor parallelism must have a known interconnect; {spec.name} has none; use --tensor-parallel 1"
+            f"devices that share a model must have a known interconnect; {spec.name} has none; use --tensor-parallel 1"
         )
     if "collective" not in constants.rates:
         raise UnavailableError(
-            f"tensor parallelism must have constants for collectives; those {constants.basis} have none, one device "
-            "has no link; use --tensor-parallel 1 or --basis shipped"
+            f"devices that share a model must have constants for collectives; those {constants.basis} have none, one "
+            "device has no link; use --tensor-parallel 1 or --basis shipped"
         )

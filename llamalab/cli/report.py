@@ -44,6 +44,8 @@ def configure(parser: Parser) -> None:
     add_count(parser, "--context", "tokens in view of the decoded one, itself included (default: as --generate says)")
     add_count(parser, "--batch", "sequences", default=1)
     add_tensor_parallel(parser)
+    parser.add_argument("--text", help="a sentence whose attention in a checkpoint is shown (default: a short story)")
+    parser.add_argument("--tokenizer", metavar="FILE", help="for that sentence (default: the checkpoint's own)")
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     add_weight_storage(parser)
@@ -161,8 +163,10 @@ def _measure(args: argparse.Namespace) -> int:
     check_page(page)
     from llamalab.measure.calibration import constants_here
     from llamalab.measure.device.machine import resolve_device
+    from llamalab.measure.report.patterns import reading
     from llamalab.measure.report.run import measure_report
 
+    read = reading(args.model, weights, args.text, args.tokenizer)
     deadline = Deadline(SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_BYTES else "large"])
     place = resolve_device(device)
     constants = constants_here.kept_constants(place, args.dtype, args.weight_dtype)
@@ -171,7 +175,8 @@ def _measure(args: argparse.Namespace) -> int:
     with Progress(deadline) as progress:
         measured = measure_report(
             name, arch, device=device, dtype=args.dtype, full=args.full, prompt_tokens=args.prompt, batch=args.batch,
-            generate=args.generate, context_tokens=args.context, weights=weights, weight_dtype=args.weight_dtype,
+            generate=args.generate, context_tokens=args.context, weights=weights, read=read,
+            weight_dtype=args.weight_dtype,
             deadline=deadline.part(share),
             team=getattr(args, "team", None),
             progress=lambda label, done: progress(label, share * done),

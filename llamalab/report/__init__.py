@@ -44,6 +44,7 @@ CSV_HEADS = {  # and a table of ours: what its first line has
     "ranks": "phase,ranks,batch,new_tokens,blocks",
     "by_rank": "phase,rank,compute_s,communication_s",
     "scaling": "phase,ranks,predicted_s,measured_s",
+    "heads": "layer,head,previous,first",
 }
 
 

@@ -64,9 +64,15 @@ def draw(chart: Callable[..., Plot], *args: Any, prefix: str) -> Markup:
             )
             for place, figure in enumerate(plot.figures)
         ]
-    key = "".join(map(_key_entry, plot.key))
+    return side_by_side(panels, plot.key)
+
+
+def side_by_side(panels: Iterable[str], key: Iterable[Artist]) -> Markup:
+    """Panels as SVG in a row that wraps, and the key of all of them."""
+    shown = "".join(map(_key_entry, key))
     return Markup(
-        f'<div class="panels">{"".join(panels)}</div>' + (f'<ul class="key" aria-label="Key">{key}</ul>' if key else "")
+        f'<div class="panels">{"".join(panels)}</div>'
+        + (f'<ul class="key" aria-label="Key">{shown}</ul>' if shown else "")
     )
 
 
