@@ -58,13 +58,8 @@ def _shown(words: str, value: int) -> str:
     return words if value else ""
 
 
-<<<<<<< HEAD
 def _fits(run: FitRun, memory_bytes: int, holds: Holds) -> bool:
-    return holds(run).safe_bytes <= memory_bytes
-=======
-def _fits(run: Run, memory_bytes: int, holds: Holds) -> bool:
     return holds(run).safe_bytes <= whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
->>>>>>> main
 
 
 def largest_batch(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int:

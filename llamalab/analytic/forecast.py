@@ -328,7 +328,7 @@ def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> RunMemo
     return check_room(memory_needed(arch, work), spec, work.devices)
 
 
-def check_room(needed: Memory, spec: HardwareSpec, devices: int) -> Memory:
+def check_room(needed: RunMemory, spec: HardwareSpec, devices: int) -> RunMemory:
     """The same memory, of one of so many devices. Raises DoesNotFitError where the device has less."""
     room = spec.usable_memory_bytes
     if room is None:  # a CPU that takes any memory

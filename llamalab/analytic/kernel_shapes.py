@@ -61,15 +61,11 @@ def kernel_shapes(run: FitRun, *, until: int | None = None, step: str | None = N
     return list(shapes)
 
 
-<<<<<<< HEAD
-def _by_step(run: FitRun, new: int, context: int) -> dict[str, list[Shape]]:
-=======
-def _until(run: Run, until: int | None) -> int:
+def _until(run: FitRun, until: int | None) -> int:
     return run.context if until is None else whole(until, "until", most=run.context)
 
 
-def _by_step(run: Run, new: int, context: int) -> dict[str, list[Shape]]:
->>>>>>> main
+def _by_step(run: FitRun, new: int, context: int) -> dict[str, list[Shape]]:
     """What each step of one block, and the head, asks of the library, in order."""
     shape = pass_shape(run, new, context)
     asked = _Asked()

@@ -24,13 +24,8 @@ import torch
 
 from llamalab.analytic.params import Weight
 from llamalab.analytic.params import weights as weights_in
-<<<<<<< HEAD
-from llamalab.arch import LlamaArch
-from llamalab.checkpoints.checkpoint import StoredTensor, Survey, Weights, weights_of
-=======
 from llamalab.arch import ON_DISK, LlamaArch
-from llamalab.checkpoints.checkpoint import Stored, Survey, Weights, weights_of
->>>>>>> main
+from llamalab.checkpoints.checkpoint import StoredTensor, Survey, Weights, weights_of
 from llamalab.checkpoints.pages import drop_pages, settled
 from llamalab.errors import FormatError, InputError
 from llamalab.files import map_file, replacing

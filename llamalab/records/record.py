@@ -223,12 +223,8 @@ class Record:
     weight_dtype: str | None = None
     kernel_rows: int | None = None
     generate_tokens: int | None = None
-<<<<<<< HEAD
-    schema_version: int = RECORD_SCHEMA
-=======
     patterns: Patterns | None = None
-    schema_version: int = SCHEMA_VERSION
->>>>>>> main
+    schema_version: int = RECORD_SCHEMA
 
     @property
     def llama_arch(self) -> LlamaArch:

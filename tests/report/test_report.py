@@ -13,12 +13,8 @@ import pytest
 
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import phase_sentence, verdict
-<<<<<<< HEAD
-from llamalab.records.record import MeasuredMemory, Record, Roof, from_json, to_json
-=======
 from llamalab.records.patterns import Patterns
-from llamalab.records.record import Memory, Record, Roof, from_json, to_json
->>>>>>> main
+from llamalab.records.record import MeasuredMemory, Record, Roof, from_json, to_json
 from llamalab.report import CSV_HEADS, OURS, csv_files, render
 from llamalab.report.layout import page_script, script_hash
 from llamalab.report.tables import tables
