@@ -38,7 +38,6 @@ from llamalab.units import format_bytes, format_rate, format_seconds, format_si
 
 SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
 EXAMPLES = (
-    "llamalab predict --model 7b --hardware a100-40gb-sxm --prompt 1024 --generate 1024 --batch 16 --dtype fp16",
     "llamalab predict --model 70b --hardware h100-80gb-sxm --tensor-parallel 4 --weight-dtype fp8 --kv-dtype fp8",
     "llamalab predict --model 70b --hardware h100-80gb-sxm --tp 2 --pp 4 --batch 16",
     "llamalab predict --prompt 512-8192*2 --batch 1,2,4,8 --model 7b,13b,70b --hardware all --format csv",
