@@ -36,7 +36,19 @@ FLOORS = (
     {"cli"},
     {"api"},
 )
-MEASURE = ("timing", "device", "roofs", "target", "calibration", "ranks", "profile", "attention", "bench", "report")
+MEASURE = (
+    "timing",
+    "device",
+    "roofs",
+    "training",
+    "target",
+    "calibration",
+    "ranks",
+    "profile",
+    "attention",
+    "bench",
+    "report",
+)
 
 
 def modules() -> dict[str, Path]:
