@@ -187,10 +187,10 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
 def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host: Host = NO_HOST) -> Times:
     """Seconds of a run at given rates and the host's cost; no check of memory."""
     token_s = work.batch * host.sequence_s
-    prefill_s = sum(prompt_pass_s(arch, work, *part, rates) for part in prompt_parts(work)) + host.request_s + token_s
+    prefill_s = sum(held_pass_s(arch, work, *part, rates) for part in prompt_parts(work)) + host.request_s + token_s
     steps = decode_contexts(work)
     step_s = token_s + host.step_s
-    decode_s = sum(weight * (pass_s(pass_ops(arch, work, 1, context), rates) + step_s) for weight, context in steps)
+    decode_s = sum(weight * (held_pass_s(arch, work, 1, context, rates) + step_s) for weight, context in steps)
     total_s = prefill_s + (work.generate - 1) * decode_s
     tokens = work.batch * work.generate
     return Times(prefill_s, decode_s if steps else None, total_s, tokens / total_s)
@@ -241,16 +241,17 @@ def prefill_passes(arch: LlamaArch, work: Workload) -> list[tuple[Op, ...]]:
     return [pass_ops(arch, work, new, context) for new, context in prompt_parts(work)]
 
 
-def prompt_pass_s(
+def held_pass_s(
     arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int, rates: Mapping[str, Rates]
 ) -> float:
-    """Seconds of one pass of a prompt, not less than one of its tokens takes alone.
+    """Seconds of one pass, not less than one of its tokens takes alone, nor one of its sequences.
 
-    A single row runs in kernels of its own, whose constants are fitted apart: without the floor two tokens could
-    come out faster than one.
+    A single row, and a few, run in kernels of their own, whose constants are fitted apart: without the floor two
+    tokens could come out faster than one, in one sequence or in two.
     """
-    alone_s = pass_s(pass_ops(arch, work, 1, context_tokens), rates)
-    return alone_s if new_tokens == 1 else max(alone_s, pass_s(pass_ops(arch, work, new_tokens, context_tokens), rates))
+    batches, tokens = {work.batch, 1}, {new_tokens, 1}
+    runs = (work if batch == work.batch else work._replace(batch=batch) for batch in batches)
+    return max(pass_s(pass_ops(arch, run, new, context_tokens), rates) for run in runs for new in tokens)
 
 
 def decode_contexts(work: Workload) -> list[tuple[float, int]]:
