@@ -45,7 +45,7 @@ class Steps:
             raise TooManySteps
 
 
-class Generation(Extension):
+class GenerationTag(Extension):
     """`{% generation %}`, with which templates mark answers for training: what is in it is written as it is."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration
@@ -92,7 +92,7 @@ def bounded(limits: dict[str, int]) -> None:
 def rendered(job: dict[str, Any]) -> list[str]:
     """The text of every context."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = as_json
     environment.globals |= {"raise_exception": refuse, "strftime_now": now}
