@@ -17,7 +17,7 @@ from torch import Tensor
 from llamalab.arch import ON_DISK, LlamaArch, from_meta_params, meta_ffn_dim
 from llamalab.arch_files import read_arch
 from llamalab.checkpoints.checkpoint import (
-    Stored,
+    StoredTensor,
     Survey,
     Weights,
     check_floats,
@@ -167,12 +167,12 @@ def _shards(count: int) -> str:
     return "1 shard" if count == 1 else f"{count} shards"
 
 
-def _remarks(stored: tuple[Stored, ...]) -> tuple[str, ...]:
+def _remarks(stored: tuple[StoredTensor, ...]) -> tuple[str, ...]:
     kinds = sorted({entry.dtype for entry in stored})
     return (f"weights are of {len(kinds)} kinds: {', '.join(kinds)}",) if len(kinds) > 1 else ()
 
 
-def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored, ...]) -> Weights:
+def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[StoredTensor, ...]) -> Weights:
     check_floats(stored)
     merged = _merged_shapes(shards)
     arch = read_arch(str(path / "params.json"))
@@ -181,6 +181,7 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored,
         # The tokenizer's vocabulary, which Meta's code asks for: the embedding has as many rows.
         arch = arch.replace(vocab_size=merged["tok_embeddings.weight"][0])
     check_no_others(merged, {*model_shapes(arch), IGNORED})
+    _check_count(merged, arch, len(shards))
     check_shapes(model_shapes(arch), merged)
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
@@ -193,6 +194,13 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored,
         return _part_of_shards([shard[name] for shard in shards], split_axis(name), rank, ranks)
 
     return Weights(arch, fetch, lambda name: shards[0][name].dtype, common_dtype(stored), fetch_part=fetch_part)
+
+
+def _check_count(merged: dict[str, tuple[int, ...]], arch: LlamaArch, count: int) -> None:
+    """Each shard has as many columns of the embedding: too few together are of a model with more shards."""
+    columns = merged.get("tok_embeddings.weight", (0, 0))[-1]
+    if merged.get("norm.weight") == (arch.dim,) and 0 < columns < arch.dim and arch.dim * count % columns == 0:
+        raise FormatError(f"a checkpoint must have all its {arch.dim * count // columns} shards; it has {count}")
 
 
 def _part_of_shards(parts: list[Tensor], axis: int | None, rank: int, ranks: int) -> Tensor | None:

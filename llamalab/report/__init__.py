@@ -22,6 +22,7 @@ from llamalab.report.layout import plain_json
 from llamalab.report.page import page, report_tables
 from llamalab.report.profile_page import profile_of, profile_page
 from llamalab.report.profile_tables import csv_tables
+from llamalab.report.training_page import training_page
 from llamalab.report.trend import StoredRun
 from llamalab.version import __version__
 
@@ -82,6 +83,11 @@ def render_bench(rows: Sequence[Mapping[str, Any]]) -> str:
 def render_comparison(data: dict[str, Any]) -> str:
     """The page of what `llamalab compare --format json` prints."""
     return compare_page(data, f"{GENERATOR} {__version__}")
+
+
+def render_training(run: Mapping[str, Any]) -> str:
+    """The page of a training run from its JSON."""
+    return training_page(run, f"{GENERATOR} {__version__}")
 
 
 def csv_files(record: Record, stack: str | None = None) -> dict[str, str]:

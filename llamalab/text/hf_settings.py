@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from llamalab.errors import FormatError
 from llamalab.files import map_file
 from llamalab.input_files import MOST_BYTES, read_object
-from llamalab.text.settings import Added, Rules, TextSettings
+from llamalab.text.settings import MAX_ID, Added, Rules, TextSettings
 
 FILES = (
     "config.json",
@@ -25,7 +25,6 @@ FILES = (
     "chat_template.json",
     "chat_template.jinja",
 )
-MAX_ID = 2**24
 MAX_TEMPLATE_BYTES = 2**20
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _LISTED = ("additional_special_tokens", "extra_special_tokens")
@@ -211,8 +210,9 @@ def _template(folder: Path, stored: Any) -> str | None:
         except UnicodeDecodeError as error:
             raise FormatError(f"{path.name} must be UTF-8; it is not, at byte {error.start}") from None
     if isinstance(stored, list):
-        named = {entry.get("name"): entry.get("template") for entry in stored if isinstance(entry, dict)}
-        stored = named.get("default", next(iter(named.values()), None))
+        stored = {entry.get("name"): entry.get("template") for entry in stored if isinstance(entry, dict)}
+    if isinstance(stored, dict):
+        stored = stored.get("default", next(iter(stored.values()), None))
     if stored is None or stored == "":
         return None
     if not isinstance(stored, str) or len(stored) > MAX_TEMPLATE_BYTES:
