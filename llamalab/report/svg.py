@@ -107,7 +107,7 @@ def _rewrite(element: Element, used: Mapping[str, str], tips: dict[str, str]) ->
         tip = Element("title")
         tip.text = tips[identity]
         element.insert(0, tip)
-    elif identity in used:
+    elif identity is not None and identity in used:
         element.set("id", used[identity])
     for key, value in list(element.attrib.items()):
         if key == "href":
