@@ -61,9 +61,15 @@ def refuse(message: str) -> None:
     raise TemplateError(message)
 
 
-def as_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
-    """JSON without the escapes that are for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+def as_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON without the escapes that are for HTML, with the options that templates of transformers have."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def now(form: str) -> str:
