@@ -188,7 +188,7 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
 def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host: Host = NO_HOST) -> Times:
     """Seconds of a run at given rates and the host's cost; no check of memory."""
     token_s = work.batch * host.sequence_s
-    passes_s = sum(weight * held_pass_s(arch, work, *part, rates) for weight, *part in prompt_parts(work))
+    passes_s = sum(times * held_pass_s(arch, work, new, seen, rates) for times, new, seen in prompt_parts(work))
     prefill_s = passes_s + host.request_s + token_s
     steps = decode_contexts(work)
     step_s = token_s + host.step_s
