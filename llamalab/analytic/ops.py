@@ -18,7 +18,9 @@ Names are those of the model's modules and of the measured table; `layers.*.` st
 in its part of the model and in the step whose memory it takes: all that looks at rows asks these, never their names.
 """
 
-from llamalab.analytic.batches import ragged
+from functools import lru_cache
+
+from llamalab.analytic.batches import Sequences, ragged
 from llamalab.analytic.experts import expert_rows, experts_touched
 from llamalab.analytic.op import Op, Totals, add_up, placed
 from llamalab.analytic.op_rows import LAYER, Rows
@@ -31,6 +33,7 @@ __all__ = ["ALGORITHMS", "LAYER", "LOGITS", "Op", "Totals", "add_up", "forward_o
 
 ALGORITHMS = ("flash", "naive")
 LOGITS = ("last", "all")
+ATTENTION = "attention"  # the step of its rows
 
 
 def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
@@ -52,6 +55,27 @@ def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
     if shape.logits not in LOGITS:
         raise UnknownNameError("logits", shape.logits, LOGITS)
     sequences = ragged(shape.new_tokens, shape.context_tokens, shape.batch)
+    if shape.new_tokens == 1 and type(shape.context_tokens) is int:
+        return _step_ops(arch, sequences, shape)
+    return _pass_ops(arch, sequences, shape)
+
+
+def _step_ops(arch: LlamaArch, sequences: tuple[Sequences, ...], shape: PassShape) -> tuple[Op, ...]:
+    """A step of one token: all but attention is the same at every length, and made once."""
+    before, after = _around_attention(arch, shape._replace(context_tokens=1))
+    rows = _Table(arch, sequences, shape).attention(shape.attention)
+    return (*before, *placed("attention", ATTENTION, *rows), *after)
+
+
+@lru_cache(maxsize=256)
+def _around_attention(arch: LlamaArch, shape: PassShape) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+    """The rows of a step before those of attention, and after them."""
+    ops = _pass_ops(arch, ragged(1, shape.context_tokens, shape.batch), shape)
+    places = [place for place, op in enumerate(ops) if op.step == ATTENTION]
+    return ops[: places[0]], ops[places[-1] + 1 :]
+
+
+def _pass_ops(arch: LlamaArch, sequences: tuple[Sequences, ...], shape: PassShape) -> tuple[Op, ...]:
     table = _Table(arch, sequences, shape)
     head_rows = table.rows if shape.logits == "all" else sum(group.number for group in sequences)
     block = table.fused_block(shape.attention) if shape.fused else table.block(shape.attention)
@@ -81,7 +105,7 @@ class _Table(Rows):
             ),
             *placed("attention", "head norms", *self.head_norms()),
             *placed("attention", "rope", self.rope(home + "rope"), self.kv_append(home + "kv_append")),
-            *placed("attention", "attention", *self.attention(attention)),
+            *placed("attention", ATTENTION, *self.attention(attention)),
             *self.output_projection(),
             *placed("attention", "", self.residual(LAYER + "attention_residual")),
             *placed("feed_forward", "feed-forward", self.norm(LAYER + "ffn_norm")),
@@ -179,7 +203,7 @@ class _Table(Rows):
             ),
             *placed("attention", "head norms", *self.head_norms()),
             *placed("attention", "rope", self.rope_append(home + "rope_append")),
-            *placed("attention", "attention", *self.attention(attention)),
+            *placed("attention", ATTENTION, *self.attention(attention)),
             *self.output_projection(),
             *placed("feed_forward", "feed-forward", self.norm(LAYER + "ffn_norm", residual=True)),
             *self.second_half(fused=True),
