@@ -77,7 +77,7 @@ int llamalab_bf16_rows(void) { return MOST_AT_ONCE; }
 int llamalab_bf16_step(void) { return STEP; }
 
 void llamalab_bf16(const uint16_t *weight, const uint16_t *x, uint16_t *y, long rows, long out, long inner) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(dynamic, 64)
   for (long o = 0; o < out; o++)
     for (long first = 0; first < rows; first += MOST_AT_ONCE) {
       float sums[MOST_AT_ONCE];
@@ -88,7 +88,7 @@ void llamalab_bf16(const uint16_t *weight, const uint16_t *x, uint16_t *y, long 
 }
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
-enum { BLOCK = 128, LANES = 16 };
+enum { BLOCK = 128, LANES = 16, AHEAD = 2048 };
 
 /* One block of 128 inputs in the order of the codes: for each of two vectors of codes its parts, and in every lane of 4
    what the zero of the codes adds too much: of either vector for 8 bits, of both together for 4. */
@@ -158,6 +158,7 @@ ALWAYS float row_of_4(const uint8_t *codes, const uint16_t *scales, const Block 
   __m512i zero = _mm512_setzero_si512(), half = _mm512_set1_epi8(15);
   for (long first = 0; first < inner; first += BLOCK, block++) {
     __m512i bytes = _mm512_loadu_si512(codes + first / 2);
+    _mm_prefetch((const char *)codes + first / 2 + AHEAD, _MM_HINT_T0);
     __m512i one = _mm512_and_si512(bytes, half), two = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), half);
     __m512i high = _mm512_dpbusd_epi32(zero, one, _mm512_load_si512(block->high[0]));
     __m512i low = _mm512_dpbusd_epi32(zero, one, _mm512_load_si512(block->low[0]));
@@ -185,7 +186,7 @@ int llamalab_codes(int bits, const uint8_t *codes, const uint16_t *scales, const
   for (long b = 0; b < rows * count; b++) in_parts(x + b * BLOCK, blocks + b, bits);
   if (offsets)
     for (long i = 0; i < rows * inner; i++) sums[i / group] += wide(x[i]);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(dynamic, 64)
   for (long o = 0; o < out; o++) {
     const uint8_t *own = codes + o * (inner * bits / 8);
     const uint16_t *scale = scales + o * groups;
