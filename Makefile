@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup report example test machines cuda-fake kernels course lint docs bench bench-compare bench-ab accuracy tensorboard clean
+.PHONY: help setup report example test families machines cuda-fake kernels course lint docs bench bench-compare bench-ab accuracy tensorboard clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test: $(STAMP) ## run the tests, a worker for each of two processors
 
 # Of pytest, for tests that `make test` leaves out.
 OWN_OPTIONS := --strict-markers --strict-config --showlocals --tb=short --benchmark-disable
+
+families: $(STAMP) ## hold every family of models to its own class in transformers: parameters, FLOPs, cache
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts='$(OWN_OPTIONS)' tests/families
 
 machines: $(STAMP) ## run what a machine unlike this one would: other caches, memory, processors, disks, Pythons
 	$(BIN)/python -m pytest -o addopts='$(OWN_OPTIONS)' tests/machines

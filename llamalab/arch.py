@@ -9,9 +9,10 @@ to `multiple_of`. Batch, cache length and dtype belong to a run, not to the arch
 """
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
-from llamalab.arch_parts import ACTIVATIONS, Experts, RopeScaling, as_tuples, check_number, check_whole
+from llamalab.arch_parts import ACTIVATIONS, NORMS, Experts, RopeScaling, as_tuples, check_number, check_whole
 from llamalab.checks import whole
 from llamalab.errors import InputError
 
@@ -32,7 +33,21 @@ _FLAGS = (
     "post_norms",
     "norm_plus_one",
     "scaled_streams",
+    "wide_qk_norm",
+    "norms_after_rope",
+    "pre_norms",
+    "shared_norm",
+    "gated",
+    "head_bias",
+    "normed_head",
+    "alibi",
+    "attention_sinks",
+    "gate_up_on_disk",
+    "pairs_on_disk",
 )
+_flags_of = attrgetter(*_FLAGS)
+ON_DISK = ("fused_on_disk", "gate_up_on_disk", "pairs_on_disk")  # fields that tell of Hugging Face files alone
+_OF_LAYERS = ("full_layers", "unrotated_layers")
 
 
 class _Fields(NamedTuple):
@@ -63,6 +78,19 @@ class _Fields(NamedTuple):
     scaled_streams: bool
     attention_softcap: float | None
     logits_softcap: float | None
+    wide_qk_norm: bool
+    norms_after_rope: bool
+    norm: str
+    pre_norms: bool
+    shared_norm: bool
+    gated: bool
+    head_bias: bool
+    normed_head: bool
+    unrotated_layers: tuple[int, ...]
+    alibi: bool
+    attention_sinks: bool
+    gate_up_on_disk: bool
+    pairs_on_disk: bool
 
 
 class LlamaArch(_Fields):
@@ -84,6 +112,19 @@ class LlamaArch(_Fields):
     norm_plus_one      norms multiply by 1 + w (Gemma)
     scaled_streams     constants multiply the embedding, residuals or logits (Gemma, Granite)
     attention_softcap, logits_softcap    x becomes cap * tanh(x / cap), None for no cap (Gemma 2)
+    wide_qk_norm       the norms of queries and keys have a weight for each head, not one of E for all (OLMo 2, Cohere)
+    norms_after_rope   the norms of queries and keys come after RoPE (Hunyuan)
+    norm               rms or layer, or one of arch_parts.NORMS with fewer weights
+    pre_norms          a norm before attention and feed-forward; without it those behind them are all (OLMo 2)
+    shared_norm        attention and feed-forward read one norm and stand side by side (Cohere, Phi 2)
+    gated              the feed-forward has a gate; without it w1 goes up and w3 is not there (StarCoder 2)
+    head_bias          a bias of the head
+    normed_head        rows of the head are scaled to length 1 once it is read (Baichuan 2)
+    unrotated_layers   layers without RoPE (SmolLM3)
+    alibi              a slope for each head times the distance is taken off the scores (Baichuan 13B)
+    attention_sinks    a logit for each head stands beside the scores (gpt-oss)
+    gate_up_on_disk    Hugging Face files hold w1, w3 as one tensor, wq, wk, wv apart (GLM)
+    pairs_on_disk      Hugging Face files hold the rows that RoPE turns in neighbouring pairs, as Meta's do (GLM, Ernie)
 
     >>> arch = LlamaArch(4096, 32, 32, 32, 11008, 32000)
     >>> arch.head_dim, arch.group_size
@@ -122,12 +163,27 @@ class LlamaArch(_Fields):
         scaled_streams: bool = False,
         attention_softcap: float | None = None,
         logits_softcap: float | None = None,
+        wide_qk_norm: bool = False,
+        norms_after_rope: bool = False,
+        norm: str = "rms",
+        pre_norms: bool = True,
+        shared_norm: bool = False,
+        gated: bool = True,
+        head_bias: bool = False,
+        normed_head: bool = False,
+        unrotated_layers: tuple[int, ...] = (),
+        alibi: bool = False,
+        attention_sinks: bool = False,
+        gate_up_on_disk: bool = False,
+        pairs_on_disk: bool = False,
     ) -> "LlamaArch":
         self = super().__new__(
             cls, dim, n_layers, n_heads, n_kv_heads, ffn_dim, vocab_size, norm_eps, rope_theta, tied_embeddings,
             max_positions, _head_dim(dim, n_heads) if head_dim is None else head_dim, rope_scaling, rotary_fraction,
             qkv_bias, o_bias, ffn_bias, qk_norm, window, full_layers, fused_on_disk, experts, activation, post_norms,
-            norm_plus_one, scaled_streams, attention_softcap, logits_softcap,
+            norm_plus_one, scaled_streams, attention_softcap, logits_softcap, wide_qk_norm, norms_after_rope,
+            norm, pre_norms, shared_norm, gated, head_bias, normed_head, unrotated_layers, alibi, attention_sinks,
+            gate_up_on_disk, pairs_on_disk,
         )  # fmt: skip
         self._check_sizes()
         self._check_heads(given=head_dim is not None)
@@ -142,9 +198,9 @@ class LlamaArch(_Fields):
         for name in ("attention_softcap", "logits_softcap"):
             if getattr(self, name) is not None:
                 check_number(f"{name} of LlamaArch", getattr(self, name))
-        for name in _FLAGS:
-            if type(getattr(self, name)) is not bool:
-                raise InputError(f"{name} of LlamaArch must be true or false; got {getattr(self, name)!r}")
+        if set(map(type, _flags_of(self))) != {bool}:
+            name = next(name for name in _FLAGS if type(getattr(self, name)) is not bool)
+            raise InputError(f"{name} of LlamaArch must be true or false; got {getattr(self, name)!r}")
 
     def _check_heads(self, *, given: bool) -> None:
         if given:
@@ -172,14 +228,26 @@ class LlamaArch(_Fields):
             check_whole("window of LlamaArch", self.window, MAX_SIZE)
         if self.full_layers and self.window is None:
             raise InputError(f"full_layers of LlamaArch must go with a window; got {self.full_layers} and none")
-        _check_layers("full_layers of LlamaArch", self.full_layers, self.n_layers)
+        for name in _OF_LAYERS:
+            _check_layers(f"{name} of LlamaArch", getattr(self, name), self.n_layers)
         if self.experts is not None:
             self.experts.check()
             _check_layers("dense_layers of Experts", self.experts.dense_layers, self.n_layers)
-        if self.activation not in ACTIVATIONS:
-            raise InputError(
-                f"activation of LlamaArch must be one of {', '.join(ACTIVATIONS)}; got {self.activation!r}"
-            )
+        for name, words in (("activation", ACTIVATIONS), ("norm", tuple(NORMS))):
+            if getattr(self, name) not in words:
+                raise InputError(f"{name} of LlamaArch must be one of {', '.join(words)}; got {getattr(self, name)!r}")
+        self._check_norms()
+
+    def _check_norms(self) -> None:
+        for name, needed in (
+            ("wide_qk_norm", "qk_norm"),
+            ("norms_after_rope", "qk_norm"),
+            ("shared_norm", "pre_norms"),
+        ):
+            if getattr(self, name) and not getattr(self, needed):
+                raise InputError(f"{name} of LlamaArch must go with {needed}; got it without")
+        if not self.pre_norms and not self.post_norms:
+            raise InputError("pre_norms of LlamaArch must be true where post_norms is false; got neither")
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
         """How copies and pickles are made: by name, through validation."""
@@ -209,6 +277,11 @@ class LlamaArch(_Fields):
     def dense_layers(self) -> int:
         """Layers with a plain feed-forward."""
         return self.n_layers if self.experts is None else len(self.experts.dense_layers)
+
+    @property
+    def rotated_layers(self) -> int:
+        """Layers whose queries and keys RoPE turns."""
+        return self.n_layers - len(self.unrotated_layers)
 
     def window_of(self, layer: int) -> int | None:
         """Keys that a query of this layer sees, its own included; None for all that precede it."""
@@ -244,7 +317,8 @@ class LlamaArch(_Fields):
             fields["head_dim"] = None
         if type(fields["n_layers"]) is int and fields["n_layers"] < self.n_layers:
             left = fields["n_layers"]
-            fields["full_layers"] = tuple(layer for layer in fields["full_layers"] if layer < left)
+            for name in _OF_LAYERS:
+                fields[name] = tuple(layer for layer in fields[name] if layer < left)
             if fields["experts"] is not None:
                 fields["experts"] = fields["experts"].of_first(left)
         return LlamaArch(**fields)

@@ -8,9 +8,26 @@ from typing import Any, NamedTuple
 
 from llamalab.errors import InputError
 
-ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu2")
 ROPE_KINDS = ("linear", "dynamic", "yarn", "llama3", "longrope")
 MAX_EXPERTS = 10_000
+
+
+class Norm(NamedTuple):
+    """A kind of norm: its vectors of weights, and the operations that it takes for each element."""
+
+    vectors: tuple[str, ...]
+    ops: int
+
+
+# Root of the mean square: square, sum, scale, and the product with the weight. A LayerNorm takes the mean off first.
+NORMS = {
+    "rms": Norm(("weight",), 4),
+    "rms_bare": Norm((), 3),
+    "layer": Norm(("weight", "bias"), 7),
+    "layer_unbiased": Norm(("weight",), 6),
+    "layer_bare": Norm((), 5),
+}
 
 
 class RopeScaling(NamedTuple):
@@ -67,7 +84,9 @@ class Experts(NamedTuple):
     """A mixture of experts: a router picks `n_active` of `n_experts` feed-forwards for every token.
 
     `ffn_dim` is one expert's width. `shared_ffn_dim` is that of the experts that every token visits, all together;
-    with `shared_gate` a product of its own weighs them. `dense_layers` have a plain feed-forward instead.
+    with `shared_gate` a product of its own weighs them. `dense_layers` have a plain feed-forward instead. `biases` are
+    those of the router and of every expert (gpt-oss); with `correction` a number for each expert, learnt, moves the
+    choice (GLM 4.5).
     """
 
     n_experts: int
@@ -76,6 +95,8 @@ class Experts(NamedTuple):
     shared_ffn_dim: int = 0
     shared_gate: bool = False
     dense_layers: tuple[int, ...] = ()
+    biases: bool = False
+    correction: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """What differs from the defaults, for JSON."""
@@ -88,8 +109,9 @@ class Experts(NamedTuple):
         check_whole("ffn_dim of Experts", self.ffn_dim, 10_000_000)
         if self.shared_ffn_dim != 0:
             check_whole("shared_ffn_dim of Experts", self.shared_ffn_dim, 10_000_000)
-        if type(self.shared_gate) is not bool:
-            raise InputError(f"shared_gate of Experts must be true or false; got {self.shared_gate!r}")
+        for name in ("shared_gate", "biases", "correction"):
+            if type(getattr(self, name)) is not bool:
+                raise InputError(f"{name} of Experts must be true or false; got {getattr(self, name)!r}")
 
     def of_first(self, layers: int) -> "Experts":
         """The same in a model of the first so many layers."""

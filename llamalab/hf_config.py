@@ -11,7 +11,9 @@ from llamalab.arch import MAX_LAYERS, MAX_SIZE, LlamaArch
 from llamalab.arch_parts import MAX_EXPERTS, Experts, RopeScaling, check_number
 from llamalab.checks import whole
 from llamalab.errors import FormatError, InputError
-from llamalab.hf_families import FAMILIES, MISSING, Family
+from llamalab.hf_families import FAMILIES
+from llamalab.hf_family import Family
+from llamalab.hf_missing import MISSING
 
 _ACTIVATIONS = {
     "silu": "silu",
@@ -20,6 +22,7 @@ _ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
+    "relu2": "relu2",
 }
 _OTHER_SENSES = ("vision_config", "audio_config", "speech_config", "vision_tower", "mm_vision_tower", "visual")
 _LATENT = ("kv_lora_rank", "q_lora_rank")
@@ -38,26 +41,29 @@ def from_hf_config(config: dict[str, Any]) -> LlamaArch:
         return from_hf_config(config["text_config"])
     family = _family(config)
     full = {**family.defaults, **config}
+    full |= {ours: full[theirs] for ours, theirs in family.keys.items() if full.get(theirs) is not None}
     dim, n_heads = _whole(full, "hidden_size"), _whole(full, "num_attention_heads")
     n_layers = _whole(full, "num_hidden_layers", most=MAX_LAYERS)
-    fields: dict[str, Any] = dict(family.always)
-    fields |= {field: _flag(full, key) for field, key in family.biases.items()}
-    fields |= _rope_fields(full) | _window_fields(full, family, n_layers) | _cap_fields(full)
-    return LlamaArch(
-        dim,
-        n_layers,
-        n_heads,
-        _given(full, "num_key_value_heads", n_heads),
-        full["intermediate_size"],
-        full["vocab_size"],
-        _given(full, "rms_norm_eps", 1e-6),
-        tied_embeddings=_flag(full, "tie_word_embeddings"),
-        max_positions=_positions(full),
-        head_dim=_whole(full, "head_dim", dim // n_heads),
-        activation=_activation(full),
-        experts=_experts(full, n_layers),
-        **fields,
-    )
+    fields: dict[str, Any] = {
+        "dim": dim,
+        "n_layers": n_layers,
+        "n_heads": n_heads,
+        "n_kv_heads": _given(full, "num_key_value_heads", n_heads),
+        "ffn_dim": full["intermediate_size"],
+        "vocab_size": full["vocab_size"],
+        "norm_eps": _given(full, "rms_norm_eps", 1e-6),
+        "tied_embeddings": _flag(full, "tie_word_embeddings"),
+        "max_positions": _positions(full),
+        "head_dim": _whole(full, "head_dim", dim // n_heads),
+        "experts": _experts(full, family, n_layers),
+        **_rope_fields(full),
+        **_window_fields(full, family, n_layers),
+        **_cap_fields(full),
+        **family.always,
+        **{field: _flag(full, key) for field, key in family.biases.items()},
+        **family.also(full, n_layers),
+    }
+    return LlamaArch(activation=_activation(full), **fields)
 
 
 def _given(data: dict[str, Any], key: str, default: Any) -> Any:
@@ -108,6 +114,8 @@ def _family(config: dict[str, Any]) -> Family:
         missing = MISSING["deepseek_v2"]
     if missing is None and any(config.get(key) for key in _STATE):
         missing = MISSING["mamba"]
+    if missing is None and isinstance(name, str) and name in FAMILIES:
+        missing = next((what for key, what in FAMILIES[name].refused.items() if config.get(key)), None)
     if missing is not None:
         raise FormatError(f"model_type of config.json must be of the Llama family; {name!r} has {missing}")
     if not isinstance(name, str) or name not in FAMILIES:
@@ -148,7 +156,7 @@ def _window_fields(config: dict[str, Any], family: Family, n_layers: int) -> dic
     return {} if len(full) == n_layers else {"window": window, "full_layers": full}
 
 
-def _experts(config: dict[str, Any], n_layers: int) -> Experts | None:
+def _experts(config: dict[str, Any], family: Family, n_layers: int) -> Experts | None:
     # Mixtral, Qwen and DeepSeek name the same numbers differently.
     names = [name for name in ("num_local_experts", "num_experts", "n_routed_experts") if config.get(name)]
     if not names:
@@ -163,7 +171,7 @@ def _experts(config: dict[str, Any], n_layers: int) -> Experts | None:
     plain = set(_given(config, "mlp_only_layers", ())) | set(range(min(first, n_layers)))
     dense = tuple(layer for layer in range(n_layers) if layer in plain or (layer + phase) % step)
     gated = "shared_expert_intermediate_size" in config and shared > 0
-    return Experts(number, config["num_experts_per_tok"], width, shared, gated, dense)
+    return Experts(number, config["num_experts_per_tok"], width, shared, gated, dense, **family.experts)
 
 
 def _rope_fields(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,48 +1,19 @@
 """Families of models by the `model_type` of their config.json: one row each, of data.
 
-`defaults` are what the class of transformers takes where the file is silent; `always` are fields of LlamaArch that
-the class fixes in code. Source of both: transformers 5.23, models/<model_type>/configuration_*.py and modeling_*.py,
-where no other is named. Sizes have no default here: a file without them is no description of a model.
+Those that the built-in model runs, or could but for a constant, and their mixtures of experts; dense models of other
+blocks, which the calculators answer for, are in hf_relatives. Source of both: transformers 5.23,
+models/<model_type>/configuration_*.py and modeling_*.py, where no other is named. Sizes have no default here: a file
+without them is no description of a model.
 """
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
-
-Config = Mapping[str, Any]
-_NOTHING: Config = MappingProxyType({})
-
-
-def all_slide(config: Config, layers: int) -> tuple[int, ...]:
-    """No layer sees beyond the window."""
-    return ()
-
-
-def later_slide(config: Config, layers: int) -> tuple[int, ...]:
-    """The first `max_window_layers` see everything (Qwen2, Qwen3)."""
-    return tuple(range(min(config.get("max_window_layers", 28), layers)))
-
-
-def every_other_of_the_first_slides(config: Config, layers: int) -> tuple[int, ...]:
-    """Of the first `max_window_layers` every other one slides (Qwen2-MoE)."""
-    first = config.get("max_window_layers", 28)
-    return tuple(layer for layer in range(layers) if layer % 2 or layer >= first)
-
-
-def last_of_each_is_full(config: Config, layers: int) -> tuple[int, ...]:
-    """One of every `sliding_window_pattern` layers sees everything: the last (Gemma 2: 2; Gemma 3: 6)."""
-    pattern = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 2
-    return tuple(layer for layer in range(layers) if (layer + 1) % pattern == 0)
-
-
-class Family(NamedTuple):
-    """What a `model_type` implies. `biases` are the keys of the config that switch biases on, by field of LlamaArch."""
-
-    defaults: Config = _NOTHING
-    always: Config = _NOTHING
-    biases: Config = _NOTHING
-    full_layers: Callable[[Config, int], tuple[int, ...]] = all_slide
-
+from llamalab.hf_family import (
+    Family,
+    every_other_of_the_first_slides,
+    first_of_four_is_full,
+    last_of_each_is_full,
+    later_slide,
+)
+from llamalab.hf_relatives import RELATIVES
 
 _ALL_ATTENTION = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
 _LLAMA_BIASES = {**_ALL_ATTENTION, "ffn_bias": "mlp_bias"}
@@ -137,33 +108,80 @@ FAMILIES: dict[str, Family] = {
         {"head_dim": 128, "num_key_value_heads": 8, "max_position_embeddings": 524_288, "attention_bias": True},
         biases={"qkv_bias": "attention_bias", "o_bias": "attention_out_bias", "ffn_bias": "mlp_bias"},
     ),
+    "internlm2": Family(  # internlm/internlm2-7b modeling_internlm2.py, a Llama with one tensor for wq, wk and wv
+        {"bias": False, "max_position_embeddings": 2048}, biases={"qkv_bias": "bias", "o_bias": "bias"}
+    ),
+    "internlm3": Family(
+        {"head_dim": 128, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "max_position_embeddings": 32_768},
+        biases={"qkv_bias": "attention_bias", "o_bias": "attention_bias", "ffn_bias": "attention_bias"},
+        keys={"attention_bias": "qkv_bias"},
+    ),
+    "xverse": Family({"max_position_embeddings": 2048}),  # xverse/XVERSE-7B modeling_xverse.py
+    "aquila": Family({"max_position_embeddings": 2048}),  # BAAI/AquilaChat-7B modeling_aquila.py
+    "qwen": Family(  # Qwen/Qwen-7B modeling_qwen.py: half of intermediate_size is one feed-forward's width
+        {"kv_channels": 128, "max_position_embeddings": 32_768, "no_bias": True},
+        {"qkv_bias": True},
+        keys={"rms_norm_eps": "layer_norm_epsilon", "max_position_embeddings": "seq_length", "head_dim": "kv_channels"},
+        also=lambda config, layers: {"ffn_dim": config["intermediate_size"] // 2},
+    ),
+    "exaone": Family(  # LGAI-EXAONE/EXAONE-3.5-7.8B-Instruct modeling_exaone.py
+        {"max_position_embeddings": 2048},
+        keys={
+            "num_hidden_layers": "num_layers",
+            "rms_norm_eps": "layer_norm_epsilon",
+            "hidden_act": "activation_function",
+        },
+    ),
+    "iquestcoder": Family(
+        {"head_dim": 128, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "max_position_embeddings": 131_072},
+        biases=_LLAMA_BIASES,
+    ),
+    "ministral3": Family(  # its queries are scaled by their position where its RoPE says how
+        {"num_key_value_heads": 8, "head_dim": 128, "rms_norm_eps": 1e-5, "max_position_embeddings": 262_144},
+        also=lambda config, layers: {
+            "scaled_streams": bool((config.get("rope_parameters") or {}).get("llama_4_scaling_beta"))
+        },
+    ),
+    "cwm": Family(
+        {
+            "head_dim": 128,
+            "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-5,
+            "sliding_window": 8192,
+            "max_position_embeddings": 131_072,
+            "rope_theta": 1_000_000.0,
+        },
+        biases={"ffn_bias": "mlp_bias"},
+        full_layers=first_of_four_is_full,
+    ),
+    "helium": Family(
+        {"head_dim": 128, "num_key_value_heads": 20, "rms_norm_eps": 1e-8, "max_position_embeddings": 4096},
+        {"pairs_on_disk": True},
+        {"qkv_bias": "attention_bias", "ffn_bias": "mlp_bias"},
+    ),
+    "ernie4_5": Family(
+        {
+            "head_dim": 128,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": True,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 500_000.0,
+            "max_position_embeddings": 131_072,
+        },
+        {"pairs_on_disk": True},
+        {"qkv_bias": "use_bias", "o_bias": "use_bias", "ffn_bias": "use_bias"},
+    ),
+    "glm": Family(
+        {
+            "head_dim": 128,
+            "num_key_value_heads": 2,
+            "attention_bias": True,
+            "rms_norm_eps": 0.00000015625,
+            "max_position_embeddings": 131_072,
+            "partial_rotary_factor": 0.5,
+        },
+        {"gate_up_on_disk": True, "pairs_on_disk": True},
+        {"qkv_bias": "attention_bias"},
+    ),
+    **RELATIVES,
 }
-
-_MLA = "multi-head latent attention (MLA), whose cache holds compressed keys and values"
-_STATE_SPACE = "state-space layers, whose memory does not grow with the context"
-_LINEAR = "linear-attention layers, whose memory does not grow with the context"
-_LAYER_NORM = "LayerNorms with biases and a feed-forward without a gate"
-MISSING: dict[str, str] = {
-    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "minicpm3", "glm4_moe_lite"), _MLA),
-    **dict.fromkeys(
-        ("mamba", "mamba2", "falcon_mamba", "jamba", "bamba", "zamba", "zamba2", "nemotron_h", "falcon_h1",
-         "granitemoehybrid", "hymba", "plamo2"),
-        _STATE_SPACE,
-    ),
-    **dict.fromkeys(
-        ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "recurrent_gemma", "rwkv", "minimax", "lfm2", "kimi_linear"),
-        _LINEAR,
-    ),
-    **dict.fromkeys(("gpt2", "gpt_neo", "gpt_neox", "gptj", "opt", "bloom", "mpt", "falcon", "phi", "starcoder2"),
-                    _LAYER_NORM),
-    **dict.fromkeys(("stablelm", "cohere", "cohere2", "olmo", "phimoe", "persimmon"), "LayerNorms"),
-    **dict.fromkeys(("olmo2", "olmo3", "flex_olmo"), "norms behind its sublayers alone, over all heads at once"),
-    **dict.fromkeys(("glm", "glm4", "glm4_moe"), "the norms and partly rotated heads of GLM"),
-    **dict.fromkeys(("t5", "bart", "mbart", "pegasus", "umt5"), "an encoder"),
-    **dict.fromkeys(("bert", "roberta", "modernbert", "electra"), "attention that is not causal"),
-    "gpt_oss": "attention sinks, and biases on its experts",
-    "llama4_text": "chunked attention and layers without RoPE",
-    "smollm3": "layers without RoPE",
-    "dbrx": "LayerNorms",
-    "baichuan": "ALiBi in its larger size, and heads normalised as they are read",
-}  # fmt: skip

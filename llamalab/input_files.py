@@ -15,6 +15,8 @@ MOST_BYTES = 64 * 2**20  # a record of many runs, the index of a model with half
 MOST_CONFIG_BYTES = 4 * 2**20  # a config, a calibration or a device has kilobytes
 MOST_DEPTH = 64
 _MOST_DIGITS = 308  # a whole number of more digits is infinite as a double
+POINTER = b"version https://git-lfs"  # how a file begins that stands for another
+IS_POINTER = "a Git LFS pointer, which stands for a file that was not fetched; run git lfs pull in its repository"
 _ENCODINGS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"), (b"\x00\x00\xfe\xff", "UTF-32"))
 _KINDS = (
     (stat.S_ISDIR, "a folder; name a file in it"),
@@ -33,6 +35,8 @@ def read_bounded_text(path: str | os.PathLike[str], what: str, *, most: int = MO
     """
     name = os.fspath(path)
     data = _bytes_of(name, what, most, hint)
+    if data.startswith(POINTER):
+        raise FormatError(f"the {what} must be there whole; {name} is {IS_POINTER}")
     for mark, encoding in _ENCODINGS:
         if data.startswith(mark):
             raise FormatError(f"the {what} must be UTF-8; {name} is {encoding}; save it as UTF-8")

@@ -35,6 +35,7 @@ LINKS = {
         LinkSpec("pcie5", "PCIe 5.0 x16", 128e9, _IN, f"{_H100}: 128 GB/s"),
         LinkSpec("hdr", "InfiniBand HDR, a port a device", 50e9, _OUT, f"{_IB}: 200 Gbit/s a direction"),
         LinkSpec("ndr", "InfiniBand NDR, a port a device", 100e9, _OUT, f"{_IB}: 400 Gbit/s a direction"),
+        LinkSpec("xdr", "InfiniBand XDR, a port a device", 200e9, _OUT, f"{_IB}: 800 Gbit/s a direction"),
         LinkSpec("100gbe", "100 Gbit Ethernet", 25e9, _OUT, "IEEE 802.3: 100 Gbit/s a direction"),
         LinkSpec("10gbe", "10 Gbit Ethernet", 2.5e9, _OUT, "IEEE 802.3: 10 Gbit/s a direction"),
     )

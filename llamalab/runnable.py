@@ -22,7 +22,19 @@ def model_refusal(arch: LlamaArch) -> str | None:
         ("constants on its streams", arch.scaled_streams),
         ("soft-capped scores", arch.attention_softcap is not None),
         ("soft-capped logits", arch.logits_softcap is not None),
-        (f"gate of {arch.activation}", arch.activation != "silu"),
+        (f"gate of {arch.activation}", arch.gated and arch.activation != "silu"),
+        ("feed-forward without a gate", not arch.gated),
+        ("LayerNorms", arch.norm.startswith("layer")),
+        ("norms without weights", arch.norm == "rms_bare"),
+        ("blocks without norms before attention and feed-forward", not arch.pre_norms),
+        ("attention beside the feed-forward", arch.shared_norm),
+        ("norms of queries and keys with a weight for each head", arch.wide_qk_norm),
+        ("norms of queries and keys after RoPE", arch.norms_after_rope),
+        ("layers without RoPE", bool(arch.unrotated_layers)),
+        ("ALiBi", arch.alibi),
+        ("attention sinks", arch.attention_sinks),
+        ("bias of its head", arch.head_bias),
+        ("head of rows scaled to length 1", arch.normed_head),
     )
     missing = [what for what, needed in lacks if needed]
     if not missing:

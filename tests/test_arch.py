@@ -96,7 +96,7 @@ def test_llama_3s_scaled_rope_is_read_from_metas_params() -> None:
         ({"full_layers": (1,)}, "full_layers of LlamaArch must go with a window"),
         ({"window": 8, "full_layers": (32,)}, "full_layers of LlamaArch must be layers from 0 to 31, rising"),
         ({"window": 8, "full_layers": (2, 1)}, "rising; got"),
-        ({"activation": "relu"}, "activation of LlamaArch must be one of silu, gelu, gelu_tanh; got 'relu'"),
+        ({"activation": "relu"}, "activation of LlamaArch must be one of silu, gelu, gelu_tanh, relu2; got 'relu'"),
         ({"logits_softcap": -1.0}, "logits_softcap .* got -1.0"),
         ({"rope_scaling": RopeScaling("ntk", 2.0, 4096)}, "kind of RopeScaling must be one of linear"),
         ({"rope_scaling": RopeScaling("linear", 0.0, 4096)}, "factor of RopeScaling .* got 0.0"),

@@ -112,13 +112,13 @@ def test_absent_keys_are_what_the_class_takes(config: dict[str, Any], expected: 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"hidden_act": "relu2"}, "hidden_act .* got 'relu2'"),
+        ({"hidden_act": "xielu"}, "hidden_act .* got 'xielu'"),
         ({"rope_scaling": {"type": "ntk"}}, "rope_type .* got 'ntk'"),
         ({"model_type": "deepseek_v3"}, r"'deepseek_v3' has multi-head latent attention \(MLA\)"),
         ({"kv_lora_rank": 512}, r"'llama' has multi-head latent attention"),
         ({"model_type": "jamba"}, "'jamba' has state-space layers"),
         ({"model_type": "qwen3_next"}, "'qwen3_next' has linear-attention layers"),
-        ({"model_type": "gpt_oss"}, "'gpt_oss' has attention sinks"),
+        ({"model_type": "gemma3n_text"}, "'gemma3n_text' has embeddings in every layer"),
         ({"model_type": "gpt2"}, "'gpt2' has LayerNorms"),
         ({"model_type": "unheard_of"}, "must be one of llama, .* got 'unheard_of'"),
         ({"model_type": ["llama"]}, "got"),

@@ -26,6 +26,7 @@ KINDS: list[tuple[Callable[[Path], object], type[LlamaLabError], str]] = [
     (lambda path: path.symlink_to("nowhere"), MissingError, "must exist"),
     (lambda path: path.symlink_to(path.name), MissingError, "must be readable"),
     (lambda path: path.write_bytes(b"caf\xe9"), FormatError, "must be UTF-8; .*at byte 3"),
+    (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), FormatError, "is a Git LFS pointer"),
     (lambda path: path.write_bytes("{}".encode("utf-16")), FormatError, "is UTF-16; save it as UTF-8"),
     (lambda path: path.write_bytes("{}".encode("utf-32-be")), FormatError, "JSON"),
     (lambda path: (path.touch(), os.truncate(path, 2**40)), FormatError, "at most 4,194,304 bytes"),

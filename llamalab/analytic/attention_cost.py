@@ -18,6 +18,7 @@ from llamalab.units import storage_bytes
 QUERY_TILE = 128  # rows of Q that a flash kernel keeps on chip (FlashAttention-2, head dim 128)
 QUERY_CHUNK = 128  # queries whose scores exist at a time in chunked attention
 SOFTMAX_OPS = 3  # exponential, running sum, division: operations per score
+ALIBI_OPS = 2  # slope times distance, sum: operations per score
 SOFTCAP_OPS = 3  # division, tanh, product: operations per score that is capped
 _ROOF_OF_STEP = {"scores": "gemm", "softmax": "copy", "values": "gemm", "flash": "attention"}
 
@@ -40,6 +41,7 @@ class AttentionShape(NamedTuple):
     window: int | None = None
     capped: bool = False
     causal: bool = True
+    alibi: bool = False
 
     @property
     def pairs_full(self) -> int:
@@ -56,7 +58,7 @@ class AttentionShape(NamedTuple):
     @property
     def score_ops(self) -> int:
         """Vector operations per score."""
-        return SOFTMAX_OPS + SOFTCAP_OPS if self.capped else SOFTMAX_OPS
+        return SOFTMAX_OPS + SOFTCAP_OPS * self.capped + ALIBI_OPS * self.alibi
 
     @property
     def query_elements(self) -> int:
@@ -124,7 +126,7 @@ def causal_pairs(new_tokens: int, context_tokens: int, window: int | None = None
         raise InputError(
             f"context must count the new tokens too; got {new_tokens} new tokens in a context of {context_tokens}"
         )
-    if window is None or window >= context_tokens:
+    if window is None or whole(window, "window") >= context_tokens:
         return new_tokens * context_tokens - new_tokens * (new_tokens - 1) // 2
     past = context_tokens - new_tokens
     growing = min(max(window - past, 0), new_tokens)  # queries that see all that precedes them

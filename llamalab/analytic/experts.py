@@ -43,5 +43,6 @@ def active_parameters(arch: LlamaArch) -> int:
     """
     if arch.experts is None:
         return parameter_count(arch)
-    idle = arch.experts.n_experts - arch.experts.n_active
-    return parameter_count(arch) - (arch.n_layers - arch.dense_layers) * idle * 3 * arch.dim * arch.experts.ffn_dim
+    idle, width = arch.experts.n_experts - arch.experts.n_active, arch.experts.ffn_dim
+    one = 3 * arch.dim * width + (2 * width + arch.dim if arch.experts.biases else 0)
+    return parameter_count(arch) - (arch.n_layers - arch.dense_layers) * idle * one

@@ -174,7 +174,7 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
     28.3
     """
     memory = check_memory(arch, work, spec)
-    check_link(work, spec, constants)
+    check_link(work.tensor_parallel, spec, constants)
     times = run_times(arch, work, constants.rates, constants.host)
     bound = bound_times(arch, work, constants.rates, spec.l2_bytes)
     interval = constants.interval(times.total_s, bound.total_s)
@@ -187,10 +187,11 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
 def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host: Host = NO_HOST) -> Times:
     """Seconds of a run at given rates and the host's cost; no check of memory."""
     token_s, seconds = work.batch * host.sequence_s, PassSeconds(partial(_op_s, rates))
-    prefill_s = sum(prompt_pass_s(arch, work, *part, seconds) for part in prompt_parts(work)) + host.request_s + token_s
+    passes = (held_pass_s(arch, work, *part, seconds) for part in prompt_parts(work))
+    prefill_s = sum(passes) + host.request_s + token_s
     steps = decode_contexts(work)
     step_s = token_s + host.step_s
-    decode_s = sum(weight * (seconds(pass_ops(arch, work, 1, context)) + step_s) for weight, context in steps)
+    decode_s = sum(weight * (held_pass_s(arch, work, 1, context, seconds) + step_s) for weight, context in steps)
     total_s = prefill_s + (work.generate - 1) * decode_s
     tokens = work.batch * work.generate
     return Times(prefill_s, decode_s if steps else None, total_s, tokens / total_s)
@@ -205,7 +206,7 @@ def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cac
     cache = cache_bytes or 0
     run = work._replace(fused=True, attention="flash", chunk=None, unpack_rows=None)
     resident = sum(held_bytes(arch, run)) <= cache
-    passes = PassSeconds(lambda op: _bound_s(op, rates_of_op(op, rates), cache, resident))
+    passes = PassSeconds(lambda op: bound_seconds(op, rates_of_op(op, rates), cache, resident))
 
     def seconds(new_tokens: int, context_tokens: int) -> float:
         return passes(pass_ops(arch, run, new_tokens, context_tokens))
@@ -217,7 +218,8 @@ def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cac
     return Times(prefill_s, decode_s if steps else None, total_s, work.batch * work.generate / total_s)
 
 
-def _bound_s(op: Op, rates: Rates, cache_bytes: int, resident: bool) -> float:
+def bound_seconds(op: Op, rates: Rates, cache_bytes: int, resident: bool) -> float:
+    """The least time of one occurrence; `resident`: whether weights and KV cache fit into the last-level cache."""
     moved = moved_bytes(op)
     if op.kind != "collective":
         activations = moved - op.weight_bytes
@@ -239,16 +241,15 @@ def prefill_passes(arch: LlamaArch, work: Workload) -> list[tuple[Op, ...]]:
     return [pass_ops(arch, work, new, context) for new, context in prompt_parts(work)]
 
 
-def prompt_pass_s(
-    arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int, seconds: "PassSeconds"
-) -> float:
-    """Seconds of one pass of a prompt, not less than one of its tokens takes alone.
+def held_pass_s(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int, seconds: "PassSeconds") -> float:
+    """Seconds of one pass, not less than one of its tokens takes alone, nor one of its sequences.
 
-    A single row runs in kernels of its own, whose constants are fitted apart: without the floor two tokens could
-    come out faster than one.
+    A single row, and a few, run in kernels of their own, whose constants are fitted apart: without the floor two
+    tokens could come out faster than one, in one sequence or in two.
     """
-    alone_s = seconds(pass_ops(arch, work, 1, context_tokens))
-    return alone_s if new_tokens == 1 else max(alone_s, seconds(pass_ops(arch, work, new_tokens, context_tokens)))
+    batches, tokens = {work.batch, 1}, {new_tokens, 1}
+    runs = [work if batch == work.batch else work._replace(batch=batch) for batch in batches]
+    return max(seconds(pass_ops(arch, run, new, context_tokens)) for run in runs for new in tokens)
 
 
 def decode_contexts(work: Workload) -> list[tuple[float, int]]:
@@ -348,13 +349,17 @@ def _activations(arch: LlamaArch, shape: PassShape) -> int:
 
 def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
     """What the run needs of each device. Raises DoesNotFitError, saying by how much."""
-    needed = memory_needed(arch, work)
+    return check_room(memory_needed(arch, work), spec, work.devices)
+
+
+def check_room(needed: Memory, spec: HardwareSpec, devices: int) -> Memory:
+    """The same memory, of one of so many devices. Raises DoesNotFitError where the device has less."""
     room = spec.usable_memory_bytes
     if room is None:  # a CPU that takes any memory
         return needed
     short = needed.total_bytes - room
     if short > 0:
-        ranks = f" on each of {work.devices} devices" if work.devices > 1 else ""
+        ranks = f" on each of {devices} devices" if devices > 1 else ""
         raise DoesNotFitError(
             f"the run must fit into {spec.name}: it needs {format_bytes(needed.total_bytes)}{ranks} (weights "
             f"{format_bytes(needed.weight_bytes)}, KV cache {format_bytes(needed.kv_bytes)}, activations "
@@ -364,16 +369,16 @@ def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
     return needed
 
 
-def check_link(work: Workload, spec: HardwareSpec, constants: Basis) -> None:
-    """Raises UnavailableError where several ranks have no known link, or no constants for it."""
-    if work.tensor_parallel == 1:
+def check_link(ranks: int, spec: HardwareSpec, constants: Basis) -> None:
+    """Raises UnavailableError where several ranks of one model have no known link, or no constants for it."""
+    if ranks == 1:
         return
     if not spec.interconnect_bytes_per_s and not (spec.measured and "collective" in constants.rates):
         raise UnavailableError(
-            f"tensor parallelism must have a known interconnect; {spec.name} has none; use --tensor-parallel 1"
+            f"devices that share a model must have a known interconnect; {spec.name} has none; use --tensor-parallel 1"
         )
     if "collective" not in constants.rates:
         raise UnavailableError(
-            f"tensor parallelism must have constants for collectives; those {constants.basis} have none, one device "
-            "has no link; use --tensor-parallel 1 or --basis shipped"
+            f"devices that share a model must have constants for collectives; those {constants.basis} have none, one "
+            "device has no link; use --tensor-parallel 1 or --basis shipped"
         )

@@ -9,8 +9,10 @@ from llamalab.analytic.attention_cost import SOFTCAP_OPS, AttentionShape, Step, 
 from llamalab.analytic.batches import Sequences
 from llamalab.analytic.op import Op
 from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, collective_mode, shard
+from llamalab.analytic.params import head_norm_widths
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
+from llamalab.arch_parts import NORMS
 from llamalab.units import storage_bytes
 
 LAYER = "layers.*."
@@ -54,35 +56,36 @@ class Rows:
         )
 
     def norm(self, name: str, *, residual: bool = False) -> Op:
-        elements, operands = self.rows * self.arch.dim, 2 if residual else 1
-        # square, sum, scale by the root, scale by the weight; with the residual: one sum, in and out once more
-        vector_flops, moved = (3 + operands) * elements, operands * elements
-        mode = "" if residual else "norm"
-        return self.elementwise(name, vector_flops, moved, moved, weight=self.arch.dim, mode=mode)
+        kind, elements, operands = NORMS[self.arch.norm], self.rows * self.arch.dim, 2 if residual else 1
+        # With the residual: one sum, in and out once more.
+        vector_flops, moved = (kind.ops - 1 + operands) * elements, operands * elements
+        mode, weight = "" if residual else "norm", len(kind.vectors) * self.arch.dim
+        return self.elementwise(name, vector_flops, moved, moved, weight=weight, mode=mode)
 
     def post_norm(self, name: str) -> Op | None:
         return self.norm(name) if self.arch.post_norms else None
 
     def head_norms(self) -> tuple[Op, ...]:
-        """The norms of queries and keys: one weight of E for all heads."""
+        """The norms of queries and keys."""
         if not self.arch.qk_norm:
             return ()
-        widths = {"q_norm": self.shard.query_dim, "k_norm": self.shard.kv_dim}
+        widths = self.shard.query_dim, self.shard.kv_dim
+        ops = NORMS[self.arch.norm].ops
         return tuple(
             self.elementwise(
-                f"{LAYER}attention.{name}",
-                4 * self.rows * width,
+                f"{LAYER}attention.{name}_norm",
+                ops * self.rows * width,
                 self.rows * width,
                 self.rows * width,
-                weight=self.arch.head_dim,
+                weight=weight,
                 mode="norm",
             )
-            for name, width in widths.items()
+            for name, width, weight in zip("qk", widths, head_norm_widths(self.arch, *widths), strict=True)
         )
 
     def head(self, rows: int) -> tuple[Op | None, ...]:
         # A tied model multiplies by the embedding table: same matrix product, same bytes.
-        product = self.gemm("output", self.shard.vocab_size, self.arch.dim, rows=rows)
+        product = self.gemm("output", self.shard.vocab_size, self.arch.dim, rows=rows, bias=self.arch.head_bias)
         whole = self._bytes(rows * self.arch.vocab_size)
         logits = rows * self.shard.vocab_size
         capped = self.elementwise("output.softcap", SOFTCAP_OPS * logits, logits, logits)
@@ -96,7 +99,7 @@ class Rows:
         rows = self.rows if rows is None else rows
         flops, weight = 2 * rows * out * inner, ceil(copies * storage_bytes(out * inner, self.weight_dtype))
         vector_flops = rows * out if bias else 0
-        weight += self._bytes(out) if bias else 0
+        weight += ceil(copies * self._bytes(out)) if bias else 0
         read, written = storage_bytes(rows * inner, self.input_dtype), self._bytes(rows * out)
         mode = "row" if rows == 1 else ""  # a product of a matrix and a vector is another kernel
         return Op(
@@ -129,10 +132,13 @@ class Rows:
         return self._collective(name, buffer_bytes, all_reduce_bytes(buffer_bytes, self.shard.ranks))
 
     def rope(self, name: str) -> Op:
+        """The turn of queries and keys, in the layers that have one."""
         elements = self.rows * (self.shard.query_dim + self.shard.kv_dim)
         # A pair (a, b) becomes (a cos - b sin, a sin + b cos): 6 operations for 2 elements.
         turned = elements * self.arch.rotary_dim // self.arch.head_dim
-        return self.elementwise(name, 3 * turned, elements, elements, mode="rope")
+        return self.elementwise(name, 3 * turned, elements, elements, mode="rope")._replace(
+            count=self.arch.rotated_layers
+        )
 
     def kv_append(self, name: str) -> Op:
         elements = 2 * self.rows * self.shard.kv_dim
@@ -164,11 +170,13 @@ class Rows:
                 self.kv_dtype,
                 window,
                 self.arch.attention_softcap is not None,
+                alibi=self.arch.alibi,
             )
             for number, new, context in self.sequences
         ]
         per_group = [naive_steps(run) if algorithm == "naive" else (flash_step(run),) for run in runs]
         reread = 0 if algorithm == "naive" else sum(map(_reread_bytes, runs, per_group))
+        sinks = self._bytes(s.n_heads) if self.arch.attention_sinks else 0  # read by the softmax, or all in one
         return tuple(
             Op(
                 f"{LAYER}attention.{steps[0].name}",
@@ -177,7 +185,7 @@ class Rows:
                 sum(step.flops_full for step in steps),
                 sum(step.flops_causal for step in steps),
                 sum(step.vector_flops for step in steps),
-                0,
+                sinks if steps[0].name in ("softmax", "flash") else 0,
                 sum(step.read_bytes for step in steps),
                 sum(step.written_bytes for step in steps),
                 reread_bytes=reread,
@@ -191,6 +199,13 @@ class Rows:
         elements = rows * width
         # silu is x / (1 + exp(-x)): 4 operations, and the product with `up` is one more.
         return self.elementwise(name, 5 * elements, 2 * elements, elements, mode="swiglu")
+
+    def activation(self, name: str, width: int) -> Op:
+        """What stands between w1 and w2: the gate's product with `up`, or without a gate the activation alone."""
+        if self.arch.gated:
+            return self.swiglu(name + "swiglu", self.rows, width)
+        elements = self.rows * width
+        return self.elementwise(name + "activation", 4 * elements, elements, elements)
 
     def residual(self, name: str) -> Op:
         elements = self.rows * self.arch.dim

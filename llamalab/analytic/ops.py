@@ -97,21 +97,35 @@ class _Table(Rows):
             *placed(
                 "attention",
                 "projections",
-                self.norm(LAYER + "attention_norm"),
+                self.pre_norm(LAYER + "attention_norm"),
                 self.quantize(home + "quantize", dim),
                 self.gemm(home + "wq", s.query_dim, dim, bias=bias),
                 self.gemm(home + "wk", s.kv_dim, dim, bias=bias),
                 self.gemm(home + "wv", s.kv_dim, dim, bias=bias),
             ),
             *placed("attention", "head norms", *self.head_norms()),
-            *placed("attention", "rope", self.rope(home + "rope"), self.kv_append(home + "kv_append")),
+            *placed("attention", "rope", *self.turned(home + "rope"), self.kv_append(home + "kv_append")),
             *placed("attention", ATTENTION, *self.attention(attention)),
             *self.output_projection(),
             *placed("attention", "", self.residual(LAYER + "attention_residual")),
-            *placed("feed_forward", "feed-forward", self.norm(LAYER + "ffn_norm")),
+            *placed("feed_forward", "feed-forward", self.pre_norm(LAYER + "ffn_norm")),
             *self.second_half(),
             *placed("feed_forward", "", self.residual(LAYER + "ffn_residual")),
         )
+
+    def pre_norm(self, name: str) -> Op | None:
+        """The norm before attention or feed-forward; none where both stand side by side and share the first."""
+        if not self.arch.pre_norms or (self.arch.shared_norm and name.endswith("ffn_norm")):
+            return None
+        return self.norm(name)
+
+    def summed_norm(self, name: str, residual: str) -> Op:
+        """The residual sum with the norm after it in one, or the sum alone where no norm follows it."""
+        norm = self.pre_norm(name)
+        return self.residual(residual) if norm is None else self.norm(name, residual=True)
+
+    def turned(self, name: str) -> tuple[Op, ...]:
+        return (self.rope(name),) if self.arch.rotated_layers else ()
 
     def output_projection(self) -> tuple[Op, ...]:
         dim, width, home = self.arch.dim, self.shard.query_dim, LAYER + "attention."
@@ -138,10 +152,11 @@ class _Table(Rows):
         """The plain feed-forward, as often as there are layers with one."""
         dim, s, bias, home = self.arch.dim, self.shard, self.arch.ffn_bias, LAYER + "feed_forward."
         widths = {"w13": 2 * s.ffn_dim} if fused else {"w1": s.ffn_dim, "w3": s.ffn_dim}
+        widths = widths if self.arch.gated else {"w1": s.ffn_dim}
         ops = (
             self.quantize(home + "quantize", dim),
             *(self.gemm(home + name, width, dim, bias=bias) for name, width in widths.items()),
-            self.swiglu(home + "swiglu", self.rows, s.ffn_dim),
+            self.activation(home, s.ffn_dim),
             self.quantize(home + "quantize_hidden", s.ffn_dim),
             self.gemm(home + "w2", dim, s.ffn_dim, bias=bias),
         )
@@ -159,16 +174,16 @@ class _Table(Rows):
         across, scores = experts.n_experts // self.shard.n_experts, self.rows * experts.n_experts
         pairs, touched = expert_rows(experts, self.rows, across), experts_touched(experts, self.rows, across)
         return (
-            self.gemm(home + "router", experts.n_experts, dim),
+            self.gemm(home + "router", experts.n_experts, dim, bias=experts.biases),
             # Softmax over the experts, and the choice: the largest, one after another.
             self.elementwise(
                 home + "choose", (3 + experts.n_active) * scores, scores, 2 * self.rows * experts.n_active
             ),
             self.quantize(home + "quantize", dim),
-            self.gemm(home + "experts.w1", width, dim, rows=pairs, copies=touched),
-            self.gemm(home + "experts.w3", width, dim, rows=pairs, copies=touched),
+            self.gemm(home + "experts.w1", width, dim, rows=pairs, bias=experts.biases, copies=touched),
+            self.gemm(home + "experts.w3", width, dim, rows=pairs, bias=experts.biases, copies=touched),
             self.swiglu(home + "experts.swiglu", pairs, width),
-            self.gemm(home + "experts.w2", dim, width, rows=pairs, copies=touched),
+            self.gemm(home + "experts.w2", dim, width, rows=pairs, bias=experts.biases, copies=touched),
             # Each output times its weight, added up over the experts of its token.
             self.elementwise(home + "experts.combine", 2 * pairs * dim, pairs * (dim + 1), self.rows * dim),
         )
@@ -197,16 +212,24 @@ class _Table(Rows):
             *placed(
                 "attention",
                 "projections",
-                self.norm(LAYER + "attention_norm", residual=True),
+                self.summed_norm(LAYER + "attention_norm", LAYER + "ffn_residual"),
                 self.quantize(home + "quantize", dim),
                 self.gemm(home + "wqkv", s.query_dim + 2 * s.kv_dim, dim, bias=self.arch.qkv_bias),
             ),
             *placed("attention", "head norms", *self.head_norms()),
-            *placed("attention", "rope", self.rope_append(home + "rope_append")),
+            *placed("attention", "rope", *self.turned_and_kept(home)),
             *placed("attention", ATTENTION, *self.attention(attention)),
             *self.output_projection(),
-            *placed("feed_forward", "feed-forward", self.norm(LAYER + "ffn_norm", residual=True)),
+            *placed("feed_forward", "feed-forward", self.summed_norm(LAYER + "ffn_norm", LAYER + "attention_residual")),
             *self.second_half(fused=True),
+        )
+
+    def turned_and_kept(self, home: str) -> tuple[Op | None, ...]:
+        """RoPE with the append to the cache in one; the append alone in layers without RoPE."""
+        plain = self.arch.n_layers - self.arch.rotated_layers
+        return (
+            self.rope_append(home + "rope_append") if self.arch.rotated_layers else None,
+            self.kv_append(home + "kv_append")._replace(count=plain) if plain else None,
         )
 
     def rope_append(self, name: str) -> Op:

@@ -9,6 +9,7 @@ and shapes that checkpoints are checked against.
 from typing import NamedTuple
 
 from llamalab.arch import LlamaArch
+from llamalab.arch_parts import NORMS
 from llamalab.units import FLOAT_DTYPES, storage_bytes
 
 
@@ -37,19 +38,21 @@ def weights(arch: LlamaArch) -> tuple[Weight, ...]:
     >>> weights(PRESETS["70b"].arch)[3]
     Weight(name='layers.*.attention.wk.weight', shape=(1024, 8192), count=80)
     """
-    dim, layers = arch.dim, arch.n_layers
+    dim, layers, norms = arch.dim, arch.n_layers, NORMS[arch.norm].vectors
+    before, behind = norms if arch.pre_norms else (), norms if arch.post_norms else ()
     head = () if arch.tied_embeddings else (Weight("output.weight", (arch.vocab_size, dim), 1),)
     return (
         Weight("tok_embeddings.weight", (arch.vocab_size, dim), 1),
-        Weight("layers.*.attention_norm.weight", (dim,), layers),
+        *_norm("layers.*.attention_norm", dim, layers, before),
         *_attention_weights(arch),
-        *_norm(arch.post_norms, "layers.*.attention_post_norm", dim, layers),
-        Weight("layers.*.ffn_norm.weight", (dim,), layers),
-        *_ffn_weights("layers.*.feed_forward.", dim, arch.ffn_dim, arch.dense_layers, bias=arch.ffn_bias),
+        *_norm("layers.*.attention_post_norm", dim, layers, behind),
+        *_norm("layers.*.ffn_norm", dim, layers, () if arch.shared_norm else before),
+        *_dense_weights(arch),
         *_expert_weights(arch),
-        *_norm(arch.post_norms, "layers.*.ffn_post_norm", dim, layers),
-        Weight("norm.weight", (dim,), 1),
+        *_norm("layers.*.ffn_post_norm", dim, layers, behind),
+        *_norm("norm", dim, 1, norms),
         *head,
+        *((Weight("output.bias", (arch.vocab_size,), 1),) if arch.head_bias else ()),
     )
 
 
@@ -58,20 +61,38 @@ def _product(name: str, out: int, inner: int, count: int, *, bias: bool = False)
     return (weight, Weight(name + ".bias", (out,), count)) if bias else (weight,)
 
 
-def _norm(there: bool, name: str, width: int, count: int) -> tuple[Weight, ...]:
-    return (Weight(name + ".weight", (width,), count),) if there else ()
+def _norm(name: str, width: int, count: int, vectors: tuple[str, ...]) -> tuple[Weight, ...]:
+    return tuple(Weight(f"{name}.{vector}", (width,), count) for vector in vectors)
+
+
+def head_norm_widths(arch: LlamaArch, query_dim: int, kv_dim: int) -> tuple[int, int]:
+    """Elements of the weights of q_norm and k_norm beside queries and keys of these widths; 0 where they have none."""
+    if not arch.qk_norm or not NORMS[arch.norm].vectors:
+        return 0, 0
+    return (query_dim, kv_dim) if arch.wide_qk_norm else (arch.head_dim, arch.head_dim)
 
 
 def _attention_weights(arch: LlamaArch) -> tuple[Weight, ...]:
-    home, layers, dim, head_dim = "layers.*.attention.", arch.n_layers, arch.dim, arch.head_dim
+    home, layers, dim = "layers.*.attention.", arch.n_layers, arch.dim
+    widths = head_norm_widths(arch, arch.query_dim, arch.kv_dim)
     return (
         *_product(home + "wq", arch.query_dim, dim, layers, bias=arch.qkv_bias),
         *_product(home + "wk", arch.kv_dim, dim, layers, bias=arch.qkv_bias),
         *_product(home + "wv", arch.kv_dim, dim, layers, bias=arch.qkv_bias),
-        *_norm(arch.qk_norm, home + "q_norm", head_dim, layers),
-        *_norm(arch.qk_norm, home + "k_norm", head_dim, layers),
+        # Norms of heads have no biases, whatever the others have.
+        *(
+            Weight(f"{home}{name}_norm.weight", (width,), layers)
+            for name, width in zip("qk", widths, strict=True)
+            if width
+        ),
+        *((Weight(home + "sinks", (arch.n_heads,), layers),) if arch.attention_sinks else ()),
         *_product(home + "wo", dim, arch.query_dim, layers, bias=arch.o_bias),
     )
+
+
+def _dense_weights(arch: LlamaArch) -> tuple[Weight, ...]:
+    made = _ffn_weights("layers.*.feed_forward.", arch.dim, arch.ffn_dim, arch.dense_layers, bias=arch.ffn_bias)
+    return made if arch.gated else tuple(weight for weight in made if ".w3." not in weight.name)
 
 
 def _ffn_weights(home: str, dim: int, ffn_dim: int, count: int, *, bias: bool = False) -> tuple[Weight, ...]:
@@ -90,9 +111,11 @@ def _expert_weights(arch: LlamaArch) -> tuple[Weight, ...]:
     if experts is None or not layers:
         return ()
     gate = _product(home + "shared_gate", 1, arch.dim, layers) if experts.shared_gate else ()
+    number = experts.n_experts
     return (
-        *_product(home + "router", experts.n_experts, arch.dim, layers),
-        *_ffn_weights(home + "experts.*.", arch.dim, experts.ffn_dim, layers * experts.n_experts),
+        *_product(home + "router", number, arch.dim, layers, bias=experts.biases),
+        *((Weight(home + "router.correction", (number,), layers),) if experts.correction else ()),
+        *_ffn_weights(home + "experts.*.", arch.dim, experts.ffn_dim, layers * number, bias=experts.biases),
         *_ffn_weights(home + "shared.", arch.dim, experts.shared_ffn_dim, layers),
         *gate,
     )

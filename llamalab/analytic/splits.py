@@ -35,7 +35,17 @@ class Split(NamedTuple):
     @property
     def devices(self) -> int:
         """All of them together."""
-        return self.tensor * self.pipeline * self.context * self.replicas
+        return self.sharing * self.replicas
+
+    @property
+    def sharing(self) -> int:
+        """Those that share one copy of the model and talk about it."""
+        return self.tensor * self.pipeline * self.context
+
+    @property
+    def only_tensor(self) -> bool:
+        """Whether it is tensor parallelism or one device, and nothing else."""
+        return self.devices == self.tensor
 
     def __str__(self) -> str:
         parts = [f"{short} {ways}" for short, ways in zip(("TP", "PP", "CP"), self[:3], strict=True) if ways > 1]
@@ -64,15 +74,19 @@ def microbatches(work: Workload, split: Split) -> int:
     return next(parts for parts in range(min(split.pipeline, sequences), 0, -1) if sequences % parts == 0)
 
 
-def stage_ops(arch: LlamaArch, work: Workload, split: Split, new_tokens: int, context_tokens: int) -> tuple[Op, ...]:
-    """The op table of one rank for one microbatch, through all stages; sends and rings are collectives of the table.
+def stage_ops(
+    arch: LlamaArch, work: Workload, split: Split, new_tokens: int, context_tokens: int, parts: int | None = None
+) -> tuple[Op, ...]:
+    """The op table of one rank for one of `parts` microbatches (default: as microbatches says), through all stages.
+
+    Sends and rings are collectives of the table.
 
     >>> from llamalab.presets import PRESETS
     >>> ops = stage_ops(PRESETS["7b"].arch, Workload(2048), Split(pipeline=2, context=2), 2048, 2048)
     >>> [(op.name, op.count, op.link_bytes) for op in ops if op.name.endswith((".ring", ".send"))]
     [('layers.*.attention.ring', 32, 16777216), ('pipeline.send', 1, 8388608)]
     """
-    batch = work.batch // split.replicas // microbatches(work, split)
+    batch = work.batch // split.replicas // (parts or microbatches(work, split))
     decodes = new_tokens == 1
     own_new = new_tokens if decodes else new_tokens // split.context
     own_context = -(-context_tokens // split.context) if decodes else context_tokens - (new_tokens - own_new) // 2

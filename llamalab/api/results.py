@@ -65,14 +65,14 @@ class Result:
     @property
     def frames(self) -> "list[DataFrame]":
         """Every table as a DataFrame of raw values."""
-        from llamalab.records.frames import frame_of_rows
+        from llamalab.records.tables import frame_of_rows
 
         basis = self._answer.data.get("basis")
         return [frame_of_rows(table.rows, basis) for table in self._answer.tables if table.rows]
 
     def to_frame(self) -> "DataFrame":
         """The first table as a DataFrame: raw values, units in the column names, the basis a column."""
-        from llamalab.records.frames import frame_of_rows
+        from llamalab.records.tables import frame_of_rows
 
         rows = self._answer.data.get("rows") or (self._answer.tables[0].rows if self._answer.tables else [])
         return frame_of_rows(rows, self._answer.data.get("basis"))

@@ -109,6 +109,8 @@ def measure(
     device: str = "auto",
     dtype: str = "bf16",
     full: bool = False,
+    text: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
     progress: Callable[[str, float], None] = lambda label, done: None,
 ) -> Result:
     """Measure a model on this machine, prefill and decode, and hold it against the prediction; no file is written.
@@ -122,17 +124,20 @@ def measure(
         device: auto, cpu or cuda.
         dtype: of weights, activations and cache.
         full: run every block instead of a few.
+        text: a sentence whose attention in a checkpoint is recorded (default: a short story).
+        tokenizer: for that sentence (default: the checkpoint's own).
         progress: called with a label and the share that is done.
 
     Beside the figures, every attribute of the records.record.Record is there: `.passes`, `.roofs`, `.notes`.
     """
     from llamalab.cli.find_model import model_to_measure
+    from llamalab.measure.report.patterns import reading
     from llamalab.measure.report.run import measure_report
 
     name, arch, weights = model_to_measure(model)
     record = measure_report(
         name, arch, device=device, dtype=dtype, full=full, prompt_tokens=prompt, batch=batch, generate=generate,
-        context_tokens=context, weights=weights, progress=progress,
+        context_tokens=context, weights=weights, read=reading(model, weights, text, tokenizer), progress=progress,
     )  # fmt: skip
     return of_record(record)
 

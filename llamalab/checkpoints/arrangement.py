@@ -32,7 +32,7 @@ class Arrangement(NamedTuple):
 
     def as_ours(self, name: str, rows: Tensor) -> Tensor:
         """The rows of a weight's place in the model's order."""
-        return halves_to_pairs(rows, self.arch) if self.layout.in_halves and is_rotated(name) else rows
+        return halves_to_pairs(rows, self.arch) if self._turned_round(name) else rows
 
     def as_theirs(self, tensor: str, weights: Weights, *, dtype: torch.dtype | None) -> Tensor:
         """A whole tensor as the format stores it."""
@@ -40,8 +40,12 @@ class Arrangement(NamedTuple):
         parts = []
         for name in self.members[tensor]:
             part = weights.fetch(name, dtype=kind)
-            parts.append(pairs_to_halves(part, self.arch) if self.layout.in_halves and is_rotated(name) else part)
+            parts.append(pairs_to_halves(part, self.arch) if self._turned_round(name) else part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _turned_round(self, name: str) -> bool:
+        """Whether the rows of a weight lie in halves there, and not in pairs as the model's."""
+        return self.layout.in_halves and not self.arch.pairs_on_disk and is_rotated(name)
 
     def dtype_of(self, tensor: str, weights: Weights) -> torch.dtype:
         """The dtype that holds every member of a tensor without loss."""
@@ -61,13 +65,13 @@ def arranged(arch: LlamaArch, layout: Layout) -> Arrangement:
     >>> found.places["layers.0.attention.wk.weight"]
     Place(tensor='model.layers.0.self_attn.qkv_proj.weight', rows=slice(4, 6, None))
     """
-    name_of = layout.fused_name if arch.fused_on_disk else layout.name
+    fused = layout.fused if arch.fused_on_disk else layout.gate_up if arch.gate_up_on_disk else {}
     ours, shapes = model_shapes(arch), dict[str, tuple[int, ...]]()
     members: dict[str, tuple[str, ...]] = {}
     places = {}
     # In the order of the model, which is that of the rows in a tensor.
     for name, (rows, *inner) in ours.items():
-        tensor = name_of(name)
+        tensor = layout.name(name, fused)
         start = shapes[tensor][0] if tensor in shapes else 0
         places[name] = Place(tensor, slice(start, start + rows))
         shapes[tensor] = (start + rows, *inner)

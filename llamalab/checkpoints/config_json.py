@@ -36,6 +36,9 @@ _TYPES = (
     _Type("phi3", "Phi3ForCausalLM", _PHI_3, ("factor", "attention_factor", "original_max_position_embeddings")),
     _Type("phi3", "Phi3ForCausalLM", _PHI_3, ("original_max_position_embeddings",)),
     _Type("ministral", "MinistralForCausalLM", ("sliding_window", "layer_types")),
+    _Type("glm", "GlmForCausalLM", ("attention_bias", "partial_rotary_factor")),
+    _Type("helium", "HeliumForCausalLM", ("attention_bias", "mlp_bias")),
+    _Type("ernie4_5", "Ernie4_5ForCausalLM", ("use_bias",)),
     _Type("seed_oss", "SeedOssForCausalLM", ("attention_bias", "attention_out_bias", "mlp_bias")),
 )
 
@@ -93,6 +96,7 @@ def _not_of_all(arch: LlamaArch) -> dict[str, Any]:
         "attention_bias": arch.qkv_bias,
         "attention_out_bias": arch.o_bias,
         "mlp_bias": arch.ffn_bias,
+        "use_bias": arch.ffn_bias,
         "pretraining_tp": 1,
         "use_sliding_window": slides,
         "sliding_window": arch.window,

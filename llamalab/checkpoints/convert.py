@@ -24,6 +24,7 @@ from llamalab.checkpoints.text_side import (
     config_ids,
     gguf_losses,
     llama2c_text,
+    llama_cpps_spaces,
     place_model,
     place_text,
     text_source,
@@ -138,6 +139,8 @@ def _to_gguf(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -
     with new_outputs([target]) as place:
         write_gguf(place / target.name, weights, dtype=kind, quantised=quantised, words=words)
     lost = "" if words is None else gguf_losses(words, weights.arch.vocab_size)
+    if words is not None and text.place is not None:
+        lost += llama_cpps_spaces(words, text.place, weights.arch.vocab_size)
     return f"{target} is a GGUF file {'with' if words else 'without'} a vocabulary{lost}"
 
 

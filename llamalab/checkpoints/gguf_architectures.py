@@ -6,7 +6,7 @@ Source: llama.cpp src/models/<name>.cpp, 2026, and gguf-py/gguf/tensor_mapping.p
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from llamalab.arch import LlamaArch
+from llamalab.arch import ON_DISK, LlamaArch
 from llamalab.checkpoints.arrangement import Arrangement, arranged
 from llamalab.checkpoints.layout import GGUF_IN_HALVES, GGUF_LLAMA, Layout
 from llamalab.errors import FormatError, InputError
@@ -31,7 +31,7 @@ class Architecture(NamedTuple):
         """What a model is, or is not, that no file of this architecture can say."""
         wrong = [name for name, value in self.always.items() if getattr(arch, name) != value]
         # Weights that lie in one tensor elsewhere lie apart where the architecture has no place for that.
-        said = {*self.always, *self.may, "rope_scaling", "fused_on_disk"}
+        said = {*self.always, *self.may, "rope_scaling", *ON_DISK}
         wrong += [name for name in arch.beyond_llama_2 if name not in said]
         scaling = arch.rope_scaling
         if scaling is not None and scaling.kind not in self.scalings:
@@ -42,7 +42,8 @@ class Architecture(NamedTuple):
 
     def arranged(self, arch: LlamaArch) -> Arrangement:
         """The tensors of a model in a file of this architecture."""
-        return arranged(arch.replace(fused_on_disk="fused_on_disk" in self.always), self.layout)
+        apart = dict.fromkeys(ON_DISK, False) | {"fused_on_disk": "fused_on_disk" in self.always}
+        return arranged(arch.replace(**apart), self.layout)
 
 
 # The ones with something of their own first: whatever is none of them is written as a plain llama.

@@ -6,6 +6,8 @@ for the architecture `llama`, whose rows llama.cpp's converter permutes back, an
 E head dim, R its turned part, the first; D model dim.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -14,6 +16,9 @@ from torch import Tensor
 from llamalab.arch import LlamaArch
 
 _ROTATED = ("wq.weight", "wk.weight", "wq.bias", "wk.bias", "q_norm.weight", "k_norm.weight")
+
+
+NONE_FUSED: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class Layout(NamedTuple):
@@ -29,22 +34,19 @@ class Layout(NamedTuple):
     fused: dict[str, tuple[str, ...]]
     in_halves: bool
 
-    def name(self, ours: str) -> str:
-        """The name of a weight or bias that is stored by itself."""
+    @property
+    def gate_up(self) -> dict[str, tuple[str, ...]]:
+        """Of the fused modules the one of the feed-forward."""
+        return {theirs: members for theirs, members in self.fused.items() if members == _GATE_UP}
+
+    def name(self, ours: str, fused: Mapping[str, tuple[str, ...]] = NONE_FUSED) -> str:
+        """The name of the tensor in which a weight or bias lies: one of `fused` modules, or its own."""
         module, _, leaf = ours.rpartition(".")
         if not module.startswith("layers."):
             return f"{self.top[module]}.{leaf}"
         _, index, rest = module.split(".", 2)
-        return f"{self.stack}.{index}.{self.layer[rest]}.{leaf}"
-
-    def fused_name(self, ours: str) -> str:
-        """The name of the tensor in which a weight lies where a model is fused on disk."""
-        module, _, leaf = ours.rpartition(".")
-        for theirs, members in self.fused.items():
-            for member in members:
-                if module.startswith("layers.") and module.endswith(member):
-                    return f"{self.stack}.{module.split('.')[1]}.{theirs}.{leaf}"
-        return self.name(ours)
+        theirs = next((name for name, members in fused.items() if rest in members), None) or self.layer[rest]
+        return f"{self.stack}.{index}.{theirs}.{leaf}"
 
 
 _QKV, _GATE_UP = ("attention.wq", "attention.wk", "attention.wv"), ("feed_forward.w1", "feed_forward.w3")

@@ -24,7 +24,7 @@ import torch
 
 from llamalab.analytic.params import Weight
 from llamalab.analytic.params import weights as weights_in
-from llamalab.arch import LlamaArch
+from llamalab.arch import ON_DISK, LlamaArch
 from llamalab.checkpoints.checkpoint import Stored, Survey, Weights, weights_of
 from llamalab.checkpoints.pages import drop_pages, settled
 from llamalab.errors import FormatError, InputError
@@ -140,7 +140,7 @@ def write_weights(path: str | os.PathLike[str], weights: Weights, *, version: in
             f"a model for a llama2.c file must have norm_eps {NORM_EPS} and rope_theta {ROPE_THETA:.0f}, which it "
             f"does not store; got {arch.norm_eps} and {arch.rope_theta}"
         )
-    beyond = set(arch.beyond_llama_2) - {"fused_on_disk"}
+    beyond = set(arch.beyond_llama_2) - set(ON_DISK)
     if beyond:
         raise InputError(f"a llama2.c file must be of a Llama 2 to be written; it has no {', '.join(sorted(beyond))}")
     header = Header(version, arch)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llamalab.arch import LlamaArch, from_meta_params, meta_ffn_dim
+from llamalab.arch import ON_DISK, LlamaArch, from_meta_params, meta_ffn_dim
 from llamalab.arch_files import read_arch
 from llamalab.checkpoints.checkpoint import (
     Stored,
@@ -123,7 +123,7 @@ def params(arch: LlamaArch) -> dict[str, Any]:
         # The original context of 8,192 and the low factor of 1 are fixed in Meta's code.
         data |= {"use_scaled_rope": True, "rope_scaling_factor": scaling.factor}
         data["rope_high_freq_factor"] = scaling.high_freq_factor
-    unsaid = {name: getattr(arch, name) for name in ("max_positions", "tied_embeddings", "fused_on_disk")}
+    unsaid = {name: getattr(arch, name) for name in ("max_positions", "tied_embeddings", *ON_DISK)}
     if from_meta_params(data).replace(**unsaid) != arch:
         what = ", ".join(arch.beyond_llama_2)
         raise InputError(f"a checkpoint as Meta's must be of a Llama 1 to 3 to be written; it has no word for {what}")
@@ -181,6 +181,7 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored,
         # The tokenizer's vocabulary, which Meta's code asks for: the embedding has as many rows.
         arch = arch.replace(vocab_size=merged["tok_embeddings.weight"][0])
     check_no_others(merged, {*model_shapes(arch), IGNORED})
+    _check_count(merged, arch, len(shards))
     check_shapes(model_shapes(arch), merged)
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
@@ -193,6 +194,13 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored,
         return _part_of_shards([shard[name] for shard in shards], split_axis(name), rank, ranks)
 
     return Weights(arch, fetch, lambda name: shards[0][name].dtype, common_dtype(stored), fetch_part=fetch_part)
+
+
+def _check_count(merged: dict[str, tuple[int, ...]], arch: LlamaArch, count: int) -> None:
+    """Each shard has as many columns of the embedding: too few together are of a model with more shards."""
+    columns = merged.get("tok_embeddings.weight", (0, 0))[-1]
+    if merged.get("norm.weight") == (arch.dim,) and 0 < columns < arch.dim and arch.dim * count % columns == 0:
+        raise FormatError(f"a checkpoint must have all its {arch.dim * count // columns} shards; it has {count}")
 
 
 def _part_of_shards(parts: list[Tensor], axis: int | None, rank: int, ranks: int) -> Tensor | None:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from llamalab.checkpoints.safetensors_file import is_safetensors
 from llamalab.checkpoints.torch_file import LEGACY, is_torch_file
+from llamalab.input_files import IS_POINTER, POINTER
 
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".gguf")
 _SHOWN = 6
-_POINTER = b"version https://git-lfs"
+_BEFORE_GGUF = (b"lmgg", b"fmgg", b"tjgg", b"algg")  # ggml, ggmf, ggjt and ggla, little-endian
 
 
 def nature(path: Path) -> str:
@@ -46,10 +47,12 @@ def _seen(path: Path) -> str:
 
 def _cause(head: bytes) -> str | None:
     """What a file is that only looks like one of weights."""
-    if head.startswith(_POINTER):
-        return "a Git LFS pointer, which stands for a file that was not fetched; run git lfs pull in its repository"
+    if head.startswith(POINTER):
+        return IS_POINTER
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and not head.startswith(LEGACY):
         return "a pickle that torch.save did not write"
+    if head[:4] in _BEFORE_GGUF:
+        return "a file of GGML from before GGUF, which is not read; convert the original checkpoint again"
     if head[:5] in (b"<html", b"<!DOC", b"<!doc"):
         return "a web page, which was saved in place of a file"
     return None

@@ -16,13 +16,16 @@ from llamalab.checkpoints.text_files import ending_ids, write_tokenizer
 from llamalab.errors import FormatError
 from llamalab.formats.gguf_header import is_gguf, map_gguf
 from llamalab.input_files import read_object
-from llamalab.text.gguf_text import Vocabulary
+from llamalab.text.gguf_text import SENTENCEPIECE, Vocabulary
+from llamalab.text.gguf_vocabulary import model_of
 from llamalab.text.hf_settings import FILES
 from llamalab.text.load import MODEL, NAMES, has_tokenizer, load_tokenizer, load_vocabulary
+from llamalab.text.pieces import PieceTokenizer
 from llamalab.text.settings import TextSettings
 from llamalab.text.tokenizer_bin import tokenizer_bin
 
 _COPIED = (*NAMES, *(name for name in FILES if name != "config.json"))
+_MORE_TEMPLATES = "additional_chat_templates"  # a folder of transformers', one file a purpose
 _OF_THE_MODEL = ("generation_config.json",)  # what an adapter's folder does not replace
 _NO_MODEL = "; the format has no place for its tokenizer, which is no SentencePiece model"
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -118,6 +121,20 @@ def gguf_losses(words: Vocabulary, size: int) -> str:
     return _losses([*lost, *(f"{text}, which has no embedding" for text in bare)])
 
 
+def llama_cpps_spaces(words: Vocabulary, place: Path, size: int) -> str:
+    """That llama.cpp puts a space where the tokenizer of a place has none, if so."""
+    own, text = words.settings, "a"
+    apart = (own.bos_id, own.eos_id, own.unknown_id)
+    marks = [
+        piece.text for piece in own.added if piece.special and piece.token_id not in apart and piece.token_id < size
+    ]
+    source = load_tokenizer(place)
+    if words.model != SENTENCEPIECE or isinstance(source, PieceTokenizer) or not marks:
+        return ""
+    before, after = (one.encode(marks[-1] + text, special=True) for one in (source, model_of(words, "")))
+    return "" if before == after else "; llama.cpp puts a space behind special pieces, which this tokenizer does not"
+
+
 def _beyond_llama2c(settings: TextSettings) -> list[str]:
     lost = []
     if (settings.bos_id, settings.eos_id) != (1, 2):
@@ -142,3 +159,7 @@ def _copy(source: Path, folder: Path, names: tuple[str, ...]) -> None:
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    more = sorted((source / _MORE_TEMPLATES).glob("*.jinja")) if "chat_template.jinja" in names else []
+    for file in more:
+        (folder / _MORE_TEMPLATES).mkdir(exist_ok=True)
+        shutil.copyfile(file, folder / _MORE_TEMPLATES / file.name)

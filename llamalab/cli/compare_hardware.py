@@ -3,11 +3,12 @@
 import argparse
 from typing import Any
 
+from llamalab.analytic.splits import Split
 from llamalab.cli.arguments import Parser, add_choice, add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
-from llamalab.cli.predict import sweep
-from llamalab.cli.runs import add_basis, add_hardware, add_models, add_numbers, add_ranks, add_shape
+from llamalab.cli.runs import add_basis, add_hardware, add_models, add_numbers, add_ranks, add_shape, add_splits
+from llamalab.cli.sweep import sweep
 from llamalab.errors import DoesNotFitError
 from llamalab.units import format_bytes, format_rate, format_seconds
 
@@ -27,7 +28,8 @@ ORDERS = {
 _COLUMNS = (
     Column("rank", "rank"),
     Column("hardware", "hardware"),
-    Column("tensor_parallel", "devices"),
+    Column("devices", "devices"),
+    Column("split", "split", rank=1),
     Column("batch", "batch"),
     Column("prefill_s", "prefill", format_seconds),
     Column("decode_s_per_token", "per token", format_seconds),
@@ -39,7 +41,8 @@ _COLUMNS = (
 )
 _REFUSED = (
     Column("hardware", "not ranked"),
-    Column("tensor_parallel", "devices"),
+    Column("devices", "devices"),
+    Column("split", "split", rank=1),
     Column("batch", "batch"),
     Column("reason", "why"),
 )
@@ -51,6 +54,7 @@ def configure(parser: Parser) -> None:
     add_hardware(parser, "all")
     add_shape(parser, generate="256")
     add_ranks(parser, "1,2,4,8")
+    add_splits(parser)
     add_numbers(parser)
     add_basis(parser)
     add_choice(parser, "--by", ORDERS, "latency", "what ranks first")
@@ -67,10 +71,12 @@ def answer(args: argparse.Namespace) -> Answer:
     """The ranking, then what could not be ranked. Raises DoesNotFitError where nothing could."""
     ranked, refused = [], []
     for row in sweep(args):
+        split = Split(*(row[name] for name in ("tensor_parallel", "pipeline_parallel", "context_parallel", "replicas")))
+        row |= {"devices": split.devices, "split": str(split)}
         if row["total_s"] is None:
             refused.append(row)
         else:
-            ranked.append(row | {"tokens_per_s_per_device": row["tokens_per_s"] / row["tensor_parallel"]})
+            ranked.append(row | {"tokens_per_s_per_device": row["tokens_per_s"] / split.devices})
     if not ranked:
         raise DoesNotFitError(f"at least one device must hold the run; none does: {refused[0]['reason']}")
     ranked.sort(key=ORDERS[args.by])
@@ -78,7 +84,7 @@ def answer(args: argparse.Namespace) -> Answer:
     best = rows[0]
     lead = (
         f"{args.model}: {best['prompt']} + {best['generate']} tokens, by {args.by}",
-        f"  first: {best['tensor_parallel']} × {best['hardware']}, {format_seconds(best['total_s'])} a run "
+        f"  first: {best['devices']} × {best['hardware']}, {format_seconds(best['total_s'])} a run "
         f"({format_seconds(best['low_s'])} to {format_seconds(best['high_s'] or best['total_s'])}), "
         f"{format_rate(best['tokens_per_s'])} tokens/s",
     )

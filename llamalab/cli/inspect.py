@@ -5,6 +5,7 @@ import re
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from llamalab.analytic.difference import unlike_llama_2
 from llamalab.arch import LlamaArch, attention_kind
 from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
@@ -121,15 +122,21 @@ def _lead(data: dict[str, Any], arch: LlamaArch | None) -> list[str]:
     if arch is None:
         lead.append(f"  no model that llamalab loads: {data['problem']}")
     else:
-        beyond = ", ".join(arch.beyond_llama_2)
         lead.append(
-            f"  {f'of the Llama family, with {beyond}' if beyond else 'Llama-2-shaped'}: "
+            f"  {_kind(arch)}: "
             f"dim {arch.dim:,}, {arch.n_layers} layers, {arch.n_heads} heads, "
             f"{arch.n_kv_heads} KV heads ({attention_kind(arch.n_heads, arch.n_kv_heads)}), FFN {arch.ffn_dim:,}, "
             f"vocabulary {arch.vocab_size:,}, context {arch.max_positions:,}"
         )
         lead.append(f"  preset: {_preset(data)}")
     return lead + [f"  unusual: {remark}" for remark in data["unusual"]]
+
+
+def _kind(arch: LlamaArch) -> str:
+    if arch.beyond_llama_2:
+        return f"of the Llama family, with {', '.join(arch.beyond_llama_2)}"
+    other = ", ".join(unlike_llama_2(arch))
+    return f"Llama-2-shaped, with another {other}" if other else "Llama-2-shaped"
 
 
 def _preset(data: dict[str, Any]) -> str:

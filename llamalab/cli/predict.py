@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
@@ -10,11 +10,7 @@ from llamalab.analytic.forecast import (
     Basis,
     Forecast,
     Workload,
-    bound_times,
-    check_link,
     forecast,
-    memory_needed,
-    run_times,
 )
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
@@ -22,7 +18,7 @@ from llamalab.analytic.stack_constants import StackConstants
 from llamalab.cli.arguments import Parser, add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
-from llamalab.cli.output import Answer, Column, Table
+from llamalab.cli.output import Answer, Column, Table, percent
 from llamalab.cli.runs import (
     Case,
     add_basis,
@@ -31,10 +27,11 @@ from llamalab.cli.runs import (
     add_numbers,
     add_ranks,
     add_shape,
+    add_splits,
     cases,
     constants_of,
 )
-from llamalab.errors import InputError, UnavailableError
+from llamalab.cli.sweep import SWEEP_COLUMNS, SWEEP_KEYS, stack_name, sweep
 from llamalab.hardware import HardwareSpec
 from llamalab.plain_text import csv_text
 from llamalab.units import format_bytes, format_rate, format_seconds, format_si
@@ -43,14 +40,9 @@ SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and
 EXAMPLES = (
     "llamalab predict --model 7b --hardware a100-40gb-sxm --prompt 1024 --generate 1024 --batch 16 --dtype fp16",
     "llamalab predict --model 70b --hardware h100-80gb-sxm --tensor-parallel 4 --weight-dtype fp8 --kv-dtype fp8",
+    "llamalab predict --model 70b --hardware h100-80gb-sxm --tp 2 --pp 4 --batch 16",
     "llamalab predict --prompt 512-8192*2 --batch 1,2,4,8 --model 7b,13b,70b --hardware all --format csv",
 )
-ASSUMED = "tensorrt-llm"  # shipped constants: kernels as servers fuse them, and the host of its 0.5
-SWEEP_KEYS = (
-    "model", "hardware", "tensor_parallel", "prompt", "generate", "batch", "dtype", "weight_dtype", "kv_dtype",
-    "fits", "needed_bytes", "prefill_s", "decode_s_per_token", "total_s", "tokens_per_s", "bound_s", "basis",
-    "low_s", "high_s", "reason", "stack",
-)  # fmt: skip
 
 
 def configure(parser: Parser) -> None:
@@ -59,6 +51,7 @@ def configure(parser: Parser) -> None:
     add_hardware(parser, "h200-141gb-sxm")
     add_shape(parser, generate="128")
     add_ranks(parser, "1")
+    add_splits(parser)
     add_numbers(parser)
     add_basis(parser)
     add_format(parser)
@@ -77,56 +70,20 @@ def answer(args: argparse.Namespace) -> Answer:
     """One prediction with its op table, or a row for every combination."""
     case, *others = islice(cases(args), 2)
     if not others:
-        return _answer(case, forecast(case.arch, case.work, case.spec, constants_of(args, case.spec)))
+        return _answer(case, *_predicted(case, constants_of(args, case.spec)))
     rows = list(sweep(args))
-    return Answer({"rows": rows}, (), (Table(_SWEEP_COLUMNS, rows),))
+    return Answer({"rows": rows}, (), (Table(SWEEP_COLUMNS, rows),))
 
 
-def sweep(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A row per combination, as it is computed; times are None, with the reason, where there can be none."""
-    known: dict[str, Any] = {}
-    for case in cases(args):
-        if case.spec.name not in known:
-            try:
-                known[case.spec.name] = constants_of(args, case.spec)
-            except UnavailableError as error:
-                known[case.spec.name] = str(error)
-        yield _row(case, known[case.spec.name])
+def _predicted(case: Case, constants: Basis) -> tuple[Forecast, dict[str, Any]]:
+    """The forecast of a run, and what a split beyond tensor parallelism adds to the answer."""
+    if case.split.only_tensor:
+        return forecast(case.arch, case.work, case.spec, constants), {}
+    from llamalab.analytic.split_forecast import forecast_split
 
-
-def _row(case: Case, known: Any) -> dict[str, Any]:
-    work = case.work
-    row = dict.fromkeys(SWEEP_KEYS) | {
-        "model": case.model,
-        "hardware": case.spec.name,
-        "tensor_parallel": work.devices,
-        "prompt": work.prompt,
-        "generate": work.generate,
-        "batch": work.batch,
-        "dtype": work.dtype,
-        "weight_dtype": work.weight_dtype or work.dtype,
-        "kv_dtype": work.kv_dtype or work.dtype,
-    }
-    try:
-        needed = memory_needed(case.arch, work).total_bytes
-    except InputError as error:  # these ranks cannot share this model
-        return row | {"reason": str(error)}
-    room = case.spec.usable_memory_bytes
-    row |= {"needed_bytes": needed, "fits": room is None or needed <= room}
-    if isinstance(known, str):
-        return row | {"reason": known}
-    if not row["fits"]:
-        return row | {"reason": f"{format_bytes(needed - (room or 0))} too much"}
-    try:
-        check_link(work, case.spec, known)
-        constants: Basis = known
-        times = run_times(case.arch, work, constants.rates, constants.host)
-    except UnavailableError as error:  # no link, or no constants of a class
-        return row | {"reason": str(error)}
-    bound_s = bound_times(case.arch, work, constants.rates, case.spec.l2_bytes).total_s
-    low, high = constants.interval(times.total_s, bound_s)
-    row["stack"] = stack_name(constants)
-    return row | times._asdict() | {"bound_s": bound_s, "basis": constants.basis, "low_s": low, "high_s": high}
+    found = forecast_split(case.arch, case.work, case.split, case.spec, constants)
+    shares = {"communication_share": found.communication_share, "bubble_share": found.bubble_share}
+    return found.forecast, {"split": case.split._asdict(), **shares}
 
 
 def _stream(rows: Iterable[dict[str, Any]]) -> None:
@@ -135,19 +92,6 @@ def _stream(rows: Iterable[dict[str, Any]]) -> None:
         sys.stdout.write(csv_text(SWEEP_KEYS, [row], header=False))
 
 
-_SWEEP_COLUMNS = (
-    Column("model", "model"),
-    Column("hardware", "hardware"),
-    Column("tensor_parallel", "TP"),
-    Column("prompt", "prompt"),
-    Column("generate", "generate"),
-    Column("batch", "batch"),
-    Column("prefill_s", "prefill", format_seconds),
-    Column("decode_s_per_token", "per token", format_seconds),
-    Column("total_s", "total", format_seconds),
-    Column("tokens_per_s", "tokens/s", format_rate),
-    Column("reason", "why not"),
-)
 _OP_COLUMNS = (
     Column("phase", "phase"),
     Column("op", "operation"),
@@ -159,13 +103,6 @@ _OP_COLUMNS = (
     Column("total_s", "in all", format_seconds),
     Column("limit", "limit"),
 )
-
-
-def stack_name(constants: Basis) -> str | None:
-    """The stack that constants are of: None where they were measured here, or are a bound."""
-    if isinstance(constants, StackConstants):
-        return constants.stack.name
-    return ASSUMED if constants.basis.startswith("shipped") else None
 
 
 def stack_of(result: Forecast) -> dict[str, Any]:
@@ -206,7 +143,7 @@ def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Foreca
     return _answer(Case(model, find_model(model)[1], spec, work), result)
 
 
-def _answer(case: Case, result: Forecast) -> Answer:
+def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -> Answer:
     work, times, bound = case.work, result.times, result.bound
     rows = op_rows("prefill", result.prefill_ops, result) + op_rows("decode", result.decode_ops, result)
     low, high = result.interval
@@ -222,9 +159,10 @@ def _answer(case: Case, result: Forecast) -> Answer:
         "memory": result.memory._asdict() | {"total_bytes": result.memory.total_bytes},
         "constants": {name: rate._asdict() for name, rate in result.constants.rates.items()},
         "host": result.constants.host._asdict(),
+        **(split or {}),
         "ops": rows,
     }
-    return Answer(data, _lead(case, result), (Table(_OP_COLUMNS, rows),))
+    return Answer(data, (*_lead(case, result), *_split_words(case, split)), (Table(_OP_COLUMNS, rows),))
 
 
 def _assumption(result: Forecast) -> str:
@@ -237,10 +175,18 @@ def _room(spec: HardwareSpec) -> str:
     return "" if room is None else f" of {format_bytes(room)}"
 
 
+def _split_words(case: Case, split: dict[str, Any] | None) -> tuple[str, ...]:
+    if not split:
+        return ()
+    sending, idle = split["communication_share"], split["bubble_share"]
+    return (f"  split {case.split}: sending takes {percent(sending)} of the time, stages are idle for {percent(idle)}",)
+
+
 def _lead(case: Case, result: Forecast) -> tuple[str, ...]:
     work, times, bound = case.work, result.times, result.bound
     low, high = result.interval
-    ranks = f" × {work.devices}" if work.devices > 1 else ""
+    devices = work.devices if case.split.only_tensor else case.split.devices
+    ranks = f" × {devices}" if devices > 1 else ""
     between = (
         f"between {format_seconds(low)} and {format_seconds(high)}"
         if high is not None

@@ -44,6 +44,8 @@ def configure(parser: Parser) -> None:
     add_count(parser, "--context", "tokens in view of the decoded one, itself included (default: as --generate says)")
     add_count(parser, "--batch", "sequences", default=1)
     add_tensor_parallel(parser)
+    parser.add_argument("--text", help="a sentence whose attention in a checkpoint is shown (default: a short story)")
+    parser.add_argument("--tokenizer", metavar="FILE", help="for that sentence (default: the checkpoint's own)")
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     add_weight_storage(parser)
@@ -60,7 +62,7 @@ def configure(parser: Parser) -> None:
         dest="record",
         metavar="FILE",
         action="append",
-        help="render a record, the JSON of llamalab profile or bench, or a page's own, instead of measuring",
+        help="render a record, the JSON of llamalab profile, bench or train, or a page's own, instead of measuring",
     )
 
 
@@ -82,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
 
     if are_bench_rows(text):
         return _show_bench(args, text)
+    from llamalab.report.training_page import is_training_run
+
+    if is_training_run(text):
+        return _show_training(args, text)
     return _show_profiles(args, text) if are_profiles(text) else _show(_read(args, text), args.out, args.stack)
 
 
@@ -145,6 +151,22 @@ def _show_bench(args: argparse.Namespace, text: str) -> int:
     return 0
 
 
+def _show_training(args: argparse.Namespace, text: str) -> int:
+    """The page of a training run; its JSON stays as it is."""
+    from llamalab.report import render_training
+    from llamalab.report.training_page import against, training_run
+
+    run = training_run(text, source=args.record)
+    page = Path(args.out or default_page(f"{run['model']}-training", "cpu"))
+    check_page(page, ())
+    html = render_training(run)
+    write_files({}, page, html)
+    for row in against(run).shown:
+        print(printable("  ".join(row)), flush=True)
+    note(f"the page is {page} ({format_bytes(len(html.encode()))})")
+    return 0
+
+
 def _uncalibrated(record: "Record") -> tuple[str, ...]:
     if record.constants is not None:
         grade = grades.read(record.constants.get("grade"))
@@ -161,8 +183,10 @@ def _measure(args: argparse.Namespace) -> int:
     check_page(page)
     from llamalab.measure.calibration import constants_here
     from llamalab.measure.device.machine import resolve_device
+    from llamalab.measure.report.patterns import reading
     from llamalab.measure.report.run import measure_report
 
+    read = reading(args.model, weights, args.text, args.tokenizer)
     deadline = Deadline(SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_BYTES else "large"])
     place = resolve_device(device)
     constants = constants_here.kept_constants(place, args.dtype, args.weight_dtype)
@@ -171,7 +195,8 @@ def _measure(args: argparse.Namespace) -> int:
     with Progress(deadline) as progress:
         measured = measure_report(
             name, arch, device=device, dtype=args.dtype, full=args.full, prompt_tokens=args.prompt, batch=args.batch,
-            generate=args.generate, context_tokens=args.context, weights=weights, weight_dtype=args.weight_dtype,
+            generate=args.generate, context_tokens=args.context, weights=weights, read=read,
+            weight_dtype=args.weight_dtype,
             deadline=deadline.part(share),
             team=getattr(args, "team", None),
             progress=lambda label, done: progress(label, share * done),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from llamalab.analytic.constants import TIERS, Constants, choose
 from llamalab.analytic.forecast import Workload
 from llamalab.analytic.ops import ALGORITHMS, LOGITS
+from llamalab.analytic.splits import Split
 from llamalab.analytic.stack_constants import StackConstants, prepared
 from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
 from llamalab.arch import LlamaArch
@@ -33,12 +34,13 @@ from llamalab.units import DTYPES
 
 
 class Case(NamedTuple):
-    """One combination of a sweep."""
+    """One combination of a sweep; `work` is of all devices of the split."""
 
     model: str
     arch: LlamaArch
     spec: HardwareSpec
     work: Workload
+    split: Split = Split()
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +104,32 @@ def add_ranks(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--expert-parallel", action="store_true", help=about)
 
 
+SPLITS = {
+    "--pp": ("--pipeline-parallel", "stages that share the layers, each of --tensor-parallel devices"),
+    "--cp": ("--context-parallel", "devices that share the tokens of a prompt and its cache (ring attention)"),
+    "--replicas": ("--replicas", "whole copies of all that, which share the sequences"),
+}
+
+
+def add_splits(parser: argparse.ArgumentParser) -> None:
+    """--pipeline-parallel, --context-parallel and --replicas."""
+    for short, (name, about) in SPLITS.items():
+        parser.add_argument(
+            *dict.fromkeys((short, name)),
+            type=counts(name),
+            default=parse_counts("1"),
+            metavar="N",
+            dest=name.removeprefix("--").replace("-", "_"),
+            help=f"{about} (default: 1)",
+        )
+
+
+def _splits(args: argparse.Namespace) -> Iterator[Split]:
+    """Every way to split that the options span; of a verb without add_splits, tensor parallelism."""
+    others = (getattr(args, name, (1,)) for name in ("pipeline_parallel", "context_parallel", "replicas"))
+    return (Split(*ways) for ways in product(args.tensor_parallel, *others))
+
+
 def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, ranks: int) -> Workload:
     """One run of the options."""
     return Workload(
@@ -119,11 +147,19 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     devices = chosen_devices(args.hardware, args.dtype)
     if args.basis is None and all(spec.measured for spec in devices):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
-    shapes = product(args.prompt, args.generate, args.batch, args.tensor_parallel)
-    for (name, arch), shape in product(models, list(shapes)):
-        work = workload(args, *shape)._replace(stored_bytes=stored.bytes if stored else None)
+    shapes = product(args.prompt, args.generate, args.batch, _splits(args))
+    for (name, arch), (prompt, generate, batch, split) in product(models, list(shapes)):
+        work = workload(args, prompt, generate, batch, split.tensor)._replace(
+            stored_bytes=stored.bytes if stored else None
+        )
         for spec in devices:
-            yield Case(name, arch, spec, _as_run(args, spec, work))
+            run = _as_run(args, spec, work)
+            if run.layer_parallel > 1 and not split.only_tensor:
+                raise InputError(
+                    f"--stack {_stack(args, spec)} shares a model out by layers: of --tensor-parallel and the other "
+                    "ways to split, one must be 1"
+                )
+            yield Case(name, arch, spec, run, split)
 
 
 def _as_run(args: argparse.Namespace, spec: HardwareSpec, work: Workload) -> Workload:

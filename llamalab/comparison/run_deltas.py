@@ -7,14 +7,16 @@ between two runs of the same thing.
 
 import random
 from collections.abc import Sequence
+from math import isnan
 from statistics import median
 from typing import Any, NamedTuple
 
 from llamalab.records.run import OpTime, Run, RunPhase
+from llamalab.records.run_frames import REST, side_by_side
 
 RESAMPLES = 1000
 FEWEST = 4  # samples of each, below which there is no interval
-REST = "outside of operations"
+OUTSIDE = "launches, Python and waiting between operations, or clocks that time them apart and together"
 LIKE = 0.02  # amounts of work, clocks and efficiencies that differ by less are the same
 NO_OP = OpTime("", 0.0)
 
@@ -74,9 +76,6 @@ def _partner(one: RunPhase, a: Run, b: Run) -> RunPhase | None:
 
 
 def _compare(a: RunPhase, b: RunPhase, elsewhere: bool) -> PhaseDelta:
-    rows = _rows(a, b, elsewhere)
-    weight = sum(abs(row.delta_s) for row in rows)
-    shared = [row._replace(share=abs(row.delta_s) / weight if weight else 0.0) for row in rows]
     interval = bootstrap(a.samples_s, b.samples_s, a.total_s, b.total_s)
     seen = a.total_s != b.total_s if a.basis == b.basis == "predicted" else _seen(interval)  # formulas have no noise
     whole = Delta(
@@ -90,39 +89,33 @@ def _compare(a: RunPhase, b: RunPhase, elsewhere: bool) -> PhaseDelta:
         seen=seen,
         why=_why_phase(a, b, interval),
     )
-    return PhaseDelta(whole, tuple(sorted(shared, key=lambda row: -abs(row.delta_s))))
+    return PhaseDelta(whole, _rows(a, b, elsewhere))
 
 
-def _rows(a: RunPhase, b: RunPhase, elsewhere: bool) -> list[Delta]:
+def _rows(a: RunPhase, b: RunPhase, elsewhere: bool) -> tuple[Delta, ...]:
+    """The rows of the joined frame, each with its interval and what explains it."""
     if not a.ops or not b.ops:
-        return []
+        return ()
     ours, theirs = ({op.name: op for op in phase.ops} for phase in (a, b))
     rows = []
-    for name in dict.fromkeys([*ours, *theirs]):
-        one, other = ours.get(name), theirs.get(name)
+    for op, a_s, b_s, delta_s, share in side_by_side(a, b).itertuples(name=None):
+        one, other = ours.get(op), theirs.get(op)
         x, y = one or NO_OP, other or NO_OP
         interval = bootstrap(x.samples_s, y.samples_s, x.total_s, y.total_s)
         rows.append(
             Delta(
                 phase=a.name,
-                op=name,
-                a_s=one and one.total_s,
-                b_s=other and other.total_s,
-                delta_s=y.total_s - x.total_s,
-                share=0.0,
+                op=op,
+                a_s=None if isnan(a_s) else a_s,
+                b_s=None if isnan(b_s) else b_s,
+                delta_s=delta_s,
+                share=share,
                 interval_s=interval,
                 seen=_seen(interval),
-                why=_why(one, other, (a, b), elsewhere, interval),
+                why=OUTSIDE if op == REST else _why(one, other, (a, b), elsewhere, interval),
             )
         )
-    a_s, b_s = (phase.total_s - sum(op.total_s for op in phase.ops) for phase in (a, b))
-    why = "launches, Python and waiting between operations, or clocks that time them apart and together"
-    rows.append(
-        Delta(
-            phase=a.name, op=REST, a_s=a_s, b_s=b_s, delta_s=b_s - a_s, share=0.0, interval_s=None, seen=None, why=why
-        )
-    )
-    return rows
+    return tuple(rows)
 
 
 def bootstrap(

@@ -6,14 +6,17 @@ pandas is imported when a frame is made: what only reads records starts without 
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamalab.errors import FormatError, InputError
 from llamalab.input_files import parse_json
+from llamalab.records.peers import runs_of_text
 from llamalab.records.profile import Profile, are_profiles
 from llamalab.records.profile import from_json as profiles_from_json
 from llamalab.records.record import Measurement, Pass, Record, from_json, shown_text
+from llamalab.records.run_frames import run_frames
+from llamalab.records.tables import frame_of_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,12 +26,13 @@ _PASS_KEYS = ("phase", "batch", "new_tokens", "context_tokens", "dtype", "attent
 
 
 def frames(source: "str | os.PathLike[str] | Record | Profile | Sequence[Profile]") -> "dict[str, DataFrame]":
-    """A record, a profile, a bench, a comparison, or the file or page of one, as DataFrames by name.
+    """A record, a profile, a bench, a comparison, another tool's result, or the file or page of one, as DataFrames.
 
     Of a record: `passes` (a row a pass), `parts` and `ops` (a row a part or an operation of a pass), `samples` (a row
     a sample of either), `roofs` and `attention`; of a profile `phases`, `ops` and `memory`; of a bench `tests` and
-    `samples`; of a comparison `phases` and `ops`. Times are seconds of one occurrence; `total_s` is of all. Raises
-    MissingError where there is no file, FormatError where it is none of these.
+    `samples`; of a comparison `phases` and `ops`; of what another tool wrote `phases`, `ops` and `samples`. Times are
+    seconds of one occurrence; `total_s` is of all. Raises MissingError where there is no file, FormatError where it is
+    none of these.
 
     >>> import llamalab
     >>> frames = llamalab.frames("reports/example-7b-cpu.json")
@@ -52,10 +56,12 @@ def _frames_of_text(text: str, name: str) -> "dict[str, DataFrame]":
         return _profile_frames(profiles_from_json(text, source=name))
     if rows := bench_rows(text):
         return _bench_frames(rows)
-    data = parse_json(text, name)
+    data = parse_json(text, name) if text.lstrip().startswith("{") else None
     if isinstance(data, dict) and "comparisons" in data:
         return _comparison_frames(data["comparisons"], name)
-    return _record_frames(from_json(text, source=name))
+    if isinstance(data, dict) and "passes" in data:
+        return _record_frames(from_json(text, source=name))
+    return run_frames(runs_of_text(text, name))
 
 
 def bench_rows(text: str) -> list[dict[str, Any]]:
@@ -96,16 +102,6 @@ def _comparison_frames(comparisons: Any, name: str) -> "dict[str, DataFrame]":
         raise FormatError(f"{name} must be what llamalab compare prints; {error} is missing or wrong") from None
     whole = [{key: value for key, value in phase.items() if key != "ops"} for phase in phases]
     return {"phases": frame_of_rows(whole), "ops": frame_of_rows(ops)}
-
-
-def frame_of_rows(rows: Iterable[Mapping[str, Any]], basis: str | None = None) -> "DataFrame":
-    """Rows of one table as a DataFrame; `basis` fills a column where the rows have none."""
-    from pandas import DataFrame
-
-    frame = DataFrame([dict(row) for row in rows])
-    if basis is not None and "basis" not in frame.columns:
-        frame["basis"] = basis
-    return frame
 
 
 def _record_frames(record: Record) -> "dict[str, DataFrame]":

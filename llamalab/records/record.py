@@ -16,6 +16,7 @@ from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError
 from llamalab.input_files import parse_json, read_bounded_text
 from llamalab.records.codec import build
+from llamalab.records.patterns import Patterns
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.phase_profile import Telemetry as Telemetry
 from llamalab.records.ranks import RanksRun
@@ -201,7 +202,8 @@ class Record:
     `ranks` is what several ranks measured together, null where there was one.
     `budget_s` is the time that the run was given, null where it had all that it wanted. `weight_dtype` is the storage
     of quantised matrices, null where they are in `dtype`; their kernel multiplies up to `kernel_rows` rows.
-    `generate_tokens` are those of the run that predictions are of, null where it was not said.
+    `generate_tokens` are those of the run that predictions are of, null where it was not said. `patterns` is what the
+    heads of a checkpoint look at in a sentence, null where weights were random.
     """
 
     model: str
@@ -222,6 +224,7 @@ class Record:
     weight_dtype: str | None = None
     kernel_rows: int | None = None
     generate_tokens: int | None = None
+    patterns: Patterns | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -319,6 +322,8 @@ def _fault(record: Record) -> str | None:
     for profiled in record.profile or ():
         if profiled.fault is not None:
             return f"the profile of {profiled.phase} {profiled.fault}"
+    if record.patterns is not None and record.patterns.fault is not None:
+        return f"attention in {record.patterns.text[:40]!r} {record.patterns.fault}"
     times = [row.samples_s for one in record.passes for row in (*one.parts, *one.ops)]
     times += [one.samples_s for one in record.roofs] + [one.samples_s for one in record.attention]
     return "a time is negative" if any(sample < 0 for samples in times for sample in samples) else None

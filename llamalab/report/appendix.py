@@ -40,17 +40,6 @@ def appendix(record: Record, results: Sequence[ExperimentResult], recorded: Sequ
     ]
 
 
-def without_plots(section: Section) -> Section:
-    """The same findings in words."""
-    left_out = "Its plot is left out: the page would be too large with it."
-    return section._replace(
-        folds=tuple(
-            fold._replace(figures=(), remarks=(*fold.remarks, left_out)) if fold.figures else fold
-            for fold in section.folds
-        )
-    )
-
-
 def _experiment(result: ExperimentResult, device: str) -> Fold:
     badge = f"{HERE}'s kind: {result.device}" if result.device == device else result.device
     anchor = re.sub(r"[^a-z0-9]+", "-", f"{result.experiment} {result.device}".lower()).strip("-")

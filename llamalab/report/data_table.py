@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from llamalab.comparison.sentences import signed_percent
-from llamalab.plain_text import csv_text
+from llamalab.records.tables import csv_of_rows
 from llamalab.units import format_bytes, format_seconds, format_si
 
 UNKNOWN = "–"
@@ -53,7 +53,7 @@ class DataTable(NamedTuple):
     @property
     def csv(self) -> str:
         """The table as CSV, raw."""
-        return csv_text([column.key for column in self.columns], self.rows)
+        return csv_of_rows([column.key for column in self.columns], self.rows)
 
     def only(self, rows: Sequence[dict[str, Any]], name: str, caption: str) -> "DataTable":
         """The same columns over other rows, without what the page hides."""

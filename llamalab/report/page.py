@@ -4,37 +4,36 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from llamalab.comparison.comparison import Comparison, Phase
+from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import blocks as blocks_run
 from llamalab.comparison.sentences import (
     error_sentence,
     machine,
     phase_sentence,
-    short,
-    signed_percent,
     title,
-    tokens_per_s,
     verdict,
 )
 from llamalab.comparison.what_if import Change, actions, elsewhere, workload
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Record
 from llamalab.report import captions, prospects, provenance
-from llamalab.report.appendix import appendix, without_plots
+from llamalab.report.appendix import appendix
+from llamalab.report.bounded import fill_bounded
+from llamalab.report.cards import cards
 from llamalab.report.charts import attention_sweep, blocks, devices, heatmap, memory, roofline, scatter
 from llamalab.report.data_table import DataTable
 from llamalab.report.experiment_results import ExperimentResult
-from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, fill
+from llamalab.report.layout import Figure, Fold, Listing, PageContent, Section, figure
 from llamalab.report.llama_2_section import llama_2_sections, llama_2_tables
+from llamalab.report.patterns_section import patterns_sections, patterns_tables
 from llamalab.report.profile_page import ProfileParts, conditions, profile_of, profile_parts
 from llamalab.report.ranks_section import ranks_sections, ranks_tables
 from llamalab.report.settings import settings_of
 from llamalab.report.tables import tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
-from llamalab.units import format_bytes, format_seconds, format_si, formats
+from llamalab.units import format_seconds, formats
 
 ACTIONS = 3  # on the first screen
-MOST_BYTES = 450_000  # of a page
 _CLOSING = (
     "An error is predicted / measured − 1: positive where the prediction was too slow. Predictions rest on {basis}. "
     "GiB is 2³⁰ bytes, GB 10⁹; one multiply-add is 2 FLOP."
@@ -60,6 +59,7 @@ def page(
         memory_section(comparison, made, parts),
         *parts.kernels,
         attention(comparison, made),
+        *patterns_sections(comparison, made),
         *llama_2_sections(comparison, made),
         prospects_section(comparison, found, made),
         *ranks_sections(comparison.record, made),
@@ -67,7 +67,7 @@ def page(
         *trend_sections(stored),
         *appendix(comparison.record, results, recorded),
     ]
-    return _bounded(
+    return fill_bounded(
         PageContent(
             generator=generator,
             title=title(comparison),
@@ -95,16 +95,6 @@ def page(
     )
 
 
-def _bounded(content: PageContent) -> str:
-    """The page; without the plots of the appendix where it would be too large with them."""
-    html = fill(content)
-    if len(html.encode()) <= MOST_BYTES:
-        return html
-    return fill(
-        content._replace(sections=[without_plots(one) if one.anchor == "appendix" else one for one in content.sections])
-    )
-
-
 def report_tables(comparison: Comparison) -> dict[str, DataTable]:
     """The tables of a report without its profile, by name."""
     rows = elsewhere(comparison.arch, workload(comparison), comparison.stack, names=WIDELY_USED)
@@ -112,29 +102,8 @@ def report_tables(comparison: Comparison) -> dict[str, DataTable]:
         prospects.devices_table(comparison, rows),
         prospects.actions_table(actions(comparison, rows), comparison.basis.words),
     )
-    named = {table.name: table for table in more}
-    return tables(comparison) | llama_2_tables(comparison) | named | ranks_tables(comparison.record)
-
-
-def cards(comparison: Comparison) -> list[Card]:
-    """The key figures, in reading order."""
-    seq, fits = comparison.arch.max_positions, comparison.fits(comparison.arch.max_positions)
-    weights, cache = format_bytes(comparison.weight_bytes), format_bytes(comparison.kv_bytes_per_sequence)
-    return [
-        *(_speed(phase) for phase in comparison.phases),
-        *_largest_error(comparison),
-        Card(
-            "Largest batch",
-            f"{fits:,}",
-            f"× {seq:,} tokens",
-            (
-                f"weights {weights}, KV cache {cache} a sequence, "
-                f"{format_bytes(comparison.kv_bytes_per_token)} a token",
-                f"in {format_bytes(comparison.record.environment.memory_bytes)}",
-            ),
-            state="" if fits else "bad",
-        ),
-    ]
+    own = ranks_tables(comparison.record) | patterns_tables(comparison.record.patterns)
+    return tables(comparison) | llama_2_tables(comparison) | {table.name: table for table in more} | own
 
 
 def predictions(comparison: Comparison, made: dict[str, DataTable]) -> Section:
@@ -173,14 +142,9 @@ def memory_section(comparison: Comparison, made: dict[str, DataTable], parts: Pr
     """What weights, cache and activations hold, and what fits."""
     heat = figure(heatmap.heatmap, comparison, "kv", None, None)
     kinds = Fold("kv-cache", "KV cache under MHA, GQA and MQA", captions.kv_finding(comparison), (heat,), (made["kv"],))
+    held = figure(memory.memory, comparison, "held", None, made["memory"])
     return Section(
-        "memory",
-        "Memory",
-        "Memory",
-        captions.memory_finding(comparison),
-        (figure(memory.memory, comparison, "held", None, made["memory"]), *parts.memory_figures),
-        parts.memory_remarks,
-        (kinds, *parts.memory),
+        "memory", "Memory", "Memory", captions.memory_finding(comparison), (held,), (), (kinds, *parts.memory_folded)
     )
 
 
@@ -239,46 +203,3 @@ def _beside_cards(comparison: Comparison, findings: Sequence[str]) -> list[str]:
 def _gain(one: Change) -> str:
     basis = "measured" if one.basis == "measured calls" else "predicted"
     return f"{one.what}: {one.share:.0%} less time, {format_seconds(one.saved_s)} of the run ({basis}); {one.needs}."
-
-
-def _speed(phase: Phase) -> Card:
-    value, unit = tokens_per_s(phase.measured_tokens_per_s).split(" ")
-    if phase.predicted_tokens_per_s is None or phase.error is None:
-        details: tuple[str, ...] = (phase.reason or "not predicted",)
-    else:
-        details = (
-            f"predicted {tokens_per_s(phase.predicted_tokens_per_s)}, error in time {signed_percent(phase.error)}",
-            _limit(phase),
-        )
-    tag = f"extrapolated from {blocks_run(phase)}" if phase.run.basis == "extrapolated" else ""
-    return Card(f"{phase.run.phase.capitalize()}, measured", value, unit, details, tag)
-
-
-def _limit(phase: Phase) -> str:
-    limit = phase.limit
-    if limit is None or limit.fraction is None:
-        return f"{limit.name}-bound" if limit else "of unknown bound"
-    unit = "FLOP/s" if limit.name == "compute" else "B/s"
-    reached, roof = format_si(limit.rate or 0.0, unit), format_si(limit.roof or 0.0, unit)
-    return f"{limit.name}-bound at {limit.fraction:.0%} of the measured roof ({reached} of {roof})"
-
-
-def _largest_error(comparison: Comparison) -> list[Card]:
-    errors = comparison.errors
-    if errors is None:
-        return []
-    worst_row = errors.worst
-    phase = next(phase for phase in comparison.phases if phase.run.phase == worst_row.phase)
-    share = phase.share_of(worst_row)
-    return [
-        Card(
-            "Largest error",
-            signed_percent(worst_row.error or 0.0),
-            "",
-            (
-                f"{short(worst_row.op.name)} in {worst_row.phase}, {share or 0.0:.1%} of its time",
-                f"predicted {format_seconds(worst_row.predicted_s or 0.0)}, measured "
-                f"{format_seconds(worst_row.measured_s or 0.0)}; half of all within {errors.median:.0%}",
-            ),
-        )
-    ]

@@ -25,7 +25,7 @@ from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Sec
 from llamalab.report.provenance import surroundings
 from llamalab.units import format_seconds, formats
 
-LONGEST = 5  # operations of a pass; the others are folded
+LONGEST = 4  # operations of a pass; the others are folded
 _ABSENT = "the record was made by a version of llamalab that took no profile; measure anew"
 _CLOSING = (
     "Times are of the blocks that ran; shares are of the whole model's pass. Clean times, kernels and memory come "
@@ -43,6 +43,18 @@ class ProfileParts(NamedTuple):
     kernels: tuple[Section, ...]
     state: tuple[Fold, ...]
     tables: dict[str, DataTable]
+
+    @property
+    def memory_folded(self) -> tuple[Fold, ...]:
+        """The folds of memory, the first with what stands in view on a page of profiles alone."""
+        if not self.memory:
+            return ()
+        steps, *others = self.memory
+        behind = tuple(one.table for one in self.memory_figures if one.table)
+        return (
+            steps._replace(figures=self.memory_figures, tables=(*steps.tables, *behind), remarks=self.memory_remarks),
+            *others,
+        )
 
 
 def profile_of(comparison: Comparison) -> Profile | None:

@@ -7,6 +7,9 @@ from llamalab.comparison.sentences import blocks, short
 from llamalab.records.record import Environment, Telemetry
 from llamalab.units import dtype_bits, format_bytes, format_si
 
+_PLAIN = {"clock_hz": "clock", "memory_clock_hz": "memory clock", "power_w": "power", "temperature_c": "temperature",
+          "throttle_reasons": "throttling", "load_average": "load"}  # fmt: skip
+
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
     """Names and values of the environment, how long it took and what was run."""
@@ -64,8 +67,11 @@ def telemetry(state: Telemetry | None) -> str | None:
     words = [f"{name} {value}" for name, value in shown if value]
     if state.throttle_reasons is not None:
         words.append(f"throttled: {', '.join(state.throttle_reasons) or 'no'}")
-    words += [f"{name}: {why}" for name, why in sorted(state.missing.items())]
-    return ", ".join(words) or None
+    reasons: dict[str, list[str]] = {}
+    for name, why in sorted(state.missing.items()):
+        reasons.setdefault(why, []).append(_PLAIN.get(name, name))
+    unknown = [f"{', '.join(names)}: {why}" for why, names in reasons.items()]
+    return "; ".join([*([", ".join(words)] if words else []), *unknown]) or None
 
 
 def formulas(comparison: Comparison) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ STYLE: dict[Any, Any] = {
 }
 
 _NUMBER = re.compile(r"-?\d+\.\d{2,}(?:e-?\d+)?")
-_COMMAND = re.compile(r" ?([A-Za-z]) ?")  # of a path: it needs no spaces around it
+_STEP = re.compile(r"([A-Za-z])([^A-Za-z]*)")  # of a path: a command and its numbers
 _TAG = re.compile(r"<[a-z][^<>]*>", re.IGNORECASE)
 _STYLED = re.compile(r' style="([^"]*)"')
 _CLIPPED = re.compile(r' clip-path="(url\([^)"]*\))"')
@@ -113,11 +113,28 @@ def _rewrite(element: Element, prefix: str, used: set[str], tips: dict[str, str]
             value = f"#{prefix}-{value[1:]}"
         value = _REFERENCE.sub(lambda match: f"url(#{prefix}-{match[1]})", value)
         value = " ".join(_NUMBER.sub(_rounded, value).split())
-        element.set(key, _COMMAND.sub(r"\1", value) if key == "d" else value)
+        element.set(key, compact_path(value) if key == "d" else value)
     if "style" in element.attrib:
         element.set("style", _style(element.attrib["style"]))
     if element.get("transform", "").startswith("rotate(-0 "):
         del element.attrib["transform"]
+
+
+def compact_path(path: str) -> str:
+    """A path without spaces around its commands, and with H and V for lines along the axes.
+
+    >>> compact_path("M 1 2 L 5 2 L 5 8 L 1 8 z")
+    'M1 2H5V8H1z'
+    """
+    shorter, x, y = "", "", ""
+    for command, rest in _STEP.findall(path):
+        numbers = rest.split()
+        if command == "L" and len(numbers) == 2 and (numbers[0] == x or numbers[1] == y):
+            shorter += f"V{numbers[1]}" if numbers[0] == x else f"H{numbers[0]}"
+        else:
+            shorter += command + " ".join(numbers)
+        x, y = numbers[-2:] if command in "MLCQ" and len(numbers) >= 2 else (x, y)
+    return shorter
 
 
 def _rounded(match: re.Match[str]) -> str:

@@ -211,8 +211,9 @@ def _template(folder: Path, stored: Any) -> str | None:
         except UnicodeDecodeError as error:
             raise FormatError(f"{path.name} must be UTF-8; it is not, at byte {error.start}") from None
     if isinstance(stored, list):
-        named = {entry.get("name"): entry.get("template") for entry in stored if isinstance(entry, dict)}
-        stored = named.get("default", next(iter(named.values()), None))
+        stored = {entry.get("name"): entry.get("template") for entry in stored if isinstance(entry, dict)}
+    if isinstance(stored, dict):
+        stored = stored.get("default", next(iter(stored.values()), None))
     if stored is None or stored == "":
         return None
     if not isinstance(stored, str) or len(stored) > MAX_TEMPLATE_BYTES:

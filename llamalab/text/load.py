@@ -1,10 +1,12 @@
 """Tokenizers from files: the kind is told by content, not by name."""
 
 import os
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from llamalab.errors import FormatError, MissingError
 from llamalab.files import map_file
+from llamalab.input_files import IS_POINTER, POINTER
 from llamalab.text.hf_settings import has_side_files, read_side_files, settings_from
 from llamalab.text.sentencepiece_model import SentencePieceModel, SentencePieceTokenizer, ids_of
 from llamalab.text.settings import Added, Rules
@@ -14,8 +16,6 @@ from llamalab.text.tokenizer_bin import Llama2cTokenizer
 # In this order: where tokenizer.json and tokenizer.model lie side by side, transformers reads the first.
 MODEL = "tokenizer.model"
 NAMES = ("tokenizer.json", MODEL, "tokenizer.bin")
-
-_POINTER = b"version https://git-lfs"
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
@@ -68,7 +68,7 @@ def tokenizer_of(checkpoint: str | os.PathLike[str]) -> Tokenizer:
         head = map_file(path, "checkpoint")[:256]
         if head[:4] == b"GGUF":
             return load_tokenizer(path)
-        if head.startswith(_POINTER):
+        if head.startswith(POINTER):
             raise FormatError(f"the checkpoint must hold its weights; {path} is {_nature(head)}")
     return load_tokenizer(_in_folder(path.parent))
 
@@ -84,7 +84,7 @@ def _read(path: Path) -> Tokenizer:
         from llamalab.text.gguf_vocabulary import gguf_tokenizer
 
         return gguf_tokenizer(path)
-    if head.lstrip()[:1] == b"{":
+    if head.removeprefix(BOM_UTF8).lstrip()[:1] == b"{":
         from llamalab.text.tokenizer_json import read_tokenizer_json
 
         return read_tokenizer_json(path)
@@ -105,8 +105,8 @@ def _read(path: Path) -> Tokenizer:
 
 
 def _nature(head: bytes) -> str:
-    if head.startswith(_POINTER):
-        return "a Git LFS pointer, which stands for a file that was not fetched; run git lfs pull"
+    if head.startswith(POINTER):
+        return IS_POINTER
     return f"none: it begins with the bytes {head[:4].hex(' ')}"
 
 

@@ -7,6 +7,7 @@ that the limit is the same on every machine), output, memory, and seconds of thi
 """
 
 import json
+import signal
 import sys
 from datetime import datetime
 from types import FrameType
@@ -76,8 +77,10 @@ def bounded(limits: dict[str, int]) -> None:
         import resource
     except ImportError:
         return
-    for kind, most in ((resource.RLIMIT_AS, limits["bytes"]), (resource.RLIMIT_CPU, limits["seconds"])):
-        resource.setrlimit(kind, (most, most))
+    resource.setrlimit(resource.RLIMIT_AS, (limits["bytes"], limits["bytes"]))
+    # What runs out ends the process, also where it is inside one long operation.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, limits["seconds"])
 
 
 def rendered(job: dict[str, Any]) -> list[str]:
@@ -88,6 +91,7 @@ def rendered(job: dict[str, Any]) -> list[str]:
     environment.filters["tojson"] = as_json
     environment.globals |= {"raise_exception": refuse, "strftime_now": now}
     template, most = environment.from_string(job["template"]), job["limits"]["characters"]
+    sys.settrace(Steps(job["limits"]["steps"]).on_call)
     texts = []
     for context in job["contexts"]:
         parts, room = [], most
@@ -100,23 +104,20 @@ def rendered(job: dict[str, Any]) -> list[str]:
     return texts
 
 
-def main() -> None:
-    """Answer one job."""
-    job = json.load(sys.stdin)
+def answer(job: dict[str, Any]) -> dict[str, Any]:
+    """The texts of one job, or the reason why there are none; from here on the process has its limits."""
     bounded(job["limits"])
-    sys.settrace(Steps(job["limits"]["steps"]).on_call)
     try:
-        answer: dict[str, Any] = {"texts": rendered(job)}
+        return {"texts": rendered(job)}
     except TooManySteps:
-        answer = {"error": f"it takes more than {job['limits']['steps']:,} steps"}
+        return {"error": f"it takes more than {job['limits']['steps']:,} steps"}
     except MemoryError:
-        answer = {"error": f"it needs more than {job['limits']['bytes']:,} bytes of memory"}
+        return {"error": f"it needs more than {job['limits']['bytes']:,} bytes of memory"}
     except Exception as error:  # whatever a template makes jinja2 raise
-        answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
     finally:
         sys.settrace(None)
-    json.dump(answer, sys.stdout)
 
 
 if __name__ == "__main__":
-    main()
+    json.dump(answer(json.load(sys.stdin)), sys.stdout)

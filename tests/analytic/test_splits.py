@@ -4,7 +4,8 @@ import pytest
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, forecast
-from llamalab.analytic.plan import Goals, needed_bytes, plan, splits_of
+from llamalab.analytic.plan import Goals, plan, splits_of
+from llamalab.analytic.split_forecast import forecast_split, split_memory
 from llamalab.analytic.splits import Split, check_split, microbatches, stage_ops
 from llamalab.errors import InputError
 from llamalab.hardware import find_hardware
@@ -57,9 +58,10 @@ def test_context_ranks_share_attention_but_no_weights() -> None:
         return sum(op.count * op.flops_causal for op in stage_ops(ARCH, WORK, split, 2048, 2048) if op.kind == kind)
 
     assert flops(Split(context=4), "attention") == pytest.approx(flops(Split(), "attention") / 4, rel=0.01)
-    weights = [needed_bytes(ARCH, WORK._replace(batch=1), Split(context=ways)) for ways in (1, 4)]
+    weights = [split_memory(ARCH, WORK._replace(batch=1), Split(context=ways)).total_bytes for ways in (1, 4)]
     assert weights[1] > 0.98 * weights[0]
-    assert needed_bytes(ARCH, WORK, Split(pipeline=4)) < 0.3 * needed_bytes(ARCH, WORK, Split())
+    four, one = (split_memory(ARCH, WORK, Split(pipeline=stages)).total_bytes for stages in (4, 1))
+    assert four < 0.3 * one
 
 
 def test_every_split_but_the_first_says_why_it_loses() -> None:
@@ -90,3 +92,40 @@ def test_microbatches_divide_the_sequences_of_a_replica() -> None:
 def test_links_have_sources_and_are_found_in_any_case() -> None:
     assert all(link.source and link.bytes_per_s > 0 for link in LINKS.values())
     assert find_link("NVLink4").bytes_per_s == SPEC.interconnect_bytes_per_s
+
+
+@pytest.mark.parametrize("tensor", [2, 8])
+def test_a_tensor_split_is_the_forecast_of_as_many_ranks(tensor: int) -> None:
+    work = WORK._replace(tensor_parallel=tensor)
+    known, split = forecast(ARCH, work, SPEC, BASIS), forecast_split(ARCH, WORK, Split(tensor), SPEC, BASIS)
+    assert split.forecast.times == pytest.approx(known.times)
+    assert split.forecast.memory == known.memory
+    assert split.forecast.bound.total_s <= split.forecast.times.total_s
+    assert split.forecast.prefill_ops == known.prefill_ops
+
+
+def test_replicas_work_beside_each_other() -> None:
+    one = forecast_split(ARCH, WORK, Split(tensor=4), SPEC, BASIS).forecast
+    two = forecast_split(ARCH, WORK._replace(batch=16), Split(tensor=4, replicas=2), SPEC, BASIS).forecast
+    assert two.times.total_s == pytest.approx(one.times.total_s)
+    assert two.times.tokens_per_s == pytest.approx(2 * one.times.tokens_per_s)
+    assert two.memory == one.memory
+
+
+@pytest.mark.parametrize("split", [Split(1, 8), Split(2, 4), Split(2, 1, 4), Split(2, 2, 2, 4)])
+def test_no_split_is_faster_than_its_bound(split: Split) -> None:
+    found = forecast_split(ARCH, WORK, split, SPEC, BASIS)
+    assert 0 < found.forecast.bound.total_s <= found.forecast.times.total_s
+    assert 0 <= found.bubble_share < 1
+    assert 0 <= found.communication_share < 1
+
+
+def test_a_prompt_in_chunks_cannot_be_split_further() -> None:
+    with pytest.raises(InputError, match="leave --chunk out"):
+        forecast_split(ARCH, WORK._replace(chunk=256), Split(pipeline=4), SPEC, BASIS)
+
+
+def test_more_microbatches_leave_a_smaller_bubble() -> None:
+    """Prompts of many sequences go one by one: (P - 1) / (m + P - 1) with m sequences, not with m stages."""
+    many = forecast_split(ARCH, WORK._replace(batch=64, generate=1), Split(pipeline=8), SPEC, BASIS)
+    assert many.bubble_share == pytest.approx(7 / (64 + 7), rel=0.02)

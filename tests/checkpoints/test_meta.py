@@ -108,7 +108,7 @@ def test_a_missing_shard(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"numbered from 00 on without a gap; got \[1\]"):
         load(tmp_path)
     (tmp_path / "consolidated.01.pth").rename(tmp_path / "consolidated.00.pth")
-    with pytest.raises(FormatError, match="must have the shape"):
+    with pytest.raises(FormatError, match="must have all its 2 shards; it has 1"):
         load(tmp_path)
 
 

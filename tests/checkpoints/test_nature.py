@@ -62,6 +62,13 @@ def test_a_web_page(tmp_path: Path) -> None:
         load(tmp_path / "m.gguf")
 
 
+@pytest.mark.parametrize("magic", [b"lmgg", b"tjgg"])
+def test_a_file_from_before_gguf(tmp_path: Path, magic: bytes) -> None:
+    (tmp_path / "m.bin").write_bytes(magic + bytes(64))
+    with pytest.raises(FormatError, match="a file of GGML from before GGUF"):
+        load(tmp_path / "m.bin")
+
+
 def test_an_old_pickle(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(FormatError, match=r"a pickle that torch\.save did not write"):

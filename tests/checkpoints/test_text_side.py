@@ -59,6 +59,8 @@ def test_a_fine_tunes_settings_survive(tmp_path: Path, chat_folder: Path, path: 
     for number, to in enumerate(path):
         said = convert(place, tmp_path / str(number), to)
         assert "no place" not in said
+        # Said where it begins to be so: llama.cpp's own rule comes along into every format after it.
+        assert ("llama.cpp puts a space behind" in said) == (to == "gguf" and number == path.index("gguf"))
         place = tmp_path / str(number)
     before, after = tokenizer_of(chat_folder), tokenizer_of(place)
     # llama.cpp puts a space before every text, transformers spares one that begins with its own.

@@ -34,7 +34,7 @@ def test_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: 
     assert [row["dtype"] for row in data["dtypes"]] == ["F32"]
     assert main(["inspect", str(tmp_path / "model")]) == 0
     text = capsys.readouterr().out
-    assert "Llama-2-shaped: dim 24, 2 layers, 6 heads, 2 KV heads (GQA-2)" in text
+    assert "Llama-2-shaped, with another vocab_size: dim 24, 2 layers, 6 heads, 2 KV heads (GQA-2)" in text
     assert "preset: none has these sizes" in text
 
 

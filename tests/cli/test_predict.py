@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llamalab.cli import main
-from llamalab.cli.predict import SWEEP_KEYS
+from llamalab.cli.sweep import SWEEP_KEYS
 from tests.cli.calls import loaded, refused
 
 RUN = "--model 7b --hardware a100-40gb-sxm --prompt 1024 --generate 1024 --batch 16 --dtype fp16"
@@ -122,6 +122,44 @@ def test_a_row_of_a_sweep_is_the_prediction_alone(capsys: pytest.CaptureFixture[
     rows = json.loads(predict(capsys, f"{shape} --model 7b,13b --format json")[1])["rows"]
     assert rows[0]["total_s"] == alone["total_s"]
     assert rows[0]["needed_bytes"] == alone["memory"]["total_bytes"]
+
+
+def test_a_split_is_in_the_answer_and_its_sends_and_rings_in_the_op_table(capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--model 70b --hardware h100-80gb-sxm --tp 2 --pp 2 --cp 2 --replicas 2 --batch 8"
+    found = json.loads(predict(capsys, f"{options} --format json")[1])
+    assert found["split"] == {"tensor": 2, "pipeline": 2, "context": 2, "replicas": 2}
+    assert 0 < found["communication_share"] < 1
+    assert 0 < found["bubble_share"] < 1
+    sent = {row["op"]: row["link_bytes"] for row in found["ops"] if row["phase"] == "prefill" and row["link_bytes"]}
+    assert {"pipeline.send", "layers.*.attention.ring", "layers.*.attention.all_reduce"} <= set(sent)
+    table = predict(capsys, options)[1]
+    assert "h100-80gb-sxm × 16" in table
+    assert "split TP 2 × PP 2 × CP 2 × 2 replicas: sending takes" in table
+
+
+def test_splits_are_swept_and_what_cannot_be_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--model 70b --hardware h100-80gb-sxm --tp 2 --pp 1,3,4 --replicas 1,2 --batch 1,8 --format json"
+    rows = json.loads(predict(capsys, options)[1])["rows"]
+    assert len(rows) == 3 * 2 * 2
+    whys = {(row["pipeline_parallel"], row["replicas"], row["batch"]): row["reason"] for row in rows if row["reason"]}
+    assert "n_layers=80" in whys[3, 1, 8]
+    assert "batch of 1" in whys[4, 2, 1]
+    assert (4, 2, 8) not in whys
+
+
+def test_a_split_of_a_sweep_is_the_prediction_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    shape = "--model 70b --hardware h100-80gb-sxm --tp 4 --pp 2 --batch 4"
+    alone = json.loads(predict(capsys, f"{shape} --format json")[1])
+    (row, _) = json.loads(predict(capsys, f"{shape.replace('--pp 2', '--pp 2,4')} --format json")[1])["rows"]
+    assert [row[name] for name in ("total_s", "tokens_per_s")] == [alone["total_s"], alone["tokens_per_s"]]
+    assert row["bound_s"] == alone["bound"]["total_s"]
+    assert row["needed_bytes"] == alone["memory"]["total_bytes"]
+
+
+def test_a_stack_that_shares_out_layers_takes_no_other_split(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = predict(capsys, "--hardware a100-80gb-sxm --stack llama.cpp --tp 2 --pp 2")
+    assert code == 2
+    assert "by layers" in said
 
 
 def test_a_stack_is_named_in_every_answer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,7 +65,7 @@ def test_writes_page_record_and_tables_and_prints_the_verdict(
     assert measured[0] | {"arch": None} == {
         "name": "7b", "arch": None, "device": "cpu", "dtype": "bf16", "full": False,
         "prompt_tokens": None, "batch": 1, "generate": None, "context_tokens": None, "weights": None, "team": None,
-        "weight_dtype": None,
+        "read": None, "weight_dtype": None,
     }  # fmt: skip
 
 

@@ -20,6 +20,9 @@ THINGS = {
     "--depth": r"depth|past",
     "--batch": r"batch|batch-size|sequences|concurrency",
     "--tensor-parallel": r"tensor-parallel|tp|ranks|devices|gpus",
+    "--pipeline-parallel": r"pipeline-parallel|pp|stages",
+    "--context-parallel": r"context-parallel|cp|sequence-parallel",
+    "--replicas": r"replicas|copies",
     "--dtype": r"dtype|precision",
     "--weight-dtype": r"weight-dtype|quant.*",
     "--kv-dtype": r"kv-dtype|cache-type|cache-dtype",
@@ -30,7 +33,8 @@ THINGS = {
     "--out": r"out|output",
     "--text": r"text",
 }
-ALSO = {"--tensor-parallel": {"--tp"}}  # the short name that servers use
+# The short names that servers use.
+ALSO = {"--tensor-parallel": {"--tp"}, "--pipeline-parallel": {"--pp"}, "--context-parallel": {"--cp"}}
 # Other things of like names: devices however they are split, and processes that share no model.
 OTHERS = {("plan", "--devices"), ("calibrate", "--ranks")}
 OLD = {
@@ -129,6 +133,7 @@ CHANGES: dict[str, dict[str, tuple[str, ...]]] = {
         "--chunk": ("64",), "--basis": ("bound",), "--stack": ("vllm",),
         "--expert-parallel": ("--model", "mixtral-8x7b", "--tp", "2"),
         "--constants": ("absent.json", "--basis", "calibrated"),
+        "--pipeline-parallel": ("2",), "--context-parallel": ("2",), "--replicas": ("2", "--batch", "2"),
     },
 }  # fmt: skip
 SHOWN = {"--format", "--out", "--verbose", "--help"}  # they change how an answer looks; their tests are elsewhere

@@ -82,3 +82,13 @@ def test_training_that_does_not_fit_ends_with_3(capsys: pytest.CaptureFixture[st
     code, _, err = ask(capsys, "train-memory --model 7b --hardware a100-40gb-sxm")
     assert code == 3
     assert "GiB too much" in err
+
+
+def test_splits_are_ranked_beside_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--model 70b --hardware h100-80gb-sxm --batch 8 --tp 2,8 --pp 1,4 --replicas 1,2 --format json"
+    data = json.loads(ask(capsys, f"compare-hardware {options}")[1])
+    splits = {row["split"]: row for row in data["ranked"]}
+    assert {"TP 2", "TP 2 × PP 4", "TP 8 × 2 replicas"} <= set(splits)
+    for row in splits.values():
+        assert row["tokens_per_s_per_device"] * row["devices"] == pytest.approx(row["tokens_per_s"])
+    assert splits["TP 2 × PP 4"]["devices"] == 8

@@ -1,15 +1,22 @@
 """Records as DataFrames: a row an operation, a sample or a pass, and nothing lost on the way."""
 
+import io
 import json
 from pathlib import Path
 from statistics import median
 
+import pandas
 import pytest
 
 import llamalab
+from llamalab.comparison.comparison import Comparison
 from llamalab.errors import FormatError, InputError, MissingError
+from llamalab.records.peers import read_peer
 from llamalab.records.profile import of_record
 from llamalab.records.record import from_json
+from llamalab.records.tables import csv_of_rows
+from llamalab.report.page import report_tables
+from tests.records.peers import files
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-7b-cpu.json"
 
@@ -71,3 +78,22 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
         llamalab.frames(tmp_path / "x.json")
     with pytest.raises(InputError, match="got int"):
         llamalab.frames(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [files.llama_bench_csv(), files.vllm_serve(), files.trace_of_kernels()])
+def test_what_other_tools_write_is_phases_ops_and_samples(tmp_path: Path, text: str) -> None:
+    (path := tmp_path / "result").write_text(text)
+    [run] = read_peer(path)
+    made = llamalab.frames(path)
+    assert list(made["phases"].total_s) == [one.total_s for one in run.phases]
+    assert set(made["phases"].tool) == {run.tool}
+    assert len(made["ops"]) == sum(len(one.ops) for one in run.phases)
+    assert len(made["samples"]) == sum(len(row.samples_s) for one in run.phases for row in (one, *one.ops))
+
+
+def test_the_csv_of_a_report_is_a_frame_of_raw_values() -> None:
+    table = report_tables(Comparison(from_json(EXAMPLE.read_text())))["ops"]
+    read = pandas.read_csv(io.StringIO(table.csv))
+    assert list(read.columns) == [column.key for column in table.columns]
+    assert list(read.measured_s.dropna()) == [row["measured_s"] for row in table.rows if row["measured_s"] is not None]
+    assert csv_of_rows(["a", "b"], [{"a": 1}, {"a": None, "b": "x,\n"}]) == 'a,b\n1,\n,"x,\n"\n'

@@ -11,6 +11,7 @@ import pytest
 from llamalab.records.record import Record
 from llamalab.report import render
 from tests.report.sample import sample_record
+from tests.report.sample_patterns import sample_patterns
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 DARK, LIGHT = "--blink-settings=preferredColorScheme=0", "--blink-settings=preferredColorScheme=1"
@@ -22,7 +23,7 @@ Browser = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def record() -> Record:
-    return sample_record()
+    return sample_record(patterns=sample_patterns())
 
 
 @pytest.fixture(scope="session")

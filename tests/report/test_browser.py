@@ -49,7 +49,7 @@ addEventListener("load", () => {
   const plot = document.querySelector("#scatter");
   plot.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"}));
   seen.tip = document.querySelector("#tip").textContent;
-  const frame = all(".flame .frame").find(one => one.textContent.includes("attention:"));
+  const frame = all(".frames > g").find(one => one.textContent.includes("attention:"));
   frame.dispatchEvent(new MouseEvent("click", {bubbles: true}));
   seen.zoomed = +frame.querySelector("rect").getAttribute("width");
   const results = () => Object.fromEntries(all("[data-result]").map(one => [one.dataset.result, one.textContent]));

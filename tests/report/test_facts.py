@@ -14,6 +14,7 @@ from llamalab.comparison.what_if import actions, as_measured, elsewhere, run_s, 
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Memory, Record
 from llamalab.report import render
+from llamalab.report.llama_2_section import llama_2_tables
 from llamalab.units import format_bytes, format_seconds
 from tests.report.sample import sample_record
 from tests.report.test_prospects import calibrated
@@ -60,12 +61,16 @@ def seconds_of(record: Record, comparison: Comparison) -> Iterator[float]:
     yield run_s(comparison.basis, comparison.arch, workload(comparison), as_measured(comparison)) or 0.0
     for one in actions(comparison, rows):
         yield from (one.saved_s, one.total_s)
+    for table in llama_2_tables(comparison).values():
+        yield from (row[key] for row in table.rows for key in ("prefill_s", "decode_s") if row[key])
 
 
 def bytes_of(record: Record, comparison: Comparison) -> Iterator[int]:
     """Every amount of memory that a page may speak of."""
     yield from (record.environment.memory_bytes, comparison.weight_bytes, comparison.kv_bytes_per_token)
     yield from (cell.kv_bytes for cell in comparison.kv_cells)
+    for table in llama_2_tables(comparison).values():
+        yield from (row["kv_bytes"] for row in table.rows)
     for phase in comparison.phases:
         yield from (phase.run.memory.peak_bytes or 0, phase.predicted_memory.bytes)
     yield from (roof.capacity_bytes or 0 for roof in record.roofs)

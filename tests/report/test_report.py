@@ -13,15 +13,17 @@ import pytest
 
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import phase_sentence, verdict
+from llamalab.records.patterns import Patterns
 from llamalab.records.record import Memory, Record, Roof, from_json, to_json
 from llamalab.report import CSV_HEADS, OURS, csv_files, render
 from llamalab.report.layout import page_script, script_hash
 from llamalab.report.tables import tables
 from tests.report.sample import GEMM, environment, roofs, sample_record
+from tests.report.sample_patterns import sample_patterns
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u2028</style>{{ 7 * 7 }}'
 ELSEWHERE = {"ranks", "by_rank", "scaling", "llama2"}  # tables of several ranks, and of other families
-PANELS = 22  # of all plots of a sample report
+PANELS = 28  # of all plots of a sample report
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 
 
@@ -119,13 +121,18 @@ def test_plots_are_images_with_title_and_description(page: Page, html: str) -> N
 
 def test_tables_have_scopes_and_captions(page: Page) -> None:
     count = Counter(tag for tag, _ in page.elements)
-    assert count["table"] == count["caption"] == 17
+    assert count["table"] == count["caption"] == 18
     assert all(attrs.get("scope") in ("col", "row") for tag, attrs in page.elements if tag == "th")
+
+
+def hostile_patterns() -> Patterns:
+    found = sample_patterns()
+    return dataclasses.replace(found, text=HOSTILE, tokens=[HOSTILE] * len(found.tokens))
 
 
 def test_hostile_names_stay_text(record: Record) -> None:
     changed = dataclasses.replace(
-        record, model=HOSTILE, notes=[HOSTILE],
+        record, model=HOSTILE, notes=[HOSTILE], patterns=hostile_patterns(),
         environment=environment(device_name=HOSTILE, command=HOSTILE, os=HOSTILE, git_revision=HOSTILE),
         passes=[dataclasses.replace(one, kernel=HOSTILE, attention=HOSTILE) for one in record.passes],
         attention=[dataclasses.replace(one, backend=HOSTILE, kernel=HOSTILE) for one in record.attention],
@@ -176,7 +183,7 @@ def test_extrapolated_stands_exactly_where_blocks_were_not_run(record: Record, h
 
 @pytest.mark.parametrize("model", ["tiny", "70b", "stories260k"])
 def test_other_shapes_render(model: str) -> None:
-    page = Page(render(sample_record(model)))
+    page = Page(render(sample_record(model, patterns=sample_patterns())))
     assert sum(tag == "svg" for tag, _ in page.elements) >= PANELS - 2
     if model == "70b":
         assert "do not fit in this device's 24.00 GiB" in page.text()
@@ -184,7 +191,7 @@ def test_other_shapes_render(model: str) -> None:
 
 def test_what_was_not_measured_says_why(record: Record) -> None:
     bare = dataclasses.replace(
-        record, attention=[], profile=None,
+        record, attention=[], profile=None, patterns=None,
         passes=[
             dataclasses.replace(one, ops=[], kernel=None, observer_ratio=None,
                                 memory=Memory(peak_bytes=None, method="profiler", reason="no allocator events"))
@@ -196,7 +203,7 @@ def test_what_was_not_measured_says_why(record: Record) -> None:
     assert "not measured: attention was not run by itself" in text
     assert "not measured: the record was made by a version of llamalab that took no profile" in text
     profile = {"layers", "timeline", "kernels", "telemetry", "observers"}
-    assert csv_files(bare).keys() == CSV_HEADS.keys() - profile - ELSEWHERE
+    assert csv_files(bare).keys() == CSV_HEADS.keys() - profile - ELSEWHERE - {"heads"}
     assert text.count("not measured: the op-by-op pass has no") >= 3
     assert text.count("no allocator events") >= 2
     # Two panels of memory's prediction, three of the heat map and one of other devices remain.
@@ -260,7 +267,7 @@ def _rows(text: str) -> list[dict[str, Any]]:
 ANCHORS = (
     "verdict", "predicted", "scatter", "time", "blocks", "roofline", "operations", "flame", "depth", "memory", "held",
     "timeline", "kv", "kv-cache", "kernels", "attention", "sweep", "next", "devices", "settings", "conditions", "state",
-    "observers", "provenance", "formulas", "files",
+    "observers", "provenance", "formulas", "files", "patterns", "heads-previous", "every-head",
 )  # fmt: skip
 
 

@@ -75,6 +75,8 @@ def test_the_rule_for_bos_and_eos(tmp_path: Path, model: bytes) -> None:
 
 def test_the_chat_template(tmp_path: Path, model: bytes) -> None:
     assert settings_with(tmp_path, model, tokenizer_config__json=TOKENIZER).chat_template == "d"
+    by_name = {"chat_template": {"tool_use": "t", "default": "n"}}
+    assert settings_with(tmp_path, model, tokenizer_config__json=by_name).chat_template == "n"
     assert settings_with(tmp_path, model, chat_template__json={"chat_template": "j"}).chat_template == "j"
     assert settings_with(tmp_path, model, chat_template__jinja="own").chat_template == "own"
 

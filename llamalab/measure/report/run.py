@@ -27,6 +27,7 @@ from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, release_memory, resolve_device
 from llamalab.measure.report.notes import notes_of
 from llamalab.measure.report.passes import NOT_LOOKED, MeasuredModel, measure_pass
+from llamalab.measure.report.patterns import Reading, patterns_of
 from llamalab.measure.report.shape import ReportShape, decoded_at
 from llamalab.measure.roofs.again import probe_again
 from llamalab.measure.roofs.best import absent_roof
@@ -53,6 +54,7 @@ from llamalab.model.dtypes import activation_dtype
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.parallel.team import Team, check_plain
+from llamalab.records.patterns import Patterns
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.ranks import RanksRun
 from llamalab.records.record import AttentionPoint, Pass, Record, Roof, unmeasured
@@ -114,6 +116,7 @@ def measure_report(
     generate: int | None = None,
     context_tokens: int | None = None,
     weights: Weights | None = None,
+    read: Reading | None = None,
     weight_dtype: str | None = None,
     deadline: Deadline | None = None,
     team: Team | None = None,
@@ -133,6 +136,7 @@ def measure_report(
             so many (default: the token after the prompt).
         context_tokens: tokens in view of the decoded one, itself included (default: as `generate` says).
         weights: of a checkpoint of that architecture (default: random ones).
+        read: the sentence to look at the checkpoint's attention with (default: none is looked at).
         weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
         deadline: when measuring is to be over.
         team: the ranks that measure passes together at the end, of which this one leads; all else is of one process.
@@ -171,6 +175,7 @@ def measure_report(
         ("weight-dtype", weight_dtype),
     ):
         command += f" --{option} {value}" if value else ""
+    command += read.options if read else ""
     surroundings = environment(place, command)
     keep_freed_memory()  # as the model that is measured does
     with torch.inference_mode():
@@ -183,8 +188,9 @@ def measure_report(
         shape = ReportShape(batch, tokens, decoded_at(tokens, generate, context_tokens))
         base = unmeasured(model_name, arch, dtype, surroundings, roofs, generate_tokens=generate)
         base = dataclasses.replace(base, weight_dtype=weight_dtype, kernel_rows=kernel_rows)
-        measured = _passes(
+        measured, patterns = _passes(
             lambda: made_model(share.arch, weights, dtype=dtype, device=place),
+            read,
             share,
             dtype,
             shape,
@@ -208,6 +214,7 @@ def measure_report(
         profile=[profile for _, profile in measured if profile is not None] or None,
         budget_s=deadline.seconds,
         ranks=together,
+        patterns=patterns,
         attention=attention,
         parameters_measured=parameters,
         kv_bytes_measured=cache_bytes,
@@ -314,6 +321,7 @@ def _prompt_tokens(share: Share, scale: Scale, roofs: list[Roof], deadline: Dead
 
 def _passes(
     make: Callable[[], Transformer],
+    read: Reading | None,
     share: Share,
     dtype: str,
     shape: ReportShape,
@@ -321,8 +329,8 @@ def _passes(
     base: Record,
     deadline: Deadline,
     progress: ProgressCallback,
-) -> list[tuple[Pass, PhaseProfile | None]]:
-    """Prefill of the prompt, then decode of one token that sees the context."""
+) -> tuple[list[tuple[Pass, PhaseProfile | None]], Patterns | None]:
+    """Prefill of the prompt, then decode of one token that sees the context, then the sentence that is to be read."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
     model = compile(make(), scope="none", weight_dtype=base.weight_dtype, kernel_rows=base.kernel_rows)
@@ -339,7 +347,7 @@ def _passes(
     decode = measure_pass(
         bench, "decode", scale.pass_plan, base, new_tokens=1, past_tokens=shape.context - 1, deadline=part
     )
-    return [prefill, decode]
+    return [prefill, decode], None if read is None else patterns_of(model, read)
 
 
 def _attention(machine: Machine, arch: LlamaArch, scale: Scale, progress: ProgressCallback) -> list[AttentionPoint]:

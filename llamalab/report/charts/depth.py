@@ -66,7 +66,10 @@ def op_groups(rows: Mapping[str, tuple[Op, ...]]) -> dict[str, str]:
 
 
 def pieces(profile: Profile, phase: PhaseProfile) -> list[Piece]:
-    """The parts of all bars from the embedding to the head, those of one group together."""
+    """The parts of all bars from the embedding to the head, those of one group together.
+
+    Elementwise operations are one part: thin as they are, the flame view has room for each.
+    """
     rows, found = op_rows(profile, phase), []
     groups = op_groups(rows)
     for op in phase.ops:
@@ -74,7 +77,7 @@ def pieces(profile: Profile, phase: PhaseProfile) -> list[Piece]:
         times = op.layers_s or [op.time_s]
         outer = "head" if rows[op.name][-1].part == "head" else "embed"
         bars = [f"{layer}" for layer in range(len(times))] if op.layers_s else [outer]
-        by_op = len(op.layers_s) <= MOST_BY_OP
+        by_op = len(op.layers_s) <= MOST_BY_OP and not (op.layers_s and group == "elementwise")
         found += [
             Piece(bar, short(op.name) if by_op else GROUPS[group], group, time_s)
             for bar, time_s in zip(bars, times, strict=True)

@@ -95,7 +95,7 @@ def _frame(bar: Bar, total_s: float, top: float) -> str:
     y, fits = top + ROW * bar.level, width > LETTER * len(bar.name) + 6
     tip = f"{bar.name}: {format_seconds(bar.time_s)}, {bar.time_s / total_s:.1%}"
     return (
-        f'<g class="frame c-{bar.group or "muted"}"><title>{escape(tip)}</title>'
-        f'<rect x="{x:.2f}" y="{y:g}" width="{width:.2f}" height="{ROW - 1:g}" />'
-        + (f'<text x="{x + 3:.2f}" y="{y + 11.5:g}">{escape(bar.name)}</text></g>' if fits else "</g>")
+        f'<g class="c-{bar.group or "muted"}"><title>{escape(tip)}</title>'
+        f'<rect x="{x:.1f}" y="{y:g}" width="{width:.1f}" height="{ROW - 1:g}"/>'
+        + (f'<text x="{x + 3:.1f}" y="{y + 11.5:g}">{escape(bar.name)}</text></g>' if fits else "</g>")
     )

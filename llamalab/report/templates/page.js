@@ -117,7 +117,7 @@
 
   // Flame views: a click on a frame makes it as wide as the view.
   for (const frames of $$(".flame .frames")) {
-    const all = $$(".frame", frames).map(group => { const box = $("rect", group); return { group, box, text: $("text", group) || group.appendChild(document.createElementNS(box.namespaceURI, "text")), name: told(group).split(": ")[0], y: +box.getAttribute("y"), x: +box.getAttribute("x"), width: +box.getAttribute("width") }; });
+    const all = $$("g", frames).map(group => { const box = $("rect", group); return { group, box, text: $("text", group) || group.appendChild(document.createElementNS(box.namespaceURI, "text")), name: told(group).split(": ")[0], y: +box.getAttribute("y"), x: +box.getAttribute("x"), width: +box.getAttribute("width") }; });
     const zoom = chosen => all.forEach(one => {
       const scale = 360 / chosen.width, left = Math.max(0, (one.x - chosen.x) * scale), right = Math.min(360, (one.x + one.width - chosen.x) * scale), width = right - left;
       one.group.style.display = width > 0.5 ? "" : "none";

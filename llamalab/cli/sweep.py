@@ -1,0 +1,112 @@
+"""Predictions of every combination that the options of a run span: a row each, with the reason where there is none."""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from llamalab.analytic.forecast import Basis, Times, bound_times, check_link, memory_needed, run_times
+from llamalab.analytic.splits import check_split
+from llamalab.analytic.stack_constants import StackConstants
+from llamalab.cli.output import Column
+from llamalab.cli.runs import Case, cases, constants_of
+from llamalab.errors import InputError, UnavailableError
+from llamalab.units import format_bytes, format_rate, format_seconds
+
+ASSUMED = "tensorrt-llm"  # shipped constants: kernels as servers fuse them, and the host of its 0.5
+SWEEP_KEYS = (
+    "model", "hardware", "tensor_parallel", "prompt", "generate", "batch", "dtype", "weight_dtype", "kv_dtype",
+    "fits", "needed_bytes", "prefill_s", "decode_s_per_token", "total_s", "tokens_per_s", "bound_s", "basis",
+    "low_s", "high_s", "reason", "stack", "pipeline_parallel", "context_parallel", "replicas",
+)  # fmt: skip
+SWEEP_COLUMNS = (
+    Column("model", "model"),
+    Column("hardware", "hardware"),
+    Column("tensor_parallel", "TP"),
+    Column("pipeline_parallel", "PP", rank=1),
+    Column("context_parallel", "CP", rank=1),
+    Column("replicas", "replicas", rank=1),
+    Column("prompt", "prompt"),
+    Column("generate", "generate"),
+    Column("batch", "batch"),
+    Column("prefill_s", "prefill", format_seconds),
+    Column("decode_s_per_token", "per token", format_seconds),
+    Column("total_s", "total", format_seconds),
+    Column("tokens_per_s", "tokens/s", format_rate),
+    Column("reason", "why not"),
+)
+
+
+def stack_name(constants: Basis) -> str | None:
+    """The stack that constants are of: None where they were measured here, or are a bound."""
+    if isinstance(constants, StackConstants):
+        return constants.stack.name
+    return ASSUMED if constants.basis.startswith("shipped") else None
+
+
+def sweep(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row per combination, as it is computed; times are None, with the reason, where there can be none."""
+    known: dict[str, Any] = {}
+    for case in cases(args):
+        if case.spec.name not in known:
+            try:
+                known[case.spec.name] = constants_of(args, case.spec)
+            except UnavailableError as error:
+                known[case.spec.name] = str(error)
+        yield _row(case, known[case.spec.name])
+
+
+def _row(case: Case, known: Any) -> dict[str, Any]:
+    work, split = case.work, case.split
+    row = dict.fromkeys(SWEEP_KEYS) | {
+        "model": case.model,
+        "hardware": case.spec.name,
+        "tensor_parallel": work.devices,
+        "pipeline_parallel": split.pipeline,
+        "context_parallel": split.context,
+        "replicas": split.replicas,
+        "prompt": work.prompt,
+        "generate": work.generate,
+        "batch": work.batch,
+        "dtype": work.dtype,
+        "weight_dtype": work.weight_dtype or work.dtype,
+        "kv_dtype": work.kv_dtype or work.dtype,
+    }
+    try:
+        needed = _needed_bytes(case)
+    except InputError as error:  # these devices cannot share this model
+        return row | {"reason": str(error)}
+    room = case.spec.usable_memory_bytes
+    row |= {"needed_bytes": needed, "fits": room is None or needed <= room}
+    if isinstance(known, str):
+        return row | {"reason": known}
+    if not row["fits"]:
+        return row | {"reason": f"{format_bytes(needed - (room or 0))} too much"}
+    try:
+        times, bound_s = _times(case, known)
+    except (InputError, UnavailableError) as error:  # no link, or no constants of a class
+        return row | {"reason": str(error)}
+    low, high = known.interval(times.total_s, bound_s)
+    row["stack"] = stack_name(known)
+    return row | times._asdict() | {"bound_s": bound_s, "basis": known.basis, "low_s": low, "high_s": high}
+
+
+def _needed_bytes(case: Case) -> int:
+    if case.split.only_tensor:
+        return memory_needed(case.arch, case.work).total_bytes
+    from llamalab.analytic.split_forecast import split_memory
+
+    check_split(case.arch, case.split, case.work)
+    return split_memory(case.arch, case.work, case.split).total_bytes
+
+
+def _times(case: Case, constants: Basis) -> tuple[Times, float]:
+    """What is predicted, and the bound of the whole run."""
+    arch, work, spec = case.arch, case.work, case.spec
+    if not case.split.only_tensor:
+        from llamalab.analytic.split_forecast import forecast_split
+
+        found = forecast_split(arch, work, case.split, spec, constants).forecast
+        return found.times, found.bound.total_s
+    check_link(work.tensor_parallel, spec, constants)
+    times = run_times(arch, work, constants.rates, constants.host)
+    return times, bound_times(arch, work, constants.rates, spec.l2_bytes).total_s
