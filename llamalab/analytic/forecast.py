@@ -124,7 +124,7 @@ class Basis(Protocol):
         """Low and high end of a predicted time."""
 
 
-class Memory(NamedTuple):
+class RunMemory(NamedTuple):
     """Bytes that one rank needs at the end of a run."""
 
     weight_bytes: int
@@ -157,7 +157,7 @@ class Forecast(NamedTuple):
     bound: Times
     basis: str
     interval: tuple[float, float | None]
-    memory: Memory
+    memory: RunMemory
     prefill_ops: tuple[Op, ...]
     decode_ops: tuple[Op, ...]
     constants: Basis
@@ -314,12 +314,12 @@ def _op_s(rates: Mapping[str, Rates], op: Op) -> float:
     return t0 + soft_maximum(compute_s, moved_bytes(op) / (bandwidth * memory), q)
 
 
-def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
+def memory_needed(arch: LlamaArch, work: Workload) -> RunMemory:
     """Weights, KV cache of prompt and generated tokens, and the largest activations, of one rank."""
     new = min(work.chunk or work.prompt, work.prompt)
     # The kernels of a server read a cache of another storage as it is.
     peak = _activations(arch, work.shape(new, work.prompt)._replace(kv_dtype=None))
-    return Memory(*held_bytes(arch, work), peak)
+    return RunMemory(*held_bytes(arch, work), peak)
 
 
 def held_bytes(arch: LlamaArch, work: Workload) -> tuple[int, int]:
@@ -347,12 +347,12 @@ def _activations(arch: LlamaArch, shape: PassShape) -> int:
     return peak_activation_bytes(arch, shape).bytes
 
 
-def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
+def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> RunMemory:
     """What the run needs of each device. Raises DoesNotFitError, saying by how much."""
     return check_room(memory_needed(arch, work), spec, work.devices)
 
 
-def check_room(needed: Memory, spec: HardwareSpec, devices: int) -> Memory:
+def check_room(needed: RunMemory, spec: HardwareSpec, devices: int) -> RunMemory:
     """The same memory, of one of so many devices. Raises DoesNotFitError where the device has less."""
     room = spec.usable_memory_bytes
     if room is None:  # a CPU that takes any memory

@@ -23,16 +23,15 @@ from functools import lru_cache
 from llamalab.analytic.batches import Sequences, ragged
 from llamalab.analytic.experts import expert_rows, experts_touched
 from llamalab.analytic.op import Op, Totals, add_up, placed
-from llamalab.analytic.op_rows import LAYER, Rows
-from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.op_rows import LAYER, OpRows
+from llamalab.analytic.pass_shape import LOGITS, PassShape
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts
 from llamalab.errors import UnknownNameError
 
-__all__ = ["ALGORITHMS", "LAYER", "LOGITS", "Op", "Totals", "add_up", "forward_ops"]
+__all__ = ["ALGORITHMS", "LAYER", "Op", "Totals", "add_up", "forward_ops"]
 
 ALGORITHMS = ("flash", "naive")
-LOGITS = ("last", "all")
 ATTENTION = "attention"  # the step of its rows
 
 
@@ -88,7 +87,7 @@ def _pass_ops(arch: LlamaArch, sequences: tuple[Sequences, ...], shape: PassShap
     return tuple(op for op in ops if op.kind != "collective" or shape.tensor_parallel > 1)
 
 
-class _Table(Rows):
+class _Table(OpRows):
     """The blocks of one run on one rank, as lists of rows."""
 
     def block(self, attention: str) -> tuple[Op, ...]:
