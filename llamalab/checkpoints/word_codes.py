@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from llamalab.checkpoints.checkpoint import Stored
+from llamalab.checkpoints.checkpoint import StoredTensor
 from llamalab.errors import FormatError
 from llamalab.model.quantised.codes import Codes
 
@@ -62,18 +62,18 @@ class WordMatrices:
     `stored` and `tensor` are of the checkpoint; raises FormatError where a part of a matrix is missing.
     """
 
-    def __init__(self, form: WordFormat, stored: Mapping[str, Stored], tensor: Callable[[str], Tensor]) -> None:
+    def __init__(self, form: WordFormat, stored: Mapping[str, StoredTensor], tensor: Callable[[str], Tensor]) -> None:
         self._form, self._tensor = form, tensor
         homes = [name.removesuffix(".qweight") for name in stored if name.endswith(".qweight")]
         self.names = {f"{home}.weight": home for home in homes}
-        self.stored: dict[str, Stored] = {}
+        self.stored: dict[str, StoredTensor] = {}
         for name, home in self.names.items():
             if lacking := [part for part in PARTS[:3] if f"{home}.{part}" not in stored]:
                 raise FormatError(f"a packed matrix must have qweight, qzeros and scales; {home} has no {lacking[0]}")
             (rows, columns), factor = stored[f"{home}.qweight"].shape, _WORD // form.bits
             shape = (columns, rows * factor) if form.method == "gptq" else (columns * factor, rows)
             nbytes = sum(stored[f"{home}.{part}"].nbytes for part in PARTS if f"{home}.{part}" in stored)
-            self.stored[name] = Stored(name, shape, form.label, nbytes)
+            self.stored[name] = StoredTensor(name, shape, form.label, nbytes)
         self._ordered = {home for home in homes if f"{home}.g_idx" in stored}
 
     def codes(self, name: str) -> Codes | None:
