@@ -205,7 +205,7 @@ def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cac
     """
     cache = cache_bytes or 0
     run = work._replace(fused=True, attention="flash", chunk=None, unpack_rows=None)
-    resident = sum(held_bytes(arch, run)) <= cache
+    resident = sum(weight_and_cache_bytes(arch, run)) <= cache
     passes = PassSeconds(lambda op: bound_seconds(op, rates_of_op(op, rates), cache, resident))
 
     def seconds(new_tokens: int, context_tokens: int) -> float:
@@ -319,10 +319,10 @@ def memory_needed(arch: LlamaArch, work: Workload) -> RunMemory:
     new = min(work.chunk or work.prompt, work.prompt)
     # The kernels of a server read a cache of another storage as it is.
     peak = _activations(arch, work.shape(new, work.prompt)._replace(kv_dtype=None))
-    return RunMemory(*held_bytes(arch, work), peak)
+    return RunMemory(*weight_and_cache_bytes(arch, work), peak)
 
 
-def held_bytes(arch: LlamaArch, work: Workload) -> tuple[int, int]:
+def weight_and_cache_bytes(arch: LlamaArch, work: Workload) -> tuple[int, int]:
     """Weights, and the KV cache of prompt and generated tokens, of one rank."""
     part = _shard(arch, work.tensor_parallel, work.expert_parallel)
     weight, tokens = work.weight_dtype or work.dtype, work.prompt + work.generate

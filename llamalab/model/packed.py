@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from llamalab.errors import UnavailableError
 from llamalab.model.native.calls import takes_bf16
-from llamalab.model.native.linear import STREAMED, StreamedLinear, can_stream, multiply_streamed
+from llamalab.model.native.linear import STREAMED_WEIGHT, StreamedLinear, can_stream, multiply_streamed
 from llamalab.model.quantised.weights import kept_of
 
 _ROWS = 512  # of the product that the packing is for; one row runs as fast on it
@@ -43,7 +43,7 @@ def product_for(device: torch.device, dtype: torch.dtype) -> Product:
     On a CPU the one that streams a plain weight where it can, else the packed one where that can; plain elsewhere.
     """
     if device.type == "cpu" and can_stream(dtype):
-        return Product(STREAMED, lambda weight_OI: weight_OI, multiply_streamed)
+        return Product(STREAMED_WEIGHT, lambda weight_OI: weight_OI, multiply_streamed)
     if device.type == "cpu" and can_pack(dtype):
         return Product(PACKED, pack, multiply_packed)
     return Product(PLAIN, lambda weight_OI: weight_OI, F.linear)
@@ -55,7 +55,7 @@ def product_of(model: nn.Module) -> str:
     if kept is not None and kept.product is not None:
         return kept.product
     kinds = {type(module) for module in model.modules()}
-    return STREAMED if StreamedLinear in kinds else PACKED if PackedLinear in kinds else PLAIN
+    return STREAMED_WEIGHT if StreamedLinear in kinds else PACKED if PackedLinear in kinds else PLAIN
 
 
 def can_pack(dtype: torch.dtype) -> bool:

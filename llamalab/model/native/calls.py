@@ -7,7 +7,6 @@ from torch import Tensor
 
 from llamalab.model.native.library import library
 
-MOST_ROWS = 16  # of a call: more than these are a matter of arithmetic, where other products are faster
 _BLOCK = 128  # inputs that share a scale while they are multiplied by codes
 
 _pointer, _long = ctypes.c_void_p, ctypes.c_long

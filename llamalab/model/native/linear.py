@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from llamalab.model.native.calls import bf16_rows, multiply_bf16, takes_bf16
 
-STREAMED = "streamed"
+STREAMED_WEIGHT = "streamed"
 _TRIED_OI, _TRIED_ROWS = (48, 96), (1, 3, 11)
 
 

@@ -12,7 +12,7 @@ from llamalab.arch import LlamaArch
 from llamalab.model.compiled import compile
 from llamalab.model.native import calls, linear
 from llamalab.model.native import library as module
-from llamalab.model.native.linear import STREAMED, StreamedLinear, can_stream, multiply_streamed
+from llamalab.model.native.linear import STREAMED_WEIGHT, StreamedLinear, can_stream, multiply_streamed
 from llamalab.model.packed import pack_weights, product_for, product_of
 from llamalab.model.quantised import products
 from llamalab.model.quantised.codes import Codes, coded
@@ -66,8 +66,8 @@ def test_what_it_does_not_take_is_multiplied_by_torch() -> None:
     assert not calls.takes_bf16(random(4, 32))  # fp32
     assert not calls.takes_bf16(random(4, 64).bfloat16()[:, ::2])
     assert not can_stream(torch.float32)
-    assert product_for(torch.device("cpu"), torch.float32).name != STREAMED
-    assert product_for(torch.device("meta"), torch.bfloat16).name != STREAMED
+    assert product_for(torch.device("cpu"), torch.float32).name != STREAMED_WEIGHT
+    assert product_for(torch.device("meta"), torch.bfloat16).name != STREAMED_WEIGHT
     assert not calls.takes_codes(96, 96)
     assert not calls.takes_codes(384, 96)  # groups of no power of 2
 
@@ -133,7 +133,7 @@ def test_a_model_of_plain_weights_streams_them_where_they_are() -> None:
         hooked: list[str] = []
         model.output.register_forward_hook(lambda *_: hooked.append("output"))
         pack_weights(model)
-        assert product_of(model) == STREAMED
+        assert product_of(model) == STREAMED_WEIGHT
         assert all(isinstance(one, StreamedLinear) for one in model.modules() if isinstance(one, nn.Linear))
         assert {name: one.data_ptr() for name, one in model.named_parameters()} == places
         assert model.state_dict().keys() == state.keys()
