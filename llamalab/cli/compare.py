@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
         check_target(Path(args.page))
     found = answer(args)
     if args.page:
-        from llamalab.report.compare_page import compare_page
+        from llamalab.report import render_comparison
 
-        write_text(Path(args.page), compare_page(found.data))
+        write_text(Path(args.page), render_comparison(found.data))
         note(f"the page is {args.page}")
     give(found, args)
     return 0
