@@ -152,5 +152,5 @@ def test_many_chunks_take_what_one_by_one_they_would(device: str, model: str) ->
     spec = find_hardware(device)
     arch, work = PRESETS[model].arch, Workload(8192, chunk=32, dtype="fp16")
     rates = choose(spec, "bound", "fp16").rates
-    one_by_one = sum(held_pass_s(arch, work, *part, rates) for part in chunks(8192, 32))
+    one_by_one = sum(held_pass_s(arch, work, *part, lambda ops: pass_s(ops, rates)) for part in chunks(8192, 32))
     assert run_times(arch, work, rates).prefill_s == pytest.approx(one_by_one, rel=1e-3)
