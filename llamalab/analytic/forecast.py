@@ -124,7 +124,7 @@ class Basis(Protocol):
         """Low and high end of a predicted time."""
 
 
-class Memory(NamedTuple):
+class RunMemory(NamedTuple):
     """Bytes that one rank needs at the end of a run."""
 
     weight_bytes: int
@@ -157,7 +157,7 @@ class Forecast(NamedTuple):
     bound: Times
     basis: str
     interval: tuple[float, float | None]
-    memory: Memory
+    memory: RunMemory
     prefill_ops: tuple[Op, ...]
     decode_ops: tuple[Op, ...]
     constants: Basis
@@ -297,7 +297,7 @@ def pass_s(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> float:
     return seconds
 
 
-def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
+def memory_needed(arch: LlamaArch, work: Workload) -> RunMemory:
     """Weights, KV cache of prompt and generated tokens, and the largest activations, of one rank."""
     part = shard(arch, work.tensor_parallel, expert_parallel=work.expert_parallel)
     tokens, new = work.prompt + work.generate, min(work.chunk or work.prompt, work.prompt)
@@ -308,7 +308,7 @@ def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
         stored = stored_weight_bytes(arch, work.dtype, shape.weight_storage, part, work.head_dtype)
     else:
         stored = bytes_on_rank(arch, work.stored_bytes, part)
-    return Memory(
+    return RunMemory(
         -(-stored // work.layer_parallel),
         -(
             -work.batch
@@ -324,12 +324,12 @@ def _activations(arch: LlamaArch, shape: PassShape) -> int:
     return peak_activation_bytes(arch, shape).bytes
 
 
-def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
+def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> RunMemory:
     """What the run needs of each device. Raises DoesNotFitError, saying by how much."""
     return check_room(memory_needed(arch, work), spec, work.devices)
 
 
-def check_room(needed: Memory, spec: HardwareSpec, devices: int) -> Memory:
+def check_room(needed: RunMemory, spec: HardwareSpec, devices: int) -> RunMemory:
     """The same memory, of one of so many devices. Raises DoesNotFitError where the device has less."""
     room = spec.usable_memory_bytes
     if room is None:  # a CPU that takes any memory

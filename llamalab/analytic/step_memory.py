@@ -16,7 +16,7 @@ _INTO_QKV = ("q", "k", "v")
 _INTO_FFN = ("gate", "up")
 
 
-class Step(NamedTuple):
+class LargestMoment(NamedTuple):
     """The moment's name and its bytes, gradients included."""
 
     moment: str
@@ -35,7 +35,7 @@ def largest_moment(
     update_copies: int,
     dora: bool = False,
     frozen_input: bool = False,
-) -> Step:
+) -> LargestMoment:
     """Over one forward and backward pass of `layers` blocks, with `in_flight` micro-batches in a pipeline.
 
     Args:
@@ -77,7 +77,7 @@ def largest_moment(
         "adapter": adapter,
     }  # fmt: skip
     name = max(moments, key=moments.__getitem__)
-    return Step(name, moments[name])
+    return LargestMoment(name, moments[name])
 
 
 class _Sizes:

@@ -68,7 +68,7 @@ def _range(first: int, last: int, sign: str, by: int, text: str) -> list[int]:
     return values
 
 
-def memory(option: str) -> Callable[[str], int]:
+def bytes_of_option(option: str) -> Callable[[str], int]:
     """An argparse type: bytes, as units.parse_memory reads them."""
     return _sentenced(lambda text: parse_memory(text, option))
 
@@ -152,6 +152,19 @@ def add_weight_storage(parser: argparse.ArgumentParser) -> None:
         type=one_of("--weight-dtype", QUANTISED),
         metavar="|".join(QUANTISED),
         help="storage of the matrices, which are quantised to it (default: as --dtype)",
+    )
+
+
+def add_shared(parser: Parser) -> None:
+    """`--tensor-parallel N` of a calculation: devices that share the model."""
+    parser.add_argument(
+        "--tp",
+        "--tensor-parallel",
+        dest="tensor_parallel",
+        type=count("--tensor-parallel"),
+        default=1,
+        metavar="N",
+        help="devices that share the model (default: 1)",
     )
 
 

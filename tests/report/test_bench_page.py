@@ -10,7 +10,7 @@ from llamalab.cli import main
 from llamalab.errors import FormatError
 from llamalab.measure.bench.rows import BenchRow, grid
 from llamalab.report import OURS, render_bench
-from llamalab.report.bench_page import bench_rows, bench_table
+from llamalab.report.bench_page import bench_table, rows_of_bench
 from llamalab.report.charts.bench import curves
 from tests.report.test_report import HOSTILE, Page
 
@@ -28,16 +28,20 @@ def row(prompt: int, generate: int, depth: int, batch: int, **changes: Any) -> B
     return BenchRow(**(fields | changes))
 
 
-@pytest.fixture(scope="module")
-def written() -> str:
+def bench_json() -> str:
     """What llamalab bench -o json writes."""
     made = [row(p, g, depth, batch) for p, g in ((512, 0), (0, 8)) for depth in (0, 512, 1024) for batch in (1, 4)]
     made.append(row(512, 0, 4096, 1, passes_s=[], basis=None, reason="no memory", predicted_tokens_per_s=None))
     return json.dumps({"schema_version": 1, "rows": [one.to_dict() for one in made]})
 
 
+@pytest.fixture(scope="module")
+def written() -> str:
+    return bench_json()
+
+
 def test_every_row_is_on_a_curve_over_each_size_that_varies(written: str) -> None:
-    rows = [one for one in bench_rows(written) if one["tokens_per_s"]]
+    rows = [one for one in rows_of_bench(written) if one["tokens_per_s"]]
     drawn = curves(rows)
     assert {(one.kind, one.axis) for one in drawn} == {
         (kind, axis) for kind in ("prompt", "generate") for axis in ("depth_tokens", "batch")
@@ -49,7 +53,7 @@ def test_every_row_is_on_a_curve_over_each_size_that_varies(written: str) -> Non
 
 
 def test_the_page_has_every_test_and_says_what_was_not_measured(written: str) -> None:
-    rows = bench_rows(written)
+    rows = rows_of_bench(written)
     page = Page(render_bench(rows))
     assert page.open == []
     assert sum(tag == "svg" for tag, _ in page.elements) == 4
@@ -59,7 +63,7 @@ def test_the_page_has_every_test_and_says_what_was_not_measured(written: str) ->
 
 
 def test_hostile_rows_stay_text(written: str) -> None:
-    rows = [one | {"model": HOSTILE, "device": HOSTILE, "test": HOSTILE} for one in bench_rows(written)]
+    rows = [one | {"model": HOSTILE, "device": HOSTILE, "test": HOSTILE} for one in rows_of_bench(written)]
     page = Page(render_bench(rows))
     assert sum(tag == "script" for tag, _ in page.elements) == 4
     assert "img" not in {tag for tag, _ in page.elements}
@@ -70,7 +74,7 @@ def test_a_row_that_is_none_is_refused(written: str, key: str, value: Any) -> No
     data = json.loads(written)
     data["rows"][2][key] = value
     with pytest.raises(FormatError, match=f"row 2 of the bench must be one that llamalab bench wrote; {key} is wrong"):
-        bench_rows(json.dumps(data))
+        rows_of_bench(json.dumps(data))
 
 
 def test_the_command_draws_what_bench_wrote(written: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,3 +85,13 @@ def test_the_command_draws_what_bench_wrote(written: str, tmp_path: Path, capsys
     assert len(capsys.readouterr().out.splitlines()) == 13
     assert main(["report", "--from", str(page), "--out", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_text() == page.read_text()
+
+
+def test_what_is_alike_but_for_its_numbers_is_told_once() -> None:
+    made = [row(512, 0, depth, 1, disturbances=[f"load average {depth}.5 on 2 processors"]) for depth in (0, 512, 1024)]
+    made.append(row(0, 8, 0, 1, disturbances=["the clock fell"]))
+    page = Page(render_bench([one.to_dict() for one in made]))
+    told = "pp512, batch 1: load average 0.5 on 2 processors; 2 others alike, with their own figures"
+    assert told in page.text()
+    assert "tg8, batch 1: the clock fell" in page.text()
+    assert "load average 512.5" not in page.text()
