@@ -20,6 +20,7 @@ import torch
 from experiments.common import results as answers
 from experiments.common import training_runs as runs_of
 from experiments.common.variants import FeedForwardVariant, with_feed_forward
+from llamalab.arch import meta_ffn_dim
 from llamalab.presets import PRESETS
 from llamalab.train.initial import begin
 
@@ -91,16 +92,6 @@ def measure_layer(dim: int, kind: Kind) -> dict[str, Any]:
             "parameters": sum(parameter.numel() for parameter in layer.parameters())}  # fmt: skip
 
 
-def rule(dim: int, multiple_of: int, factor: float = 1.0) -> int:
-    """Llama's hidden size: int(factor x int(2/3 x 4 D)) rounded up (meta-llama/llama, llama/model.py).
-
-    >>> rule(4096, 256), rule(8192, 4096, 1.3), rule(288, 32)
-    (11008, 28672, 768)
-    """
-    wide = int(factor * int(2 * 4 * dim / 3))
-    return -(-wide // multiple_of) * multiple_of
-
-
 def presets() -> list[dict[str, Any]]:
     """Every known model: F over D, and the coarsest rounding under which the rule gives it, None where none does.
 
@@ -109,12 +100,32 @@ def presets() -> list[dict[str, Any]]:
     rows = []
     for name, preset in PRESETS.items():
         dim, wide = preset.arch.dim, preset.arch.ffn_dim
-        fits = [(multiple, factor) for factor in _FACTORS for multiple in _MULTIPLES
-                if multiple <= dim // (8 if factor == 1.0 else 2) and rule(dim, multiple, factor) == wide]  # fmt: skip
+        fits = [
+            (multiple, factor)
+            for factor in _FACTORS
+            for multiple in _MULTIPLES
+            if multiple <= dim // (8 if factor == 1.0 else 2) and meta_ffn_dim(dim, multiple, factor) == wide
+        ]
         multiple, factor = fits[0] if fits else (None, None)
         rows.append({"model": name, "dim": dim, "ffn_dim": wide, "ratio": wide / dim, "multiple_of": multiple,
                      "factor": factor})  # fmt: skip
     return rows
+
+
+def shown_presets(table: list[dict[str, Any]]) -> None:
+    """The rule against every known model.
+
+    Three matrices of F D have the 8 D^2 parameters of two of 4 D each at F = 2/3 x 4 D; rounded up, rows divide over
+    ranks and fill whole tiles of a kernel.
+    """
+    print(f"\n{'model':26}{'D':>7}{'8/3 D':>10}{'F':>8}{'F / D':>7}  rounded up to a multiple of")
+    for row in table:
+        how = "another width" if row["multiple_of"] is None else f"{row['multiple_of']:,}" + (
+            f" after a factor of {row['factor']:g}" if row["factor"] != 1.0 else ""
+        )  # fmt: skip
+        print(
+            f"{row['model']:26}{row['dim']:7,}{8 * row['dim'] / 3:10,.1f}{row['ffn_dim']:8,}{row['ratio']:7.2f}  {how}"
+        )
 
 
 def conclude(runs: dict[str, list[runs_of.Run]], table: list[dict[str, Any]]) -> str:
@@ -153,6 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
               f"{layer['zero_share']:7.0%}{mean(run.step_s for run in own) * 1e3:9.1f}"
               f"{runs_of.shown([run.held_out for run in own]):>15}")  # fmt: skip
     table = presets()
+    shown_presets(table)
     answers.finish(__doc__, "feed_forward", args.out, conclude(runs, table), text=runs_of.text_of(args),
                    plan=plan._asdict(), predicted=predicted, measured=runs_of.rows_of(runs), presets=table)  # fmt: skip
 

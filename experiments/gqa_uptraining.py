@@ -11,6 +11,7 @@ held-out part before and after, with three seeds, beside the MHA model trained o
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from math import exp
 from pathlib import Path
 from statistics import mean
@@ -82,28 +83,44 @@ def bytes_of(heads: int) -> int:
 
 
 def conclude(rows: list[dict[str, Any]]) -> str:
-    """Perplexities and bytes by kind, and whether the mean beats the first with every seed."""
-    last = f"loss_after_{SHARES[-1]:g}"
-    full = bytes_of(runs_of.ARCH.n_heads)
-    told, sure = [], []
-    for heads in dict.fromkeys(row["n_kv_heads"] for row in rows):
-        by_mean = [row for row in rows if row["n_kv_heads"] == heads and row["pooling"] == "mean"]
-        by_first = [row for row in rows if row["n_kv_heads"] == heads and row["pooling"] == "first"]
-        steps = " -> ".join(
-            f"{exp(mean(row[key] for row in by_mean)):.2f}"
-            for key in ("loss_before", *(f"loss_after_{share:g}" for share in SHARES))
-        )
-        told.append(f"{by_mean[0]['kind']} {steps} at {bytes_of(heads) / full:.0%} of the cache")
-        if by_first:
-            pairs = [("at once", "loss_before"), (f"after {SHARES[-1]:.0%}", last)]
-            better = [when for when, key in pairs if runs_of.lower_in_all(
-                [row[key] for row in by_mean], [row[key] for row in by_first])]  # fmt: skip
-            sure.append(f"{by_mean[0]['kind']} {' and '.join(better) if better else 'at neither time'}")
+    """Perplexities and bytes by kind, and what holds with every seed."""
+    moments = ("loss_before", *(f"loss_after_{share:g}" for share in SHARES))
+    heads = list(dict.fromkeys(row["n_kv_heads"] for row in rows))
+    told = [
+        f"{_own(rows, one)[0]['kind']} "
+        + " -> ".join(f"{exp(mean(row[key] for row in _own(rows, one))):.2f}" for key in moments)
+        + f" at {bytes_of(one) / bytes_of(runs_of.ARCH.n_heads):.0%} of the cache"
+        for one in heads
+    ]
+    losses = {key: [[row[key] for row in _own(rows, one)] for one in heads] for key in moments}
+    ordered = all(runs_of.lower_in_all(more, fewer) for own in losses.values() for more, fewer in pairwise(own))
+    helped = all(map(runs_of.lower_in_all, losses[moments[-1]][1:], losses[moments[0]][1:]))
     return (
         f"Perplexity pooled by the mean, then after {' and '.join(f'{share:.0%}' for share in SHARES)} of the base's "
-        f"steps (mean of {len(runs_of.SEEDS)} seeds): {'; '.join(told)}. The mean of the heads is better than their first "  # noqa: E501
-        f"with every seed for {', '.join(sure)}."
+        f"steps (mean of {len(runs_of.SEEDS)} seeds): {'; '.join(told)}. More heads are better at each moment "
+        f"{_seeds(ordered)}; training on helps every pooled model {_seeds(helped)}. The mean of the heads against the "
+        f"first of them: at once {_against(rows, moments[0])}; after {SHARES[-1]:.0%} {_against(rows, moments[-1])}. "
+        "The paper, with models trained far longer, found the mean better."
     )
+
+
+def _own(rows: list[dict[str, Any]], heads: int, pooling: str = "mean") -> list[dict[str, Any]]:
+    return [row for row in rows if row["n_kv_heads"] == heads and row["pooling"] == pooling]
+
+
+def _seeds(holds: bool) -> str:
+    return "with every seed" if holds else "in the mean, not with every seed"
+
+
+def _against(rows: list[dict[str, Any]], key: str) -> str:
+    """Where the mean is better than the first with every seed, where worse, and where the seeds do not agree."""
+    said: dict[str, list[str]] = {}
+    for heads in dict.fromkeys(row["n_kv_heads"] for row in rows if row["pooling"] == "first"):
+        by_mean, by_first = ([row[key] for row in _own(rows, heads, pooling)] for pooling in POOLINGS)
+        better, worse = runs_of.lower_in_all(by_mean, by_first), runs_of.lower_in_all(by_first, by_mean)
+        how = "better with every seed" if better else "worse with every seed" if worse else "not told apart"
+        said.setdefault(how, []).append(_own(rows, heads)[0]["kind"])
+    return ", ".join(f"{how} for {' and '.join(kinds)}" for how, kinds in said.items())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

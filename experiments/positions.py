@@ -10,6 +10,7 @@ says nothing), perplexity on text never seen, CPU time of a training step, and w
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from math import exp, inf
 from pathlib import Path
 from statistics import mean
@@ -22,6 +23,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
 from experiments.common import results as answers
+from experiments.common import training_runs as runs_of
 from experiments.common.position_kinds import (
     STRETCHED,
     TRAINED,
@@ -31,23 +33,21 @@ from experiments.common.position_kinds import (
     spread_by_distance,
     stretched,
 )
-from llamalab import LlamaArch, build, load
-from llamalab.cli.progress import Progress
+from llamalab import LlamaArch, build
+from llamalab.measure.device.machine import resolve_device
 from llamalab.plotting import import_matplotlib
-from llamalab.text import load_tokenizer
-from llamalab.train.corpus import Corpus, corpus_in, write_corpus
 from llamalab.train.recipe import Recipe
-from llamalab.train.token_stream import TokenStream, stream_of
+from llamalab.train.token_stream import TokenStream
 from llamalab.train.trainer import Trainer, TrainingPlan, held_out_loss
 
-ROOT = Path(__file__).resolve().parents[1]
 ARCH = LlamaArch(64, 2, 4, 4, 176, 512, tied_embeddings=True)
 SEQ, BATCH = 128, 8
 LENGTHS = (128, 256, 512, 1024)
 READ_TOKENS = 8192  # of held-out text, at every length
-CORPUS_BYTES, FULL_STEPS, DRAWN = 1_000_000, 1200, 64
+DRAWN = 64  # tokens of the matrices that are drawn
 DISTANCE_ONLY = ("none", "rope", "alibi")  # predicted
 SAME = 1e-3  # a spread below this is rounding
+_NO_KERNEL = "No viable backend"  # what PyTorch says where the only kernel that it may take cannot do it
 
 
 def predict() -> list[dict[str, Any]]:
@@ -63,9 +63,11 @@ def predict() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def learn(kind: str, seed: int, stream: TokenStream, steps: int) -> dict[str, Any]:
-    """Train one kind with one seed and read at every length."""
+def learn(corpus: Path, real: Path, kind: str, seed: int, steps: int) -> dict[str, Any]:
+    """Train one kind with one seed on one thread and read at every length."""
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
+    stream = runs_of.stream_in(corpus, real)
     placed = Placed(build(ARCH, dtype="fp32", seed=seed), kind, SEQ)
     plan = TrainingPlan(steps=steps, batch=BATCH, seq=SEQ, seed=seed)
     trainer, begun_s = Trainer(placed, stream, plan, Recipe(3e-3, warmup_steps=max(1, steps // 10))), thread_time()
@@ -102,12 +104,12 @@ def _read_stretched(placed: Placed, stream: TokenStream, way: str) -> dict[int, 
     return read
 
 
-def kernels() -> dict[str, str]:
-    """Which of PyTorch's kernels take a bias here, each held to the math kernel's result."""
+def kernels(place: torch.device) -> dict[str, str]:
+    """Which of PyTorch's kernels take a bias on a device, each held to the math kernel's result."""
     torch.manual_seed(0)
-    q_BHTE = torch.randn(1, 4, 256, 32)
-    bias_HTS = alibi_bias(4, 256, 256)
-    slope_H = torch.tensor(slopes(4))
+    q_BHTE = torch.randn(1, 4, 256, 32, device=place)
+    bias_HTS = alibi_bias(4, 256, 256).to(place)
+    slope_H = torch.tensor(slopes(4), device=place)
 
     def flex() -> torch.Tensor:
         def score(score: torch.Tensor, batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor,
@@ -135,7 +137,8 @@ def _outcome(run: Any, expected: torch.Tensor) -> str:
     try:
         made = run()
     except RuntimeError as error:
-        return f"refuses: {str(error).splitlines()[0]}"
+        said = str(error).splitlines()[0]
+        return "has no kernel for it" if said.startswith(_NO_KERNEL) else f"refuses: {said}"
     return "runs" if torch.allclose(made, expected, atol=1e-5) else "runs, with another result"
 
 
@@ -170,13 +173,12 @@ def conclude(predicted: list[dict[str, Any]], rows: list[dict[str, Any]], ran: d
     order = sorted(grown, key=lambda kind: mean(grown[kind]))
     best = [min(grown, key=lambda kind: grown[kind][place]) for place in range(len(grown[order[0]]))]
     ropes = [row for row in rows if row["kind"] == "rope"]
-    ways = {way: mean(row["stretched"][way][longest] / row["perplexity"][longest] for row in ropes)
-            for way in STRETCHED}  # fmt: skip
+    ways = {way: [row["stretched"][way][longest] / row["perplexity"][longest] for row in ropes] for way in STRETCHED}
     steady = "with every seed" if set(best) == {order[0]} else f"in the mean, not with every seed ({', '.join(best)})"
     spreads = ", ".join(f"{kind} {table[kind]['spread']:.2g}" for kind in TRAINED)
     read = ", ".join(f"{kind} {table[kind][first]:.2f}" for kind in TRAINED)
     beyond = ", ".join(f"{mean(grown[kind]):.2f} times with {kind}" for kind in order)
-    again = ", ".join(f"{share:.2f} times ({way})" for way, share in ways.items())
+    again = ", ".join(f"{mean(shares):.2f} times ({way}{_steady(shares)})" for way, shares in ways.items())
     return (
         f"Scores of equal tokens depend on the distance only with {', '.join(only)} "
         f"({'as predicted' if only == wanted else 'predicted: ' + ', '.join(wanted)}; spread {spreads}). Perplexity at "
@@ -184,6 +186,11 @@ def conclude(predicted: list[dict[str, Any]], rows: list[dict[str, Any]], ran: d
         f"{order[0]} reads furthest {steady}. Stretched without training, RoPE's perplexity at {longest} is {again} "
         f"that of plain RoPE. ALiBi's bias on this device: {'; '.join(f'{name} {said}' for name, said in ran.items())}."
     )
+
+
+def _steady(shares: list[float]) -> str:
+    """That ratios of several seeds lie on both sides of 1, where they do."""
+    return "" if max(shares) < 1 or min(shares) > 1 else ", not with every seed"
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -203,38 +210,22 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def prepared(corpus: Path, real: Path) -> TokenStream:
-    """The text as ids; written by stories260K where it is not there."""
-    tokenizer = load_tokenizer(real / "tok512.bin")
-    found: Corpus | None = corpus_in(corpus)
-    if found is None:
-        with Progress() as progress:
-            write_corpus(corpus, load(real / "stories260K.bin", dtype="fp32"), tokenizer, name="stories260K",
-                         size_bytes=CORPUS_BYTES, progress=progress)  # fmt: skip
-        found = corpus_in(corpus)
-    assert found is not None
-    return stream_of(found.text, tokenizer, held_out=found.held_out)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
-    parser = answers.parser(__doc__)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "corpus", metavar="FOLDER")
-    parser.add_argument("--real", type=Path, default=ROOT.parent / "shared" / "real", metavar="FOLDER")
+    parser = runs_of.parser(__doc__)
+    parser.add_argument("--steps", type=int, default=300, help="of a run, without --full")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(runs_of.SEEDS))
     parser.add_argument("--draw", type=Path, metavar="PATH.svg", help="write the score matrices here")
-    parser.add_argument("--full", action="store_true", help=f"{FULL_STEPS} steps")
     args = parser.parse_args(argv)
-    steps, predicted, stream = FULL_STEPS if args.full else args.steps, predict(), prepared(args.corpus, args.real)
-    keys, rows = [(kind, seed) for seed in args.seeds for kind in TRAINED], []
-    with Progress() as progress:
-        for place, (kind, seed) in enumerate(keys):
-            progress(f"{kind}, seed {seed}", place / len(keys))
-            rows.append(learn(kind, seed, stream, steps))
-            if seed != args.seeds[0]:
-                del rows[-1]["scores"]  # one picture is enough
-    ran = kernels()
+    plan, predicted = runs_of.prepared(args), predict()
+    steps = plan.steps if args.full else args.steps
+    keys = [(kind, seed) for seed in args.seeds for kind in TRAINED]
+    works = [partial(learn, args.corpus, args.real, kind, seed, steps) for kind, seed in keys]
+    rows = runs_of.side_by_side(works, [f"{kind}, seed {seed}" for kind, seed in keys])
+    for row in rows:
+        if row["seed"] != args.seeds[0]:
+            del row["scores"]  # one picture is enough
+    ran = kernels(resolve_device("auto"))
     print(f"{'':14}{'spread':>9}{'step ms':>9}" + "".join(f"{length:>9}" for length in LENGTHS) + "  perplexity")
     for row in table_of(rows):
         cells = [row.get("spread"), row.get("step_cpu_s", None) and row["step_cpu_s"] * 1e3]

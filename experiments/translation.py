@@ -11,6 +11,7 @@ with a beam of 4, for each seed. --full trains four times as long.
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from statistics import mean
 from time import perf_counter
 from typing import Any
@@ -20,18 +21,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.common import results as answers
 from experiments.common.number_words import GERMAN
+from experiments.common.training_runs import side_by_side
 from experiments.common.translator import ARCH, BEGIN_ID, END_ID, Pair, padded, pairs, train, translated
 from llamalab.analytic.op import add_up
 from llamalab.classic.costs import classic_kv_bytes, classic_ops, classic_params
 from llamalab.classic.shape import ClassicArch
 from llamalab.classic.state import DecoderState
 from llamalab.classic.transformer import ClassicTransformer
-from llamalab.cli.progress import Progress
 from llamalab.instrument.taps import capture
 from llamalab.units import format_bytes, format_si
 
 BEAMS = (1, 4)
-TOLD_EVERY = 20  # steps
 SHOWN = 742_053  # a number whose cross attention is drawn; held out or not, only its pattern matters
 # 3 + 3 blocks have 3 * 12 + 3 * 16 = 84 D**2 parameters: as many as 7 blocks of one attention.
 EQUAL = {
@@ -94,16 +94,16 @@ def _decoded(model: ClassicTransformer, source: int, target: int) -> tuple[int, 
     return int(counter.get_total_flops()), state.own_bytes + state.cross_bytes
 
 
-def learn(steps: int, seed: int, tested: list[Pair], progress: Progress, place: int, of: int) -> dict[str, Any]:
-    """Train with one seed; translations after a quarter of the steps and at the end."""
+def learn(steps: int, seed: int, test: int) -> dict[str, Any]:
+    """Train with one seed on one thread; translations after a quarter of the steps and at the end."""
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
+    tested = pairs(test, held_out=True, seed=1)
     model, found, losses = ClassicTransformer(ARCH), {}, []
     begun_s = perf_counter()
 
     def tell(step: int, loss: float) -> None:
         losses.append(loss)
-        if step % TOLD_EVERY == 0:
-            progress(f"seed {seed}: step {step} of {steps}, loss {loss:.2f}", (place + step / steps) / of)
         if step in (max(1, steps // 4), steps):
             model.eval()
             found["end" if step == steps else "quarter"] = _tested(model, tested)
@@ -189,9 +189,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in rows:
         print(f"{row['kind']:14}{row['block_params']:12,}{format_si(row['flops'], ''):>14}"
               f"{format_bytes(row['own_kv_bytes']):>12}{format_bytes(row['cross_kv_bytes']):>12}")  # fmt: skip
-    tested = pairs(args.test, held_out=True, seed=1)
-    with Progress() as progress:
-        runs = [learn(steps, seed, tested, progress, place, len(args.seeds)) for place, seed in enumerate(args.seeds)]
+    runs = side_by_side(
+        [partial(learn, steps, seed, args.test) for seed in args.seeds], [f"seed {seed}" for seed in args.seeds]
+    )
     for run in runs:
         print(f"seed {run['seed']}: {run['seconds']:.0f} s, {run['translations']}", file=sys.stderr)
     answers.finish(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llamalab.api.calculate import fit, flops, kv, params, predict, roofline
     from llamalab.api.compare import compare
     from llamalab.api.run import bench, generate, measure, profile, report
+    from llamalab.api.training import train_memory, tune
     from llamalab.arch import LlamaArch
     from llamalab.checkpoints import load
     from llamalab.hardware import HARDWARE
@@ -56,6 +57,8 @@ __all__ = [
     "profile",
     "report",
     "roofline",
+    "train_memory",
+    "tune",
 ]
 
 _HOMES = {
@@ -84,6 +87,8 @@ _HOMES = {
     "profile": "llamalab.api.run",
     "report": "llamalab.api.run",
     "roofline": "llamalab.api.calculate",
+    "train_memory": "llamalab.api.training",
+    "tune": "llamalab.api.training",
 }
 
 

@@ -14,6 +14,7 @@ import re
 from typing import NamedTuple
 
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.hardware_names import spelled_name
 
 PEAK_DTYPES = ("bf16", "fp16", "tf32", "fp32", "int8", "fp8")
 CPU = "cpu"  # this machine's: no row of the table, it is always measured
@@ -96,13 +97,15 @@ class HardwareSpec(NamedTuple):
 
 
 def find_hardware(name: str) -> HardwareSpec:
-    """The device of that name; a prefix such as `h200` will do where only one device has it.
+    """The device of that name, as people and drivers write it; `h200` will do where only one device has it.
 
     A chip that is sold with several memories or core counts is found by either: `apple-m3max-40core-64gb`,
     `apple-m1max`; a CPU by generation and cores: `xeon-spr-32core`.
 
     >>> find_hardware("h200").name, find_hardware("apple-m1max-32gb").memory_bytes
     ('h200-141gb-sxm', 32000000000)
+    >>> find_hardware("NVIDIA GeForce RTX 4090").name
+    'rtx4090-24gb'
     """
     family = device_family(name)
     if len(family) == 1:
@@ -122,9 +125,17 @@ def device_family(name: str) -> list[HardwareSpec]:
         return [found]
     if not wanted:
         return []
-    # A shortened name leaves memory and form out; a CPU's or another core count's row is a name of its own.
-    longer = re.compile(rf"{re.escape(wanted)}(-\d+gb)?(-[a-z]+)?")
-    return [spec for spec in known.values() if spec.name.startswith(wanted) and longer.fullmatch(spec.name)]
+    wish, rows = spelled_name(wanted), [(spelled_name(spec.name), spec) for spec in known.values()]
+    for one in (wish, wish._replace(form=None)) if wish.form == "sxm" else (wish,):  # the only form has no name
+        chip = one._replace(cores=None, memory_gb=None)
+        sold = {_chip(spec.name) for parts, spec in rows if spec.memory_sizes_bytes and chip.may_mean(parts)}
+        family = [spec for parts, spec in rows if not sold and one.may_mean(parts)]
+        for name in sold:
+            cores, memory = (f"-{one.cores}core" if one.cores else ""), (f"-{one.memory_gb}gb" if one.memory_gb else "")
+            family += [found] if (found := _other_size(name + cores + memory)) else []
+        if family:
+            return family
+    return [spec for spec in known.values() if wanted in map(str.lower, spec.device_names)]
 
 
 def _other_size(name: str) -> HardwareSpec | None:

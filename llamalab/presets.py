@@ -13,6 +13,7 @@ from llamalab.arch_files import read_arch
 from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import UnknownNameError
 from llamalab.preset_names import ALIASES, plain
+from llamalab.rope_divisors import ONES_48, PHI_3_5_MINI_LONG, PHI_3_5_MINI_SHORT, PHI_4_MINI_LONG
 
 
 class Preset(NamedTuple):
@@ -74,11 +75,11 @@ def _full_every(step: int, layers: int) -> dict[str, tuple[int, ...]]:
     return {"full_layers": tuple(range(step - 1, layers, step))}
 
 
-def _long(frequencies: int, factor: float = 32.0) -> dict[str, object]:
-    """Of a Phi of 128k tokens: costs do not depend on the divisors, which its config.json has and which are 1 here."""
-    attention, ones = math.sqrt(1 + math.log(factor) / math.log(4096)), (1.0,) * frequencies
-    scaling = RopeScaling("longrope", factor, 4096, attention, short_factors=ones, long_factors=ones)
-    return {"rope_scaling": scaling, "window": 262_144, "max_positions": 131_072}
+def _long(short: tuple[float, ...], long: tuple[float, ...], window: int = 262_144) -> dict[str, object]:
+    """Of a Phi of 128k tokens. Costs do not depend on the divisors; where a title calls them unsaid, they are 1."""
+    attention = math.sqrt(1 + math.log(32) / math.log(4096))
+    scaling = RopeScaling("longrope", 32.0, 4096, attention, short_factors=short, long_factors=long)
+    return {"rope_scaling": scaling, "window": window, "max_positions": 131_072}
 
 
 PRESETS: dict[str, Preset] = {
@@ -298,23 +299,23 @@ PRESETS: dict[str, Preset] = {
     ),
     "phi-3-mini-128k": _row(
         "microsoft/Phi-3-mini-128k-instruct", "Phi-3 mini 3.8B, divisors of RoPE unsaid", (3072, 32, 32, 32, 8192),
-        **_PHI, **_long(48),
+        **_PHI, **_long(ONES_48, ONES_48),
     ),
     "phi-3-medium-128k": _row(
         "microsoft/Phi-3-medium-128k-instruct", "Phi-3 medium 14B, divisors of RoPE unsaid",
-        (5120, 40, 40, 10, 17920), **_PHI, **{**_long(64), "window": 131_072},
+        (5120, 40, 40, 10, 17920), **_PHI, **_long((1.0,) * 64, (1.0,) * 64, window=131_072),
     ),
     "phi-3.5-mini": _row(
-        "microsoft/Phi-3.5-mini-instruct", "Phi-3.5 mini 3.8B, divisors of RoPE unsaid", (3072, 32, 32, 32, 8192),
-        **_PHI, **_long(48),
+        "microsoft/Phi-3.5-mini-instruct", "Phi-3.5 mini 3.8B", (3072, 32, 32, 32, 8192),
+        **_PHI, **_long(PHI_3_5_MINI_SHORT, PHI_3_5_MINI_LONG),
     ),
     "phi-4": _row(
         "microsoft/phi-4", "Phi-4 14B, a shape of Phi-3", (5120, 40, 40, 10, 17920),
         **{**_PHI, "vocab_size": 100_352}, rope_theta=250_000.0, max_positions=16_384,
     ),
     "phi-4-mini": _row(
-        "microsoft/Phi-4-mini-instruct", "Phi-4 mini 3.8B, divisors of RoPE unsaid", (3072, 32, 24, 8, 8192),
-        **{**_PHI, "vocab_size": 200_064}, **_long(48), rotary_fraction=0.75, **_TIED,
+        "microsoft/Phi-4-mini-instruct", "Phi-4 mini 3.8B", (3072, 32, 24, 8, 8192),
+        **{**_PHI, "vocab_size": 200_064}, **_long(ONES_48, PHI_4_MINI_LONG), rotary_fraction=0.75, **_TIED,
     ),
     "gemma-2b": _row("google/gemma-2b", "Gemma 2B", (2048, 18, 8, 1, 16384), **_GEMMA, head_dim=256),
     "gemma-7b": _row("google/gemma-7b", "Gemma 7B", (3072, 28, 16, 16, 24576), **_GEMMA, head_dim=256),

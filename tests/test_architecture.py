@@ -12,9 +12,9 @@ MAP = (ROOT / "docs" / "architecture.md").read_text()
 # From the bottom up; packages of one floor do not import each other.
 FLOORS = (
     {"errors", "version"},
-    {"checks", "choices", "large_pages", "plain_text", "plotting", "workspace"},
+    {"checks", "choices", "hardware_names", "large_pages", "plain_text", "plotting", "workspace"},
     {"files", "input_files", "units", "formatting"},
-    {"arch_parts", "hardware", "links"},
+    {"arch_parts", "hardware", "links", "rope_divisors"},
     {"arch"},
     {"hf_family", "hf_missing", "runnable"},
     {"hf_relatives"},
@@ -36,7 +36,19 @@ FLOORS = (
     {"cli"},
     {"api"},
 )
-MEASURE = ("timing", "device", "roofs", "target", "calibration", "ranks", "profile", "attention", "bench", "report")
+MEASURE = (
+    "timing",
+    "device",
+    "roofs",
+    "training",
+    "target",
+    "calibration",
+    "ranks",
+    "profile",
+    "attention",
+    "bench",
+    "report",
+)
 
 
 def modules() -> dict[str, Path]:

@@ -9,14 +9,29 @@ import pytest
 from llamalab.analytic.activations import attention_bytes, peak_activation_bytes
 from llamalab.analytic.attention_cost import AttentionShape, causal_pairs, flash_step, naive_steps, tile_pairs
 from llamalab.analytic.batches import chunks, ragged
+from llamalab.analytic.fine_tuning import Tuning, check_tuning_fits, largest_tuning_batch, tuning_memory
+from llamalab.analytic.fit import needs
+from llamalab.analytic.fit_run import Run
+from llamalab.analytic.fit_solve import (
+    changes,
+    largest_batch,
+    largest_context,
+    least_ranks,
+    most_gpu_layers,
+    widest_weights,
+)
+from llamalab.analytic.fit_solve import check_fits as check_run_fits
 from llamalab.analytic.forecast import Workload
+from llamalab.analytic.kernel_shapes import compiled_kernels, kernel_shapes
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token, kv_variants
 from llamalab.analytic.lora import Lora, lora_parameters
 from llamalab.analytic.memory import check_fits, room_free, room_in
 from llamalab.analytic.ops import forward_ops
-from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, shard
+from llamalab.analytic.packed_weights import head_bytes
+from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, is_one_shot, shard
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.analytic.training import rank_parameters, training_flops, training_memory
 from llamalab.arch import meta_ffn_dim
 from llamalab.checks import whole
@@ -32,6 +47,9 @@ def shape(**sizes: Any) -> AttentionShape:
     return AttentionShape(**({"batch": 2, "new_tokens": 4, "context_tokens": 8, "n_heads": 2, "n_kv_heads": 1,
                               "head_dim": 64} | sizes))  # fmt: skip
 
+
+SOLVES = (check_run_fits, changes, largest_batch, largest_context, widest_weights, most_gpu_layers, least_ranks)
+OF_A_STEP = ("seq", "batch", "accumulate", "data_parallel", "tensor_parallel", "pipeline_parallel")
 
 # What each function calls the count, and the function with everything else given.
 COUNTS: list[tuple[str, Callable[[Any], object]]] = [
@@ -66,6 +84,16 @@ COUNTS: list[tuple[str, Callable[[Any], object]]] = [
     ("batch", lambda n: training_memory(ARCH, PassShape(new_tokens=4, batch=n))),
     ("ranks", lambda n: training_flops(ARCH, PassShape(new_tokens=4, tensor_parallel=n))),
     ("rank", lambda n: lora_parameters(ARCH, Lora(n, ("q",)))),
+    ("window", lambda n: causal_pairs(1, 9, n)),
+    ("threads", lambda n: needs(Run(ARCH, 9), RUNTIMES["cpu"], threads=n)),
+    ("until", lambda n: kernel_shapes(Run(ARCH, 9), until=n)),
+    ("until", lambda n: compiled_kernels(Run(ARCH, 9), until=n)),
+    ("ranks", lambda n: is_one_shot(1000, n)),
+    ("tensor_parallel", lambda n: head_bytes(ARCH, "bf16", n)),
+    *(("memory_bytes", lambda n, solve=solve: solve(Run(ARCH, 9), n)) for solve in SOLVES),
+    ("memory_bytes", lambda n: largest_tuning_batch(Tuning(ARCH, 9), n)),
+    ("memory_bytes", lambda n: check_tuning_fits(Tuning(ARCH, 9), n, "it")),
+    *((name, lambda n, name=name: tuning_memory(Tuning(ARCH, 9)._replace(**{name: n}))) for name in OF_A_STEP),
     ("prompt", Workload),
     ("batch", lambda n: Workload(5, batch=n)),
     ("multiple_of", lambda n: meta_ffn_dim(512, n)),
@@ -78,6 +106,9 @@ COUNTS_OR_ZERO: list[tuple[str, Callable[[Any], object]]] = [
     ("seq", lambda n: kv_bytes(ARCH, seq=n)),
     ("batch", lambda n: kv_bytes(ARCH, seq=5, batch=n)),
     ("seq", lambda n: kv_variants(ARCH, seq=n)),
+    ("buffer_bytes", lambda n: all_reduce_bytes(n, 2)),
+    ("whole_bytes", lambda n: all_gather_bytes(n, 2)),
+    ("buffer_bytes", lambda n: is_one_shot(n, 2)),
 ]
 
 
@@ -94,7 +125,7 @@ def test_no_count_is_zero(name: str, call: Callable[[Any], object]) -> None:
      np.bool_(True), {2}],
 )  # fmt: skip
 def test_what_is_no_count_is_refused(name: str, call: Callable[[Any], object], wrong: object) -> None:
-    if wrong is None and name in ("context_tokens", "chunk"):
+    if wrong is None and name in ("context_tokens", "chunk", "window", "until"):
         pytest.skip("None is the default")
     with pytest.raises(InputError, match=rf"{name}\b.* must "):
         call(wrong)
@@ -102,8 +133,8 @@ def test_what_is_no_count_is_refused(name: str, call: Callable[[Any], object], w
 
 @pytest.mark.parametrize(("name", "call"), COUNTS + COUNTS_OR_ZERO)
 def test_whole_numbers_of_numpy_are_counts(name: str, call: Callable[[Any], object]) -> None:
-    size = 10**9 if name == "memory_bytes" else 2 if name in ("ranks", "prompt", "new_tokens") else 4
-    if name == "ranks":
+    size = 10**12 if name == "memory_bytes" else 2 if name in ("ranks", "prompt", "new_tokens") else 4
+    if name in ("ranks", "tensor_parallel", "pipeline_parallel"):
         size = 1
     assert call(np.int64(size)) == call(size)
     assert call(np.int64(size)) is not None

@@ -22,7 +22,7 @@ name, and
 This page is made of docstrings by `python -m tools.api_page`; its examples are run by the tests.
 """
 GROUPS = (
-    ("Calculate", ("kv", "params", "flops", "fit", "predict", "roofline")),
+    ("Calculate", ("kv", "params", "flops", "fit", "predict", "roofline", "tune", "train_memory")),
     ("Measure", ("measure", "report", "profile", "bench")),
     ("Compare", ("compare", "frames")),
     ("Models and text", ("load", "build", "compile", "parallelize", "load_tokenizer", "generate")),

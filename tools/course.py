@@ -2,12 +2,15 @@
 
     python -m tools.course [--notebooks build/course] [--execute]
 
-A fence titled with a dotted name holds the source of that name. Notebooks are made from the chapters alone: commands
-and answers become cells that run without a network.
+A fence titled with a dotted name holds the source of that name; with an experiment, what its record concludes.
+Notebooks are made from the chapters and their pictures alone: commands and answers become cells that run without a
+network.
 """
 
 import argparse
+import base64
 import inspect
+import json
 import re
 import textwrap
 from importlib import import_module
@@ -16,7 +19,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = ROOT / "docs" / "course"
+RECORDS = ROOT / "experiments" / "records"
 SOURCE = re.compile(r'```python title="([\w.]+)"\n(.*?)```', re.DOTALL)
+CONCLUSION = re.compile(r'```text title="python -m experiments\.(\w+)"\n(.*?)```', re.DOTALL)
+PICTURE = re.compile(r"!\[([^\]]*)\]\((\.\./images/[\w/.-]+\.svg)\)")
+_WIDTH = 118  # of a record's conclusion
 _FENCE = re.compile(r"(```(?:console|pycon)\n.*?```)", re.DOTALL)
 _SET_UP = "import llamalab\nimport torch"
 
@@ -35,9 +42,28 @@ def source_of(name: str) -> str:
     raise ImportError(f"{name} must be a function or class of the package; it is none")
 
 
+def conclusion_of(experiment: str) -> str:
+    """What the record of an experiment says, in lines. Raises IndexError where there is no record."""
+    said = json.loads(sorted(RECORDS.glob(f"*/{experiment}.json"))[0].read_text(encoding="utf-8"))["conclusion"]
+    return textwrap.fill(said, _WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
 def filled(text: str) -> str:
-    """A chapter with today's source in its fences."""
-    return SOURCE.sub(lambda fence: f'```python title="{fence[1]}"\n{source_of(fence[1])}```', text)
+    """A chapter with today's source and today's conclusions in its fences."""
+    text = SOURCE.sub(lambda fence: f'```python title="{fence[1]}"\n{source_of(fence[1])}```', text)
+    return CONCLUSION.sub(
+        lambda fence: f'```text title="python -m experiments.{fence[1]}"\n{conclusion_of(fence[1])}```', text
+    )
+
+
+def with_pictures(text: str) -> str:
+    """Markdown whose pictures are in it, so that a notebook is one file."""
+
+    def inlined(found: re.Match[str]) -> str:
+        encoded = base64.b64encode((CHAPTERS / found[2]).read_bytes()).decode()
+        return f"![{found[1]}](data:image/svg+xml;base64,{encoded})"
+
+    return PICTURE.sub(inlined, text)
 
 
 def cells_of(text: str) -> list[tuple[str, str]]:
@@ -57,7 +83,7 @@ def cells_of(text: str) -> list[tuple[str, str]]:
                 ("code", "\n".join(line[4:] for line in part.splitlines() if line.startswith((">>> ", "... "))))
             )
         elif part.strip():
-            cells.append(("markdown", part.strip()))
+            cells.append(("markdown", with_pictures(part.strip())))
     return cells
 
 

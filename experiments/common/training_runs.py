@@ -163,6 +163,7 @@ def side_by_side(works: Sequence[Work], labels: Sequence[str]) -> list[Any]:
     """What the works return, two at a time, each in a process of its own. Raises UnavailableError where one fails."""
     made: list[Any] = []
     with Progress() as progress, ThreadPoolExecutor(_WORKERS) as pool:
+        progress(f"{len(works)} runs, {_WORKERS} at a time", 0.0)
         for label, outcome in zip(labels, pool.map(lambda work: run_isolated(work, _LIMIT_S), works), strict=True):
             if outcome.error is not None:
                 raise UnavailableError(f"a run must end; {label}: {outcome.error}; {outcome.trace}")

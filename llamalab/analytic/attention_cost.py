@@ -126,7 +126,7 @@ def causal_pairs(new_tokens: int, context_tokens: int, window: int | None = None
         raise InputError(
             f"context must count the new tokens too; got {new_tokens} new tokens in a context of {context_tokens}"
         )
-    if window is None or window >= context_tokens:
+    if window is None or whole(window, "window") >= context_tokens:
         return new_tokens * context_tokens - new_tokens * (new_tokens - 1) // 2
     past = context_tokens - new_tokens
     growing = min(max(window - past, 0), new_tokens)  # queries that see all that precedes them

@@ -18,7 +18,7 @@ from llamalab.analytic.saved_activations import Kept
 from llamalab.analytic.step_memory import Step, largest_moment
 from llamalab.analytic.training import RECOMPUTE, rank_parameters, training_flops
 from llamalab.arch import LlamaArch
-from llamalab.checks import whole
+from llamalab.checks import MOST_MEMORY_BYTES, whole
 from llamalab.errors import DoesNotFitError, InputError, UnknownNameError
 from llamalab.units import format_bytes, storage_bytes
 
@@ -224,7 +224,7 @@ def tuning_work(step: Tuning, *, peak_flops_per_s: float | None = None, utilisat
 
 def largest_tuning_batch(step: Tuning, memory_bytes: int) -> int:
     """Sequences a device and pass that fit; 0 where not one does."""
-    low, high = 0, 1
+    memory_bytes, low, high = whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES), 0, 1
     while high < 2**20 and tuning_memory(step._replace(batch=high)).total_bytes <= memory_bytes:
         low, high = high, 2 * high
     while high - low > 1:
@@ -237,7 +237,7 @@ def largest_tuning_batch(step: Tuning, memory_bytes: int) -> int:
 def check_tuning_fits(step: Tuning, memory_bytes: int, where: str) -> Held:
     """What a device holds. Raises DoesNotFitError with the missing bytes."""
     held = tuning_memory(step)
-    short = held.total_bytes - memory_bytes
+    short = held.total_bytes - whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
     if short > 0:
         raise DoesNotFitError(
             f"the step must fit into {where}: it holds {format_bytes(held.total_bytes)} of "
@@ -258,6 +258,9 @@ def _check(step: Tuning) -> None:
             raise UnknownNameError(what, given, known)
     for name in ("seq", "batch", "accumulate", "data_parallel", "tensor_parallel", "pipeline_parallel"):
         whole(getattr(step, name), name)
+    for name in ("dora", "train_embeddings", "double_quant", "fused_optimizer"):
+        if not isinstance(getattr(step, name), bool):
+            raise InputError(f"{name} must be True or False; got {getattr(step, name)!r}")
     if whole(step.zero, "the ZeRO stage", least=0) > 3:
         raise InputError(f"the ZeRO stage must be from 0 to 3; got {step.zero}")
     if (step.method != "full") != (step.lora is not None):

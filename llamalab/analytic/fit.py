@@ -13,6 +13,7 @@ from llamalab.analytic.kernel_shapes import compiled_kernels
 from llamalab.analytic.offload import on_device
 from llamalab.analytic.runtimes import RUNTIMES, Runtime
 from llamalab.analytic.scratch import Scratch
+from llamalab.checks import whole
 
 LIVE_TENSORS = 16  # at the largest moment of a pass, each rounded up by the allocator
 
@@ -74,7 +75,7 @@ def needs(
     (13476831232, 2147483648)
     """
     check_run(run)
-    scratch = scratch or runtime.scratch(threads)
+    scratch = scratch or runtime.scratch(whole(threads, "threads"))
     moments = [one for new, context in passes(run) for one in _passing(run, new, context, runtime, scratch, kept)]
     terms = (
         *_exact_terms(run),

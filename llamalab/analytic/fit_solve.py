@@ -59,7 +59,7 @@ def _shown(words: str, value: int) -> str:
 
 
 def _fits(run: Run, memory_bytes: int, holds: Holds) -> bool:
-    return holds(run).safe_bytes <= memory_bytes
+    return holds(run).safe_bytes <= whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
 
 
 def largest_batch(run: Run, memory_bytes: int, holds: Holds = needs) -> int:
@@ -85,6 +85,7 @@ def most_gpu_layers(run: Run, memory_bytes: int, holds: Holds = needs) -> int:
 
 def least_ranks(run: Run, memory_bytes: int, holds: Holds = needs) -> int | None:
     """The fewest devices, of those that can share the model, on which the run fits."""
+    memory_bytes = whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
     for ranks in (1, 2, 4, 8, 16, 32, 64):
         try:
             if _fits(run._replace(ranks=ranks), memory_bytes, holds):

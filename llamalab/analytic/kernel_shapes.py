@@ -8,6 +8,7 @@ from llamalab.analytic.fit_run import Run, pass_shape, prompt_and_chunk
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.pass_memory import HEAD, LAST_OF_BLOCK, attended, held_by_attention, in_chunks, moments
 from llamalab.analytic.scratch import MatrixProduct, NoScratch
+from llamalab.checks import whole
 
 KERNELS_KEPT = 1024  # capacity of oneDNN's primitive cache
 Shape = MatrixProduct | AttentionShape
@@ -50,7 +51,7 @@ def kernel_shapes(run: Run, *, until: int | None = None, step: str | None = None
     if run.dtype == "fp32":
         return []
     shapes: dict[Shape, None] = {}
-    until = until or run.context
+    until = _until(run, until)
     last = step if run.arch.n_layers == 1 or step == HEAD else LAST_OF_BLOCK
     for new, context in _passes(run, until):
         for name, asked in _by_step(run, new, context).items():
@@ -58,6 +59,10 @@ def kernel_shapes(run: Run, *, until: int | None = None, step: str | None = None
             if step and context == until and name == last:
                 break
     return list(shapes)
+
+
+def _until(run: Run, until: int | None) -> int:
+    return run.context if until is None else whole(until, "until", most=run.context)
 
 
 def _by_step(run: Run, new: int, context: int) -> dict[str, list[Shape]]:
@@ -91,7 +96,7 @@ def compiled_kernels(run: Run, *, until: int | None = None) -> int:
     """
     if run.dtype == "fp32":
         return 0
-    until = until or run.context
+    until = _until(run, until)
     prompt, chunk = prompt_and_chunk(run)
     done = min(prompt, until)
     whole_chunks, rest = divmod(done, chunk)

@@ -7,6 +7,7 @@ them packed and writes them in the dtype of the activations, and a product that 
 
 from llamalab.analytic.op import Op, placed
 from llamalab.arch import LlamaArch
+from llamalab.checks import whole
 from llamalab.units import storage_bytes
 
 
@@ -42,4 +43,8 @@ def unpacked_ops(
 
 def head_bytes(arch: LlamaArch, dtype: str | None, tensor_parallel: int) -> int | None:
     """Bytes of the output head on one rank in a type of its own, None where it has none."""
-    return None if dtype is None else storage_bytes(arch.vocab_size // tensor_parallel * arch.dim, dtype)
+    return (
+        None
+        if dtype is None
+        else storage_bytes(arch.vocab_size // whole(tensor_parallel, "tensor_parallel") * arch.dim, dtype)
+    )

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from llamalab.analytic.params import Weight
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts
-from llamalab.checks import whole
+from llamalab.checks import MOST_MEMORY_BYTES, whole
 from llamalab.errors import InputError
 
 # Below these sizes servers send to all ranks at once instead of round a ring (vLLM csrc/custom_all_reduce.cuh).
@@ -111,7 +111,7 @@ def all_reduce_bytes(buffer_bytes: int, ranks: int) -> int:
     1500
     """
     ranks = whole(ranks, "ranks")
-    return -(-2 * (ranks - 1) * buffer_bytes // ranks)
+    return -(-2 * (ranks - 1) * _size(buffer_bytes, "buffer_bytes") // ranks)
 
 
 def all_gather_bytes(whole_bytes: int, ranks: int) -> int:
@@ -121,7 +121,11 @@ def all_gather_bytes(whole_bytes: int, ranks: int) -> int:
     750
     """
     ranks = whole(ranks, "ranks")
-    return -(-(ranks - 1) * whole_bytes // ranks)
+    return -(-(ranks - 1) * _size(whole_bytes, "whole_bytes") // ranks)
+
+
+def _size(size_bytes: int, name: str) -> int:
+    return whole(size_bytes, name, least=0, most=MOST_MEMORY_BYTES)
 
 
 def is_one_shot(buffer_bytes: int, ranks: int) -> bool:
@@ -130,7 +134,8 @@ def is_one_shot(buffer_bytes: int, ranks: int) -> bool:
     >>> is_one_shot(8192 * 2, 8), is_one_shot(2048 * 8192 * 2, 8)
     (True, False)
     """
-    return buffer_bytes < (ONE_SHOT_BYTES_MANY if ranks > MANY_RANKS else ONE_SHOT_BYTES)
+    small = ONE_SHOT_BYTES_MANY if whole(ranks, "ranks") > MANY_RANKS else ONE_SHOT_BYTES
+    return _size(buffer_bytes, "buffer_bytes") < small
 
 
 def collective_mode(name: str, buffer_bytes: int, ranks: int) -> str:

@@ -2,7 +2,8 @@
 the backward pass makes on its way.
 
 Three moments can be it: the loss, whose gradient exists twice in fp32 beside the log-probabilities; the last norm, in
-fp32; and the feed-forward of the last block, or of the first, when gradients are all there. And the optimiser's own.
+fp32; and the feed-forward of the last block, or of the first, when gradients are all there. Of a tied table the very
+end: the head's gradient has waited for the embedding's, and their sum is made beside both. And the optimiser's own.
 """
 
 from typing import NamedTuple
@@ -63,7 +64,10 @@ def largest_moment(
     last = (start or head_grads) + once + all_blocks + ffn + sizes.w2_gradient()
     first = (start or gradient_bytes - block_grads) + once + stored + ffn + sizes.w2_gradient()
     update = gradient_bytes + (0 if fused_optimizer else 2 * sizes.largest_trained())
-    moments = {"loss": loss, "last norm": norm, "last block": last, "first block": first, "update": update}
+    tied = gradient_bytes + (3 if kept_gradients else 2) * head_grads * arch.tied_embeddings
+    moments = {
+        "loss": loss, "last norm": norm, "last block": last, "first block": first, "tied table": tied, "update": update,
+    }  # fmt: skip
     name = max(moments, key=moments.__getitem__)
     return Step(name, moments[name])
 

@@ -2,15 +2,15 @@
 
 import re
 from argparse import Namespace
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from llamalab.api.results import Result
 from llamalab.arch import LlamaArch
 from llamalab.cli import verb_parser
+from llamalab.cli.parser import Parser
 from llamalab.cli.remarks import HEARD
-from llamalab.errors import LlamaLabError, MissingError
+from llamalab.errors import InputError, LlamaLabError, MissingError
 
 _parser = lru_cache(maxsize=None)(verb_parser)
 
@@ -35,25 +35,33 @@ def parsed(verb: str, given: dict[str, Any]) -> tuple[Any, Namespace]:
     """The module of a verb and its options as its parser reads them."""
     module, parser = _parser(verb)
     models = {name: value for name, value in given.items() if isinstance(value, LlamaArch)}
-    argv = [word for name, value in given.items() if name not in models for word in _words(name, value)]
+    argv = [word for name, value in given.items() if name not in models for word in _words(parser, name, value)]
     args = parser.read(argv)
     vars(args).update(models)
     return module, args
 
 
-def _words(name: str, value: Any) -> list[str]:
-    """An argument as it would be written in a command line; a positional one begins with an underscore."""
-    if value is None or value is False:
+def _words(parser: Parser, name: str, value: Any) -> list[str]:
+    """An argument as it would be written in a command line; a positional one begins with an underscore.
+
+    Raises InputError for True and False where a value is taken: they would count as 1, or as nothing given.
+    """
+    if value is None:
         return []
+    option = f"--{name.replace('_', '-')}"
+    if type(value).__name__ in ("bool", "bool_"):
+        if takes := parser.takes_value(option):
+            raise InputError(f"{name} must not be True or False; got {value}")
+        return [option] if value or takes is None else []
     text = value if isinstance(value, str) else _text(value)
     if name.startswith("_"):
         return [text]
-    option = f"--{name.replace('_', '-')}"
-    return [option] if value is True else [f"{option}={text}"]
+    return [f"{option}={text}"]
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, Sequence) or hasattr(value, "__iter__"):
+    """Numbers and names side by side are separated by commas; what has no order, or is bytes, is shown and refused."""
+    if hasattr(value, "__iter__") and not isinstance(value, bytes | bytearray | dict | set | frozenset):
         return ",".join(str(one) for one in value)
     return str(value)
 

@@ -13,6 +13,8 @@ BARS = {
     "params": ("component", "parameters"),
     "flops": ("name", "flops_causal"),
     "fit": ("term", "bytes"),
+    "tune": ("term", "bytes"),
+    "train-memory": ("recompute", "total_bytes"),
     "predict": ("op", "total_s"),
     "profile": ("name", "total_s"),
     "measure": ("op", "measured_s"),

@@ -124,9 +124,9 @@ def gguf_losses(words: Vocabulary, size: int) -> str:
 def llama_cpps_spaces(words: Vocabulary, place: Path, size: int) -> str:
     """That llama.cpp puts a space where the tokenizer of a place has none, if so."""
     own, text = words.settings, "a"
-    ends = (own.bos_id, own.eos_id)
+    apart = (own.bos_id, own.eos_id, own.unknown_id)
     marks = [
-        piece.text for piece in own.added if piece.special and piece.token_id not in ends and piece.token_id < size
+        piece.text for piece in own.added if piece.special and piece.token_id not in apart and piece.token_id < size
     ]
     source = load_tokenizer(place)
     if words.model != SENTENCEPIECE or isinstance(source, PieceTokenizer) or not marks:

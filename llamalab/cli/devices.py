@@ -15,19 +15,12 @@ from llamalab.checks import MOST_MEMORY_BYTES
 from llamalab.cli.arguments import split_paths
 from llamalab.cli.output import note
 from llamalab.errors import FormatError, InputError
-from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware
+from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, device_family, find_hardware
 from llamalab.input_files import read_object
 
 THIS = "this"
-# The part that most machines with a chip of this name have: the boards of NVIDIA's HGX servers.
-COMMON = {
-    "a100": "a100-80gb-sxm",
-    "a100-80gb": "a100-80gb-sxm",
-    "a100-40gb": "a100-40gb-sxm",
-    "h100": "h100-80gb-sxm",
-    "h100-80gb": "h100-80gb-sxm",
-    "v100": "v100-32gb",
-}
+# The parts that most machines with a chip of that name have, the likelier first: the boards of NVIDIA's HGX servers.
+COMMON = ("a100-80gb-sxm", "a100-40gb-sxm", "h100-80gb-sxm", "v100-32gb")
 OWN_KEYS = ("bandwidth_bytes_per_s", "memory_bytes", "name", "peak_flops_per_s")
 
 
@@ -68,8 +61,9 @@ def common_device(name: str) -> HardwareSpec:
     >>> common_device("h100").name
     'h100-80gb-sxm'
     """
-    common = COMMON.get(name.strip().lower())
-    if common is None:
+    family = [spec.name for spec in device_family(name)]
+    common = next((one for one in COMMON if one in family), None)
+    if len(family) < 2 or common is None:
         return find_hardware(name)
     note(f"{name} is taken for {common}, the common one; name another in full (see llamalab hardware)")
     return find_hardware(common)

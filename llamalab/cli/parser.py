@@ -51,6 +51,11 @@ class Parser(argparse.ArgumentParser):
             name for action in self._actions if action.help is not argparse.SUPPRESS for name in action.option_strings
         ]
 
+    def takes_value(self, option: str) -> bool | None:
+        """Whether a value follows it, as none follows a flag; None where there is no such option."""
+        action = self._option_string_actions.get(self.renamed.get(option, option))
+        return None if action is None else action.nargs != 0
+
     def read(self, argv: Iterable[str]) -> argparse.Namespace:
         """The options of a command line, old names taken for the new."""
         return self.parse_args([self._today(word) for word in argv])

@@ -62,7 +62,7 @@ def configure(parser: Parser) -> None:
         dest="record",
         metavar="FILE",
         action="append",
-        help="render a record, the JSON of llamalab profile or bench, or a page's own, instead of measuring",
+        help="render a record, the JSON of llamalab profile, bench or train, or a page's own, instead of measuring",
     )
 
 
@@ -84,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
 
     if are_bench_rows(text):
         return _show_bench(args, text)
+    from llamalab.report.training_page import is_training_run
+
+    if is_training_run(text):
+        return _show_training(args, text)
     return _show_profiles(args, text) if are_profiles(text) else _show(_read(args, text), args.out, args.stack)
 
 
@@ -143,6 +147,22 @@ def _show_bench(args: argparse.Namespace, text: str) -> int:
     write_files({}, page, html)
     for row in bench_table(rows).shown:
         print(printable("  ".join(row[:5])), flush=True)
+    note(f"the page is {page} ({format_bytes(len(html.encode()))})")
+    return 0
+
+
+def _show_training(args: argparse.Namespace, text: str) -> int:
+    """The page of a training run; its JSON stays as it is."""
+    from llamalab.report import render_training
+    from llamalab.report.training_page import against, training_run
+
+    run = training_run(text, source=args.record)
+    page = Path(args.out or default_page(f"{run['model']}-training", "cpu"))
+    check_page(page, ())
+    html = render_training(run)
+    write_files({}, page, html)
+    for row in against(run).shown:
+        print(printable("  ".join(row)), flush=True)
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
     return 0
 

@@ -11,10 +11,11 @@ from llamalab.cli.find_model import find_model, short_name
 from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError, UnavailableError
-from llamalab.files import check_exists
+from llamalab.files import check_exists, check_target, write_text
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:
+    from llamalab.measure.training.step import StepForecast
     from llamalab.text import Tokenizer
     from llamalab.train.token_stream import TokenStream
 
@@ -24,7 +25,7 @@ EXAMPLES = (
     "llamalab train --corpus corpus --writer stories260K.bin --tokenizer tok512.bin --run runs/stories",
 )
 _SAVE_S = 60.0  # a run that is stopped loses no more than this
-_ROOFS = ("gemm", "stream", "copy", "attention", "launch")
+RUN_FILE, CURVE_FILE = "run.json", "loss.svg"
 _COLUMNS = (
     Column("step", "step"),
     Column("loss", "loss", "{:.4f}".format),
@@ -52,6 +53,7 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--device", DEVICES, "auto", "where to train; auto is cuda where there is one")
     parser.add_argument("--learning-rate", type=float, default=5e-3, metavar="RATE", help="the highest (default: 5e-3)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and windows (default: 0)")
+    parser.add_argument("--curve", metavar="FILE.svg", help="the loss over the steps (default: loss.svg in --run)")
     add_format(parser)
 
 
@@ -64,9 +66,13 @@ def run(args: argparse.Namespace) -> int:
 def answer(args: argparse.Namespace) -> Answer:
     """The steps that were taken, beside what was predicted. Raises InputError where a run cannot go on as asked."""
     check_exists(args.tokenizer, "tokenizer")
+    _check_outputs(args)
     name, arch = short_name(args.model), find_model(args.model)[1]
-    from llamalab.measure.device.machine import resolve_device
+    from llamalab.measure.device.machine import clock_for, device_name, resolve_device
+    from llamalab.measure.roofs.machine import Machine
+    from llamalab.measure.training.step import expected_step, held_bytes
     from llamalab.model import build
+    from llamalab.model.host_memory import keep_freed_memory
     from llamalab.text import load_tokenizer
     from llamalab.train.initial import begin
     from llamalab.train.recipe import Recipe
@@ -77,16 +83,50 @@ def answer(args: argparse.Namespace) -> Answer:
     stream = _stream(args, tokenizer, str(place))
     check_stream(stream, seq=args.context, vocab_size=arch.vocab_size)
     plan = TrainingPlan(args.steps, args.batch, args.context, args.accumulate, args.seed)
+    keep_freed_memory()  # a step's activations are as large as the last one's
+    with Progress() as progress:
+        progress("rates of this machine", 0.0)
+        expected = expected_step(Machine(place, clock_for(place), args.dtype), arch, plan)
     model = build(arch, dtype=args.dtype, device=place)
     begin(model, layers=arch.n_layers, seed=args.seed)
     trainer = Trainer(model, stream, plan, Recipe(args.learning_rate, warmup_steps=args.steps // 10))
-    _resume(args, trainer)
-    predicted = _predicted(args, arch, place)
-    rows = _followed(args, trainer, predicted)
-    held_out = trainer.held_out_loss()
+    rows = _resumed(args, trainer)
+    taken = _followed(args, trainer, expected, rows)
+    measured = {"held_out_loss": trainer.held_out_loss(), "measured_memory_bytes": held_bytes(trainer, place)}
     if args.run is not None:
-        _save(args, trainer)
-    return _answer(name, rows, held_out, predicted, plan.tokens)
+        _save(args, trainer, rows + taken)
+    about = {"model": name, "device": device_name(place), "dtype": args.dtype, "plan": plan._asdict()}
+    found = _answer(about, rows, taken, measured, expected)
+    _keep(args, found.data)
+    return found
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Say before any work whether the run's own files can be written."""
+    if args.run is not None:
+        check_target(Path(args.run) / RUN_FILE, ours='"held_out_loss"')
+    if (curve := _curve_path(args)) is not None:
+        check_target(curve, ours="Loss over the steps")
+
+
+def _curve_path(args: argparse.Namespace) -> Path | None:
+    if args.curve is not None:
+        return Path(args.curve)
+    return None if args.run is None else Path(args.run) / CURVE_FILE
+
+
+def _keep(args: argparse.Namespace, data: dict[str, Any]) -> None:
+    """The run as JSON beside its checkpoint, and the curve."""
+    import json
+
+    if args.run is not None:
+        write_text(Path(args.run) / RUN_FILE, json.dumps(data, indent=1) + "\n", ours='"held_out_loss"')
+    if (curve := _curve_path(args)) is not None:
+        from llamalab.report.charts.training import loss_curve
+        from llamalab.report.drawing import drawing
+
+        write_text(curve, drawing(loss_curve, data), ours="Loss over the steps")
+        note(f"wrote {curve}")
 
 
 def _stream(args: argparse.Namespace, tokenizer: "Tokenizer", device: str) -> "TokenStream":
@@ -110,80 +150,29 @@ def _stream(args: argparse.Namespace, tokenizer: "Tokenizer", device: str) -> "T
     return stream_of(found.text, tokenizer, held_out=found.held_out, device=device)
 
 
-def _resume(args: argparse.Namespace, trainer: Any) -> None:
+def _resumed(args: argparse.Namespace, trainer: Any) -> list[dict[str, Any]]:
+    """The steps that a run took before, its trainer put behind the last of them; none of a new run."""
     from llamalab.train.saved import resume, settings_of, steps_saved
 
     if args.run is None or not steps_saved(Path(args.run)):
-        return
-    resume(Path(args.run), trainer, settings_of(trainer))
+        return []
+    rows = resume(Path(args.run), trainer, settings_of(trainer))
     note(f"the run in {args.run} goes on after step {trainer.done}")
+    return rows
 
 
-def _save(args: argparse.Namespace, trainer: Any) -> None:
+def _save(args: argparse.Namespace, trainer: Any, rows: list[dict[str, Any]]) -> None:
     from llamalab.checkpoints.text_side import text_source
     from llamalab.train.saved import checkpoint_path, save
 
     place = Path(args.run)
     if not checkpoint_path(place, trainer.done).exists():
-        note(f"wrote {save(place, trainer, text_source(place, tokenizer=args.tokenizer, lora=None))}")
+        note(f"wrote {save(place, trainer, text_source(place, tokenizer=args.tokenizer, lora=None), rows)}")
 
 
-def _predicted(args: argparse.Namespace, arch: Any, place: Any) -> dict[str, Any]:
-    """FLOPs and memory counted; time and peak from this machine's roofs, None and the reason where one has a fault."""
-    from llamalab.analytic.fine_tuning import Tuning, tuning_memory, tuning_work
-    from llamalab.measure.device.machine import clock_for
-    from llamalab.measure.roofs.machine import Machine
-    from llamalab.measure.roofs.quick import quick_roofs
-
-    with Progress() as progress:
-        progress("roofs of this machine", 0.0)
-        roofs = {roof.kind: roof for roof in quick_roofs(Machine(place, clock_for(place), args.dtype), arch)}
-    step = Tuning(
-        arch,
-        args.context,
-        args.batch,
-        precision="fp32" if args.dtype == "fp32" else "mixed",
-        implementation="llamalab",
-        accumulate=args.accumulate,
-    )
-    return {
-        **_step_time(args, arch, roofs),
-        "flops": tuning_work(step).flops,
-        "predicted_memory_bytes": tuning_memory(step).total_bytes,
-    }
-
-
-def _step_time(args: argparse.Namespace, arch: Any, roofs: dict[str, Any]) -> dict[str, Any]:
-    """The peak of products and the time of a step; None for what rests on a roof that cannot carry it."""
-    from llamalab.analytic.pass_shape import PassShape
-    from llamalab.analytic.roofline import Rates
-    from llamalab.analytic.training_time import step_time
-    from llamalab.comparison.basis import roof_fault
-
-    faults = {kind: roof_fault(kind, args.dtype, roofs.get(kind)) for kind in _ROOFS}
-    peak = None if faults["gemm"] else roofs["gemm"].per_second
-    if reason := next(filter(None, faults.values()), None):
-        return {"peak_flops_per_s": peak, "predicted_step_s": None, "reason": reason}
-    launch_s, copy = roofs["launch"].seconds, roofs["copy"].per_second
-    rates = {
-        "gemm": Rates(peak, roofs["stream"].per_second, launch_s),
-        "gather": Rates(None, copy, launch_s),
-        "attention": Rates(roofs["attention"].per_second, copy, launch_s),
-        "elementwise": Rates(None, copy, launch_s),
-    }
-    time = step_time(
-        arch, rates, PassShape(new_tokens=args.context, batch=args.batch, dtype=args.dtype), accumulate=args.accumulate
-    )
-    return {"peak_flops_per_s": peak, "predicted_step_s": time.total_s, "reason": None}
-
-
-def _mfu(predicted: dict[str, Any], step_s: float) -> float | None:
-    """The share of the peak of products that a step reached; None where the peak is not known."""
-    peak = predicted["peak_flops_per_s"]
-    return predicted["flops"] / step_s / peak if peak else None
-
-
-def _followed(args: argparse.Namespace, trainer: Any, predicted: dict[str, Any]) -> list[dict[str, Any]]:
+def _followed(
+    args: argparse.Namespace, trainer: Any, expected: "StepForecast", before: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     from math import isfinite
     from time import perf_counter
 
@@ -200,9 +189,9 @@ def _followed(args: argparse.Namespace, trainer: Any, predicted: dict[str, Any])
                 )
             rows.append({**taken._asdict(), "step_s": step_s})
             if args.run is not None and perf_counter() - saved_s > _SAVE_S:
-                _save(args, trainer)
+                _save(args, trainer, before + rows)
                 saved_s = perf_counter()
-            used = _mfu(predicted, step_s)
+            used = expected.mfu(step_s)
             progress(
                 f"loss {taken.loss:.2f}, {trainer.plan.tokens / step_s:,.0f} tok/s, "
                 f"MFU {'-' if used is None else f'{used:.0%}'}",
@@ -211,32 +200,50 @@ def _followed(args: argparse.Namespace, trainer: Any, predicted: dict[str, Any])
     return rows
 
 
-def _answer(name: str, rows: list[dict[str, Any]], held_out: float, predicted: dict[str, Any], tokens: int) -> Answer:
+def _answer(
+    about: dict[str, Any],
+    before: list[dict[str, Any]],
+    rows: list[dict[str, Any]],
+    measured: dict[str, Any],
+    expected: "StepForecast",
+) -> Answer:
     from statistics import median
 
     if not rows:
         raise InputError("a run must have steps left; all are taken; ask for more --steps in another --run")
     step_s = median(row["step_s"] for row in rows)
+    plan = about["plan"]
+    tokens_per_s = plan["accumulate"] * plan["batch"] * plan["seq"] / step_s
     data = {
-        "model": name,
-        "held_out_loss": held_out,
+        **about,
+        **measured,
         "step_s": step_s,
-        "tokens_per_s": tokens / step_s,
-        "mfu": _mfu(predicted, step_s),
-        **predicted,
-        "steps": rows,
+        "tokens_per_s": tokens_per_s,
+        "mfu": expected.mfu(step_s),
+        **expected._asdict(),
+        "steps": before + rows,
     }
     reached = (
         "MFU -"
         if data["mfu"] is None
-        else (f"MFU {data['mfu']:.1%} of {format_si(predicted['peak_flops_per_s'], 'FLOP/s')}")
+        else f"MFU {data['mfu']:.1%} of {format_si(expected.peak_flops_per_s or 0.0, 'FLOP/s')}"
     )
-    expected = predicted["reason"] or f"predicted {format_seconds(predicted['predicted_step_s'])}"
+    held = measured["measured_memory_bytes"]
     lead = (
-        f"{name}: loss {rows[0]['loss']:.3f} to {rows[-1]['loss']:.3f} in steps {rows[0]['step']} to "
-        f"{rows[-1]['step']}, {held_out:.3f} held out",
-        f"  a step takes {format_seconds(step_s)}, {expected}: {tokens / step_s:,.0f} tokens/s, {reached}",
-        f"  predicted to hold {format_bytes(predicted['predicted_memory_bytes'])} at its peak",
+        f"{about['model']}: loss {rows[0]['loss']:.3f} to {rows[-1]['loss']:.3f} in steps {rows[0]['step']} to "
+        f"{rows[-1]['step']}, {measured['held_out_loss']:.3f} held out",
+        f"  a step takes {format_seconds(step_s)}, {_against(expected, step_s)}",
+        f"  {tokens_per_s:,.0f} tokens/s, {reached}",
+        f"  it holds {'-' if held is None else format_bytes(held)} at its peak, predicted "
+        f"{format_bytes(expected.predicted_memory_bytes)}"
+        + ("" if held is None else f" ({expected.predicted_memory_bytes / held - 1:+.1%})"),
     )
     shown = rows[:: max(1, len(rows) // 10)]
     return Answer(data, lead, (Table(_COLUMNS, shown if shown[-1] is rows[-1] else [*shown, rows[-1]]),))
+
+
+def _against(expected: "StepForecast", step_s: float) -> str:
+    """The prediction in words, and how far off it is."""
+    if expected.predicted_step_s is None:
+        return f"not predicted ({expected.reason})"
+    return f"predicted {format_seconds(expected.predicted_step_s)} ({expected.predicted_step_s / step_s - 1:+.0%})"

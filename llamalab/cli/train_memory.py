@@ -86,7 +86,7 @@ def answer(args: argparse.Namespace) -> Answer:
             | {"chosen": level == args.recompute}
         )
     chosen = next(row for row in rows if row["chosen"])
-    if args.hardware:
+    if args.hardware is not None:
         _check_fits(args.hardware, chosen)
     kept = [item._asdict() for item in saved_in_block(arch, shape, args.implementation)]
     inputs = {

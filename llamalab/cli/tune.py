@@ -52,10 +52,8 @@ def configure(parser: Parser) -> None:
     add_count(parser, "--batch", "sequences of one pass on one device", default=1)
     add_count(parser, "--accumulate", "passes of a step", default=1)
     add_choice(parser, "--method", METHODS, "full", "what is trained")
-    add_count(parser, "--rank", "of adapters", default=16)
-    parser.add_argument(
-        "--targets", default=",".join(TARGETS), help=f"of adapters (default: all): {', '.join(TARGETS)}"
-    )
+    add_count(parser, "--rank", "of adapters (default: 16)")
+    parser.add_argument("--targets", help=f"of adapters (default: all): {', '.join(TARGETS)}")
     parser.add_argument("--dora", action="store_true", help="a magnitude for each output of a target")
     parser.add_argument("--embeddings", action="store_true", help="train embedding and head beside adapters")
     parser.add_argument("--single-quant", action="store_true", help="qlora without double quantisation")
@@ -102,7 +100,7 @@ def answer(args: argparse.Namespace) -> Answer:
     model, arch = chosen_model(args)
     if not 0 < args.utilisation <= 1:
         raise InputError(f"--utilisation must be more than 0 and at most 1; got {args.utilisation}")
-    lora = None if args.method == "full" else Lora(args.rank, tuple(part.strip() for part in args.targets.split(",")))
+    lora = _adapters(args)
     step = Tuning(
         arch, args.seq, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
         args.precision, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
@@ -130,6 +128,19 @@ def answer(args: argparse.Namespace) -> Answer:
         "terms": terms,
     }
     return Answer(data, _lead(data, name), (Table(_ROWS, terms),))
+
+
+def _adapters(args: argparse.Namespace) -> Lora | None:
+    """The adapters that are trained. Raises InputError for options that the method would ignore."""
+    of_adapters = ("rank", "targets", "dora", "embeddings", "single_quant")
+    ignored = {"full": of_adapters, "lora": ("single_quant",), "qlora": ()}[args.method]
+    if given := next((name for name in ignored if getattr(args, name) not in (None, False)), None):
+        needed = "qlora" if given == "single_quant" else "lora or qlora"
+        raise InputError(f"--{given.replace('_', '-')} must come with --method {needed}; got --method {args.method}")
+    if args.method == "full":
+        return None
+    targets = TARGETS if args.targets is None else (part.strip() for part in args.targets.split(","))
+    return Lora(args.rank or 16, tuple(targets))
 
 
 def _device(args: argparse.Namespace, dtype: str) -> tuple[str, int | None, float | None]:

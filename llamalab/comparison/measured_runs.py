@@ -7,14 +7,16 @@ of others come in between; `peak_memory_gb` weights, cache and activations.
 """
 
 import csv
+import io
 import re
 from functools import lru_cache
 from typing import NamedTuple
 
 from llamalab.analytic.forecast import Workload
 from llamalab.arch import LlamaArch
-from llamalab.errors import FormatError, InputError, MissingError, UnknownNameError
+from llamalab.errors import FormatError, InputError, UnknownNameError
 from llamalab.hardware import HARDWARE, HardwareSpec, device_family
+from llamalab.input_files import read_bounded_text
 from llamalab.presets import PRESETS
 from llamalab.units import DTYPES, dtype_bits
 
@@ -149,21 +151,19 @@ def formats_of(dtype: str, stack: str) -> tuple[str, str]:
 
 def read_rows(path: str) -> list[dict[str, str]]:
     """Rows of a CSV file with the columns of measured runs. Raises MissingError, FormatError."""
+    text = read_bounded_text(path, "file of measured runs")
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if lacking := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
-                raise FormatError(f"{path} must have the columns {', '.join(COLUMNS)}; it lacks {', '.join(lacking)}")
-            rows = []
-            for row in reader:
-                rows.append({key: value or "" for key, value in row.items() if key is not None})
-                if len(rows) > MOST_ROWS:
-                    raise FormatError(f"{path} must have at most {MOST_ROWS:,} rows; it has more")
-            return rows
-    except FileNotFoundError:
-        raise MissingError(f"a file of measured runs must exist; there is none at {path!r}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if lacking := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
+            raise FormatError(f"{path} must have the columns {', '.join(COLUMNS)}; it lacks {', '.join(lacking)}")
+        rows = []
+        for row in reader:
+            rows.append({key: value or "" for key, value in row.items() if key is not None})
+            if len(rows) > MOST_ROWS:
+                raise FormatError(f"{path} must have at most {MOST_ROWS:,} rows; it has more")
+    except csv.Error as error:
         raise FormatError(f"{path} must be a readable CSV file; got {error}") from None
+    return rows
 
 
 def point_of(row: dict[str, str], stack: str = AUTO_STACK) -> Point:

@@ -21,6 +21,7 @@ from llamalab.report.layout import plain_json
 from llamalab.report.page import page, report_tables
 from llamalab.report.profile_page import profile_of, profile_page
 from llamalab.report.profile_tables import csv_tables
+from llamalab.report.training_page import training_page
 from llamalab.report.trend import StoredRun
 from llamalab.version import __version__
 
@@ -77,6 +78,11 @@ def render_gallery(records: Sequence[NamedRecord]) -> str:
 def render_bench(rows: Sequence[Mapping[str, Any]]) -> str:
     """The page of a bench from the rows of its JSON."""
     return bench_page(rows, f"{GENERATOR} {__version__}")
+
+
+def render_training(run: Mapping[str, Any]) -> str:
+    """The page of a training run from its JSON."""
+    return training_page(run, f"{GENERATOR} {__version__}")
 
 
 def csv_files(record: Record, stack: str | None = None) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Weights as an optimiser sees them: in fp32, whatever the model computes in.
 
 A model in fp32 is its own master. One in bf16 or fp16 has an fp32 copy of each parameter that is trained, which takes
-the gradients of all passes of a step, is updated, and is rounded into the model: 16 bytes a parameter with AdamW, as
-llamalab.analytic.training counts them.
+the gradients of all passes of a step, is updated, and is rounded into the model: with AdamW's moments 16 bytes a
+parameter beside the model's own gradient in bf16, which is freed as soon as the master has it.
 """
 
 import torch

@@ -2,6 +2,7 @@
 
     RUN/step-00000200/config.json, model.safetensors, tokenizer ...   a Hugging Face folder
     RUN/step-00000200/optimizer.safetensors                           moments and masters, in fp32
+    RUN/step-00000200/training.json, steps.json                       what it was begun with, the steps until here
 
 The folder appears when it is whole; the one before it goes after that, so that there is always one to resume from.
 """
@@ -9,8 +10,10 @@ The folder appears when it is whole; the one before it goes after that, so that 
 import json
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,11 +25,11 @@ from llamalab.checkpoints.huggingface import write_huggingface
 from llamalab.checkpoints.text_side import TextSource, config_ids, place_text
 from llamalab.errors import FormatError, InputError
 from llamalab.files import new_outputs
-from llamalab.input_files import read_object
+from llamalab.input_files import MOST_BYTES, read_object
 from llamalab.model import Transformer
 from llamalab.train.trainer import Trainer
 
-_STATE, _SETTINGS = "optimizer.safetensors", "training.json"
+_STATE, _SETTINGS, _ROWS = "optimizer.safetensors", "training.json", "steps.json"
 _STEP = re.compile(r"step-(\d{8})")
 _MASTER = "master"
 
@@ -42,8 +45,10 @@ def checkpoint_path(run: Path, step: int) -> Path:
     return run / f"step-{step:08d}"
 
 
-def save(run: Path, trainer: Trainer, text: TextSource) -> Path:
+def save(run: Path, trainer: Trainer, text: TextSource, rows: Sequence[Mapping[str, object]] = ()) -> Path:
     """Write the checkpoint of a trainer of a Transformer and remove those before it; its folder.
+
+    `rows` is what is to be known of the steps that were taken, as plain values: resume gives them back.
 
     Raises InputError where it exists, MissingError where it cannot be written.
     """
@@ -55,6 +60,7 @@ def save(run: Path, trainer: Trainer, text: TextSource) -> Path:
         place_text(text, aside)
         write_huggingface(aside, weights_of(trainer.model), dtype=None, ids=config_ids(text))
         save_file(optimizer_tensors(trainer), aside / _STATE)
+        (aside / _ROWS).write_text(json.dumps({"steps": list(rows)}) + "\n", encoding="utf-8")
         (aside / _SETTINGS).write_text(json.dumps(settings_of(trainer), indent=1) + "\n", encoding="utf-8")
     for step in steps_saved(run):
         if step < trainer.done:
@@ -69,8 +75,8 @@ def settings_of(trainer: Trainer) -> dict[str, object]:
     return {"plan": trainer.plan._asdict(), "recipe": trainer.recipe._asdict(), "texts": texts, "dtype": dtype}
 
 
-def resume(run: Path, trainer: Trainer, settings: dict[str, object] | None = None) -> None:
-    """Put a new trainer of the same plan where the last checkpoint of a run is, to the bit.
+def resume(run: Path, trainer: Trainer, settings: dict[str, object] | None = None) -> list[dict[str, Any]]:
+    """Put a new trainer of the same plan where the last checkpoint of a run is, to the bit; the rows of its steps.
 
     Raises FormatError where the checkpoint is not one of this model and optimiser, InputError where `settings`
     differ from those that it was begun with.
@@ -94,6 +100,10 @@ def resume(run: Path, trainer: Trainer, settings: dict[str, object] | None = Non
             "start the run anew in another folder"
         ) from None
     trainer.done = step
+    rows = folder / _ROWS
+    if not rows.exists():
+        return []
+    return list(read_object(rows, "steps of the run", most=MOST_BYTES).get("steps", ()))
 
 
 def optimizer_tensors(trainer: Trainer) -> dict[str, torch.Tensor]:

@@ -90,14 +90,7 @@ class Trainer:
         if self.done >= self.plan.steps:
             raise InputError(f"a plan must have steps left; all {self.plan.steps} are taken")
         loss = self.pass_gradients()
-        norm = clip_grad_norm_(self.masters.named.values(), self.recipe.clip or float("inf"))
-        rate = self.recipe.rate(self.done + 1, self.plan.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.masters.publish()
-        self.done += 1
+        norm, rate = self.update()
         return StepTaken(self.done, float(loss), float(norm), rate)
 
     def pass_gradients(self) -> Tensor:
@@ -116,6 +109,18 @@ class Trainer:
             self.masters.collect()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
+
+    def update(self) -> tuple[Tensor, float]:
+        """Clip the gradients in the masters, take the optimiser's step and drop them; their norm, and the rate."""
+        norm = clip_grad_norm_(self.masters.named.values(), self.recipe.clip or float("inf"))
+        rate = self.recipe.rate(self.done + 1, self.plan.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.masters.publish()
+        self.done += 1
+        return norm, rate
 
     def held_out_loss(self, *, windows: int | None = None) -> float:
         """Mean nats a token over the held-out part: all of it, or its first windows."""

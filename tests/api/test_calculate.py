@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import llamalab
 from llamalab.cli import verb_parser
-from llamalab.errors import DoesNotFitError, InputError, UnknownNameError
+from llamalab.errors import DoesNotFitError, InputError, LlamaLabError, UnknownNameError
 from tests.cli.calls import Capture, loaded
 
 CALLS: list[tuple[str, tuple[str, ...], dict[str, object], tuple[str, ...]]] = [
@@ -22,6 +22,13 @@ CALLS: list[tuple[str, tuple[str, ...], dict[str, object], tuple[str, ...]]] = [
     ("predict", ("7b", "h200"), {"prompt": 512, "generate": 7}, ("--prompt", "512", "--generate", "7")),
     ("predict", ("7b", "l4,h200"), {"batch": "1-4*2"}, ("--hardware", "l4,h200", "--batch", "1-4*2")),
     ("roofline", ("7b", "l4"), {"prompt": 99}, ("--hardware", "l4", "--prompt", "99")),
+    (
+        "tune",
+        ("13b",),
+        {"method": "lora", "targets": ("q", "v"), "dora": True},
+        ("--model", "13b", "--method", "lora", "--targets", "q,v", "--dora"),
+    ),
+    ("train_memory", ("7b",), {"context": 99, "recompute": "full"}, ("--context", "99", "--recompute", "full")),
 ]
 
 
@@ -30,8 +37,10 @@ def test_a_call_gives_what_the_command_prints(
     capsys: Capture, name: str, given: tuple[str, ...], options: dict[str, object], argv: tuple[str, ...]
 ) -> None:
     result = getattr(llamalab, name)(*given, **options)
-    assert {"schema_version": 1, **json.loads(json.dumps(dict(result)))} == loaded(capsys, name, *argv)
-    assert json.loads(result.to_json()) == loaded(capsys, name, *argv)
+    assert {"schema_version": 1, **json.loads(json.dumps(dict(result)))} == loaded(
+        capsys, name.replace("_", "-"), *argv
+    )
+    assert json.loads(result.to_json()) == loaded(capsys, name.replace("_", "-"), *argv)
 
 
 @pytest.mark.parametrize(("name", "given", "options", "argv"), CALLS)
@@ -87,10 +96,12 @@ def test_what_a_command_notes_is_with_the_result(capsys: Capture) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["kv", "params", "flops", "fit", "predict", "roofline", "bench"])
+@pytest.mark.parametrize(
+    "name", ["kv", "params", "flops", "fit", "predict", "roofline", "tune", "train_memory", "bench"]
+)
 def test_the_arguments_of_a_call_are_options_of_its_command(name: str) -> None:
     call: Callable[..., object] = getattr(llamalab, name)
-    _, parser = verb_parser(name)
+    _, parser = verb_parser(name.replace("_", "-"))
     options = {option.removeprefix("--").replace("-", "_") for option in parser.options}
     parameters = inspect.signature(call).parameters.values()
     assert {one.name for one in parameters if one.kind is not one.VAR_KEYWORD} <= options
@@ -113,3 +124,30 @@ def test_a_room_of_the_name_of_a_call_can_still_be_called() -> None:
     assert callable(llamalab.measure)
     assert llamalab.report.layout.__name__ == "llamalab.report.layout"
     assert "record" in inspect.signature(llamalab.report).parameters
+
+
+CALCULATED: dict[str, dict[str, object]] = {
+    "kv": {}, "params": {}, "flops": {"prompt": 8}, "fit": {"memory": "24GiB", "context": 64}, "predict": {},
+    "roofline": {}, "tune": {"method": "lora"}, "train_memory": {},
+}  # fmt: skip
+NO_VALUES = [-1, 1.5, 2.0, True, False, "x", "", float("nan"), 10**400, [], [-2], {"a": 1}, {2}, b"2", object()]
+
+
+@pytest.mark.parametrize("name", CALCULATED)
+@pytest.mark.parametrize("wrong", NO_VALUES, ids=lambda wrong: f"{type(wrong).__name__}-{str(wrong)[:5]}")
+def test_no_argument_of_a_call_takes_what_is_no_value(name: str, wrong: object) -> None:
+    call: Callable[..., object] = getattr(llamalab, name)
+    for one in inspect.signature(call).parameters.values():
+        if one.kind is one.VAR_KEYWORD:
+            continue
+        with pytest.raises(LlamaLabError) as refused:
+            call(**CALCULATED[name] | {one.name: wrong})
+        assert "\n" not in str(refused.value), one.name
+
+
+def test_a_flag_may_be_false_and_an_argument_that_is_none_may_not() -> None:
+    assert llamalab.tune("7b", method="lora", dora=False).trained_parameters == (
+        llamalab.tune("7b", method="lora").trained_parameters
+    )
+    with pytest.raises(InputError, match="nonsense"):
+        llamalab.predict("7b", "l4", nonsense=False)

@@ -358,6 +358,7 @@ def test_infilling(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["▁<PRE>", "▁<MID>", "▁<SUF>", "▁<EOT>"]
     pieces = Pieces(texts + more, scores + [-1e3] * 4, kinds + [3] * 4)
     (folder / "tokenizer.model").write_bytes(write_proto(pieces, bos_id=1, eos_id=2, space_first=True))
+    (folder / "tokenizer.json").unlink()
     made = {printed([*argv, "--infill", "Lily has a", " box", "--infill-order", order], capsys)
             for order in ("prefix-first", "suffix-first")}  # fmt: skip
     assert len(made) == 2

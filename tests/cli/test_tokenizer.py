@@ -102,7 +102,7 @@ def test_what_goes_with_a_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixtur
         "padding:           none",
         "end of a text:     2 '</s>', 330 '<|im_end|>'",
         "around a prompt:   BOS",
-        "cut out of a text: 1 '<s>', 2 '</s>', 330 '<|im_end|>'",
+        "cut out of a text: 0 '<unk>', 1 '<s>', 2 '</s>', 330 '<|im_end|>'",
         "infilling:         none",
         "chat template:     7 characters",
     ]

@@ -1,6 +1,7 @@
 """A file of measured runs is scored row by row; what cannot be predicted keeps its place, with the reason."""
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,10 @@ def test_a_file_must_be_there_and_have_the_columns(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FormatError):
         read_rows(str(path))
+    os.mkfifo(tmp_path / "pipe.csv")
+    for endless in (str(tmp_path / "pipe.csv"), "/dev/zero"):
+        with pytest.raises(FormatError, match="must be a regular file"):
+            read_rows(endless)
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:

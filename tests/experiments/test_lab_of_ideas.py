@@ -52,6 +52,20 @@ def test_stretched_frequencies_are_those_of_transformers(kind: str, their: str) 
     assert float(turn_TP[1].abs()[0]) == pytest.approx(factor, rel=1e-6)
 
 
+@pytest.mark.reference
+@pytest.mark.parametrize("tokens", [64, 128, 300, 512])
+def test_dynamic_ntk_is_that_of_transformers(tokens: int) -> None:
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    settings = {"rope_type": "dynamic", "factor": 1.0, "rope_theta": 10_000.0}
+    config = LlamaConfig(hidden_size=64, num_attention_heads=4, max_position_embeddings=128, rope_parameters=settings)
+    frequency_P, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, torch.device("cpu"), seq_len=tokens)
+    arch = stretched(LlamaArch(64, 1, 4, 4, 96, 40), "dynamic", trained_tokens=128, factor=1.0)
+    turn_TP = rotations(0, tokens, arch, torch.device("cpu"))
+    torch.testing.assert_close(turn_TP[1].angle(), frequency_P, atol=1e-6, rtol=1e-5)
+
+
 def test_rope_unchanged_is_the_model_itself(placed: dict[str, Placed]) -> None:
     tokens_BT = torch.tensor([[3, 5, 7, 9]])
     torch.testing.assert_close(placed["rope"](tokens_BT), placed["rope"].model(tokens_BT))

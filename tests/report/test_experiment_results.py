@@ -56,15 +56,24 @@ def test_other_files_and_absent_folders_are_passed_over(tmp_path: Path) -> None:
     assert [one.experiment for one in recorded_results(tmp_path)] == ["gqa_groups"]
 
 
-def test_a_page_that_would_be_too_large_leaves_plots_of_the_appendix_out(
+def test_a_page_that_would_be_too_large_leaves_the_largest_plots_of_the_appendix_out(
     record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = render(record, [], RECORDED)
-    assert "Its plot is left out" not in whole
-    monkeypatch.setattr(bounded, "MOST_BYTES", len(whole.encode()) - 1)
-    small = render(record, [], RECORDED)
-    assert small.count("Its plot is left out: the page would be too large with it.") == 1
-    assert len(small) < len(whole)
+    left_out = "Its plot is left out: the page would be too large with it."
+
+    def page(most: int) -> str:
+        monkeypatch.setattr(bounded, "MOST_BYTES", most)
+        return render(record, [], RECORDED)
+
+    whole = page(1 << 30)
+    assert left_out not in whole
+    smaller = page(len(whole.encode()) - 1)
+    assert smaller.count(left_out) == 1
+    some = page(len(whole.encode()) - 40_000)
+    assert 1 < some.count(left_out) < len(CHARTS)
+    assert len(some.encode()) <= len(whole.encode()) - 40_000
+    small = page(1)
+    assert small.count(left_out) >= len(CHARTS)
     assert all(result.conclusion[:30] in small for result in RECORDED if result.conclusion[:30].isascii())
 
 

@@ -25,17 +25,26 @@ _ROWS, _ATTENTION_TOKENS = 256, (512,)
 def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
     """GEMM, stream, copy, cache, attention and launch in the machine's dtype, and the stream of quantised weights."""
     keep_freed_memory()  # as a model that is compiled does
-    shapes = [(arch.ffn_dim, arch.dim), SQUARE]
-    rows = affordable_rows(machine, max(shapes), machine.filling(_ROWS))
+    shapes = _shapes(arch)
     lengths = [machine.filling(tokens) for tokens in _ATTENTION_TOKENS]
     quantised = [] if machine.weight_dtype is None else [stream_roof(machine, shapes)]
     machine = machine._replace(weight_dtype=None)
     return [
         *quantised,
-        gemm_roof(machine, shapes, rows),
+        quick_gemm(machine, arch),
         stream_roof(machine, shapes),
         copy_roof(machine),
         cache_roof(machine),
         attention_roof(machine, arch, fastest_backend(machine.device, machine.torch_dtype).attend, lengths),
         launch_time_roof(machine),
     ]
+
+
+def quick_gemm(machine: Machine, arch: LlamaArch) -> Roof:
+    """The roof of products alone."""
+    shapes = _shapes(arch)
+    return gemm_roof(machine, shapes, affordable_rows(machine, max(shapes), machine.filling(_ROWS)))
+
+
+def _shapes(arch: LlamaArch) -> list[tuple[int, int]]:
+    return [(arch.ffn_dim, arch.dim), SQUARE]

@@ -4,7 +4,7 @@ A plot has one figure a panel, so that a page can put panels side by side or bel
 wraps where the page is narrow.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil, log2
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
 
 from llamalab.report import svg
 from llamalab.report.theme import sentinels
@@ -25,6 +25,7 @@ from llamalab.units import format_bytes, format_si
 INK = sentinels()
 _NAMES = {colour: name for name, colour in INK.items()}
 MARKERS = {"prefill": "o", "decode": "D"}
+LOOKS = (("projections", "o"), ("attention", "s"), ("feed_forward", "^"), ("elementwise", "D"), ("ends", "v"))
 WIDTH = 5.0  # inches of 72 units: the page shows a panel about 1.4 times as large
 _SHAPES = {
     "o": "dot",
@@ -54,16 +55,7 @@ def draw(chart: Callable[..., Plot], *args: Any, prefix: str) -> Markup:
     """Call a chart function and give its panels as inline SVG with the key, ids beginning with `prefix`."""
     with matplotlib.rc_context(svg.STYLE):
         plot = chart(*args)
-        panels = [
-            svg.inline(
-                figure,
-                prefix=f"{prefix}-{place}",
-                title=_title(plot, place),
-                description=plot.description,
-                tips=plot.tips,
-            )
-            for place, figure in enumerate(plot.figures)
-        ]
+        panels = panel_svgs(plot, prefix)
     return side_by_side(panels, plot.key)
 
 
@@ -74,6 +66,16 @@ def side_by_side(panels: Iterable[str], key: Iterable[Artist]) -> Markup:
         f'<div class="panels">{"".join(panels)}</div>'
         + (f'<ul class="key" aria-label="Key">{shown}</ul>' if shown else "")
     )
+
+
+def panel_svgs(plot: Plot, prefix: str) -> list[str]:
+    """Each panel as inline SVG; to be called in the style that it was drawn in."""
+    return [
+        svg.inline(
+            figure, prefix=f"{prefix}-{place}", title=_title(plot, place), description=plot.description, tips=plot.tips
+        )
+        for place, figure in enumerate(plot.figures)
+    ]
 
 
 def canvas(height: float, panels: int = 1) -> tuple[list[Figure], list[Axes]]:
@@ -116,6 +118,29 @@ def mark(label: str, marker: str, colour: str, *, filled: bool = True, line: Lit
         markeredgecolor=INK[colour],
         markerfacecolor=INK[colour] if filled else "none",
     )
+
+
+def curve(axes: Axes, x: Sequence[float], y: Sequence[float], look: int) -> None:
+    """A line with marks in the colour and shape of that number in LOOKS."""
+    colour, marker = LOOKS[look]
+    axes.plot(x, y, marker=marker, markersize=6, color=INK[colour], markeredgecolor=INK["card"], linewidth=1.8)
+
+
+def handle(label: str, look: int) -> Line2D:
+    """The entry of the key for such a curve."""
+    colour, marker = LOOKS[look]
+    return mark(label, marker, colour, line="-")
+
+
+def dashes() -> tuple[int, tuple[int, int]]:
+    """The line style of what is predicted, or of a level to compare with."""
+    return (0, (4, 3))
+
+
+def ticks(axes: Axes, values: Sequence[int]) -> None:
+    """Just these ticks on a logarithmic axis."""
+    axes.set_xticks(values, [f"{value:,}" for value in values])
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def area(label: str, colour: str, *, hatched: bool = False) -> Patch:

@@ -1,17 +1,26 @@
 """What experiments found, one plot each: drawn from the data of an ExperimentResult."""
 
 from collections.abc import Callable
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from llamalab.report.charts.base import INK, Plot, canvas, heading, mark, plain_bytes
+from llamalab.report.charts import choices
+from llamalab.report.charts.base import (
+    INK,
+    LOOKS,
+    Plot,
+    canvas,
+    curve,
+    dashes,
+    handle,
+    heading,
+    mark,
+    plain_bytes,
+    ticks,
+)
 from llamalab.report.experiment_results import ExperimentResult
 from llamalab.units import format_bytes
-
-_LOOKS = (("projections", "o"), ("attention", "s"), ("feed_forward", "^"), ("elementwise", "D"), ("ends", "v"))
-_DASHES = (0, (4, 3))
 
 
 def speedup(answer: ExperimentResult) -> Plot:
@@ -20,21 +29,21 @@ def speedup(answer: ExperimentResult) -> Plot:
     flash = [row for row in rows if row["backend"] != "naive" and row["ratio"]]
     figures, (ratio, memory) = canvas(2.9, 2)
     tokens = [row["tokens"] for row in flash]
-    _curve(ratio, tokens, [row["ratio"] for row in flash], 0)
-    ratio.plot(tokens, [row["predicted_ratio"] for row in flash], linestyle=_DASHES, color=INK["muted"], linewidth=1.3)
+    curve(ratio, tokens, [row["ratio"] for row in flash], 0)
+    ratio.plot(tokens, [row["predicted_ratio"] for row in flash], linestyle=dashes(), color=INK["muted"], linewidth=1.3)
     ratio.axhline(1.0, color=INK["line"], linewidth=1.0)
     ratio.set_ylim(bottom=0)
     _tokens(ratio, tokens)
     heading(ratio, "Naive's time over flash's")
     for look, backend in enumerate(dict.fromkeys(row["backend"] for row in rows)):
         own = [row for row in rows if row["backend"] == backend and row["peak_bytes"]]
-        _curve(memory, [row["tokens"] for row in own], [row["peak_bytes"] for row in own], look + 1)
+        curve(memory, [row["tokens"] for row in own], [row["peak_bytes"] for row in own], look + 1)
     memory.set_yscale("log", base=2)
     memory.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_bytes(value)))
     _tokens(memory, tokens)
     heading(memory, "Peak memory above Q, K and V")
-    handles = [_handle("naive / flash", 0), mark("predicted", "", "muted", line="--")]
-    handles += [_handle(name, look + 1) for look, name in enumerate(dict.fromkeys(row["backend"] for row in rows))]
+    handles = [handle("naive / flash", 0), mark("predicted", "", "muted", line="--")]
+    handles += [handle(name, look + 1) for look, name in enumerate(dict.fromkeys(row["backend"] for row in rows))]
     description = "Time ratio, measured and predicted, and peak memory."
     return Plot(figures, "Flash against naive over the length", description, {}, tuple(handles))
 
@@ -49,10 +58,10 @@ def intensity(answer: ExperimentResult) -> Plot:
     names = {"naive": ("naive", 1), "flash": ("flash", 2), "flash_shared": ("flash, tiles share K and V in a cache", 0)}
     for axes, own, key in zip(panels, (prefill, decode), ("tokens", "group"), strict=True):
         for name, (_, look) in names.items():
-            _curve(axes, [row[key] for row in own], [row[name] for row in own], look)
+            curve(axes, [row[key] for row in own], [row[name] for row in own], look)
         axes.set(xscale="log", yscale="log")
         for machine, ridge in answer.data["ridges"].items():
-            axes.axhline(ridge, color=INK["muted"], linewidth=0.9, linestyle=_DASHES)
+            axes.axhline(ridge, color=INK["muted"], linewidth=0.9, linestyle=dashes())
             axes.annotate(
                 f"ridge of {machine}",
                 (own[0][key], ridge),
@@ -61,7 +70,7 @@ def intensity(answer: ExperimentResult) -> Plot:
                 fontsize=7,
                 color=INK["muted"],
             )
-        _ticks(axes, [row[key] for row in own])
+        ticks(axes, [row[key] for row in own])
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panels[0].set_xlabel("tokens")
@@ -69,7 +78,7 @@ def intensity(answer: ExperimentResult) -> Plot:
     heading(panels[0], "Prefill, head dim 128: FLOP per byte")
     heading(panels[1], f"Decode at {longest:,} tokens: FLOP per byte")
     description = "FLOP per byte of naive and flash attention beside machine ridges."
-    entries = tuple(_handle(label, look) for label, look in names.values())
+    entries = tuple(handle(label, look) for label, look in names.values())
     return Plot(figures, "Intensity of attention", description, {}, entries)
 
 
@@ -80,7 +89,7 @@ def groups(answer: ExperimentResult) -> Plot:
     figures, (axes,) = canvas(2.9)
     for look, kind in enumerate(kinds):
         own = [row for row in rows if row["kind"] == kind]
-        _curve(axes, [row["batch"] for row in own], [row["tokens_per_s"] for row in own], look)
+        curve(axes, [row["batch"] for row in own], [row["tokens_per_s"] for row in own], look)
         axes.annotate(
             f"{kind} full",
             (own[-1]["batch"], own[-1]["tokens_per_s"]),
@@ -90,14 +99,14 @@ def groups(answer: ExperimentResult) -> Plot:
             color=INK["ink"],
         )
     axes.set(xscale="log", yscale="log")
-    _ticks(axes, sorted({row["batch"] for row in rows}))
+    ticks(axes, sorted({row["batch"] for row in rows}))
     axes.set_xlim(right=max(row["batch"] for row in rows) * 1.6)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("sequences in the batch")
     heading(axes, f"Decode, tokens per second; the cache may take {format_bytes(answer.data['memory_bytes'])}")
     description = "Tokens per second of MHA, GQA and MQA until their caches are full."
-    key = tuple(_handle(kind, look) for look, kind in enumerate(kinds))
+    key = tuple(handle(kind, look) for look, kind in enumerate(kinds))
     return Plot(figures, "Decode over the batch", description, {}, key)
 
 
@@ -110,12 +119,12 @@ def cache_kinds(answer: ExperimentResult) -> Plot:
         for look, kind in enumerate(kinds):
             seen = [row for row in measured if row["kind"] == kind]
             said = [row for row in predicted if row["kind"] == kind]
-            _curve(axes, [row["position"] for row in seen], [row[key] * scale for row in seen], look)
+            curve(axes, [row["position"] for row in seen], [row[key] * scale for row in seen], look)
             axes.plot(
                 [row["position"] for row in said],
                 [row[key] * scale for row in said],
-                linestyle=_DASHES,
-                color=INK[_LOOKS[look][0]],
+                linestyle=dashes(),
+                color=INK[LOOKS[look][0]],
                 linewidth=1.2,
             )
         axes.set_yscale("log", base=2 if key == "bytes" else 10)
@@ -125,7 +134,7 @@ def cache_kinds(answer: ExperimentResult) -> Plot:
     panels[1].yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_bytes(value)))
     heading(panels[0], "Time of one more token")
     heading(panels[1], "Bytes moved for it")
-    entries = (*(_handle(kind, look) for look, kind in enumerate(kinds)), mark("predicted", "", "muted", line="--"))
+    entries = (*(handle(kind, look) for look, kind in enumerate(kinds)), mark("predicted", "", "muted", line="--"))
     description = "Time and bytes of one more token against its position."
     return Plot(figures, "With and without a KV cache", description, {}, entries)
 
@@ -135,25 +144,17 @@ CHARTS: dict[str, Callable[[ExperimentResult], Plot]] = {
     "attention_arithmetic": intensity,
     "gqa_groups": groups,
     "kv_cache_onoff": cache_kinds,
+    "positions": choices.positions,
+    "norms": choices.norms,
+    "feed_forward": choices.feed_forward,
+    "optimiser": choices.optimiser,
+    "translation": choices.translation,
+    "attention_by_hand": choices.by_hand,
+    "gqa_uptraining": choices.uptraining,
 }
-
-
-def _curve(axes: Axes, x: list[float], y: list[float], look: int) -> None:
-    colour, marker = _LOOKS[look]
-    axes.plot(x, y, marker=marker, markersize=6, color=INK[colour], markeredgecolor=INK["card"], linewidth=1.8)
-
-
-def _handle(label: str, look: int) -> Any:
-    colour, marker = _LOOKS[look]
-    return mark(label, marker, colour, line="-")
 
 
 def _tokens(axes: Axes, tokens: list[int]) -> None:
     axes.set_xscale("log")
-    _ticks(axes, tokens)
+    ticks(axes, tokens)
     axes.set_xlabel("tokens")
-
-
-def _ticks(axes: Axes, values: list[int]) -> None:
-    axes.set_xticks(values, [f"{value:,}" for value in values])
-    axes.xaxis.set_minor_locator(NullLocator())
