@@ -185,7 +185,7 @@ def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
     """What others measured of single kernels on the device, beside the rows of both passes."""
     if not case.split.only_tensor or case.spec.measured:
         return []
-    from llamalab.comparison.published_kernels import beside
+    from llamalab.comparison.published_kernels import published_beside
 
     passes = [("prefill", result.prefill_ops, prompt_parts(case.work)[-1])]
     if result.decode_ops:
@@ -193,7 +193,7 @@ def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
     return [
         one.row(phase)
         for phase, ops, tokens in passes
-        for one in beside(case.spec.name, case.arch, ops, case.work.shape(*tokens), result.constants.rates)
+        for one in published_beside(case.spec.name, case.arch, ops, case.work.shape(*tokens), result.constants.rates)
     ]
 
 

@@ -47,7 +47,7 @@ class Beside(NamedTuple):
         }
 
 
-def beside(
+def published_beside(
     device: str, arch: LlamaArch, ops: Iterable[Op], shape: PassShape, rates: Mapping[str, Rates]
 ) -> list[Beside]:
     """Rows of a pass of which a kernel of the same kind is published on the device, in their order."""

@@ -6,7 +6,7 @@ from typing import Any
 from llamalab.analytic.forecast import decode_contexts, prompt_parts
 from llamalab.analytic.kernel_times import devices_with_kernel_times
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.published_kernels import beside
+from llamalab.comparison.published_kernels import published_beside
 from llamalab.comparison.what_if import forecast_on, workload
 from llamalab.hardware import HARDWARE
 from llamalab.report.data_table import DataTable, error, seconds, text
@@ -61,5 +61,5 @@ def _rows(comparison: Comparison, device: str) -> list[dict[str, Any]]:
     return [
         {"device": device, **one.row(phase)}
         for phase, ops, tokens in passes
-        for one in beside(device, comparison.arch, ops, run.shape(*tokens), result.constants.rates)
+        for one in published_beside(device, comparison.arch, ops, run.shape(*tokens), result.constants.rates)
     ]

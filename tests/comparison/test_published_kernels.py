@@ -4,7 +4,7 @@ import pytest
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, pass_ops
-from llamalab.comparison.published_kernels import beside
+from llamalab.comparison.published_kernels import published_beside
 from llamalab.hardware import find_hardware
 from llamalab.presets import PRESETS
 
@@ -15,7 +15,7 @@ RATES = choose(SPEC, "shipped", "bf16").rates
 
 def test_a_shape_that_was_published_is_predicted_as_the_row_itself() -> None:
     ops = pass_ops(ARCH, WORK, 2048, 2048)
-    found = {one.op: one for one in beside(SPEC.name, ARCH, ops, WORK.shape(2048, 2048), RATES)}
+    found = {one.op: one for one in published_beside(SPEC.name, ARCH, ops, WORK.shape(2048, 2048), RATES)}
     product = found["layers.*.attention.wo"]
     assert product.published.sizes == (2048, 4096, 4096)
     assert product.predicted_s == product.here_s
@@ -27,11 +27,11 @@ def test_a_shape_that_was_published_is_predicted_as_the_row_itself() -> None:
 
 def test_the_large_rows_are_there_and_near_what_was_published() -> None:
     ops = pass_ops(ARCH, WORK, 2048, 2048)
-    found = beside(SPEC.name, ARCH, ops, WORK.shape(2048, 2048), RATES)
+    found = published_beside(SPEC.name, ARCH, ops, WORK.shape(2048, 2048), RATES)
     large = [one for one in found if one.here_s > 50e-6]
     assert len(large) >= 5
     assert all(abs(one.error) < 0.25 for one in large)
 
 
 def test_a_device_of_which_nothing_is_published_has_no_rows() -> None:
-    assert beside("b200-180gb", ARCH, pass_ops(ARCH, WORK, 2048, 2048), WORK.shape(2048, 2048), RATES) == []
+    assert published_beside("b200-180gb", ARCH, pass_ops(ARCH, WORK, 2048, 2048), WORK.shape(2048, 2048), RATES) == []
