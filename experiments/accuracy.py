@@ -202,7 +202,7 @@ def page(points: list[Point], own: list[own_records.Score]) -> str:
             "",
             "## Listed apart",
             "",
-            "Not in the bars, for the reasons at the head of `experiments/accuracy.py`.",
+            "Not counted above, for the reasons at the head of `experiments/accuracy.py`.",
             "",
             *_group_table(apart, errors),
             "",
@@ -216,11 +216,11 @@ def _verdict(scored: list[Point], errors: dict[str, float], past: list[Point]) -
     all_errors = [errors[point.id] for point in scored]
     share = sum(abs(value) <= 0.15 for value in all_errors) / len(all_errors)
     lines = [
-        f"{len(scored)} points: MAPE {100 * mape(all_errors):.1f} % (bar: {100 * BAR_MAPE:.0f} %), "
-        f"{len(past)} past {100 * BAR_WORST:.0f} % (bar: none), {100 * share:.0f} % of them within 15 %.",
+        f"{len(scored)} points: MAPE {100 * mape(all_errors):.1f} %, "
+        f"{len(past)} past {100 * BAR_WORST:.0f} %, {100 * share:.0f} % of them within 15 %.",
     ]
     if past:
-        lines += ["", "Past the bar, the worst first:", ""]
+        lines += ["", f"Past {100 * BAR_WORST:.0f} %, the worst first:", ""]
         lines += [f"- {_name(point)}: {_percent(errors[point.id])}" for point in past]
     return lines
 

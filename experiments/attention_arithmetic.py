@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from experiments.common import results as answers
-from llamalab.analytic.attention_cost import AttentionShape, Step, flash_step, naive_steps, total
+from llamalab.analytic.attention_cost import AttentionShape, AttentionStep, flash_step, naive_steps, total
 from llamalab.attention.tiled import tiled_attention
 from llamalab.hardware import find_hardware
 
@@ -23,7 +23,7 @@ HEAD_DIMS, GROUPS, HEADS = (64, 80, 128), (1, 2, 4, 8, 16, 32), 32
 EXECUTED = ((1, 640), (77, 640), (640, 640))  # (new, context) tokens that the algorithm is run at
 
 
-def intensity(step: Step) -> float:
+def intensity(step: AttentionStep) -> float:
     """Causal matrix FLOPs per byte."""
     return step.flops_causal / (step.read_bytes + step.written_bytes)
 

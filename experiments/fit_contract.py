@@ -33,7 +33,7 @@ import torch
 from experiments.common import results as answers
 from llamalab.analytic.batches import chunks
 from llamalab.analytic.fit import needs
-from llamalab.analytic.fit_run import Run
+from llamalab.analytic.fit_run import FitRun
 from llamalab.analytic.kernel_shapes import kernel_shapes
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.arch import LlamaArch
@@ -59,7 +59,7 @@ class Found(NamedTuple):
     unfit_ran: bool
 
 
-def draw(chance: random.Random) -> Run:
+def draw(chance: random.Random) -> FitRun:
     """A run of hundreds of MiB: MHA to MQA, bf16 or fp32, a prompt at once or in chunks, and some tokens after it."""
     head_dim, kv_heads, group = chance.choice((32, 64, 128)), chance.choice((1, 2, 4, 8)), chance.choice((1, 2, 4, 8))
     heads = min(kv_heads * group, 2048 // head_dim // kv_heads * kv_heads)
@@ -67,14 +67,14 @@ def draw(chance: random.Random) -> Run:
     wider = chance.choice((dim, 5 * dim // 2, 4 * dim)) + 8 * chance.randint(0, 9)
     arch = LlamaArch(dim, chance.randint(1, 8), heads, kv_heads, wider, chance.choice((512, 4000, 32_000)))
     dtype, prompt = chance.choice(("bf16", "fp32")), chance.randint(2, 1500)
-    return Run(
+    return FitRun(
         arch, prompt + chance.randint(1, 4), batch=chance.choice((1, 1, 2, 3, 8)), prompt=prompt, dtype=dtype,
         chunk=chance.choice((None, None, 64, 200, 512)), kv_dtype=chance.choice((dtype, dtype, "int8", "fp8")),
         attention=chance.choice(tuple(BACKENDS)), logits=chance.choice(("last", "last", "all")),
     )  # fmt: skip
 
 
-def predict(run: Run, floor: int = 0) -> dict[str, int]:
+def predict(run: FitRun, floor: int = 0) -> dict[str, int]:
     """What `llamalab fit` says that this process takes: resident, private, and the least that it can run with."""
     here = HERE._replace(workspace_bytes=floor)
     grown = [held_here()]
@@ -82,7 +82,7 @@ def predict(run: Run, floor: int = 0) -> dict[str, int]:
         compile_shapes([shape])
         grown.append(held_here())
 
-    def kept(name: str, run: Run, context: int, step: str) -> int:
+    def kept(name: str, run: FitRun, context: int, step: str) -> int:
         compiled = grown[len(kernel_shapes(run, until=context, step=step))]
         return max(0, int(getattr(compiled, name) - getattr(grown[0], name)))
 
@@ -107,7 +107,7 @@ def floor_bytes(chance: random.Random) -> int:
     return max(0, int(median(beyond)))
 
 
-def work(run: Run) -> None:
+def work(run: FitRun) -> None:
     """Build, fill the cache in passes, and decode: the run as it was asked for."""
     with torch.inference_mode():
         model = Transformer(run.arch, attention=BACKENDS[run.attention], dtype=run.dtype, device="meta")
@@ -125,7 +125,7 @@ def warm_up() -> None:
     """Take what libraries take at their first use, their pages of code included, and give back what is free."""
     for dtype in ("bf16", "fp32"):
         for attention in BACKENDS:
-            work(Run(WARM, 41, prompt=40, dtype=dtype, attention=attention))
+            work(FitRun(WARM, 41, prompt=40, dtype=dtype, attention=attention))
     ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -151,7 +151,7 @@ def isolated(task: Callable[[], Any]) -> Any:
     return json.loads(text) if os.waitpid(child, 0)[1] == 0 else None
 
 
-def within(run: Run, limit_bytes: int) -> bool:
+def within(run: FitRun, limit_bytes: int) -> bool:
     """Whether the run ends where private memory may grow by so much."""
 
     def task() -> bool:
@@ -162,7 +162,7 @@ def within(run: Run, limit_bytes: int) -> bool:
     return isolated(task) is True
 
 
-def row_of(run: Run, floor: int) -> dict[str, Any]:
+def row_of(run: FitRun, floor: int) -> dict[str, Any]:
     """One configuration with what was predicted and what was found."""
     said = isolated(partial(predict, run, floor))  # elsewhere: what probing frees would serve the next run
     peak = isolated(partial(process_peak_bytes, partial(work, run)))
@@ -192,7 +192,7 @@ def conclude(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _of_size(run: Run) -> bool:
+def _of_size(run: FitRun) -> bool:
     return LEAST <= needs(run, HERE).total_bytes <= MOST
 
 

@@ -33,7 +33,7 @@ from scipy.optimize import least_squares
 from llamalab.analytic import stacks
 from llamalab.analytic.stack_constants import stack_constants
 from llamalab.comparison import scoring
-from llamalab.comparison.measured_runs import Point, read_rows
+from llamalab.comparison.measured_runs import MeasuredPoint, read_rows
 from llamalab.errors import LlamaLabError
 
 POINTS = Path(__file__).with_name("points.csv")
@@ -78,7 +78,7 @@ SHARE = (0.02, 1.0)
 REGULAR = 0.5  # of 0.2, 0.5 and 1.0 the one with the least error on folds of stacks with few points
 
 
-def weight(point: Point) -> float:
+def weight(point: MeasuredPoint) -> float:
     """How much a point weighs: by what its source says of itself."""
     source = point.row["source"].lower()
     unsure = any(word in source for word in ("not stated", "not told apart", "assumed"))
@@ -92,12 +92,12 @@ def key_of_row(key: str) -> str:
     return next(other for other, one in rows.items() if one._replace(name=rows[key].name) == rows[key])
 
 
-def key_of(point: Point) -> str:
+def key_of(point: MeasuredPoint) -> str:
     """The row of stacks.json that a point is predicted with."""
     return key_of_row(stacks.find_stack(point.stack, point.spec).key)
 
 
-def usable(rows: Sequence[dict[str, str]]) -> list[Point]:
+def usable(rows: Sequence[dict[str, str]]) -> list[MeasuredPoint]:
     """The points that can be predicted and fitted."""
     found = []
     for row in rows:
@@ -107,13 +107,13 @@ def usable(rows: Sequence[dict[str, str]]) -> list[Point]:
     return found
 
 
-def log_error(point: Point, stack: stacks.Stack) -> float:
+def log_error(point: MeasuredPoint, stack: stacks.Stack) -> float:
     """log(predicted / measured)."""
     constants = stack_constants(stack, point.spec, point.work.dtype, point.work.weight_dtype)
     return float(np.log(scoring.predicted_of(point, constants) / point.measured))
 
 
-def fit(points: Sequence[Point], stack: stacks.Stack, start: dict[str, float]) -> stacks.Stack:
+def fit(points: Sequence[MeasuredPoint], stack: stacks.Stack, start: dict[str, float]) -> stacks.Stack:
     """The stack with the cells of `start` fitted, each held near its value there."""
     free = list(start)
     scale = np.array([SCALES[cell] for cell in free])
@@ -133,7 +133,7 @@ def fit(points: Sequence[Point], stack: stacks.Stack, start: dict[str, float]) -
 
 
 def held_out(
-    points: Sequence[Point], stack: stacks.Stack, start: dict[str, float]
+    points: Sequence[MeasuredPoint], stack: stacks.Stack, start: dict[str, float]
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Log errors by index of points that the fit did not see: of five folds, and of left-out devices."""
     folds = [zlib.crc32(json.dumps(sorted(point.row.items())).encode()) % FOLDS for point in points]
@@ -142,7 +142,7 @@ def held_out(
 
 
 def _without(
-    points: Sequence[Point], labels: Sequence[Any], stack: stacks.Stack, start: dict[str, float]
+    points: Sequence[MeasuredPoint], labels: Sequence[Any], stack: stacks.Stack, start: dict[str, float]
 ) -> dict[int, float]:
     found: dict[int, float] = {}
     for label in sorted(set(labels), key=str):
@@ -154,7 +154,7 @@ def _without(
     return found
 
 
-def spreads(points: Sequence[Point], errors: dict[int, float]) -> dict[str, float]:
+def spreads(points: Sequence[MeasuredPoint], errors: dict[int, float]) -> dict[str, float]:
     """The half-width by phase that holds 9 of 10 of these errors, as a ratio minus 1; of all where a phase has few."""
     every = [abs(error) for error in errors.values()]
     found = {}
@@ -164,7 +164,7 @@ def spreads(points: Sequence[Point], errors: dict[int, float]) -> dict[str, floa
     return found
 
 
-def _phase(point: Point) -> str:
+def _phase(point: MeasuredPoint) -> str:
     return "decode" if point.phase == "serving" else point.phase
 
 
@@ -174,7 +174,7 @@ def _quantile(values: list[float]) -> float:
     return float(np.quantile(values, share))
 
 
-def refit(data: dict[str, Any], points: Sequence[Point], only: Sequence[str]) -> list[dict[str, Any]]:
+def refit(data: dict[str, Any], points: Sequence[MeasuredPoint], only: Sequence[str]) -> list[dict[str, Any]]:
     """Fit all rows that have free cells, parents first; what was left out in turn comes back as residuals."""
     residuals = []
     for row in data["stacks"]:

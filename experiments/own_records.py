@@ -25,12 +25,6 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.comparison.comparison import Comparison, Phase
 from llamalab.report.recorded_runs import CONSTANTS, records_of
 
-BARS = {
-    "cpu": {"prefill": 0.15, "decode": 0.10, "memory": 0.02},
-    "cuda": {"prefill": 0.08, "decode": 0.05, "memory": 0.03},
-}
-
-
 _COLUMNS = (
     "machine", "model", "from", "phase", "batch", "new", "context", "load", "predicted", "fastest", "error", "median",
     "error", "peak memory",
@@ -132,14 +126,12 @@ def page(found: list[Score]) -> list[str]:
         "few hundred KB, are predicted 14 % too low, as the scratch of fused kernels is not counted. How the records",
         "were made and chosen is told in `experiments/records/README.md`.",
         "",
-        "| machine | what | passes | mean error | against medians | bar |",
-        "|---|---|---:|---:|---:|---:|",
+        "| machine | what | passes | mean error | against medians |",
+        "|---|---|---:|---:|---:|",
     ]
     for machine in dict.fromkeys(score.machine for score in found):
         lines += _summary([score for score in found if score.machine == machine])
     lines += [
-        "",
-        *_missed(found),
         "",
         f"| {' | '.join(_COLUMNS)} |",
         f"|{4 * '---|'}{(len(_COLUMNS) - 4) * '---:|'}",
@@ -148,7 +140,7 @@ def page(found: list[Score]) -> list[str]:
 
 
 def _summary(own: list[Score]) -> list[str]:
-    lines, bars = [], BARS[own[0].kind]
+    lines = []
     for phase in ("prefill", "decode"):
         rows = [score for score in own if score.phase == phase]
         medians = [score.median_error for score in rows if score.median_error is not None]
@@ -159,24 +151,11 @@ def _summary(own: list[Score]) -> list[str]:
             len(rows),
             _share(mape(score.error for score in rows)),
             shown,
-            _share(bars[phase]),
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     held = [score.memory_error for score in own if score.memory_error is not None]
-    cells = (own[0].machine, "peak memory", len(held), _share(mape(held), 3), "–", _share(bars["memory"]))
+    cells = (own[0].machine, "peak memory", len(held), _share(mape(held), 3), "–")
     return [*lines, f"| {' | '.join(map(str, cells))} |"] if held else lines
-
-
-def _missed(found: list[Score]) -> list[str]:
-    """Which bars are missed, against the fastest rounds or against medians."""
-    missed = []
-    for machine, phase in dict.fromkeys((score.machine, score.phase) for score in found):
-        own = [score for score in found if (score.machine, score.phase) == (machine, phase)]
-        medians = [one.median_error for one in own if one.median_error is not None]
-        for name, errors in (("fastest rounds", [one.error for one in own]), ("medians", medians)):
-            if errors and mape(errors) > BARS[own[0].kind][phase]:
-                missed.append(f"Against {name}, {phase} on {machine} misses its bar.")
-    return missed or ["No bar is missed."]
 
 
 def _row(score: Score) -> str:

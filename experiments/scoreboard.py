@@ -25,7 +25,7 @@ from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.comparison import scoring
-from llamalab.comparison.measured_runs import Point, read_rows
+from llamalab.comparison.measured_runs import MeasuredPoint, read_rows
 from llamalab.comparison.scoring import Scored
 
 HERE = Path(__file__).parent
@@ -34,11 +34,6 @@ DRAWING = HERE.parent / "docs" / "accuracy-residuals.svg"
 ALLOWED = 1.0  # points of MAPE that a group may lose without a reason
 GROUP = ("stack", "device", "phase", "width", "devices")
 PEERS = {"llm-flops (0.5/0.8)": (0.5, 0.8), "opal-sim (0.4/0.6)": (0.4, 0.6), "plain roofline (1/1)": (1.0, 1.0)}
-BARS = {  # of points that nobody here has seen, by stack
-    "tensorrt-llm": 8, "tensorrt-llm-1": 8, "vllm": 8, "vllm-0.12": 8, "vllm-2024": 10, "gpt-fast": 12,
-    "transformers": 12, "llama.cpp": 15, "exllamav2": 15, "tinychat": 15, "autoawq": 15, "autoawq-gemv": 15,
-    "mlc": 15, "lmdeploy": 15, "llm-awq": 15, "ipex": 20,
-}  # fmt: skip
 
 
 class Unseen(NamedTuple):
@@ -94,8 +89,8 @@ def page(scored: Sequence[Scored]) -> list[str]:
         "*fitted* is the error on the points that the constants were fitted on. *fold* is that of five fits which each",
         "leave a fifth of the points out, on what was left out; *device* leaves one device after the other out. The",
         "two last columns are how many of those left out lie in the interval that is printed. With one device,",
-        "leaving it out leaves the parent row alone. The bars are for points that nobody here has seen; the rows of",
-        "one source are alike, so *fold* is nearer to them for devices that are fitted, and *device* for others.",
+        "leaving it out leaves the parent row alone. What to expect of points that nobody here has seen: the rows of",
+        "one source are alike, so *fold* is nearer to it for devices that are fitted, and *device* for others.",
         "",
         *_stack_table(known, out),
         "",
@@ -143,8 +138,8 @@ def _refused(scored: Sequence[Scored]) -> list[str]:
 
 def _stack_table(known: Sequence[Scored], out: Sequence[Unseen]) -> list[str]:
     lines = [
-        "| constants | versions | devices | points | fitted | fold | device | bar | in interval: fold | device |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| constants | versions | devices | points | fitted | fold | device | in interval: fold | device |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for key, stack in stacks.stacks().items():
         own = [one for one in out if one.key == key]
@@ -156,17 +151,11 @@ def _stack_table(known: Sequence[Scored], out: Sequence[Unseen]) -> list[str]:
         ]
         cells = (
             key, stack.versions, len(stack.devices), len(own), f"{100 * (stack.error or 0):.1f} %",
-            f"{mape(one.fold for one in own):.1f} %", f"{mape(one.device for one in own):.1f} %", _bar(stack),
+            f"{mape(one.fold for one in own):.1f} %", f"{mape(one.device for one in own):.1f} %",
             f"{inside[0]:.0f} %", f"{inside[1]:.0f} %",
         )  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
-
-
-def _bar(stack: stacks.Stack) -> str:
-    name = stack.name.partition("-2023")[0] if stack.name.startswith("llama.cpp") else stack.name
-    bar = 12 if stack.on == "amd" else 20 if stack.on in stacks.OWN else BARS.get(name)
-    return "–" if bar is None else f"{bar} %"
 
 
 def _over_all(out: Sequence[Unseen]) -> str:
@@ -179,7 +168,7 @@ def _over_all(out: Sequence[Unseen]) -> str:
     )
 
 
-def _formula(point: Point, compute: float, memory: float) -> float:
+def _formula(point: MeasuredPoint, compute: float, memory: float) -> float:
     """Planners' formula: dense FLOPs over a share of the peak, all bytes over a share of the bandwidth."""
     work, arch, spec = point.work, point.arch, point.spec
     peaks, weight = spec.peak_flops_per_s, work.weight_dtype or work.dtype

@@ -11,16 +11,16 @@ from llamalab.analytic.attention_cost import AttentionShape, causal_pairs, flash
 from llamalab.analytic.batches import chunks, ragged
 from llamalab.analytic.fine_tuning import Tuning, check_tuning_fits, largest_tuning_batch, tuning_memory
 from llamalab.analytic.fit import needs
-from llamalab.analytic.fit_run import Run
+from llamalab.analytic.fit_run import FitRun
 from llamalab.analytic.fit_solve import (
     changes,
+    check_run_fits,
     largest_batch,
     largest_context,
     least_ranks,
     most_gpu_layers,
     widest_weights,
 )
-from llamalab.analytic.fit_solve import check_fits as check_run_fits
 from llamalab.analytic.forecast import Workload
 from llamalab.analytic.kernel_shapes import compiled_kernels, kernel_shapes
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token, kv_variants
@@ -85,12 +85,12 @@ COUNTS: list[tuple[str, Callable[[Any], object]]] = [
     ("ranks", lambda n: training_flops(ARCH, PassShape(new_tokens=4, tensor_parallel=n))),
     ("rank", lambda n: lora_parameters(ARCH, Lora(n, ("q",)))),
     ("window", lambda n: causal_pairs(1, 9, n)),
-    ("threads", lambda n: needs(Run(ARCH, 9), RUNTIMES["cpu"], threads=n)),
-    ("until", lambda n: kernel_shapes(Run(ARCH, 9), until=n)),
-    ("until", lambda n: compiled_kernels(Run(ARCH, 9), until=n)),
+    ("threads", lambda n: needs(FitRun(ARCH, 9), RUNTIMES["cpu"], threads=n)),
+    ("until", lambda n: kernel_shapes(FitRun(ARCH, 9), until=n)),
+    ("until", lambda n: compiled_kernels(FitRun(ARCH, 9), until=n)),
     ("ranks", lambda n: is_one_shot(1000, n)),
     ("tensor_parallel", lambda n: head_bytes(ARCH, "bf16", n)),
-    *(("memory_bytes", lambda n, solve=solve: solve(Run(ARCH, 9), n)) for solve in SOLVES),
+    *(("memory_bytes", lambda n, solve=solve: solve(FitRun(ARCH, 9), n)) for solve in SOLVES),
     ("memory_bytes", lambda n: largest_tuning_batch(Tuning(ARCH, 9), n)),
     ("memory_bytes", lambda n: check_tuning_fits(Tuning(ARCH, 9), n, "it")),
     *((name, lambda n, name=name: tuning_memory(Tuning(ARCH, 9)._replace(**{name: n}))) for name in OF_A_STEP),

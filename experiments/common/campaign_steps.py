@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.kv_cache_onoff import SHARED
-from llamalab.analytic.constants import constants_of, read_calibration
+from llamalab.analytic.constants import parsed_constants, read_calibration
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.cli.calibrate import OURS
@@ -252,7 +252,7 @@ def _constants(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     data = read_calibration(path)
-    constants_of(data, path.name, DTYPE)
+    parsed_constants(data, path.name, DTYPE)
     return data
 
 

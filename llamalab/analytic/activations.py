@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, check_shape, keys_in_view
 from llamalab.analytic.pass_memory import moments
-from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.pass_shape import LOGITS, PassShape
 from llamalab.analytic.scratch import Scratch, mask_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
@@ -17,7 +17,6 @@ from llamalab.errors import UnknownNameError
 from llamalab.units import check_plain, storage_bytes
 
 WAYS = ("flash", "masked", "naive", "chunked")  # of holding what attention makes
-LOGITS = ("last", "all")
 
 TAKING_MASKS = ("sdpa", "flash", "efficient", "cudnn")  # backends behind torch's scaled_dot_product_attention
 

@@ -71,7 +71,7 @@ class AttentionShape(NamedTuple):
         return self.batch * self.n_kv_heads * self.context_tokens * self.head_dim
 
 
-class Step(NamedTuple):
+class AttentionStep(NamedTuple):
     """One step of an attention algorithm, for the whole call."""
 
     name: str
@@ -133,7 +133,7 @@ def causal_pairs(new_tokens: int, context_tokens: int, window: int | None = None
     return growing * past + growing * (growing + 1) // 2 + (new_tokens - growing) * window
 
 
-def naive_steps(shape: AttentionShape) -> tuple[Step, Step, Step]:
+def naive_steps(shape: AttentionShape) -> tuple[AttentionStep, AttentionStep, AttentionStep]:
     """QK^T, softmax and PV with the score matrix in memory between them.
 
     >>> steps = naive_steps(AttentionShape(1, 4096, 4096, 1, 1, 128, "fp16", "fp16"))
@@ -146,13 +146,13 @@ def naive_steps(shape: AttentionShape) -> tuple[Step, Step, Step]:
     keys = storage_bytes(shape.key_elements, shape.kv_dtype)
     full, causal = 2 * shape.head_dim * shape.pairs_full, 2 * shape.head_dim * shape.pairs_causal
     return (
-        Step("scores", full, causal, 0, query + keys, scores),
-        Step("softmax", 0, 0, shape.score_ops * shape.pairs_full, scores, scores),
-        Step("values", full, causal, 0, scores + keys, query),
+        AttentionStep("scores", full, causal, 0, query + keys, scores),
+        AttentionStep("softmax", 0, 0, shape.score_ops * shape.pairs_full, scores, scores),
+        AttentionStep("values", full, causal, 0, scores + keys, query),
     )
 
 
-def flash_step(shape: AttentionShape, *, query_tile: int = QUERY_TILE) -> Step:
+def flash_step(shape: AttentionShape, *, query_tile: int = QUERY_TILE) -> AttentionStep:
     """The fused kernel: Q and output once, K and V once per tile of queries, no score matrix.
 
     A tile reads only the keys that its last query may see.
@@ -168,7 +168,7 @@ def flash_step(shape: AttentionShape, *, query_tile: int = QUERY_TILE) -> Step:
     else:
         keys_read = -(-shape.new_tokens // query_tile) * shape.context_tokens
     kv_elements = 2 * shape.batch * shape.n_kv_heads * shape.head_dim * keys_read
-    return Step(
+    return AttentionStep(
         "flash",
         4 * shape.head_dim * shape.pairs_full,
         4 * shape.head_dim * shape.pairs_causal,
@@ -200,10 +200,10 @@ def tile_pairs(shape: AttentionShape, query_tile: int, key_tile: int) -> int:
     return shape.batch * shape.n_heads * pairs
 
 
-def total(steps: tuple[Step, ...]) -> Step:
+def total(steps: tuple[AttentionStep, ...]) -> AttentionStep:
     """The steps of an algorithm added up."""
-    sums: list[int] = [sum(getattr(step, field) for step in steps) for field in Step._fields[1:]]
-    return Step("total", *sums)
+    sums: list[int] = [sum(getattr(step, field) for step in steps) for field in AttentionStep._fields[1:]]
+    return AttentionStep("total", *sums)
 
 
 def _keys_read(new_tokens: int, context_tokens: int, query_tile: int, window: int | None) -> int:

@@ -31,7 +31,7 @@ from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_har
 from llamalab.input_files import read_object
 
 TIERS = ("bound", "shipped", "calibrated")
-SCHEMA_VERSION = 1
+CALIBRATION_SCHEMA = 1
 # Stored small, multiplied in the dtype of the activations.
 WEIGHT_ONLY = ("int8", "int4", "q4_0", "q8_0", "q4_k_m", "q5_k_m", "q6_k")
 
@@ -282,7 +282,7 @@ def to_json(
     """
     return json.dumps(
         {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": CALIBRATION_SCHEMA,
             "kind": "llamalab-constants",
             "device": device,
             "dtype": dtype,
@@ -304,16 +304,18 @@ def read_calibration(path: Path) -> dict[str, Any]:
 
 def read_constants(path: Path, dtype: str) -> Constants:
     """Constants from a file that to_json wrote. Raises MissingError, FormatError, or InputError for another dtype."""
-    return constants_of(read_calibration(path), str(path), dtype)
+    return parsed_constants(read_calibration(path), str(path), dtype)
 
 
-def constants_of(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
+def parsed_constants(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
     """Constants from what read_calibration gives. Raises FormatError, or InputError for another dtype."""
     from llamalab.records.codec import build  # here: it imports dataclasses, which a tier without a file does not need
 
     try:
-        if (data["kind"], data["schema_version"]) != ("llamalab-constants", SCHEMA_VERSION):
-            raise FormatError(f"{source} must hold llamalab-constants of schema {SCHEMA_VERSION}; got {data['kind']!r}")
+        if (data["kind"], data["schema_version"]) != ("llamalab-constants", CALIBRATION_SCHEMA):
+            raise FormatError(
+                f"{source} must hold llamalab-constants of schema {CALIBRATION_SCHEMA}; got {data['kind']!r}"
+            )
         rates = build(dict[str, Rates], data["classes"], f"classes of {source}")
         errors = [build(float | None, data["validation"][f"{phase}_error"], f"{phase}_error") for phase in PHASES]
         for key in ("device", "dtype", "made_on"):
@@ -367,7 +369,7 @@ def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
     if device is None:
         path = max(folder().glob(f"*-{dtype}.json"), key=lambda one: one.stat().st_mtime, default=path)
     data = read_calibration(path)
-    rates = constants_of(data, str(path), dtype).rates
+    rates = parsed_constants(data, str(path), dtype).rates
     title, memory = data.get("title"), data.get("memory_bytes")
     if not isinstance(title, str) or type(memory) is not int or not 0 < memory <= MOST_MEMORY_BYTES:
         raise FormatError(f"{path} must be written by llamalab calibrate; title or memory_bytes is missing or wrong")

@@ -39,7 +39,7 @@ class Cost(NamedTuple):
     decode_s: float | None = None
 
 
-class Term(NamedTuple):
+class DifferenceTerm(NamedTuple):
     """Some fields, changed together, and what that adds to each figure; `before` and `after` are their values."""
 
     fields: tuple[str, ...]
@@ -94,7 +94,9 @@ def cost_of(arch: LlamaArch, work: Workload, seconds: Seconds | None = None) -> 
     )
 
 
-def terms(one: LlamaArch, other: LlamaArch, work: Workload, seconds: Seconds | None = None) -> tuple[Term, ...]:
+def terms(
+    one: LlamaArch, other: LlamaArch, work: Workload, seconds: Seconds | None = None
+) -> tuple[DifferenceTerm, ...]:
     """Every difference and what it adds, in order; their sum is the difference of the two costs.
 
     >>> from llamalab.presets import PRESETS
@@ -103,7 +105,7 @@ def terms(one: LlamaArch, other: LlamaArch, work: Workload, seconds: Seconds | N
     [(('n_kv_heads',), -805306368), (('ffn_dim',), 1308622848), (('vocab_size',), 788529152)]
     """
     fields, goal = one._asdict(), other._asdict()
-    made: list[Term] = []
+    made: list[DifferenceTerm] = []
     waiting: list[str] = []
     before, cost = one, cost_of(one, work, seconds)
     for name in one._fields:
@@ -117,12 +119,14 @@ def terms(one: LlamaArch, other: LlamaArch, work: Workload, seconds: Seconds | N
             continue  # sound only with a field that comes later
         new = cost_of(after, work, seconds)
         was, became = (tuple(getattr(arch, field) for field in waiting) for arch in (before, after))
-        made.append(Term(tuple(waiting), was, became, _minus(new, cost)))
+        made.append(DifferenceTerm(tuple(waiting), was, became, _minus(new, cost)))
         before, cost, waiting = after, new, []
     return tuple(made)
 
 
-def table_rows(names: tuple[str, str], costs: tuple[Cost, Cost], found: tuple[Term, ...]) -> list[dict[str, Any]]:
+def table_rows(
+    names: tuple[str, str], costs: tuple[Cost, Cost], found: tuple[DifferenceTerm, ...]
+) -> list[dict[str, Any]]:
     """One row for each model and, between them, for each term that leads from the first to the second."""
     between = [_row(" + ".join(term.fields), term.added, _all(term.before), _all(term.after)) for term in found]
     return [_row(names[0], costs[0]), *between, _row(names[1], costs[1])]

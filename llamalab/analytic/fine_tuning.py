@@ -15,7 +15,7 @@ from llamalab.analytic.optimizers import NF4_BITS, NF4_DOUBLE_BITS, find_optimiz
 from llamalab.analytic.params import Weight, weights
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
-from llamalab.analytic.step_memory import Step, largest_moment
+from llamalab.analytic.step_memory import LargestMoment, largest_moment
 from llamalab.analytic.training import RECOMPUTE, rank_parameters, training_flops
 from llamalab.arch import LlamaArch
 from llamalab.checks import MOST_MEMORY_BYTES, whole
@@ -190,7 +190,7 @@ def _shape(step: Tuning) -> PassShape:
     )
 
 
-def _passing(step: Tuning, gradient_bytes: int) -> "Step":
+def _passing(step: Tuning, gradient_bytes: int) -> "LargestMoment":
     return largest_moment(
         Kept(step.arch, _shape(step), step.implementation),
         recompute=step.recompute,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from llamalab.analytic.activations import Live, live_steps
-from llamalab.analytic.fit_run import Run, check_run, pass_shape, passes
+from llamalab.analytic.fit_run import FitRun, check_run, pass_shape, passes
 from llamalab.analytic.kernel_shapes import compiled_kernels
 from llamalab.analytic.offload import on_device
 from llamalab.analytic.runtimes import RUNTIMES, Runtime
@@ -17,11 +17,11 @@ from llamalab.checks import whole
 
 LIVE_TENSORS = 16  # at the largest moment of a pass, each rounded up by the allocator
 
-Kept = Callable[[Run, int, str], int]  # of kernels compiled until the pass of that context takes that step
+CompiledBytes = Callable[[FitRun, int, str], int]  # of kernels compiled until the pass of that context takes that step
 SPARED = ("kernel scratch", "compiled kernels", "library workspace", "allocator")  # a run can do without, more slowly
 
 
-class Term(NamedTuple):
+class MemoryTerm(NamedTuple):
     """One part of what a run holds, and whether it is exact, estimated or measured."""
 
     term: str
@@ -33,7 +33,7 @@ class Term(NamedTuple):
 class Needs(NamedTuple):
     """Everything that a run holds on each device."""
 
-    terms: tuple[Term, ...]
+    terms: tuple[MemoryTerm, ...]
     margin_bytes: int
 
     @property
@@ -57,11 +57,11 @@ class Needs(NamedTuple):
 
 
 def needs(
-    run: Run,
+    run: FitRun,
     runtime: Runtime = RUNTIMES["cuda"],
     *,
     scratch: Scratch | None = None,
-    kept: Kept | None = None,
+    kept: CompiledBytes | None = None,
     threads: int = 1,
 ) -> Needs:
     """What one device holds. Raises InputError for sizes that are none and ranks that cannot share the model.
@@ -80,27 +80,27 @@ def needs(
     terms = (
         *_exact_terms(run),
         *max(moments, key=lambda terms: sum(term.bytes for term in terms)),
-        Term("library workspace", runtime.workspace_bytes, "estimated"),
-        Term("graphs", run.graphs * runtime.graph_bytes, "estimated"),
-        Term("device context", runtime.context_bytes, "estimated", runtime.name),
+        MemoryTerm("library workspace", runtime.workspace_bytes, "estimated"),
+        MemoryTerm("graphs", run.graphs * runtime.graph_bytes, "estimated"),
+        MemoryTerm("device context", runtime.context_bytes, "estimated", runtime.name),
     )
     terms = tuple(term for term in terms if term.bytes)
     return Needs(terms, int(runtime.margin * sum(term.bytes for term in terms)))
 
 
-def _exact_terms(run: Run) -> tuple[Term, ...]:
+def _exact_terms(run: FitRun) -> tuple[MemoryTerm, ...]:
     stored, held = on_device(run)
     return (
-        Term("weights", stored, "exact", run.weight_dtype or run.dtype),
-        Term("KV cache", held.payload_bytes, "exact", run.kv_dtype or run.dtype),
-        Term("KV scales", held.scale_bytes, "exact"),
-        Term("KV blocks", held.rounding_bytes, "exact", f"sequences rounded up to {run.block_tokens} tokens"),
+        MemoryTerm("weights", stored, "exact", run.weight_dtype or run.dtype),
+        MemoryTerm("KV cache", held.payload_bytes, "exact", run.kv_dtype or run.dtype),
+        MemoryTerm("KV scales", held.scale_bytes, "exact"),
+        MemoryTerm("KV blocks", held.rounding_bytes, "exact", f"sequences rounded up to {run.block_tokens} tokens"),
     )
 
 
 def _passing(
-    run: Run, new: int, context: int, runtime: Runtime, scratch: Scratch, kept: Kept | None
-) -> Iterator[tuple[Term, ...]]:
+    run: FitRun, new: int, context: int, runtime: Runtime, scratch: Scratch, kept: CompiledBytes | None
+) -> Iterator[tuple[MemoryTerm, ...]]:
     """What each step of a pass holds, with what was compiled up to then: later kernels take nothing from it."""
     phase = "decode" if new == 1 else "prefill" if new == context else "chunk"
     bound = 0 if kept else runtime.kernel_bytes * compiled_kernels(run, until=context)
@@ -108,14 +108,14 @@ def _passing(
         waste = LIVE_TENSORS * runtime.rounding_bytes + int(runtime.fragmentation * full)
         kernels = kept(run, context, step) if kept else bound
         yield (
-            Term("activations", bare, "exact", f"{step} of {phase}"),
-            Term("kernel scratch", full - bare, getattr(scratch, "basis", "estimated")),
-            Term("compiled kernels", kernels, "measured" if kept else "estimated", "one for each shape"),
-            Term("allocator", waste, "estimated", "rounding and fragmentation"),
+            MemoryTerm("activations", bare, "exact", f"{step} of {phase}"),
+            MemoryTerm("kernel scratch", full - bare, getattr(scratch, "basis", "estimated")),
+            MemoryTerm("compiled kernels", kernels, "measured" if kept else "estimated", "one for each shape"),
+            MemoryTerm("allocator", waste, "estimated", "rounding and fragmentation"),
         )
 
 
-def _live(run: Run, new: int, context: int, scratch: Scratch | None) -> tuple[Live, ...]:
+def _live(run: FitRun, new: int, context: int, scratch: Scratch | None) -> tuple[Live, ...]:
     shape = pass_shape(run, new, context)
     if run.kv_dtype == "int4":  # no cache of the built-in model: what decoding it holds is not counted
         shape = shape._replace(kv_dtype=None)

@@ -11,7 +11,7 @@ from llamalab.errors import UnknownNameError
 from llamalab.units import DTYPES
 
 
-class Run(NamedTuple):
+class FitRun(NamedTuple):
     """What is asked for: B sequences that grow to `context` tokens, on `ranks` devices.
 
     `prompt` is the part of the context that comes at once (default: all of it); `attention` is flash, naive or chunked;
@@ -39,7 +39,7 @@ class Run(NamedTuple):
     gpu_layers: int | None = None
 
 
-def check_run(run: Run) -> None:
+def check_run(run: FitRun) -> None:
     """Raises InputError for sizes that are none, UnknownNameError for types and ways that are not known."""
     for name in ("context", "batch", "ranks", "block_tokens"):
         whole(getattr(run, name), name)
@@ -56,13 +56,13 @@ def check_run(run: Run) -> None:
             raise UnknownNameError(what, given, known)
 
 
-def prompt_and_chunk(run: Run) -> tuple[int, int]:
+def prompt_and_chunk(run: FitRun) -> tuple[int, int]:
     """Tokens of each sequence that come at once, and of one pass over them."""
     prompt = min(run.prompt or run.context, run.context)
     return prompt, min(run.chunk or prompt, prompt)
 
 
-def passes(run: Run) -> list[tuple[int, int]]:
+def passes(run: FitRun) -> list[tuple[int, int]]:
     """New tokens and context of the passes that can be the largest: the last two of the prompt, and the last token.
 
     >>> from llamalab.presets import PRESETS
@@ -75,7 +75,7 @@ def passes(run: Run) -> list[tuple[int, int]]:
     return [*before, (rest, prompt), (1, run.context)]
 
 
-def pass_shape(run: Run, new_tokens: int, context_tokens: int) -> PassShape:
+def pass_shape(run: FitRun, new_tokens: int, context_tokens: int) -> PassShape:
     """That of one of a run's passes."""
     return PassShape(
         new_tokens=new_tokens,

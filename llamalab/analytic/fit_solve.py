@@ -3,16 +3,16 @@
 from collections.abc import Callable
 
 from llamalab.analytic.fit import Needs, needs
-from llamalab.analytic.fit_run import Run
+from llamalab.analytic.fit_run import FitRun
 from llamalab.checks import MOST_COUNT, MOST_MEMORY_BYTES, whole
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.units import format_bytes
 
 NARROWER = ("bf16", "int8", "int4")  # weight types to try, widest first
-Holds = Callable[[Run], Needs]
+Holds = Callable[[FitRun], Needs]
 
 
-def check_fits(run: Run, memory_bytes: int, holds: Holds = needs) -> Needs:
+def check_run_fits(run: FitRun, memory_bytes: int, holds: Holds = needs) -> Needs:
     """What the run holds. Raises DoesNotFitError with the missing bytes and with what would fit."""
     memory_bytes = whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
     held = holds(run)
@@ -27,7 +27,7 @@ def check_fits(run: Run, memory_bytes: int, holds: Holds = needs) -> Needs:
     )
 
 
-def changes(run: Run, memory_bytes: int, holds: Holds = needs) -> list[str]:
+def changes(run: FitRun, memory_bytes: int, holds: Holds = needs) -> list[str]:
     """Single changes with which the run would fit, in words; what comes nearest where there is none."""
     found = [
         *(_shown(f"batch {value:,}", value) for value in [largest_batch(run, memory_bytes, holds)]),
@@ -47,7 +47,7 @@ def changes(run: Run, memory_bytes: int, holds: Holds = needs) -> list[str]:
     return [words for words in found if words] or ["a smaller model or more memory: no single change is enough"]
 
 
-def _some_layers(run: Run, memory_bytes: int, holds: Holds) -> int:
+def _some_layers(run: FitRun, memory_bytes: int, holds: Holds) -> int:
     try:
         return most_gpu_layers(run, memory_bytes, holds)
     except InputError:  # a file that tells no layers
@@ -58,32 +58,32 @@ def _shown(words: str, value: int) -> str:
     return words if value else ""
 
 
-def _fits(run: Run, memory_bytes: int, holds: Holds) -> bool:
+def _fits(run: FitRun, memory_bytes: int, holds: Holds) -> bool:
     return holds(run).safe_bytes <= whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
 
 
-def largest_batch(run: Run, memory_bytes: int, holds: Holds = needs) -> int:
+def largest_batch(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int:
     """Sequences of the run's context that fit; 0 where not one does."""
     return _largest(lambda batch: _fits(run._replace(batch=batch), memory_bytes, holds))
 
 
-def largest_context(run: Run, memory_bytes: int, holds: Holds = needs) -> int:
+def largest_context(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int:
     """Tokens that each of the run's sequences can have; 0 where not one does. A prompt is cut to the context."""
     return _largest(lambda context: _fits(run._replace(context=context), memory_bytes, holds))
 
 
-def widest_weights(run: Run, memory_bytes: int, holds: Holds = needs) -> str | None:
+def widest_weights(run: FitRun, memory_bytes: int, holds: Holds = needs) -> str | None:
     """The first of bf16, int8 and int4 with which the run fits."""
     return next((kind for kind in NARROWER if _fits(run._replace(weight_dtype=kind), memory_bytes, holds)), None)
 
 
-def most_gpu_layers(run: Run, memory_bytes: int, holds: Holds = needs) -> int:
+def most_gpu_layers(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int:
     """The most of a model's last layers that fit with their cache; 0 where none does."""
     counts = range(run.arch.n_layers, -1, -1)
     return next((n for n in counts if _fits(run._replace(gpu_layers=n), memory_bytes, holds)), 0)
 
 
-def least_ranks(run: Run, memory_bytes: int, holds: Holds = needs) -> int | None:
+def least_ranks(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int | None:
     """The fewest devices, of those that can share the model, on which the run fits."""
     memory_bytes = whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
     for ranks in (1, 2, 4, 8, 16, 32, 64):

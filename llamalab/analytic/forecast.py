@@ -124,7 +124,7 @@ class Basis(Protocol):
         """Low and high end of a predicted time."""
 
 
-class Memory(NamedTuple):
+class RunMemory(NamedTuple):
     """Bytes that one rank needs at the end of a run."""
 
     weight_bytes: int
@@ -157,7 +157,7 @@ class Forecast(NamedTuple):
     bound: Times
     basis: str
     interval: tuple[float, float | None]
-    memory: Memory
+    memory: RunMemory
     prefill_ops: tuple[Op, ...]
     decode_ops: tuple[Op, ...]
     constants: Basis
@@ -187,10 +187,10 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
 def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host: Host = NO_HOST) -> Times:
     """Seconds of a run at given rates and the host's cost; no check of memory."""
     token_s = work.batch * host.sequence_s
-    prefill_s = sum(prompt_pass_s(arch, work, *part, rates) for part in prompt_parts(work)) + host.request_s + token_s
+    prefill_s = sum(held_pass_s(arch, work, *part, rates) for part in prompt_parts(work)) + host.request_s + token_s
     steps = decode_contexts(work)
     step_s = token_s + host.step_s
-    decode_s = sum(weight * (pass_s(pass_ops(arch, work, 1, context), rates) + step_s) for weight, context in steps)
+    decode_s = sum(weight * (held_pass_s(arch, work, 1, context, rates) + step_s) for weight, context in steps)
     total_s = prefill_s + (work.generate - 1) * decode_s
     tokens = work.batch * work.generate
     return Times(prefill_s, decode_s if steps else None, total_s, tokens / total_s)
@@ -241,16 +241,17 @@ def prefill_passes(arch: LlamaArch, work: Workload) -> list[tuple[Op, ...]]:
     return [pass_ops(arch, work, new, context) for new, context in prompt_parts(work)]
 
 
-def prompt_pass_s(
+def held_pass_s(
     arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int, rates: Mapping[str, Rates]
 ) -> float:
-    """Seconds of one pass of a prompt, not less than one of its tokens takes alone.
+    """Seconds of one pass, not less than one of its tokens takes alone, nor one of its sequences.
 
-    A single row runs in kernels of its own, whose constants are fitted apart: without the floor two tokens could
-    come out faster than one.
+    A single row, and a few, run in kernels of their own, whose constants are fitted apart: without the floor two
+    tokens could come out faster than one, in one sequence or in two.
     """
-    alone_s = pass_s(pass_ops(arch, work, 1, context_tokens), rates)
-    return alone_s if new_tokens == 1 else max(alone_s, pass_s(pass_ops(arch, work, new_tokens, context_tokens), rates))
+    batches, tokens = {work.batch, 1}, {new_tokens, 1}
+    runs = (work if batch == work.batch else work._replace(batch=batch) for batch in batches)
+    return max(pass_s(pass_ops(arch, run, new, context_tokens), rates) for run in runs for new in tokens)
 
 
 def decode_contexts(work: Workload) -> list[tuple[float, int]]:
@@ -296,7 +297,7 @@ def pass_s(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> float:
     return seconds
 
 
-def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
+def memory_needed(arch: LlamaArch, work: Workload) -> RunMemory:
     """Weights, KV cache of prompt and generated tokens, and the largest activations, of one rank."""
     part = shard(arch, work.tensor_parallel, expert_parallel=work.expert_parallel)
     tokens, new = work.prompt + work.generate, min(work.chunk or work.prompt, work.prompt)
@@ -307,7 +308,7 @@ def memory_needed(arch: LlamaArch, work: Workload) -> Memory:
         stored = stored_weight_bytes(arch, work.dtype, shape.weight_storage, part, work.head_dtype)
     else:
         stored = bytes_on_rank(arch, work.stored_bytes, part)
-    return Memory(
+    return RunMemory(
         -(-stored // work.layer_parallel),
         -(
             -work.batch
@@ -323,12 +324,12 @@ def _activations(arch: LlamaArch, shape: PassShape) -> int:
     return peak_activation_bytes(arch, shape).bytes
 
 
-def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> Memory:
+def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> RunMemory:
     """What the run needs of each device. Raises DoesNotFitError, saying by how much."""
     return check_room(memory_needed(arch, work), spec, work.devices)
 
 
-def check_room(needed: Memory, spec: HardwareSpec, devices: int) -> Memory:
+def check_room(needed: RunMemory, spec: HardwareSpec, devices: int) -> RunMemory:
     """The same memory, of one of so many devices. Raises DoesNotFitError where the device has less."""
     room = spec.usable_memory_bytes
     if room is None:  # a CPU that takes any memory

@@ -57,7 +57,7 @@ class Signs(NamedTuple):
     lacking: tuple[str, ...] = ()
 
 
-class Limit(NamedTuple):
+class GradeLimit(NamedTuple):
     """From which value on a sign makes a calibration fair, and from which poor."""
 
     fair: float
@@ -66,8 +66,13 @@ class Limit(NamedTuple):
 
 # Quiet machines: 12 to 47 rounds, 2 to 10 % between rounds, checks within 10 %. Under two busy neighbours on two cores:
 # 3 rounds, checks from 33 to 114 % off.
-SPREAD, LOAD, MEAN_ERROR, WORST_ERROR = Limit(0.15, 0.5), Limit(0.6, 1.2), Limit(0.15, 0.35), Limit(0.3, 0.8)
-FEW_ROUNDS = Limit(8, 4)  # fewer than these
+SPREAD, LOAD, MEAN_ERROR, WORST_ERROR = (
+    GradeLimit(0.15, 0.5),
+    GradeLimit(0.6, 1.2),
+    GradeLimit(0.15, 0.35),
+    GradeLimit(0.3, 0.8),
+)
+FEW_ROUNDS = GradeLimit(8, 4)  # fewer than these
 
 
 def grade(signs: Signs) -> Grade:
@@ -129,5 +134,5 @@ def _odd_classes(signs: Signs) -> Iterable[str]:
         yield f"efficiencies at their lower bound in {', '.join(odd)}"
 
 
-def _level(value: float, limit: Limit) -> str | None:
+def _level(value: float, limit: GradeLimit) -> str | None:
     return "poor" if value > limit.poor else "fair" if value > limit.fair else None

@@ -36,7 +36,7 @@ class HfStorage(NamedTuple):
     embedding_bytes: int
 
 
-Layout = Callable[[int, int], int]  # bytes of a matrix of (rows out, columns in)
+StorageLayout = Callable[[int, int], int]  # bytes of a matrix of (rows out, columns in)
 
 
 def hf_storage(config: dict[str, Any], arch: LlamaArch) -> HfStorage | None:
@@ -106,7 +106,7 @@ def _left_out(said: dict[str, Any]) -> list[str]:
     return found
 
 
-def _layout(said: dict[str, Any]) -> tuple[str, Layout]:
+def _layout(said: dict[str, Any]) -> tuple[str, StorageLayout]:
     """A method's name for people, and its bytes of a matrix."""
     method = str(said.get("quant_method", "")).lower().replace("_", "-")
     if method == "bitsandbytes" or (not method and ("load_in_4bit" in said or "load_in_8bit" in said)):
@@ -135,7 +135,7 @@ def _groups(columns: int, group: int) -> int:
     return 1 if group <= 0 else -(-columns // group)
 
 
-def _packed_in_words(method: str, said: dict[str, Any]) -> tuple[str, Layout]:
+def _packed_in_words(method: str, said: dict[str, Any]) -> tuple[str, StorageLayout]:
     """Codes in words of 32 bits along one side, fp16 scales and packed zeros of each group; gptq's row of groups."""
     bits, group = _number(said, "bits", 4), _number(said, "group_size", 128)
 
@@ -148,7 +148,7 @@ def _packed_in_words(method: str, said: dict[str, Any]) -> tuple[str, Layout]:
     return f"{method} {bits} bits, {'rows' if group < 1 else f'groups of {group}'}", layout
 
 
-def _bitsandbytes(said: dict[str, Any]) -> tuple[str, Layout]:
+def _bitsandbytes(said: dict[str, Any]) -> tuple[str, StorageLayout]:
     if said.get("load_in_8bit"):
         return "bitsandbytes 8 bits, rows", lambda rows, columns: rows * columns + 4 * rows
     twice = bool(said.get("bnb_4bit_use_double_quant"))
@@ -161,7 +161,7 @@ def _bitsandbytes(said: dict[str, Any]) -> tuple[str, Layout]:
     return f"bitsandbytes {said.get('bnb_4bit_quant_type', 'fp4')}{', quantised twice' if twice else ''}", layout
 
 
-def _fp8(method: str, said: dict[str, Any]) -> tuple[str, Layout]:
+def _fp8(method: str, said: dict[str, Any]) -> tuple[str, StorageLayout]:
     block = said.get("weight_block_size")
     if method == "modelopt" and "FP8" not in str(said.get("quant_algo", "FP8")):
         raise UnavailableError(
@@ -180,7 +180,7 @@ def _fp8(method: str, said: dict[str, Any]) -> tuple[str, Layout]:
     )
 
 
-def _compressed(said: dict[str, Any]) -> tuple[str, Layout]:
+def _compressed(said: dict[str, Any]) -> tuple[str, StorageLayout]:
     """Of the group whose targets are the linear layers; several groups take the first that has weights."""
     groups = said.get("config_groups")
     rows_of = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape
 from llamalab.analytic.batches import chunks
-from llamalab.analytic.fit_run import Run, pass_shape, prompt_and_chunk
+from llamalab.analytic.fit_run import FitRun, pass_shape, prompt_and_chunk
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.pass_memory import HEAD, LAST_OF_BLOCK, attended, held_by_attention, in_chunks, moments
 from llamalab.analytic.scratch import MatrixProduct, NoScratch
@@ -37,7 +37,7 @@ class _Asked(NoScratch):
         return 0
 
 
-def kernel_shapes(run: Run, *, until: int | None = None, step: str | None = None) -> list[Shape]:
+def kernel_shapes(run: FitRun, *, until: int | None = None, step: str | None = None) -> list[Shape]:
     """The shapes that a run in a half type meets, each once and in order, until that context is reached.
 
     With `step`, until the last time that the pass of that context takes this step: what a block asks after it does not
@@ -61,11 +61,11 @@ def kernel_shapes(run: Run, *, until: int | None = None, step: str | None = None
     return list(shapes)
 
 
-def _until(run: Run, until: int | None) -> int:
+def _until(run: FitRun, until: int | None) -> int:
     return run.context if until is None else whole(until, "until", most=run.context)
 
 
-def _by_step(run: Run, new: int, context: int) -> dict[str, list[Shape]]:
+def _by_step(run: FitRun, new: int, context: int) -> dict[str, list[Shape]]:
     """What each step of one block, and the head, asks of the library, in order."""
     shape = pass_shape(run, new, context)
     asked = _Asked()
@@ -81,7 +81,7 @@ def _by_step(run: Run, new: int, context: int) -> dict[str, list[Shape]]:
     return found
 
 
-def _passes(run: Run, until: int) -> Iterator[tuple[int, int]]:
+def _passes(run: FitRun, until: int) -> Iterator[tuple[int, int]]:
     """New tokens and context of every pass until that context."""
     prompt, chunk = prompt_and_chunk(run)
     yield from (one for one in chunks(prompt, chunk) if one[1] <= until)
@@ -89,7 +89,7 @@ def _passes(run: Run, until: int) -> Iterator[tuple[int, int]]:
         yield 1, context
 
 
-def compiled_kernels(run: Run, *, until: int | None = None) -> int:
+def compiled_kernels(run: FitRun, *, until: int | None = None) -> int:
     """How many kernels a run in a half type compiles and keeps, at most the cache's 1,024, until a context is reached.
 
     Products of weights for each number of rows, and the head's; of attention one or two for each pass.

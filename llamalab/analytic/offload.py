@@ -4,7 +4,7 @@ As llama.cpp splits a model: the last N layers with their keys and values go to 
 the host, and the head follows when all layers are on the accelerator.
 """
 
-from llamalab.analytic.fit_run import Run
+from llamalab.analytic.fit_run import FitRun
 from llamalab.analytic.kv_storage import KvStorage, kv_storage
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import stored_as, weights
@@ -15,7 +15,7 @@ from llamalab.errors import InputError
 from llamalab.units import storage_bytes
 
 
-def on_device(run: Run) -> tuple[int, KvStorage]:
+def on_device(run: FitRun) -> tuple[int, KvStorage]:
     """Bytes of weights, and of the cache, on the device.
 
     >>> from llamalab.presets import PRESETS
@@ -36,7 +36,7 @@ def on_device(run: Run) -> tuple[int, KvStorage]:
     return _last_layers(run, rest), KvStorage(*(a - b for a, b in zip(whole_cache, first, strict=True)))
 
 
-def host_bytes(run: Run) -> int:
+def host_bytes(run: FitRun) -> int:
     """Bytes of weights and cache that lie on the host: what the device has not, and a tied embedding all the same."""
     everywhere, here = (
         sum((stored, *cache)) for stored, cache in (on_device(run._replace(gpu_layers=None)), on_device(run))
@@ -45,7 +45,7 @@ def host_bytes(run: Run) -> int:
     return everywhere - here + (_embedding_bytes(run) if twice else 0)
 
 
-def _checked_layers(run: Run) -> int:
+def _checked_layers(run: FitRun) -> int:
     layers = whole(run.gpu_layers, "gpu_layers", least=0, most=run.arch.n_layers)
     if run.ranks > 1:
         raise InputError(f"gpu_layers must be those of one device; got {run.ranks} ranks; leave one of them out")
@@ -54,27 +54,27 @@ def _checked_layers(run: Run) -> int:
     return layers
 
 
-def _weights(run: Run, arch: LlamaArch) -> int:
+def _weights(run: FitRun, arch: LlamaArch) -> int:
     part = shard(arch, run.ranks)
     if run.weight_bytes is not None:
         return bytes_on_rank(arch, run.weight_bytes, part)
     return stored_weight_bytes(arch, run.dtype, run.weight_dtype or run.dtype, part)
 
 
-def _last_layers(run: Run, rest: int) -> int:
+def _last_layers(run: FitRun, rest: int) -> int:
     if run.weight_bytes is not None:
         return sum(run.layer_bytes[rest:])
     return _weights(run, run.arch) - _weights(run, run.arch.replace(n_layers=rest))
 
 
-def _embedding_bytes(run: Run) -> int:
+def _embedding_bytes(run: FitRun) -> int:
     if run.weight_bytes is not None:
         return run.embedding_bytes
     table = weights(run.arch)[0]
     return storage_bytes(table.parameters, stored_as(table, run.dtype, run.weight_dtype or run.dtype))
 
 
-def _cache(run: Run, arch: LlamaArch) -> KvStorage:
+def _cache(run: FitRun, arch: LlamaArch) -> KvStorage:
     return kv_storage(
         arch,
         seq=run.context,

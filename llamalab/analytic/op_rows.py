@@ -5,7 +5,14 @@ Which of them a block has, in which order, and where they belong, is llamalab.an
 
 from math import ceil
 
-from llamalab.analytic.attention_cost import SOFTCAP_OPS, AttentionShape, Step, flash_step, keys_in_view, naive_steps
+from llamalab.analytic.attention_cost import (
+    SOFTCAP_OPS,
+    AttentionShape,
+    AttentionStep,
+    flash_step,
+    keys_in_view,
+    naive_steps,
+)
 from llamalab.analytic.batches import Sequences
 from llamalab.analytic.op import Op
 from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, collective_mode, shard
@@ -19,7 +26,7 @@ LAYER = "layers.*."
 COMPUTED_NARROW = ("fp8",)  # weight dtypes whose products take inputs of the same dtype
 
 
-class Rows:
+class OpRows:
     """Rows for one run on one rank: `rows` tokens of activations in `dtype`."""
 
     def __init__(self, arch: LlamaArch, sequences: tuple[Sequences, ...], shape: PassShape) -> None:
@@ -212,7 +219,7 @@ class Rows:
         return self.elementwise(name, elements, 2 * elements, elements)
 
 
-def _reread_bytes(run: AttentionShape, steps: tuple[Step, ...]) -> int:
+def _reread_bytes(run: AttentionShape, steps: tuple[AttentionStep, ...]) -> int:
     """What flash attention reads of K and V beyond once: a later tile of queries streams them again."""
     once = storage_bytes(run.query_elements, run.dtype) + storage_bytes(2 * run.key_elements, run.kv_dtype)
     return sum(step.read_bytes for step in steps) - once

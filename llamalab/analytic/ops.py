@@ -21,16 +21,15 @@ in its part of the model and in the step whose memory it takes: all that looks a
 from llamalab.analytic.batches import ragged
 from llamalab.analytic.experts import expert_rows, experts_touched
 from llamalab.analytic.op import Op, Totals, add_up, placed
-from llamalab.analytic.op_rows import LAYER, Rows
-from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.op_rows import LAYER, OpRows
+from llamalab.analytic.pass_shape import LOGITS, PassShape
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts
 from llamalab.errors import UnknownNameError
 
-__all__ = ["ALGORITHMS", "LAYER", "LOGITS", "Op", "Totals", "add_up", "forward_ops"]
+__all__ = ["ALGORITHMS", "LAYER", "Op", "Totals", "add_up", "forward_ops"]
 
 ALGORITHMS = ("flash", "naive")
-LOGITS = ("last", "all")
 
 
 def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
@@ -64,7 +63,7 @@ def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
     return tuple(op for op in ops if op.kind != "collective" or shape.tensor_parallel > 1)
 
 
-class _Table(Rows):
+class _Table(OpRows):
     """The blocks of one run on one rank, as lists of rows."""
 
     def block(self, attention: str) -> tuple[Op, ...]:

@@ -15,7 +15,7 @@ from llamalab.analytic.forecast import (
     NO_HOST,
     Basis,
     Forecast,
-    Memory,
+    RunMemory,
     Times,
     Workload,
     bound_seconds,
@@ -94,7 +94,7 @@ def forecast_split(
     return SplitForecast(split, result, timed.communication_share, timed.bubble_share)
 
 
-def split_memory(arch: LlamaArch, work: Workload, split: Split) -> Memory:
+def split_memory(arch: LlamaArch, work: Workload, split: Split) -> RunMemory:
     """Bytes on one device: its weights, its part of the KV cache, and the largest activations."""
     own = work._replace(
         tensor_parallel=split.tensor,

@@ -16,7 +16,7 @@ _INTO_QKV = ("q", "k", "v")
 _INTO_FFN = ("gate", "up")
 
 
-class Step(NamedTuple):
+class LargestMoment(NamedTuple):
     """The moment's name and its bytes, gradients included."""
 
     moment: str
@@ -33,7 +33,7 @@ def largest_moment(
     gradient_bytes: int,
     kept_gradients: bool,
     fused_optimizer: bool,
-) -> Step:
+) -> LargestMoment:
     """Over one forward and backward pass of `layers` blocks, with `in_flight` micro-batches in a pipeline.
 
     Args:
@@ -69,7 +69,7 @@ def largest_moment(
         "loss": loss, "last norm": norm, "last block": last, "first block": first, "tied table": tied, "update": update,
     }  # fmt: skip
     name = max(moments, key=moments.__getitem__)
-    return Step(name, moments[name])
+    return LargestMoment(name, moments[name])
 
 
 class _Sizes:

@@ -33,7 +33,7 @@ class Attend(Protocol):
     ) -> Tensor: ...
 
 
-Check = Callable[[AttentionShape, torch.device], None]
+ShapeCheck = Callable[[AttentionShape, torch.device], None]
 
 
 def _runs_everything(shape: AttentionShape, device: torch.device) -> None:
@@ -50,11 +50,11 @@ class Backend(NamedTuple):
     name: str
     algorithm: str
     attend: Attend
-    check: Check = _runs_everything
+    check: ShapeCheck = _runs_everything
     kernel: str | None = None
 
 
-def _imported_when_used(module: str) -> tuple[Attend, Check]:
+def _imported_when_used(module: str) -> tuple[Attend, ShapeCheck]:
     """A backend that costs an import, and perhaps a package, which only its users pay."""
 
     def attend(

@@ -14,7 +14,7 @@ from llamalab.checkpoints.checkpoint import Weights, model_shapes
 from llamalab.checkpoints.layout import Layout, halves_to_pairs, is_rotated, pairs_to_halves
 
 
-class Place(NamedTuple):
+class StoredRows(NamedTuple):
     """Which rows of which stored tensor a weight is."""
 
     tensor: str
@@ -28,7 +28,7 @@ class Arrangement(NamedTuple):
     layout: Layout
     shapes: dict[str, tuple[int, ...]]
     members: dict[str, tuple[str, ...]]
-    places: dict[str, Place]
+    places: dict[str, StoredRows]
 
     def as_ours(self, name: str, rows: Tensor) -> Tensor:
         """The rows of a weight's place in the model's order."""
@@ -73,7 +73,7 @@ def arranged(arch: LlamaArch, layout: Layout) -> Arrangement:
     for name, (rows, *inner) in ours.items():
         tensor = layout.name(name, fused)
         start = shapes[tensor][0] if tensor in shapes else 0
-        places[name] = Place(tensor, slice(start, start + rows))
+        places[name] = StoredRows(tensor, slice(start, start + rows))
         shapes[tensor] = (start + rows, *inner)
         members[tensor] = (*members.get(tensor, ()), name)
     return Arrangement(arch, layout, shapes, members, places)

@@ -24,7 +24,7 @@ FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 FLOAT_NAMES = {kind: name for name, kind in FLOATS.items()}
 
 
-class Stored(NamedTuple):
+class StoredTensor(NamedTuple):
     """A tensor as its file has it, under the file's own name and in the file's own kind of number."""
 
     name: str
@@ -63,7 +63,7 @@ class Survey(NamedTuple):
     """
 
     kind: str
-    stored: tuple[Stored, ...]
+    stored: tuple[StoredTensor, ...]
     complete: Callable[[], Weights]
     remarks: tuple[str, ...] = ()
 
@@ -117,14 +117,14 @@ def check_no_others(stored: Iterable[str], known: Iterable[str]) -> None:
         raise FormatError(f"the checkpoint must hold its architecture and nothing else; {leftover_remarks(extra)[0]}")
 
 
-def check_floats(stored: Iterable[Stored]) -> None:
+def check_floats(stored: Iterable[StoredTensor]) -> None:
     """Raise FormatError for a tensor that is not bf16, fp16 or fp32."""
     for tensor in stored:
         if tensor.dtype not in FLOATS:
             raise FormatError(f"a weight must be stored as {', '.join(FLOATS)}; {tensor.name} is {tensor.dtype}")
 
 
-def common_dtype(stored: Iterable[Stored]) -> torch.dtype:
+def common_dtype(stored: Iterable[StoredTensor]) -> torch.dtype:
     """The dtype that most elements have; fp32 as soon as one tensor is quantised."""
     elements: dict[torch.dtype, int] = {}
     for tensor in stored:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from llamalab.checkpoints.checkpoint import (
     FLOATS,
-    Stored,
+    StoredTensor,
     Survey,
     Weights,
     check_no_others,
@@ -27,12 +27,12 @@ from llamalab.checkpoints.gguf_architectures import architecture_called
 from llamalab.checkpoints.gguf_codes import codes_of
 from llamalab.checkpoints.gguf_rope import DIVISORS
 from llamalab.checkpoints.gguf_settings import Tensors, arch_of
-from llamalab.checkpoints.gguf_split import Part, split_parts
+from llamalab.checkpoints.gguf_split import GgufPart, split_parts
 from llamalab.checkpoints.layout import gguf_name
 from llamalab.checkpoints.pages import drop_pages, settled
 from llamalab.checkpoints.quantisers import package
 from llamalab.errors import FormatError
-from llamalab.formats.gguf_header import Header, TensorInfo, is_gguf
+from llamalab.formats.gguf_header import GgufHeader, TensorInfo, is_gguf
 from llamalab.model.quantised.codes import Codes
 
 KIND = "GGUF"
@@ -52,7 +52,7 @@ def recognises(path: Path) -> bool:
 def survey(path: Path) -> Survey:
     """What the headers hold. Raises FormatError where tensors do not lie in their file or overlap."""
     parts, kinds = split_parts(path), _kinds()
-    stored: dict[str, Stored] = {}
+    stored: dict[str, StoredTensor] = {}
     for part in parts:
         mine = {name: _stored(name, info, kinds) for name, info in part.header.tensors.items()}
         _check_places(part.header, mine, len(part.data))
@@ -68,16 +68,16 @@ def _kinds() -> dict[int, tuple[str, int, int]]:
     return {int(kind): (kind.name, *sizes) for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
 
 
-def _stored(name: str, info: TensorInfo, kinds: dict[int, tuple[str, int, int]]) -> Stored:
+def _stored(name: str, info: TensorInfo, kinds: dict[int, tuple[str, int, int]]) -> StoredTensor:
     if info.kind not in kinds:
         raise FormatError(f"a GGUF tensor must be of a kind that ggml knows; {name!r} is of kind {info.kind}")
     kind, block, block_bytes = kinds[info.kind]
     if info.shape[-1] % block:
         raise FormatError(f"rows of {name!r} must be whole blocks of {block} as {kind}; got {info.shape[-1]}")
-    return Stored(name, info.shape, kind, prod(info.shape) // block * block_bytes)
+    return StoredTensor(name, info.shape, kind, prod(info.shape) // block * block_bytes)
 
 
-def _check_places(header: Header, stored: dict[str, Stored], size: int) -> None:
+def _check_places(header: GgufHeader, stored: dict[str, StoredTensor], size: int) -> None:
     at = 0
     for offset, nbytes, name in sorted((header.tensors[n].offset, s.nbytes, n) for n, s in stored.items()):
         if offset < at:
@@ -87,7 +87,7 @@ def _check_places(header: Header, stored: dict[str, Stored], size: int) -> None:
         raise FormatError(f"a GGUF file must hold its tensors, {header.data_start + at:,} bytes; it has {size:,}")
 
 
-def _remarks(header: Header, stored: dict[str, Stored]) -> tuple[str, ...]:
+def _remarks(header: GgufHeader, stored: dict[str, StoredTensor]) -> tuple[str, ...]:
     remarks = []
     if "tokenizer.ggml.tokens" not in header.settings:
         remarks.append("it has no vocabulary")
@@ -97,13 +97,13 @@ def _remarks(header: Header, stored: dict[str, Stored]) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _complete(parts: list[Part], stored: dict[str, Stored]) -> Weights:
+def _complete(parts: list[GgufPart], stored: dict[str, StoredTensor]) -> Weights:
     embedding = gguf_name("tok_embeddings.weight")
     if embedding not in stored:
         raise FormatError(f"a GGUF file of a Llama must hold {embedding}; it has none")
     places = {name: part for part in parts for name in part.header.tensors}
 
-    def raw(entry: Stored) -> Tensor:
+    def raw(entry: StoredTensor) -> Tensor:
         data, header = places[entry.name]
         offset = header.data_start + header.tensors[entry.name].offset
         return torch.frombuffer(data, dtype=torch.uint8, count=entry.nbytes, offset=offset)
@@ -144,7 +144,7 @@ def _complete(parts: list[Part], stored: dict[str, Stored]) -> Weights:
     return Weights(arch, fetch, dtype_of, common_dtype(stored.values()), codes)
 
 
-def _rows(entry: Stored, raw: Tensor, rows: slice) -> tuple[Stored, Tensor]:
+def _rows(entry: StoredTensor, raw: Tensor, rows: slice) -> tuple[StoredTensor, Tensor]:
     """Some rows of a tensor, as a tensor of its own."""
     count, whole = rows.stop - rows.start, entry.shape[0]
     if count == whole:
@@ -154,7 +154,7 @@ def _rows(entry: Stored, raw: Tensor, rows: slice) -> tuple[Stored, Tensor]:
     return part, raw[rows.start * nbytes : rows.stop * nbytes]
 
 
-def _divisors(entry: Stored, raw: Callable[[Stored], Tensor]) -> tuple[float, ...]:
+def _divisors(entry: StoredTensor, raw: Callable[[StoredTensor], Tensor]) -> tuple[float, ...]:
     """Divisors of RoPE's frequencies, as the decimals that were meant. Raises FormatError where they are not F32."""
     if entry.dtype != "F32" or len(entry.shape) != 1:
         raise FormatError(f"{entry.name} must be a row of F32; it is {entry.dtype} of shape {entry.shape}")
@@ -162,7 +162,7 @@ def _divisors(entry: Stored, raw: Callable[[Stored], Tensor]) -> tuple[float, ..
     return tuple(float(np.format_float_positional(value)) for value in values)
 
 
-def _as_floats(entry: Stored) -> Callable[[Tensor], Tensor]:
+def _as_floats(entry: StoredTensor) -> Callable[[Tensor], Tensor]:
     kind = FLOATS[entry.dtype]
 
     def view(raw: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ def _as_floats(entry: Stored) -> Callable[[Tensor], Tensor]:
     return view
 
 
-def _dequantised(raw: Tensor, entry: Stored, dtype: torch.dtype) -> Tensor:
+def _dequantised(raw: Tensor, entry: StoredTensor, dtype: torch.dtype) -> Tensor:
     """The values of a quantised tensor, a few rows at a time so that fp32 never holds all of it."""
     gguf = package()
     kind = gguf.GGMLQuantizationType[entry.dtype]

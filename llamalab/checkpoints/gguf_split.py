@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llamalab.errors import FormatError
-from llamalab.formats.gguf_header import Header, map_gguf
+from llamalab.formats.gguf_header import GgufHeader, map_gguf
 
 _NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _NUMBER, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"
 
 
-class Part(NamedTuple):
+class GgufPart(NamedTuple):
     """A mapped file and its header."""
 
     data: mmap.mmap
-    header: Header
+    header: GgufHeader
 
 
-def split_parts(path: Path) -> list[Part]:
+def split_parts(path: Path) -> list[GgufPart]:
     """A file and the parts that belong to it. Raises FormatError where one is missing or is of another model."""
-    first = Part(*map_gguf(path))
+    first = GgufPart(*map_gguf(path))
     count = first.header.settings.get(_COUNT, 1)
     if count in (0, 1):
         return [first]
@@ -47,13 +47,13 @@ def split_parts(path: Path) -> list[Part]:
     return parts
 
 
-def _part(path: Path) -> Part:
+def _part(path: Path) -> GgufPart:
     if not path.is_file():
         raise FormatError(f"a GGUF file must have all its parts; there is no {path.name}")
-    return Part(*map_gguf(path))
+    return GgufPart(*map_gguf(path))
 
 
-def _check_tensors(parts: list[Part]) -> None:
+def _check_tensors(parts: list[GgufPart]) -> None:
     names = [name for part in parts for name in part.header.tensors]
     if len(set(names)) != len(names):
         raise FormatError("a tensor must be in one part of a GGUF file; one is in two")

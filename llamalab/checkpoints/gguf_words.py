@@ -12,7 +12,7 @@ from llamalab.errors import InputError
 from llamalab.text.byte_level import written
 from llamalab.text.gguf_text import BYTE_LEVEL, SENTENCEPIECE, Vocabulary
 from llamalab.text.gguf_vocabulary import GPT_2_PATTERN, PATTERNS, model_of
-from llamalab.text.sentencepiece_model import SentencePieceModel
+from llamalab.text.sentencepiece_model import SentencePieceModel, check_plain
 from llamalab.text.settings import Added, TextSettings
 from llamalab.text.tiktoken_file import LLAMA_3_PATTERN, TiktokenTokenizer
 from llamalab.text.tokenizer import SPACE, Kind, Tokenizer
@@ -101,6 +101,7 @@ def _parts(piece: bytes, ranks: dict[bytes, int], below: int) -> list[bytes]:
 
 
 def _from_model(tokenizer: SentencePieceModel) -> Vocabulary:
+    check_plain(tokenizer)
     added, own = {piece.token_id: piece for piece in tokenizer.settings.added}, tokenizer.pieces
     pieces, scores, kinds = [], [], []
     for index in range(tokenizer.vocab_size):

@@ -20,7 +20,7 @@ from llamalab.arch_files import read_arch
 from llamalab.checkpoints.arrangement import arranged
 from llamalab.checkpoints.checkpoint import (
     FLOATS,
-    Stored,
+    StoredTensor,
     Survey,
     Weights,
     check_floats,
@@ -55,7 +55,7 @@ _HEAD, _EMBEDDING = hf_name("output.weight"), hf_name("tok_embeddings.weight")
 class _Tensors(NamedTuple):
     """What is stored, by name, and a way to each tensor: of a file by its own names, of a folder by the plain ones."""
 
-    stored: dict[str, Stored]
+    stored: dict[str, StoredTensor]
     tensor: Callable[[str], Tensor]
 
 
@@ -190,9 +190,9 @@ def _with_embedding(found: _Tensors) -> _Tensors:
     return found._replace(tensor=lambda name: found.tensor(_HEAD if name == _EMBEDDING else name))
 
 
-def _in_shards(entries: list[Stored], most: int) -> list[list[Stored]]:
+def _in_shards(entries: list[StoredTensor], most: int) -> list[list[StoredTensor]]:
     """Tensors in order, as many in a file as fit into `most` bytes, at least one."""
-    groups: list[list[Stored]] = [[]]
+    groups: list[list[StoredTensor]] = [[]]
     room = most
     for entry in entries:
         if groups[-1] and entry.nbytes > room:

@@ -25,7 +25,7 @@ import torch
 from llamalab.analytic.params import Weight
 from llamalab.analytic.params import weights as weights_in
 from llamalab.arch import ON_DISK, LlamaArch
-from llamalab.checkpoints.checkpoint import Stored, Survey, Weights, weights_of
+from llamalab.checkpoints.checkpoint import StoredTensor, Survey, Weights, weights_of
 from llamalab.checkpoints.pages import drop_pages, settled
 from llamalab.errors import FormatError, InputError
 from llamalab.files import map_file, replacing
@@ -54,7 +54,7 @@ _ORDERS = {
 }
 
 
-class Header(NamedTuple):
+class Llama2cHeader(NamedTuple):
     """What the first bytes say; `group_size` is 0 where weights are fp32."""
 
     version: int
@@ -111,7 +111,9 @@ def survey(path: Path) -> Survey:
         )
     places = {slot.name: slot for slot in slots(header) if slot.name != ROPE_TABLES}
     stored = tuple(
-        Stored(slot.name, slot.shape, f"int8 in groups of {slot.group_size}" if slot.group_size else "F32", slot.nbytes)
+        StoredTensor(
+            slot.name, slot.shape, f"int8 in groups of {slot.group_size}" if slot.group_size else "F32", slot.nbytes
+        )
         for slot in places.values()
     )
 
@@ -143,7 +145,7 @@ def write_weights(path: str | os.PathLike[str], weights: Weights, *, version: in
     beyond = set(arch.beyond_llama_2) - set(ON_DISK)
     if beyond:
         raise InputError(f"a llama2.c file must be of a Llama 2 to be written; it has no {', '.join(sorted(beyond))}")
-    header = Header(version, arch)
+    header = Llama2cHeader(version, arch)
     with replacing(path) as file:
         file.write(_header_bytes(header))
         for slot in slots(header):
@@ -152,13 +154,13 @@ def write_weights(path: str | os.PathLike[str], weights: Weights, *, version: in
             file.write(tensor.detach().cpu().contiguous().numpy().data)
 
 
-def read_header(data: mmap.mmap) -> Header:
+def read_header(data: mmap.mmap) -> Llama2cHeader:
     """The header of any version. Raises InputError for sizes that no Llama has."""
     if data[: len(MAGIC)] != MAGIC:
         if len(data) < SIZES.size:
             raise FormatError(f"a llama2.c file must begin with {SIZES.size} bytes of sizes; it has {len(data)}")
         sizes = SIZES.unpack_from(data)
-        return Header(0, _arch(sizes, tied=sizes[5] > 0))
+        return Llama2cHeader(0, _arch(sizes, tied=sizes[5] > 0))
     if len(data) < PADDED_HEADER_BYTES:
         raise FormatError(f"a llama2.c file must begin with {PADDED_HEADER_BYTES} bytes of header; it has {len(data)}")
     (version,) = struct.unpack_from("<i", data, len(MAGIC))
@@ -171,10 +173,10 @@ def read_header(data: mmap.mmap) -> Header:
             f"a llama2.c v{version} header must have a flag of 0 or 1 for the shared classifier and a positive "
             f"vocabulary; got {tied} and {sizes[5]}"
         )
-    return Header(version, _arch(sizes, tied=bool(tied)), _checked_group(group_size) if version == 2 else 0)
+    return Llama2cHeader(version, _arch(sizes, tied=bool(tied)), _checked_group(group_size) if version == 2 else 0)
 
 
-def slots(header: Header) -> Iterator[Slot]:
+def slots(header: Llama2cHeader) -> Iterator[Slot]:
     """Every tensor in the order of the file, under the model's own names, end to end.
 
     >>> arch = LlamaArch(64, 5, 8, 4, 172, 512, tied_embeddings=True, max_positions=512)
@@ -194,7 +196,7 @@ def slots(header: Header) -> Iterator[Slot]:
             offset += slot.nbytes
 
 
-def file_bytes(header: Header) -> int:
+def file_bytes(header: Llama2cHeader) -> int:
     """The exact size of a file with this header."""
     *_, last = slots(header)
     return last.offset + last.nbytes
@@ -216,7 +218,7 @@ def _arch(sizes: tuple[int, ...], *, tied: bool) -> LlamaArch:
     )
 
 
-def _header_bytes(header: Header) -> bytes:
+def _header_bytes(header: Llama2cHeader) -> bytes:
     arch = header.arch
     signed_vocab = arch.vocab_size if header.version or arch.tied_embeddings else -arch.vocab_size
     sizes = SIZES.pack(
@@ -240,7 +242,7 @@ def _checked_group(group_size: int) -> int:
     return group_size
 
 
-def _check_groups(header: Header) -> None:
+def _check_groups(header: Llama2cHeader) -> None:
     for _, same in groupby(slots(header), key=lambda slot: _kind(slot.name)):
         slot = next(same)
         if slot.group_size and slot.elements % slot.group_size:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
-from llamalab.checkpoints.checkpoint import Stored, Survey, Weights, check_floats, model_shapes
+from llamalab.checkpoints.checkpoint import StoredTensor, Survey, Weights, check_floats, model_shapes
 from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated
-from llamalab.checkpoints.lora_change import NOTHING, Change, applied, check_change, wholes
+from llamalab.checkpoints.lora_change import NOTHING, WeightChange, applied, check_change, wholes
 from llamalab.checkpoints.lora_config import CONFIG, Settings, settings_of
 from llamalab.checkpoints.lora_names import sorted_names
 from llamalab.checkpoints.pages import readable
@@ -35,7 +35,7 @@ _PER_TOKEN = (_EMBEDDING, _HEAD)
 class Adapter(NamedTuple):
     """The changes by Meta's name of the weight; `keeps_tie` where a tied head follows the embedding's."""
 
-    changes: dict[str, Change]
+    changes: dict[str, WeightChange]
     keeps_tie: bool
 
 
@@ -99,7 +99,7 @@ def merged(weights: Weights, path: str | os.PathLike[str]) -> Weights:
     return changed._replace(fetch_part=None)
 
 
-def _tensors(folder: Path) -> tuple[list[Stored], Callable[[str], Tensor]]:
+def _tensors(folder: Path) -> tuple[list[StoredTensor], Callable[[str], Tensor]]:
     for name, is_kind in (("adapter_model.safetensors", is_safetensors), ("adapter_model.bin", is_torch_file)):
         file = folder / name
         if not file.is_file():
@@ -133,7 +133,7 @@ def _adapter(names: list[str], tensor: Callable[[str], Tensor], arch: LlamaArch,
     return Adapter(changes, settings.keeps_tie)
 
 
-def _change(weight: str, name: str, parts: dict[str, Tensor], arch: LlamaArch, settings: Settings) -> Change:
+def _change(weight: str, name: str, parts: dict[str, Tensor], arch: LlamaArch, settings: Settings) -> WeightChange:
     module = weight.removesuffix(".weight")
     pair, magnitude = _pair(module, name, parts, settings), parts.get("magnitude")
     if (magnitude is not None) != (settings.is_dora and pair is not None):
@@ -149,7 +149,7 @@ def _change(weight: str, name: str, parts: dict[str, Tensor], arch: LlamaArch, s
         return halves_to_pairs(rows.contiguous(), arch)
 
     up = None if pair is None else arranged(pair[1])
-    return Change(
+    return WeightChange(
         arranged(parts.get("base")),
         arranged(parts.get("saved")),
         None if pair is None or up is None else (pair[0], up),
@@ -187,7 +187,7 @@ def _rows(module: str, values: Tensor | None, settings: Settings) -> tuple[Tenso
     return torch.tensor(ids), values
 
 
-def _fitted(adapter: Adapter, arch: LlamaArch) -> tuple[LlamaArch, dict[str, Change]]:
+def _fitted(adapter: Adapter, arch: LlamaArch) -> tuple[LlamaArch, dict[str, WeightChange]]:
     """The architecture that the changes make, and the changes with what a tied head takes from the embedding."""
     changes = dict(adapter.changes)
     if arch.tied_embeddings:
@@ -207,7 +207,9 @@ def _fitted(adapter: Adapter, arch: LlamaArch) -> tuple[LlamaArch, dict[str, Cha
     return arch, changes
 
 
-def _untied(changes: dict[str, Change], arch: LlamaArch, *, keeps_tie: bool) -> tuple[LlamaArch, dict[str, Change]]:
+def _untied(
+    changes: dict[str, WeightChange], arch: LlamaArch, *, keeps_tie: bool
+) -> tuple[LlamaArch, dict[str, WeightChange]]:
     """A tied model stays one where both its ends change alike; else the head becomes a weight of its own.
 
     What takes the place of the shared weight does so at both ends, and so do the embedding's rows; pairs and modules
@@ -227,7 +229,7 @@ def _untied(changes: dict[str, Change], arch: LlamaArch, *, keeps_tie: bool) -> 
     return arch.replace(tied_embeddings=is_tied), changes | both
 
 
-def _same_rows(first: Change, last: Change) -> bool:
+def _same_rows(first: WeightChange, last: WeightChange) -> bool:
     if first.rows is None or last.rows is None:
         return first.rows is last.rows
     return all(map(torch.equal, first.rows, last.rows))

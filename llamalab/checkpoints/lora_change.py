@@ -12,7 +12,7 @@ from llamalab.checkpoints.layout import hf_name
 from llamalab.errors import FormatError
 
 
-class Change(NamedTuple):
+class WeightChange(NamedTuple):
     """What an adapter does to one weight, its rows in the model's order. Without anything in it, nothing.
 
     `base` takes the place of the stored weight; `saved` stands beside it and is used alone.
@@ -26,10 +26,10 @@ class Change(NamedTuple):
     rows: tuple[Tensor, Tensor] | None = None  # token ids, and the rows that take the place of theirs
 
 
-NOTHING = Change()
+NOTHING = WeightChange()
 
 
-def applied(weight: Tensor, change: Change) -> Tensor:
+def applied(weight: Tensor, change: WeightChange) -> Tensor:
     """A weight in fp32 with the rows, the pair and the magnitude of a change, in PEFT's order."""
     if change.rows is not None:
         ids, values = (part.to(weight.device) for part in change.rows)
@@ -44,12 +44,12 @@ def applied(weight: Tensor, change: Change) -> Tensor:
     return weight
 
 
-def wholes(change: Change) -> list[Tensor]:
+def wholes(change: WeightChange) -> list[Tensor]:
     """The tensors that take the place of a whole weight."""
     return [whole for whole in (change.base, change.saved) if whole is not None]
 
 
-def check_change(name: str, change: Change, shape: tuple[int, ...]) -> None:
+def check_change(name: str, change: WeightChange, shape: tuple[int, ...]) -> None:
     """Raise FormatError where a change does not fit the `shape` of the weight that Meta calls `name`."""
     theirs = hf_name(name)
     for whole in wholes(change):

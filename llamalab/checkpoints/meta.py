@@ -17,7 +17,7 @@ from torch import Tensor
 from llamalab.arch import ON_DISK, LlamaArch, from_meta_params, meta_ffn_dim
 from llamalab.arch_files import read_arch
 from llamalab.checkpoints.checkpoint import (
-    Stored,
+    StoredTensor,
     Survey,
     Weights,
     check_floats,
@@ -167,12 +167,12 @@ def _shards(count: int) -> str:
     return "1 shard" if count == 1 else f"{count} shards"
 
 
-def _remarks(stored: tuple[Stored, ...]) -> tuple[str, ...]:
+def _remarks(stored: tuple[StoredTensor, ...]) -> tuple[str, ...]:
     kinds = sorted({entry.dtype for entry in stored})
     return (f"weights are of {len(kinds)} kinds: {', '.join(kinds)}",) if len(kinds) > 1 else ()
 
 
-def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[Stored, ...]) -> Weights:
+def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[StoredTensor, ...]) -> Weights:
     check_floats(stored)
     merged = _merged_shapes(shards)
     arch = read_arch(str(path / "params.json"))

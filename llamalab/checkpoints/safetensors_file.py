@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Stored
+from llamalab.checkpoints.checkpoint import FLOAT_NAMES, StoredTensor
 from llamalab.errors import DoesNotFitError, FormatError, MissingError
 
 _LENGTH = struct.Struct("<Q")
@@ -32,7 +32,7 @@ def is_safetensors(path: Path) -> bool:
     return len(head) > _LENGTH.size and head[_LENGTH.size :] == b"{" and head[6:8] == b"\0\0"
 
 
-def open_safetensors(path: Path) -> tuple[dict[str, Stored], Callable[[str], Tensor]]:
+def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], Callable[[str], Tensor]]:
     """What a file holds, from its header alone, and a way to each tensor where it lies in the file.
 
     Raises FormatError where header and file contradict each other, MissingError where it cannot be read;
@@ -51,7 +51,7 @@ def open_safetensors(path: Path) -> tuple[dict[str, Stored], Callable[[str], Ten
     return stored, tensor
 
 
-def write_safetensors(file: BinaryIO, entries: Iterable[Stored], fetch: Callable[[str], Tensor]) -> None:
+def write_safetensors(file: BinaryIO, entries: Iterable[StoredTensor], fetch: Callable[[str], Tensor]) -> None:
     """Write tensors in the order given, each fetched when its turn comes."""
     # Not by the package: it takes pointers to all tensors of a file at once, which for one of 1 GiB cast on the way
     # was 993 MiB of memory; this was the largest tensor.
@@ -62,7 +62,7 @@ def write_safetensors(file: BinaryIO, entries: Iterable[Stored], fetch: Callable
         file.write(fetch(entry.name).detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
-def header_bytes(entries: Iterable[Stored]) -> bytes:
+def header_bytes(entries: Iterable[StoredTensor]) -> bytes:
     """Length and JSON of a file with these tensors end to end, padded with spaces.
 
     >>> header_bytes([Stored("a", (2,), "F16", 4)])[8:]
@@ -78,9 +78,9 @@ def header_bytes(entries: Iterable[Stored]) -> bytes:
     return _LENGTH.pack(len(text)) + text
 
 
-def stored_as(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Stored:
+def stored_as(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> StoredTensor:
     """How a tensor will lie in a file."""
-    return Stored(name, shape, FLOAT_NAMES[dtype], prod(shape) * dtype.itemsize)
+    return StoredTensor(name, shape, FLOAT_NAMES[dtype], prod(shape) * dtype.itemsize)
 
 
 def _opened(path: Path, framework: str) -> Any:
@@ -94,8 +94,8 @@ def _opened(path: Path, framework: str) -> Any:
         raise DoesNotFitError(f"a file of weights must be mapped into memory; {str(error).splitlines()[0]}") from None
 
 
-def _stored(name: str, place: Any) -> Stored:
+def _stored(name: str, place: Any) -> StoredTensor:
     shape, dtype = tuple(place.get_shape()), str(place.get_dtype())
     # The first number in the name of a kind is its bits, as in BF16 and F8_E4M3; BOOL alone has none.
     bits = re.search(r"\d+", dtype)
-    return Stored(name, shape, dtype, prod(shape) * (int(bits[0]) if bits else 8) // 8)
+    return StoredTensor(name, shape, dtype, prod(shape) * (int(bits[0]) if bits else 8) // 8)

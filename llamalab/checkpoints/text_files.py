@@ -1,8 +1,8 @@
 """A tokenizer and its settings as the files of a Hugging Face folder that transformers reads.
 
-tokenizer.json is written whatever the kind: from a tokenizer.model alone transformers 5.23 joins pieces in order of
-their ids, where Llama's scores of several spaces are the lowest, and gives other ids than the model was trained with.
-The model's own file lies beside it, which llama.cpp and Meta's code read.
+tokenizer.json is written of all but Unigram and normalising models: from a tokenizer.model alone transformers 5.23
+joins pieces in order of their ids, where Llama's scores of several spaces are the lowest, and gives other ids than the
+model was trained with. The model's own file lies beside it, which llama.cpp and Meta's code read.
 """
 
 import json
@@ -29,7 +29,8 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         (folder / MODEL).write_bytes(tokenizer.proto)
     elif isinstance(tokenizer, TiktokenTokenizer):
         shutil.copyfile(tokenizer.source, folder / MODEL)
-    _write_json(folder / "tokenizer.json", with_frame(_description_of(tokenizer), tokenizer))
+    if not isinstance(tokenizer, SentencePieceModel) or tokenizer.is_plain:
+        _write_json(folder / "tokenizer.json", with_frame(_description_of(tokenizer), tokenizer))
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer))
     _write_json(folder / "generation_config.json", ending_ids(tokenizer.settings))
 

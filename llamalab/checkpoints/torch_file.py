@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from llamalab.checkpoints.checkpoint import FLOAT_NAMES, Stored
+from llamalab.checkpoints.checkpoint import FLOAT_NAMES, StoredTensor
 from llamalab.checkpoints.torch_legacy import read_legacy
 from llamalab.errors import FormatError, MissingError
 
@@ -91,11 +91,11 @@ def _read_archive(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
-def stored_in(tensors: dict[str, Tensor]) -> Iterable[Stored]:
+def stored_in(tensors: dict[str, Tensor]) -> Iterable[StoredTensor]:
     """What a file holds."""
     for name, tensor in tensors.items():
         dtype = FLOAT_NAMES.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
-        yield Stored(name, tuple(tensor.shape), dtype, tensor.nbytes)
+        yield StoredTensor(name, tuple(tensor.shape), dtype, tensor.nbytes)
 
 
 def check_torch(version: str) -> None:

@@ -7,7 +7,7 @@ reads every token. Keys and values of the source are made in the first pass of t
 
 from typing import NamedTuple
 
-from llamalab.analytic.attention_cost import AttentionShape, Step, naive_steps
+from llamalab.analytic.attention_cost import AttentionShape, AttentionStep, naive_steps
 from llamalab.analytic.op import Op, placed
 from llamalab.checks import whole
 from llamalab.classic.shape import ClassicArch
@@ -172,7 +172,7 @@ class _Table:
         width = rows * self.arch.dim
         return self._elementwise(name, LAYER_NORM_OPS * width, width, width, weight=2 * self.arch.dim)
 
-    def _step(self, name: str, step: Step) -> Op:
+    def _step(self, name: str, step: AttentionStep) -> Op:
         return Op(
             name,
             "attention",

@@ -19,7 +19,7 @@ from llamalab.model.tap_stack import TapStack
 PADDING_ID = 0
 
 
-class Stack(nn.Module):
+class LayerStack(nn.Module):
     """An embedding, sinusoidal positions and blocks: the encoder, or the decoder."""
 
     def __init__(self, arch: ClassicArch, name: str, embedding: nn.Embedding, dropout: float) -> None:
@@ -62,8 +62,8 @@ class ClassicTransformer(nn.Module):
         self.arch, self.taps, self.point_names = arch, TapStack(), names_of(arch)
         target = nn.Embedding(arch.target_vocab, arch.dim)
         source = target if arch.shared_embeddings else nn.Embedding(arch.source_vocab, arch.dim)
-        self.encoder = Stack(arch, "encoder", source, dropout) if arch.n_encoder_layers else None
-        self.decoder = Stack(arch, "decoder", target, dropout) if arch.n_decoder_layers else None
+        self.encoder = LayerStack(arch, "encoder", source, dropout) if arch.n_encoder_layers else None
+        self.decoder = LayerStack(arch, "decoder", target, dropout) if arch.n_decoder_layers else None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -127,14 +127,14 @@ class ClassicTransformer(nn.Module):
             x_BTD = layer(x_BTD, seen, source_BSD=source_BSD, source_seen=source_seen, state=own, tap=tap)
         return self._head(decoder, decoder.end(x_BTD, tap), tap)
 
-    def _stack(self, name: str) -> Stack:
+    def _stack(self, name: str) -> LayerStack:
         """The encoder or the decoder. Raises InputError where the model has none."""
-        stack: Stack | None = getattr(self, name)
+        stack: LayerStack | None = getattr(self, name)
         if stack is None:
             raise InputError(f"this pass must have a model with its {name}; this one has none; give it layers there")
         return stack
 
-    def _head(self, stack: Stack, x_BTD: Tensor, tap: Tap | None) -> Tensor:
+    def _head(self, stack: LayerStack, x_BTD: Tensor, tap: Tap | None) -> Tensor:
         logits_BTV = functional.linear(x_BTD, stack.embedding.weight).float()
         return logits_BTV if tap is None else tap("logits", logits_BTV)
 

@@ -170,22 +170,27 @@ def verb_parser(verb: str) -> "tuple[Any, Parser]":
 
 def _greeting() -> str:
     """What most people want, for who says no verb."""
-    return """llamalab: what should this Llama cost on that machine, what did it cost, and why the difference?
+    return """llamalab: what should this Llama cost on that machine, what did it cost,
+and why the difference?
 
-  llamalab report --model 7b                    measure this machine and write the page
-  llamalab predict --model 7b --hardware h100   what a run would take on a device, before it is bought
-  llamalab kv --model 7b --context 4096         the size of the KV cache
+  llamalab report --model 7b                   measure this machine, as a page
+  llamalab predict --model 7b --hardware h100  what a run would take on a device
+  llamalab kv --model 7b --context 4096        the size of the KV cache
 
 --model also takes a config.json, a folder or a checkpoint of your own.
 All verbs: llamalab --help · one of them: llamalab help VERB"""
 
 
 def _overview() -> str:
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {verb:<{width}}  {summary}" for verb, summary in VERBS.items())
+    from llamalab.cli.terminal import behind, width_of_output
+
+    longest, width = max(map(len, VERBS)), width_of_output()
+    rows = [f"  {verb:<{longest}}  {summary}" for verb, summary in VERBS.items()]
+    verbs = "\n".join(piece for row in rows for piece in (behind(row, longest + 4, width) if width else [row]))
     return f"""usage: llamalab VERB [options]
 
-What should this Llama cost on that machine, what did it cost, and why the difference?
+What should this Llama cost on that machine, what did it cost,
+and why the difference?
 
 {verbs}
 

@@ -68,7 +68,7 @@ def _range(first: int, last: int, sign: str, by: int, text: str) -> list[int]:
     return values
 
 
-def memory(option: str) -> Callable[[str], int]:
+def bytes_of_option(option: str) -> Callable[[str], int]:
     """An argparse type: bytes, as units.parse_memory reads them."""
     return _sentenced(lambda text: parse_memory(text, option))
 

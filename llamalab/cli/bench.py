@@ -17,7 +17,7 @@ from llamalab.cli.arguments import (
     parse_counts,
     split_paths,
 )
-from llamalab.cli.bench_output import FORMS, Rows, answer_of
+from llamalab.cli.bench_output import FORMS, BenchOutput, answer_of
 from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer
 from llamalab.cli.progress import Progress
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, and print or write each row as it is done; what was done before a Ctrl-C stays."""
     if args.out is not None:
         check_target(args.out)
-    rows = Rows(args.format, args.out)
+    rows = BenchOutput(args.format, args.out)
     with Progress() as progress:
         try:
             for row in _measured(args, progress):

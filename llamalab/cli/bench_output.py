@@ -20,7 +20,7 @@ STREAMED = ("csv", "jsonl", "md")
 FORMS = ("table", *STREAMED, "json")
 
 
-class Rows:
+class BenchOutput:
     """Rows on their way to stdout or to a file."""
 
     def __init__(self, form: str, out: Path | None) -> None:

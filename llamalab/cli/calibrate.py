@@ -21,7 +21,6 @@ ON_RANKS = True
 SUMMARY = "this machine's own constants, fitted in under a minute and checked on other shapes"
 EXAMPLES = (
     "llamalab calibrate",
-    "llamalab calibrate --quick",
     "llamalab calibrate --weight-dtype int4",
     "llamalab calibrate --ranks 2",
 )

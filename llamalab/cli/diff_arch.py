@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.difference import Term, cost_of, table_rows, terms
+from llamalab.analytic.difference import DifferenceTerm, cost_of, table_rows, terms
 from llamalab.analytic.forecast import Workload, pass_ops, pass_s
 from llamalab.analytic.op import Op
 from llamalab.arch import LlamaArch
@@ -83,7 +83,11 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _lead(
-    names: tuple[str, ...], archs: tuple[LlamaArch, ...], found: tuple[Term, ...], args: argparse.Namespace, device: str
+    names: tuple[str, ...],
+    archs: tuple[LlamaArch, ...],
+    found: tuple[DifferenceTerm, ...],
+    args: argparse.Namespace,
+    device: str,
 ) -> tuple[str, ...]:
     if not found:
         return (f"{names[0]} and {names[1]} have the same architecture",)

@@ -12,7 +12,7 @@ from llamalab.presets import PRESETS, resolve_model
 
 if TYPE_CHECKING:
     from llamalab.checkpoints.checkpoint import Weights
-    from llamalab.cli.stored_models import Stored
+    from llamalab.cli.stored_models import StoredWeights
 
 _CONFIGS = ("config.json", "params.json")  # of Hugging Face's folders and of Meta's
 
@@ -91,7 +91,7 @@ def short_name(model: str | LlamaArch) -> str:
     return os.path.basename(path) if os.path.isdir(path) else stem
 
 
-def take_storage(args: "argparse.Namespace") -> "Stored | None":
+def take_storage(args: "argparse.Namespace") -> "StoredWeights | None":
     """The storage of --model, taken for --weight-dtype where that is not given; None where either tells nothing."""
     if args.weight_dtype is not None or not (isinstance(args.model, str) and os.path.exists(args.model)):
         return None

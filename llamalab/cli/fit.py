@@ -4,13 +4,13 @@ import argparse
 from functools import partial
 from typing import Any
 
-from llamalab.analytic.activations import LOGITS, WAYS
+from llamalab.analytic.activations import WAYS
 from llamalab.analytic.fit import Needs, needs
-from llamalab.analytic.fit_run import Run
+from llamalab.analytic.fit_run import FitRun
 from llamalab.analytic.fit_solve import (
     Holds,
     changes,
-    check_fits,
+    check_run_fits,
     largest_batch,
     largest_context,
     least_ranks,
@@ -18,6 +18,7 @@ from llamalab.analytic.fit_solve import (
     widest_weights,
 )
 from llamalab.analytic.kv_storage import KV_DTYPES
+from llamalab.analytic.pass_shape import LOGITS
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.cli.arguments import (
     Parser,
@@ -26,9 +27,9 @@ from llamalab.cli.arguments import (
     add_dtype,
     add_format,
     add_model,
+    bytes_of_option,
     chosen_model,
     count,
-    memory,
     one_of,
 )
 from llamalab.cli.delivery import give
@@ -36,7 +37,7 @@ from llamalab.cli.find_model import take_storage
 from llamalab.cli.fit_cache import cache_alone
 from llamalab.cli.fit_split import split_of
 from llamalab.cli.output import Answer, Column, Table, thousands
-from llamalab.cli.stored_models import Stored
+from llamalab.cli.stored_models import StoredWeights
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.hardware import HARDWARE, HardwareSpec
 from llamalab.units import DTYPES, FLOAT_DTYPES, format_bytes
@@ -60,10 +61,12 @@ _ROWS = (
 def configure(parser: Parser) -> None:
     """The options of `llamalab fit`."""
     space = parser.add_mutually_exclusive_group(required=True)
-    space.add_argument("--memory", type=memory("--memory"), metavar="SIZE", help="of one device, as 24GiB or 24GB")
+    space.add_argument(
+        "--memory", type=bytes_of_option("--memory"), metavar="SIZE", help="of one device, as 24GiB or 24GB"
+    )
     space.add_argument("--hardware", metavar="NAME", help="a device (see llamalab hardware), for its memory")
     space.add_argument(
-        "--free", type=memory("--free"), metavar="SIZE", help="for the KV cache alone: all else is in already"
+        "--free", type=bytes_of_option("--free"), metavar="SIZE", help="for the KV cache alone: all else is in already"
     )
     add_count(parser, "--context", "tokens in each sequence: asks for the largest batch", dest="seq")
     parser.rename("--seq", "--context")
@@ -89,7 +92,7 @@ def configure(parser: Parser) -> None:
     )
     add_count(parser, "--block-tokens", "tokens of a block of a paged KV cache", default=1)
     parser.add_argument(
-        "--gpu-layers", type=layers, metavar="N", help="of the last N layers on the device, the others on its host"
+        "--gpu-layers", type=layer_count, metavar="N", help="of the last N layers on the device, the others on its host"
     )
     parser.add_argument("--host", metavar="NAME", help="the CPU beside --hardware: what such a split costs in time")
     add_count(parser, "--graphs", "captured graphs")
@@ -98,7 +101,7 @@ def configure(parser: Parser) -> None:
     add_format(parser)
 
 
-def layers(text: str) -> int:
+def layer_count(text: str) -> int:
     """A number of layers, 0 included."""
     return 0 if text.strip() == "0" else count("--gpu-layers")(text)
 
@@ -121,7 +124,7 @@ def answer(args: argparse.Namespace) -> Answer:
     usual = "" if args.seq and (args.batch or args.gpu_layers is not None) else "batch" if args.seq else "context"
     solve = args.solve or usual
     solved = _solved(solve, asked, size, holds)
-    held = check_fits(solved, size, holds)
+    held = check_run_fits(solved, size, holds)
     return _answer(args, model, name, size, solve, solved, held, holds)
 
 
@@ -143,11 +146,11 @@ def device_memory(spec: HardwareSpec) -> int:
     return int(spec.usable_memory_bytes or 0)
 
 
-def _asked(args: argparse.Namespace) -> tuple[str, Run]:
+def _asked(args: argparse.Namespace) -> tuple[str, FitRun]:
     stored = take_storage(args)
     model, arch = chosen_model(args)
     compute = args.dtype if args.dtype in FLOAT_DTYPES else "bf16"
-    return model, Run(
+    return model, FitRun(
         arch, args.seq or 1, batch=args.batch or 1, prompt=args.prompt, chunk=args.chunk, dtype=compute,
         weight_dtype=args.weight_dtype or args.dtype, kv_dtype=args.kv_dtype or args.dtype, attention=args.attention,
         logits=args.logits, ranks=args.tensor_parallel, block_tokens=args.block_tokens, graphs=args.graphs or 0,
@@ -155,7 +158,7 @@ def _asked(args: argparse.Namespace) -> tuple[str, Run]:
     )  # fmt: skip
 
 
-def _of_file(stored: Stored) -> dict[str, Any]:
+def _of_file(stored: StoredWeights) -> dict[str, Any]:
     return {
         "weight_bytes": stored.bytes,
         "layer_bytes": stored.layer_bytes,
@@ -163,7 +166,7 @@ def _of_file(stored: Stored) -> dict[str, Any]:
     }
 
 
-def _solved(solve: str, asked: Run, size: int, holds: Holds) -> Run:
+def _solved(solve: str, asked: FitRun, size: int, holds: Holds) -> FitRun:
     """The run with the answer in it; as it was asked where nothing fits, so that the refusal says by how much."""
     if solve == "batch":
         return asked._replace(batch=max(asked.batch, largest_batch(asked, size, holds)))
@@ -178,7 +181,7 @@ def _solved(solve: str, asked: Run, size: int, holds: Holds) -> Run:
     return asked
 
 
-def _data(args: argparse.Namespace, model: str, asked: Run, held: Needs) -> dict[str, Any]:
+def _data(args: argparse.Namespace, model: str, asked: FitRun, held: Needs) -> dict[str, Any]:
     terms = [term._asdict() | {"exact_bytes": term.bytes} for term in held.terms]
     tokens = asked.batch * asked.context
     return {
@@ -193,7 +196,7 @@ def _data(args: argparse.Namespace, model: str, asked: Run, held: Needs) -> dict
 
 
 def _answer(
-    args: argparse.Namespace, model: str, name: str, size: int, solve: str, asked: Run, held: Needs, holds: Holds
+    args: argparse.Namespace, model: str, name: str, size: int, solve: str, asked: FitRun, held: Needs, holds: Holds
 ) -> Answer:
     left = size - held.safe_bytes
     found = {
@@ -217,7 +220,7 @@ def _answer(
     return Answer(data, lead, (Table(_ROWS, data["terms"]),))
 
 
-def _on_devices(args: argparse.Namespace, model: str, asked: Run, holds: Holds) -> Answer:
+def _on_devices(args: argparse.Namespace, model: str, asked: FitRun, holds: Holds) -> Answer:
     """The devices of the table on which the run fits, smallest first."""
     held = holds(asked)
     fitting = [spec for spec in HARDWARE.values() if device_memory(spec) >= held.safe_bytes]

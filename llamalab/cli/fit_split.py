@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from llamalab.analytic.fit_run import Run, prompt_and_chunk
+from llamalab.analytic.fit_run import FitRun, prompt_and_chunk
 from llamalab.analytic.forecast import Times, Workload, run_times
 from llamalab.analytic.offload import host_bytes
 from llamalab.analytic.stack_constants import prepared
@@ -13,14 +13,14 @@ from llamalab.units import format_bytes, format_seconds
 STACK = "llama.cpp"  # the one that splits so
 
 
-class Split(NamedTuple):
+class HostSplit(NamedTuple):
     """Figures and lines beside those of a run that fits."""
 
     data: dict[str, Any]
     lead: tuple[str, ...]
 
 
-def split_of(model: str, run: Run, hardware: str | None, host: str | None) -> Split:
+def split_of(model: str, run: FitRun, hardware: str | None, host: str | None) -> HostSplit:
     """The split of a run; times only where both device and host are named."""
     here, layers = run.gpu_layers or 0, run.arch.n_layers
     data: dict[str, Any] = {
@@ -34,7 +34,7 @@ def split_of(model: str, run: Run, hardware: str | None, host: str | None) -> Sp
     lead = f"  {here} of {layers} layers of {model} on the device, {format_bytes(data['host_bytes'])} on its host"
     if hardware is None or host is None:
         data["reason"] = "--hardware and --host must name a device and its CPU to predict the time"
-        return Split(data, (lead,))
+        return HostSplit(data, (lead,))
     from llamalab.cli.devices import one_device
 
     device, cpu = one_device(hardware), one_device(host)
@@ -43,10 +43,12 @@ def split_of(model: str, run: Run, hardware: str | None, host: str | None) -> Sp
         f"  prefill {format_seconds(data['prefill_s'])}, then {format_seconds(data['decode_s_per_token'])} per token"
     )
     alone = format_seconds(data["all_on_device_s_per_token"])
-    return Split(data, (lead, f"{where} with {cpu.name}; {alone} with every layer on the device (predicted, {STACK})"))
+    return HostSplit(
+        data, (lead, f"{where} with {cpu.name}; {alone} with every layer on the device (predicted, {STACK})")
+    )
 
 
-def split_times(run: Run, device: HardwareSpec, host: HardwareSpec) -> dict[str, float]:
+def split_times(run: FitRun, device: HardwareSpec, host: HardwareSpec) -> dict[str, float]:
     """Seconds of the prompt and of a token, layers of host and device one after the other.
 
     The activations that cross between the two are not counted: one row of the residual stream a token and way.
@@ -72,7 +74,7 @@ def _less(all_: Times, rest: Times) -> Times:
     return all_._replace(prefill_s=all_.prefill_s - rest.prefill_s, decode_s_per_token=decode)
 
 
-def _times(run: Run, arch: LlamaArch, spec: HardwareSpec) -> Times:
+def _times(run: FitRun, arch: LlamaArch, spec: HardwareSpec) -> Times:
     prompt, chunk = prompt_and_chunk(run)
     work = Workload(
         prompt,

@@ -4,9 +4,9 @@ import argparse
 from itertools import product
 from typing import Any
 
-from llamalab.analytic.attention_cost import AttentionShape, Step, flash_step, naive_steps, total
-from llamalab.analytic.ops import ALGORITHMS, LOGITS, Op, Totals, add_up, forward_ops
-from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.attention_cost import AttentionShape, AttentionStep, flash_step, naive_steps, total
+from llamalab.analytic.ops import ALGORITHMS, Op, Totals, add_up, forward_ops
+from llamalab.analytic.pass_shape import LOGITS, PassShape
 from llamalab.arch import LlamaArch
 from llamalab.choices import PHASES
 from llamalab.cli.arguments import (
@@ -204,7 +204,7 @@ def _steps(arch: LlamaArch, new_tokens: int, context: int, dtype: str, kv_dtype:
     return [*rows, _step("naive", "total", total(naive)), _step("flash", "total", flash_step(shape))]
 
 
-def _step(algorithm: str, title: str, step: Step) -> dict[str, Any]:
+def _step(algorithm: str, title: str, step: AttentionStep) -> dict[str, Any]:
     return {
         "algorithm": algorithm,
         "step": title,

@@ -17,7 +17,7 @@ from llamalab.text.vocabularies import vocabulary_name
 from llamalab.units import format_bytes
 
 if TYPE_CHECKING:
-    from llamalab.checkpoints.checkpoint import Stored, Survey
+    from llamalab.checkpoints.checkpoint import StoredTensor, Survey
 
 SUMMARY = "what a checkpoint is, tensor by tensor, without loading its weights"
 EXAMPLES = (
@@ -146,7 +146,7 @@ def _preset(data: dict[str, Any]) -> str:
     return f"{data['preset']}, except {differing}" if differing else f"{data['preset']}, exactly"
 
 
-def _by_dtype(stored: "tuple[Stored, ...]") -> list[dict[str, Any]]:
+def _by_dtype(stored: "tuple[StoredTensor, ...]") -> list[dict[str, Any]]:
     kinds: dict[str, dict[str, Any]] = {}
     for tensor in stored:
         row = kinds.setdefault(tensor.dtype, {"dtype": tensor.dtype, "tensors": 0, "values": 0, "nbytes": 0})

@@ -15,11 +15,11 @@ def configure(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the page."""
-    print(page())
+    print(manual_page())
     return 0
 
 
-def page() -> str:
+def manual_page() -> str:
     """The manual page as roff."""
     from llamalab.cli import VERBS
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 from llamalab.plain_text import csv_text, in_one_line, markdown_cell, printable, sentence
 
-SCHEMA_VERSION = 1
+ANSWER_SCHEMA = 1
 UNKNOWN = "–"
 
 
@@ -116,7 +116,7 @@ def cell_text(answer: Answer) -> str:
 def lines_of(table: Table) -> list[str]:
     """A table's title line and rows, aligned."""
     rows = cells_of(table)
-    widths, right = widths_of(rows), _right(table)
+    widths, right = widths_of(rows), is_right(table)
     return ["  ".join(map(_align, cells, widths, right)).rstrip() for cells in rows]
 
 
@@ -134,7 +134,7 @@ def _markdown(answer: Answer) -> str:
     blocks = [line.strip() for line in answer.lead if line.strip()]
     for table in answer.tables:
         title, *rows = [f"| {' | '.join(markdown_cell(cell) for cell in row)} |" for row in _shown(table)]
-        rule = f"| {' | '.join('---:' if right else '---' for right in _right(table))} |"
+        rule = f"| {' | '.join('---:' if right else '---' for right in is_right(table))} |"
         blocks += [table.caption] if table.caption else []
         blocks.append("\n".join([title, rule, *rows]))
     return "\n\n".join(blocks)
@@ -143,7 +143,7 @@ def _markdown(answer: Answer) -> str:
 def _json(answer: Answer) -> str:
     import json
 
-    data = {"schema_version": SCHEMA_VERSION, **answer.data}
+    data = {"schema_version": ANSWER_SCHEMA, **answer.data}
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False).translate(_CONTROLS)
 
 
@@ -166,7 +166,7 @@ def _cell(row: dict[str, Any], column: Column) -> str:
     return UNKNOWN if value is None else column.show(value)
 
 
-def _right(table: Table) -> list[bool]:
+def is_right(table: Table) -> list[bool]:
     """Numbers stand to the right."""
     return [any(type(row[column.key]) in (int, float) for row in table.rows) for column in table.columns]
 

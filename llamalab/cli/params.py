@@ -17,7 +17,7 @@ from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import add_dtype, add_format, add_model, chosen_model
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent, thousands
-from llamalab.cli.stored_models import Stored, stored_model
+from llamalab.cli.stored_models import StoredWeights, stored_model
 from llamalab.units import DTYPES, format_bytes, storage_bytes
 
 SUMMARY = "parameters and weight bytes, by component"
@@ -54,7 +54,7 @@ def answer(args: argparse.Namespace) -> Answer:
     return _lora_answer(model, arch, args.dtype, parse_lora(args.lora))
 
 
-def _answer(model: str, arch: LlamaArch, dtype: str, stored: Stored | None) -> Answer:
+def _answer(model: str, arch: LlamaArch, dtype: str, stored: StoredWeights | None) -> Answer:
     total = parameter_count(arch)
     active, parts = active_parameters(arch), components(arch)
     by_part = component_bytes(arch, dtype)

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 setattr(argparse, "_", str)  # noqa: B010
 
 
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help of a fixed width: the same everywhere, and without the import that asks the terminal."""
+_HELP_WIDTH = 100
 
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=100)
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str, width: int = _HELP_WIDTH) -> None:
+        super().__init__(prog, max_help_position=26, width=width)
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,6 +40,14 @@ class Parser(argparse.ArgumentParser):
             formatter_class=_HelpFormatter,
             allow_abbrev=False,
         )
+
+    def format_help(self) -> str:
+        """The help, as wide as the terminal, at most 100 columns, and 100 where there is none."""
+        from llamalab.cli.terminal import width_of_output
+
+        width = min(_HELP_WIDTH, width_of_output() or _HELP_WIDTH)
+        self.formatter_class = lambda prog: _HelpFormatter(prog, width)
+        return super().format_help()
 
     def rename(self, old: str, new: str) -> None:
         """Let `old` be understood as `new`, with a note; it is in no help."""

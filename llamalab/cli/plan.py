@@ -13,7 +13,7 @@ from llamalab.cli.arguments import (
     add_dtype,
     add_format,
     add_part_dtypes,
-    memory,
+    bytes_of_option,
 )
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import one_device
@@ -48,7 +48,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--model", default="70b", help=MODEL_HELP)
     parser.add_argument("--hardware", default="h100-80gb-sxm", help="the device (default: %(default)s)")
     parser.add_argument(
-        "--memory", type=memory("--memory"), metavar="SIZE", help="of each device (default: the data sheet's)"
+        "--memory", type=bytes_of_option("--memory"), metavar="SIZE", help="of each device (default: the data sheet's)"
     )
     add_count(parser, "--devices", "how many there are", default=8)
     parser.add_argument(

@@ -40,7 +40,6 @@ from llamalab.units import format_bytes, format_rate, format_seconds, format_si
 
 SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
 EXAMPLES = (
-    "llamalab predict --model 7b --hardware a100-40gb-sxm --prompt 1024 --generate 1024 --batch 16 --dtype fp16",
     "llamalab predict --model 70b --hardware h100-80gb-sxm --tensor-parallel 4 --weight-dtype fp8 --kv-dtype fp8",
     "llamalab predict --model 70b --hardware h100-80gb-sxm --tp 2 --pp 4 --batch 16",
     "llamalab predict --prompt 512-8192*2 --batch 1,2,4,8 --model 7b,13b,70b --hardware all --format csv",
@@ -127,7 +126,7 @@ def stack_of(result: Forecast) -> dict[str, Any]:
     return {"name": row.pop("name"), "assumed": constants.assumed, **row}
 
 
-def op_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[dict[str, Any]]:
+def predicted_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[dict[str, Any]]:
     """The table of one pass with its predicted times."""
     predictions = predict_pass(ops, result.constants.rates)
     return [
@@ -158,7 +157,7 @@ def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Foreca
 
 def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -> Answer:
     work, times, bound = case.work, result.times, result.bound
-    rows = op_rows("prefill", result.prefill_ops, result) + op_rows("decode", result.decode_ops, result)
+    rows = predicted_rows("prefill", result.prefill_ops, result) + predicted_rows("decode", result.decode_ops, result)
     published = _published(case, result)
     low, high = result.interval
     data = {

@@ -11,7 +11,7 @@ TICK_S = 1.6  # between two signs of life
 _LEAST_DONE = 0.05  # before which the time left is not guessed at
 
 
-class Limit(Protocol):
+class TimeLimit(Protocol):
     """Something that knows how many seconds are left at most, as measure.timing.deadline.Deadline."""
 
     @property
@@ -26,7 +26,7 @@ class Progress:
     as many as the share that is done took, in proportion.
     """
 
-    def __init__(self, deadline: Limit | None = None) -> None:
+    def __init__(self, deadline: TimeLimit | None = None) -> None:
         self._deadline, self._label, self._done = deadline, "", 0.0
         self._over, self._begun_s, self._told_s = threading.Event(), now_s(), now_s()
 

@@ -138,9 +138,9 @@ def _show_profiles(args: argparse.Namespace, text: str) -> int:
 def _show_bench(args: argparse.Namespace, text: str) -> int:
     """The page of a bench; its JSON stays as it is."""
     from llamalab.report import render_bench
-    from llamalab.report.bench_page import bench_rows, bench_table
+    from llamalab.report.bench_page import bench_table, rows_of_bench
 
-    rows = bench_rows(text, source=args.record)
+    rows = rows_of_bench(text, source=args.record)
     page = Path(args.out or default_page(f"{rows[0]['model']}-bench", rows[0].get("backend") or "cpu"))
     check_page(page, ())
     html = render_bench(rows)

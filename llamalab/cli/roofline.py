@@ -8,7 +8,7 @@ from llamalab.analytic.forecast import Forecast, forecast
 from llamalab.cli.arguments import Parser, add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note
-from llamalab.cli.predict import op_rows
+from llamalab.cli.predict import predicted_rows
 from llamalab.cli.runs import (
     Case,
     add_basis,
@@ -59,7 +59,7 @@ def answer(args: argparse.Namespace) -> Answer:
         raise InputError(f"llamalab roofline draws one run; got {len(chosen)}; give one value of each option")
     case = chosen[0]
     result = forecast(case.arch, case.work, case.spec, constants_of(args, case.spec))
-    rows = op_rows("prefill", result.prefill_ops, result) + op_rows("decode", result.decode_ops, result)
+    rows = predicted_rows("prefill", result.prefill_ops, result) + predicted_rows("decode", result.decode_ops, result)
     for row in rows:
         row |= _place(row)
     words = [sentence for phase in MARKS for sentence in _words(phase, rows)]

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from llamalab.analytic.constants import TIERS, Constants, choose
 from llamalab.analytic.forecast import Workload
-from llamalab.analytic.ops import ALGORITHMS, LOGITS
+from llamalab.analytic.ops import ALGORITHMS
+from llamalab.analytic.pass_shape import LOGITS
 from llamalab.analytic.splits import Split
 from llamalab.analytic.stack_constants import StackConstants, prepared
 from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names

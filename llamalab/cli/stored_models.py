@@ -29,7 +29,7 @@ _TABLE = re.compile(r"embed_tokens|tok_embeddings|token_embd|wte\.")
 _PLAIN = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "fp16": "fp16", "bf16": "bf16", "fp32": "fp32"}
 
 
-class Stored(NamedTuple):
+class StoredWeights(NamedTuple):
     """A file's weights: bytes of all, how they are stored in words, and as a weight dtype of ours.
 
     `layer_bytes` are those of each layer, its own where a header tells them, else an equal part.
@@ -52,7 +52,7 @@ class _Entry(NamedTuple):
     elements: int | None
 
 
-def stored_model(model: str | LlamaArch) -> Stored | None:
+def stored_model(model: str | LlamaArch) -> StoredWeights | None:
     """The weights that a path stores; None for a preset, a plain config and an architecture.
 
     A folder with safetensors, a GGUF file, Meta's folder, llama2.c, by their headers: what llamalab reads. A
@@ -73,7 +73,7 @@ def stored_model(model: str | LlamaArch) -> Stored | None:
             return None
         arch = read_arch(str(config))
         each = (found.layers_bytes // arch.n_layers,) * arch.n_layers
-        return Stored(arch, found.bytes, found.kind, _dtype(found), each, found.embedding_bytes)
+        return StoredWeights(arch, found.bytes, found.kind, _dtype(found), each, found.embedding_bytes)
     if path.is_dir() and (path / "params.json").is_file() and not any(path.glob("*.pth")):
         return None
     from llamalab.checkpoints import survey  # here: it imports torch
@@ -88,7 +88,7 @@ def _of_config(path: Path) -> HfStorage | None:
     return hf_storage(config, read_arch(str(path))) if "quantization_config" in config else None
 
 
-def _of_entries(arch: LlamaArch, entries: list[_Entry], told: HfStorage | None) -> Stored:
+def _of_entries(arch: LlamaArch, entries: list[_Entry], told: HfStorage | None) -> StoredWeights:
     layers = [0] * arch.n_layers
     for entry in entries:
         if (found := _LAYER.search(entry.name)) and int(found[1]) < arch.n_layers:
@@ -97,15 +97,15 @@ def _of_entries(arch: LlamaArch, entries: list[_Entry], told: HfStorage | None) 
     by_layer = tuple(layers) if all(layers) else ()
     table = sum(entry.bytes for entry in entries if _TABLE.search(entry.name))
     if told is not None:
-        return Stored(arch, size, told.kind, _dtype(told), by_layer, table)
+        return StoredWeights(arch, size, told.kind, _dtype(told), by_layer, table)
     matrices = [entry for entry in entries if _LAYER.search(entry.name) and (entry.elements or 0) > 2 * arch.dim]
     kinds = _by_bytes(matrices or entries)
     if len(kinds) == 1 and kinds[0] in _PLAIN:
-        return Stored(arch, size, kinds[0], _PLAIN[kinds[0]], by_layer, table)
+        return StoredWeights(arch, size, kinds[0], _PLAIN[kinds[0]], by_layer, table)
     if kinds[0] in _GGML:
-        return Stored(arch, size, " and ".join(kinds), _GGML[kinds[0]], by_layer, table)
+        return StoredWeights(arch, size, " and ".join(kinds), _GGML[kinds[0]], by_layer, table)
     held, elements = (sum(values) for values in zip(*((e.bytes, e.elements or 0) for e in matrices), strict=True))
-    return Stored(arch, size, " and ".join(kinds), f"{max(1.0, 8 * held / elements):.3f}bpw", by_layer, table)
+    return StoredWeights(arch, size, " and ".join(kinds), f"{max(1.0, 8 * held / elements):.3f}bpw", by_layer, table)
 
 
 def _by_bytes(entries: Iterable[_Entry]) -> list[str]:
@@ -126,7 +126,7 @@ def _product(shape: tuple[int, ...]) -> int:
     return elements
 
 
-def noted_storage(args: argparse.Namespace) -> Stored | None:
+def noted_storage(args: argparse.Namespace) -> StoredWeights | None:
     """The storage of --model, taken for --weight-dtype; None where the path tells nothing."""
     found = stored_model(args.model)
     if found is not None and (found.weight_dtype not in _PLAIN.values() or found.weight_dtype != args.dtype):

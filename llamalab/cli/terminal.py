@@ -3,11 +3,12 @@
 import os
 import sys
 
-from llamalab.cli.output import Answer, Table, cell_text, cells_of, lines_of, widths_of
+from llamalab.cli.output import Answer, Table, cell_text, cells_of, is_right, lines_of, widths_of
 from llamalab.plain_text import printable
 
 LEAST_WIDTH = 40
 _GAP = 2  # between columns
+_LEAST_CELL = 16  # characters, below which words are not put below each other
 _BOLD, _DIM, _PLAIN = "\033[1m", "\033[2m", "\033[0m"
 
 
@@ -75,6 +76,18 @@ def wrapped(line: str, width: int) -> list[str]:
     return [*pieces, now]
 
 
+def behind(line: str, start: int, width: int) -> list[str]:
+    """A row whose last cell, which begins at `start`, goes on below itself where it is too long.
+
+    >>> behind("name  a text of several words", 6, 24)
+    ['name  a text of several', '        words']
+    """
+    if len(line) <= width or width - start < _LEAST_CELL:
+        return [line]
+    first, *others = wrapped(line[start:], width - start)
+    return [line[:start] + first, *(" " * start + piece for piece in others)]
+
+
 def _lead(lead: tuple[str, ...], width: int | None, colour: bool) -> str:
     """The answer, in bold, and what is said beside it."""
     shown = [printable(line) for line in lead]
@@ -86,6 +99,9 @@ def _lead(lead: tuple[str, ...], width: int | None, colour: bool) -> str:
 
 def _table(table: Table, width: int | None, colour: bool) -> str:
     title, *rows = map(printable, lines_of(table))
+    if width is not None and not is_right(table)[-1]:
+        *before, _ = widths_of(cells_of(table))
+        rows = [piece for row in rows for piece in behind(row, sum(before) + _GAP * len(before), width)]
     caption = wrapped(printable(table.caption), width or len(table.caption)) if table.caption else []
     return "\n".join([*caption, _coloured(title, _BOLD, colour), *rows])
 

@@ -25,9 +25,9 @@ from llamalab.cli.arguments import (
     add_count,
     add_format,
     add_model,
+    bytes_of_option,
     chosen_model,
     count,
-    memory,
     one_of,
 )
 from llamalab.cli.delivery import give
@@ -83,7 +83,9 @@ def configure(parser: Parser) -> None:
     add_count(parser, "--pipeline-parallel", "groups of devices that share the layers", default=1)
     add_choice(parser, "--offload", OFFLOADS, "none", "what lies in the host's memory")
     space = parser.add_mutually_exclusive_group()
-    space.add_argument("--memory", type=memory("--memory"), metavar="SIZE", help="of one device; exit code 3 past it")
+    space.add_argument(
+        "--memory", type=bytes_of_option("--memory"), metavar="SIZE", help="of one device; exit code 3 past it"
+    )
     space.add_argument("--hardware", metavar="NAME", help="a device, for its memory and its peak")
     parser.add_argument("--utilisation", type=float, default=0.4, help="of the peak, model FLOPs (default: 0.4)")
     add_format(parser)

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from llamalab.analytic.constants import Constants, constants_of
+from llamalab.analytic.constants import Constants, parsed_constants
 from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.analytic.op import ROOFS, Op
 from llamalab.analytic.roofline import Prediction, Rates, known_rates, predict
@@ -28,7 +28,7 @@ from llamalab.records.record import Record, Roof
 OWN_ROOFS = "this record's own roofs"
 
 
-class Basis(NamedTuple):
+class RecordBasis(NamedTuple):
     """What the predictions of a record rest on: constants calibrated on its machine, else its own roofs."""
 
     record: Record
@@ -74,7 +74,7 @@ class Basis(NamedTuple):
             total_s += op.count * prediction.time_s
         return total_s
 
-    def of(self, arch: LlamaArch) -> "Basis":
+    def of(self, arch: LlamaArch) -> "RecordBasis":
         """The same machine under another model, run whole: whether its weights stay in a cache is asked anew."""
         return self._replace(record=replace(self.record, arch=arch.as_dict(), passes=[]))
 
@@ -90,11 +90,11 @@ class Basis(NamedTuple):
         return self.calibrated(op) is not None and self.constants is not None and self.constants.distance(op) > 1
 
 
-def basis_of(record: Record) -> Basis:
+def basis_of(record: Record) -> RecordBasis:
     """The basis of a record. Raises FormatError for constants that are none."""
     if record.constants is None:
-        return Basis(record, None)
-    return Basis(record, constants_of(record.constants, "the record's constants", record.dtype))
+        return RecordBasis(record, None)
+    return RecordBasis(record, parsed_constants(record.constants, "the record's constants", record.dtype))
 
 
 def rates_of(record: Record, op: Op, dtype: str) -> Rates | str:

@@ -19,10 +19,10 @@ from llamalab.analytic.memory import room_in
 from llamalab.analytic.ops import Op, add_up
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.roofline import Prediction
-from llamalab.comparison.basis import Basis, basis_of, weight_roof_kind
+from llamalab.comparison.basis import RecordBasis, basis_of, weight_roof_kind
 from llamalab.comparison.held_roofs import hold_roofs, raised_sentence
 from llamalab.comparison.kv_cells import CacheCell, kv_cells
-from llamalab.comparison.pass_ops import ops_of, shape_of
+from llamalab.comparison.pass_ops import ops_of, shape_of_pass
 from llamalab.errors import DoesNotFitError
 from llamalab.records.record import AttentionPoint, Measurement, Pass, Record
 
@@ -95,7 +95,7 @@ class PassLimit(NamedTuple):
 class Phase:
     """One measured pass beside its prediction."""
 
-    def __init__(self, record: Record, run: Pass, basis: Basis) -> None:
+    def __init__(self, record: Record, run: Pass, basis: RecordBasis) -> None:
         self.record, self.run, self.basis = record, run, basis
         self.ops = ops_of(record, run)
 
@@ -189,7 +189,7 @@ class Phase:
         """The step that should hold most activations, and how much."""
         run = self.run
         return peak_activation_bytes(
-            self.record.llama_arch, shape_of(run)._replace(attention=memory_of(run.attention, run.algorithm))
+            self.record.llama_arch, shape_of_pass(run)._replace(attention=memory_of(run.attention, run.algorithm))
         )
 
     def _row(self, op: Op, measurement: Measurement | None) -> Row:
@@ -336,7 +336,7 @@ def relative_error(predicted: float | None, measured: float | None) -> float | N
     return predicted / measured - 1 if predicted is not None and measured else None
 
 
-def _attention_row(basis: Basis, point: AttentionPoint, backend: str) -> AttentionRow:
+def _attention_row(basis: RecordBasis, point: AttentionPoint, backend: str) -> AttentionRow:
     """`backend` is the one whose rate the basis knows."""
     shape = AttentionShape(
         point.batch,

@@ -79,7 +79,7 @@ FORMATS = (
 )
 
 
-class Point(NamedTuple):
+class MeasuredPoint(NamedTuple):
     """One measured run: what ran, on what, and the measurement in the unit of the file."""
 
     spec: HardwareSpec
@@ -166,7 +166,7 @@ def read_rows(path: str) -> list[dict[str, str]]:
     return rows
 
 
-def point_of(row: dict[str, str], stack: str = AUTO_STACK) -> Point:
+def point_of(row: dict[str, str], stack: str = AUTO_STACK) -> MeasuredPoint:
     """A row as a point. Raises InputError for what it cannot mean."""
     if row["metric"] not in PHASES:
         raise UnknownNameError("metric", row["metric"], PHASES)
@@ -174,7 +174,7 @@ def point_of(row: dict[str, str], stack: str = AUTO_STACK) -> Point:
     activations, weights = formats_of(row["dtype"], name)
     batch, prompt, generate, ranks = (_count(row, cell) for cell in ("batch", "prompt", "generate", "n_gpus"))
     work = Workload(prompt, generate, batch, activations, weights, tensor_parallel=ranks)
-    return Point(
+    return MeasuredPoint(
         device_named(row["device"]), _shape(row["model"]), work, name, row["metric"], _positive(row, "value"), row
     )
 

@@ -6,7 +6,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.records.record import Pass, Record
 
 
-def shape_of(run: Pass) -> PassShape:
+def shape_of_pass(run: Pass) -> PassShape:
     """The shape of a measured pass."""
     return PassShape(
         new_tokens=run.new_tokens,
@@ -20,4 +20,4 @@ def shape_of(run: Pass) -> PassShape:
 
 def ops_of(record: Record, run: Pass) -> tuple[Op, ...]:
     """The operations of one of a record's passes, at the weights that it kept."""
-    return model_ops(record.llama_arch, shape_of(run), record.kept)
+    return model_ops(record.llama_arch, shape_of_pass(run), record.kept)

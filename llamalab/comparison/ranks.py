@@ -4,7 +4,7 @@ from functools import cached_property
 from statistics import median
 from typing import NamedTuple
 
-from llamalab.analytic.constants import constants_of
+from llamalab.analytic.constants import parsed_constants
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rank_gains import RankGains, rank_gains
@@ -103,7 +103,7 @@ class RanksPhase:
     @cached_property
     def _rates(self) -> dict[str, Rates]:
         data = None if self.record.ranks is None else self.record.ranks.constants
-        return {} if data is None else dict(constants_of(data, "the ranks' constants", self.record.dtype).rates)
+        return {} if data is None else dict(parsed_constants(data, "the ranks' constants", self.record.dtype).rates)
 
     def _predicted(self, ranks: int) -> list[tuple[Op, float]] | None:
         found = []

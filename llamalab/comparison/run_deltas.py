@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from llamalab.records.run import OpTime, Run, RunPhase
-from llamalab.records.run_frames import REST, side_by_side
+from llamalab.records.run_frames import REST, joined_ops
 
 RESAMPLES = 1000
 FEWEST = 4  # samples of each, below which there is no interval
@@ -98,7 +98,7 @@ def _rows(a: RunPhase, b: RunPhase, elsewhere: bool) -> tuple[Delta, ...]:
         return ()
     ours, theirs = ({op.name: op for op in phase.ops} for phase in (a, b))
     rows = []
-    for op, a_s, b_s, delta_s, share in side_by_side(a, b).itertuples(name=None):
+    for op, a_s, b_s, delta_s, share in joined_ops(a, b).itertuples(name=None):
         one, other = ours.get(op), theirs.get(op)
         x, y = one or NO_OP, other or NO_OP
         interval = bootstrap(x.samples_s, y.samples_s, x.total_s, y.total_s)

@@ -13,7 +13,7 @@ from llamalab.analytic.forecast import Times, Workload, bound_times, memory_need
 from llamalab.analytic.stack_constants import StackConstants, stack_constants, workload_of
 from llamalab.analytic.stacks import find_stack
 from llamalab.arch import LlamaArch
-from llamalab.comparison.measured_runs import AUTO_STACK, Point, device_named, point_of
+from llamalab.comparison.measured_runs import AUTO_STACK, MeasuredPoint, device_named, point_of
 from llamalab.errors import InputError, LlamaLabError
 
 TOLERANCE = 0.02  # measurements and data sheets are rounded
@@ -23,7 +23,7 @@ MEMORY_SPREAD = 0.15
 class Scored(NamedTuple):
     """A point with its prediction, interval and bound (seconds or bytes), or the reason why it has none."""
 
-    point: Point | None
+    point: MeasuredPoint | None
     predicted: float | None = None
     interval: tuple[float, float] | None = None
     bound: float | None = None
@@ -73,7 +73,7 @@ def predict_row(row: dict[str, str], stack: str = AUTO_STACK) -> Scored:
     return Scored(point, predicted, constants.interval_of_phase(phase, predicted, bound), bound)
 
 
-def predicted_of(point: Point, constants: StackConstants) -> float:
+def predicted_of(point: MeasuredPoint, constants: StackConstants) -> float:
     """Seconds, or bytes, of what was measured."""
     work = workload_of(constants.stack, point.work)
     if point.phase == "memory":
@@ -97,7 +97,7 @@ def serving_s(arch: LlamaArch, work: Workload, constants: StackConstants) -> flo
     return step_s + constants.stack.interleave * (work.batch - 1) / work.generate * alone
 
 
-def bound_of(point: Point, constants: StackConstants) -> float:
+def bound_of(point: MeasuredPoint, constants: StackConstants) -> float:
     """The physical bound: fused kernels at the highest peaks of the device, no host; of memory, the weights."""
     work = workload_of(constants.stack, point.work)
     if point.phase == "memory":
@@ -105,14 +105,14 @@ def bound_of(point: Point, constants: StackConstants) -> float:
     return _of(point, bound_times(point.arch, _whole(point, work), constants.rates, point.spec.l2_bytes))
 
 
-def _whole(point: Point, work: Workload) -> Workload:
+def _whole(point: MeasuredPoint, work: Workload) -> Workload:
     # A step needs a token after the first; what a prefill generates is no part of it.
     if point.phase in ("decode", "serving"):
         return work._replace(generate=max(2, work.generate))
     return work if point.phase == "run" else work._replace(generate=1)
 
 
-def _of(point: Point, times: Times) -> float:
+def _of(point: MeasuredPoint, times: Times) -> float:
     if point.phase == "run":
         return times.total_s
     if point.phase == "prefill":

@@ -16,7 +16,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.stack_constants import prepared
 from llamalab.analytic.stacks import assumed_stack
 from llamalab.arch import LlamaArch, attention_kind
-from llamalab.comparison.basis import Basis
+from llamalab.comparison.basis import RecordBasis
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError
 from llamalab.hardware import HARDWARE, HardwareSpec
@@ -55,7 +55,7 @@ class Change(NamedTuple):
         return self.saved_s / (self.saved_s + self.total_s)
 
 
-def workload(comparison: Comparison) -> Workload:
+def told_run(comparison: Comparison) -> Workload:
     """The run that is told: the longest measured prompt, one sequence, and as many tokens as was said, or GENERATED."""
     prompts = [phase.run.new_tokens for phase in comparison.phases if phase.run.new_tokens > 1]
     generate = comparison.record.generate_tokens or GENERATED
@@ -116,7 +116,7 @@ def _forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | 
 
 def changes(comparison: Comparison) -> list[Change]:
     """What is predicted to save time here, the most first; empty where the run itself cannot be predicted."""
-    work, run = workload(comparison), as_measured(comparison)
+    work, run = told_run(comparison), as_measured(comparison)
     now_s = run_s(comparison.basis, comparison.arch, work, run)
     if now_s is None:
         return []
@@ -130,7 +130,7 @@ def changes(comparison: Comparison) -> list[Change]:
 
 def actions(comparison: Comparison, rows: Sequence[Elsewhere]) -> list[Change]:
     """All that would shorten the run, the most first: the changes, other kernels, more threads, and the best device."""
-    now_s = run_s(comparison.basis, comparison.arch, workload(comparison), as_measured(comparison))
+    now_s = run_s(comparison.basis, comparison.arch, told_run(comparison), as_measured(comparison))
     if now_s is None:
         return []
     others = [_other_kernel(comparison, now_s), _more_threads(comparison, now_s), _best_device(rows, now_s)]
@@ -140,7 +140,7 @@ def actions(comparison: Comparison, rows: Sequence[Elsewhere]) -> list[Change]:
 
 def _other_kernel(comparison: Comparison, now_s: float) -> Change | None:
     """The attention backend that was measured to be faster at the prompt of the run than the one that the model ran."""
-    prompt, ran = workload(comparison).prompt, comparison.record.passes[0].attention
+    prompt, ran = told_run(comparison).prompt, comparison.record.passes[0].attention
     known = {
         row.point.backend: row.measured_s
         for row in comparison.attention
@@ -171,8 +171,8 @@ def _more_threads(comparison: Comparison, now_s: float) -> Change | None:
             for name, one in constants.rates.items()
         }
         constants = constants._replace(rates=rates)
-    faster = Basis(replace(comparison.record, roofs=roofs), constants)
-    total_s = run_s(faster, comparison.arch, workload(comparison), as_measured(comparison))
+    faster = RecordBasis(replace(comparison.record, roofs=roofs), constants)
+    total_s = run_s(faster, comparison.arch, told_run(comparison), as_measured(comparison))
     if total_s is None:
         return None
     needs = "as many free cores; what memory limits stays as it is"
@@ -187,7 +187,7 @@ def _best_device(rows: Sequence[Elsewhere], now_s: float) -> Change | None:
     return Change(f"{best.spec.name}", "another device", now_s - best.times.total_s, best.times.total_s, best.basis)
 
 
-def run_s(basis: Basis, arch: LlamaArch, work: Workload, shape: PassShape) -> float | None:
+def run_s(basis: RecordBasis, arch: LlamaArch, work: Workload, shape: PassShape) -> float | None:
     """Seconds of the run on the record's machine, in a shape's formats; None where an operation has no prediction.
 
     Where the shape says nothing of weights, they are kept as the record's were.

@@ -53,7 +53,7 @@ class TensorInfo(NamedTuple):
     offset: int
 
 
-class Header(NamedTuple):
+class GgufHeader(NamedTuple):
     """The settings and tensors of a file, and where its data begins."""
 
     settings: dict[str, Value]
@@ -67,13 +67,13 @@ def is_gguf(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def map_gguf(path: Path) -> tuple[mmap.mmap, Header]:
+def map_gguf(path: Path) -> tuple[mmap.mmap, GgufHeader]:
     """The mapped file and its header. Raises FormatError where the header is cut short or absurd."""
     data = map_file(path, "checkpoint")
     return data, read_header(data)
 
 
-def read_header(data: mmap.mmap) -> Header:
+def read_header(data: mmap.mmap) -> GgufHeader:
     """The header at the beginning of some bytes. Raises FormatError."""
     cursor = _Cursor(data)
     if cursor.take(len(MAGIC)) != MAGIC:
@@ -90,7 +90,7 @@ def read_header(data: mmap.mmap) -> Header:
     alignment = settings.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(alignment) is not int or not 0 < alignment <= 2**20 or alignment & (alignment - 1):
         raise FormatError(f"general.alignment must be a power of 2 up to 1,048,576; got {alignment!r}")
-    return Header(settings, tensors, -(-cursor.at // alignment) * alignment)
+    return GgufHeader(settings, tensors, -(-cursor.at // alignment) * alignment)
 
 
 class _Cursor:

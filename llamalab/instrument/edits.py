@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from llamalab.errors import InputError
-from llamalab.instrument.selection import Indices, Part, take
+from llamalab.instrument.selection import Indices, TensorPart, take
 
 Function = Callable[[Tensor], Tensor]
 
@@ -30,7 +30,7 @@ def ablate(heads: Indices) -> Function:
     >>> ablate(1)(torch.ones(1, 3, 1, 2)).flatten().tolist()
     [1.0, 1.0, 0.0, 0.0, 1.0, 1.0]
     """
-    part = Part(heads=heads)
+    part = TensorPart(heads=heads)
 
     def function(tensor: Tensor) -> Tensor:
         if tensor.dim() != 4:
@@ -50,7 +50,7 @@ def patch(value: Tensor, *, tokens: Indices | None = None, heads: Indices | None
     >>> patch(torch.zeros(1, 3, 2), tokens=-1)(torch.ones(1, 3, 2)).sum()
     tensor(4.)
     """
-    part = Part(tokens, heads)
+    part = TensorPart(tokens, heads)
 
     def function(tensor: Tensor) -> Tensor:
         if value.shape != tensor.shape:
@@ -62,7 +62,7 @@ def patch(value: Tensor, *, tokens: Indices | None = None, heads: Indices | None
     return function
 
 
-def _places(tensor: Tensor, part: Part) -> Tensor:
+def _places(tensor: Tensor, part: TensorPart) -> Tensor:
     """True at the part's heads and tokens, of a shape that broadcasts."""
     ones = torch.zeros(tensor.dim() * (1,), dtype=torch.bool, device=tensor.device)
     heads = _mask(tensor, 1, part.heads) if part.heads is not None else ~ones

@@ -16,7 +16,7 @@ from llamalab.errors import InputError
 from llamalab.instrument.hf_hooks import Hooks
 from llamalab.instrument.points import POINTS
 from llamalab.instrument.scores import Mask, partial_scores, scores_and_pattern
-from llamalab.instrument.selection import Part
+from llamalab.instrument.selection import TensorPart
 from llamalab.model.tap import Tap, aside, edits, reads_tensors, wants
 
 _INNER = ("rot_q", "rot_k", "k_cache", "v_cache", "scores", "pattern")
@@ -131,7 +131,7 @@ class AttentionHooks:
             return
         with aside():
             given = mask()
-            both = scores_and_pattern(partial_scores(q_BHTE, k_BKSE, Part(), mask=given), given)
+            both = scores_and_pattern(partial_scores(q_BHTE, k_BKSE, TensorPart(), mask=given), given)
         for point, tensor in zip(("scores", "pattern"), both, strict=True):
             self._hooks.look(self._prefix + point, tensor)
 

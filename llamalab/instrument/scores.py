@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from llamalab.instrument.selection import Part, take
+from llamalab.instrument.selection import TensorPart, take
 
 CHUNK_ELEMENTS = 2**19  # of scores at a time, where they are only added up
 
@@ -28,7 +28,7 @@ class Mask(NamedTuple):
 
 
 def partial_scores(
-    q_BHTE: Tensor, k_BKSE: Tensor, part: Part, *, window: int | None = None, mask: Mask | None = None
+    q_BHTE: Tensor, k_BKSE: Tensor, part: TensorPart, *, window: int | None = None, mask: Mask | None = None
 ) -> Tensor:
     """scores_BNRS, scaled and masked, of the part's heads and tokens; without a mask the last query sees all keys.
 
@@ -80,11 +80,11 @@ def score_chunks(
     batch, heads, tokens, _ = q_BHTE.shape
     rows = max(1, CHUNK_ELEMENTS // (batch * heads * k_BKSE.shape[2]))
     for start in range(0, tokens, rows):
-        part = Part(tokens=slice(start, start + rows))
+        part = TensorPart(tokens=slice(start, start + rows))
         yield scores_and_pattern(partial_scores(q_BHTE, k_BKSE, part, window=window, mask=mask), mask)
 
 
-def _rows_of(bias_BHTS: Tensor, part: Part) -> Tensor:
+def _rows_of(bias_BHTS: Tensor, part: TensorPart) -> Tensor:
     """The bias of the part's heads and tokens; an axis of size 1 stands for all."""
     if bias_BHTS.shape[1] > 1:
         bias_BHTS = take(bias_BHTS, 1, part.heads, "heads of scores")

@@ -54,7 +54,7 @@ class Selection:
         return [name for name in self._every if name in self.names]
 
 
-class Part:
+class TensorPart:
     """The tokens and heads to take of a tensor; a single index keeps its axis.
 
     Tokens are those of the pass (axis T); heads are those of the tensor's own axis, query heads (H) or

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from llamalab.arch import MAX_LAYERS
 from llamalab.errors import InputError
 from llamalab.instrument.bind import depth_of, names_in, tapped
-from llamalab.instrument.selection import Indices, Part, Selection
+from llamalab.instrument.selection import Indices, Selection, TensorPart
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,7 +55,7 @@ class Capture(Selection):
         if names is not None and not (tokens is None and heads is None):
             raise InputError("tokens and heads must be left out for a model of several stacks; take them of the tensor")
         self._kept: dict[str, Tensor] = {}
-        self._part, self._copy, self._device = Part(tokens, heads), copy or device is not None, device
+        self._part, self._copy, self._device = TensorPart(tokens, heads), copy or device is not None, device
         self._as_is = self._part.whole and not self._copy
         self._behind: Tensor | None = None  # of the accelerator from which copies may not have arrived
         from llamalab.model.tap import aside, recomputing

@@ -15,7 +15,7 @@ from llamalab.records.codec import build
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.record import Environment, Record, Roof
 
-SCHEMA_VERSION = 1
+PROFILE_SCHEMA = 1
 KEY = "profiles"  # of the JSON of one or more profiles; no record has it
 
 
@@ -39,7 +39,7 @@ class Profile:
     notes: list[str] = field(default_factory=list)
     weight_dtype: str | None = None
     product: str | None = None
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = PROFILE_SCHEMA
 
     def phase(self, name: str) -> PhaseProfile:
         """The phase of that name."""
@@ -93,8 +93,8 @@ def from_json(text: str, *, source: str = "the profile") -> list[Profile]:
     profiles = []
     for place, one in enumerate(found):
         version = one.get("schema_version") if isinstance(one, dict) else None
-        if version != SCHEMA_VERSION:
-            raise FormatError(f"{source} must have schema_version {SCHEMA_VERSION}; got {version!r}; measure anew")
+        if version != PROFILE_SCHEMA:
+            raise FormatError(f"{source} must have schema_version {PROFILE_SCHEMA}; got {version!r}; measure anew")
         profile: Profile = build(Profile, one, f"{source}.{KEY}[{place}]")
         faults = [f"{phase.phase} {phase.fault}" for phase in profile.phases if phase.fault]
         if faults or not profile.phases:

@@ -22,9 +22,9 @@ from llamalab.records.phase_profile import Telemetry as Telemetry
 from llamalab.records.ranks import RanksRun
 from llamalab.units import KeptWeights
 
-SCHEMA_VERSION = 1
+RECORD_SCHEMA = 1
 EMBEDDED = '<script type="application/json" id="record">'  # before the JSON in a page (report/templates/page.html)
-Basis = Literal["measured", "extrapolated"]
+BasisWord = Literal["measured", "extrapolated"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class Measurement:
     name: str
     samples_s: list[float]
     count: int = 1
-    basis: Basis = "measured"
+    basis: BasisWord = "measured"
     kernel: str | None = None
 
     @property
@@ -111,7 +111,7 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class MeasuredMemory:
     """Peak bytes of one pass above what was held before it, by the named method.
 
     `resident_bytes` is what weights and cache held. `process_peak_bytes` is the same peak as the
@@ -149,7 +149,7 @@ class Pass:
     layers_total: int
     parts: list[Measurement]
     ops: list[Measurement]
-    memory: Memory
+    memory: MeasuredMemory
     observer_ratio: float | None = None
     whole_s: list[float] = field(default_factory=list)
     interval_s: list[float] | None = None
@@ -166,7 +166,7 @@ class Pass:
         return sum(part.median_s * part.count for part in self.parts)
 
     @property
-    def basis(self) -> Basis:
+    def basis(self) -> BasisWord:
         """Extrapolated where not every block was run."""
         return "measured" if self.layers_measured == self.layers_total else "extrapolated"
 
@@ -224,7 +224,7 @@ class Record:
     kernel_rows: int | None = None
     generate_tokens: int | None = None
     patterns: Patterns | None = None
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = RECORD_SCHEMA
 
     @property
     def llama_arch(self) -> LlamaArch:
@@ -289,9 +289,9 @@ def from_json(text: str, *, source: str = "the record") -> Record:
     data = parse_json(text, source)
     if not isinstance(data, dict) or "schema_version" not in data:
         raise FormatError(f"{source} must be a record that llamalab wrote; it has no schema_version")
-    if data["schema_version"] != SCHEMA_VERSION:
+    if data["schema_version"] != RECORD_SCHEMA:
         raise FormatError(
-            f"{source} must have schema_version {SCHEMA_VERSION}; got {data['schema_version']!r}; measure anew"
+            f"{source} must have schema_version {RECORD_SCHEMA}; got {data['schema_version']!r}; measure anew"
         )
     record = build(Record, data, source)
     assert isinstance(record, Record)

@@ -39,7 +39,7 @@ def _samples(
     ]
 
 
-def side_by_side(a: RunPhase, b: RunPhase) -> "DataFrame":
+def joined_ops(a: RunPhase, b: RunPhase) -> "DataFrame":
     """Two phases joined by operation, the largest difference first: `a_s`, `b_s`, `delta_s` and `share`.
 
     The row `REST` is what lies outside of all operations, so that the rows add up to the phases. A time is NaN where a

@@ -8,8 +8,7 @@ from llamalab.report import prospects
 from llamalab.report.charts.experiment_results import CHARTS
 from llamalab.report.experiment_results import ExperimentResult
 from llamalab.report.layout import Figure, Fold, Section, figure
-
-HERE = "this machine"
+from llamalab.report.settings import HERE
 
 
 def appendix(record: Record, results: Sequence[ExperimentResult], recorded: Sequence[Record]) -> list[Section]:

@@ -40,7 +40,7 @@ def are_bench_rows(text_: str) -> bool:
     return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) and "test" in row for row in rows)
 
 
-def bench_rows(text_: str, *, source: str = "the bench") -> list[dict[str, Any]]:
+def rows_of_bench(text_: str, *, source: str = "the bench") -> list[dict[str, Any]]:
     """The rows of what `llamalab bench -o json` wrote. Raises FormatError for a row that lacks a figure."""
     rows: list[dict[str, Any]] = parse_json(text_, source)["rows"]
     for place, row in enumerate(rows):

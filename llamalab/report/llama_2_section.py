@@ -6,12 +6,20 @@ The terms are those of `llamalab diff-arch`; the times are predicted for the rec
 from collections.abc import Callable
 from typing import Any
 
-from llamalab.analytic.difference import Cost, Term, cost_of, nearest_llama_2, table_rows, terms, unlike_llama_2
+from llamalab.analytic.difference import (
+    Cost,
+    DifferenceTerm,
+    cost_of,
+    nearest_llama_2,
+    table_rows,
+    terms,
+    unlike_llama_2,
+)
 from llamalab.analytic.forecast import Workload
 from llamalab.analytic.op import Op
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.what_if import as_measured, workload
+from llamalab.comparison.what_if import as_measured, told_run
 from llamalab.presets import PRESETS
 from llamalab.report.data_table import DataColumn, DataTable, text
 from llamalab.report.layout import Section
@@ -47,7 +55,7 @@ def llama_2_sections(comparison: Comparison, made: dict[str, DataTable]) -> list
     ]
 
 
-def _difference(comparison: Comparison) -> tuple[str, tuple[Cost, Cost], tuple[Term, ...]]:
+def _difference(comparison: Comparison) -> tuple[str, tuple[Cost, Cost], tuple[DifferenceTerm, ...]]:
     """The nearest Llama 2, both costs, and the terms between them."""
     arch, near, work = comparison.arch, nearest_llama_2(comparison.arch), _work(comparison)
 
@@ -60,7 +68,7 @@ def _difference(comparison: Comparison) -> tuple[str, tuple[Cost, Cost], tuple[T
 
 def _work(comparison: Comparison) -> Workload:
     """The page's run, by the operations that were measured."""
-    return workload(comparison)._replace(
+    return told_run(comparison)._replace(
         attention=as_measured(comparison).attention, weight_dtype=comparison.record.weight_dtype, fused=False
     )
 
@@ -90,7 +98,7 @@ def _seconds(value: float | None) -> str:
     return "an unknown time" if value is None else format_seconds(value)
 
 
-def _free(found: tuple[Term, ...]) -> tuple[str, ...]:
+def _free(found: tuple[DifferenceTerm, ...]) -> tuple[str, ...]:
     """What differs and costs nothing."""
     free = [field for term in found if not any(term.added) for field in term.fields]
     return (f"Of no cost: {', '.join(free)}.",) if free else ()

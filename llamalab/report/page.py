@@ -13,7 +13,7 @@ from llamalab.comparison.sentences import (
     title,
     verdict,
 )
-from llamalab.comparison.what_if import Change, actions, elsewhere, workload
+from llamalab.comparison.what_if import Change, actions, elsewhere, told_run
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Record
 from llamalab.report import captions, prospects, provenance
@@ -51,7 +51,7 @@ def page(
 ) -> str:
     """The whole HTML page. `record_json` must be safe inside a script element; `recorded` are runs elsewhere."""
     conclusion, made = verdict(comparison), report_tables(comparison)
-    rows = elsewhere(comparison.arch, workload(comparison), comparison.stack, names=WIDELY_USED)
+    rows = elsewhere(comparison.arch, told_run(comparison), comparison.stack, names=WIDELY_USED)
     found, own = actions(comparison, rows), profile_of(comparison)
     parts = profile_parts([own] if own else [])
     sections = [
@@ -99,7 +99,7 @@ def page(
 
 def report_tables(comparison: Comparison) -> dict[str, DataTable]:
     """The tables of a report without its profile, by name."""
-    rows = elsewhere(comparison.arch, workload(comparison), comparison.stack, names=WIDELY_USED)
+    rows = elsewhere(comparison.arch, told_run(comparison), comparison.stack, names=WIDELY_USED)
     more = (
         prospects.devices_table(comparison, rows),
         prospects.actions_table(actions(comparison, rows), comparison.basis.words),
@@ -170,7 +170,7 @@ def attention(comparison: Comparison, made: dict[str, DataTable]) -> Section:
 
 def prospects_section(comparison: Comparison, found: Sequence[Change], made: dict[str, DataTable]) -> Section:
     """What would shorten the run: changes here, and other devices."""
-    rows = elsewhere(comparison.arch, workload(comparison), comparison.stack, names=WIDELY_USED)
+    rows = elsewhere(comparison.arch, told_run(comparison), comparison.stack, names=WIDELY_USED)
     missing = "" if any(row.times for row in rows) else "not predicted: no device of the table holds it"
     drawn = (
         Figure(None, missing, made["devices"], "devices")

@@ -162,7 +162,7 @@ def _state(profiles: Sequence[Profile], made: dict[str, DataTable]) -> tuple[Fol
 def profile_sections(profiles: Sequence[Profile]) -> list[Section]:
     """A page of profiles: time, memory, kernels and conditions, each plot drawn for each profile."""
     parts = profile_parts(profiles)
-    beside = (tables.side_by_side(profiles),) if len(profiles) > 1 else ()
+    beside = (tables.side_by_side_table(profiles),) if len(profiles) > 1 else ()
     flames, over_depth = parts.time
     every = over_depth._replace(anchor="layers", title="Time of every operation", finding="", figures=(), remarks=())
     return [

@@ -25,11 +25,17 @@ _STATE = ("clock_hz", "memory_clock_hz", "power_w", "temperature_c", "load_avera
 
 def csv_tables(profiles: Sequence[Profile]) -> dict[str, DataTable]:
     """Those that become CSV files, by name."""
-    made = (layers(profiles), timeline(profiles), kernels(profiles), telemetry(profiles), observers(profiles))
+    made = (
+        layer_table(profiles),
+        timeline_table(profiles),
+        kernels(profiles),
+        telemetry_table(profiles),
+        observers(profiles),
+    )
     return {table.name: table for table in made}
 
 
-def layers(profiles: Sequence[Profile]) -> DataTable:
+def layer_table(profiles: Sequence[Profile]) -> DataTable:
     """Each operation with the time of every block that ran."""
     rows = []
     for profile, phase, op in _ops(profiles):
@@ -53,7 +59,7 @@ def layers(profiles: Sequence[Profile]) -> DataTable:
     return DataTable("layers", "Time of every operation, block by block", columns, rows)
 
 
-def timeline(profiles: Sequence[Profile]) -> DataTable:
+def timeline_table(profiles: Sequence[Profile]) -> DataTable:
     """The most alive in each operation; blocks like the one before are left out."""
     rows = []
     for profile, phase in _phases(profiles):
@@ -161,7 +167,7 @@ def kernels(profiles: Sequence[Profile]) -> DataTable:
     return DataTable("kernels", "Kernels of every operation, as the profiler saw them", columns, rows)
 
 
-def telemetry(profiles: Sequence[Profile]) -> DataTable:
+def telemetry_table(profiles: Sequence[Profile]) -> DataTable:
     """The device's state around each phase, and what the process held after it."""
     rows = []
     for profile, phase in _phases(profiles):
@@ -212,7 +218,7 @@ def observers(profiles: Sequence[Profile]) -> DataTable:
     return DataTable("observers", "What looking costs: each instrument in passes of its own", columns, rows)
 
 
-def side_by_side(profiles: Sequence[Profile]) -> DataTable:
+def side_by_side_table(profiles: Sequence[Profile]) -> DataTable:
     """The same operations of several profiles, one column each, and the last over the first."""
     first = profiles[0]
     rows = []

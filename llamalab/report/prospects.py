@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from llamalab.analytic.forecast import Times
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import title
-from llamalab.comparison.what_if import Change, Elsewhere, as_measured, run_s, workload
+from llamalab.comparison.what_if import Change, Elsewhere, as_measured, run_s, told_run
 from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
 from llamalab.report.data_table import DataTable, error, number, seconds, share, text
@@ -16,7 +16,7 @@ RECORDED = "recorded"
 
 def here(comparison: Comparison) -> Elsewhere | None:
     """The same run on the record's machine, predicted; None where it cannot be."""
-    work = workload(comparison)
+    work = told_run(comparison)
     prefill_s = run_s(comparison.basis, comparison.arch, work._replace(generate=1), as_measured(comparison))
     total_s = run_s(comparison.basis, comparison.arch, work, as_measured(comparison))
     if total_s is None or prefill_s is None:
@@ -69,7 +69,7 @@ def devices_table(comparison: Comparison, rows: Sequence[Elsewhere]) -> DataTabl
 
 def devices_finding(comparison: Comparison, rows: Sequence[Elsewhere]) -> str:
     """Which device is fastest, and what this machine is predicted to take."""
-    work = workload(comparison)
+    work = told_run(comparison)
     what = f"{work.prompt:,} + {work.generate:,} tokens, one sequence"
     known = [row for row in rows if row.times]
     if not known or known[0].times is None:
@@ -109,7 +109,7 @@ def actions_table(found: Sequence[Change], basis: str) -> DataTable:
 
 def next_finding(comparison: Comparison, found: Sequence[Change]) -> str:
     """The first of them in words."""
-    work = workload(comparison)
+    work = told_run(comparison)
     run = f"a run of {work.prompt:,} + {work.generate:,} tokens"
     if not found:
         return f"Nothing that is known here is predicted to shorten {run}."

@@ -12,7 +12,7 @@ from llamalab.analytic.roofline import Rates
 from llamalab.arch import valid_kv_heads
 from llamalab.comparison.basis import launch_roof, roof_fault, weights_held
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.what_if import Elsewhere, as_measured, workload
+from llamalab.comparison.what_if import Elsewhere, as_measured, told_run
 from llamalab.errors import InputError, UnavailableError
 from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
@@ -29,7 +29,7 @@ SHAPE = (  # what the script reads of an architecture that the built-in model ru
 
 def settings_of(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:
     """Everything that the script needs, as plain data: amounts in bytes, seconds and FLOPs."""
-    arch, work, dtype = comparison.arch, workload(comparison), comparison.record.dtype
+    arch, work, dtype = comparison.arch, told_run(comparison), comparison.record.dtype
     weight = comparison.record.weight_dtype or dtype
     devices = [_device(row.spec, dtype) for row in rows if row.times]
     return {

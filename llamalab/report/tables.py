@@ -24,17 +24,17 @@ WORST = 8
 def tables(comparison: Comparison) -> dict[str, DataTable]:
     """The tables of what was measured, by name."""
     made = (
-        passes(comparison),
+        passes_table(comparison),
         ops(comparison),
-        memory(comparison),
+        memory_table(comparison),
         kv_cache(comparison),
-        attention(comparison),
+        attention_table(comparison),
         roofs(comparison),
     )
     return {table.name: table for table in made}
 
 
-def passes(comparison: Comparison) -> DataTable:
+def passes_table(comparison: Comparison) -> DataTable:
     """One row per phase."""
     rows = [
         {
@@ -84,7 +84,7 @@ def ops(comparison: Comparison) -> DataTable:
     return DataTable("ops", "Every operation, one occurrence: predicted and measured", columns, rows)
 
 
-def memory(comparison: Comparison) -> DataTable:
+def memory_table(comparison: Comparison) -> DataTable:
     """Weights, cache and the peak of activations."""
     record, weights = comparison.record, comparison.weight_bytes
     built = record.parameters_measured * weights // comparison.parameters.expected
@@ -121,7 +121,7 @@ def kv_cache(comparison: Comparison) -> DataTable:
     return DataTable("kv", "KV cache by kind of attention, length and batch", columns, rows)
 
 
-def attention(comparison: Comparison) -> DataTable:
+def attention_table(comparison: Comparison) -> DataTable:
     """Attention backends by length."""
     rows = [
         {

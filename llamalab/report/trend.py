@@ -45,7 +45,7 @@ def trend_sections(runs: Sequence[StoredRun]) -> list[Section]:
     if not runs:
         return []
     shown = of_last_machine(runs)
-    drawn = figure(trend, series(shown), "trend-plot", None, changes(shown))
+    drawn = figure(trend, series(shown), "trend-plot", None, trend_table(shown))
     left_out = len(runs) - len(shown)
     others = (f"{left_out} older runs, or runs on other machines, are left out.",) if left_out else ()
     return [Section("trend", "Trend", "Wall times of the benchmarks", trend_finding(shown), (drawn,), others)]
@@ -60,7 +60,7 @@ def series(runs: Sequence[StoredRun]) -> dict[str, list[float | None]]:
     return {name: [run.medians_s.get(name) for run in runs] for name in sorted(runs[-1].medians_s)}
 
 
-def changes(runs: Sequence[StoredRun]) -> DataTable:
+def trend_table(runs: Sequence[StoredRun]) -> DataTable:
     """Every benchmark's first and last median, the run before the last, and the changes between them."""
     rows = []
     for name, medians in series(runs).items():
@@ -95,7 +95,7 @@ def trend_finding(runs: Sequence[StoredRun]) -> str:
     where = f"on {last.machine}"
     if len(runs) == 1:
         return f"One run is stored ({last.commit}, {last.made_on[:10]}), {where}; a trend begins with the second."
-    moved = [row for row in changes(runs).rows if abs(row["since_first"]) > NOTEWORTHY]
+    moved = [row for row in trend_table(runs).rows if abs(row["since_first"]) > NOTEWORTHY]
     moved.sort(key=lambda row: -abs(row["since_first"]))
     moves = f"{len(moved)} of {len(last.medians_s)} medians moved by more than {NOTEWORTHY:.0%}"
     farthest = f", {moved[0]['benchmark']} the farthest ({_signed(moved[0]['since_first'])})" if moved else ""

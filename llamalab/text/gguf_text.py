@@ -145,8 +145,8 @@ def _flag(settings: dict[str, Value], key: str, default: bool) -> bool:
 
 def _special(settings: dict[str, Value], key: str, count: int, default: int | None) -> int | None:
     value = settings.get(f"tokenizer.ggml.{key}")
-    if value is None:
-        return default if default is not None and default < count else None
-    if type(value) is not int or not 0 <= value < count:
-        raise FormatError(f"tokenizer.ggml.{key} of a GGUF file must be a piece's id below {count:,}; got {value!r}")
-    return value
+    if value is not None and type(value) is not int:
+        raise FormatError(f"tokenizer.ggml.{key} of a GGUF file must be a piece's id; got {value!r}")
+    # An id outside is none to llama.cpp, which then takes its own; files write -1 so.
+    given = default if value is None or not 0 <= value < count else value
+    return given if given is not None and given < count else None

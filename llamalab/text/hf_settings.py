@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from llamalab.errors import FormatError
 from llamalab.files import map_file
 from llamalab.input_files import MOST_BYTES, read_object
-from llamalab.text.settings import Added, Rules, TextSettings
+from llamalab.text.settings import MAX_ID, Added, Rules, TextSettings
 
 FILES = (
     "config.json",
@@ -25,7 +25,6 @@ FILES = (
     "chat_template.json",
     "chat_template.jinja",
 )
-MAX_ID = 2**24
 MAX_TEMPLATE_BYTES = 2**20
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _LISTED = ("additional_special_tokens", "extra_special_tokens")

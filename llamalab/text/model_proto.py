@@ -14,7 +14,7 @@ from llamalab.errors import FormatError
 from llamalab.text.tokenizer import Kind
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_BPE = 2
+_UNIGRAM, _BPE = 1, 2
 # A message that comes again is merged: this at the end of a model takes the space in front away.
 NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
 
@@ -41,6 +41,15 @@ def read_pieces(proto: bytes) -> Pieces:
         scores.append(struct.unpack("<f", score)[0])
         kinds.append(kind)
     return Pieces(texts, scores, kinds)
+
+
+def is_bpe(proto: bytes) -> bool:
+    """Whether a model is byte-pair encoding; one that does not say is of Unigram. Raises FormatError as read_pieces."""
+    kind: int | bytes = _UNIGRAM
+    for number, value in _fields(proto):
+        if number == 2 and isinstance(value, bytes):
+            kind = dict(_fields(value)).get(3, kind)
+    return kind == _BPE
 
 
 def write_proto(pieces: Pieces, *, bos_id: int | None, eos_id: int | None, space_first: bool) -> bytes:

@@ -11,7 +11,7 @@ from llamalab.errors import FormatError
 from llamalab.files import map_file
 from llamalab.text.added import Cutter
 from llamalab.text.decoders import FallbackDecoder, PieceDecoder
-from llamalab.text.model_proto import NO_DUMMY_PREFIX, Pieces, read_pieces
+from llamalab.text.model_proto import NO_DUMMY_PREFIX, Pieces, is_bpe, read_pieces
 from llamalab.text.settings import Added, TextSettings, infill_of
 from llamalab.text.tokenizer import SPACE, UNKNOWN_SURFACE, Decoder, Kind, Tokenizer, beginning, check_id, check_text
 
@@ -43,6 +43,13 @@ class SentencePieceModel(Tokenizer):
         for name in ("_added", "_cutter", "_every_cutter"):
             made.__dict__.pop(name, None)
         return made
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether other files can hold it: BPE of the text as it is."""
+        as_it_is = "ａ  ﬁ"
+        spaced = (SPACE if self._own_space_first else "") + as_it_is.replace(" ", SPACE)
+        return is_bpe(self.proto) and bool(self.model.normalize(as_it_is) == spaced)
 
     @property
     def vocab_size(self) -> int:
@@ -150,6 +157,15 @@ class SentencePieceTokenizer(SentencePieceModel):
             special_in_prompts=False,
         )
         super().__init__(content, pieces, name, settings)
+
+
+def check_plain(tokenizer: SentencePieceModel) -> None:
+    """Raise FormatError for a model that another file than its own would be read wrongly from."""
+    if not tokenizer.is_plain:
+        raise FormatError(
+            "a SentencePiece model must be BPE without normalisation to be written as another file; "
+            f"{tokenizer.source} is of another kind"
+        )
 
 
 def control_pieces(texts: Sequence[str], kinds: Sequence[int]) -> tuple[Added, ...]:

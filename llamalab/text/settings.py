@@ -8,6 +8,8 @@ knows BOS and EOS alone. `generate`, `chat`, `tokenizer`, `convert` and every ex
 from collections.abc import Callable
 from typing import NamedTuple
 
+MAX_ID = 2**24  # a vocabulary of more has no embedding that fits anywhere
+
 
 class Added(NamedTuple):
     """A piece that is cut out of a text before the rest is encoded.

@@ -45,7 +45,7 @@ class Steps:
             raise TooManySteps
 
 
-class Generation(Extension):
+class GenerationTag(Extension):
     """`{% generation %}`, with which templates mark answers for training: what is in it is written as it is."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration
@@ -61,9 +61,15 @@ def refuse(message: str) -> None:
     raise TemplateError(message)
 
 
-def as_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
-    """JSON without the escapes that are for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+def as_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON without the escapes that are for HTML, with the options that templates of transformers have."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def now(form: str) -> str:
@@ -86,7 +92,7 @@ def bounded(limits: dict[str, int]) -> None:
 def rendered(job: dict[str, Any]) -> list[str]:
     """The text of every context."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = as_json
     environment.globals |= {"raise_exception": refuse, "strftime_now": now}

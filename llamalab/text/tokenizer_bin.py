@@ -13,7 +13,13 @@ import struct
 from llamalab.errors import FormatError, InputError
 from llamalab.files import map_file, replacing
 from llamalab.text.pieces import PieceTokenizer
-from llamalab.text.sentencepiece_model import SentencePieceModel, SentencePieceTokenizer, control_pieces, ids_of
+from llamalab.text.sentencepiece_model import (
+    SentencePieceModel,
+    SentencePieceTokenizer,
+    check_plain,
+    control_pieces,
+    ids_of,
+)
 from llamalab.text.settings import TextSettings, infill_of
 from llamalab.text.tokenizer import SPACE, Kind
 
@@ -56,6 +62,7 @@ def write_tokenizer_bin(path: str | os.PathLike[str], model_path: str | os.PathL
 
 def tokenizer_bin(source: SentencePieceModel) -> bytes:
     """The file of a tokenizer, of the model's own pieces. Raises FormatError as write_tokenizer_bin does."""
+    check_plain(source)
     pieces = [piece.replace(SPACE, " ").encode() for piece in source.pieces.texts]
     _check_fixed_pieces([piece.decode() for piece in pieces[:_FIRST_NORMAL_ID]])
     pieces[_BOS_ID], pieces[_EOS_ID] = b"\n<s>\n", b"\n</s>\n"

@@ -19,10 +19,9 @@ from llamalab.input_files import MOST_BYTES, read_object
 from llamalab.text.added import added_token
 from llamalab.text.byte_level import spelled
 from llamalab.text.decoders import ByteLevelDecoder, FallbackDecoder
-from llamalab.text.settings import Added, TextSettings, infill_of
+from llamalab.text.settings import MAX_ID, Added, TextSettings, infill_of
 from llamalab.text.tokenizer import SPACE, Decoder, Tokenizer, beginning, check_id, check_text
 
-MAX_ID = 2**24  # a vocabulary of more has no embedding that fits anywhere
 _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 

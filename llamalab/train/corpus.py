@@ -20,10 +20,10 @@ from llamalab.input_files import MOST_CONFIG_BYTES, read_bounded_text, read_obje
 from llamalab.model import Transformer
 from llamalab.text import Tokenizer, decode
 from llamalab.text.decode_loop import Choice, DecodeLoop
+from llamalab.train.token_stream import HELD_OUT_SHARE
 
 NAMES = ("stories.txt", "stories.held-out.txt", "stories.json")
 SIZE_BYTES = 3_000_000  # a million tokens of 512 pieces: more than a run of minutes on a CPU reads
-HELD_OUT_SHARE = 0.05
 _ROWS = 64
 _SCHEMA_VERSION = 1
 

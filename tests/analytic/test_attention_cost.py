@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamalab.analytic.attention_cost import AttentionShape, Step, causal_pairs, flash_step, naive_steps, total
+from llamalab.analytic.attention_cost import AttentionShape, AttentionStep, causal_pairs, flash_step, naive_steps, total
 from llamalab.errors import InputError
 from tests.analytic.strategies import PLAIN_DTYPES
 
@@ -41,9 +41,9 @@ def test_a_context_without_its_new_tokens_is_refused() -> None:
 def test_the_steps_of_one_head_of_7b() -> None:
     side, head = 4096 * 4096, 4096 * 128
     scores, softmax, values = naive_steps(HEAD_7B)
-    assert scores == Step("scores", 2 * 128 * side, 2 * 128 * 4096 * 4097 // 2, 0, 4 * head, 2 * side)
-    assert softmax == Step("softmax", 0, 0, 3 * side, 2 * side, 2 * side)
-    assert values == Step("values", scores.flops_full, scores.flops_causal, 0, 2 * side + 2 * head, 2 * head)
+    assert scores == AttentionStep("scores", 2 * 128 * side, 2 * 128 * 4096 * 4097 // 2, 0, 4 * head, 2 * side)
+    assert softmax == AttentionStep("softmax", 0, 0, 3 * side, 2 * side, 2 * side)
+    assert values == AttentionStep("values", scores.flops_full, scores.flops_causal, 0, 2 * side + 2 * head, 2 * head)
     assert total(naive_steps(HEAD_7B)).intensity == pytest.approx(62.42, abs=0.01)
     assert flash_step(HEAD_7B).intensity > 3 * total(naive_steps(HEAD_7B)).intensity
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.fit_contract import draw
 from llamalab.analytic.fit import SPARED, needs
-from llamalab.analytic.fit_run import Run, passes
+from llamalab.analytic.fit_run import FitRun, passes
 from llamalab.analytic.kernel_shapes import compiled_kernels, kernel_shapes
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.arch import LlamaArch
@@ -27,23 +27,23 @@ def test_the_count_is_that_of_the_shapes() -> None:
 
 
 def test_every_chunk_of_chunked_attention_has_keys_of_its_own() -> None:
-    one = kernel_shapes(Run(ARCH, 300, prompt=300, attention="naive"))
-    three = kernel_shapes(Run(ARCH, 300, prompt=300, attention="chunked"))
+    one = kernel_shapes(FitRun(ARCH, 300, prompt=300, attention="naive"))
+    three = kernel_shapes(FitRun(ARCH, 300, prompt=300, attention="chunked"))
     assert len(three) - len(one) == 2 * 2
 
 
 def test_fp32_compiles_nothing_and_short_queries_are_not_packed() -> None:
-    assert kernel_shapes(Run(ARCH, 300, dtype="fp32")) == []
-    assert len(kernel_shapes(Run(ARCH, 200))) - len(kernel_shapes(Run(ARCH, 100))) == 1
+    assert kernel_shapes(FitRun(ARCH, 300, dtype="fp32")) == []
+    assert len(kernel_shapes(FitRun(ARCH, 200))) - len(kernel_shapes(FitRun(ARCH, 100))) == 1
 
 
 @pytest.mark.parametrize("attention", ["flash", "naive"])
 def test_kernels_after_the_largest_pass_take_nothing_from_it(attention: str) -> None:
     """Of a prompt of 500 and 100 tokens the first pass is the largest; what is compiled later does not count."""
-    run = Run(ARCH, 700, prompt=600, chunk=500, attention=attention, logits="all")
+    run = FitRun(ARCH, 700, prompt=600, chunk=500, attention=attention, logits="all")
     asked: list[int] = []
 
-    def kept(_: Run, context: int, step: str) -> int:
+    def kept(_: FitRun, context: int, step: str) -> int:
         asked.append(context)
         return 1000 * context
 
@@ -55,7 +55,7 @@ def test_kernels_after_the_largest_pass_take_nothing_from_it(attention: str) -> 
 
 def test_what_follows_the_step_that_holds_most_takes_nothing_from_it() -> None:
     """Of one block what is asked after the step does not count; of several it does, as the first ones asked it."""
-    one, three = (Run(ARCH.replace(n_layers=layers), 600, prompt=599, attention="chunked") for layers in (1, 3))
+    one, three = (FitRun(ARCH.replace(n_layers=layers), 600, prompt=599, attention="chunked") for layers in (1, 3))
     for run in (one, three):
         steps = ["projections", "rope", "attention", "output projection", "feed-forward", "logits"]
         lists = [kernel_shapes(run, until=599, step=step) for step in steps]
@@ -67,7 +67,7 @@ def test_what_follows_the_step_that_holds_most_takes_nothing_from_it() -> None:
 
 
 def test_what_a_run_can_do_without_is_no_part_of_the_least() -> None:
-    run = Run(ARCH, 700, attention="naive")
+    run = FitRun(ARCH, 700, attention="naive")
     held = needs(run, RUNTIMES["cpu"])
     assert held.least_bytes == held.total_bytes - sum(map(held.bytes_of, SPARED))
     assert held.least_bytes > held.bytes_of("weights") + held.bytes_of("KV cache") + held.bytes_of("activations")

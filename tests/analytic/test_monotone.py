@@ -47,6 +47,28 @@ def test_one_more_prompt_token_is_not_faster(prompt, device, stack, model, weigh
         assert longer >= shorter * (1 - 1e-9)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    TOKENS, st.sampled_from(sorted(DEVICES)), st.sampled_from([None, *stack_names()]), MODELS, WEIGHTS,
+    st.sampled_from([1, 2, 8, 32, 128]), st.sampled_from([1, 2, 31, 32, 33, 64]), st.sampled_from([1, 2]),
+)  # fmt: skip
+def test_one_more_sequence_is_not_faster(prompt, device, stack, model, weight, generate, batch, ranks) -> None:  # type: ignore[no-untyped-def]
+    work = Workload(prompt, generate, batch, "fp16", weight, tensor_parallel=ranks)
+    fewer = seconds(work, device, stack, model)
+    for more in (batch + 1, 2 * batch):
+        longer = seconds(work._replace(batch=more), device, stack, model)
+        if fewer is not None and longer is not None:
+            assert longer >= fewer * (1 - 1e-9)
+
+
+def test_two_sequences_in_four_bits_are_not_faster_than_one() -> None:
+    """Few rows have kernels of their own, which reach more of the memory than one row's do."""
+    one, two = (
+        seconds(Workload(8, 128, batch, "fp16", "q4_k_m"), "rtxa5000-24gb", "mlc", "70b") or 0.0 for batch in (1, 2)
+    )
+    assert two >= one > 0
+
+
 @settings(max_examples=30, deadline=None)
 @given(TOKENS, st.integers(1, 300), st.sampled_from(sorted(DEVICES)), st.sampled_from([None, *stack_names()]))
 def test_one_more_generated_token_is_not_faster(prompt: int, generate: int, device: str, stack: str | None) -> None:

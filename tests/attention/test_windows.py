@@ -9,7 +9,7 @@ from llamalab.attention.flex import causal_block_mask
 from llamalab.attention.tiled import tiled_attention
 from llamalab.errors import InputError, UnavailableError
 from llamalab.instrument.scores import partial_scores
-from llamalab.instrument.selection import Part
+from llamalab.instrument.selection import TensorPart
 from tests.attention.grid import WINDOWS, assert_close, tensors
 
 NAMES = ("naive", "chunked", "tiled", "sdpa", "math", "flash")
@@ -79,7 +79,7 @@ def test_recomputed_scores_are_those_of_naive_attention(sizes: tuple[int, int, i
     new, keys, window = sizes
     q, k, _ = tensors((2, 6, 2, new, keys, 20))
     whole = naive.scores(q, k, query_offset=keys - new, window=window)
-    torch.testing.assert_close(partial_scores(q, k, Part(), window=window), whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(partial_scores(q, k, TensorPart(), window=window), whole, rtol=0, atol=1e-5)
 
 
 def test_a_window_without_a_query_s_own_key_is_refused() -> None:

@@ -214,7 +214,7 @@ def setting(key: str, kind: int, value: bytes) -> bytes:
         setting("token_type", 9, struct.pack("<IQ2f", 6, 2, 1.0, float("nan"))),
         setting("add_bos_token", 9, struct.pack("<IQ2?", 7, 2, True, True)),
         setting("add_space_prefix", 4, struct.pack("<I", 1)),
-        setting("bos_token_id", 4, struct.pack("<I", 2)),
+        setting("bos_token_id", 6, struct.pack("<f", 1.0)),
     ],
     ids=["scores", "types", "bos", "space", "id"],
 )
@@ -226,6 +226,16 @@ def test_settings_of_no_vocabulary(tmp_path: Path, wrong: bytes) -> None:
     path.write_bytes(header(0, 2, tokens + wrong))
     with pytest.raises(FormatError, match=r"tokenizer\.ggml\."):
         vocabulary(path)
+
+
+def test_an_id_outside_is_none_as_to_llama_cpp(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    tokens = setting("tokens", 9, struct.pack("<IQ", 8, 2) + text(b"a") + text(b"b"))
+    model = setting("model", 8, text(b"llama"))
+    ids = setting("bos_token_id", 4, struct.pack("<I", 9)) + setting("padding_token_id", 4, b"\xff" * 4)
+    path.write_bytes(header(0, 4, tokens + model + ids))
+    found = vocabulary(path).settings
+    assert (found.bos_id, found.pad_id, found.eos_id) == (1, None, None)  # EOS is 2 by default, which is outside too
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from llamalab import build
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints import gguf, load, open_weights
-from llamalab.checkpoints.checkpoint import Stored, weights_of
+from llamalab.checkpoints.checkpoint import StoredTensor, weights_of
 from llamalab.checkpoints.gguf_write import write_gguf
 from llamalab.checkpoints.huggingface import write_huggingface
 from llamalab.errors import UnknownNameError
@@ -40,7 +40,7 @@ def test_codes_of_a_gguf_file_are_taken_without_a_change(gguf_files: dict[str, P
 def test_they_are_never_widened(gguf_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     widened, real = [], gguf._dequantised
 
-    def noted(raw: torch.Tensor, entry: Stored, dtype: torch.dtype) -> torch.Tensor:
+    def noted(raw: torch.Tensor, entry: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
         widened.append(entry.name)
         return real(raw, entry, dtype)
 

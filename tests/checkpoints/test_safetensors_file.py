@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llamalab.checkpoints.checkpoint import Stored
+from llamalab.checkpoints.checkpoint import StoredTensor
 from llamalab.checkpoints.safetensors_file import open_safetensors, write_safetensors
 from llamalab.checkpoints.safetensors_file import stored_as as described
 from llamalab.errors import FormatError, MissingError
@@ -92,7 +92,7 @@ def test_both_read_what_the_other_writes(tmp_path: Path, dtype: torch.dtype) -> 
 def test_kinds_that_are_no_weights_are_described_too(tmp_path: Path, dtype: str, nbytes: int) -> None:
     header = {"a": {"dtype": dtype, "shape": [3, 2], "data_offsets": [0, nbytes]}}
     stored, _ = open_safetensors(write(tmp_path / "a.safetensors", header, bytes(nbytes)))
-    assert stored == {"a": Stored("a", (3, 2), dtype, nbytes)}
+    assert stored == {"a": StoredTensor("a", (3, 2), dtype, nbytes)}
 
 
 def test_tensors_are_views_of_a_private_mapping(tmp_path: Path) -> None:

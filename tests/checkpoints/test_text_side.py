@@ -9,6 +9,7 @@ import pytest
 
 from llamalab.checkpoints.convert import Wishes, convert
 from llamalab.checkpoints.text_files import write_tokenizer
+from llamalab.errors import FormatError
 from llamalab.text import SentencePieceTokenizer, Tokenizer, load_tokenizer, tokenizer_of
 from llamalab.text.load import load_vocabulary
 from llamalab.text.sentencepiece_model import SentencePieceModel
@@ -151,6 +152,21 @@ def test_pieces_of_a_tokenizer_json_with_byte_fallback(
     count = len(own.pieces.texts)
     assert after.pieces.kinds[:count] == own.pieces.kinds
     assert (after.pieces.scores[:count] == own.pieces.scores) == has_model
+
+
+@pytest.mark.parametrize("options", [{"model_type": "unigram"}, {"normalization_rule_name": "nmt_nfkc"}], ids=str)
+def test_a_model_that_no_other_file_can_hold(tmp_path: Path, options: dict[str, Any]) -> None:
+    source = source_folder(tmp_path / "source", 340)
+    sentencepiece_model(source / "tokenizer.model", hard_vocab_limit=False, **options)
+    with pytest.raises(FormatError, match="BPE without normalisation to be written as another file"):
+        convert(source, tmp_path / "m.gguf", "gguf")
+    said = convert(source, tmp_path / "m.bin", "llama2c")
+    assert "no place for its tokenizer: a SentencePiece model must be BPE" in said
+    convert(source, tmp_path / "meta", "meta")
+    assert (tmp_path / "meta" / "tokenizer.model").is_file()
+    write_tokenizer(load_tokenizer(source / "tokenizer.model"), tmp_path)
+    assert (tmp_path / "tokenizer.model").is_file()
+    assert not (tmp_path / "tokenizer.json").exists()
 
 
 def test_a_model_that_is_another_is_not_taken(tmp_path: Path, saved_folder: Path) -> None:

@@ -47,13 +47,13 @@ def test_the_real_checkpoint(shared_real: Path, capsys: pytest.CaptureFixture[st
 
 def test_weights_are_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # A sparse file of the size of 13B: reading it would take longer than a test may.
-    from llamalab.checkpoints.checkpoint import Stored, model_shapes
+    from llamalab.checkpoints.checkpoint import StoredTensor, model_shapes
     from llamalab.checkpoints.layout import hf_name
     from llamalab.checkpoints.safetensors_file import header_bytes, stored_as
 
     arch = PRESETS["13b"].arch
     write_config(tmp_path, arch)
-    entries: list[Stored] = [
+    entries: list[StoredTensor] = [
         stored_as(hf_name(name), shape, torch.bfloat16) for name, shape in model_shapes(arch).items()
     ]
     with (tmp_path / "model.safetensors").open("wb") as file:

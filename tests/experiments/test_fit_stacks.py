@@ -8,13 +8,13 @@ import pytest
 from experiments import fit_stacks
 from llamalab.analytic.stack_constants import stack_constants
 from llamalab.analytic.stacks import stacks
-from llamalab.comparison.measured_runs import Point, point_of, read_rows
+from llamalab.comparison.measured_runs import MeasuredPoint, point_of, read_rows
 from llamalab.comparison.scoring import predicted_of
 
 ROWS = read_rows(str(fit_stacks.POINTS))
 
 
-def made_by(cells: dict[str, float], noise: float = 0.0) -> list[Point]:
+def made_by(cells: dict[str, float], noise: float = 0.0) -> list[MeasuredPoint]:
     """Decode points of vLLM, of models of three sizes, whose values are those that a stack with other cells gives."""
     stack, made = stacks()["vllm/nvidia"]._replace(**cells), []
     for number, (batch, prompt) in enumerate([(1, 128), (4, 512), (16, 1024), (64, 128), (1, 2048), (32, 256)]):

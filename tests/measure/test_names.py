@@ -1,4 +1,4 @@
-"""One word, one meaning: a public name of the measuring rooms or of the model is defined in no other module."""
+"""One word, one meaning: a public class is defined in one module, and so is any name of measuring and of the model."""
 
 import ast
 from collections import defaultdict
@@ -35,3 +35,12 @@ def test_no_public_name_has_two_meanings() -> None:
         name: places for name, places in homes.items() if len(places) > 1 and any(p.startswith(ours) for p in places)
     }
     assert {name: places for name, places in twice.items() if name not in SAME | VERBS | TYPES} == {}
+
+
+def test_no_class_has_two_meanings() -> None:
+    homes: dict[str, set[str]] = defaultdict(set)
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].add(str(path.relative_to(PACKAGE)))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}

@@ -10,7 +10,16 @@ from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.presets import resolve_model
-from llamalab.records.record import AttentionPoint, Environment, Measurement, Memory, Pass, Record, Roof, Telemetry
+from llamalab.records.record import (
+    AttentionPoint,
+    Environment,
+    MeasuredMemory,
+    Measurement,
+    Pass,
+    Record,
+    Roof,
+    Telemetry,
+)
 from tests.report.sample_profile import sample_phase
 
 GEMM, STREAM, COPY, ATTENTION, LAUNCH = 1.62e12, 25.1e9, 18.4e9, 0.41e12, 4.2e-6
@@ -121,7 +130,7 @@ def _pass(
     return Pass(
         phase=phase, batch=1, new_tokens=new_tokens, context_tokens=context_tokens, dtype=dtype, attention="sdpa",
         algorithm="flash", kernel="flash_attention_cpu", layers_measured=layers, layers_total=arch.n_layers,
-        parts=parts, ops=rows, memory=Memory(peak_bytes=peak, method="allocations seen by the profiler"),
+        parts=parts, ops=rows, memory=MeasuredMemory(peak_bytes=peak, method="allocations seen by the profiler"),
         observer_ratio=1.03,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from llamalab.cli import main
 from llamalab.errors import FormatError
 from llamalab.measure.bench.rows import BenchRow, grid
 from llamalab.report import OURS, render_bench
-from llamalab.report.bench_page import bench_rows, bench_table
+from llamalab.report.bench_page import bench_table, rows_of_bench
 from llamalab.report.charts.bench import curves
 from tests.report.test_report import HOSTILE, Page
 
@@ -37,7 +37,7 @@ def written() -> str:
 
 
 def test_every_row_is_on_a_curve_over_each_size_that_varies(written: str) -> None:
-    rows = [one for one in bench_rows(written) if one["tokens_per_s"]]
+    rows = [one for one in rows_of_bench(written) if one["tokens_per_s"]]
     drawn = curves(rows)
     assert {(one.kind, one.axis) for one in drawn} == {
         (kind, axis) for kind in ("prompt", "generate") for axis in ("depth_tokens", "batch")
@@ -49,7 +49,7 @@ def test_every_row_is_on_a_curve_over_each_size_that_varies(written: str) -> Non
 
 
 def test_the_page_has_every_test_and_says_what_was_not_measured(written: str) -> None:
-    rows = bench_rows(written)
+    rows = rows_of_bench(written)
     page = Page(render_bench(rows))
     assert page.open == []
     assert sum(tag == "svg" for tag, _ in page.elements) == 4
@@ -59,7 +59,7 @@ def test_the_page_has_every_test_and_says_what_was_not_measured(written: str) ->
 
 
 def test_hostile_rows_stay_text(written: str) -> None:
-    rows = [one | {"model": HOSTILE, "device": HOSTILE, "test": HOSTILE} for one in bench_rows(written)]
+    rows = [one | {"model": HOSTILE, "device": HOSTILE, "test": HOSTILE} for one in rows_of_bench(written)]
     page = Page(render_bench(rows))
     assert sum(tag == "script" for tag, _ in page.elements) == 4
     assert "img" not in {tag for tag, _ in page.elements}
@@ -70,7 +70,7 @@ def test_a_row_that_is_none_is_refused(written: str, key: str, value: Any) -> No
     data = json.loads(written)
     data["rows"][2][key] = value
     with pytest.raises(FormatError, match=f"row 2 of the bench must be one that llamalab bench wrote; {key} is wrong"):
-        bench_rows(json.dumps(data))
+        rows_of_bench(json.dumps(data))
 
 
 def test_the_command_draws_what_bench_wrote(written: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

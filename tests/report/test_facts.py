@@ -10,9 +10,9 @@ import pytest
 from llamalab.comparison.claims import coverage, memory_held, phase_held, wrong_winners
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import signed_percent, tokens_per_s, verdict
-from llamalab.comparison.what_if import actions, as_measured, elsewhere, run_s, workload
+from llamalab.comparison.what_if import actions, as_measured, elsewhere, run_s, told_run
 from llamalab.hardware import WIDELY_USED
-from llamalab.records.record import Memory, Record
+from llamalab.records.record import MeasuredMemory, Record
 from llamalab.report import render
 from llamalab.report.llama_2_section import llama_2_tables
 from llamalab.units import format_bytes, format_seconds
@@ -56,9 +56,9 @@ def seconds_of(record: Record, comparison: Comparison) -> Iterator[float]:
         yield from (row.predicted_s or 0.0 for row in phase.rows)
         yield from (part[1] or 0.0 for part in phase.parts)
     yield from (row.predicted_s or 0.0 for row in comparison.attention)
-    rows = elsewhere(comparison.arch, workload(comparison), names=WIDELY_USED)
+    rows = elsewhere(comparison.arch, told_run(comparison), names=WIDELY_USED)
     yield from (row.times.total_s for row in rows if row.times)
-    yield run_s(comparison.basis, comparison.arch, workload(comparison), as_measured(comparison)) or 0.0
+    yield run_s(comparison.basis, comparison.arch, told_run(comparison), as_measured(comparison)) or 0.0
     for one in actions(comparison, rows):
         yield from (one.saved_s, one.total_s)
     for table in llama_2_tables(comparison).values():
@@ -111,7 +111,7 @@ def test_what_failed_stands_first_and_is_called_failed(record: Record) -> None:
     slow = dataclasses.replace(record.passes[1], parts=[
         dataclasses.replace(part, samples_s=[3 * one for one in part.samples_s]) for part in record.passes[1].parts
     ])  # fmt: skip
-    wide = dataclasses.replace(record.passes[0], memory=Memory(peak_bytes=2**30, method="allocator"))
+    wide = dataclasses.replace(record.passes[0], memory=MeasuredMemory(peak_bytes=2**30, method="allocator"))
     naive = [
         dataclasses.replace(
             point, samples_s=[one / (100 if point.algorithm == "naive" else 1) for one in point.samples_s]

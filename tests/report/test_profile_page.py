@@ -172,13 +172,13 @@ def test_what_is_absent_says_so(profile: Profile) -> None:
 
 
 def test_operations_stand_side_by_side_with_their_steps_added_up(profile: Profile, other: Profile) -> None:
-    table = tables.side_by_side([profile, other])
+    table = tables.side_by_side_table([profile, other])
     assert [column.title for column in table.columns] == [
         "phase", "operation", "llamalab", "transformers", "transformers over llamalab"
     ]  # fmt: skip
     assert len(table.rows) == 2 * (len(profile.phases[0].ops) - 2)
     assert all(row["ratio"] == pytest.approx(2) for row in table.rows)
-    alone = tables.side_by_side([profile, replace(other, phases=other.phases[:1])])
+    alone = tables.side_by_side_table([profile, replace(other, phases=other.phases[:1])])
     assert {row["ratio"] for row in alone.rows if row["phase"] == "decode"} == {None}
 
 

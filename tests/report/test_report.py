@@ -14,7 +14,7 @@ import pytest
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import phase_sentence, verdict
 from llamalab.records.patterns import Patterns
-from llamalab.records.record import Memory, Record, Roof, from_json, to_json
+from llamalab.records.record import MeasuredMemory, Record, Roof, from_json, to_json
 from llamalab.report import CSV_HEADS, OURS, csv_files, render
 from llamalab.report.layout import page_script, script_hash
 from llamalab.report.tables import tables
@@ -194,7 +194,7 @@ def test_what_was_not_measured_says_why(record: Record) -> None:
         record, attention=[], profile=None, patterns=None,
         passes=[
             dataclasses.replace(one, ops=[], kernel=None, observer_ratio=None,
-                                memory=Memory(peak_bytes=None, method="profiler", reason="no allocator events"))
+                                memory=MeasuredMemory(peak_bytes=None, method="profiler", reason="no allocator events"))
             for one in record.passes
         ],
     )  # fmt: skip

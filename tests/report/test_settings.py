@@ -17,7 +17,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.what_if import elsewhere, run_s, workload
+from llamalab.comparison.what_if import elsewhere, run_s, told_run
 from llamalab.hardware import WIDELY_USED, find_hardware
 from llamalab.records.record import Record, Roof
 from llamalab.report.layout import TEMPLATES
@@ -131,7 +131,7 @@ def test_the_script_computes_what_python_computes(
     comparisons: list[Comparison], browse: Browser, tmp_path: Path
 ) -> None:
     noise = random.Random(11)
-    data = [settings_of(one, elsewhere(one.arch, workload(one), names=WIDELY_USED)) for one in comparisons]
+    data = [settings_of(one, elsewhere(one.arch, told_run(one), names=WIDELY_USED)) for one in comparisons]
     asked = []
     for number in range(SETTINGS):
         page = number % len(data)
@@ -161,7 +161,7 @@ def test_the_script_computes_what_python_computes(
 
 def test_settings_begin_with_the_measured_run(comparisons: list[Comparison]) -> None:
     for comparison in comparisons:
-        data = settings_of(comparison, elsewhere(comparison.arch, workload(comparison), names=WIDELY_USED))
+        data = settings_of(comparison, elsewhere(comparison.arch, told_run(comparison), names=WIDELY_USED))
         start = data["start"]
         assert (start["prompt"], start["batch"], start["kv_heads"]) == (512, 1, comparison.arch.n_kv_heads)
         assert start["kv"] == comparison.record.dtype

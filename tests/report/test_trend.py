@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from llamalab.report.trend import PATTERN, SHOWN_RUNS, changes, of_last_machine, series, stored_runs, trend_sections
+from llamalab.report.trend import PATTERN, SHOWN_RUNS, of_last_machine, series, stored_runs, trend_sections, trend_table
 
 
 def stored(folder: Path, number: int, factor: float, *, brand: str = "AMD EPYC", extra: bool = False) -> Path:
@@ -74,13 +74,13 @@ def test_changes_are_those_of_the_medians(tmp_path: Path) -> None:
     for number, factor in enumerate((1.0, 4.0, 3.0), start=1):
         stored(tmp_path, number, factor, extra=number == 3)
     runs = stored_runs(tmp_path)
-    rows = {row["benchmark"]: row for row in changes(runs).rows}
+    rows = {row["benchmark"]: row for row in trend_table(runs).rows}
     page = rows["report: page"]
     assert (page["runs"], page["first_s"], page["before_s"], page["last_s"]) == (3, 1.0, 4.0, 3.0)
     assert page["since_before"] == pytest.approx(-0.25)
     assert page["since_first"] == pytest.approx(2.0)
     assert rows["model: new"]["before_s"] is None
-    assert changes(runs).shown[list(rows).index("model: new")][3] == "–"
+    assert trend_table(runs).shown[list(rows).index("model: new")][3] == "–"
     assert series(runs)["model: new"] == [None, None, 1.5]
 
 

@@ -26,11 +26,11 @@ TEXTS = [
 
 def sentencepiece_model(path: Path, **options: Any) -> sentencepiece.SentencePieceProcessor:
     """A BPE model with Llama's settings."""
-    made = io.BytesIO()
+    made, of_llama = io.BytesIO(), {"model_type": "bpe", "normalization_rule_name": "identity", "byte_fallback": True}
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(LINES), model_writer=made, model_type="bpe", normalization_rule_name="identity",
-        remove_extra_whitespaces=False, allow_whitespace_only_pieces=True, minloglevel=2, num_threads=1,
-        **{"vocab_size": 330, "byte_fallback": True, **options},
+        sentence_iterator=iter(LINES), model_writer=made, remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True, minloglevel=2, num_threads=1,
+        **(of_llama | {"vocab_size": 330} | options),
     )  # fmt: skip
     path.write_bytes(made.getvalue())
     return sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())

@@ -82,6 +82,9 @@ def test_what_templates_lean_on() -> None:
         "{%- for m in messages -%}\n    {{ m | tojson }}{% generation %}!{% endgeneration %}{% break %}\n{%- endfor -%}"
     )
     assert render(text, [context]) == ['{"role": "user", "content": "<Zoë>"}!']
+    assert render("{{ messages[0] | tojson(separators=(',', ':'), sort_keys=true) }}", [context]) == [
+        '{"content":"<Zoë>","role":"user"}'
+    ]
     assert render("{{ strftime_now('%Y')[:2] }}{% if tools is none %}x{% endif %}", [context]) == ["20x"]
 
 

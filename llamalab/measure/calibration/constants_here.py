@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from llamalab.analytic import grades
-from llamalab.analytic.constants import constants_of, default_path, read_calibration
+from llamalab.analytic.constants import default_path, parsed_constants, read_calibration
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.errors import DoesNotFitError, LlamaLabError
 from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
@@ -38,7 +38,7 @@ def kept_constants(place: torch.device, dtype: str, weight_dtype: str | None = N
     if not path.exists():
         return None
     data = read_calibration(path)
-    constants_of(data, str(path), dtype)
+    parsed_constants(data, str(path), dtype)
     return data if data.get("title") == device_name(place) else None
 
 
@@ -93,7 +93,7 @@ def kept_better(path: Path, made: Calibration) -> str | None:
     """Why a calibration must not replace the one at `path`, of the same machine and dtype; None where it may."""
     try:
         kept = read_calibration(path)
-        constants_of(kept, str(path), made.dtype)
+        parsed_constants(kept, str(path), made.dtype)
     except LlamaLabError:  # there is none, or none of this kind
         return None
     grade = grades.read(kept.get("grade"))

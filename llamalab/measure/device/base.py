@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 
 from llamalab.measure.timing.clock import Clock
-from llamalab.records.record import Memory, Telemetry
+from llamalab.records.record import MeasuredMemory, Telemetry
 
 Role = Literal["host", "accelerator"]
 Counter = Callable[[], tuple[float | None, str | None]]  # joules so far, or None and the reason
@@ -127,7 +127,7 @@ class Device(Protocol):
     def held_bytes(self) -> int | None:
         """Bytes that this process holds, or held at most since `start_held`; None where it is unknown."""
 
-    def peak_memory(self, work: Callable[[], object], *, resident_bytes: int | None = None) -> Memory:
+    def peak_memory(self, work: Callable[[], object], *, resident_bytes: int | None = None) -> MeasuredMemory:
         """The peak of one call above what was held before it. The call may run twice."""
 
     def counts_peak_in_trace(self) -> bool:

@@ -16,7 +16,7 @@ from llamalab.measure.device.peak_memory import allocated_peak, status_bytes
 from llamalab.measure.device.profiler import profiling
 from llamalab.measure.timing.clock import Clock, HostClock
 from llamalab.model import host_memory
-from llamalab.records.record import Memory, Telemetry
+from llamalab.records.record import MeasuredMemory, Telemetry
 from llamalab.units import MEMORY_UNITS
 
 ROOT = Path("/")
@@ -113,7 +113,7 @@ class Cpu:
     def held_bytes(self) -> int | None:
         return status_bytes("VmRSS", proc=self._root / "proc/self")
 
-    def peak_memory(self, work: Callable[[], object], *, resident_bytes: int | None = None) -> Memory:
+    def peak_memory(self, work: Callable[[], object], *, resident_bytes: int | None = None) -> MeasuredMemory:
         return allocated_peak(work, resident_bytes=resident_bytes)
 
     def counts_peak_in_trace(self) -> bool:

@@ -11,7 +11,7 @@ from llamalab.measure.device.cuda_clock import CudaClock
 from llamalab.measure.device.nvml import NvmlDevice, open_device
 from llamalab.measure.timing.clock import Clock
 from llamalab.model.cuda_graph import captured
-from llamalab.records.record import Memory, Telemetry
+from llamalab.records.record import MeasuredMemory, Telemetry
 
 _NO_NVML = "NVML: not available"
 _HISTORY_ENTRIES = 1 << 17
@@ -99,13 +99,13 @@ class Cuda:
     def held_bytes(self) -> int | None:
         return int(torch.cuda.max_memory_allocated(self.place))
 
-    def peak_memory(self, work: Callable[[], object], *, resident_bytes: int | None = None) -> Memory:
+    def peak_memory(self, work: Callable[[], object], *, resident_bytes: int | None = None) -> MeasuredMemory:
         self.synchronise()
         torch.cuda.reset_peak_memory_stats(self.place)
         held, reserved = torch.cuda.memory_allocated(self.place), torch.cuda.memory_reserved(self.place)
         work()
         self.synchronise()
-        return Memory(
+        return MeasuredMemory(
             peak_bytes=torch.cuda.max_memory_allocated(self.place) - held,
             method="cuda: max_memory_allocated",
             resident_bytes=held if resident_bytes is None else resident_bytes,

@@ -17,7 +17,7 @@ from llamalab.measure.device.base import Device
 from llamalab.measure.device.kinds import DEVICE_KINDS
 from llamalab.measure.timing.clock import Clock
 from llamalab.model.host_memory import give_freed_memory_back
-from llamalab.records.record import Memory
+from llamalab.records.record import MeasuredMemory
 
 PROBE_SHARE = 1 / 4  # of the free memory
 MOST_PROBE_BYTES = {"host": 2**29, "accelerator": 2**32}  # of a host beside torch, a small report in 1 GiB
@@ -112,7 +112,9 @@ def clock_for(place: torch.device, *, marks: int = 4096) -> Clock:
     return device_of(place).clock(marks=marks)
 
 
-def measure_peak(work: Callable[[], object], place: torch.device, *, resident_bytes: int | None = None) -> Memory:
+def measure_peak(
+    work: Callable[[], object], place: torch.device, *, resident_bytes: int | None = None
+) -> MeasuredMemory:
     """The peak of one call above what was held before it. The call runs twice on a CPU.
 
     Run the call once before, or the peak holds what libraries keep from their first use.

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from llamalab.measure.device.kernel_files import field_of, kibibytes_of
 from llamalab.measure.device.profiler import profiled
-from llamalab.records.record import Memory
+from llamalab.records.record import MeasuredMemory
 
 _PROC = Path("/proc/self")
 
 
-def allocated_peak(work: Callable[[], object], *, resident_bytes: int | None = None) -> Memory:
+def allocated_peak(work: Callable[[], object], *, resident_bytes: int | None = None) -> MeasuredMemory:
     """The peak of one call of `work`, which runs twice; None with the reason where the profiler reports nothing.
 
     Run it once before, or the peak holds what libraries keep from their first use.
@@ -23,14 +23,14 @@ def allocated_peak(work: Callable[[], object], *, resident_bytes: int | None = N
     peak = allocation_peak(work)
     process_peak = process_peak_bytes(work)
     if peak is None:
-        return Memory(
+        return MeasuredMemory(
             peak_bytes=None,
             method="profiler",
             resident_bytes=resident_bytes,
             process_peak_bytes=process_peak,
             reason="the profiler of this torch reported no allocation",
         )
-    return Memory(
+    return MeasuredMemory(
         peak_bytes=peak,
         method="profiler: running sum of allocations",
         resident_bytes=resident_bytes,

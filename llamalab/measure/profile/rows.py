@@ -14,7 +14,7 @@ from llamalab.measure.profile.observations import Observations, PhaseRun
 from llamalab.measure.timing.profiler_ranges import SETUP, Label, starred
 from llamalab.model.packed import product_of
 from llamalab.records.phase_profile import Energy, Instrument, OpProfile, PhaseProfile
-from llamalab.records.record import Measurement, Memory, Pass, Record, Telemetry
+from llamalab.records.record import MeasuredMemory, Measurement, Pass, Record, Telemetry
 
 CLOSES = 0.05
 OP_CLOCK = "op clock"
@@ -93,7 +93,7 @@ def _rows(
         dtype=target.dtype, attention=target.attention, algorithm=target.algorithm, kernel=observed.kernel,
         layers_measured=work.layers, layers_total=work.layers_total, parts=[], ops=measured, ranks=target.ranks,
         product=product_of(target.model),
-        memory=Memory(peak_bytes=observed.memory.peak_bytes, method=observed.memory.method), whole_s=wall_s,
+        memory=MeasuredMemory(peak_bytes=observed.memory.peak_bytes, method=observed.memory.method), whole_s=wall_s,
     )  # fmt: skip
     table = {row.op.name: row for row in Phase(base, run, basis_of(base)).rows}
     total = sum(one.median_s * one.count for one in measured)

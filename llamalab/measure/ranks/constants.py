@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from llamalab.analytic.constants import constants_of, default_path, read_calibration
+from llamalab.analytic.constants import default_path, parsed_constants, read_calibration
 from llamalab.measure.calibration.constants_here import SMALL_BYTES
 from llamalab.measure.calibration.fit import Fit
 from llamalab.measure.calibration.run import BUDGET_S, Calibration, calibrate
@@ -62,7 +62,7 @@ def kept_ranks_constants(place: torch.device, ranks: int, dtype: str) -> dict[st
     if not path.exists():
         return None
     data = read_calibration(path)
-    constants_of(data, str(path), dtype)
+    parsed_constants(data, str(path), dtype)
     return data if data.get("title") == device_name(place) else None
 
 

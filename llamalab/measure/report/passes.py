@@ -25,7 +25,7 @@ from llamalab.measure.timing.timer import Plan, median_error, paired_ratio, time
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.packed import product_of
 from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
-from llamalab.records.record import Basis, Measurement, Memory, Pass, Record
+from llamalab.records.record import BasisWord, MeasuredMemory, Measurement, Pass, Record
 
 NOT_LOOKED = "not looked at"
 _TIMED_SHARE = 0.7  # of a pass's time; the rest is for the passes that are observed
@@ -142,10 +142,10 @@ def _timed(
     return work, parts.read()[-rounds:], ops.read()[-rounds:], samples  # the warm-up's passes came first
 
 
-def _memory(work: PhaseRun, observed: Observations | None, bench: MeasuredModel) -> Memory:
+def _memory(work: PhaseRun, observed: Observations | None, bench: MeasuredModel) -> MeasuredMemory:
     """The peak by the allocator's events that were traced, or by the allocator's own account where it keeps one."""
     if observed is None:
-        return Memory(
+        return MeasuredMemory(
             peak_bytes=None,
             method=NOT_LOOKED,
             resident_bytes=bench.resident_bytes,
@@ -158,7 +158,7 @@ def _memory(work: PhaseRun, observed: Observations | None, bench: MeasuredModel)
 
     if not device_of(bench.device).counts_peak_in_trace():
         return measure_peak(run, bench.device, resident_bytes=bench.resident_bytes)
-    return Memory(
+    return MeasuredMemory(
         peak_bytes=observed.memory.peak_bytes,
         method=observed.memory.method,
         resident_bytes=bench.resident_bytes,
@@ -173,7 +173,7 @@ def _rows(passes: list[dict[str, float]], share: Share) -> list[Measurement]:
     rows = []
     for name in passes[0]:
         per_block = name == "block" or name.startswith("layers.")
-        basis: Basis = "extrapolated" if per_block and not whole else "measured"
+        basis: BasisWord = "extrapolated" if per_block and not whole else "measured"
         samples = [one[name] / (share.layers if per_block else 1) for one in passes]
         rows.append(
             Measurement(name=name, samples_s=samples, count=share.layers_total if per_block else 1, basis=basis)

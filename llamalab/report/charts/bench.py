@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from llamalab.comparison.sentences import tokens_per_s
 from llamalab.report.charts.base import INK, Plot, canvas, heading, mark
 
-Row = Mapping[str, Any]
+BenchTestRow = Mapping[str, Any]
 AXES = (("depth_tokens", "tokens in the cache before"), ("batch", "sequences in the batch"))
 KINDS = {"prompt": "prompts", "generate": "generation", "both": "prompt and generation"}
 _STYLES = (("projections", "o"), ("attention", "s"), ("feed_forward", "^"), ("elementwise", "D"), ("ends", "v"))
@@ -21,12 +21,12 @@ class Curve(NamedTuple):
     kind: str
     axis: str
     label: str
-    rows: tuple[Row, ...]
+    rows: tuple[BenchTestRow, ...]
 
 
-def curves(rows: Sequence[Row]) -> list[Curve]:
+def curves(rows: Sequence[BenchTestRow]) -> list[Curve]:
     """Every curve with at least two measured points."""
-    found: dict[tuple[str, str, str], list[Row]] = {}
+    found: dict[tuple[str, str, str], list[BenchTestRow]] = {}
     for row in rows:
         for axis, _ in AXES:
             found.setdefault((_kind(row), axis, _label(row, axis)), []).append(row)
@@ -37,7 +37,7 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
     ]
 
 
-def bench(rows: Sequence[Row]) -> Plot:
+def bench(rows: Sequence[BenchTestRow]) -> Plot:
     """A panel for each kind of test and each size that varies; a line for each of the other sizes."""
     drawn = curves(rows)
     wanted = list(dict.fromkeys((one.kind, one.axis) for one in drawn))
@@ -100,13 +100,13 @@ def _style(place: int) -> tuple[str, str]:
     return _STYLES[place % len(_STYLES)]
 
 
-def _kind(row: Row) -> str:
+def _kind(row: BenchTestRow) -> str:
     return (
         "both" if row["prompt_tokens"] and row["generated_tokens"] else "prompt" if row["prompt_tokens"] else "generate"
     )
 
 
-def _label(row: Row, axis: str) -> str:
+def _label(row: BenchTestRow, axis: str) -> str:
     """What tells a curve from the others of its panel: the test without what the axis shows."""
     test = row["test"].partition(" @")[0] if axis == "depth_tokens" else row["test"]
     return f"{row['model']}, {test}" + (f", batch {row['batch']}" if axis == "depth_tokens" else "")

@@ -148,6 +148,13 @@ const Model = (() => {
     }
     return total;
   };
+  // No less than one token or one sequence alone (analytic.forecast.held_pass_s); roofs of a record are not held so.
+  const heldSeconds = (data, place, set, fresh, context) => {
+    const time = passSeconds(data, place, set, fresh, context);
+    if (time === null || place.roofs) return time;
+    const alone = { ...set, batch: 1 };
+    return Math.max(time, ...[set, alone].flatMap(run => [fresh, 1].map(n => passSeconds(data, place, run, n, context))));
+  };
   const decodeContexts = set => {  // Simpson's weights over the growing context
     const first = set.prompt + 1, last = set.prompt + set.generate - 1, sum = first + last, middle = Math.floor(sum / 2);
     if (last < first) return [];
@@ -156,14 +163,12 @@ const Model = (() => {
   // Seconds of the prompt, of a token and of the run, and tokens per second; null where an op has no rates.
   const times = (data, place, set) => {
     const [request, sequence] = place.host || [0, 0], token = set.batch * sequence;
-    let prefill = passSeconds(data, place, set, set.prompt, set.prompt), decode = 0;
+    let prefill = heldSeconds(data, place, set, set.prompt, set.prompt), decode = 0;
     if (prefill === null) return null;
-    // A prompt takes no less than its last token alone (analytic.forecast.prompt_pass_s); roofs of a record are not held so.
-    if (!place.roofs) prefill = Math.max(prefill, passSeconds(data, place, set, 1, set.prompt));
     prefill += request + token;
     const steps = decodeContexts(set);
     for (const [weight, context] of steps) {
-      const time = passSeconds(data, place, set, 1, context);
+      const time = heldSeconds(data, place, set, 1, context);
       if (time === null) return null;
       decode += weight * (time + token);
     }

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llamalab.analytic.activations import peak_activation_bytes
-from llamalab.analytic.constants import CLASSES, constants_of
+from llamalab.analytic.constants import CLASSES, parsed_constants
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
@@ -80,7 +80,7 @@ def test_the_errors_are_those_of_the_checked_passes(made: Calibration) -> None:
 
 def test_what_is_kept_can_be_read_back(made: Calibration) -> None:
     data = json.loads(made.json)
-    constants = constants_of(data, "here", "fp32")
+    constants = parsed_constants(data, "here", "fp32")
     assert constants.rates == made.rates
     error = max(made.error("prefill") or 0.0, made.error("decode") or 0.0)
     assert constants.spread == pytest.approx(max(2 * error, 0.5))  # three rounds alone make it poor
@@ -189,7 +189,7 @@ def test_products_come_from_memory_whatever_cache_is_reported(
     assert made.grade.name == "poor"  # two rounds
     assert any("no kernel of gemm" in reason for reason in made.grade.reasons) is held
     data = json.loads(made.json)
-    constants = constants_of(data, "here", "fp32")
+    constants = parsed_constants(data, "here", "fp32")
     assert constants.lacking == (("gemm",) if held else ())
     assert constants.basis.endswith(f"({made.grade.words})")
     if held:  # nothing can be predicted whole, so nothing was checked
@@ -214,7 +214,7 @@ def test_a_slow_machine_is_done_in_time_with_fewer_passes_and_says_so(monkeypatc
     assert slow.left_out
     assert all("no time" in reason for reason in slow.left_out)
     assert slow.grade.name == "poor"
-    spread = constants_of(json.loads(slow.json), "here", "fp32").spread
+    spread = parsed_constants(json.loads(slow.json), "here", "fp32").spread
     assert spread is not None
     assert spread >= 0.5
 

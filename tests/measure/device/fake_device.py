@@ -9,7 +9,7 @@ import torch
 
 from llamalab.measure.device.base import AllocatorEvent, AllocatorTrace, Counter, ProcessBytes, Role, Versions
 from llamalab.measure.timing.clock import Clock, HostClock
-from llamalab.records.record import Memory, Telemetry
+from llamalab.records.record import MeasuredMemory, Telemetry
 
 GIB = 2**30
 
@@ -88,9 +88,9 @@ class FakeAccelerator:
     def held_bytes(self) -> int | None:
         return 4321
 
-    def peak_memory(self, work: Callable[[], object], *, resident_bytes: int | None = None) -> Memory:
+    def peak_memory(self, work: Callable[[], object], *, resident_bytes: int | None = None) -> MeasuredMemory:
         work()
-        return Memory(peak_bytes=777, method="fake: own peak", resident_bytes=resident_bytes)
+        return MeasuredMemory(peak_bytes=777, method="fake: own peak", resident_bytes=resident_bytes)
 
     def counts_peak_in_trace(self) -> bool:
         return False
