@@ -28,14 +28,15 @@ from experiments.common.position_kinds import (
     STRETCHED,
     TRAINED,
     Placed,
+    Spread,
     alibi_bias,
     slopes,
     spread_by_distance,
     stretched,
 )
+from experiments.common.position_matrices import DRAWN, matrices, rounded
 from llamalab import LlamaArch, build
 from llamalab.measure.device.machine import resolve_device
-from llamalab.plotting import import_matplotlib
 from llamalab.train.recipe import Recipe
 from llamalab.train.token_stream import TokenStream
 from llamalab.train.trainer import Trainer, TrainingPlan, held_out_loss
@@ -44,7 +45,6 @@ ARCH = LlamaArch(64, 2, 4, 4, 176, 512, tied_embeddings=True)
 SEQ, BATCH = 128, 8
 LENGTHS = (128, 256, 512, 1024)
 READ_TOKENS = 8192  # of held-out text, at every length
-DRAWN = 64  # tokens of the matrices that are drawn
 DISTANCE_ONLY = ("none", "rope", "alibi")  # predicted
 SAME = 1e-3  # a spread below this is rounding
 _NO_KERNEL = "No viable backend"  # what PyTorch says where the only kernel that it may take cannot do it
@@ -79,10 +79,11 @@ def learn(corpus: Path, real: Path, kind: str, seed: int, steps: int) -> dict[st
         "kind": kind, "seed": seed, "step_cpu_s": seconds, "spread": spread.share,
         "parameters": sum(weight.numel() for weight in placed.parameters()),
         "perplexity": {length: _read(placed, stream, length) for length in LENGTHS},
-        "scores": [[round(one, 4) for one in line] for line in spread.scores_TS[::2, ::2].tolist()],
+        "scores": rounded(spread),
     }  # fmt: skip
     if kind == "rope":
         row["stretched"] = {way: _read_stretched(placed, stream, way) for way in STRETCHED}
+        row["stretched_scores"] = {way: rounded(_turned(placed, way)) for way in STRETCHED}
     return row
 
 
@@ -102,6 +103,15 @@ def _read_stretched(placed: Placed, stream: TokenStream, way: str) -> dict[int, 
         read[length] = _read(placed, stream, length)
     placed.model.arch = trained
     return read
+
+
+def _turned(placed: Placed, way: str) -> Spread:
+    """The scores of RoPE turned as for the longest text."""
+    trained, factor = placed.model.arch, 1.0 if way == "dynamic" else LENGTHS[-1] / SEQ
+    placed.model.arch = stretched(trained, way, trained_tokens=SEQ, factor=factor)
+    spread = spread_by_distance(placed, DRAWN)
+    placed.model.arch = trained
+    return spread
 
 
 def kernels(place: torch.device) -> dict[str, str]:
@@ -193,23 +203,6 @@ def _steady(shares: list[float]) -> str:
     return "" if max(shares) < 1 or min(shares) > 1 else ", not with every seed"
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """The score matrices of the first seed side by side."""
-    import_matplotlib()
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, len(TRAINED), figsize=(12, 2.8), layout="constrained")
-    for axis, kind in zip(axes, TRAINED, strict=True):
-        row = next(one for one in rows if one["kind"] == kind and "scores" in one)
-        lower = torch.tensor(row["scores"]).masked_fill(torch.ones(DRAWN // 2, DRAWN // 2).triu(1) > 0, float("nan"))
-        axis.imshow(lower, cmap="viridis")
-        axis.set(title=f"{kind}\nspread {row['spread']:.2g}", xticks=[], yticks=[], xlabel="key")
-    axes[0].set_ylabel("query")
-    figure.suptitle("Scores of one head where every token is the same: stripes along the diagonal are distances")
-    figure.savefig(path)
-    plt.close(figure)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
     parser = runs_of.parser(__doc__)
@@ -225,6 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in rows:
         if row["seed"] != args.seeds[0]:
             del row["scores"]  # one picture is enough
+            row.pop("stretched_scores", None)
     ran = kernels(resolve_device("auto"))
     print(f"{'':14}{'spread':>9}{'step ms':>9}" + "".join(f"{length:>9}" for length in LENGTHS) + "  perplexity")
     for row in table_of(rows):
@@ -232,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cells += [row[f"perplexity_{length}"] for length in LENGTHS]
         print(f"{row['kind']:14}" + "".join(f"{'–' if one is None else f'{one:.3g}':>9}" for one in cells))
     if args.draw is not None:
-        draw(rows, args.draw)
+        matrices(rows, args.draw)
         print(f"wrote {args.draw}", file=sys.stderr)
     answers.finish(
         __doc__, "positions", args.out, conclude(predicted, rows, ran), arch=ARCH.as_dict(), steps=steps,

@@ -76,11 +76,10 @@ class _Sizes:
         return 2 * self.x + self.q + 2 * self.k
 
     def head_norms(self) -> Iterator[Moment]:
-        """The norm of the queries: the quotient and its product, or both in fp32 and the root of each head's mean."""
+        """The norm of the queries: the quotient and its product; of half types the input and both in fp32."""
         if self.arch.qk_norm:
             wide = storage_bytes(self.rows * self.part.query_dim, "fp32")
-            roots = storage_bytes(self.rows * self.part.n_heads, "fp32")
-            yield self._moment("head norms", self._heads() + 2 * wide + (self.q + roots if self.narrow else 0))
+            yield self._moment("head norms", self._heads() + 2 * wide + (self.q if self.narrow else 0))
 
     def rope(self) -> Iterator[Moment]:
         # In fp32 the product alone is new; a half type is widened before it and narrowed after it.
@@ -119,7 +118,10 @@ class _Sizes:
             if self.shape.attention in ("flash", "masked") or 1 in (self.shape.new_tokens, self.part.n_heads)
             else self.q
         )
-        held = self._heads() + self._decoded()[0] + self.q + merged + self.x
+        joined = max(
+            self._joined(window) for window, _ in self.arch.windows
+        )  # alive until the block's attention is left
+        held = self._heads() + self._decoded()[0] + joined + self.q + merged + self.x
         yield self._moment("output projection", held + self._linear(self.arch.dim, self.part.query_dim))
 
     def feed_forward(self) -> Iterator[Moment]:

@@ -63,7 +63,7 @@ def params(model: Model = "7b", *, dtype: str = "bf16", lora: str | None = None,
 def flops(
     model: Model = "7b", *, phase: str = "prefill", prompt: Counts | None = None, context: Counts | None = None,
     batch: Counts = 1, attention: str = "flash", logits: str = "last", kv_heads: int | None = None, dtype: str = "bf16",
-    weight_dtype: str | None = None, kv_dtype: str | None = None,
+    weight_dtype: str | None = None, kv_dtype: str | None = None, tensor_parallel: int = 1,
 ) -> Result:  # fmt: skip
     """FLOPs, bytes and intensity of one pass, operation by operation; of several passes the totals of each.
 
@@ -79,6 +79,7 @@ def flops(
         dtype: storage of activations, weights and cache.
         weight_dtype: that of the weights alone.
         kv_dtype: that of the cache alone.
+        tensor_parallel: devices that share the model; what is counted is one device's.
 
     >>> import llamalab
     >>> llamalab.flops("7b", phase="decode", context=4096).flops_causal
@@ -87,6 +88,7 @@ def flops(
     return answered(
         "flops", model=model, phase=phase, prompt=prompt, context=context, batch=batch, attention=attention,
         logits=logits, kv_heads=kv_heads, dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype,
+        tensor_parallel=tensor_parallel,
     )  # fmt: skip
 
 

@@ -155,6 +155,19 @@ def add_weight_storage(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_shared(parser: Parser) -> None:
+    """`--tensor-parallel N` of a calculation: devices that share the model."""
+    parser.add_argument(
+        "--tp",
+        "--tensor-parallel",
+        dest="tensor_parallel",
+        type=count("--tensor-parallel"),
+        default=1,
+        metavar="N",
+        help="devices that share the model (default: 1)",
+    )
+
+
 def add_format(parser: argparse.ArgumentParser) -> None:
     """--format, --out and -v: how the answer is shown, and where."""
     add_choice(parser, "--format", FORMATS, "table", "how the answer is printed")

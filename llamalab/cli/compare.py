@@ -11,7 +11,7 @@ from typing import Any
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, forecast
 from llamalab.choices import ACTIVATION_DTYPES
-from llamalab.cli.arguments import Parser, add_count, add_format, count, one_of
+from llamalab.cli.arguments import Parser, add_count, add_format, add_shared, one_of
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import find_model
@@ -45,15 +45,7 @@ def configure(parser: Parser) -> None:
     add_count(parser, "--prompt", "prompt tokens of MODEL@HARDWARE", default=512)
     add_count(parser, "--generate", "tokens that it generates", default=128)
     add_count(parser, "--batch", "its sequences", default=1)
-    parser.add_argument(
-        "--tp",
-        "--tensor-parallel",
-        dest="tensor_parallel",
-        type=count("--tensor-parallel"),
-        default=1,
-        metavar="N",
-        help="devices that share the model (default: 1)",
-    )
+    add_shared(parser)
     parser.add_argument("--page", metavar="FILE.html", help="write the comparison as a page too")
     add_format(parser)
 
@@ -64,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
         check_target(Path(args.page))
     found = answer(args)
     if args.page:
-        from llamalab.report.compare_page import compare_page
+        from llamalab.report import render_comparison
 
-        write_text(Path(args.page), compare_page(found.data))
+        write_text(Path(args.page), render_comparison(found.data))
         note(f"the page is {args.page}")
     give(found, args)
     return 0

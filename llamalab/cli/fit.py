@@ -27,6 +27,7 @@ from llamalab.cli.arguments import (
     add_dtype,
     add_format,
     add_model,
+    add_shared,
     bytes_of_option,
     chosen_model,
     count,
@@ -81,15 +82,7 @@ def configure(parser: Parser) -> None:
     add_count(parser, "--chunk", "tokens of each sequence in one pass (default: the prompt)")
     add_choice(parser, "--attention", WAYS, "flash", "how attention holds its scores")
     add_choice(parser, "--logits", LOGITS, "last", "positions that get logits")
-    parser.add_argument(
-        "--tp",
-        "--tensor-parallel",
-        dest="tensor_parallel",
-        type=count("--tensor-parallel"),
-        default=1,
-        metavar="N",
-        help="devices that share the model (default: 1)",
-    )
+    add_shared(parser)
     add_count(parser, "--block-tokens", "tokens of a block of a paged KV cache", default=1)
     parser.add_argument(
         "--gpu-layers", type=layer_count, metavar="N", help="of the last N layers on the device, the others on its host"

@@ -17,6 +17,7 @@ from llamalab.cli.arguments import (
     add_format,
     add_model,
     add_part_dtypes,
+    add_shared,
     chosen_model,
     counts,
 )
@@ -85,6 +86,7 @@ def configure(parser: Parser) -> None:
     add_counts(parser, "--batch", "sequences", default=1)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the algorithm")
     add_choice(parser, "--logits", LOGITS, "last", "positions that the head runs on")
+    add_shared(parser)
     add_model(parser)
     add_dtype(parser, "storage of activations, weights and KV cache")
     add_part_dtypes(parser)
@@ -141,6 +143,7 @@ def _ops(args: argparse.Namespace, arch: LlamaArch, shape: tuple[int, int, int])
             weight_dtype=args.weight_dtype,
             attention=args.attention,
             logits=args.logits,
+            tensor_parallel=args.tensor_parallel,
         ),
     )
 
@@ -157,6 +160,7 @@ def _inputs(args: argparse.Namespace, model: str, shape: tuple[int, int, int]) -
         "context_tokens": shape[1],
         "attention": args.attention,
         "logits": args.logits,
+        "tensor_parallel": args.tensor_parallel,
     }
 
 
@@ -185,7 +189,8 @@ def _lead(inputs: dict[str, Any], totals: Totals) -> tuple[str, ...]:
     return (
         f"{inputs['phase']} of {inputs['model']} in {inputs['dtype']}: {inputs['new_tokens']:,} new of "
         f"{inputs['context_tokens']:,} tokens in context, batch {inputs['batch']:,}, {inputs['attention']} attention, "
-        f"logits {inputs['logits']}",
+        f"logits {inputs['logits']}"
+        f"{f', on each of {ranks} devices' if (ranks := inputs['tensor_parallel']) > 1 else ''}",
         f"  FLOPs causal {totals.flops_causal:,} ({_flop(totals.flops_causal)}), dense {totals.flops_full:,}",
         f"  bytes {totals.bytes:,} ({format_bytes(totals.bytes)}), of which weights {totals.weight_bytes:,}",
         f"  intensity {totals.intensity:.5g} FLOP/byte; rows are one occurrence, the total counts all",

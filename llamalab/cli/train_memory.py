@@ -7,7 +7,7 @@ from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, saved_in_block
 from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
-from llamalab.cli.arguments import Parser, add_choice, add_count, add_format, add_model, chosen_model, count
+from llamalab.cli.arguments import Parser, add_choice, add_count, add_format, add_model, add_shared, chosen_model
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table
@@ -47,15 +47,7 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
     add_choice(parser, "--implementation", IMPLEMENTATIONS, "llamalab", "whose operations keep what")
     add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
-    parser.add_argument(
-        "--tp",
-        "--tensor-parallel",
-        dest="tensor_parallel",
-        type=count("--tensor-parallel"),
-        default=1,
-        metavar="N",
-        help="devices that share the model (default: 1)",
-    )
+    add_shared(parser)
     parser.add_argument("--hardware", help="refuse what does not fit into this device; exit code 3")
     add_format(parser)
 

@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
     from llamalab.model.tap import Tap
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3")  # model_type of the Hugging Face models whose layout is known
+FAMILIES = (
+    "llama",
+    "mistral",
+    "ministral",
+    "qwen2",
+    "qwen3",
+    "phi3",
+    "seed_oss",
+    "internlm3",
+    "iquestcoder",
+    "cwm",
+)  # model_type of the Hugging Face models whose layout is known
 # What torch.compile, DDP, FSDP and activation checkpointing call the module that they wrap.
 _WRAPPED = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 

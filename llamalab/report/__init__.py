@@ -15,6 +15,7 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.records.profile import KEY, Profile
 from llamalab.records.record import Record
 from llamalab.report.bench_page import bench_page
+from llamalab.report.compare_page import compare_page
 from llamalab.report.experiment_results import ExperimentResult
 from llamalab.report.gallery import NamedRecord, gallery_page
 from llamalab.report.layout import plain_json
@@ -78,6 +79,11 @@ def render_gallery(records: Sequence[NamedRecord]) -> str:
 def render_bench(rows: Sequence[Mapping[str, Any]]) -> str:
     """The page of a bench from the rows of its JSON."""
     return bench_page(rows, f"{GENERATOR} {__version__}")
+
+
+def render_comparison(data: dict[str, Any]) -> str:
+    """The page of what `llamalab compare --format json` prints."""
+    return compare_page(data, f"{GENERATOR} {__version__}")
 
 
 def render_training(run: Mapping[str, Any]) -> str:

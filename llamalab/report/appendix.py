@@ -15,7 +15,7 @@ def appendix(record: Record, results: Sequence[ExperimentResult], recorded: Sequ
     """One section, folded; none where nothing was recorded."""
     device = record.environment.device_name
     ordered = sorted(results, key=lambda result: result.device != device)
-    folds = [_experiment(result, device) for result in ordered]
+    folds = [_experiment(result, device, f"plot-{place}") for place, result in enumerate(ordered)]
     if recorded:
         table, finding = prospects.recorded(recorded), prospects.recorded_finding(recorded)
         names = ", ".join(dict.fromkeys(one.environment.device_name for one in recorded))
@@ -39,14 +39,15 @@ def appendix(record: Record, results: Sequence[ExperimentResult], recorded: Sequ
     ]
 
 
-def _experiment(result: ExperimentResult, device: str) -> Fold:
+def _experiment(result: ExperimentResult, device: str, plot: str) -> Fold:
+    """The words and the plot, whose name is short: it is in every mark of its SVG."""
     badge = f"{HERE}'s kind: {result.device}" if result.device == device else result.device
     anchor = re.sub(r"[^a-z0-9]+", "-", f"{result.experiment} {result.device}".lower()).strip("-")
     return Fold(
         f"experiment-{anchor}",
         result.question,
         result.conclusion,
-        _plots(result, f"plot-{anchor}"),
+        _plots(result, plot),
         (),
         (result.origin,),
         badge,

@@ -1,5 +1,6 @@
 """The page of a bench: its rows as curves over depth and batch, and as a table, from the JSON that it wrote."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ from markupsafe import Markup
 from llamalab.comparison.sentences import full_name, tokens_per_s
 from llamalab.errors import FormatError
 from llamalab.input_files import parse_json
+from llamalab.report.bounded import fill_bounded
 from llamalab.report.charts.bench import bench, curves
-from llamalab.report.data_table import DataTable, byte_count, error, number, seconds, text
-from llamalab.report.layout import Card, Listing, PageContent, Section, figure, fill, plain_json
+from llamalab.report.data_table import DataTable, byte_count, error, number, seconds, speed, text
+from llamalab.report.layout import Card, Listing, PageContent, Section, figure, plain_json
 
 NUMBERS = ("prompt_tokens", "generated_tokens", "depth_tokens", "batch")
 MAYBE = (
@@ -69,11 +71,8 @@ def bench_page(rows: Sequence[Mapping[str, Any]], generator: str) -> str:
         else []
     )
     missing = None if curves(measured) else "no two tests differ in depth or batch alone"
-    doubts = [
-        f"{row['test']}, batch {row['batch']}: {words}" for row in rows for words in row.get("disturbances") or ()
-    ]
-    doubts += [f"{row['test']}, batch {row['batch']}: {row['reason']}" for row in rows if row.get("reason")]
-    return fill(PageContent(
+    doubts = _doubts(rows)
+    return fill_bounded(PageContent(
         generator=generator, title=models, machine=first["device"], dtype=first["dtype"], purpose="tokens per second",
         headline=f"{len(measured)} of {len(rows)} tests of {models} were measured.", cards=_best(measured),
         listings=(Listing("Predictions", told), Listing("What to distrust", doubts, "doubt")),
@@ -95,8 +94,8 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> DataTable:
         text("model", main=False),
         number("batch", "batch"),
         number("depth_tokens", "depth", main=False),
-        number("predicted_tokens_per_s", "predicted tok/s", "{:,.4g}".format),
-        number("tokens_per_s", "measured tok/s", "{:,.4g}".format),
+        speed("predicted_tokens_per_s", "predicted tok/s"),
+        speed("tokens_per_s", "measured tok/s"),
         error("predicted_error"),
         seconds("ttft_p50_s", "first token, p50"),
         seconds("token_p50_s", "a token, p50"),
@@ -105,6 +104,19 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> DataTable:
     )
     shown = [{column.key: row.get(column.key) for column in columns} for row in rows]
     return DataTable("bench", "Tests of the bench, predicted and measured", columns, shown)
+
+
+def _doubts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What disturbed tests, and why some have no figure; what is alike but for its numbers once."""
+    alike: dict[str, list[str]] = {}
+    for row in rows:
+        for words in (*(row.get("disturbances") or ()), *filter(None, [row.get("reason")])):
+            told = f"{row['test']}, batch {row['batch']}: {words}"
+            alike.setdefault(re.sub(r"[\d.,]+", "", words), []).append(told)
+    return [
+        first if not others else f"{first}; {len(others)} other{'s' * (len(others) > 1)} alike, with their own figures"
+        for first, *others in alike.values()
+    ]
 
 
 def _best(measured: Sequence[Mapping[str, Any]]) -> list[Card]:

@@ -43,7 +43,8 @@ def blocks_finding(phase: Phase) -> str:
     group = max(spent, key=lambda key: spent[key])
     share = spent[group] / sum(spent.values())
     _, predicted, measured = next(part for part in phase.parts if part[0] == "block")
-    sentence = f"In {phase.run.phase}, {GROUPS[group]} take {share:.0%} of a block"
+    verb = "takes" if group == "attention" else "take"
+    sentence = f"In {phase.run.phase}, {GROUPS[group]} {verb} {share:.0%} of a block"
     if measured is None:
         return sentence + "."
     sentence += f"; a block takes {format_si(measured, 's')}"

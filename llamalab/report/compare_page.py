@@ -1,68 +1,122 @@
-"""The page of a comparison: what `llamalab compare` prints, self-contained, without scripts or network."""
+"""The page of a comparison: what `llamalab compare` prints, in the design of every page, with what changed drawn."""
 
-import json
-from html import escape
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llamalab.report.theme import COLOURS
+from markupsafe import Markup
+
+from llamalab.report.bounded import fill_bounded
+from llamalab.report.charts.deltas import deltas, signed_seconds
+from llamalab.report.data_table import DataColumn, DataTable, error, number, seconds, share, speed, text
+from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, plain_json
 from llamalab.units import format_seconds
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
-  background: var(--page); color: var(--ink); }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.n { text-align: right; white-space: nowrap; }
-.bar { display: inline-block; height: .7rem; background: var(--bad); }
-.bar.faster { background: var(--good); }
-.muted { color: var(--muted); }
-"""
+_CLOSING = (
+    "Differences are of the other run less A; shares are of all that changed in a phase. Intervals are bootstrapped "
+    "from the samples where both runs have them. An error is predicted / measured − 1."
+)
 
 
-def compare_page(data: dict[str, Any]) -> str:
+def compare_page(data: dict[str, Any], generator: str) -> str:
     """The page of the data that `llamalab compare --format json` prints; they are embedded in it."""
-    light = ";".join(f"--{name}:{colours[0]}" for name, colours in COLOURS.items())
-    dark = ";".join(f"--{name}:{colours[1]}" for name, colours in COLOURS.items())
-    style = f":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}{_STYLE}"
-    runs = "".join(
-        f"<li>{escape(run['run'])}: {escape(str(run['name']))} <span class=muted>({escape(run['tool'])})</span></li>"
-        for run in data["runs"]
+    compared, measured = data["comparisons"], _measured(data["rows"])
+    tables = [table for one in compared for table in _tables(one)]
+    names = [f"{run['run']}: {run['name']} ({run['tool']})" for run in data["runs"]]
+    return fill_bounded(
+        PageContent(
+            generator=generator,
+            title="Runs compared",
+            machine="",
+            dtype="",
+            purpose=" and ".join(run["run"] for run in data["runs"]),
+            headline=f"{'; '.join(names)}.",
+            cards=[_card(one, phase) for one in compared for phase in one["phases"]],
+            listings=(Listing("What differs", [line for one in compared for line in _differences(one)]),),
+            sections=[
+                *(_section(one) for one in compared),
+                Section("runs", "Runs", "Every phase of every run", "Our prediction stands beside it.", (measured,)),
+            ],
+            facts=[(f"Run {run['run']}", _settings(run)) for run in data["runs"]],
+            closing=_CLOSING,
+            record_json=Markup(plain_json(data)),
+            tables=[measured, *tables],
+        )
     )
-    shown = json.dumps(data, allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>llamalab compare</title>'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f'<meta name="generator" content="llamalab compare"><style>{style}</style></head><body>'
-        f"<h1>Runs compared</h1><ul>{runs}</ul>{''.join(map(_comparison, data['comparisons']))}"
-        f'<script type="application/json" id="comparison">{shown}</script></body></html>\n'
+
+
+def _card(one: Mapping[str, Any], phase: Mapping[str, Any]) -> Card:
+    value, unit = format_seconds(phase["b_s"]).split(" ")
+    details = (f"A takes {format_seconds(phase['a_s'])}", phase["verdict"], phase["why"])
+    return Card(f"{one['letter']}, {phase['phase']}", value, unit, tuple(filter(None, details)))
+
+
+def _differences(one: Mapping[str, Any]) -> list[str]:
+    told = [f"{key}: {ours} in A, {other} in {one['letter']}." for key, (ours, other) in one["settings"].items()]
+    alone = [f"{name} is not in both A and {one['letter']}." for name in one["unmatched"]]
+    return [*told, *alone]
+
+
+def _section(one: Mapping[str, Any]) -> Section:
+    """One run against the first."""
+    drawn = [phase for phase in one["phases"] if phase["ops"]]
+    letter = one["letter"].lower()
+    missing = None if drawn else "neither run tells of single operations"
+    plot: Figure = figure(deltas, drawn, f"deltas-{letter}", missing)
+    finding = " ".join(
+        f"{phase['phase'].capitalize()} takes {format_seconds(phase['b_s'])} where A takes "
+        f"{format_seconds(phase['a_s'])}: {phase['verdict']}."
+        for phase in one["phases"]
+    )
+    heading = f"{one['letter']} against A"
+    folds = tuple(
+        Fold(table.name.replace("_", "-"), f"Data: {table.caption}", tables=(table,)) for table in _tables(one)
+    )
+    return Section(f"run-{letter}", heading, heading, finding, (plot,), folds=folds)
+
+
+def _tables(one: Mapping[str, Any]) -> list[DataTable]:
+    """What changed in each phase whose operations both runs know."""
+    columns = (
+        text("op", "operation"),
+        seconds("a_s", "A"),
+        seconds("b_s", one["letter"]),
+        DataColumn("delta_s", "difference", signed_seconds),
+        DataColumn("low_s", "from", signed_seconds, main=False),
+        DataColumn("high_s", "to", signed_seconds, main=False),
+        share("share", "of what changed"),
+        text("why", "why"),
+    )
+    return [
+        DataTable(
+            f"{one['letter']}_{phase['phase']}".lower(),
+            f"{phase['phase'].capitalize()}, {one['letter']} against A",
+            columns,
+            [{column.key: row[column.key] for column in columns} for row in phase["ops"]],
+        )
+        for phase in one["phases"]
+        if phase["ops"]
+    ]
+
+
+def _measured(rows: Sequence[Mapping[str, Any]]) -> DataTable:
+    columns = (
+        text("run"),
+        text("phase"),
+        seconds("predicted_s", "predicted"),
+        seconds("time_s", "measured"),
+        error("error"),
+        speed("tokens_per_s", "tok/s"),
+        number("batch", "batch"),
+        number("new_tokens", "new tokens", main=False),
+        number("context_tokens", "context", main=False),
+        text("basis"),
+        text("predicted_from", "predicted from", main=False),
+    )
+    return DataTable(
+        "runs", "Runs, phase by phase", columns, [{one.key: row[one.key] for one in columns} for row in rows]
     )
 
 
-def _comparison(one: dict[str, Any]) -> str:
-    settings = "".join(
-        f"<li>{escape(key)}: {escape(str(a))} and {escape(str(b))}</li>" for key, (a, b) in one["settings"].items()
-    )
-    differs = f"<p>What differs:</p><ul>{settings}</ul>" if settings else ""
-    return f"<h2>{escape(one['letter'])} against A</h2>{differs}{''.join(map(_phase, one['phases']))}"
-
-
-def _phase(phase: dict[str, Any]) -> str:
-    rows = "".join(map(_row, phase["ops"]))
-    head = "".join(f"<th>{title}</th>" for title in ("operation", "A", "other", "difference", "part of it", "why"))
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
-    times = f"{format_seconds(phase['a_s'])} and {format_seconds(phase['b_s'])}"
-    return f"<h3>{escape(phase['phase'])}: {escape(phase['verdict'])}</h3><p>{times}. {escape(phase['why'])}</p>{table}"
-
-
-def _row(row: dict[str, Any]) -> str:
-    kind = " faster" if row["delta_s"] < 0 else ""
-    bar = f'<span class="bar{kind}" style="width:{100 * row["share"]:.1f}px"></span> {row["share"]:.1%}'
-    times = (_time(row[key]) for key in ("a_s", "b_s", "delta_s"))
-    cells = "".join(f"<td class=n>{cell}</td>" for cell in times)
-    return f"<tr><td>{escape(row['op'])}</td>{cells}<td>{bar}</td><td>{escape(row['why'])}</td></tr>"
-
-
-def _time(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return format_seconds(value) if value >= 0 else f"−{format_seconds(-value)}"
+def _settings(run: Mapping[str, Any]) -> str:
+    named = {"model": run["model"], "device": run["device"]} | run["settings"]
+    return ", ".join(f"{key} {value}" for key, value in named.items() if value is not None)

@@ -6,7 +6,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from llamalab.comparison.sentences import signed_percent
+from llamalab.comparison.sentences import signed_percent, tokens_per_s
 from llamalab.records.tables import csv_of_rows
 from llamalab.units import format_bytes, format_seconds, format_si
 
@@ -88,6 +88,11 @@ def error(key: str = "error", title: str = "error", *, main: bool = True) -> Dat
 def share(key: str, title: str, *, main: bool = True) -> DataColumn:
     """A column of shares of a whole."""
     return DataColumn(key, title, "{:.0%}".format, main=main)
+
+
+def speed(key: str, title: str, *, main: bool = True) -> DataColumn:
+    """A column of tokens per second, as sentences have them."""
+    return DataColumn(key, title, lambda value: tokens_per_s(value).partition(" ")[0], main=main)
 
 
 def rate(key: str, title: str, unit: str = "", *, main: bool = True) -> DataColumn:

@@ -9,9 +9,10 @@ from markupsafe import Markup
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import error_sentence, machine, signed_percent, title
 from llamalab.records.record import Record
+from llamalab.report.bounded import fill_bounded
 from llamalab.report.charts.gallery import errors_plot
 from llamalab.report.data_table import DataTable, error, seconds, share, text
-from llamalab.report.layout import Card, Figure, Listing, PageContent, Section, figure, fill, plain_json
+from llamalab.report.layout import Card, Figure, Listing, PageContent, Section, figure, plain_json
 from llamalab.report.recorded_runs import OnBroken, each_read, read_record
 
 _CLOSING = "An error is predicted / measured − 1: positive where the prediction was too slow."
@@ -43,7 +44,7 @@ def gallery_page(records: Sequence[NamedRecord], generator: str) -> str:
     machines = list(dict.fromkeys(machine(one.record.environment) for one in records))
     many = "" if len(machines) == 1 else "s"
     within = sum(one <= 0.1 for one in known)
-    return fill(_content(
+    return fill_bounded(_content(
         generator, f"{len(records)} records", "errors of predictions",
         f"{len(known)} passes on {len(machines)} machine{many} have a prediction; {within} of them are within 10%.",
         [Card(row["record"], signed_percent(row["error"]), "", (f"{row['phase']} of {row['model']}", row["machine"]))

@@ -82,7 +82,7 @@ def page(
                 Listing("Predictions that failed", conclusion.failures, "bad"),
                 Listing("What would gain most", [_gain(one) for one in found[:ACTIONS]], ordered=True),
                 Listing("What was found", _beside_cards(comparison, conclusion.findings)),
-                Listing("What to distrust", [*conclusion.doubts, *comparison.record.notes], "doubt"),
+                Listing("What to distrust", [*dict.fromkeys((*conclusion.doubts, *comparison.record.notes))], "doubt"),
             ),
             sections=sections,
             facts=provenance.facts(comparison),

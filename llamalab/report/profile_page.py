@@ -15,13 +15,14 @@ from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile, of_record
 from llamalab.report import profile_captions as captions
 from llamalab.report import profile_tables as tables
+from llamalab.report.bounded import fill_bounded
 from llamalab.report.charts.allocations import timeline
 from llamalab.report.charts.base import Plot
 from llamalab.report.charts.depth import depth
 from llamalab.report.charts.flame import flame
 from llamalab.report.charts.telemetry import known, strip
 from llamalab.report.data_table import DataTable
-from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, fill
+from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure
 from llamalab.report.provenance import surroundings
 from llamalab.units import format_seconds, formats
 
@@ -180,7 +181,7 @@ def profile_page(profiles: Sequence[Profile], profile_json: str, generator: str)
     first = profiles[0]
     name = full_name(first.model)
     kinds = " and ".join(dict.fromkeys(one.kind for one in profiles))
-    return fill(
+    return fill_bounded(
         PageContent(
             generator=generator,
             title=name,

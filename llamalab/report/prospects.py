@@ -8,7 +8,7 @@ from llamalab.comparison.sentences import title
 from llamalab.comparison.what_if import Change, Elsewhere, as_measured, run_s, told_run
 from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
-from llamalab.report.data_table import DataTable, error, number, seconds, share, text
+from llamalab.report.data_table import DataTable, error, number, seconds, share, speed, text
 from llamalab.units import format_seconds
 
 RECORDED = "recorded"
@@ -153,7 +153,7 @@ def recorded(records: Sequence[Record]) -> DataTable:
         seconds("predicted_s", "predicted"),
         seconds("measured_s", "measured"),
         error(),
-        number("tokens_per_s", "measured tok/s", "{:,.4g}".format),
+        speed("tokens_per_s", "measured tok/s"),
         text("basis", main=False),
     )
     return DataTable("recorded", "Runs recorded on other devices, predicted and measured", columns, rows)

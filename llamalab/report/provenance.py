@@ -3,7 +3,7 @@
 from llamalab.analytic.roofline import moved_bytes
 from llamalab.comparison.basis import rates_of
 from llamalab.comparison.comparison import Comparison, Phase, Row
-from llamalab.comparison.sentences import blocks, short
+from llamalab.comparison.sentences import blocks, short, tokens_per_s
 from llamalab.records.record import Environment, Telemetry
 from llamalab.units import dtype_bits, format_bytes, format_si
 
@@ -102,7 +102,7 @@ def _phase_formulas(comparison: Comparison, phase: Phase) -> list[tuple[str, str
         terms.append(f"{times}{format_si(part.median_s, 's')} ({part.name})")
     speed = (
         f"{phase.tokens:,} tok / ({' + '.join(terms)}) = {phase.tokens:,} tok / {format_si(phase.measured_s, 's')} "
-        f"= {phase.measured_tokens_per_s:,.4g} tok/s"
+        f"= {tokens_per_s(phase.measured_tokens_per_s)}"
     )
     pairs = [(f"Speed of {name}", speed)]
     slowest = max(

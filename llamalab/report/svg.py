@@ -7,7 +7,7 @@ result depends on the figure alone: two renderings are equal byte for byte.
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -44,9 +44,9 @@ def inline(figure: Figure, *, prefix: str, title: str, description: str, tips: d
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(buffer.getvalue())
     _clean(root)
-    used = _referenced(root)
+    used = {identity: f"{prefix}-{place}" for place, identity in enumerate(_referenced(root))}
     for element in list(root.iter()):
-        _rewrite(element, prefix, used, tips)
+        _rewrite(element, used, tips)
     _drop_unpainted(root)
     _share_marks(root)
     _flatten(root)
@@ -91,27 +91,28 @@ def _clean(root: Element) -> None:
             parent.text = None
 
 
-def _referenced(root: Element) -> set[str]:
-    found: set[str] = set()
+def _referenced(root: Element) -> list[str]:
+    """The ids that something refers to, in the order in which it does."""
+    found: dict[str, None] = {}
     for element in root.iter():
-        found.update(value[1:] for key, value in element.attrib.items() if key == "href")
+        found.update((value[1:], None) for key, value in element.attrib.items() if key == "href")
         for value in element.attrib.values():
-            found.update(_REFERENCE.findall(value))
-    return found
+            found.update((identity, None) for identity in _REFERENCE.findall(value))
+    return list(found)
 
 
-def _rewrite(element: Element, prefix: str, used: set[str], tips: dict[str, str]) -> None:
+def _rewrite(element: Element, used: Mapping[str, str], tips: dict[str, str]) -> None:
     identity = element.attrib.pop("id", None)
     if identity in tips:
         tip = Element("title")
         tip.text = tips[identity]
         element.insert(0, tip)
-    elif identity in used:
-        element.set("id", f"{prefix}-{identity}")
+    elif identity is not None and identity in used:
+        element.set("id", used[identity])
     for key, value in list(element.attrib.items()):
         if key == "href":
-            value = f"#{prefix}-{value[1:]}"
-        value = _REFERENCE.sub(lambda match: f"url(#{prefix}-{match[1]})", value)
+            value = f"#{used[value[1:]]}"
+        value = _REFERENCE.sub(lambda match: f"url(#{used[match[1]]})", value)
         value = " ".join(_NUMBER.sub(_rounded, value).split())
         element.set(key, compact_path(value) if key == "d" else value)
     if "style" in element.attrib:

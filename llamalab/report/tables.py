@@ -15,6 +15,7 @@ from llamalab.report.data_table import (
     ratio,
     seconds,
     share,
+    speed,
     text,
 )
 
@@ -61,8 +62,8 @@ def passes_table(comparison: Comparison) -> DataTable:
         seconds("predicted_s", "predicted"),
         seconds("measured_s", "measured"),
         error(),
-        number("predicted_tokens_per_s", "predicted tok/s", "{:,.4g}".format),
-        number("measured_tokens_per_s", "measured tok/s", "{:,.4g}".format),
+        speed("predicted_tokens_per_s", "predicted tok/s"),
+        speed("measured_tokens_per_s", "measured tok/s"),
         text("limit", "bound by"),
         share("roof_fraction", "of that roof"),
         text("basis"),
@@ -188,8 +189,10 @@ def data_sheet_rate(spec: HardwareSpec | None, roof: Roof) -> float | None:
 
 
 def worst(comparison: Comparison) -> DataTable:
-    """The operations whose prediction is furthest off, with what they weigh in their phase."""
-    known = [(row, phase) for phase in comparison.phases for row in phase.rows if row.error is not None]
+    """The operations whose prediction is furthest off, of those calibrated, with what they weigh in their phase."""
+    known = [
+        (row, phase) for phase in comparison.phases for row in phase.rows if row.error is not None and not row.outside
+    ]
     known.sort(key=lambda pair: -abs(pair[0].error or 0.0))
     rows = []
     for row, phase in known[:WORST]:
@@ -209,11 +212,11 @@ def worst(comparison: Comparison) -> DataTable:
     interval = (seconds("low_s", "from", main=False), seconds("high_s", "to", main=False))
     columns = (
         text("name", "operation", short),
-        text("phase"),
         seconds("predicted_s", "predicted"),
         *(interval if comparison.basis.constants else ()),
         seconds("measured_s", "measured"),
         error(),
+        text("phase"),
         share("share", "of its phase"),
     )
     return DataTable("worst", f"The {len(rows)} predictions that are furthest off", columns, rows)

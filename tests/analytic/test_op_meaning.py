@@ -4,7 +4,8 @@ import pytest
 
 from llamalab.analytic.activations import live_steps
 from llamalab.analytic.op import PARTS, ROOFS, STEPS, Op, placed, rows_named
-from llamalab.analytic.ops import LAYER, Rows, forward_ops
+from llamalab.analytic.op_rows import OpRows
+from llamalab.analytic.ops import LAYER, forward_ops
 from llamalab.analytic.packed_weights import unpacked_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.comparison.basis import basis_of
@@ -65,14 +66,14 @@ def test_a_row_without_its_place_is_not_taken(part: str, step: str, roof: str, l
 
 def test_an_operation_that_is_placed_is_known_to_all_that_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new row in the table: prediction, its block, and memory take it without a change of theirs."""
-    plain = Rows.head_norms
+    plain = OpRows.head_norms
 
-    def with_fake(self: Rows) -> tuple[Op, ...]:
+    def with_fake(self: OpRows) -> tuple[Op, ...]:
         return (*plain(self), self.elementwise(LAYER + "attention.fake", 5, 10**6, 10**6))
 
     record = sample_record()
     before = Phase(record, record.passes[0], basis_of(record))
-    monkeypatch.setattr(Rows, "head_norms", with_fake)
+    monkeypatch.setattr(OpRows, "head_norms", with_fake)
     after = Phase(record, record.passes[0], basis_of(record))
     (row,) = [one for one in after.rows if one.op.name.endswith(".fake")]
     assert row.predicted_s is not None

@@ -88,8 +88,10 @@ def test_forms_and_page(capsys: Capture, tmp_path: Path) -> None:
     html = page.read_text()
     assert "7b@h200-141gb-sxm" in html
     assert "src=" not in html
-    assert "<script>" not in html
-    shown = html.partition('id="comparison">')[2].partition("</script>")[0]
+    assert html.count("<script>") == 1  # every page's own, under its hash
+    assert html.count('role="img"') == 2
+    assert "B against A" in html
+    shown = html.partition('id="record">')[2].partition("</script>")[0]
     assert len(json.loads(shown)["comparisons"][0]["phases"]) == 2
 
 

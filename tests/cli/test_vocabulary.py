@@ -118,7 +118,7 @@ CHANGES: dict[str, dict[str, tuple[str, ...]]] = {
     "flops": {
         "--phase": ("decode",), "--prompt": ("7",), "--context": ("512",), "--batch": ("2",), "--attention": ("naive",),
         "--logits": ("all",), "--model": ("13b",), "--kv-heads": ("8",), "--dtype": ("fp32",),
-        "--weight-dtype": ("int4",), "--kv-dtype": ("int8",),
+        "--weight-dtype": ("int4",), "--kv-dtype": ("int8",), "--tensor-parallel": ("2",),
     },
     "models": {"--dtype": ("fp32",)},
     "hardware": {"name": ("l4",), "--hardware": ("l4",)},

@@ -28,12 +28,16 @@ def row(prompt: int, generate: int, depth: int, batch: int, **changes: Any) -> B
     return BenchRow(**(fields | changes))
 
 
-@pytest.fixture(scope="module")
-def written() -> str:
+def bench_json() -> str:
     """What llamalab bench -o json writes."""
     made = [row(p, g, depth, batch) for p, g in ((512, 0), (0, 8)) for depth in (0, 512, 1024) for batch in (1, 4)]
     made.append(row(512, 0, 4096, 1, passes_s=[], basis=None, reason="no memory", predicted_tokens_per_s=None))
     return json.dumps({"schema_version": 1, "rows": [one.to_dict() for one in made]})
+
+
+@pytest.fixture(scope="module")
+def written() -> str:
+    return bench_json()
 
 
 def test_every_row_is_on_a_curve_over_each_size_that_varies(written: str) -> None:
@@ -81,3 +85,13 @@ def test_the_command_draws_what_bench_wrote(written: str, tmp_path: Path, capsys
     assert len(capsys.readouterr().out.splitlines()) == 13
     assert main(["report", "--from", str(page), "--out", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_text() == page.read_text()
+
+
+def test_what_is_alike_but_for_its_numbers_is_told_once() -> None:
+    made = [row(512, 0, depth, 1, disturbances=[f"load average {depth}.5 on 2 processors"]) for depth in (0, 512, 1024)]
+    made.append(row(0, 8, 0, 1, disturbances=["the clock fell"]))
+    page = Page(render_bench([one.to_dict() for one in made]))
+    told = "pp512, batch 1: load average 0.5 on 2 processors; 2 others alike, with their own figures"
+    assert told in page.text()
+    assert "tg8, batch 1: the clock fell" in page.text()
+    assert "load average 512.5" not in page.text()

@@ -3,17 +3,24 @@
 import html as entities
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+import llamalab
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.record import Record
-from llamalab.report import render_profiles
+from llamalab.report import render_bench, render_comparison, render_gallery, render_profiles
+from llamalab.report.bench_page import bench_rows
+from llamalab.report.gallery import NamedRecord
 from llamalab.units import format_bytes, format_seconds
 from tests.report.conftest import AXE, DARK, LIGHT, Browser, console
+from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile
+from tests.report.test_bench_page import bench_json
 from tests.report.test_report import PANELS
 
 pytestmark = pytest.mark.browser
@@ -65,15 +72,48 @@ addEventListener("load", () => {
 
 AXE_RUN = """
 <script>
-const shown = result => { const pre = document.createElement("pre"); pre.id = "axe-result";
-  pre.textContent = JSON.stringify(result); document.body.append(pre); };
-document.querySelectorAll("details").forEach(one => { one.open = true; });
-axe.run(document).then(
-  done => shown({rules: done.passes.length, violations: done.violations.map(
-    one => [one.id, one.nodes.length, one.nodes[0].html.slice(0, 200)]),
-    undecided: done.incomplete.filter(one => one.id === "color-contrast").flatMap(one => one.nodes.map(
-      node => node.html.slice(0, 90)))}),
-  error => shown({error: String(error)}));
+const told = result => parent.postMessage(JSON.stringify(result), "*");
+addEventListener("load", () => {
+  document.querySelectorAll("details").forEach(one => { one.open = true; });
+  axe.run(document).then(
+    done => told({rules: done.passes.length, violations: done.violations.map(
+      one => [one.id, one.nodes.length, one.nodes[0].html.slice(0, 200)]),
+      undecided: done.incomplete.filter(one => one.id === "color-contrast").flatMap(one => one.nodes.map(
+        node => node.html.slice(0, 90)))}),
+    error => told({error: String(error)}));
+});
+</script>"""
+
+# What Lighthouse's lists want of a page (accessibility, best practices, SEO), and that it is whole at any width.
+SOUND = """
+<script>
+const errors = []; addEventListener("error", event => errors.push(String(event.message)));
+addEventListener("load", () => {
+  const all = selector => [...document.querySelectorAll(selector)], seen = {errors, width: innerWidth};
+  const open = one => !one.closest("details:not([open])") || one.closest("summary");
+  seen.scroll = document.documentElement.scrollWidth;
+  seen.small = all("a, button, select, summary, input[type=search], label").filter(
+    one => open(one) && one.offsetParent && !one.classList.contains("skip")).filter(
+    one => { const box = one.getBoundingClientRect(); return box.width && Math.min(box.width, box.height) < 24; }).map(
+    one => one.outerHTML.slice(0, 60));
+  seen.nav = all("nav a").filter(one => one.getBoundingClientRect().right > innerWidth).map(one => one.textContent);
+  seen.lang = document.documentElement.lang;
+  seen.doctype = document.compatMode;
+  seen.title = document.title;
+  seen.described = (document.querySelector("meta[name=description]") || {}).content;
+  seen.viewport = (document.querySelector("meta[name=viewport]") || {}).content;
+  seen.loaded = performance.getEntriesByType("resource").map(one => one.name).filter(one => !/^data:/.test(one));
+  seen.levels = all("h1, h2, h3, h4").map(one => +one.tagName[1]);
+  const named = one => one.textContent.trim() || one.ariaLabel || one.labels && one.labels.length ||
+    one.getAttribute("aria-labelledby");
+  seen.nameless = all("a, button, input, select, svg[role=img]").filter(one => !named(one)).map(
+    one => one.outerHTML.slice(0, 60));
+  seen.repeated = all("[id]").map(one => one.id).filter((one, at, ids) => ids.indexOf(one) !== at);
+  seen.broken = all("a[href^='#']").map(one => one.getAttribute("href").slice(1)).filter(
+    one => one && !document.getElementById(one));
+  seen.nodes = all("*").length;
+  parent.postMessage(JSON.stringify(seen), "*");
+});
 </script>"""
 
 
@@ -165,61 +205,95 @@ def test_the_settings_begin_with_what_the_page_predicts(
     assert seen["before"]["weight_bytes"] == format_bytes(comparison.weight_bytes)
 
 
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
-def test_axe_finds_no_violation(page: Path, tmp_path: Path, browse: Browser, theme: str) -> None:
-    if not AXE.exists():
-        pytest.skip("axe-core is not installed: npm install --no-save --prefix tests/report axe-core")
-    result = _axe(page.read_text(encoding="utf-8"), tmp_path, browse, theme)
-    assert result.get("violations") == [], result
-    assert result["rules"] > 20
-    # The words of plots lie on pictures, where axe cannot look; test_theme holds their colours to each other.
-    assert [one for one in result["undecided"] if not one.startswith(("<text", "<tspan"))] == []
-
-
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
-def test_axe_finds_no_violation_in_a_page_of_profiles(
-    record: Record, tmp_path: Path, browse: Browser, theme: str
-) -> None:
-    if not AXE.exists():
-        pytest.skip("axe-core is not installed: npm install --no-save --prefix tests/report axe-core")
+@pytest.fixture(scope="module")
+def pages(record: Record, html: str) -> dict[str, str]:
+    """A page of each kind."""
     profile = sample_profile(record)
-    html = render_profiles([profile, replace(profile, kind="transformers")])
-    result = _axe(html, tmp_path, browse, theme)
-    assert result.get("violations") == [], result
+    return {
+        "report": html,
+        "profiles": render_profiles([profile, replace(profile, kind="transformers")]),
+        "bench": render_bench(bench_rows(bench_json())),
+        "gallery": render_gallery(
+            [NamedRecord("records/one", record), NamedRecord("records/two", sample_record("tiny"))]
+        ),
+        "comparison": render_comparison(dict(llamalab.compare("7b@l4", "7b@h200-141gb-sxm"))),
+    }
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_page_is_sound(pages: dict[str, str], tmp_path: Path, browse: Browser, width: int) -> None:
+    found = _framed([(SOUND, html) for html in pages.values()], [width] * len(pages), tmp_path, browse, LIGHT)
+    for name, seen in zip(pages, found, strict=True):
+        assert {key: seen[key] for key in ("errors", "small", "nav", "loaded", "nameless", "repeated", "broken")} == {
+            "errors": [], "small": [], "nav": [], "loaded": [], "nameless": [], "repeated": [], "broken": [],
+        }, name  # fmt: skip
+        assert (seen["width"], seen["lang"], seen["doctype"]) == (width, "en", "CSS1Compat")
+        assert seen["scroll"] <= width, name
+        assert len(seen["title"]) > 10
+        assert len(seen["described"]) > 20
+        assert "width=device-width" in seen["viewport"]
+        assert "user-scalable" not in seen["viewport"]
+        levels = seen["levels"]
+        assert levels[0] == 1
+        assert levels.count(1) == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels)), name
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_axe_finds_no_violation_wide_and_narrow(
+    pages: dict[str, str], tmp_path: Path, browse: Browser, theme: str
+) -> None:
+    asked = [("report", 1280), ("report", 390), *((name, 390) for name in pages if name != "report")]
+    probe = _axe_probe()
+    found = _framed([(probe, pages[name]) for name, _ in asked], [width for _, width in asked], tmp_path, browse, theme)
+    for (name, width), result in zip(asked, found, strict=True):
+        assert result.get("violations") == [], (name, width, result)
+        assert result["rules"] > 20
+        # The words of plots lie on pictures, where axe cannot look; test_theme holds their colours to each other.
+        assert [one for one in result["undecided"] if not one.startswith(("<text", "<tspan"))] == [], (name, width)
 
 
 def test_axe_would_find_one(page: Path, tmp_path: Path, browse: Browser) -> None:
+    broken = page.read_text(encoding="utf-8").replace('<html lang="en">', "<html>")
+    (found,) = _framed([(_axe_probe(), broken)], [1280], tmp_path, browse, LIGHT)
+    assert [one[0] for one in found["violations"]] == ["html-has-lang"]
+
+
+def _axe_probe() -> str:
+    """The library and its run, for a page whose policy is taken away."""
     if not AXE.exists():
         pytest.skip("axe-core is not installed: npm install --no-save --prefix tests/report axe-core")
-    broken = page.read_text(encoding="utf-8").replace('<html lang="en">', "<html>")
-    assert [one[0] for one in _axe(broken, tmp_path, browse, LIGHT)["violations"]] == ["html-has-lang"]
-
-
-def _axe(html: str, tmp_path: Path, browse: Browser, theme: str) -> dict:
-    """Run axe-core in a copy of the page whose policy lets it."""
-    probe = tmp_path / "axe.html"
-    library = f"<script>{AXE.read_text(encoding='utf-8')}</script>"
-    probe.write_text(_without_policy(html).replace("</body>", library + AXE_RUN + "</body>"), encoding="utf-8")
-    dom = browse(probe, theme, "--virtual-time-budget=60000", "--window-size=1400,3000", "--dump-dom").stdout
-    found = re.search(r'<pre id="axe-result">(.*?)</pre>', dom, re.DOTALL)
-    assert found, "axe did not finish"
-    return json.loads(entities.unescape(found[1]))
+    return f"<script>{AXE.read_text(encoding='utf-8')}</script>{AXE_RUN}"
 
 
 def _probed(page: Path, tmp_path: Path, browse: Browser, width: int) -> dict:
-    """What a script finds in a copy of the page in a frame of that width; a window is at least 500 wide."""
-    inner = _without_policy(page.read_text(encoding="utf-8")).replace("<head>", "<head>" + PROBE, 1)
+    """What a script finds in a copy of the page at that width."""
+    return _framed([(PROBE, page.read_text(encoding="utf-8"))], [width], tmp_path, browse, LIGHT)[0]
+
+
+def _framed(
+    probes: Sequence[tuple[str, str]], widths: Sequence[int], tmp_path: Path, browse: Browser, theme: str
+) -> list[dict]:
+    """What a script tells in copies of pages, each in a frame of its width: a window is at least 500 wide."""
+    frames = []
+    for number, ((probe, html), width) in enumerate(zip(probes, widths, strict=True)):
+        inner = tmp_path / f"inner-{number}.html"
+        inner.write_text(_without_policy(html).replace("<head>", "<head>" + probe, 1), encoding="utf-8")
+        style = f"position: absolute; top: 0; left: 0; border: 0; width: {width}px; height: 900px"
+        frames.append(f'<iframe style="{style}" src="{inner.name}"></iframe>')
+    listen = (
+        "const frames = [...document.querySelectorAll('iframe')], told = {};"
+        "addEventListener('message', event => { told[frames.findIndex(one => one.contentWindow === event.source)] = "
+        "event.data; if (Object.keys(told).length === frames.length) "
+        "document.querySelector('pre').textContent = JSON.stringify(told); });"
+    )
     outer = tmp_path / "outer.html"
-    style = f"border: 0; width: {width}px; height: 900px"
-    listen = "addEventListener('message', event => { document.querySelector('pre').textContent = event.data; });"
-    outer.write_text(
-        f"<!doctype html><pre></pre><script>{listen}</script>"
-        f'<iframe style="{style}" srcdoc="{entities.escape(inner)}"></iframe>', encoding="utf-8"
-    )  # fmt: skip
-    options = ("--window-size=1600,1000", "--hide-scrollbars", "--virtual-time-budget=20000", "--dump-dom")
-    found = re.search(r"<pre>(.+?)</pre>", browse(outer, LIGHT, *options).stdout, re.DOTALL)
-    assert found, "the page's probe did not finish"
-    return json.loads(entities.unescape(found[1]))
+    outer.write_text(f"<!doctype html><pre></pre>{''.join(frames)}<script>{listen}</script>", encoding="utf-8")
+    options = ("--window-size=1600,1000", "--hide-scrollbars", "--virtual-time-budget=60000", "--dump-dom")
+    found = re.search(r"<pre>(.+?)</pre>", browse(outer, theme, *options).stdout, re.DOTALL)
+    assert found, "a page's probe did not finish"
+    told = json.loads(entities.unescape(found[1]))
+    return [json.loads(told[str(number)]) for number in range(len(frames))]
 
 
 def _without_policy(html: str) -> str:

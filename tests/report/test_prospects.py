@@ -107,6 +107,18 @@ def test_the_worst_predictions_come_first(comparison: Comparison) -> None:
     assert "low_s" not in [column.key for column in table.columns]
 
 
+def test_the_worst_of_the_table_is_that_of_the_card_where_some_are_not_calibrated(
+    comparison: Comparison, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = worst(comparison).rows[0]["name"]
+    monkeypatch.setattr(type(comparison.basis), "outside", lambda self, op: op.name == far)
+    changed = Comparison(record)
+    assert changed.errors
+    assert changed.errors.outside
+    assert far not in [row["name"] for row in worst(changed).rows]
+    assert worst(changed).rows[0]["name"] == changed.errors.worst.op.name
+
+
 def test_intervals_are_shown_where_the_basis_has_them(record: Record) -> None:
     changed = calibrated(record)
     table, html = worst(Comparison(changed)), render(changed)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.sentences import phase_sentence, verdict
+from llamalab.comparison.sentences import phase_sentence, tokens_per_s, verdict
 from llamalab.records.patterns import Patterns
 from llamalab.records.record import MeasuredMemory, Record, Roof, from_json, to_json
 from llamalab.report import CSV_HEADS, OURS, csv_files, render
@@ -170,7 +170,7 @@ def test_page_says_the_numbers_of_the_comparison(record: Record, page: Page) -> 
     for phase in comparison.phases:
         assert phase.predicted_tokens_per_s
         for speed in (phase.predicted_tokens_per_s, phase.measured_tokens_per_s):
-            assert f"{speed:,.4g}" in text
+            assert tokens_per_s(speed).partition(" ")[0] in text
     assert "6,738,415,616" in text
 
 
@@ -299,3 +299,10 @@ def test_main_columns_come_first_and_all_are_in_the_csv(record: Record) -> None:
     assert [column.key for column in table.ordered][:5] == ["name", "phase", "predicted_s", "measured_s", "error"]
     assert sorted(column.key for column in table.ordered) == sorted(table.csv.splitlines()[0].split(","))
     assert all(len(row) == len(table.columns) for row in table.shown)
+
+
+def test_what_to_distrust_is_told_once(record: Record) -> None:
+    doubts = verdict(Comparison(record)).doubts
+    text = Page(render(dataclasses.replace(record, notes=["A note.", "A note.", *doubts]))).text()
+    assert text.count("A note.") == 1
+    assert all(text.count(one) == 1 for one in doubts)

@@ -8,7 +8,7 @@ from llamalab.report.charts.base import INK, Plot, area, bar_axes, canvas, headi
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_si
 
-SHORTEST_NAMED = 0.09  # a segment narrower than this share of its bar carries no number
+SHORTEST_NAMED = 0.09  # a segment narrower than this share of the longest bar carries no number
 
 
 def stacked(comparison: Comparison) -> Plot:
@@ -74,7 +74,7 @@ def _stack(axes: Axes, phase: Phase, key: str, tips: dict[str, str]) -> None:
             axes.barh(y, width, left=left, height=0.62, color=INK[group], edgecolor=INK["card"], linewidth=1)
             axes.patches[-1].set_gid(gid)
             tips[gid] = f"{label}, {GROUPS[group]}: {format_si(width, 's')}, {share:.0%}"
-            if share >= SHORTEST_NAMED:
+            if width >= SHORTEST_NAMED * max(predicted_s or 0.0, measured_s or 0.0):
                 axes.text(
                     left + width / 2,
                     y,

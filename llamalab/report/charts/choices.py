@@ -6,7 +6,8 @@ from statistics import mean
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from llamalab.report.charts.base import (
     INK,
@@ -25,12 +26,21 @@ from llamalab.report.charts.base import (
 from llamalab.report.experiment_results import ExperimentResult
 
 _HEIGHT = 2.9
-_LEAST_WEIGHT = 0.01  # of what is drawn of a pattern
+_LEAST_WEIGHT = 0.03  # of what is drawn of a pattern
+
+
+def _canvas(height: float, panels: int = 1) -> tuple[list[Figure], list[Axes]]:
+    """As canvas, with few ticks: a page has room for so many bytes."""
+    figures, axes = canvas(height, panels)
+    for one in axes:
+        one.xaxis.set_major_locator(MaxNLocator(4))
+        one.yaxis.set_major_locator(MaxNLocator(4))
+    return figures, axes
 
 
 def positions(answer: ExperimentResult) -> Plot:
     """Perplexity over the length that is read: left by kind of position, right RoPE stretched without training."""
-    figures, panels = canvas(_HEIGHT, 2)
+    figures, panels = _canvas(_HEIGHT, 2)
     rows = answer.data["table"]
     lengths = [int(key.partition("_")[2]) for key in rows[0] if key.startswith("perplexity_")]
     plain = [row for row in rows if ", " not in row["kind"]]
@@ -39,7 +49,10 @@ def positions(answer: ExperimentResult) -> Plot:
     for axes, own in zip(panels, (plain, turned), strict=True):
         for look, row in enumerate(own):
             known = [length for length in lengths if row[f"perplexity_{length}"] is not None]
-            curve(axes, known, [row[f"perplexity_{length}"] for length in known], look)
+            colour, marker = LOOKS[look]
+            # A line alone, for its bytes; a single length would be no line.
+            axes.plot(known, [row[f"perplexity_{length}"] for length in known], color=INK[colour], linewidth=1.8,
+                      marker=marker if len(known) == 1 else None)  # fmt: skip
             handles.append(handle(row["kind"].replace("rope, ", "RoPE "), look))
         axes.set_xscale("log")
         ticks(axes, lengths)
@@ -53,7 +66,7 @@ def positions(answer: ExperimentResult) -> Plot:
 
 def norms(answer: ExperimentResult) -> Plot:
     """Left: loss with norms before and behind each part, with and without warm-up. Right: gradients over depth."""
-    figures, (loss, depth) = canvas(_HEIGHT, 2)
+    figures, (loss, depth) = _canvas(_HEIGHT, 2)
     deep = [row for row in answer.data["measured"] if "norm, " in row["variant"]]
     names = list(dict.fromkeys(row["variant"] for row in deep))
     for look, name in enumerate(names):
@@ -80,7 +93,7 @@ def norms(answer: ExperimentResult) -> Plot:
 
 def feed_forward(answer: ExperimentResult) -> Plot:
     """Left: held-out loss of each feed-forward, every seed. Right: width over model dim of every known model."""
-    figures, (loss, ratio) = canvas(_HEIGHT, 2)
+    figures, (loss, ratio) = _canvas(_HEIGHT, 2)
     _seeds(loss, answer.data["measured"], "held_out_loss")
     heading(loss, "Held-out loss at equal parameters")
     rows = answer.data["presets"]
@@ -110,7 +123,7 @@ def _rule(row: dict[str, Any]) -> str:
 
 def optimiser(answer: ExperimentResult) -> Plot:
     """Left: what decay leaves of a weight over the size of its gradients. Right: each part of the recipe left out."""
-    figures, (decay, parts) = canvas(_HEIGHT, 2)
+    figures, (decay, parts) = _canvas(_HEIGHT, 2)
     rows = answer.data["predicted"]
     names = list(dict.fromkeys(row["optimizer"] for row in rows))
     for look, name in enumerate(names):
@@ -150,7 +163,7 @@ def _seeds(axes: Axes, rows: Sequence[dict[str, Any]], key: str) -> None:
 
 def translation(answer: ExperimentResult) -> Plot:
     """Left: what each kind of Transformer costs. Right: what the words of a translation look at in its source."""
-    figures, (cost, cross) = canvas(3.2, 2)
+    figures, (cost, cross) = _canvas(3.2, 2)
     rows = answer.data["predicted"]
     kept = [row["own_kv_bytes"] + row["cross_kv_bytes"] for row in rows]
     flops, most = [row["flops"] for row in rows], max(row["flops"] for row in rows)
@@ -173,7 +186,7 @@ def translation(answer: ExperimentResult) -> Plot:
 
 def by_hand(answer: ExperimentResult) -> Plot:
     """Left: the worked example's pattern. Right: FLOP per byte of each step of naive attention."""
-    figures, (pattern, steps) = canvas(2.4, 2)
+    figures, (pattern, steps) = _canvas(2.4, 2)
     words = answer.data["words"]
     bubbles(pattern, answer.data["hand"]["pattern"], words, words)
     heading(pattern, "Weights of the worked example")
@@ -187,7 +200,7 @@ def by_hand(answer: ExperimentResult) -> Plot:
 
 def uptraining(answer: ExperimentResult) -> Plot:
     """Perplexity over the share of the cache that is left: pooled, and trained on."""
-    figures, (axes,) = canvas(_HEIGHT)
+    figures, (axes,) = _canvas(_HEIGHT)
     rows = [row for row in answer.data["measured"] if row["pooling"] == "mean"]
     sizes = {row["n_kv_heads"]: row["kv_bytes_per_token"] for row in answer.data["predicted"]}
     moments = [key for key in rows[0] if key.startswith("loss_")]

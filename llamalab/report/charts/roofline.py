@@ -91,16 +91,18 @@ def _roofs(axes: Axes, comparison: Comparison, left: float, right: float) -> Non
         start = max(left, peak / stream) if stream else left
         axes.plot([start, right], [peak, peak], linestyle=dash, color=INK["ink"], linewidth=1.3)
         name = {"gemm": "GEMM roof", "attention": "attention roof"}[kind]
-        above = 16 if kind == "gemm" else 5  # clear of the marks that touch the GEMM roof
+        outer = (
+            kind == "gemm"
+        )  # clear of the marks that touch it, above the roof's end; attention's below its beginning
         axes.annotate(
             f"{name} {format_si(peak, 'FLOP/s')}",
-            (right, peak),
+            (right if outer else start, peak),
             fontsize=8,
             color=INK["ink"],
-            xytext=(-2, above),
+            xytext=(-2, 16) if outer else (4, -3),
             textcoords="offset points",
-            ha="right",
-            va="bottom",
+            ha="right" if outer else "left",
+            va="bottom" if outer else "top",
         )
     if stream:
         top = known.get("gemm") or known.get("attention") or stream * right
@@ -111,10 +113,10 @@ def _roofs(axes: Axes, comparison: Comparison, left: float, right: float) -> Non
             (middle, middle * stream),
             fontsize=8,
             color=INK["ink"],
-            xytext=(-8, 4),
+            xytext=(10, -2),
             textcoords="offset points",
-            ha="right",
-            va="bottom",
+            ha="left",
+            va="top",
         )
         if known.get("gemm"):
             ridge = top / stream

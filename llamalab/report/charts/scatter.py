@@ -15,7 +15,7 @@ from llamalab.units import format_si
 BAND = 0.2
 LABELLED = 4  # rows named in the plot: those furthest off
 APART = 0.22  # decades between two names
-ROOM = 25  # the measured axis goes on by this factor: names stand right of their marks
+ROOM = 25  # the measured axis goes on by this factor on the sides where names stand
 
 
 def scatter(comparison: Comparison) -> Plot:
@@ -23,7 +23,10 @@ def scatter(comparison: Comparison) -> Plot:
     rows = [row for row in comparison.rows if row.error is not None]
     figures, (axes,) = canvas(3.4)
     low, high = _range(rows)
-    axes.set(xscale="log", yscale="log", xlim=(low, high * ROOM), ylim=(low, high))
+    named = _named(rows)
+    sides = {(row.error or 0.0) > 0 for row in named}  # slower than measured: names stand left of their marks
+    axes.set(xscale="log", yscale="log", ylim=(low, high))
+    axes.set_xlim(low / (ROOM if True in sides else 1), high * (ROOM if False in sides else 1))
     axes.fill_between(
         [low, high],
         [low * (1 - BAND), high * (1 - BAND)],
@@ -36,7 +39,8 @@ def scatter(comparison: Comparison) -> Plot:
     tips = {}
     for index, row in enumerate(rows):
         tips.update(_mark(axes, row, f"op{index}"))
-    _label(axes, rows)
+    for row in named:
+        _label(axes, row)
     ticks = FuncFormatter(lambda value, _: seconds(value))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(10))
@@ -73,26 +77,29 @@ def _mark(axes: Axes, row: Row, gid: str) -> dict[str, str]:
     return {gid: f"{short(row.op.name)}, {row.phase}: {seen}, error {signed_percent(row.error or 0.0)}"}
 
 
-def _label(axes: Axes, rows: list[Row]) -> None:
-    """Name the rows outside the band that are furthest off, where their names do not collide."""
-    named: list[float] = []
+def _named(rows: list[Row]) -> list[Row]:
+    """The rows outside the band that are furthest off, of those that were calibrated, where names do not collide."""
+    named: list[Row] = []
     for row in sorted(rows, key=lambda row: -abs(row.error or 0.0)):
-        (measured, predicted), error = _point(row), row.error or 0.0
-        height = math.log10(predicted)
-        if len(named) == LABELLED or abs(error) <= BAND or any(abs(height - other) < APART for other in named):
-            continue
-        named.append(height)
-        above = error > 0
-        axes.annotate(
-            f"{short(row.op.name)} {signed_percent(error)}",
-            (measured, predicted),
-            fontsize=8,
-            color=INK["ink"],
-            xytext=(-9, 4) if above else (9, -4),
-            textcoords="offset points",
-            ha="right" if above else "left",
-            va="bottom" if above else "top",
-        )
+        near = any(abs(math.log10(_point(row)[1] / _point(other)[1])) < APART for other in named)
+        if len(named) < LABELLED and not row.outside and abs(row.error or 0.0) > BAND and not near:
+            named.append(row)
+    return named
+
+
+def _label(axes: Axes, row: Row) -> None:
+    error = row.error or 0.0
+    above = error > 0
+    axes.annotate(
+        f"{short(row.op.name)} {signed_percent(error)}",
+        _point(row),
+        fontsize=8,
+        color=INK["ink"],
+        xytext=(-9, 4) if above else (9, -4),
+        textcoords="offset points",
+        ha="right" if above else "left",
+        va="bottom" if above else "top",
+    )
 
 
 def _point(row: Row) -> tuple[float, float]:

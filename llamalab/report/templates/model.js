@@ -183,7 +183,7 @@ const Model = (() => {
     const scores = stored(data, set.batch * arch.n_heads * set.prompt * set.prompt, dtype);
     const call = set.attention === "naive" ? scores + Math.max(scores, output) : output + stored(data, rows * arch.n_heads, "fp32");
     const half = dtype === "fp32" ? 0 : 1, logits = set.batch * arch.vocab_size, wide = stored(data, rows * (arch.dim + half), "fp32");
-    const normed = arch.qk_norm ? 2 * stored(data, rows * arch.q_dim, "fp32") + half * (output + stored(data, rows * arch.n_heads, "fp32")) : 0;
+    const normed = arch.qk_norm ? 2 * stored(data, rows * arch.q_dim, "fp32") + half * output : 0;
     const turned = (1 + half) * stored(data, rows * arch.q_dim, "fp32") + half * output;
     return Math.max(live(rows * arch.dim) + 2 * wide, live(3 * rows * arch.dim) + 2 * wide, live(inputs) + normed, live(inputs) + turned,
       live(inputs) + call, live(inputs + rows * (arch.q_dim + arch.dim)), live(rows * (3 * arch.dim + 4 * arch.ffn_dim)),

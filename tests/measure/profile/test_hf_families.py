@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from llamalab.errors import InputError
-from llamalab.instrument.bind import FAMILIES
 from llamalab.measure.profile.run import profile
-from tests.instrument.test_hf_families import IDS, family_model
+from tests.instrument.test_hf_families import FAMILIES, IDS, family_model
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 ROWS = {
