@@ -30,7 +30,7 @@ _BY_NAME = {name: name for name in ("norm", "rope", "swiglu", "residual")} | {"r
 _OF_HEADS = ("q_norm", "k_norm")  # their rows are heads, which nobody timed
 
 
-class KernelTime(NamedTuple):
+class PublishedKernel(NamedTuple):
     """A kernel of a device, its sizes in the order of this module, the seconds that were published, and by whom."""
 
     device: str
@@ -43,7 +43,7 @@ class KernelTime(NamedTuple):
     def shape(self) -> str:
         """Its sizes in words.
 
-        >>> KernelTime("h100-80gb-sxm", "attention_decode", (4, 512, 32, 8), 1e-5, "").shape
+        >>> PublishedKernel("h100-80gb-sxm", "attention_decode", (4, 512, 32, 8), 1e-5, "").shape
         '4 × 512, 32/8 heads'
         """
         return shape_words(self.kernel, self.sizes)
@@ -68,7 +68,7 @@ def _lines(device: str) -> dict[str, list[str]]:
 
 
 @lru_cache(maxsize=64)
-def kernel_times(device: str, kernel: str) -> dict[tuple[int, ...], KernelTime]:
+def kernel_times(device: str, kernel: str) -> dict[tuple[int, ...], PublishedKernel]:
     """What is published of a kernel on a device, by sizes; empty where nothing is.
 
     >>> len(kernel_times("h100-80gb-sxm", "gemm")) > 500, kernel_times("cpu", "gemm")
@@ -78,7 +78,7 @@ def kernel_times(device: str, kernel: str) -> dict[tuple[int, ...], KernelTime]:
     for line in _lines(device).get(kernel, ()):
         _, _, words, ms, source = line.split()
         sizes = tuple(map(int, words.split("x")))
-        found[sizes] = KernelTime(device, kernel, sizes, float(ms) / 1e3, SOURCES[source])
+        found[sizes] = PublishedKernel(device, kernel, sizes, float(ms) / 1e3, SOURCES[source])
     return found
 
 
@@ -125,7 +125,7 @@ def _attention(op: Op, arch: LlamaArch, shape: PassShape) -> tuple[str, tuple[in
 
 
 @lru_cache(maxsize=256)
-def nearest(device: str, kernel: str, sizes: tuple[int, ...]) -> KernelTime | None:
+def nearest(device: str, kernel: str, sizes: tuple[int, ...]) -> PublishedKernel | None:
     """The published kernel whose sizes differ least, as ratios multiplied; None where none is published.
 
     >>> nearest("h100-80gb-sxm", "gemm", (2048, 4096, 4097)).sizes
@@ -147,7 +147,7 @@ def far(one: tuple[int, ...], other: tuple[int, ...]) -> float:
     return ratio
 
 
-def op_of(one: KernelTime) -> Op:
+def op_of(one: PublishedKernel) -> Op:
     """The row of an op table that a published kernel is; what is read again counts once, as it does in the fits."""
     if one.kernel == "gemm":
         rows, outputs, inputs = one.sizes

@@ -7,7 +7,7 @@ a reader sees how good predictions of single kernels are on a GPU that nobody ha
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from llamalab.analytic.kernel_times import KernelTime, kernel_of, nearest, op_of, shape_words
+from llamalab.analytic.kernel_times import PublishedKernel, kernel_of, nearest, op_of, shape_words
 from llamalab.analytic.op import Op
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict, rates_of_op
@@ -22,7 +22,7 @@ class Beside(NamedTuple):
     op: str
     shape: str
     here_s: float
-    published: KernelTime
+    published: PublishedKernel
     predicted_s: float
 
     @property

@@ -7,7 +7,7 @@ from llamalab.analytic.forecast import decode_contexts, prompt_parts
 from llamalab.analytic.kernel_times import devices_with_kernel_times
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.published_kernels import published_beside
-from llamalab.comparison.what_if import forecast_on, workload
+from llamalab.comparison.what_if import forecast_on, told_run
 from llamalab.hardware import HARDWARE
 from llamalab.report.data_table import DataTable, error, seconds, text
 from llamalab.report.layout import Fold, Section
@@ -50,7 +50,7 @@ def published_sections(made: dict[str, DataTable]) -> list[Section]:
 
 
 def _rows(comparison: Comparison, device: str) -> list[dict[str, Any]]:
-    work, spec = workload(comparison), HARDWARE[device]
+    work, spec = told_run(comparison), HARDWARE[device]
     found = forecast_on(comparison.arch, work, spec, comparison.stack)
     if found is None:
         return []
