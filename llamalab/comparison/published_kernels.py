@@ -16,7 +16,7 @@ from llamalab.arch import LlamaArch
 PUBLISHED = "published"  # the basis of such a time
 
 
-class Beside(NamedTuple):
+class KernelBeside(NamedTuple):
     """A row of the op table, predicted as `here_s`, and the nearest published kernel, predicted as `predicted_s`."""
 
     op: str
@@ -49,7 +49,7 @@ class Beside(NamedTuple):
 
 def published_beside(
     device: str, arch: LlamaArch, ops: Iterable[Op], shape: PassShape, rates: Mapping[str, Rates]
-) -> list[Beside]:
+) -> list[KernelBeside]:
     """Rows of a pass of which a kernel of the same kind is published on the device, in their order."""
     found = []
     for op in ops:
@@ -57,5 +57,5 @@ def published_beside(
         one = nearest(device, *kernel) if kernel else None
         if kernel and one:
             here_s, predicted_s = (predict(row, rates_of_op(row, rates)).time_s for row in (op, op_of(one)))
-            found.append(Beside(op.name, shape_words(*kernel), here_s, one, predicted_s))
+            found.append(KernelBeside(op.name, shape_words(*kernel), here_s, one, predicted_s))
     return found
