@@ -53,7 +53,7 @@ test: $(STAMP) ## run the tests, a worker for each of two processors
 OWN_OPTIONS := --strict-markers --strict-config --showlocals --tb=short --benchmark-disable
 
 families: $(STAMP) ## hold every family of models to its own class in transformers: parameters, FLOPs, cache
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts='$(OWN_OPTIONS)' tests/families
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -o addopts='$(OWN_OPTIONS)' tests/families
 
 machines: $(STAMP) ## run what a machine unlike this one would: other caches, memory, processors, disks, Pythons
 	$(BIN)/python -m pytest -o addopts='$(OWN_OPTIONS)' tests/machines

@@ -11,8 +11,8 @@ Nothing is predicted for a run that does not fit: weights, KV cache of the whole
 activations of a pass, per rank, must fit into the memory of the device.
 """
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
 from llamalab.analytic.activations import peak_activation_bytes
@@ -21,7 +21,7 @@ from llamalab.analytic.constants import Host
 from llamalab.analytic.kv_cache import layers_kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.packed_weights import head_bytes, unpacked_ops
-from llamalab.analytic.parallel import shard
+from llamalab.analytic.parallel import Shard, shard
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
 from llamalab.analytic.split_attention import split_ops
@@ -186,11 +186,12 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
 
 def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host: Host = NO_HOST) -> Times:
     """Seconds of a run at given rates and the host's cost; no check of memory."""
-    token_s = work.batch * host.sequence_s
-    prefill_s = sum(held_pass_s(arch, work, *part, rates) for part in prompt_parts(work)) + host.request_s + token_s
+    token_s, seconds = work.batch * host.sequence_s, PassSeconds(partial(_op_s, rates))
+    passes = (held_pass_s(arch, work, *part, seconds) for part in prompt_parts(work))
+    prefill_s = sum(passes) + host.request_s + token_s
     steps = decode_contexts(work)
     step_s = token_s + host.step_s
-    decode_s = sum(weight * (held_pass_s(arch, work, 1, context, rates) + step_s) for weight, context in steps)
+    decode_s = sum(weight * (held_pass_s(arch, work, 1, context, seconds) + step_s) for weight, context in steps)
     total_s = prefill_s + (work.generate - 1) * decode_s
     tokens = work.batch * work.generate
     return Times(prefill_s, decode_s if steps else None, total_s, tokens / total_s)
@@ -204,12 +205,11 @@ def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cac
     """
     cache = cache_bytes or 0
     run = work._replace(fused=True, attention="flash", chunk=None, unpack_rows=None)
-    needed = memory_needed(arch, run)
-    resident = needed.weight_bytes + needed.kv_bytes <= cache
+    resident = sum(weight_and_cache_bytes(arch, run)) <= cache
+    passes = PassSeconds(lambda op: bound_seconds(op, rates_of_op(op, rates), cache, resident))
 
     def seconds(new_tokens: int, context_tokens: int) -> float:
-        ops = pass_ops(arch, run, new_tokens, context_tokens)
-        return sum(op.count * bound_seconds(op, rates_of_op(op, rates), cache, resident) for op in ops)
+        return passes(pass_ops(arch, run, new_tokens, context_tokens))
 
     prefill_s = seconds(work.prompt, work.prompt)
     steps = decode_contexts(work)
@@ -241,17 +241,15 @@ def prefill_passes(arch: LlamaArch, work: Workload) -> list[tuple[Op, ...]]:
     return [pass_ops(arch, work, new, context) for new, context in prompt_parts(work)]
 
 
-def held_pass_s(
-    arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int, rates: Mapping[str, Rates]
-) -> float:
+def held_pass_s(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int, seconds: "PassSeconds") -> float:
     """Seconds of one pass, not less than one of its tokens takes alone, nor one of its sequences.
 
     A single row, and a few, run in kernels of their own, whose constants are fitted apart: without the floor two
     tokens could come out faster than one, in one sequence or in two.
     """
     batches, tokens = {work.batch, 1}, {new_tokens, 1}
-    runs = (work if batch == work.batch else work._replace(batch=batch) for batch in batches)
-    return max(pass_s(pass_ops(arch, run, new, context_tokens), rates) for run in runs for new in tokens)
+    runs = [work if batch == work.batch else work._replace(batch=batch) for batch in batches]
+    return max(seconds(pass_ops(arch, run, new, context_tokens)) for run in runs for new in tokens)
 
 
 def decode_contexts(work: Workload) -> list[tuple[float, int]]:
@@ -287,36 +285,61 @@ def pass_ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: i
     return split_ops(ops, heads=heads, keys=context_tokens + new_tokens, split_heads=work.split_heads)
 
 
-def pass_s(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> float:
+class PassSeconds:
+    """Seconds of passes by what one occurrence of a row takes; rows that passes share, as steps do, are asked once."""
+
+    def __init__(self, op_s: Callable[[Op], float]) -> None:
+        self._op_s = op_s
+        self._known: dict[int, tuple[Op, float]] = {}  # the row is held, so that its number stays its own
+
+    def __call__(self, ops: Iterable[Op]) -> float:
+        """Seconds of a pass. Raises UnavailableError where an operation has no constants."""
+        total_s, known = 0.0, self._known
+        for op in ops:
+            found = known.get(id(op))
+            if found is None:
+                found = known[id(op)] = op, op.count * self._op_s(op)
+            total_s += found[1]
+        return total_s
+
+
+def pass_s(ops: Iterable[Op], rates: Mapping[str, Rates]) -> float:
     """Seconds of one pass: what total_s(ops, predict_pass(ops, rates)) gives, without the table."""
-    seconds = 0.0
-    for op in ops:
-        peak, bandwidth, t0, compute, memory, q = rates_of_op(op, rates)
-        compute_s = op.flops_causal / (peak * compute) if peak else 0.0
-        seconds += op.count * (t0 + soft_maximum(compute_s, moved_bytes(op) / (bandwidth * memory), q))
-    return seconds
+    return PassSeconds(partial(_op_s, rates))(ops)
+
+
+def _op_s(rates: Mapping[str, Rates], op: Op) -> float:
+    peak, bandwidth, t0, compute, memory, q = rates_of_op(op, rates)
+    compute_s = op.flops_causal / (peak * compute) if peak else 0.0
+    return t0 + soft_maximum(compute_s, moved_bytes(op) / (bandwidth * memory), q)
 
 
 def memory_needed(arch: LlamaArch, work: Workload) -> RunMemory:
     """Weights, KV cache of prompt and generated tokens, and the largest activations, of one rank."""
-    part = shard(arch, work.tensor_parallel, expert_parallel=work.expert_parallel)
-    tokens, new = work.prompt + work.generate, min(work.chunk or work.prompt, work.prompt)
-    shape = work.shape(new, work.prompt)
+    new = min(work.chunk or work.prompt, work.prompt)
     # The kernels of a server read a cache of another storage as it is.
-    peak = _activations(arch, shape._replace(kv_dtype=None))
+    peak = _activations(arch, work.shape(new, work.prompt)._replace(kv_dtype=None))
+    return RunMemory(*weight_and_cache_bytes(arch, work), peak)
+
+
+def weight_and_cache_bytes(arch: LlamaArch, work: Workload) -> tuple[int, int]:
+    """Weights, and the KV cache of prompt and generated tokens, of one rank."""
+    part = _shard(arch, work.tensor_parallel, work.expert_parallel)
+    weight, tokens = work.weight_dtype or work.dtype, work.prompt + work.generate
     if work.stored_bytes is None:
-        stored = stored_weight_bytes(arch, work.dtype, shape.weight_storage, part, work.head_dtype)
+        stored = _stored_bytes(arch, work.dtype, weight, part, work.head_dtype)
     else:
         stored = bytes_on_rank(arch, work.stored_bytes, part)
-    return RunMemory(
-        -(-stored // work.layer_parallel),
-        -(
-            -work.batch
-            * layers_kv_bytes(arch.windows, part.kv_dim, seq=tokens, dtype=shape.kv_storage)
-            // work.layer_parallel
-        ),
-        peak,
-    )
+    cached = layers_kv_bytes(arch.windows, part.kv_dim, seq=tokens, dtype=work.kv_dtype or work.dtype)
+    return -(-stored // work.layer_parallel), -(-work.batch * cached // work.layer_parallel)
+
+
+_stored_bytes = lru_cache(maxsize=CACHED_PASSES)(stored_weight_bytes)
+
+
+@lru_cache(maxsize=CACHED_PASSES)
+def _shard(arch: LlamaArch, ranks: int, expert_parallel: bool) -> Shard:
+    return shard(arch, ranks, expert_parallel=expert_parallel)
 
 
 @lru_cache(maxsize=CACHED_PASSES)

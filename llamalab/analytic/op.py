@@ -1,6 +1,7 @@
 """One operation of a forward pass: what it computes and what it moves; llamalab.analytic.ops makes a table of them."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
@@ -68,14 +69,19 @@ class Op(NamedTuple):
 
         The products and the softmax of naive attention have constants of their own.
         """
-        return "_".join(filter(None, (self.kind, self.mode, self.roof if self.is_naive_step else "")))
+        return self.rate_classes[0]
 
     @property
     def rate_classes(self) -> tuple[str, ...]:
         """Its class, and the wider ones whose constants serve where that class has none."""
-        of_mode = f"{self.kind}_{self.mode}" if self.mode else self.kind
-        wider = of_mode.removesuffix("_gather") if self.kind == "collective" else of_mode
-        return tuple(dict.fromkeys((self.rate_class, of_mode, wider, self.kind)))
+        return _rate_classes(self.kind, self.mode, self.roof if self.is_naive_step else "")
+
+
+@cache
+def _rate_classes(kind: str, mode: str, step: str) -> tuple[str, ...]:
+    of_mode = f"{kind}_{mode}" if mode else kind
+    wider = of_mode.removesuffix("_gather") if kind == "collective" else of_mode
+    return tuple(dict.fromkeys((f"{of_mode}_{step}" if step else of_mode, of_mode, wider, kind)))
 
 
 class Totals(NamedTuple):

@@ -18,7 +18,9 @@ Names are those of the model's modules and of the measured table; `layers.*.` st
 in its part of the model and in the step whose memory it takes: all that looks at rows asks these, never their names.
 """
 
-from llamalab.analytic.batches import ragged
+from functools import lru_cache
+
+from llamalab.analytic.batches import Sequences, ragged
 from llamalab.analytic.experts import expert_rows, experts_touched
 from llamalab.analytic.op import Op, Totals, add_up, placed
 from llamalab.analytic.op_rows import LAYER, OpRows
@@ -30,6 +32,7 @@ from llamalab.errors import UnknownNameError
 __all__ = ["ALGORITHMS", "LAYER", "Op", "Totals", "add_up", "forward_ops"]
 
 ALGORITHMS = ("flash", "naive")
+ATTENTION = "attention"  # the step of its rows
 
 
 def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
@@ -51,6 +54,27 @@ def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
     if shape.logits not in LOGITS:
         raise UnknownNameError("logits", shape.logits, LOGITS)
     sequences = ragged(shape.new_tokens, shape.context_tokens, shape.batch)
+    if shape.new_tokens == 1 and type(shape.context_tokens) is int:
+        return _step_ops(arch, sequences, shape)
+    return _pass_ops(arch, sequences, shape)
+
+
+def _step_ops(arch: LlamaArch, sequences: tuple[Sequences, ...], shape: PassShape) -> tuple[Op, ...]:
+    """A step of one token: all but attention is the same at every length, and made once."""
+    before, after = _around_attention(arch, shape._replace(context_tokens=1))
+    rows = _Table(arch, sequences, shape).attention(shape.attention)
+    return (*before, *placed("attention", ATTENTION, *rows), *after)
+
+
+@lru_cache(maxsize=256)
+def _around_attention(arch: LlamaArch, shape: PassShape) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+    """The rows of a step before those of attention, and after them."""
+    ops = _pass_ops(arch, ragged(1, shape.context_tokens, shape.batch), shape)
+    places = [place for place, op in enumerate(ops) if op.step == ATTENTION]
+    return ops[: places[0]], ops[places[-1] + 1 :]
+
+
+def _pass_ops(arch: LlamaArch, sequences: tuple[Sequences, ...], shape: PassShape) -> tuple[Op, ...]:
     table = _Table(arch, sequences, shape)
     head_rows = table.rows if shape.logits == "all" else sum(group.number for group in sequences)
     block = table.fused_block(shape.attention) if shape.fused else table.block(shape.attention)
@@ -80,7 +104,7 @@ class _Table(OpRows):
             ),
             *placed("attention", "head norms", *self.head_norms()),
             *placed("attention", "rope", *self.turned(home + "rope"), self.kv_append(home + "kv_append")),
-            *placed("attention", "attention", *self.attention(attention)),
+            *placed("attention", ATTENTION, *self.attention(attention)),
             *self.output_projection(),
             *placed("attention", "", self.residual(LAYER + "attention_residual")),
             *placed("feed_forward", "feed-forward", self.pre_norm(LAYER + "ffn_norm")),
@@ -193,7 +217,7 @@ class _Table(OpRows):
             ),
             *placed("attention", "head norms", *self.head_norms()),
             *placed("attention", "rope", *self.turned_and_kept(home)),
-            *placed("attention", "attention", *self.attention(attention)),
+            *placed("attention", ATTENTION, *self.attention(attention)),
             *self.output_projection(),
             *placed("feed_forward", "feed-forward", self.summed_norm(LAYER + "ffn_norm", LAYER + "attention_residual")),
             *self.second_half(fused=True),

@@ -62,6 +62,8 @@ def _product(name: str, out: int, inner: int, count: int, *, bias: bool = False)
 
 
 def _norm(name: str, width: int, count: int, vectors: tuple[str, ...]) -> tuple[Weight, ...]:
+    if len(vectors) == 1:  # the usual case, without a loop: searches count thousands of models
+        return (Weight(f"{name}.{vectors[0]}", (width,), count),)
     return tuple(Weight(f"{name}.{vector}", (width,), count) for vector in vectors)
 
 
@@ -72,19 +74,20 @@ def head_norm_widths(arch: LlamaArch, query_dim: int, kv_dim: int) -> tuple[int,
     return (query_dim, kv_dim) if arch.wide_qk_norm else (arch.head_dim, arch.head_dim)
 
 
+def _head_norm_weights(arch: LlamaArch) -> tuple[Weight, ...]:
+    """Of the norms of heads, which have no biases, whatever the others have."""
+    widths = zip("qk", head_norm_widths(arch, arch.query_dim, arch.kv_dim), strict=True)
+    home = "layers.*.attention."
+    return tuple(Weight(f"{home}{name}_norm.weight", (width,), arch.n_layers) for name, width in widths if width)
+
+
 def _attention_weights(arch: LlamaArch) -> tuple[Weight, ...]:
     home, layers, dim = "layers.*.attention.", arch.n_layers, arch.dim
-    widths = head_norm_widths(arch, arch.query_dim, arch.kv_dim)
     return (
         *_product(home + "wq", arch.query_dim, dim, layers, bias=arch.qkv_bias),
         *_product(home + "wk", arch.kv_dim, dim, layers, bias=arch.qkv_bias),
         *_product(home + "wv", arch.kv_dim, dim, layers, bias=arch.qkv_bias),
-        # Norms of heads have no biases, whatever the others have.
-        *(
-            Weight(f"{home}{name}_norm.weight", (width,), layers)
-            for name, width in zip("qk", widths, strict=True)
-            if width
-        ),
+        *(_head_norm_weights(arch) if arch.qk_norm else ()),
         *((Weight(home + "sinks", (arch.n_heads,), layers),) if arch.attention_sinks else ()),
         *_product(home + "wo", dim, arch.query_dim, layers, bias=arch.o_bias),
     )

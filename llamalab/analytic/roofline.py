@@ -58,7 +58,10 @@ def predict(op: Op, rates: Rates) -> Prediction:
 
 def known_rates(op: Op, rates: Mapping[str, Rates]) -> Rates | None:
     """The constants an op is timed with: of its rate class, else of the next wider one; None where there are none."""
-    return next((rates[name] for name in op.rate_classes if name in rates), None)
+    for name in op.rate_classes:
+        if name in rates:
+            return rates[name]
+    return None
 
 
 def rates_of_op(op: Op, rates: Mapping[str, Rates]) -> Rates:

@@ -1,9 +1,9 @@
 """Hugging Face folders: `config.json` and weights in safetensors or `.bin`, whole or in indexed shards.
 
 Which files they are says weight_files, by which names tensor_names, which config.json is written config_json. Rows of
-q_proj and k_proj lie in halves, and those of some families in one tensor (see layout).
-`rotary_emb.inv_freq` of old files is ignored, and so is what lies beside the language model,
-such as the heads of other tasks.
+q_proj and k_proj lie in halves, and those of some families in one tensor (see layout). Matrices of GPTQ and AWQ are
+read from their codes (see word_codes). `rotary_emb.inv_freq` of old files is ignored, and so is what lies beside the
+language model, such as the heads of other tasks.
 Source: transformers 5.23, models/<model_type>/modeling_*.py.
 """
 
@@ -37,8 +37,10 @@ from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetenso
 from llamalab.checkpoints.tensor_names import plain_names
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.checkpoints.weight_files import WeightFiles, find_weights, has_weights
+from llamalab.checkpoints.word_codes import PARTS, WordMatrices, word_format
 from llamalab.errors import FormatError
 from llamalab.input_files import read_object
+from llamalab.model.quantised.codes import Codes
 
 KIND = "Hugging Face"
 SHARD_BYTES = 5 * 10**9  # as save_pretrained's
@@ -160,17 +162,21 @@ def _remarks(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _complete(path: Path, config: dict[str, Any], found: _Tensors) -> Weights:
+    packed: WordMatrices | None = None
     if config.get("quantization_config"):
-        raise FormatError(
-            "a checkpoint must not be quantised by its config.json; use one in safetensors of bf16 or fp16"
-        )
+        form = word_format(config["quantization_config"])
+        packed = WordMatrices(form, found.stored, found.tensor)
+        found = _with_packed(found, packed)
     arch = read_arch(str(path / "config.json"))
     if arch.tied_embeddings and _has_own_head(config, found):
         arch = arch.replace(tied_embeddings=False)
     stored = {name: entry for name, entry in found.stored.items() if name.startswith(_OURS)}
     layout = arranged(arch, HUGGING_FACE)
+    known = packed.stored if packed else {}
+    for name in [name for name in stored if packed and packed.is_empty_bias(name) and name not in layout.shapes]:
+        del stored[name]
     check_no_others(stored, {*layout.shapes, _HEAD})
-    check_floats(entry for entry in stored.values() if entry.dtype not in _DOUBLE)
+    check_floats(entry for name, entry in stored.items() if entry.dtype not in _DOUBLE and name not in known)
     if arch.tied_embeddings and _EMBEDDING not in stored and _HEAD in stored:
         # A tied model may have been saved with its head alone.
         found, stored[_EMBEDDING] = _with_embedding(found), stored[_HEAD]
@@ -182,8 +188,23 @@ def _complete(path: Path, config: dict[str, Any], found: _Tensors) -> Weights:
         arrange = partial(layout.as_ours, name)
         return settled(found.tensor(tensor)[rows], dtype=kind, device=device, arrange=arrange)
 
+    def codes(name: str) -> Codes | None:
+        tensor, rows = layout.places[name]
+        made = packed.codes(tensor) if packed and tensor in known else None
+        if made is None or made.offsets is None:
+            return None
+        arranged_parts = (layout.as_ours(name, part[rows]) for part in (made.codes, made.scales, made.offsets))
+        return Codes(made.bits, *arranged_parts)
+
     kinds = {name: FLOATS.get(entry.dtype, torch.float32) for name, entry in stored.items()}
-    return Weights(arch, fetch, lambda name: kinds[layout.places[name].tensor], common_dtype(stored.values()))
+    return Weights(arch, fetch, lambda name: kinds[layout.places[name].tensor], common_dtype(stored.values()), codes)
+
+
+def _with_packed(found: _Tensors, packed: WordMatrices) -> _Tensors:
+    """What is stored, with every packed matrix as one weight in the place of its parts."""
+    parts = {f"{home}.{part}" for home in packed.names.values() for part in PARTS}
+    stored = {name: entry for name, entry in found.stored.items() if name not in parts} | packed.stored
+    return _Tensors(stored, lambda name: packed.widened(name) if name in packed.stored else found.tensor(name))
 
 
 def _with_embedding(found: _Tensors) -> _Tensors:

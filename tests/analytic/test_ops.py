@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llamalab.analytic import ops as ops_module
+from llamalab.analytic.batches import ragged
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
 from llamalab.analytic.ops import Op, Totals, add_up, forward_ops
 from llamalab.analytic.params import components
@@ -141,3 +143,13 @@ def test_a_smaller_cache_changes_only_what_the_cache_moves() -> None:
 def test_a_run_that_cannot_be_is_refused(run: dict[str, object], kind: type[Exception]) -> None:
     with pytest.raises(kind):
         forward_ops(PRESETS["7b"].arch, PassShape(**run))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("attention", ops_module.ALGORITHMS)
+def test_a_step_is_the_same_table_whether_made_whole_or_around_its_attention(attention: str, fused: bool) -> None:
+    for name, preset in PRESETS.items():
+        for context in (1, 7, 5000):
+            shape = PassShape(new_tokens=1, context_tokens=context, batch=3, attention=attention, fused=fused)
+            whole = ops_module._pass_ops(preset.arch, ragged(1, context, 3), shape)
+            assert forward_ops(preset.arch, shape) == whole, (name, context)

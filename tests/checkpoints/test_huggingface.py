@@ -126,7 +126,7 @@ def test_the_head_of_a_tied_model_may_be_repeated_or_another(tmp_path: Path) -> 
     [
         ({"model_type": "gpt2"}, "model_type"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks 'low_freq_factor'"),
-        ({"quantization_config": {"bits": 4}}, "must not be quantised"),
+        ({"quantization_config": {"bits": 4}}, "must be of gptq in 4 or 8 bits"),
         ({"vocab_size": 39}, r"embed_tokens\.weight must have the shape 39 × 24 .* got 38 × 24"),
         ({"num_hidden_layers": 3}, r"must hold model\.layers\.2"),
         ({"num_hidden_layers": 1}, "nothing else; 9 tensors"),

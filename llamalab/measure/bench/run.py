@@ -38,7 +38,7 @@ from llamalab.measure.device.machine import (
 from llamalab.measure.device.watch import Watch, watching
 from llamalab.measure.profile.attention_kernel import fused_kernel
 from llamalab.measure.profile.rows import throttle_reasons
-from llamalab.measure.roofs.kernel_rows import kernel_rows_here
+from llamalab.measure.roofs.kernel_rows import kernel_rows_here, product_here
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
 from llamalab.measure.target.made import made_model
@@ -139,6 +139,7 @@ def measure_bench(
         weights=None if team is not None else weights,
         weight_dtype=weight_dtype,
         kernel_rows=None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype),
+        weight_product=None if weight_dtype is None else product_here(place, dtype, weight_dtype),
     )
     known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm, kept=bench.kept)
     return measured_rows(bench, cases, known, progress)

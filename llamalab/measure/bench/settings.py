@@ -38,6 +38,7 @@ class BenchSettings(NamedTuple):
     given: Target | None = None
     weight_dtype: str | None = None
     kernel_rows: int | None = None
+    weight_product: str | None = None
     team: Team | None = None
 
     @property
@@ -48,7 +49,9 @@ class BenchSettings(NamedTuple):
     @property
     def kept(self) -> KeptWeights | None:
         """How matrices are kept, as far as it is known before they are made; None: in `dtype`."""
-        return None if self.weight_dtype is None else KeptWeights(self.weight_dtype, None, self.kernel_rows)
+        return (
+            None if self.weight_dtype is None else KeptWeights(self.weight_dtype, self.weight_product, self.kernel_rows)
+        )
 
     def need_bytes(self, case: BenchCase) -> int:
         """Weights, cache and activations of a test."""

@@ -30,6 +30,12 @@ def kernel_rows_here(device: torch.device, dtype: str, weight_dtype: str) -> int
     return crossing(layer, clock_for(device))
 
 
+def product_here(device: torch.device, dtype: str, weight_dtype: str) -> str:
+    """The kernel that matrices of this storage are multiplied by on this device."""
+    return trial_layer(device, dtype, weight_dtype).kernel.name
+
+
+@cache
 def trial_layer(device: torch.device, dtype: str, weight_dtype: str) -> QuantisedLinear:
     """The layer that the trial is made on."""
     weight = torch.randn(_SIDE, _SIDE, generator=torch.Generator().manual_seed(0)).to(device)

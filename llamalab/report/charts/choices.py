@@ -26,7 +26,7 @@ from llamalab.report.charts.base import (
 from llamalab.report.experiment_results import ExperimentResult
 
 _HEIGHT = 2.9
-_LEAST_WEIGHT = 0.03  # of what is drawn of a pattern
+_LEAST_WEIGHT = 0.05  # of what is drawn of a pattern
 
 
 def _canvas(height: float, panels: int = 1) -> tuple[list[Figure], list[Axes]]:
@@ -79,9 +79,8 @@ def norms(answer: ExperimentResult) -> Plot:
     loss.set_xlabel("step")
     heading(loss, "Loss, mean of the seeds")
     for look, (_, seeds) in enumerate(answer.data["first_gradients"].items()):
-        for own in seeds:
-            shown = [one / own[-1] for one in own]
-            depth.plot(range(1, len(own) + 1), shown, color=INK[LOOKS[2 * look][0]], linewidth=1.1)
+        shown = [mean(own) for own in zip(*([one / run[-1] for one in run] for run in seeds), strict=True)]
+        depth.plot(range(1, len(shown) + 1), shown, color=INK[LOOKS[2 * look][0]], linewidth=1.4)
     depth.set_xlabel("block")
     depth.set_ylim(bottom=0)
     heading(depth, "First gradient, share of the last block's")
