@@ -99,12 +99,13 @@ def tuning_memory(step: Tuning) -> Held:
     shard_optimizer, shard_gradients, shard_weights = (
         step.data_parallel if step.zero >= stage else 1 for stage in (1, 2, 3)
     )
-    width = 4 if adapters else half
+    held_bytes = _trained_bytes(step, trained, half)
     stored = _frozen_bytes(step) if adapters else base * half
     master = 4 * trained if step.precision == "mixed" and not adapters else 0
-    states = _state_bytes(step, trained, 0.5 if step.precision == "pure" and not adapters else 1.0)
-    gradients = -(-width * trained // shard_gradients)
-    passing = _passing(step, width * trained)
+    # States are as what is trained; of a master in fp32 beside half weights, as the master.
+    states = _state_bytes(step, trained if step.precision == "mixed" and not adapters else held_bytes / 4)
+    gradients = -(-held_bytes // shard_gradients)
+    passing = _passing(step, held_bytes)
     beyond = max(0, passing.peak_bytes - gradients)
     gathered = 2 * _largest_block(step) * half if shard_weights > 1 else 0  # one in use, the next on its way
     master, states = -(-master // shard_optimizer), -(-states // shard_optimizer)
@@ -114,7 +115,7 @@ def tuning_memory(step: Tuning) -> Held:
     if step.offload == "weights":
         stored, gathered = 0, max(gathered, 2 * _largest_block(step) * half)
     return Held(
-        -(-stored // shard_weights), 4 * trained if adapters else 0, gradients, master, states, gathered, beyond, host
+        -(-stored // shard_weights), held_bytes if adapters else 0, gradients, master, states, gathered, beyond, host
     )
 
 
@@ -132,8 +133,20 @@ def trained_parameters(step: Tuning) -> int:
     adapters = sum(pair.parameters for pair in pairs)
     if step.dora:  # one magnitude for each output (Liu et al. 2024, arXiv 2402.09353)
         adapters += sum(pair.layers * pair.b_shape[0] for pair in pairs)
-    embeddings = sum(weight.parameters for weight in weights(step.arch) if _is_table(weight))
-    return -(-adapters // (step.tensor_parallel * step.pipeline_parallel)) + step.train_embeddings * embeddings
+    return -(-adapters // (step.tensor_parallel * step.pipeline_parallel)) + _trained_tables(step)
+
+
+def _trained_tables(step: Tuning) -> int:
+    """Parameters of embedding and head that are trained beside adapters; PEFT trains copies in the base's type."""
+    if step.method == "full" or not step.train_embeddings:
+        return 0
+    return sum(weight.parameters for weight in weights(step.arch) if _is_table(weight))
+
+
+def _trained_bytes(step: Tuning, trained: int, width: int) -> int:
+    """Of what is trained, with `width` bytes for a parameter of the model; adapters are in fp32."""
+    tables = _trained_tables(step)
+    return width * trained if step.method == "full" else 4 * (trained - tables) + width * tables
 
 
 def _is_table(weight: Weight) -> bool:
@@ -161,18 +174,25 @@ def _frozen_bytes(step: Tuning) -> int:
     return round(total)
 
 
-def _state_bytes(step: Tuning, trained: int, scale: float) -> int:
+def _state_bytes(step: Tuning, fp32_elements: float) -> int:
+    """Of trained parameters that count as so many in fp32."""
     optimizer = find_optimizer(step.optimizer)
     if not optimizer.factored:
-        return round(optimizer.state_bytes * trained * (scale if optimizer.state_bytes >= 4 else 1.0))
-    if step.method == "full":
-        shapes = [(weight.shape, weight.count) for weight in weights(step.arch)]
-    else:
-        assert step.lora is not None
-        pairs = lora_pairs(step.arch, step.lora)
-        shapes = [(shape, pair.layers) for pair in pairs for shape in (pair.a_shape, pair.b_shape)]
+        elements = fp32_elements if optimizer.state_bytes >= 4 else trained_parameters(step)
+        return round(optimizer.state_bytes * elements)
+    shapes = [
+        (w.shape, w.count)
+        for w in weights(step.arch)
+        if step.method == "full" or (_trained_tables(step) and _is_table(w))
+    ]
+    if step.lora is not None:
+        shapes += [
+            (shape, pair.layers) for pair in lora_pairs(step.arch, step.lora) for shape in (pair.a_shape, pair.b_shape)
+        ]
     factors = sum(sum(shape) * count for shape, count in shapes)
-    return 4 * factors // (step.tensor_parallel * step.pipeline_parallel)
+    return round(4 * factors * fp32_elements / trained_parameters(step)) // (
+        step.tensor_parallel * step.pipeline_parallel
+    )
 
 
 def _largest_block(step: Tuning) -> int:
@@ -199,7 +219,9 @@ def _passing(step: Tuning, gradient_bytes: int) -> "LargestMoment":
         in_flight=step.pipeline_parallel,
         gradient_bytes=gradient_bytes,
         kept_gradients=step.accumulate > 1 or step.data_parallel > 1,
-        fused_optimizer=step.fused_optimizer,
+        update_copies=0 if step.fused_optimizer else find_optimizer(step.optimizer).copies,
+        dora=step.dora,
+        frozen_input=step.method != "full" and not step.train_embeddings,
     )
 
 

@@ -6,11 +6,16 @@ from llamalab.errors import UnknownNameError
 
 
 class Optimizer(NamedTuple):
-    """Bytes a parameter of states; `factored` for a row and a column of each matrix instead."""
+    """Bytes a parameter of states; `factored` for a row and a column of each matrix instead.
+
+    `copies` are those of a tensor that torch's update makes one tensor at a time where it is not fused: in AdamW the
+    root, its quotient, and the quotient of the tensor before.
+    """
 
     name: str
     state_bytes: float
     factored: bool
+    copies: int
     source: str
 
 
@@ -18,11 +23,11 @@ class Optimizer(NamedTuple):
 OPTIMIZERS = {
     one.name: one
     for one in (
-        Optimizer("adamw", 8, False, "two moments in fp32"),
-        Optimizer("adamw-8bit", 2 * (1 + 4 / 256), False, "Dettmers et al. 2021, blocks of 256"),
-        Optimizer("adafactor", 0, True, "Shazeer & Stern 2018, no first moment: rows and columns in fp32"),
-        Optimizer("sgd", 0, False, "no state"),
-        Optimizer("sgd-momentum", 4, False, "one moment in fp32"),
+        Optimizer("adamw", 8, False, 3, "two moments in fp32"),
+        Optimizer("adamw-8bit", 2 * (1 + 4 / 256), False, 0, "Dettmers et al. 2021, blocks of 256"),
+        Optimizer("adafactor", 0, True, 2, "Shazeer & Stern 2018, no first moment: rows and columns in fp32"),
+        Optimizer("sgd", 0, False, 0, "no state"),
+        Optimizer("sgd-momentum", 4, False, 0, "one moment in fp32"),
     )
 }
 

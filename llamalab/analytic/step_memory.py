@@ -8,7 +8,7 @@ end: the head's gradient has waited for the embedding's, and their sum is made b
 
 from typing import NamedTuple
 
-from llamalab.analytic.lora import Lora
+from llamalab.analytic.lora import TARGETS, Lora
 from llamalab.analytic.saved_activations import INDEX_BYTES, Kept
 from llamalab.units import storage_bytes
 
@@ -32,7 +32,9 @@ def largest_moment(
     in_flight: int,
     gradient_bytes: int,
     kept_gradients: bool,
-    fused_optimizer: bool,
+    update_copies: int,
+    dora: bool = False,
+    frozen_input: bool = False,
 ) -> LargestMoment:
     """Over one forward and backward pass of `layers` blocks, with `in_flight` micro-batches in a pipeline.
 
@@ -44,15 +46,19 @@ def largest_moment(
         in_flight: micro-batches whose activations are kept at once.
         gradient_bytes: of all that is trained.
         kept_gradients: whether these are there from the start, as passes are accumulated.
-        fused_optimizer: whether the update makes no copies.
+        update_copies: of the largest tensor, that the optimiser makes.
+        dora: whether adapters have magnitudes.
+        frozen_input: whether nothing before the first adapter needs a gradient.
     """
     arch, dtype, fused = kept.arch, kept.dtype, kept.implementation == "fused"
-    sizes = _Sizes(kept, lora)
+    sizes = _Sizes(kept, lora, dora)
     block, inside = sizes.block()
     x = storage_bytes(kept.rows * arch.dim, dtype)
     stored = {"none": block, "selective": block - inside, "full": x}[recompute]
     rebuilt = {"none": 0, "selective": inside, "full": block}[recompute]
-    all_blocks, head, once = in_flight * layers * stored, sizes.head(), kept.once() - kept.rows * INDEX_BYTES
+    idle = sizes.idle_in_first_block() if frozen_input and recompute == "none" else 0
+    all_blocks = in_flight * (layers * stored - idle)
+    head, once = sizes.head(), kept.once() - kept.rows * INDEX_BYTES
     logits = storage_bytes(kept.rows * kept.part.vocab_size, "fp32")
     head_grads = 0 if lora else storage_bytes(arch.vocab_size // kept.ranks * arch.dim, dtype)
     block_grads = (gradient_bytes - head_grads) // max(layers, 1)
@@ -62,11 +68,13 @@ def largest_moment(
     norm = start + once + all_blocks + head - (0 if fused else logits) + 4 * wide + (x if lora else 0)
     ffn = rebuilt + x + sizes.ffn_backward()
     last = (start or head_grads) + once + all_blocks + ffn + sizes.w2_gradient()
-    first = (start or gradient_bytes - block_grads) + once + stored + ffn + sizes.w2_gradient()
-    update = gradient_bytes + (0 if fused_optimizer else 2 * sizes.largest_trained())
+    first = (start or gradient_bytes - block_grads) + once + stored - idle + ffn + sizes.w2_gradient()
+    update = gradient_bytes + update_copies * sizes.largest_trained()
+    adapter = start + once + all_blocks + rebuilt + sizes.magnitudes()
     tied = gradient_bytes + (3 if kept_gradients else 2) * head_grads * arch.tied_embeddings
     moments = {
         "loss": loss, "last norm": norm, "last block": last, "first block": first, "tied table": tied, "update": update,
+        "adapter": adapter,
     }  # fmt: skip
     name = max(moments, key=moments.__getitem__)
     return LargestMoment(name, moments[name])
@@ -75,8 +83,8 @@ def largest_moment(
 class _Sizes:
     """What is kept and made, of a model trained in full or by adapters in fp32 on frozen matrices."""
 
-    def __init__(self, kept: Kept, lora: Lora | None) -> None:
-        self.kept, self.lora = kept, lora
+    def __init__(self, kept: Kept, lora: Lora | None, dora: bool) -> None:
+        self.kept, self.lora, self.dora = kept, lora, dora
         self.narrow = kept.dtype != "fp32"
 
     def _of(self, width: int) -> int:
@@ -111,7 +119,48 @@ class _Sizes:
             shared = group == ("o",) and self.kept.attention == "flash"  # the kernel keeps its output itself
             copies = targeted if self.narrow else min(targeted, 1) * (not shared)
             total += copies * storage_bytes(rows * width, "fp32")
+        if self.dora:  # what the magnitude multiplies: the frozen product, and that of A and B in fp32
+            out = sum(self._shape(target)[0] for target in lora.targets)
+            total += self._of(out) + storage_bytes(rows * out, "fp32")
         return total
+
+    def _shape(self, target: str) -> tuple[int, int]:
+        """Outputs and inputs of a target on this rank."""
+        dim, part = self.kept.arch.dim, self.kept.part
+        return {
+            "q": (part.query_dim, dim), "k": (part.kv_dim, dim), "v": (part.kv_dim, dim), "o": (dim, part.query_dim),
+            "gate": (part.ffn_dim, dim), "up": (part.ffn_dim, dim), "down": (dim, part.ffn_dim),
+        }[target]  # fmt: skip
+
+    def idle_in_first_block(self) -> int:
+        """Bytes of a block that its gradients need and the first block's do not: nothing before it is trained."""
+        targets = set() if self.lora is None else set(self.lora.targets)
+        idle = ["attention_norm"]
+        if not targets & {*_INTO_QKV}:
+            idle += ["attention: ", "flash", "softmax", "values"]
+        if not targets & {*_INTO_QKV, "o"}:
+            idle += ["ffn_norm"]
+            # silu(gate) is kept for the gradient of `up`, gate and `up` for that of gate.
+            idle += [] if "up" in targets else ["SwiGLU: silu(gate)"]
+            idle += [] if "gate" in targets else ["SwiGLU: gate and up"]
+        items = [item for item in self.kept.block() if item.name.startswith(tuple(idle))]
+        quotients = 0 if self.kept.implementation == "fused" else sum("_norm" in item.name for item in items)
+        return sum(item.bytes for item in items) - quotients * self._of(self.kept.arch.dim)
+
+    def magnitudes(self) -> int:
+        """What PEFT makes on the way to the norms of one target's W + BA: a unit matrix, BA, its multiple and the sum.
+
+        All in fp32, with W too where it is narrower; what the last block keeps after it is not there yet.
+        """
+        if not self.dora or self.lora is None:
+            return 0
+        later = sum(item.bytes for item in self.kept.block() if item.name.startswith(("ffn_norm", "SwiGLU")))
+        made = []
+        for target in self.lora.targets:
+            out, inner = self._shape(target)
+            size = storage_bytes(inner * inner + (3 + self.narrow) * out * inner, "fp32")
+            made.append(size if target in (*_INTO_FFN, "down") else size - later)
+        return max(0, *made)
 
     def head(self) -> int:
         """Final norm, log-probabilities; the head's input where the head is trained."""
@@ -121,9 +170,19 @@ class _Sizes:
         return self.kept.head() - wide * self._of(self.kept.arch.dim)
 
     def ffn_backward(self) -> int:
-        """Gradients of product, silu(gate) and up at once; the product that was kept has gone by then."""
-        product_kept = self.lora is None or "down" in self.lora.targets
-        return (2 if product_kept else 3) * self._of(self.kept.part.ffn_dim)
+        """Gradients of product, silu(gate) and up at once; the product that was kept has gone by then.
+
+        Those of adapters on half weights are fp32: a copy of what comes in, and its multiple where `up` has one.
+        """
+        rows, width = self.kept.rows, self.kept.part.ffn_dim
+        targets = set(TARGETS if self.lora is None else self.lora.targets)
+        adapters = self.lora is not None and self.narrow
+        held = 2 * self._of(width)
+        if "down" not in targets:
+            held += storage_bytes(rows * width, "fp32") if adapters and targets & {*_INTO_FFN} else self._of(width)
+        if adapters and "up" in targets:
+            held += storage_bytes(rows * (width + self.kept.arch.dim), "fp32") + self._of(self.kept.arch.dim)
+        return held
 
     def w2_gradient(self) -> int:
         """That of one matrix of the feed-forward."""

@@ -65,7 +65,7 @@ def write_safetensors(file: BinaryIO, entries: Iterable[StoredTensor], fetch: Ca
 def header_bytes(entries: Iterable[StoredTensor]) -> bytes:
     """Length and JSON of a file with these tensors end to end, padded with spaces.
 
-    >>> header_bytes([Stored("a", (2,), "F16", 4)])[8:]
+    >>> header_bytes([StoredTensor("a", (2,), "F16", 4)])[8:]
     b'{"__metadata__":{"format":"pt"},"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}   '
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

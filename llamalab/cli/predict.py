@@ -10,7 +10,9 @@ from llamalab.analytic.forecast import (
     Basis,
     Forecast,
     Workload,
+    decode_contexts,
     forecast,
+    prompt_parts,
 )
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
@@ -102,6 +104,17 @@ _OP_COLUMNS = (
     Column("total_s", "in all", format_seconds),
     Column("limit", "limit"),
 )
+_KERNEL_COLUMNS = (
+    Column("phase", "phase"),
+    Column("op", "operation"),
+    Column("shape", "shape", rank=1),
+    Column("time_s", "predicted", format_seconds),
+    Column("published_shape", "nearest published"),
+    Column("published_s", "published", format_seconds),
+    Column("predicted_s", "predicted there", format_seconds),
+    Column("error", "error", "{:+.1%}".format),
+    Column("source", "source", rank=1),
+)
 
 
 def stack_of(result: Forecast) -> dict[str, Any]:
@@ -145,6 +158,7 @@ def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Foreca
 def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -> Answer:
     work, times, bound = case.work, result.times, result.bound
     rows = predicted_rows("prefill", result.prefill_ops, result) + predicted_rows("decode", result.decode_ops, result)
+    published = _published(case, result)
     low, high = result.interval
     data = {
         "model": case.model,
@@ -160,8 +174,26 @@ def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -
         "host": result.constants.host._asdict(),
         **(split or {}),
         "ops": rows,
+        "published_kernels": published,
     }
-    return Answer(data, (*_lead(case, result), *_split_words(case, split)), (Table(_OP_COLUMNS, rows),))
+    tables = (Table(_OP_COLUMNS, rows), *([Table(_KERNEL_COLUMNS, published)] if published else []))
+    return Answer(data, (*_lead(case, result), *_split_words(case, split)), tables)
+
+
+def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
+    """What others measured of single kernels on the device, beside the rows of both passes."""
+    if not case.split.only_tensor or case.spec.measured:
+        return []
+    from llamalab.comparison.published_kernels import published_beside
+
+    passes = [("prefill", result.prefill_ops, prompt_parts(case.work)[-1])]
+    if result.decode_ops:
+        passes.append(("decode", result.decode_ops, (1, decode_contexts(case.work)[1][1])))
+    return [
+        one.row(phase)
+        for phase, ops, tokens in passes
+        for one in published_beside(case.spec.name, case.arch, ops, case.work.shape(*tokens), result.constants.rates)
+    ]
 
 
 def _assumption(result: Forecast) -> str:

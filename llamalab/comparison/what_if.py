@@ -74,13 +74,27 @@ def elsewhere(
     return sorted(rows, key=lambda row: row.times.total_s if row.times else float("inf"))
 
 
+def forecast_on(
+    arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None = None
+) -> tuple[Workload, Forecast] | None:
+    """The run as it is made on as few devices as hold it, and its forecast; None where it cannot be told."""
+    for ranks in RANKS:
+        try:
+            return _forecast(arch, work._replace(tensor_parallel=ranks), spec, stack)
+        except DoesNotFitError:
+            continue
+        except (UnavailableError, InputError):
+            break
+    return None
+
+
 def _on(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) -> Elsewhere:
     reason, dtype = "", work.dtype
     if dtype == "bf16" and spec.peak_flops_per_s.get(dtype) is None:
         dtype = "fp16"  # the 16 bits that older devices compute in
     for ranks in RANKS:
         try:
-            found = _forecast(arch, work._replace(tensor_parallel=ranks, dtype=dtype), spec, stack)
+            _, found = _forecast(arch, work._replace(tensor_parallel=ranks, dtype=dtype), spec, stack)
         except DoesNotFitError:
             reason = f"does not fit on {ranks}"
             continue
@@ -92,12 +106,12 @@ def _on(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) 
     return Elsewhere(spec, ranks=None, times=None, interval_s=None, basis="", reason=reason)
 
 
-def _forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) -> Forecast:
+def _forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, stack: str | None) -> tuple[Workload, Forecast]:
     name = stack or assumed_stack(spec)
     if name is None:
-        return forecast(arch, work, spec, choose(spec, "shipped", work.dtype, work.weight_dtype))
+        return work, forecast(arch, work, spec, choose(spec, "shipped", work.dtype, work.weight_dtype))
     run, constants = prepared(spec, work, name)
-    return forecast(arch, run, spec, constants)
+    return run, forecast(arch, run, spec, constants)
 
 
 def changes(comparison: Comparison) -> list[Change]:

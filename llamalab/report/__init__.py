@@ -43,6 +43,7 @@ CSV_HEADS = {  # and a table of ours: what its first line has
     "kernels": "kernels,calls,time_s,device_s",
     "telemetry": "moment,clock_hz,memory_clock_hz",
     "observers": "ratio,about",
+    "published": "device,phase,op,shape,time_s",
     "ranks": "phase,ranks,batch,new_tokens,blocks",
     "by_rank": "phase,rank,compute_s,communication_s",
     "scaling": "phase,ranks,predicted_s,measured_s",

@@ -27,6 +27,7 @@ from llamalab.report.layout import Figure, Fold, Listing, PageContent, Section, 
 from llamalab.report.llama_2_section import llama_2_sections, llama_2_tables
 from llamalab.report.patterns_section import patterns_sections, patterns_tables
 from llamalab.report.profile_page import ProfileParts, conditions, profile_of, profile_parts
+from llamalab.report.published_section import published_sections, published_tables
 from llamalab.report.ranks_section import ranks_sections, ranks_tables
 from llamalab.report.settings import settings_of
 from llamalab.report.tables import tables, worst
@@ -62,6 +63,7 @@ def page(
         *patterns_sections(comparison, made),
         *llama_2_sections(comparison, made),
         prospects_section(comparison, found, made),
+        *published_sections(made),
         *ranks_sections(comparison.record, made),
         *conditions(parts),
         *trend_sections(stored),
@@ -102,7 +104,7 @@ def report_tables(comparison: Comparison) -> dict[str, DataTable]:
         prospects.devices_table(comparison, rows),
         prospects.actions_table(actions(comparison, rows), comparison.basis.words),
     )
-    own = ranks_tables(comparison.record) | patterns_tables(comparison.record.patterns)
+    own = ranks_tables(comparison.record) | published_tables(comparison) | patterns_tables(comparison.record.patterns)
     return tables(comparison) | llama_2_tables(comparison) | {table.name: table for table in more} | own
 
 

@@ -1,5 +1,8 @@
 """Memory and FLOPs of training steps against torch and peft on a CPU, and against published figures."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,7 +14,7 @@ from llamalab.analytic.fine_tuning import (
     tuning_memory,
     tuning_work,
 )
-from llamalab.analytic.lora import Lora
+from llamalab.analytic.lora import TARGETS, Lora
 from llamalab.analytic.optimizers import NF4_BITS, NF4_DOUBLE_BITS
 from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
@@ -24,7 +27,16 @@ ARCH_7B, ARCH_70B = PRESETS["7b"].arch, PRESETS["70b"].arch
 LORA = Lora(8, ("q", "v"))
 
 
-def peak_of_a_step(arch: LlamaArch, dtype: str, lora: Lora | None, batch: int, seq: int) -> tuple[int, int]:
+OPTIMIZERS = {
+    "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "adafactor": torch.optim.Adafactor,
+    "sgd-momentum": partial(torch.optim.SGD, momentum=0.9),
+}  # fmt: skip
+BLOCKS, UPDATES = LlamaArch(128, 4, 8, 8, 900, 50), LlamaArch(256, 3, 4, 2, 700, 90)
+
+
+def peak_of_a_step(
+    arch: LlamaArch, dtype: str, lora: Lora | None, batch: int, seq: int, optimizer: str = "adamw", **adapter: Any
+) -> tuple[int, int]:
     """Peak above weights and states that torch's allocator saw, of forward and backward, and trained parameters."""
     from llamalab.measure.device.peak_memory import allocation_peak
 
@@ -34,18 +46,19 @@ def peak_of_a_step(arch: LlamaArch, dtype: str, lora: Lora | None, batch: int, s
 
         names = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "gate": "gate_proj", "up": "up_proj",
                  "down": "down_proj"}  # fmt: skip
-        model = get_peft_model(model, LoraConfig(r=lora.rank, target_modules=[names[one] for one in lora.targets]))
+        targets = [names[one] for one in lora.targets]
+        model = get_peft_model(model, LoraConfig(r=lora.rank, target_modules=targets, **adapter))
     tokens_BT = torch.arange(batch * seq).view(batch, seq) % arch.vocab_size
     trained = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trained, foreach=False)
+    update = OPTIMIZERS[optimizer](trained, foreach=False)
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
+        update.zero_grad(set_to_none=True)
         model(input_ids=tokens_BT, labels=tokens_BT, use_cache=False).loss.backward()
-        optimizer.step()
+        update.step()
 
     step()
-    optimizer.zero_grad(set_to_none=True)
+    update.zero_grad(set_to_none=True)
     peak = allocation_peak(step)
     assert peak is not None
     return peak, sum(weight.numel() for weight in trained)
@@ -75,6 +88,43 @@ def test_a_step_holds_what_the_allocator_sees(
     weights = (2 if dtype == "bf16" else 4) * parameter_count(arch)
     assert trained_parameters(step) == trained
     resident = weights + held.adapter_bytes + held.optimizer_bytes
+    assert held.total_bytes == pytest.approx(resident + measured, rel=0.03)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize(
+    ("arch", "changes"),
+    [
+        (BLOCKS, {"lora": Lora(8, ("up", "down"))}),  # nothing before them needs a gradient in the first block
+        (BLOCKS, {"lora": Lora(4, ("gate",))}),
+        (BLOCKS, {"lora": Lora(8, tuple(TARGETS))}),
+        (BLOCKS, {"lora": Lora(8, tuple(TARGETS)), "dora": True}),
+        (UPDATES, {"lora": LORA, "dora": True}),
+        (UPDATES, {"lora": LORA, "train_embeddings": True}),
+        (UPDATES, {"optimizer": "sgd"}),
+        (UPDATES, {"optimizer": "sgd-momentum"}),
+        (UPDATES, {"optimizer": "adafactor"}),
+    ],
+    ids=["up, down", "gate", "all", "dora all", "dora q,v", "embeddings", "sgd", "momentum", "adafactor"],
+)
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_other_methods_and_optimisers_hold_what_the_allocator_sees(
+    arch: LlamaArch, changes: dict[str, Any], dtype: str
+) -> None:
+    lora, optimizer = changes.get("lora"), changes.get("optimizer", "adamw")
+    batch, seq = (2, 128) if arch is BLOCKS else (1, 40)
+    adapter = {} if lora is None else {
+        "use_dora": changes.get("dora", False),
+        "modules_to_save": ["embed_tokens", "lm_head"] if "train_embeddings" in changes else None,
+    }  # fmt: skip
+    measured, trained = peak_of_a_step(arch, dtype, lora, batch, seq, optimizer, **adapter)
+    step = Tuning(
+        arch, seq, batch, method="lora" if lora else "full", fused_optimizer=False,
+        precision="fp32" if dtype == "fp32" else "pure",
+    )._replace(**changes)  # fmt: skip
+    held = tuning_memory(step)
+    assert trained_parameters(step) == trained
+    resident = held.weight_bytes + held.adapter_bytes + held.optimizer_bytes
     assert held.total_bytes == pytest.approx(resident + measured, rel=0.03)
 
 

@@ -162,6 +162,21 @@ def test_a_stack_that_shares_out_layers_takes_no_other_split(capsys: pytest.Capt
     assert "by layers" in said
 
 
+def test_published_kernels_of_the_device_stand_beside_the_op_table(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(predict(capsys, "--hardware h100-80gb-sxm --prompt 512 --format json")[1])
+    kernels = {(row["phase"], row["op"]): row for row in found["published_kernels"]}
+    rows = {(row["phase"], row["op"]): row for row in found["ops"]}
+    assert {phase for phase, _ in kernels} == {"prefill", "decode"}
+    for key, row in kernels.items():
+        assert row["time_s"] == rows[key]["time_s"]
+        assert row["basis"] == "published"
+        assert row["source"]
+    table = predict(capsys, "--hardware h100-80gb-sxm --prompt 512")[1]
+    assert "nearest published" in table
+    assert json.loads(predict(capsys, "--hardware b200 --format json")[1])["published_kernels"] == []
+    assert "nearest published" not in predict(capsys, "--hardware h100-80gb-sxm --dtype fp32 --basis bound")[1]
+
+
 def test_a_stack_is_named_in_every_answer(capsys: pytest.CaptureFixture[str]) -> None:
     stack = loaded(capsys, "predict", "--hardware", "h100-80gb-sxm", "--stack", "vllm")["stack"]
     assert (stack["name"], stack["assumed"]) == ("vllm", False)

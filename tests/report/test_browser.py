@@ -14,7 +14,7 @@ import llamalab
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.record import Record
 from llamalab.report import render_bench, render_comparison, render_gallery, render_profiles
-from llamalab.report.bench_page import bench_rows
+from llamalab.report.bench_page import rows_of_bench
 from llamalab.report.gallery import NamedRecord
 from llamalab.units import format_bytes, format_seconds
 from tests.report.conftest import AXE, DARK, LIGHT, Browser, console
@@ -212,7 +212,7 @@ def pages(record: Record, html: str) -> dict[str, str]:
     return {
         "report": html,
         "profiles": render_profiles([profile, replace(profile, kind="transformers")]),
-        "bench": render_bench(bench_rows(bench_json())),
+        "bench": render_bench(rows_of_bench(bench_json())),
         "gallery": render_gallery(
             [NamedRecord("records/one", record), NamedRecord("records/two", sample_record("tiny"))]
         ),

@@ -121,7 +121,7 @@ def test_plots_are_images_with_title_and_description(page: Page, html: str) -> N
 
 def test_tables_have_scopes_and_captions(page: Page) -> None:
     count = Counter(tag for tag, _ in page.elements)
-    assert count["table"] == count["caption"] == 18
+    assert count["table"] == count["caption"] == 19
     assert all(attrs.get("scope") in ("col", "row") for tag, attrs in page.elements if tag == "th")
 
 
