@@ -13,10 +13,10 @@ activations of a pass, per rank, must fit into the memory of the device.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from llamalab.analytic.activations import peak_activation_bytes
-from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import Host
 from llamalab.analytic.kv_cache import layers_kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
@@ -33,6 +33,7 @@ from llamalab.hardware import HardwareSpec
 from llamalab.units import format_bytes
 
 NO_HOST = Host()
+MOST_CHUNKS = 33  # of a prompt that are timed one by one
 CACHED_PASSES = 4096  # a sweep meets the same pass once per device
 
 
@@ -178,7 +179,7 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
     times = run_times(arch, work, constants.rates, constants.host)
     bound = bound_times(arch, work, constants.rates, spec.l2_bytes)
     interval = constants.interval(times.total_s, bound.total_s)
-    prefill = prefill_passes(arch, work)[-1]
+    prefill = pass_ops(arch, work, *prompt_parts(work)[-1][1:])
     steps = decode_contexts(work)
     middle = pass_ops(arch, work, 1, steps[1][1]) if steps else ()
     return Forecast(times, bound, constants.basis, interval, memory, prefill, middle, constants)
@@ -187,8 +188,8 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
 def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host: Host = NO_HOST) -> Times:
     """Seconds of a run at given rates and the host's cost; no check of memory."""
     token_s, seconds = work.batch * host.sequence_s, PassSeconds(partial(_op_s, rates))
-    passes = (held_pass_s(arch, work, *part, seconds) for part in prompt_parts(work))
-    prefill_s = sum(passes) + host.request_s + token_s
+    passes_s = sum(times * held_pass_s(arch, work, new, seen, seconds) for times, new, seen in prompt_parts(work))
+    prefill_s = passes_s + host.request_s + token_s
     steps = decode_contexts(work)
     step_s = token_s + host.step_s
     decode_s = sum(weight * (held_pass_s(arch, work, 1, context, seconds) + step_s) for weight, context in steps)
@@ -231,14 +232,26 @@ def bound_seconds(op: Op, rates: Rates, cache_bytes: int, resident: bool) -> flo
     return max(compute_s, moved / rates.bandwidth_bytes_per_s)
 
 
-def prompt_parts(work: Workload) -> tuple[tuple[int, int], ...]:
-    """New tokens and context of each pass of the prompt: one, or one per chunk."""
-    return chunks(work.prompt, work.prompt if work.chunk is None else work.chunk)
+def prompt_parts(work: Workload) -> list[tuple[float, int, int]]:
+    """How often, with how many new tokens and behind what context the prompt passes: once, or once per chunk.
 
+    Of many chunks a few stand for those between them, as if time were linear there: it nearly is.
 
-def prefill_passes(arch: LlamaArch, work: Workload) -> list[tuple[Op, ...]]:
-    """The op tables of the prompt: one, or one per chunk."""
-    return [pass_ops(arch, work, new, context) for new, context in prompt_parts(work)]
+    >>> prompt_parts(Workload(prompt=5, chunk=2))
+    [(1.0, 2, 2), (1.0, 2, 4), (1.0, 1, 5)]
+    >>> sum(weight for weight, *_ in prompt_parts(Workload(prompt=10**6, chunk=1)))
+    1000000.0
+    """
+    chunk = min(work.chunk or work.prompt, work.prompt)
+    whole_chunks, rest = divmod(work.prompt, chunk)
+    steps = min(whole_chunks, MOST_CHUNKS) - 1
+    nodes = [1 + step * (whole_chunks - 1) // max(1, steps) for step in range(steps + 1)]
+    weights = [0.0] * steps + [1.0]  # the last of an interval is the first of the next
+    for place, (one, next_one) in enumerate(pairwise(nodes)):
+        weights[place] += (next_one - one + 1) / 2
+        weights[place + 1] += (next_one - one - 1) / 2
+    parts = [(weight, chunk, node * chunk) for weight, node in zip(weights, nodes, strict=True)]
+    return [*parts, (1.0, rest, work.prompt)] if rest else parts
 
 
 def held_pass_s(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int, seconds: "PassSeconds") -> float:

@@ -186,7 +186,7 @@ def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
         return []
     from llamalab.comparison.published_kernels import published_beside
 
-    passes = [("prefill", result.prefill_ops, prompt_parts(case.work)[-1])]
+    passes = [("prefill", result.prefill_ops, prompt_parts(case.work)[-1][1:])]
     if result.decode_ops:
         passes.append(("decode", result.decode_ops, (1, decode_contexts(case.work)[1][1])))
     return [

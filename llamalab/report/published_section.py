@@ -55,7 +55,7 @@ def _rows(comparison: Comparison, device: str) -> list[dict[str, Any]]:
     if found is None:
         return []
     run, result = found
-    passes = [("prefill", result.prefill_ops, prompt_parts(run)[-1])]
+    passes = [("prefill", result.prefill_ops, prompt_parts(run)[-1][1:])]
     if result.decode_ops:
         passes.append(("decode", result.decode_ops, (1, decode_contexts(run)[1][1])))
     return [

@@ -5,14 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamalab.analytic.activations import peak_activation_bytes
+from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import (
+    MOST_CHUNKS,
     Workload,
     check_memory,
     forecast,
+    held_pass_s,
     memory_needed,
     pass_ops,
     pass_s,
+    prompt_parts,
     run_times,
     stored_weight_bytes,
 )
@@ -127,3 +131,26 @@ def test_the_interval_holds_the_prediction_and_not_less_than_the_bound() -> None
     low, high = result.interval
     assert high is not None
     assert result.bound.total_s <= low < result.times.total_s < high
+
+
+@pytest.mark.parametrize(("prompt", "chunk"), [
+    (1, 1), (5, 2), (33, 1), (34, 1), (67, 2), (4096, 1), (4097, 16), (100_003, 7), (512, 512), (512, 1000),
+])  # fmt: skip
+def test_the_chunks_that_stand_for_others_make_the_whole_prompt(prompt: int, chunk: int) -> None:
+    parts = prompt_parts(Workload(prompt, chunk=chunk))
+    assert sum(weight * new for weight, new, _ in parts) == pytest.approx(prompt, rel=1e-12)
+    assert len(parts) <= MOST_CHUNKS + 1
+    assert parts[-1][2] == prompt
+    # What is linear in the context is exact: the sum of all contexts.
+    every = chunks(prompt, min(chunk, prompt))
+    assert sum(weight * context for weight, _, context in parts) == pytest.approx(sum(c for _, c in every), rel=1e-12)
+
+
+@pytest.mark.parametrize("device", ["h100-80gb-sxm", "rtx4090", "apple-m1max"])
+@pytest.mark.parametrize("model", ["7b", "mistral-7b-v0.1"])
+def test_many_chunks_take_what_one_by_one_they_would(device: str, model: str) -> None:
+    spec = find_hardware(device)
+    arch, work = PRESETS[model].arch, Workload(8192, chunk=32, dtype="fp16")
+    rates = choose(spec, "bound", "fp16").rates
+    one_by_one = sum(held_pass_s(arch, work, *part, lambda ops: pass_s(ops, rates)) for part in chunks(8192, 32))
+    assert run_times(arch, work, rates).prefill_s == pytest.approx(one_by_one, rel=1e-3)
