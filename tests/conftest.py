@@ -29,16 +29,6 @@ def _little_to_collect() -> None:
     gc.freeze()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_compiled_products() -> Generator[None, None, None]:
-    """Products of a compiler's making are of one machine: all but their own tests run without."""
-    from llamalab.model.native import calls
-
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(calls, "library", lambda: None)
-        yield
-
-
 @pytest.fixture(scope="session")
 def shared_real() -> Path:
     """The folder of real checkpoints and tokenizers beside the checkout."""

@@ -20,7 +20,6 @@ from llamalab.files import replacing
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile
-from llamalab.model.native.linear import StreamedLinear
 from llamalab.model.packed import PackedLinear
 from llamalab.units import QUANTISED
 
@@ -82,7 +81,7 @@ def _passes(name: str, model: Transformer, dtype: str, stance: str = "default") 
 
 def _yardsticks(model: Transformer) -> Iterator[tuple[str, Turn]]:
     """What no pass can beat: its own products alone, and reading as many bytes as memory gives."""
-    linears = [module for module in model.modules() if isinstance(module, PackedLinear | StreamedLinear)]
+    linears = [module for module in model.modules() if isinstance(module, PackedLinear)]
     blocks, head = linears[:-1], linears[-1]
     inputs = {
         (linear.in_features, rows): torch.randn(1, rows, linear.in_features, dtype=model.norm.weight.dtype)

@@ -19,7 +19,6 @@ FEW_ROWS, WIDENED_ROWS = (
     "few",
     "widened",
 )  # modes of products of several rows: by the kernel, by a weight that was written out
-WHOLE_NUMBERS = "whole numbers"  # the product of our own, which keeps no offset where all are 0
 _WHOLE_ROWS = 16  # that the kernel of halves takes at once; other matrices keep their codes whole
 
 
@@ -39,8 +38,6 @@ def kept_bytes(out: int, inner: int, dtype: str, kept: KeptWeights) -> int | Non
 
 def constants_of_group(kept: KeptWeights, out: int = _WHOLE_ROWS) -> int:
     """Scales and offsets beside a group of codes, in a matrix of so many rows."""
-    if kept.product == WHOLE_NUMBERS:
-        return 1
     if kept.storage == "q8_0" and (out % _WHOLE_ROWS or kept.product == "widened"):
         return 2
     return _CONSTANTS[kept.storage]

@@ -20,8 +20,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from llamalab.errors import UnavailableError
-from llamalab.model.native.calls import takes_bf16
-from llamalab.model.native.linear import STREAMED_WEIGHT, StreamedLinear, can_stream, multiply_streamed
 from llamalab.model.quantised.weights import kept_of
 
 _ROWS = 512  # of the product that the packing is for; one row runs as fast on it
@@ -38,24 +36,18 @@ class Product(NamedTuple):
 
 
 def product_for(device: torch.device, dtype: torch.dtype) -> Product:
-    """The product with weights of this element type on this device.
-
-    On a CPU the one that streams a plain weight where it can, else the packed one where that can; plain elsewhere.
-    """
-    if device.type == "cpu" and can_stream(dtype):
-        return Product(STREAMED_WEIGHT, lambda weight_OI: weight_OI, multiply_streamed)
+    """The product with weights of this element type on this device: packed on a CPU that can, plain elsewhere."""
     if device.type == "cpu" and can_pack(dtype):
         return Product(PACKED, pack, multiply_packed)
     return Product(PLAIN, lambda weight_OI: weight_OI, F.linear)
 
 
 def product_of(model: nn.Module) -> str:
-    """The name of the product of a model's weights: the kernel of quantised ones, streamed or packed where any is."""
+    """The name of the product that a model's weights are multiplied with: packed where any weight is, or quantised."""
     kept = kept_of(model)
     if kept is not None and kept.product is not None:
         return kept.product
-    kinds = {type(module) for module in model.modules()}
-    return STREAMED_WEIGHT if StreamedLinear in kinds else PACKED if PackedLinear in kinds else PLAIN
+    return PACKED if any(isinstance(module, PackedLinear) for module in model.modules()) else PLAIN
 
 
 def can_pack(dtype: torch.dtype) -> bool:
@@ -145,8 +137,6 @@ def pack(weight_OI: Tensor) -> nn.Parameter:
 def pack_weights(model: nn.Module) -> None:
     """Put a PackedLinear in the place of every nn.Linear inside `model`, one by one; plain weights are let go.
 
-    Or a StreamedLinear with the plain weight itself, where this CPU streams it.
-
     A weight that several products share is packed once. One that this CPU cannot multiply packed stays plain, and so
     does its layer. Raises UnavailableError where the model is not on a CPU.
     """
@@ -157,11 +147,6 @@ def pack_weights(model: nn.Module) -> None:
                 homes[id(child.weight)].append((module, name))
     for places in homes.values():
         weight_OI = getattr(*places[0]).weight
-        if can_stream(weight_OI.dtype) and takes_bf16(weight_OI):
-            shared = nn.Parameter(weight_OI.detach(), requires_grad=False)
-            for module, name in places:
-                setattr(module, name, StreamedLinear.of(getattr(module, name), shared))
-            continue
         if weight_OI.device.type == "cpu" and not can_pack(weight_OI.dtype):
             continue
         packed_OI = pack(weight_OI)

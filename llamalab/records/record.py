@@ -130,9 +130,8 @@ class Pass:
     """One phase of the model, measured: clean wall times by part, then an op-by-op pass.
 
     `attention` is the backend's name, `algorithm` the cost model it follows (flash or naive),
-    `kernel` what the profiler saw run. `product` is how weights were multiplied: streamed (our own, on a CPU), packed
-    (oneDNN, on a CPU), plain, or a kernel of quantised ones; null in records of older versions. `layers_measured` of
-    `layers_total` blocks were run.
+    `kernel` what the profiler saw run. `product` is how weights were multiplied: packed (oneDNN, on a CPU), plain, or a
+    kernel of quantised ones; null in records of older versions. `layers_measured` of `layers_total` blocks were run.
     `whole_s` are the times of the measured part of the model (embedding, `layers_measured` blocks,
     head) run without any tap; `observer_ratio` is the time of the op-by-op pass over that. `interval_s`
     is where the median of `total_s` lies with about 95 %: wider with fewer rounds.

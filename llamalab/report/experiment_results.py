@@ -14,7 +14,7 @@ from llamalab.report.recorded_runs import OnBroken, each_read
 ORDER = (
     "versus", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends", "attention_by_hand",
     "positions", "norms", "feed_forward", "optimiser", "translation", "gqa_groups", "gqa_uptraining", "kv_cache_onoff",
-    "speculative", "continuous_batch", "prefix_reuse", "neighbour", "memory_peaks", "tied_blocks", "tap_cost",
+    "speculative", "continuous_batch", "prefix_reuse", "memory_peaks", "tied_blocks", "tap_cost",
 )  # fmt: skip
 
 

@@ -81,10 +81,10 @@ def _by_rank(phases: tuple[RanksPhase, ...]) -> DataTable:
     columns = (
         text("phase"),
         text("rank"),
-        text("basis"),
         seconds("compute_s", "own work"),
         seconds("communication_s", "sending"),
         seconds("waiting_s", "waiting for others"),
+        text("basis"),
     )
     return DataTable("by_rank", "Where the time of each rank goes", columns, rows)
 

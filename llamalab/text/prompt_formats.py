@@ -1,4 +1,4 @@
-r"""How is a question put to a model? As Llama 2 Chat was trained, as another format by name, or by a stored template.
+r"""Dialogue formats: as Llama 2 Chat was trained, as another model by name, or by a stored template.
 
 A format gives the ids up to where the answer begins. Those of a conversation only grow: a template is asked for what
 follows the last answer, with a mark in its place, and only that is encoded. Where it writes the answer otherwise

@@ -139,4 +139,4 @@ def test_a_model_runs_whatever_the_instruction_set(isa: str, dtype: str) -> None
     weaker = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa, "ATEN_CPU_CAPABILITY": "avx2"}
     done = subprocess.run([sys.executable, "-c", MODEL_RUN, dtype], env=weaker, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() in ("streamed", "packed", "plain")
+    assert done.stdout.strip() in ("packed", "plain")

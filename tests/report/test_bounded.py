@@ -1,5 +1,7 @@
 """A page that would be too large gives up what is folded, as little of it as it must, and says so."""
 
+import re
+
 import pytest
 
 from llamalab.records.record import Record
@@ -28,4 +30,8 @@ def test_the_page_fits_and_no_more_is_left_out_than_must_be(
 def test_all_that_is_folded_can_go(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "MOST_BYTES", 0)
     small = render(record)
-    assert (small.count(PLOT), small.count(TABLE)) == (6, 7)
+    folds = re.findall(r"<details id=.*?</details>", small, re.DOTALL)
+    assert small.count(PLOT) >= 5
+    assert small.count(TABLE) >= 5
+    kept = [fold for fold in folds if 'role="img"' in fold or "<table" in fold]
+    assert [fold[:40] for fold in kept] == []
