@@ -70,7 +70,7 @@ def needs(
     for that many threads, and its size of a kernel for each).
 
     >>> from llamalab.presets import PRESETS
-    >>> held = needs(Run(PRESETS["7b"].arch, 4096))
+    >>> held = needs(FitRun(PRESETS["7b"].arch, 4096))
     >>> held.bytes_of("weights"), held.bytes_of("KV cache")
     (13476831232, 2147483648)
     """

@@ -66,7 +66,7 @@ def passes(run: FitRun) -> list[tuple[int, int]]:
     """New tokens and context of the passes that can be the largest: the last two of the prompt, and the last token.
 
     >>> from llamalab.presets import PRESETS
-    >>> passes(Run(PRESETS["7b"].arch, 1000, prompt=700, chunk=256))
+    >>> passes(FitRun(PRESETS["7b"].arch, 1000, prompt=700, chunk=256))
     [(256, 512), (188, 700), (1, 1000)]
     """
     prompt, chunk = prompt_and_chunk(run)

@@ -295,7 +295,7 @@ def pass_ops(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: i
     """The op table of one pass of a run, remembered."""
     ops = _ops(arch, work.shape(new_tokens, context_tokens), work.head_dtype, work.unpack_rows)
     heads = work.batch * arch.n_heads // work.tensor_parallel
-    return split_ops(ops, heads=heads, keys=context_tokens + new_tokens, split_heads=work.split_heads)
+    return split_ops(ops, heads=heads, split_heads=work.split_heads)
 
 
 class PassSeconds:

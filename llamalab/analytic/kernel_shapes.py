@@ -45,7 +45,7 @@ def kernel_shapes(run: FitRun, *, until: int | None = None, step: str | None = N
     `compiled_kernels` counts them without going through them, shapes that happen to be alike apart.
 
     >>> from llamalab.presets import PRESETS
-    >>> len(kernel_shapes(Run(PRESETS["7b"].arch, 12, prompt=10)))
+    >>> len(kernel_shapes(FitRun(PRESETS["7b"].arch, 12, prompt=10)))
     7
     """
     if run.dtype == "fp32":

@@ -19,7 +19,7 @@ def on_device(run: FitRun) -> tuple[int, KvStorage]:
     """Bytes of weights, and of the cache, on the device.
 
     >>> from llamalab.presets import PRESETS
-    >>> [on_device(Run(PRESETS["7b"].arch, 4096, gpu_layers=n))[0] // 2**20 for n in (0, 16, 32)]
+    >>> [on_device(FitRun(PRESETS["7b"].arch, 4096, gpu_layers=n))[0] // 2**20 for n in (0, 16, 32)]
     [0, 6176, 12602]
     """
     if run.gpu_layers is None:

@@ -3,19 +3,19 @@
 from llamalab.analytic.op import Op
 
 SPLIT = "decode_split"
-PARTITION = 512  # keys of one part: what fits in one is never split
 
 
-def split_ops(ops: tuple[Op, ...], *, heads: int, keys: float, split_heads: int | None) -> tuple[Op, ...]:
+def split_ops(ops: tuple[Op, ...], *, heads: int, split_heads: int | None) -> tuple[Op, ...]:
     """The table of a pass with its decode attention marked as split over the keys, where the stack does so.
 
-    `heads` are the query heads of all sequences on one rank; up to `split_heads` of them, behind more than
-    PARTITION keys, attention is split (vLLM 0.2 to 0.6, vllm/attention/ops/paged_attn.py: its second kernel).
+    `heads` are the query heads of all sequences on one rank; up to `split_heads` of them attention is split (vLLM 0.2
+    to 0.6, vllm/attention/ops/paged_attn.py: its second kernel). That it is not where all keys fit into one part, of
+    512, is left out: one more token would come out faster.
 
     >>> attend = Op("layers.attention.flash", "attention", 32, mode="decode", roof="attention")
-    >>> [split_ops((attend,), heads=heads, keys=1024, split_heads=512)[0].mode for heads in (512, 544)]
+    >>> [split_ops((attend,), heads=heads, split_heads=512)[0].mode for heads in (512, 544)]
     ['decode_split', 'decode']
     """
-    if split_heads is None or heads > split_heads or keys <= PARTITION:
+    if split_heads is None or heads > split_heads:
         return ops
     return tuple(op._replace(mode=SPLIT) if op.kind == "attention" and op.mode == "decode" else op for op in ops)

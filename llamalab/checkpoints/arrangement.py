@@ -63,7 +63,7 @@ def arranged(arch: LlamaArch, layout: Layout) -> Arrangement:
     >>> found.shapes["model.layers.0.self_attn.qkv_proj.weight"]
     (8, 4)
     >>> found.places["layers.0.attention.wk.weight"]
-    Place(tensor='model.layers.0.self_attn.qkv_proj.weight', rows=slice(4, 6, None))
+    StoredRows(tensor='model.layers.0.self_attn.qkv_proj.weight', rows=slice(4, 6, None))
     """
     fused = layout.fused if arch.fused_on_disk else layout.gate_up if arch.gate_up_on_disk else {}
     ours, shapes = model_shapes(arch), dict[str, tuple[int, ...]]()

@@ -180,7 +180,7 @@ def slots(header: Llama2cHeader) -> Iterator[Slot]:
     """Every tensor in the order of the file, under the model's own names, end to end.
 
     >>> arch = LlamaArch(64, 5, 8, 4, 172, 512, tied_embeddings=True, max_positions=512)
-    >>> [slot.offset for slot in slots(Header(0, arch))][:2], file_bytes(Header(0, arch))
+    >>> [slot.offset for slot in slots(Llama2cHeader(0, arch))][:2], file_bytes(Llama2cHeader(0, arch))
     ([28, 131100], 1056540)
     """
     arch = header.arch

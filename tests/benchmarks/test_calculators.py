@@ -10,6 +10,7 @@ import pytest
 from llamalab.analytic.kv_cache import kv_variants
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.presets import PRESETS
 
 Benchmark = Callable[..., Any]
@@ -18,7 +19,7 @@ FLOPS = {2048: 285_876_231_864_320, 1: 137_428_992_000}  # causal, by new tokens
 
 @pytest.mark.parametrize("new_tokens", FLOPS)
 def test_op_table(benchmark: Benchmark, new_tokens: int) -> None:
-    ops = benchmark(forward_ops, PRESETS["70b"].arch, new_tokens=new_tokens)
+    ops = benchmark(forward_ops, PRESETS["70b"].arch, PassShape(new_tokens=new_tokens))
     assert add_up(ops).flops_causal == FLOPS[new_tokens]
 
 

@@ -20,7 +20,7 @@ from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile
 
 PROFILE_CSVS = {"layers", "timeline", "kernels", "telemetry", "observers"}
-CSVS = {"passes", "ops", "memory", "kv", "attention", "roofs", "devices", "next"} | PROFILE_CSVS
+CSVS = {"passes", "ops", "memory", "kv", "attention", "roofs", "devices", "next", "published"} | PROFILE_CSVS
 
 
 @pytest.fixture(scope="module")
