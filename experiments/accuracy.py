@@ -1,4 +1,4 @@
-"""QUESTION: how wrong are the predictions with shipped constants, point by point, and how wrong are others'?
+"""Errors of predictions with shipped constants, point by point, beside those of others' formulas.
 
     python -m experiments.accuracy [--check]      writes docs/accuracy.md; --check only compares
 

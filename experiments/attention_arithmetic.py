@@ -1,4 +1,4 @@
-"""QUESTION: when is attention limited by memory, whatever the kernel? Its intensity against the ridges of machines.
+"""The arithmetic intensity of attention against the ridges of machines: where memory limits it, whatever the kernel.
 
     python -m experiments.attention_arithmetic
 
@@ -16,6 +16,8 @@ from experiments.common import results as answers
 from llamalab.analytic.attention_cost import AttentionShape, AttentionStep, flash_step, naive_steps, total
 from llamalab.attention.tiled import tiled_attention
 from llamalab.hardware import find_hardware
+
+QUESTION = "When is attention limited by memory, whatever the kernel? Its intensity against the ridges of machines."
 
 MACHINES = ("a100-80gb-sxm", "h100-80gb-sxm", "h200-141gb-sxm")
 LENGTHS = (128, 512, 2048, 8192, 32768)
@@ -110,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     conclusion = conclude(predicted, measured, limits)
     rows = {"ridges": limits, "predicted": predicted, "measured": measured}
-    answers.finish(__doc__, "attention_arithmetic", args.out, conclusion, **rows)
+    answers.finish(QUESTION, "attention_arithmetic", args.out, conclusion, **rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""QUESTION: which attention backend is fastest where, and how near does each come to what was predicted?
+"""Attention backends over lengths: which is fastest where, and how near each comes to its prediction.
 
     python -m experiments.attention_backends [--device auto|cpu|cuda] [--record PATH.json] [--out PATH.json]
 
@@ -28,6 +28,8 @@ from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
 from llamalab.records.record import AttentionPoint, Record, from_json
+
+QUESTION = "Which attention backend is fastest where, and how near does each come to what was predicted?"
 
 DTYPE = "bf16"
 HEADS = {"7b": (32, 32), "70b": (64, 8)}
@@ -188,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     measured: list[dict[str, Any]] = [
         asdict(point) | {"predicted_s": seconds} for point, seconds in zip(points, predicted, strict=True)
     ]
-    answers.finish(__doc__, "attention_backends", args.out, conclude(points, predicted), device=args.device,
+    answers.finish(QUESTION, "attention_backends", args.out, conclude(points, predicted), device=args.device,
                    dtype=DTYPE, measured=measured)  # fmt: skip
 
 

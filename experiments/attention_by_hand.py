@@ -1,4 +1,4 @@
-"""QUESTION: what does attention do with three words, and what follows for bytes? Every number by hand, then by torch.
+"""Attention over three words by hand and by torch, and what follows for bytes.
 
     python -m experiments.attention_by_hand [--words the cat sat] [--x "1 0 1 0; ..."] [--wq ...] [--wk ...] [--wv ...]
         [--causal] [--tokens 4096] [--head-dim 128] [--dtype fp16] [--model 7b] [--memory 10GB]
@@ -29,6 +29,8 @@ from llamalab.errors import InputError, LlamaLabError
 from llamalab.model import StaticKVCache
 from llamalab.presets import resolve_model
 from llamalab.units import parse_memory
+
+QUESTION = "What does attention do with three words, and what follows for bytes? Every number by hand, then by torch."
 
 Matrix = list[list[Fraction]]
 X = "1 0 1 0; 0 2 0 2; 1 1 1 1"
@@ -180,7 +182,7 @@ def _run(args: argparse.Namespace) -> None:
     counted = counted_flops(args.tokens, args.head_dim)
     conclusion = conclude(error, table, counted, kept)
     answers.finish(
-        __doc__, "attention_by_hand", args.out, conclusion, words=args.words, causal=args.causal, hand=hand,
+        QUESTION, "attention_by_hand", args.out, conclusion, words=args.words, causal=args.causal, hand=hand,
         largest_error=error, steps=table, counted_flops=counted, cache=kept,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""QUESTION: what does this machine do? All records of it that a report can show, in one run of a few minutes.
+"""All records of this machine that a report can show, in one run of a few minutes.
 
     python -m experiments.campaign [--device auto|cpu|cuda] [--budget 570] [--models 7b,70b] [--only STEP,STEP] [--list]
 

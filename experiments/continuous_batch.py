@@ -1,4 +1,4 @@
-"""QUESTION: what do requests of different lengths gain by running together, and by one attention call for all of them?
+"""Requests of different lengths, one by one, together, and with one attention call for all of them.
 
     python -m experiments.continuous_batch [--requests 12] [--at-once 8] [--rounds 5]
 
@@ -24,6 +24,8 @@ from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile
 from llamalab.text.generate import Generation, together
 from llamalab.text.sampling import Sampler
+
+QUESTION = "What do requests of different lengths gain by running together, and by one attention call for all of them?"
 
 ARCH = LlamaArch(1024, 6, 16, 16, 2752, 4096)
 WAYS = ("alone", "row by row", "side by side")
@@ -145,7 +147,7 @@ def main(argv: Sequence[str] | None = None, arch: LlamaArch = ARCH, price: Calla
     model = compile(build(arch, dtype="bf16"), scope="none")
     samples = measure(model, requests, args.at_once, args.rounds)
     answers.finish(
-        __doc__, "continuous_batch", args.out, conclude(requests, predicted, samples), dtype="bf16",
+        QUESTION, "continuous_batch", args.out, conclude(requests, predicted, samples), dtype="bf16",
         arch=arch.as_dict(), requests=[one._asdict() for one in requests], at_once=args.at_once,
         predicted_s=predicted, samples_s=samples,
     )  # fmt: skip

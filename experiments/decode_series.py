@@ -1,4 +1,4 @@
-"""QUESTION: how near does decode come to what memory gives, step by step from Python and as a graph that is replayed?
+"""Decode step by step from Python and as a graph that is replayed, against what memory gives.
 
     python -m experiments.decode_series [--device auto|cpu|cuda] [--models 7b] [--compiled] [--out PATH.json]
 
@@ -30,6 +30,8 @@ from llamalab.measure.timing.timer import Call, Plan, time_variants
 from llamalab.model import Transformer, build
 from llamalab.presets import resolve_model
 from llamalab.text.decode_loop import DecodeLoop
+
+QUESTION = "How near does decode come to what memory gives, step by step from Python and as a graph that is replayed?"
 
 DTYPE = "bf16"
 MOST_CPU_BYTES = 2**31  # of weights on a CPU: more would not leave room beside other work
@@ -189,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         told = f"{1e3 * row['step_s']:9.3f} ms a step, {row['of_copy']:4.0%} of a copy" if "step_s" in row else ""
         print(head + (told or row["reason"]))
     answers.finish(
-        __doc__, "decode_series", args.out, conclude(rows, copy.per_second), device=args.device,
+        QUESTION, "decode_series", args.out, conclude(rows, copy.per_second), device=args.device,
         dtype=DTYPE, copy_bytes_per_s=copy.per_second, copy_trusted=copy.trusted, measured=rows,
     )  # fmt: skip
 

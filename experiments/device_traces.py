@@ -1,4 +1,4 @@
-"""QUESTION: what do the profiler, the allocator and the sensors of this device say, event by event?
+"""What the profiler, the allocator and the sensors of this device say, event by event.
 
     python -m experiments.device_traces [--device auto|cpu|cuda] [--out PATH.json]
 
@@ -22,6 +22,8 @@ from llamalab.measure.device.profiler import profiled
 from llamalab.measure.device.watch import watching
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import StaticKVCache, build
+
+QUESTION = "What do the profiler, the allocator and the sensors of this device say, event by event?"
 
 ARCH, PROMPT, DTYPE = LlamaArch(1024, 1, 8, 8, 2816, 2048), 256, "bf16"
 BACKENDS = ("sdpa", "math", "flash", "efficient", "cudnn")
@@ -80,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     counted = sum(len(one.get("prefill", [])) + len(one.get("decode", [])) for one in events.values())
     conclusion = f"{counted} events of the profiler, {len(trace.events)} of the allocator, {len(readings)} readings."
     answers.finish(
-        __doc__, "device_traces", args.out, conclusion, device=args.device, arch=ARCH.as_dict(), events=events,
+        QUESTION, "device_traces", args.out, conclusion, device=args.device, arch=ARCH.as_dict(), events=events,
         allocator=[one._asdict() for one in trace.events], readings=readings, throttled=sensors.rose,
     )  # fmt: skip
 

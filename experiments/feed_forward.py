@@ -1,4 +1,4 @@
-"""QUESTION: does SwiGLU at two thirds of the width beat ReLU, GELU and SiLU at equal parameters, and at what cost?
+"""SwiGLU at two thirds of the width against ReLU, GELU, SiLU and gated kin at equal parameters: loss and cost.
 
     python -m experiments.feed_forward [--full] [--corpus FOLDER]
 
@@ -23,6 +23,8 @@ from experiments.common.variants import FeedForwardVariant, with_feed_forward
 from llamalab.arch import meta_ffn_dim
 from llamalab.presets import PRESETS
 from llamalab.train.initial import begin
+
+QUESTION = "Does SwiGLU at two thirds of the width beat ReLU, GELU and SiLU at equal parameters, and at what cost?"
 
 TOKENS = 1024  # of the call whose kept bytes are counted
 SETTLED = (
@@ -165,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
               f"{runs_of.shown([run.held_out for run in own]):>15}")  # fmt: skip
     table = presets()
     shown_presets(table)
-    answers.finish(__doc__, "feed_forward", args.out, conclude(runs, table), text=runs_of.text_of(args),
+    answers.finish(QUESTION, "feed_forward", args.out, conclude(runs, table), text=runs_of.text_of(args),
                    plan=plan._asdict(), predicted=predicted, measured=runs_of.rows_of(runs), presets=table)  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""QUESTION: which constants per class of kernel explain measured kernel times best?
+"""Fits the constants per class of kernel that explain measured kernel times best.
 
     python experiments/fit_constants.py [FOLDER]        default: ../shared/kernels
 

@@ -1,4 +1,4 @@
-"""QUESTION: does what `llamalab fit` says hold? Random runs, each for real in a process with a limit of memory.
+"""Random runs of `llamalab fit`'s answers, each for real in a process with a limit of memory.
 
     python -m experiments.fit_contract [--runs 300] [--seed 1] [--workers 1] [--out PATH.json]
 
@@ -42,6 +42,8 @@ from llamalab.measure.profile.compiled import compile_shapes, held_here
 from llamalab.measure.profile.scratch import ProbedScratch
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.units import format_bytes
+
+QUESTION = "Does what `llamalab fit` says hold? Random runs, each for real in a process with a limit of memory."
 
 LEAST, MOST, BAR = 96 * 2**20, 224 * 2**20, 0.02
 MARGIN_BYTES = 4 * 2**20  # beside the share: what a process of any size has of stacks, tables and small objects
@@ -221,7 +223,7 @@ def main() -> None:
                       f"fits {last['fits_ran']} unfit {last['unfit_ran']}", file=sys.stderr)  # fmt: skip
         except KeyboardInterrupt:  # what is known is told
             pool.shutdown(cancel_futures=True)
-    answers.finish(__doc__, "fit_contract", args.out, conclude(rows), seed=args.seed, threads=1, floor_bytes=floor,
+    answers.finish(QUESTION, "fit_contract", args.out, conclude(rows), seed=args.seed, threads=1, floor_bytes=floor,
                    measured=rows)  # fmt: skip
 
 

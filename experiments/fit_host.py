@@ -1,4 +1,4 @@
-"""QUESTION: what does an inference server's host add to a request and to every token of it?
+"""Fits what an inference server's host adds to a request and to every token of it.
 
     python -m experiments.fit_host
 

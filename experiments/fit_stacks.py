@@ -1,4 +1,4 @@
-"""QUESTION: which few constants per stack explain the published runs best, and how far off are they on unseen ones?
+"""Fits the few constants per stack that explain the published runs best, and their error on unseen ones.
 
     python -m experiments.fit_stacks [POINTS.csv] [STACK | STACK/KIND ...]       writes llamalab/analytic/stacks.json
 

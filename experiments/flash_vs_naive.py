@@ -1,4 +1,4 @@
-"""QUESTION: from which length on is flash attention faster than naive, by how much, and can one know before?
+"""Flash attention against naive over lengths: where it becomes faster, by how much, and whether that was predicted.
 
     python -m experiments.flash_vs_naive [--device auto|cpu|cuda] [--dtype fp32] [--heads 8] [--longest 4096]
 
@@ -19,6 +19,8 @@ from llamalab.attention import get_backend
 from llamalab.measure.attention.lab import LabRow, crossover_tokens, lab_machine, run_lab
 from llamalab.measure.timing.timer import Plan
 from llamalab.units import format_bytes
+
+QUESTION = "From which length on is flash attention faster than naive, by how much, and can one know before?"
 
 SHORTEST = 256
 
@@ -105,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for row in rows
     ]  # fmt: skip
     answer = {"dtype": args.dtype, "predicted": predicted, "measured": measured}
-    answers.finish(__doc__, "flash_vs_naive", args.out, conclusion, device=args.device, **answer)
+    answers.finish(QUESTION, "flash_vs_naive", args.out, conclusion, device=args.device, **answer)
 
 
 if __name__ == "__main__":

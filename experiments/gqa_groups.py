@@ -1,4 +1,4 @@
-"""QUESTION: what does sharing KV heads buy in decode? MHA, GQA and MQA over batch, until memory ends.
+"""Decode with MHA, GQA and MQA over batch, until memory ends.
 
     python -m experiments.gqa_groups [--device cpu] [--memory 256MiB] [--context 1024] [--attention naive]
 
@@ -25,6 +25,8 @@ from llamalab.measure.device.machine import clock_for, resolve_device
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model import StaticKVCache
 from llamalab.units import format_bytes, parse_memory
+
+QUESTION = "What does sharing KV heads buy in decode? MHA, GQA and MQA over batch, until memory ends."
 
 BASE = LlamaArch(1024, 4, 16, 16, 2752, 4096)
 PLAN = Plan(1.0, 5, 30)
@@ -118,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     conclusion = conclude(measured, args.memory)
     rows = {"context": args.context, "memory_bytes": args.memory, "predicted": predicted, "measured": measured}
-    answers.finish(__doc__, "gqa_groups", args.out, conclusion, device=args.device, **rows)
+    answers.finish(QUESTION, "gqa_groups", args.out, conclusion, device=args.device, **rows)
 
 
 if __name__ == "__main__":

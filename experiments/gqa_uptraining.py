@@ -1,4 +1,4 @@
-"""QUESTION: what does a trained MHA model lose when its KV heads are pooled into fewer, and how soon is it back?
+"""A trained MHA model with its KV heads pooled into fewer: what it loses, and how soon it is back.
 
     python -m experiments.gqa_uptraining [--full] [--corpus FOLDER]
 
@@ -26,6 +26,8 @@ from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.arch import attention_kind, valid_kv_heads
 from llamalab.model import Transformer
 from llamalab.train.trainer import Trainer, TrainingPlan, held_out_loss
+
+QUESTION = "What does a trained MHA model lose when its KV heads are pooled into fewer, and how soon is it back?"
 
 BASE_STEPS = 160
 SHARES = (0.05, 0.2)  # of the base's steps
@@ -139,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in rows:
         after = "".join(f"{exp(row[f'loss_after_{share:g}']):9.2f}" for share in SHARES)
         print(f"{row['kind']:8}{row['pooling']:10}{row['seed']:5}{exp(row['loss_before']):9.2f}{after}")
-    answers.finish(__doc__, "gqa_uptraining", args.out, conclude(rows), text=runs_of.text_of(args),
+    answers.finish(QUESTION, "gqa_uptraining", args.out, conclude(rows), text=runs_of.text_of(args),
                    plan=plan._asdict(), predicted=predicted, measured=rows)  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""QUESTION: what does a KV cache save, token by token, and what do growing it by concatenation and 8 bits change?
+"""Decode with and without a KV cache, token by token, grown by concatenation, and in 8 bits.
 
     python -m experiments.kv_cache_onoff [--folder ../shared/real]
 
@@ -38,6 +38,8 @@ from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model import DynamicKVCache, StaticKVCache, Transformer
 from llamalab.text import load_tokenizer
 from llamalab.units import format_bytes
+
+QUESTION = "What does a KV cache save, token by token, and what do growing it by concatenation and 8 bits change?"
 
 KINDS = ("none", "static", "dynamic", "int8")
 ARCH = LlamaArch(256, 4, 8, 8, 688, 512)
@@ -327,7 +329,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _print_table(predicted, measured)
     conclusion = conclude(predicted, measured, texts)
     rows = {"predicted": [step._asdict() for step in predicted], "measured": [step._asdict() for step in measured]}
-    answers.finish(__doc__, "kv_cache_onoff", args.out, conclusion, **rows, texts=texts)
+    answers.finish(QUESTION, "kv_cache_onoff", args.out, conclusion, **rows, texts=texts)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""QUESTION: is the memory of a pass known before it runs? Weights, cache and the peak of activations, counted and held.
+"""Weights, cache and the peak of activations of a pass, counted before it runs and held against what it takes.
 
     python -m experiments.memory_peaks [--device auto|cpu|cuda] [--models 7b] [--out PATH.json]
 
@@ -27,6 +27,8 @@ from llamalab.measure.target.target import tokens_of
 from llamalab.model import Transformer, build
 from llamalab.presets import resolve_model
 from llamalab.units import format_bytes
+
+QUESTION = "Is the memory of a pass known before it runs? Weights, cache and the peak of activations, counted and held."
 
 DTYPE, LAYERS = "bf16", 2
 CASES = {
@@ -108,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in rows:
         sizes = f"predicted {row['predicted_peak_bytes']:14,} measured {row['peak_bytes'] or 0:14,}"
         print(f"{row['model']:5}{row['test']:14} x{row['batch']:<3} {sizes}")
-    answers.finish(__doc__, "memory_peaks", args.out, conclude(rows), device=args.device, dtype=DTYPE, layers=LAYERS,
+    answers.finish(QUESTION, "memory_peaks", args.out, conclude(rows), device=args.device, dtype=DTYPE, layers=LAYERS,
                    measured=rows)  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""QUESTION: what do RMSNorm in place of LayerNorm, and norms before in place of behind each part, buy?
+"""RMSNorm against LayerNorm, and norms before against behind each part: time, error, gradients and loss.
 
     python -m experiments.norms [--full] [--corpus FOLDER]
 
@@ -27,6 +27,8 @@ from llamalab import LlamaArch
 from llamalab.model.norm import RMSNorm
 from llamalab.train.token_stream import TokenStream
 from llamalab.train.trainer import Trainer, TrainingPlan
+
+QUESTION = "What do RMSNorm in place of LayerNorm, and norms before in place of behind each part, buy?"
 
 TOKENS, DIM = 512, 4096  # of a call: a prompt of 512 tokens of 7B
 CALLS = 15
@@ -149,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, own in (runs | deep).items():
         print(f"{name:22}{runs_of.shown([run.held_out for run in own]):>18}")
     answers.finish(
-        __doc__, "norms", args.out, conclude(calls, runs, deep, starts, entropy), text=runs_of.text_of(args),
+        QUESTION, "norms", args.out, conclude(calls, runs, deep, starts, entropy), text=runs_of.text_of(args),
         plan=plan._asdict(), deep_plan=DEEP_PLAN._asdict(), calls=calls, entropy_of_tokens=entropy,
         first_gradients=starts, measured=runs_of.rows_of(runs | deep),
     )  # fmt: skip

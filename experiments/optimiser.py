@@ -1,4 +1,4 @@
-"""QUESTION: what does each part of Llama 2's recipe do, and why AdamW and not Adam with L2?
+"""Llama 2's recipe with each of its parts left out, and AdamW against Adam with L2.
 
     python -m experiments.optimiser [--full] [--corpus FOLDER]
 
@@ -21,6 +21,8 @@ from experiments.common import results as answers
 from experiments.common import training_runs as runs_of
 from llamalab.train.recipe import Recipe
 from llamalab.train.trainer import MakeOptimizer
+
+QUESTION = "What does each part of Llama 2's recipe do, and why AdamW and not Adam with L2?"
 
 DECAY_STEPS, DECAY_RATE, DECAY, COUNT = 400, 1e-3, 0.1, 4096
 SCALES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # deviations of the gradient; decay x weight is 0.1
@@ -121,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs, high = {name: every[name] for name in variants(base)}, {name: every[f"{name} x{HIGH:g}"] for name in safe}
     for name, own in every.items():
         print(f"{name:18}{runs_of.shown([run.held_out for run in own]):>18}")
-    answers.finish(__doc__, "optimiser", args.out, conclude(rows, runs, high), text=runs_of.text_of(args),
+    answers.finish(QUESTION, "optimiser", args.out, conclude(rows, runs, high), text=runs_of.text_of(args),
                    plan=plan._asdict(), recipe=base._asdict(), predicted=rows, measured=runs_of.rows_of(every))  # fmt: skip  # noqa: E501
 
 

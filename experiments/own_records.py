@@ -1,4 +1,4 @@
-"""QUESTION: how wrong are predictions for our own model on a machine that was calibrated?
+"""Errors of predictions for our own model on machines that were calibrated.
 
     python -m experiments.own_records [FOLDER]        default: experiments/records
 

@@ -1,4 +1,4 @@
-"""QUESTION: what does the first attention call at a new number of keys cost, kernel by kernel?
+"""The first attention call at a new number of keys, kernel by kernel.
 
     python -m experiments.plan_times [--device auto|cpu|cuda] [--out PATH.json]
 
@@ -21,6 +21,8 @@ from llamalab.measure.attention.calls import random_inputs
 from llamalab.measure.device.machine import clock_for, device_of, resolve_device
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import now_s
+
+QUESTION = "What does the first attention call at a new number of keys cost, kernel by kernel?"
 
 LENGTHS, FIRST_KEYS, DTYPE = 20, 1001, "bf16"
 BACKENDS = ("sdpa", "flash", "efficient", "cudnn")
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows.append({"backend": name, "reason": found if isinstance(found, str) else None, **times})
             print(f"{name:10} {rows[-1]['reason'] or format(median(times['first_s']) * 1e6, '.1f') + ' us at first'}")
     kernels = device_of(place).versions.kernels
-    answers.finish(__doc__, "plan_times", args.out, conclude(rows), device=args.device, cudnn=kernels, rows=rows)
+    answers.finish(QUESTION, "plan_times", args.out, conclude(rows), device=args.device, cudnn=kernels, rows=rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""QUESTION: how does a model know where a token stands, and what happens beyond the length it was trained on?
+"""Ways to tell a model where a token stands, trained at one length and read beyond it.
 
     python -m experiments.positions [--steps 300] [--seeds 0 1 2] [--corpus FOLDER] [--draw PATH.svg] [--full]
 
@@ -40,6 +40,8 @@ from llamalab.measure.device.machine import resolve_device
 from llamalab.train.recipe import Recipe
 from llamalab.train.token_stream import TokenStream
 from llamalab.train.trainer import Trainer, TrainingPlan, held_out_loss
+
+QUESTION = "How does a model know where a token stands, and what happens beyond the length it was trained on?"
 
 ARCH = LlamaArch(64, 2, 4, 4, 176, 512, tied_embeddings=True)
 SEQ, BATCH = 128, 8
@@ -229,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         matrices(rows, args.draw)
         print(f"wrote {args.draw}", file=sys.stderr)
     answers.finish(
-        __doc__, "positions", args.out, conclude(predicted, rows, ran), arch=ARCH.as_dict(), steps=steps,
+        QUESTION, "positions", args.out, conclude(predicted, rows, ran), arch=ARCH.as_dict(), steps=steps,
         trained_tokens=SEQ, predicted=predicted, measured=rows, table=table_of(rows), kernels=ran,
     )  # fmt: skip
 

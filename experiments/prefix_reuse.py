@@ -1,4 +1,4 @@
-"""QUESTION: what does it save to read a common prefix once, and to go on from copies of its cache?
+"""A common prefix read once and continued from copies of its cache, against reading it anew.
 
     python -m experiments.prefix_reuse [--prefix 384] [--suffix 24] [--texts 6] [--rounds 5]
 
@@ -23,6 +23,8 @@ from llamalab.arch import LlamaArch
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile
 from llamalab.model.kv_cache.prefix import forked
+
+QUESTION = "What does it save to read a common prefix once, and to go on from copies of its cache?"
 
 ARCH = LlamaArch(1024, 6, 16, 16, 2752, 4096)
 
@@ -103,7 +105,7 @@ def main(argv: Sequence[str] | None = None, arch: LlamaArch = ARCH, price: Calla
     model = compile(build(arch, dtype="bf16"), scope="none")
     anew_s, reused_s, error = measure(model, shape, args.rounds)
     answers.finish(
-        __doc__, "prefix_reuse", args.out, conclude(shape, predicted, ratio(anew_s, reused_s), error), dtype="bf16",
+        QUESTION, "prefix_reuse", args.out, conclude(shape, predicted, ratio(anew_s, reused_s), error), dtype="bf16",
         arch=arch.as_dict(), shape=shape._asdict(), predicted_s=predicted, anew_s=anew_s, reused_s=reused_s,
         largest_logit_error=error,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""QUESTION: what do 8 and 4 bits cost in logits and perplexity on a real checkpoint?
+"""What 8 and 4 bits cost in logits and perplexity on a real checkpoint.
 
     python -m experiments.quantised_error --model stories260K.bin --tokenizer tok512.bin --text story.txt [--dtype bf16]
 
@@ -22,6 +22,8 @@ from llamalab.input_files import read_bounded_text
 from llamalab.model.quantised.weights import kept_of
 from llamalab.text import load_tokenizer
 from llamalab.units import QUANTISED
+
+QUESTION = "What do 8 and 4 bits cost in logits and perplexity on a real checkpoint?"
 
 
 class Row(NamedTuple):
@@ -91,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--text must have at least two tokens; {args.text} has {len(ids)}")
     rows = rows_of(args.model, ids, args.dtype)
     answers.finish(
-        __doc__, "quantised_error", args.out, conclude(rows), dtype=args.dtype, tokens=len(ids),
+        QUESTION, "quantised_error", args.out, conclude(rows), dtype=args.dtype, tokens=len(ids),
         rows=[one._asdict() for one in rows],
     )  # fmt: skip
 

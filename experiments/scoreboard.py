@@ -1,4 +1,4 @@
-"""QUESTION: how far off is each stack, on what was fitted and on what was not, and does any group get worse?
+"""Errors of each stack on what was fitted and on what was not; fails where a group gets worse.
 
     python -m experiments.scoreboard [--check | --accept "WHY" | --draw]
 

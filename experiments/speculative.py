@@ -1,4 +1,4 @@
-"""QUESTION: what does a small model that drafts save a large one, and is it what cost and acceptance say?
+"""A small model that drafts for a large one: the speed-up by cost and acceptance, predicted and measured.
 
     python -m experiments.speculative --model stories260K.bin --tokenizer tok512.bin --text story.txt
                                       [--dim 2048] [--blocks 8] [--ffn 5504] [--proposals 1,2,4,8] [--tokens 48]
@@ -33,6 +33,8 @@ from llamalab.text import load_tokenizer
 from llamalab.text.generate import Generation
 from llamalab.text.sampling import Sampler
 from llamalab.text.speculative import Round, Speculation
+
+QUESTION = "What does a small model that drafts save a large one, and is it what cost and acceptance say?"
 
 PROMPT = 24  # tokens; a prompt begins at every so many of the text
 STORAGE = "int4"
@@ -199,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = {"dim": args.dim, "ffn_dim": args.ffn, "layers": args.blocks}
     rows = measure(args.model, ids, sizes, [int(one) for one in args.proposals.split(",")], args.tokens)
     answers.finish(
-        __doc__, "speculative", args.out, conclude(rows), dtype="bf16", sizes=sizes, tokens=args.tokens,
+        QUESTION, "speculative", args.out, conclude(rows), dtype="bf16", sizes=sizes, tokens=args.tokens,
         rows=[row._asdict() for row in rows],
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""QUESTION: what do taps cost, unused and used, against the same model without a single one?
+"""The cost of taps, unused and used, against the same model without a single one.
 
 Each variant runs in rounds with the untapped twin (experiments.common.tap_twin) and nothing else, in alternating
 order, on one thread: either follows itself as often as the other, where among several variants the
@@ -37,6 +37,8 @@ from llamalab.measure.timing.timer import Call, Plan, paired_ratio, time_variant
 from llamalab.model import Transformer, build
 from llamalab.presets import PRESETS
 from llamalab.units import storage_bytes
+
+QUESTION = "What do taps cost, unused and used, against the same model without a single one?"
 
 ARCH = LlamaArch(dim=512, n_layers=8, n_heads=8, n_kv_heads=8, ffn_dim=1376, vocab_size=4096)
 SUBJECTS = {"cpu": (ARCH, "fp32"), "cuda": (PRESETS["7b"].arch.replace(n_layers=4), "bf16")}
@@ -205,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     remade = recompute(seqs, Plan(0.0, 20, 20, 3), args.device) if RECOMPUTED in variants else []
     arch, dtype = SUBJECTS[resolve_device(args.device).type]
     answers.finish(
-        __doc__, "tap_cost", args.out, told(found), device=args.device, arch=arch.as_dict(), dtype=dtype, threads=1,
+        QUESTION, "tap_cost", args.out, told(found), device=args.device, arch=arch.as_dict(), dtype=dtype, threads=1,
         limits=LIMITS, measured=found, recomputed=remade, missed=conclude(found),
     )  # fmt: skip
 

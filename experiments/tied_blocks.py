@@ -1,4 +1,4 @@
-"""QUESTION: is a model that runs its full depth over a few distinct blocks as fast as one with blocks of its own?
+"""A model that runs its full depth over a few distinct blocks against one with blocks of its own.
 
     python -m experiments.tied_blocks [--device cpu|cuda] [--rounds N] [--threads N] [--out PATH.json]
 
@@ -25,6 +25,8 @@ from llamalab.measure.target.target import tokens_of
 from llamalab.measure.timing.timer import Call, Plan, paired_ratio, time_variants
 from llamalab.model import build
 from llamalab.presets import PRESETS
+
+QUESTION = "Is a model that runs its full depth over a few distinct blocks as fast as one with blocks of its own?"
 
 LIMIT = TIED_ERROR
 DTYPE = "bf16"
@@ -112,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rounds = {"prefill": max(2, args.rounds // 5), "decode": max(2, args.rounds)}
     measured = measure(ARCH, {phase: Plan(0.0, count, count) for phase, count in rounds.items()}, place)
     answers.finish(
-        __doc__, "tied_blocks", args.out, conclude(measured), device=args.device, arch=ARCH.as_dict(), dtype=DTYPE,
+        QUESTION, "tied_blocks", args.out, conclude(measured), device=args.device, arch=ARCH.as_dict(), dtype=DTYPE,
         threads=args.threads, predicted=predicted, measured=measured,
     )  # fmt: skip
 

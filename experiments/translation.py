@@ -1,4 +1,4 @@
-"""QUESTION: what do an encoder, a decoder and both cost, and does beam search find more than greedy? Numbers in words.
+"""An encoder, a decoder and both, in cost and at work, and beam search against greedy: numbers in words.
 
     python -m experiments.translation [--steps 800] [--seeds 0 1 2] [--test 256] [--full]
 
@@ -30,6 +30,8 @@ from llamalab.classic.state import DecoderState
 from llamalab.classic.transformer import ClassicTransformer
 from llamalab.instrument.taps import capture
 from llamalab.units import format_bytes, format_si
+
+QUESTION = "What do an encoder, a decoder and both cost, and does beam search find more than greedy? Numbers in words."
 
 BEAMS = (1, 4)
 SHOWN = 742_053  # a number whose cross attention is drawn; held out or not, only its pattern matters
@@ -195,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for run in runs:
         print(f"seed {run['seed']}: {run['seconds']:.0f} s, {run['translations']}", file=sys.stderr)
     answers.finish(
-        __doc__, "translation", args.out, conclude(rows, runs), arch=ARCH._asdict(), steps=steps, predicted=rows,
+        QUESTION, "translation", args.out, conclude(rows, runs), arch=ARCH._asdict(), steps=steps, predicted=rows,
         measured=runs, begin_id=BEGIN_ID, end_id=END_ID,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""QUESTION: how fast is the built-in model beside transformers and llama.cpp, in bf16, 8 and 4 bits?
+"""The built-in model beside transformers and llama.cpp, in bf16, 8 and 4 bits.
 
     python -m experiments.versus [--layers 4] [--dtype bf16] [--rounds 7] [--only llamalab,llama.cpp] [--compiled]
                                  [--folder DIR] [--out PATH.json]
@@ -37,6 +37,8 @@ from llamalab.errors import InputError
 from llamalab.large_pages import ask_for_large_pages
 from llamalab.presets import PRESETS
 from llamalab.units import QUANTISED, KeptWeights
+
+QUESTION = "How fast is the built-in model beside transformers and llama.cpp, in bf16, 8 and 4 bits?"
 
 OURS = "llamalab {}"
 # Of each phase and rival: how many times as fast the built-in model is to be.
@@ -230,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{side:15} {name:50} {median(times_s) * 1e3:8.2f} ms a token, least {min(times_s) * 1e3:8.2f}")
     found = summary(samples, predicted, args.dtype)
     answers.finish(
-        __doc__, "versus", args.out, conclude(found), dtype=args.dtype, layers=args.layers,
+        QUESTION, "versus", args.out, conclude(found), dtype=args.dtype, layers=args.layers,
         threads=torch.get_num_threads(), predicted=predicted, samples_s_per_token=samples, found=found,
     )  # fmt: skip
 

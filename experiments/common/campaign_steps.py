@@ -145,10 +145,10 @@ def _bench(name: str, cuda: bool, compiled: str = "none") -> Step:
 
 
 def _experiment(module: str, seconds: float, *arguments: str, models: bool = False, label: str | None = None) -> Step:
-    doc = (import_module(f"experiments.{module}").__doc__ or "").partition("\n")[0].removeprefix("QUESTION: ")
+    about = import_module(f"experiments.{module}").QUESTION
     file = f"{label or module}.json"
     make = partial(make_experiment, module=module, arguments=arguments, models=models, file=file)
-    return Step(label or module, file, seconds, doc, make)
+    return Step(label or module, file, seconds, about, make)
 
 
 def make_calibration(job: Job) -> Made:

@@ -25,14 +25,13 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def finish(
-    doc: str | None, experiment: str, out: Path | None, conclusion: str, *, device: str = "cpu", **rows: Any
+    question: str, experiment: str, out: Path | None, conclusion: str, *, device: str = "cpu", **rows: Any
 ) -> None:
-    """Print conclusion and answer; `doc` begins with the question, `rows` are what was predicted and measured."""
-    question = (doc or "").partition("\n")[0].removeprefix("QUESTION: ")
+    """Print conclusion and answer; `rows` are what was predicted and measured."""
     answer = {
         "schema_version": SCHEMA_VERSION,
         "experiment": experiment,
-        "question": question[:1].upper() + question[1:],
+        "question": question,
         "device": device_name(resolve_device(device)),
         "made_on": datetime.now(UTC).date().isoformat(),
         "torch": torch.__version__,

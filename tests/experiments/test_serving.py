@@ -103,7 +103,8 @@ def test_a_fork_goes_on_from_what_was_read_and_leaves_it_as_it_was(name: str) ->
         before = [keys.clone() for keys in first.keys]
         made = model(tokens_BT[:, 6:], cache=forked(first, model.arch, 9))
         torch.testing.assert_close(made, model(tokens_BT)[:, 6:], rtol=0, atol=1e-5)
-    assert all(torch.equal(now, then) for now, then in zip(first.keys, before, strict=True))
+    for keys, unchanged in zip(first.keys, before, strict=True):
+        assert torch.equal(keys, unchanged)
     assert first.length == 6
     with pytest.raises(InputError, match="room for the 6 tokens"):
         forked(first, model.arch, 5)
