@@ -13,7 +13,6 @@ activations of a pass, per rank, must fit into the memory of the device.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
-from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from llamalab.analytic.activations import peak_activation_bytes
@@ -33,7 +32,6 @@ from llamalab.hardware import HardwareSpec
 from llamalab.units import format_bytes
 
 NO_HOST = Host()
-MOST_CHUNKS = 33  # of a prompt that are timed one by one
 CACHED_PASSES = 4096  # a sweep meets the same pass once per device
 
 
@@ -179,7 +177,7 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
     times = run_times(arch, work, constants.rates, constants.host)
     bound = bound_times(arch, work, constants.rates, spec.l2_bytes)
     interval = constants.interval(times.total_s, bound.total_s)
-    prefill = pass_ops(arch, work, *prompt_parts(work)[-1][1:])
+    prefill = pass_ops(arch, work, *last_part(work))
     steps = decode_contexts(work)
     middle = pass_ops(arch, work, 1, steps[1][1]) if steps else ()
     return Forecast(times, bound, constants.basis, interval, memory, prefill, middle, constants)
@@ -235,23 +233,54 @@ def bound_seconds(op: Op, rates: Rates, cache_bytes: int, resident: bool) -> flo
 def prompt_parts(work: Workload) -> list[tuple[float, int, int]]:
     """How often, with how many new tokens and behind what context the prompt passes: once, or once per chunk.
 
-    Of many chunks a few stand for those between them, as if time were linear there: it nearly is.
+    From the sixteenth chunk on, some stand for those between them, by their distance, as if time were linear there: it
+    nearly is. They are the same for every prompt, one past its end included, so that one more token adds time.
 
     >>> prompt_parts(Workload(prompt=5, chunk=2))
     [(1.0, 2, 2), (1.0, 2, 4), (1.0, 1, 5)]
-    >>> sum(weight for weight, *_ in prompt_parts(Workload(prompt=10**6, chunk=1)))
-    1000000.0
+    >>> round(sum(weight for weight, *_ in prompt_parts(Workload(prompt=10**6, chunk=1))))
+    1000000
     """
     chunk = min(work.chunk or work.prompt, work.prompt)
-    whole_chunks, rest = divmod(work.prompt, chunk)
-    steps = min(whole_chunks, MOST_CHUNKS) - 1
-    nodes = [1 + step * (whole_chunks - 1) // max(1, steps) for step in range(steps + 1)]
-    weights = [0.0] * steps + [1.0]  # the last of an interval is the first of the next
-    for place, (one, next_one) in enumerate(pairwise(nodes)):
-        weights[place] += (next_one - one + 1) / 2
-        weights[place + 1] += (next_one - one - 1) / 2
-    parts = [(weight, chunk, node * chunk) for weight, node in zip(weights, nodes, strict=True)]
-    return [*parts, (1.0, rest, work.prompt)] if rest else parts
+    chunks, rest = divmod(work.prompt, chunk)
+    weights: dict[tuple[int, int], float] = {}
+    first = 1
+    while first <= chunks:
+        step = _chunk_step(first)
+        some = min(step, chunks - first + 1)
+        _share(weights, chunk, chunk * first, chunk * step, some, some * (some - 1) / 2 / step)
+        first += step
+    if rest:
+        step = _chunk_step(chunks)
+        low = chunks // step * step
+        way = (work.prompt - chunk * low) / (chunk * step)
+        if step == 1:
+            weights[rest, work.prompt] = 1.0
+        else:
+            _share(weights, rest, chunk * low, chunk * step, 1, way)
+    return [(weight, *part) for part, weight in weights.items()]
+
+
+def _chunk_step(place: int) -> int:
+    """How far the next chunk that is timed lies from this one: a power of two, an eighth of the place at most."""
+    return 1 << max(0, place.bit_length() - 4)
+
+
+def _share(weights: dict[tuple[int, int], float], new: int, context: int, gap: int, passes: int, far: float) -> None:
+    """Share passes between a context and the next one that is timed, `far` of them for that."""
+    for part, weight in (((new, context), passes - far), ((new, context + gap), far)):
+        if weight:
+            weights[part] = weights.get(part, 0.0) + weight
+
+
+def last_part(work: Workload) -> tuple[int, int]:
+    """New tokens and context of the prompt's last pass.
+
+    >>> last_part(Workload(prompt=5, chunk=2))
+    (1, 5)
+    """
+    chunk = min(work.chunk or work.prompt, work.prompt)
+    return work.prompt % chunk or chunk, work.prompt
 
 
 def held_pass_s(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int, seconds: "PassSeconds") -> float:

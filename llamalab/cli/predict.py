@@ -12,7 +12,7 @@ from llamalab.analytic.forecast import (
     Workload,
     decode_contexts,
     forecast,
-    prompt_parts,
+    last_part,
 )
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
@@ -186,7 +186,7 @@ def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
         return []
     from llamalab.comparison.published_kernels import published_beside
 
-    passes = [("prefill", result.prefill_ops, prompt_parts(case.work)[-1][1:])]
+    passes = [("prefill", result.prefill_ops, last_part(case.work))]
     if result.decode_ops:
         passes.append(("decode", result.decode_ops, (1, decode_contexts(case.work)[1][1])))
     return [

@@ -3,7 +3,7 @@
 from statistics import median
 from typing import Any
 
-from llamalab.analytic.forecast import decode_contexts, prompt_parts
+from llamalab.analytic.forecast import decode_contexts, last_part
 from llamalab.analytic.kernel_times import devices_with_kernel_times
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.published_kernels import published_beside
@@ -55,7 +55,7 @@ def _rows(comparison: Comparison, device: str) -> list[dict[str, Any]]:
     if found is None:
         return []
     run, result = found
-    passes = [("prefill", result.prefill_ops, prompt_parts(run)[-1][1:])]
+    passes = [("prefill", result.prefill_ops, last_part(run))]
     if result.decode_ops:
         passes.append(("decode", result.decode_ops, (1, decode_contexts(run)[1][1])))
     return [

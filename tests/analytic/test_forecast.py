@@ -8,11 +8,11 @@ from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import (
-    MOST_CHUNKS,
     Workload,
     check_memory,
     forecast,
     held_pass_s,
+    last_part,
     memory_needed,
     pass_ops,
     pass_s,
@@ -139,8 +139,8 @@ def test_the_interval_holds_the_prediction_and_not_less_than_the_bound() -> None
 def test_the_chunks_that_stand_for_others_make_the_whole_prompt(prompt: int, chunk: int) -> None:
     parts = prompt_parts(Workload(prompt, chunk=chunk))
     assert sum(weight * new for weight, new, _ in parts) == pytest.approx(prompt, rel=1e-12)
-    assert len(parts) <= MOST_CHUNKS + 1
-    assert parts[-1][2] == prompt
+    assert len(parts) <= 16 + 8 * prompt.bit_length()
+    assert last_part(Workload(prompt, chunk=chunk)) == chunks(prompt, min(chunk, prompt))[-1]
     # What is linear in the context is exact: the sum of all contexts.
     every = chunks(prompt, min(chunk, prompt))
     assert sum(weight * context for weight, _, context in parts) == pytest.approx(sum(c for _, c in every), rel=1e-12)

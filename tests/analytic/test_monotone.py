@@ -1,6 +1,6 @@
 """More work is never predicted to take less time: one more prompt token, one more sequence, a longer answer."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llamalab.analytic.constants import choose
@@ -37,8 +37,9 @@ def seconds(work: Workload, device: str, stack: str | None, model: str) -> float
 @settings(max_examples=120, deadline=None)
 @given(
     TOKENS, st.sampled_from(sorted(DEVICES)), st.sampled_from([None, *stack_names()]), MODELS, WEIGHTS,
-    st.sampled_from([None, 2, 64, 512]), st.sampled_from([1, 2, 16]), st.sampled_from([1, 2]),
+    st.sampled_from([None, 1, 2, 3, 64, 512]), st.sampled_from([1, 2, 16]), st.sampled_from([1, 2]),
 )  # fmt: skip
+@example(505, "xeon-spr-m7i.8xlarge", "transformers", "7b", None, 2, 1, 1)
 def test_one_more_prompt_token_is_not_faster(prompt, device, stack, model, weight, chunk, batch, ranks) -> None:  # type: ignore[no-untyped-def]
     work = Workload(prompt, 1, batch, "fp16", weight, chunk=chunk, tensor_parallel=ranks)
     shorter = seconds(work, device, stack, model)
