@@ -10,11 +10,11 @@ to `multiple_of`. Batch, cache length and dtype belong to a run, not to the arch
 
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any, NamedTuple
 
 from llamalab.arch_parts import ACTIVATIONS, NORMS, Experts, RopeScaling, as_tuples, check_number, check_whole
 from llamalab.checks import whole
 from llamalab.errors import InputError
+from llamalab.hints import Any, NamedTuple
 
 MAX_LAYERS = 1_000
 MAX_SIZE = 10_000_000  # no width or vocabulary is larger; a typo must not allocate terabytes

@@ -5,7 +5,6 @@ null. RoPE may be written as transformers 4 does (rope_theta, rope_scaling) or 5
 """
 
 import math
-from typing import Any
 
 from llamalab.arch import MAX_LAYERS, MAX_SIZE, LlamaArch
 from llamalab.arch_parts import MAX_EXPERTS, Experts, RopeScaling, check_number
@@ -14,6 +13,7 @@ from llamalab.errors import FormatError, InputError
 from llamalab.hf_families import FAMILIES
 from llamalab.hf_family import Family
 from llamalab.hf_missing import MISSING
+from llamalab.hints import Any
 
 _ACTIVATIONS = {
     "silu": "silu",

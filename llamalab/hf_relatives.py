@@ -4,9 +4,8 @@ The calculators answer for them; which of them the built-in model runs says llam
 5.23, models/<model_type>/configuration_*.py and modeling_*.py, where no other is named.
 """
 
-from typing import Any
-
 from llamalab.hf_family import Config, Family, last_of_each_is_full, later_slide
+from llamalab.hints import Any
 
 _ALL_ATTENTION = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
 _USE_BIAS = {"qkv_bias": "use_bias", "o_bias": "use_bias", "ffn_bias": "use_bias"}

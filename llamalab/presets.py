@@ -6,12 +6,12 @@ same row: `resolve_model` takes names as people write them (preset_names).
 """
 
 import math
-from typing import NamedTuple
 
 from llamalab.arch import LlamaArch
 from llamalab.arch_files import read_arch
 from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import UnknownNameError
+from llamalab.hints import NamedTuple
 from llamalab.preset_names import ALIASES, plain
 from llamalab.rope_divisors import ONES_48, PHI_3_5_MINI_LONG, PHI_3_5_MINI_SHORT, PHI_4_MINI_LONG
 

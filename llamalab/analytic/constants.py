@@ -18,7 +18,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
 from llamalab.analytic import grades
 from llamalab.analytic.grades import Grade
@@ -28,6 +27,7 @@ from llamalab.checks import MOST_MEMORY_BYTES
 from llamalab.choices import PHASES
 from llamalab.errors import FormatError, InputError, MissingError, UnavailableError
 from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, find_hardware, is_listed
+from llamalab.hints import Any, NamedTuple
 from llamalab.input_files import read_object
 
 TIERS = ("bound", "shipped", "calibrated")

@@ -10,7 +10,6 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 from llamalab.arch import LlamaArch
 from llamalab.choices import FORMATS as FORMATS
@@ -18,6 +17,7 @@ from llamalab.choices import plain_dtype
 from llamalab.cli.find_model import find_model
 from llamalab.cli.parser import Parser as Parser
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.hints import TypeVar
 from llamalab.units import DTYPES, PLAIN_DTYPES, QUANTISED, parse_count, parse_memory
 
 MODEL_NAMES = "a preset (see llamalab models), a params.json or config.json, or a checkpoint"

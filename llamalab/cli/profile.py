@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES, PHASES
 from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_format, add_weight_storage
@@ -14,6 +13,7 @@ from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import UnknownNameError
 from llamalab.files import check_target
+from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.units import format_bytes, format_seconds, format_si, formats
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from llamalab.analytic.forecast import Forecast, forecast
 from llamalab.cli.arguments import Parser, add_format
@@ -22,6 +21,7 @@ from llamalab.cli.runs import (
 )
 from llamalab.errors import InputError
 from llamalab.files import write_text
+from llamalab.hints import Any
 from llamalab.units import format_si
 
 SUMMARY = "what limits each operation on a device, and what would move it"

@@ -7,7 +7,6 @@ import argparse
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 from llamalab.analytic.constants import TIERS, Constants, choose
 from llamalab.analytic.forecast import Workload
@@ -31,6 +30,7 @@ from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import take_storage
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import NamedTuple
 from llamalab.units import DTYPES
 
 

@@ -6,13 +6,13 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from llamalab.analytic.hf_storage import HfStorage, hf_storage
 from llamalab.arch import LlamaArch
 from llamalab.arch_files import read_arch
 from llamalab.cli.output import note
 from llamalab.errors import FormatError
+from llamalab.hints import NamedTuple
 from llamalab.input_files import read_object
 from llamalab.units import format_bytes
 

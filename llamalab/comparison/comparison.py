@@ -9,7 +9,6 @@ roof (llamalab.comparison.held_roofs), and is explained by name.
 
 from functools import cached_property
 from statistics import median
-from typing import NamedTuple
 
 from llamalab.analytic.activations import Live, attention_bytes, memory_of, peak_activation_bytes
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps
@@ -24,6 +23,7 @@ from llamalab.comparison.held_roofs import hold_roofs, raised_sentence
 from llamalab.comparison.kv_cells import CacheCell, kv_cells
 from llamalab.comparison.pass_ops import ops_of, shape_of_pass
 from llamalab.errors import DoesNotFitError
+from llamalab.hints import NamedTuple
 from llamalab.records.record import AttentionPoint, Measurement, Pass, Record
 
 PARTS = ("embedding", "block", "head")

@@ -1,9 +1,8 @@
 """What a record says, in words. The numbers are those of llamalab.comparison.comparison, only worded here."""
 
-from typing import NamedTuple
-
 from llamalab.comparison.claims import Coverage, coverage, memory_held, phase_held, wrong_winners
 from llamalab.comparison.comparison import AttentionRow, Comparison, Phase, relative_error
+from llamalab.hints import NamedTuple
 from llamalab.presets import PRESETS
 from llamalab.records.record import Environment
 from llamalab.units import format_bytes, format_si, formats
