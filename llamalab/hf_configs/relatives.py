@@ -6,7 +6,7 @@ The calculators answer for them; which of them the built-in model runs says llam
 
 from typing import Any
 
-from llamalab.hf_family import Config, Family, last_of_each_is_full, later_slide
+from llamalab.hf_configs.family import Config, Family, last_of_each_is_full, later_slide
 
 _ALL_ATTENTION = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
 _USE_BIAS = {"qkv_bias": "use_bias", "o_bias": "use_bias", "ffn_bias": "use_bias"}

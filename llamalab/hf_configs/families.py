@@ -1,19 +1,19 @@
 """Families of models by the `model_type` of their config.json: one row each, of data.
 
 Those that the built-in model runs, or could but for a constant, and their mixtures of experts; dense models of other
-blocks, which the calculators answer for, are in hf_relatives. Source of both: transformers 5.23,
+blocks, which the calculators answer for, are in `relatives`. Source of both: transformers 5.23,
 models/<model_type>/configuration_*.py and modeling_*.py, where no other is named. Sizes have no default here: a file
 without them is no description of a model.
 """
 
-from llamalab.hf_family import (
+from llamalab.hf_configs.family import (
     Family,
     every_other_of_the_first_slides,
     first_of_four_is_full,
     last_of_each_is_full,
     later_slide,
 )
-from llamalab.hf_relatives import RELATIVES
+from llamalab.hf_configs.relatives import RELATIVES
 
 _ALL_ATTENTION = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
 _LLAMA_BIASES = {**_ALL_ATTENTION, "ffn_bias": "mlp_bias"}
