@@ -1,8 +1,9 @@
 """Architectures from files: Meta's `params.json` or a Hugging Face `config.json`, told apart by content."""
 
-from llamalab.arch import LlamaArch, from_meta_params
+from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError, InputError
 from llamalab.input_files import read_object
+from llamalab.meta_params import from_meta_params
 
 
 def read_arch(path: str) -> LlamaArch:

@@ -7,7 +7,8 @@ null. RoPE may be written as transformers 4 does (rope_theta, rope_scaling) or 5
 import math
 from typing import Any
 
-from llamalab.arch import MAX_LAYERS, MAX_SIZE, LlamaArch
+from llamalab.arch import LlamaArch
+from llamalab.arch_fields import MAX_LAYERS, MAX_SIZE
 from llamalab.arch_parts import MAX_EXPERTS, Experts, RopeScaling, check_number
 from llamalab.checks import whole
 from llamalab.errors import FormatError, InputError
