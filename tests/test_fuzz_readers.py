@@ -31,7 +31,8 @@ from llamalab.hardware import find_hardware
 from llamalab.presets import PRESETS
 from llamalab.records.profile import from_json as profiles_from_json
 from llamalab.records.profile import to_json as profiles_json
-from llamalab.records.record import EMBEDDED, Record, from_json, shown_text, to_json
+from llamalab.records.record import Record
+from llamalab.records.record_json import EMBEDDED, from_json, shown_text, to_json
 from llamalab.report import csv_files, embedded, profile_csv_files
 from llamalab.report.profile_captions import largest_parts
 from tests.checkpoints.test_fuzz import damaged

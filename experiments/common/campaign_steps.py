@@ -31,7 +31,8 @@ from llamalab.measure.device.environment import environment
 from llamalab.measure.device.machine import available_bytes, resolve_device
 from llamalab.measure.report.run import measure_report
 from llamalab.presets import resolve_model
-from llamalab.records.record import Record, from_json, to_json
+from llamalab.records.record import Record
+from llamalab.records.record_json import from_json, to_json
 from llamalab.units import format_bytes, format_seconds, format_si
 
 DTYPE = "bf16"

@@ -15,7 +15,8 @@ from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
 from llamalab.records.profile import to_json as profiles_to_json
-from llamalab.records.record import Record, from_json, shown_text, to_json
+from llamalab.records.record import Record
+from llamalab.records.record_json import from_json, shown_text, to_json
 from llamalab.report import CSV_HEADS, OURS, render_profiles
 from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile

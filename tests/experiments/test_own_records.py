@@ -14,7 +14,7 @@ from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.record import Record
-from llamalab.records.record import to_json as record_json
+from llamalab.records.record_json import to_json as record_json
 from llamalab.report.recorded_runs import records_of
 from tests.report.sample import GEMM, STREAM, sample_record
 

@@ -16,7 +16,7 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.errors import FormatError
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Record
-from llamalab.records.record import to_json as record_json
+from llamalab.records.record_json import to_json as record_json
 from llamalab.report import csv_files, render
 from llamalab.report import prospects as outlook
 from llamalab.report.recorded_runs import recorded_runs

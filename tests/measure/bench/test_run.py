@@ -25,7 +25,7 @@ from llamalab.measure.bench.rows import BenchCase, BenchRow, grid, percentiles
 from llamalab.measure.bench.run import measure_bench
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import build
-from llamalab.records.record import Telemetry
+from llamalab.records.phase_profile import Telemetry
 from tests.checkpoints.samples import random_model
 from tests.measure.fakes import StepClock
 from tests.report.sample import GEMM, STREAM, sample_record
