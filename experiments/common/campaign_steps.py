@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.kv_cache_onoff import SHARED
-from llamalab.analytic.constants import parsed_constants, read_calibration
+from llamalab.analytic.calibration_files import parsed_constants, read_calibration
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.cli.calibrate import OURS
