@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.constants import CLASSES, to_json
+from llamalab.analytic.calibration_files import to_json
 from llamalab.analytic.grades import Grade, Signs, grade
 from llamalab.analytic.kept_weights import FEW_ROWS, WIDENED_ROWS
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates, known_rates, predict_pass, total_s
 from llamalab.errors import DoesNotFitError, UnknownNameError
 from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
@@ -98,7 +99,7 @@ class Calibration(NamedTuple):
 
     @property
     def json(self) -> str:
-        """The file that llamalab.analytic.constants reads."""
+        """The file that llamalab.analytic.calibration_files reads."""
         points = [
             {"model": one.model, **one.shape._asdict(), "predicted_s": one.predicted_s, "measured_s": one.measured_s}
             for one in self.outcomes

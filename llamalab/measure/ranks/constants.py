@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from llamalab.analytic.constants import default_path, parsed_constants, read_calibration
+from llamalab.analytic.calibration_files import default_path, parsed_constants, read_calibration
 from llamalab.measure.calibration.constants_here import SMALL_BYTES
 from llamalab.measure.calibration.fit import Fit
 from llamalab.measure.calibration.peers import AgreedDeadline, InStep
@@ -45,7 +45,7 @@ class RanksCalibration:
 
     @property
     def data(self) -> dict[str, Any]:
-        """As llamalab.analytic.constants reads it, with `ranks`, `waiting_share` and `links` beside."""
+        """As llamalab.analytic.calibration_files reads it, with `ranks`, `waiting_share` and `links` beside."""
         data: dict[str, Any] = json.loads(self.made.json)
         fits = self.link_fits
         data["classes"] |= {name: fit.rates._asdict() for name, fit in fits.items()}

@@ -6,10 +6,11 @@ import time
 import pytest
 
 from llamalab.analytic.activations import peak_activation_bytes
-from llamalab.analytic.constants import CLASSES, parsed_constants
+from llamalab.analytic.calibration_files import parsed_constants
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError, InputError, UnknownNameError
 from llamalab.measure.calibration import run as module
