@@ -9,7 +9,6 @@ llamalab.analytic.forecast predicts.
 
 from collections.abc import Callable, Iterable
 
-from llamalab.analytic.constants import Host
 from llamalab.analytic.forecast import (
     NO_HOST,
     Basis,
@@ -24,6 +23,7 @@ from llamalab.analytic.forecast import (
     memory_needed,
 )
 from llamalab.analytic.op import Op
+from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import predict, rates_of_op
 from llamalab.analytic.splits import Split, check_split, microbatches, stage_ops
 from llamalab.arch import LlamaArch

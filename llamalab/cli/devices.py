@@ -9,7 +9,7 @@ and where they are known title, l2_bytes, interconnect_bytes_per_s, source. What
 
 import os
 
-from llamalab.analytic.constants import measured_spec
+from llamalab.analytic.calibration_files import measured_spec
 from llamalab.checks import MOST_MEMORY_BYTES
 from llamalab.cli.arguments import split_paths
 from llamalab.cli.output import note
