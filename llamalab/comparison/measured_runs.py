@@ -209,5 +209,5 @@ def _shape(model: str) -> LlamaArch:
     if model in PRESETS:
         return PRESETS[model].arch
     if model not in SHAPES:
-        raise UnknownNameError("model", model, PRESETS | SHAPES)
+        raise UnknownNameError("model", model, [*PRESETS, *SHAPES])
     return SHAPES[model]
