@@ -19,7 +19,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from experiments.common.folders import RECORDS
-from llamalab.analytic.constants import read_calibration
+from llamalab.analytic.calibration_files import read_calibration
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.comparison.comparison import Comparison

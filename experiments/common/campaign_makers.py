@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llamalab.analytic.constants import parsed_constants, read_calibration
+from llamalab.analytic.calibration_files import parsed_constants, read_calibration
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.cli.calibrate import OURS

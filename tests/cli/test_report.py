@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from llamalab import workspace
-from llamalab.analytic.constants import CLASSES, default_path
-from llamalab.analytic.constants import to_json as to_constants
+from llamalab.analytic.calibration_files import default_path
+from llamalab.analytic.calibration_files import to_json as to_constants
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
 from llamalab.records.profile import to_json as profiles_to_json

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from llamalab.analytic.constants import to_json
+from llamalab.analytic.calibration_files import to_json
 from llamalab.analytic.roofline import Rates, predict, predict_pass, rates_of_op, total_s
 from llamalab.comparison.basis import OWN_ROOFS, rates_of
 from llamalab.comparison.comparison import Comparison, ExactCheck

@@ -9,7 +9,8 @@ import pytest
 
 from experiments import own_records
 from experiments.common.folders import RECORDS
-from llamalab.analytic.constants import CLASSES, to_json
+from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.record import Record

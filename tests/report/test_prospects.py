@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from experiments.common.folders import RECORDS
-from llamalab.analytic.constants import CLASSES, to_json
+from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import FormatError
