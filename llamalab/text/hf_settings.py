@@ -1,10 +1,10 @@
 """What the files beside a Hugging Face model say about text: eight of them may; later ones of this list win.
 
 config.json and generation_config.json name the ids that end a text (generation_config alone where it names any, as
-transformers generates; the tokenizer's own EOS too, as vLLM has it), and generation_config.json the strings. special_tokens_map.json and
-tokenizer_config.json name special pieces, the BOS and EOS rule and added pieces; added_tokens.json is the older form
-of those. The chat template is chat_template.jinja, chat_template.json or a part of tokenizer_config.json. Source:
-transformers 5.23.
+transformers generates; the tokenizer's own EOS too, as vLLM has it), generation_config.json also strings that do.
+special_tokens_map.json and tokenizer_config.json name special pieces, the BOS and EOS rule and added pieces;
+added_tokens.json is the older form of those. The chat template is chat_template.jinja, chat_template.json or a part
+of tokenizer_config.json. Source: transformers 5.23.
 """
 
 from collections.abc import Callable, Iterator
