@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.kv_cache_onoff import SHARED
-from llamalab.analytic.constants import parsed_constants, read_calibration
+from llamalab.analytic.calibration_files import parsed_constants, read_calibration
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.cli.calibrate import OURS
@@ -31,7 +31,8 @@ from llamalab.measure.device.environment import environment
 from llamalab.measure.device.machine import available_bytes, resolve_device
 from llamalab.measure.report.run import measure_report
 from llamalab.presets import resolve_model
-from llamalab.records.record import Record, from_json, to_json
+from llamalab.records.record import Record
+from llamalab.records.record_json import from_json, to_json
 from llamalab.units import format_bytes, format_seconds, format_si
 
 DTYPE = "bf16"

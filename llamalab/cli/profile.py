@@ -126,7 +126,7 @@ def _measure(
 
 
 def _record(path: Path) -> "Record":
-    from llamalab.records.record import from_json, shown_text
+    from llamalab.records.record_json import from_json, shown_text
 
     return from_json(shown_text(path, "record of --roofs"), source=str(path))
 

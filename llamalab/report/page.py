@@ -5,15 +5,10 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.sentences import blocks as blocks_run
-from llamalab.comparison.sentences import (
-    error_sentence,
-    machine,
-    phase_sentence,
-    title,
-    verdict,
-)
+from llamalab.comparison.sentences import error_sentence, phase_sentence, verdict
 from llamalab.comparison.what_if import Change, actions, elsewhere, told_run
+from llamalab.comparison.wording import blocks as blocks_run
+from llamalab.comparison.wording import machine, title
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Record
 from llamalab.report import captions, prospects, provenance

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.sentences import full_name, machine, tokens_per_s
+from llamalab.comparison.wording import full_name, machine, tokens_per_s
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile, of_record
 from llamalab.report import profile_captions as captions

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from llamalab.analytic.op import row_names
-from llamalab.comparison.sentences import short
+from llamalab.comparison.wording import short
 from llamalab.records.phase_profile import OpProfile, PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.data_table import (

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from llamalab.comparison.comparison import Comparison, Row, relative_error
-from llamalab.comparison.sentences import blocks, short
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.passes import Row, relative_error
+from llamalab.comparison.wording import blocks, short
 from llamalab.hardware import HardwareSpec, of_device
 from llamalab.records.record import Roof
 from llamalab.report.data_table import (

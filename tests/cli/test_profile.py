@@ -11,7 +11,7 @@ from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.presets import PRESETS
 from llamalab.records.profile import from_json
-from llamalab.records.record import to_json
+from llamalab.records.record_json import to_json
 from tests.cli.calls import Capture, printed, refused
 from tests.report.sample import sample_record
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from experiments.common.folders import RECORDS
-from llamalab.analytic.constants import CLASSES, to_json
+from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import FormatError
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Record
-from llamalab.records.record import to_json as record_json
+from llamalab.records.record_json import to_json as record_json
 from llamalab.report import csv_files, render
 from llamalab.report import prospects as outlook
 from llamalab.report.recorded_runs import recorded_runs
