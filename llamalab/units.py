@@ -219,6 +219,17 @@ def format_seconds(value: float) -> str:
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
+def format_ratio(value: float) -> str:
+    """Show how many times something is another: with two digits behind the point, more where it is small.
+
+    >>> format_ratio(1.2), format_ratio(0.0034), format_ratio(1234.5)
+    ('1.20', '0.0034', '1,234')
+    """
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
+
+
 def signed(form: Callable[[Any], str]) -> Callable[[Any], str]:
     """The same way of showing a number, with a minus sign of its own before what is less than none.
 

@@ -28,7 +28,7 @@ TORCH_MODULES = (
     "llamalab.api.texts",
     "llamalab.__main__",
     *(f"llamalab.instrument.{name}" for name in ("edits", "hf_attention", "hf_hooks", "hugging_face", "reduce")),
-    *(f"llamalab.instrument.{name}" for name in ("scores", "taps", "trace")),
+    *(f"llamalab.instrument.{name}" for name in ("scores", "statistics", "taps")),
     *(f"llamalab.classic.{name}" for name in ("attention", "blocks", "masks", "positions")),
     *(f"llamalab.classic.{name}" for name in ("search", "state", "torch_weights", "transformer")),
 )

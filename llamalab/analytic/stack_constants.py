@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from llamalab.analytic.constants import Host, data_sheet, product_dtype
+from llamalab.analytic.data_sheet import data_sheet, product_dtype
 from llamalab.analytic.forecast import Workload
+from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import Rates
 from llamalab.analytic.stacks import OWN, Stack, find_stack
 from llamalab.errors import UnavailableError
@@ -18,7 +19,7 @@ MARGIN_OF_BORROWED = 1.5  # times the spread of the row that is borrowed, where 
 
 
 class StackConstants(NamedTuple):
-    """What a prediction by stack rests on; it serves where analytic.constants.Constants does."""
+    """What a prediction by stack rests on; it serves where analytic.rate_constants.Constants does."""
 
     rates: Mapping[str, Rates]
     basis: str

@@ -155,7 +155,8 @@ def report(
     result has `.path` beside what llamalab.measure gives.
     """
     from llamalab.cli.report_files import check_page, default_page, write_report
-    from llamalab.records.record import Record, from_json, shown_text
+    from llamalab.records.record import Record
+    from llamalab.records.record_json import from_json, shown_text
 
     if isinstance(record, Record):
         found = record

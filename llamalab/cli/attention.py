@@ -201,6 +201,6 @@ def _row(row: "LabRow") -> dict[str, Any]:
 
 
 def _relative(predicted: float | None, measured: float | None) -> float | None:
-    from llamalab.comparison.comparison import relative_error
+    from llamalab.comparison.passes import relative_error
 
     return relative_error(predicted, measured)

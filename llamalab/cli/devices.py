@@ -10,7 +10,7 @@ and where they are known title, l2_bytes, interconnect_bytes_per_s, source. What
 import os
 from typing import Any
 
-from llamalab.analytic.constants import measured_spec
+from llamalab.analytic.calibration_files import measured_spec
 from llamalab.checks import MOST_MEMORY_BYTES
 from llamalab.cli.arguments import split_paths
 from llamalab.cli.output import note

@@ -50,7 +50,7 @@ def answer(args: argparse.Namespace) -> Answer:
 def _find(name: str) -> HardwareSpec:
     if name.strip().lower() != CPU:
         return common_device(name)
-    from llamalab.analytic.constants import measured_spec
+    from llamalab.analytic.calibration_files import measured_spec
 
     return measured_spec(CALIBRATED, device=CPU)
 

@@ -11,7 +11,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
 from llamalab.hardware import smallest_holding
-from llamalab.units import dtype_bits, format_bytes
+from llamalab.units import dtype_bits, format_bytes, format_ratio
 
 SUMMARY = "size of the KV cache, under MHA, GQA and MQA"
 EXAMPLES = (
@@ -121,7 +121,7 @@ def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str
         f" × {batch} sequences × {element} B",
         f"  per token {format_bytes(data['kv_bytes_per_token'])}"
         f" · per sequence {format_bytes(data['kv_bytes_per_sequence'])}"
-        f" · {size / weights:.2f} × the {weight_dtype} weights ({format_bytes(weights)})",
+        f" · {format_ratio(size / weights)} × the {weight_dtype} weights ({format_bytes(weights)})",
         f"  with the weights {format_bytes(size + weights)}, before activations: {_device(size + weights)}",
         f'  verify: python3 -c "print({"*".join(map(str, factors))})"',
     )

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         )
     args.record = args.record[0]
     from llamalab.records.profile import are_profiles
-    from llamalab.records.record import shown_text
+    from llamalab.records.record_json import shown_text
 
     text = shown_text(args.record, "record of --from")
     from llamalab.report.bench_page import are_bench_rows
@@ -225,7 +225,7 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace, text: str) -> "Record":
-    from llamalab.records.record import from_json
+    from llamalab.records.record_json import from_json
 
     record = from_json(text, source=args.record)
     check_page(Path(args.out or default_page(record.model, record.environment.device)))

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.arch import LlamaArch, attention_kind, valid_kv_heads
+from llamalab.arch import LlamaArch, attention_kind
+from llamalab.arch_fields import valid_kv_heads
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 

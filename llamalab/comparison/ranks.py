@@ -4,7 +4,7 @@ from functools import cached_property
 from statistics import median
 from typing import NamedTuple
 
-from llamalab.analytic.constants import parsed_constants
+from llamalab.analytic.calibration_files import parsed_constants
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rank_gains import RankGains, rank_gains

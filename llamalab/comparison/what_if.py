@@ -1,7 +1,7 @@
 """What would change the time of this model: another device, or another way to run it here.
 
 Both tell one run apart: a prompt as long as the measured one, and GENERATED tokens after it. On other
-devices it is predicted with shipped constants (llamalab.analytic.constants). Here each change is one
+devices it is predicted with shipped constants (llamalab.analytic.shipped_constants). Here each change is one
 edit of the cost table, predicted with the basis of the record: what it saves is predicted, not measured.
 """
 

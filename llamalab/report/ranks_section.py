@@ -3,7 +3,7 @@
 from typing import Any
 
 from llamalab.comparison.ranks import RanksPhase, ranks_phases
-from llamalab.comparison.sentences import signed_percent
+from llamalab.comparison.wording import signed_percent
 from llamalab.records.record import Record
 from llamalab.report.data_table import DataTable, error, number, seconds, text
 from llamalab.report.layout import Section

@@ -19,7 +19,8 @@ from llamalab.measure.report import run as report
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.model import build
 from llamalab.records.phase_profile import OpProfile
-from llamalab.records.record import Record, Roof, to_json, unmeasured
+from llamalab.records.record import Record, Roof, unmeasured
+from llamalab.records.record_json import to_json
 from tests.cuda_fake.conftest import FEW
 from tests.cuda_fake.gpu import Gpu
 from tests.report.sample import environment

@@ -1,4 +1,4 @@
-"""Fused decode steps: every family computes what plain steps do, in Triton's interpreter; for every chip they compile."""
+"""Fused decode steps: in Triton's interpreter all families compute what plain steps do; for every chip they compile."""
 
 import json
 import os

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from llamalab.analytic import grades
-from llamalab.analytic.constants import default_path, parsed_constants, read_calibration
+from llamalab.analytic.calibration_files import default_path, parsed_constants, read_calibration
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.errors import DoesNotFitError, LlamaLabError
 from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
