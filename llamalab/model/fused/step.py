@@ -3,7 +3,8 @@
 B batch, D model dim, F feed-forward dim, H query heads, K KV heads, S room of the cache, E head dim, V vocabulary.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from llamalab.model.feed_forward import FeedForward
 from llamalab.model.kv_cache.static import StaticKVCache
 from llamalab.model.norm import RMSNorm
 from llamalab.model.rope import rotations
-from llamalab.model.transformer import Transformer
+from llamalab.model.transformer import Transformer, TransformerBlock
 
 _GATE_TILE = 1024
 
@@ -69,7 +70,7 @@ class FusedStep:
         x_B1D = model.tok_embeddings(tokens_B1)
         turn_P2 = torch.view_as_real(rotations(self.position_1, 1, model.arch, x_B1D.device)).contiguous()
         more_B1D: Tensor | None = None
-        for layer, block in enumerate(model.layers):
+        for layer, block in enumerate(cast(Iterable[TransformerBlock], model.layers)):
             h_B1D = _added_and_normed(x_B1D, more_B1D, block.attention_norm)
             more_B1D = self._attended(block.attention, h_B1D, turn_P2, layer)
             h_B1D = _added_and_normed(x_B1D, more_B1D, block.ffn_norm)
