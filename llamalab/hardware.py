@@ -45,6 +45,7 @@ class HardwareSpec(NamedTuple):
     `fp16_in_fp16_flops_per_s` is the fp16 peak with fp16 accumulation where that is another one.
     `reported_memory_bytes` is what its driver tells, `max_clock_hz` the highest clock that it may run at.
     `sources` names where each cell comes from, `*` for those that it does not list.
+    `cores_per_die` are the cores of a CPU that share a way to the memory: of a die, or of a cluster.
     A `measured` one has no data sheet: peaks and bandwidth are what this machine reached.
     """
 
@@ -69,6 +70,7 @@ class HardwareSpec(NamedTuple):
     max_clock_hz: float | None = None
     memory_sizes_bytes: tuple[int, ...] = ()
     isa: str | None = None
+    cores_per_die: int | None = None
     memory_channels: int | None = None
     memory_mt_per_s: int | None = None
     sources: dict[str, str] = {}  # noqa: RUF012  # never written
@@ -225,7 +227,15 @@ def _rate(text: str) -> float | None:
 _GB = 10**9
 _RATES = ("bandwidth_bytes_per_s", "interconnect_bytes_per_s", "fp16_in_fp16_flops_per_s", "max_clock_hz")
 _WORDS = ("vendor", "kind", "interconnect", "isa", "note")
-_COUNTS = ("memory_bytes", "reported_memory_bytes", "l2_bytes", "tdp_w", "memory_channels", "memory_mt_per_s")
+_COUNTS = (
+    "memory_bytes",
+    "reported_memory_bytes",
+    "l2_bytes",
+    "tdp_w",
+    "cores_per_die",
+    "memory_channels",
+    "memory_mt_per_s",
+)
 _GENERATIONS = {  # a CPU of each, whose clock and memory stand for the generation
     "xeon-icx": "xeon-8380",
     "xeon-spr": "xeon-8480",
