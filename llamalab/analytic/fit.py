@@ -5,7 +5,6 @@ sequence, then token by token. What is exact follows from sizes; what is estimat
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from llamalab.analytic.activations import live_moments
 from llamalab.analytic.fit_run import FitRun, check_run, pass_shape, passes
@@ -15,6 +14,7 @@ from llamalab.analytic.pass_memory import Moment
 from llamalab.analytic.runtimes import RUNTIMES, Runtime
 from llamalab.analytic.scratch import Scratch
 from llamalab.checks import whole
+from llamalab.hints import NamedTuple
 
 ACTIVATIONS = "activations"
 LIVE_TENSORS = 16  # at the largest moment of a pass, each rounded up by the allocator
