@@ -4,9 +4,8 @@ A core does nothing for a second thread, and threads fill one die (or cluster) a
 its way to the memory, which is narrower than all channels together.
 """
 
-from typing import NamedTuple
-
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import NamedTuple
 
 
 class Reach(NamedTuple):

@@ -1,7 +1,6 @@
 """What a run costs in a stack on a device: the stack's shares of the data sheet as rates by class of operation."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from llamalab.analytic.cpu_threads import reach
 from llamalab.analytic.data_sheet import data_sheet, peak_of, product_dtype
@@ -10,6 +9,7 @@ from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import Rates
 from llamalab.analytic.stacks import OWN, Stack, find_stack
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import NamedTuple
 from llamalab.units import dtype_bits
 
 CLOCK_HZ = 1.83e9  # at which fixed times are told: a GPU of another clock takes inversely as long

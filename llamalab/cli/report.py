@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llamalab.analytic import grades
 from llamalab.analytic.params import weight_bytes
@@ -16,6 +15,7 @@ from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import InputError, LlamaLabError, UnavailableError
+from llamalab.hints import TYPE_CHECKING
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.plain_text import printable
 from llamalab.units import format_bytes
@@ -189,7 +189,9 @@ def _measure(args: argparse.Namespace) -> int:
     read = reading(args.model, weights, args.text, args.tokenizer)
     deadline = Deadline(SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_BYTES else "large"])
     place = resolve_device(device)
-    constants = constants_here.kept_constants(place, args.dtype, args.weight_dtype)
+    # Those that are kept are of a process with all processors, and a rank has its share of them.
+    alone = getattr(args, "team", None) is None
+    constants = constants_here.kept_constants(place, args.dtype, args.weight_dtype) if alone else None
     share = 1.0 if constants else MEASURED_SHARE
 
     with Progress(deadline) as progress:

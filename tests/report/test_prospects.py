@@ -20,7 +20,8 @@ from llamalab.records.record_json import to_json as record_json
 from llamalab.report import csv_files, render
 from llamalab.report import prospects as outlook
 from llamalab.report.recorded_runs import recorded_runs
-from llamalab.report.tables import WORST, roofs, worst
+from llamalab.report.roof_table import roofs
+from llamalab.report.tables import WORST, worst
 from tests.report.sample import COPY, GEMM, STREAM, environment, sample_record
 
 H200 = {"device": "cuda", "device_name": "NVIDIA H200", "memory_bytes": 150_754_820_096}
