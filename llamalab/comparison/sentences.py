@@ -6,7 +6,7 @@ from llamalab.comparison.claims import Coverage, coverage, memory_held, phase_he
 from llamalab.comparison.comparison import AttentionRow, Comparison, Phase, relative_error
 from llamalab.presets import PRESETS
 from llamalab.records.record import Environment
-from llamalab.units import format_bytes, format_si, formats
+from llamalab.units import format_bytes, format_si
 
 _VERBS = {"prefill": "reads a {tokens:,}-token prompt at", "decode": "writes at"}
 DISTURBED = 1.1  # an op-by-op pass that takes so much longer is no picture of a clean one
@@ -151,7 +151,7 @@ def headline(comparison: Comparison) -> str:
         for phase in comparison.phases
     ]
     place = machine(comparison.record.environment)
-    stored = formats(comparison.record.dtype, comparison.record.weight_dtype)
+    stored = comparison.record.formats
     return f"{title(comparison)} in {stored} on {place} {' and '.join(deeds)}."
 
 

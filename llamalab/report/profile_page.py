@@ -24,7 +24,7 @@ from llamalab.report.charts.telemetry import known, strip
 from llamalab.report.data_table import DataTable
 from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure
 from llamalab.report.provenance import surroundings
-from llamalab.units import format_seconds, formats
+from llamalab.units import format_seconds
 
 LONGEST = 4  # operations of a pass; the others are folded
 _ABSENT = "the record was made by a version of llamalab that took no profile; measure anew"
@@ -186,9 +186,9 @@ def profile_page(profiles: Sequence[Profile], profile_json: str, generator: str)
             generator=generator,
             title=name,
             machine=machine(first.environment),
-            dtype=formats(first.dtype, first.weight_dtype),
+            dtype=first.formats,
             purpose="time and memory by operation",
-            headline=f"{name} in {formats(first.dtype, first.weight_dtype)} on {machine(first.environment)}, "
+            headline=f"{name} in {first.formats} on {machine(first.environment)}, "
             f"profiled operation by operation: {kinds}.",
             cards=[_card(profile, phase) for profile in profiles for phase in profile.phases],
             listings=(
