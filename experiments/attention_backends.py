@@ -27,7 +27,8 @@ from llamalab.measure.attention.lab import lab_machine
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
-from llamalab.records.record import AttentionPoint, Record, from_json
+from llamalab.records.record import AttentionPoint, Record
+from llamalab.records.record_json import from_json
 
 QUESTION = "Which attention backend is fastest where, and how near does each come to what was predicted?"
 

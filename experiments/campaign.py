@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import torch
 
 import llamalab
-from experiments.common.campaign_steps import Job, Made, Step, all_steps, default_models
+from experiments.common.campaign_makers import Job, Made
+from experiments.common.campaign_steps import Step, all_steps, default_models
 from experiments.common.folders import RECORDS
 from experiments.common.isolated import Outcome, run_isolated
 from llamalab.errors import LlamaLabError, UnknownNameError

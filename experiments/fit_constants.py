@@ -234,7 +234,7 @@ def fit_device(folder: Path, device: str) -> dict[str, tuple[np.ndarray, int, fl
 
 
 def main(argv: list[str]) -> int:
-    """Print the constants as llamalab/analytic/constants.py holds them."""
+    """Print the constants as llamalab/analytic/shipped_constants.py holds them."""
     folder = Path(argv[0] if argv else "../shared/kernels")
     assert PRESETS["7b"].arch.dim == 4096  # LAYER_ELEMENTS is that of this preset
     for device in DEVICES:

@@ -18,8 +18,9 @@ import sys
 import numpy as np
 
 from experiments.accuracy import Point, read_points
-from llamalab.analytic.constants import Host, choose
+from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import run_times
+from llamalab.analytic.rate_constants import Host
 from llamalab.measure.calibration.fit import minimum_within
 
 RELEASE = "(v0.5.0)"
@@ -58,7 +59,7 @@ def _s(point: Point, host: Host) -> float:
 
 
 def main() -> int:
-    """Print the constants as llamalab/analytic/constants.py holds them; the last line is the result as JSON."""
+    """Print the constants as llamalab/analytic/shipped_constants.py holds them; the last line is the result as JSON."""
     points = fitting_points()
     host, error = fit(points)
     print(f"SHIPPED_HOST = Host({host.request_s:.2g}, {host.sequence_s:.2g})")

@@ -20,7 +20,8 @@ from experiments.common import results as answers
 from llamalab import LlamaArch, build
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
-from llamalab.arch import attention_kind, valid_kv_heads
+from llamalab.arch import attention_kind
+from llamalab.arch_fields import valid_kv_heads
 from llamalab.measure.device.machine import clock_for, resolve_device
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model import StaticKVCache

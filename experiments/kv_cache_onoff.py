@@ -11,20 +11,18 @@ operation that is no view, a table that is gathered from counted by its rows. Al
 time is that thread's own: what others do on the machine does not count.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from time import thread_time_ns
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.common import results as answers
+from experiments.common.cache_kinds import DTYPE, KINDS, Cache, filled, greedy, one_step, perplexity
+from experiments.common.one_thread import ThreadClock, one_thread
+from experiments.common.traffic import Traffic
 from llamalab import LlamaArch, build, load
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, add_up, forward_ops
@@ -35,21 +33,17 @@ from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.moves import copy_roof
 from llamalab.measure.roofs.probes import gemm_roof
 from llamalab.measure.timing.timer import Plan, time_one
-from llamalab.model import DynamicKVCache, StaticKVCache, Transformer
+from llamalab.model import StaticKVCache
 from llamalab.text import load_tokenizer
 from llamalab.units import format_bytes
 
 QUESTION = "What does a KV cache save, token by token, and what do growing it by concatenation and 8 bits change?"
 
-KINDS = ("none", "static", "dynamic", "int8")
 ARCH = LlamaArch(256, 4, 8, 8, 688, 512)
 POSITIONS = (64, 256, 1024, 2048)
-DTYPE = "fp32"
 PLAN = Plan(budget_s=0.4, least=3, most=60, warmup=1, warmup_s=0.0)
 GREEDY_TOKENS = 200
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "real"
-
-Cache = StaticKVCache | DynamicKVCache
 
 
 class Step(NamedTuple):
@@ -60,47 +54,6 @@ class Step(NamedTuple):
     flops: int
     bytes: int
     time_s: float
-
-
-class ThreadClock:
-    """A clock of llamalab.measure that goes only while this thread runs."""
-
-    def __init__(self) -> None:
-        self._marks_ns: list[int] = []
-
-    def mark(self) -> None:
-        """Note this moment."""
-        self._marks_ns.append(thread_time_ns())
-
-    def hold(self, seconds: float) -> None:
-        """Nothing is ever behind this thread."""
-
-    def read(self) -> list[float]:
-        """Seconds between successive marks, which are forgotten."""
-        marks, self._marks_ns = self._marks_ns, []
-        return [(end - start) / 1e9 for start, end in pairwise(marks)]
-
-
-class Traffic(TorchDispatchMode):
-    """Counts the bytes that operations read and write while it is on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run the operation and count it."""
-        result = func(*args, **(kwargs or {}))
-        read, written = _tensors([args, *(kwargs or {}).values()]), _tensors([result])
-        if func._schema.is_mutable or not _is_view(read, written):
-            if "embedding" in func.__name__:
-                read = written
-            elif func.__name__.startswith(("copy_", "fill_", "zero_")):
-                read = read[1:]
-            self.bytes += sum(tensor.nbytes for tensor in (*read, *written))
-        return result
 
 
 def predict(rates: dict[str, Rates]) -> list[Step]:
@@ -199,42 +152,6 @@ from {texts["perplexity_fp32"]:.4f} to {texts["perplexity_int8"]:.4f}, and keeps
 {texts["equal_to_none_int8"]:.0f} of {texts["tokens"]:.0f} greedy tokens."""
 
 
-def filled(model: Transformer, kind: str, tokens_BT: torch.Tensor, max_tokens: int) -> Cache | None:
-    """A cache of that kind that holds the tokens; None for none."""
-    if kind == "none":
-        return None
-    cache: Cache
-    if kind == "dynamic":
-        cache = DynamicKVCache(model.arch, batch=1, dtype=DTYPE)
-    else:
-        cache = StaticKVCache(model.arch, batch=1, max_tokens=max_tokens, dtype="int8" if kind == "int8" else DTYPE)
-    if tokens_BT.numel():
-        model(tokens_BT, cache=cache, logits="last")
-    return cache
-
-
-def one_step(model: Transformer, cache: Cache | None, tokens_BT: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """The pass that gives the logits after the last token: over all of them where there is no cache."""
-    new_BT = tokens_BT if cache is None else tokens_BT[:, -1:].clone()
-    return lambda: model(new_BT, cache=cache, logits="last")
-
-
-def greedy(model: Transformer, kind: str, prompt_ids: list[int], count: int) -> list[int]:
-    """The likeliest tokens, one by one."""
-    ids = list(prompt_ids)
-    cache = filled(model, kind, torch.tensor([ids[:-1]]), len(ids) + count)
-    for _ in range(count):
-        logits_B1V = one_step(model, cache, torch.tensor([ids]))()
-        ids.append(int(logits_B1V.argmax()))
-    return ids[len(prompt_ids) :]
-
-
-def perplexity(logits_TV: torch.Tensor, ids: list[int]) -> float:
-    """The exponential of the mean negative log-probability of every token but the first."""
-    losses = torch.nn.functional.cross_entropy(logits_TV[:-1].double(), torch.tensor(ids[1:]))
-    return math.exp(float(losses))
-
-
 def roofs() -> dict[str, Rates]:
     """What this machine reaches in products and in copies, and the time of an operation that does nothing."""
     machine = Machine(torch.device("cpu"), ThreadClock(), DTYPE)
@@ -258,17 +175,6 @@ def _rewinder(cache: Cache | None, length: int) -> Callable[[], None]:
     return lambda: None if cache is None else cache.rewind(length)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread in here, as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _ops(kind: str, position: int) -> tuple[Op, ...]:
     if kind == "none":
         ops = forward_ops(ARCH, PassShape(new_tokens=position, dtype=DTYPE))
@@ -287,12 +193,6 @@ def _ops(kind: str, position: int) -> tuple[Op, ...]:
     return (*ops, *extra[kind])
 
 
-def _is_view(read: list[torch.Tensor], written: list[torch.Tensor]) -> bool:
-    """Whether nothing was moved: what came out lies where the first input does."""
-    places = [tensors[0].untyped_storage().data_ptr() for tensors in (read, written) if tensors]
-    return len(places) == 2 and places[0] == places[1]
-
-
 def _by_kind(steps: list[Step]) -> dict[tuple[str, int], Step]:
     return {(step.kind, step.position): step for step in steps}
 
@@ -300,12 +200,6 @@ def _by_kind(steps: list[Step]) -> dict[tuple[str, int], Step]:
 def _agree(one: list[int], other: list[int]) -> int:
     """How many tokens are equal before the first that is not."""
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b), len(one))
-
-
-def _tensors(values: Any) -> list[torch.Tensor]:
-    if isinstance(values, torch.Tensor):
-        return [values]
-    return [found for value in values for found in _tensors(value)] if isinstance(values, list | tuple) else []
 
 
 def _print_table(predicted: list[Step], measured: list[Step]) -> None:

@@ -19,10 +19,11 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from experiments.common.folders import RECORDS
-from llamalab.analytic.constants import read_calibration
+from llamalab.analytic.calibration_files import read_calibration
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
-from llamalab.comparison.comparison import Comparison, Phase
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.passes import Phase
 from llamalab.report.recorded_runs import CONSTANTS, records_of
 
 _COLUMNS = (

@@ -1,8 +1,9 @@
 """Architectures from files: Meta's `params.json` or a Hugging Face `config.json`, told apart by content."""
 
-from llamalab.arch import LlamaArch, from_meta_params
+from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError, InputError
 from llamalab.input_files import read_object
+from llamalab.meta_params import from_meta_params
 
 
 def read_arch(path: str) -> LlamaArch:
@@ -11,7 +12,7 @@ def read_arch(path: str) -> LlamaArch:
     Raises MissingError where there is no file, FormatError where it is neither.
     """
     data = read_object(path, "model file")
-    from llamalab.hf_config import from_hf_config  # here: a calculation by a model's name must not wait for it
+    from llamalab.hf_configs.config import from_hf_config  # here: a calculation by a model's name must not wait for it
 
     read = from_hf_config if "hidden_size" in data or "model_type" in data else from_meta_params
     try:

@@ -1,7 +1,8 @@
 """Text that a file or a model made up, on its way to a terminal, a table or a spreadsheet: it must steer none."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+
+from llamalab.hints import Any
 
 MOST_CHARACTERS = 2_000  # of a sentence: a file can hold a name of megabytes
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the wide ones are read alike

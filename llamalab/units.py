@@ -6,10 +6,10 @@ GiB = 2**30 and GB = 10**9 are never mixed: "16G" is refused rather than guessed
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from llamalab.checks import MOST_COUNT, MOST_MEMORY_BYTES, whole
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.hints import Any, NamedTuple
 
 
 class Dtype(NamedTuple):
@@ -219,6 +219,17 @@ def format_seconds(value: float) -> str:
     minutes, seconds = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def format_ratio(value: float) -> str:
+    """Show how many times something is another: with two digits behind the point, more where it is small.
+
+    >>> format_ratio(1.2), format_ratio(0.0034), format_ratio(1234.5)
+    ('1.20', '0.0034', '1,234')
+    """
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def signed(form: Callable[[Any], str]) -> Callable[[Any], str]:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamalab.arch import LlamaArch, attention_kind, from_meta_params, meta_ffn_dim, valid_kv_heads
+from llamalab.arch import LlamaArch, attention_kind
+from llamalab.arch_fields import valid_kv_heads
 from llamalab.arch_files import read_arch
 from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import FormatError, InputError, MissingError
@@ -40,34 +41,6 @@ HF_7B = {
     "tie_word_embeddings": False,
     "vocab_size": 32000,
 }
-
-
-@pytest.mark.parametrize(
-    ("dim", "multiple_of", "multiplier", "ffn_dim"),
-    [
-        (4096, 256, None, 11008),
-        (5120, 256, None, 13824),
-        (8192, 256, 1.0, 22016),
-        (8192, 4096, 1.3, 28672),
-        (6656, 256, None, 17920),
-        (4096, 1024, 1.3, 14336),
-        (64, 4, None, 172),
-    ],
-)
-def test_ffn_width_is_metas(dim: int, multiple_of: int, multiplier: float | None, ffn_dim: int) -> None:
-    assert meta_ffn_dim(dim, multiple_of, multiplier) == ffn_dim
-
-
-def test_metas_params_are_read() -> None:
-    assert from_meta_params(META_7B) == PRESETS["7b"].arch
-    assert from_meta_params(META_70B) == PRESETS["70b"].arch
-    assert from_meta_params(META_7B | {"vocab_size": 32_016, "rope_theta": 1e6})[5:8] == (32_016, 1e-05, 1e6)
-
-
-def test_llama_3s_scaled_rope_is_read_from_metas_params() -> None:
-    arch = from_meta_params(META_7B | {"use_scaled_rope": True, "rope_scaling_factor": 32})
-    assert arch.rope_scaling == RopeScaling("llama3", 32, 8192)
-    assert arch.max_positions == 131_072
 
 
 @pytest.mark.parametrize(

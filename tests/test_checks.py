@@ -33,9 +33,9 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.analytic.training import rank_parameters, training_flops, training_memory
-from llamalab.arch import meta_ffn_dim
 from llamalab.checks import whole
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.meta_params import meta_ffn_dim
 from llamalab.presets import PRESETS
 from llamalab.units import storage_bytes
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from llamalab.analytic.constants import CLASSES, choose, read_constants
-from llamalab.analytic.constants import to_json as constants_json
+from llamalab.analytic.calibration_files import read_constants
+from llamalab.analytic.calibration_files import to_json as constants_json
+from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, forecast
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.arch_files import read_arch
 from llamalab.cli import main
@@ -29,7 +31,8 @@ from llamalab.hardware import find_hardware
 from llamalab.presets import PRESETS
 from llamalab.records.profile import from_json as profiles_from_json
 from llamalab.records.profile import to_json as profiles_json
-from llamalab.records.record import EMBEDDED, Record, from_json, shown_text, to_json
+from llamalab.records.record import Record
+from llamalab.records.record_json import EMBEDDED, from_json, shown_text, to_json
 from llamalab.report import csv_files, embedded, profile_csv_files
 from llamalab.report.profile_captions import largest_parts
 from tests.checkpoints.test_fuzz import damaged

@@ -1,60 +1,29 @@
 """The records that a campaign makes, and their order: the most valuable first.
 
-A step makes one file in the folder of a machine from machinery that is there anyway: llamalab calibrate, report
-and bench, and the experiments beside this file. Estimates of seconds are of an H200 and of a CPU with two cores.
+A step makes one file in the folder of a machine, by llamalab calibrate, report and bench, or by an experiment
+(campaign_makers). Estimates of seconds are of an H200 and of a CPU with two cores.
 """
 
-import contextlib
-import io
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
 from functools import partial
 from importlib import import_module
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from experiments.common.campaign_makers import (
+    CONSTANTS_FILE,
+    DTYPE,
+    LARGE_BYTES,
+    Job,
+    Made,
+    make_bench,
+    make_calibration,
+    make_cuda_tests,
+    make_experiment,
+    make_report,
+)
 from experiments.kv_cache_onoff import SHARED
-from llamalab.analytic.constants import parsed_constants, read_calibration
 from llamalab.analytic.params import weight_bytes
-from llamalab.arch import LlamaArch
-from llamalab.cli.calibrate import OURS
-from llamalab.cli.report_files import OUR_RECORD
-from llamalab.comparison.comparison import Comparison
-from llamalab.files import write_text
-from llamalab.measure.bench.rows import BenchCase, BenchRow
-from llamalab.measure.bench.run import measure_bench
-from llamalab.measure.calibration.run import calibrate
-from llamalab.measure.device.environment import environment
-from llamalab.measure.device.machine import available_bytes, resolve_device
-from llamalab.measure.report.run import measure_report
 from llamalab.presets import resolve_model
-from llamalab.records.record import Record, from_json, to_json
-from llamalab.units import format_bytes, format_seconds, format_si
-
-DTYPE = "bf16"
-CONSTANTS_FILE = f"constants-{DTYPE}.json"
-_BENCH_SCHEMA, _BENCH_OURS = 1, '"bench"'
-_WHOLE = 0.5  # of the free memory: a model whose weights take less runs every block in its report
-_MOST_TEST_LINES = 60
-_LARGE_BYTES = 2**31  # of weights: on a CPU such a model is benched over tied blocks
-
-
-class Job(NamedTuple):
-    """What all steps of a campaign share: the machine's folder, the device by torch's name, the models."""
-
-    folder: Path
-    device: str
-    models: tuple[str, ...]
-
-
-class Made(NamedTuple):
-    """What a step tells of the file that it left: key figures in a line, and a table."""
-
-    figures: str
-    lines: tuple[str, ...] = ()
 
 
 class Step(NamedTuple):
@@ -104,12 +73,13 @@ def _cuda_steps(first: str) -> list[Step]:
         _experiment("flash_vs_naive", 20, *device, "--dtype", DTYPE, "--heads", "32", "--longest", "8192"),
         _experiment("tap_cost", 20, *device),
         _experiment("tied_blocks", 15, *device),
-        _experiment("gqa_groups", 15, *device, "--dtype", DTYPE, "--memory", "8GiB", "--context", "4096",
-                    "--attention", "sdpa"),
+        _experiment(
+            "gqa_groups", 15, *device, "--dtype", DTYPE, "--memory", "8GiB", "--context", "4096", "--attention", "sdpa"
+        ),
         _experiment("attention_arithmetic", 5),
         _experiment("decode_series", 60, *device, "--compiled", models=True, label="decode_compiled"),
         _bench(first, cuda=True, compiled="block"),
-    ]  # fmt: skip
+    ]
 
 
 def _cpu_steps(first: str) -> list[Step]:
@@ -130,16 +100,21 @@ def _cpu_steps(first: str) -> list[Step]:
 
 
 def _report(name: str, cuda: bool) -> Step:
-    small = weight_bytes(resolve_model(name)[1], DTYPE) < _LARGE_BYTES
+    small = weight_bytes(resolve_model(name)[1], DTYPE) < LARGE_BYTES
     seconds = 40 if cuda else 20 if small else 90
-    return Step(f"report-{name}", f"{name}.json", seconds, "roofs, prefill, decode, attention, memory",
-                partial(make_report, name=name))  # fmt: skip
+    return Step(
+        f"report-{name}",
+        f"{name}.json",
+        seconds,
+        "roofs, prefill, decode, attention, memory",
+        partial(make_report, name=name),
+    )
 
 
 def _bench(name: str, cuda: bool, compiled: str = "none") -> Step:
     label = f"bench-{name}" + ("" if compiled == "none" else "-compiled")
     about = f"prompts and generation over depth and batch{'' if compiled == 'none' else ', blocks compiled'}"
-    small = weight_bytes(resolve_model(name)[1], DTYPE) < _LARGE_BYTES
+    small = weight_bytes(resolve_model(name)[1], DTYPE) < LARGE_BYTES
     seconds = (40 if compiled == "none" else 90) if cuda else 15 if small else 45
     return Step(label, f"{label}.json", seconds, about, partial(make_bench, name=name, label=label, compiled=compiled))
 
@@ -149,157 +124,3 @@ def _experiment(module: str, seconds: float, *arguments: str, models: bool = Fal
     file = f"{label or module}.json"
     make = partial(make_experiment, module=module, arguments=arguments, models=models, file=file)
     return Step(label or module, file, seconds, about, make)
-
-
-def make_calibration(job: Job) -> Made:
-    """Constants of this machine."""
-    made = calibrate(device=job.device, dtype=DTYPE, progress=tell)
-    write_text(job.folder / CONSTANTS_FILE, made.json, ours=OURS)
-    lines = [
-        f"{one.model:4} {one.shape.phase:8}batch {one.shape.batch:3}, {one.shape.new:4} new, {one.shape.past:5} past  "
-        f"predicted {format_seconds(one.predicted_s):>10} measured {format_seconds(one.measured_s):>10} "
-        f"{one.error:+7.1%}"
-        for one in made.outcomes
-    ]
-    errors = [(phase, made.error(phase)) for phase in ("prefill", "decode")]
-    told = ", ".join(f"{phase} {'not checked' if error is None else f'{error:.1%}'}" for phase, error in errors)
-    gemm = made.rates.get("gemm")
-    products = (
-        f"{format_si(gemm.peak_flops_per_s or 0.0, 'FLOP/s')}, {format_si(gemm.bandwidth_bytes_per_s, 'B/s')}"
-        if gemm
-        else "not seen"
-    )
-    figures = f"{told} mean error on unseen passes; products {products}"
-    return Made(f"{figures}; {made.rounds} rounds, grade {made.grade.words}", tuple(lines))
-
-
-def make_report(job: Job, name: str) -> Made:
-    """What `llamalab report` records, with the constants of the machine's folder."""
-    arch, place = resolve_model(name)[1], resolve_device(job.device)
-    full = place.type == "cuda" and weight_bytes(arch, DTYPE) < _WHOLE * available_bytes(place)
-    record = measure_report(name, arch, device=job.device, dtype=DTYPE, full=full, progress=tell)
-    record = replace(record, constants=_constants(job.folder))
-    write_text(job.folder / f"{name}.json", to_json(record), ours=OUR_RECORD)
-    return Made(_passes_told(record), (*(_roof_told(roof) for roof in record.roofs), *record.notes))
-
-
-def make_bench(job: Job, name: str, label: str, compiled: str) -> Made:
-    """What `llamalab bench` measures; the file is written anew after every test."""
-    arch, place = resolve_model(name)[1], resolve_device(job.device)
-    tied = 2 if place.type == "cpu" and weight_bytes(arch, DTYPE) > _LARGE_BYTES else "auto"
-    told = {
-        "schema_version": _BENCH_SCHEMA, "bench": label, "model": name, "dtype": DTYPE,
-        "environment": asdict(environment(place, f"python -m experiments.campaign --only {label}")),
-    }  # fmt: skip
-    rows: list[BenchRow] = []
-    bench = measure_bench(
-        name, arch, cases(place.type, arch, short=compiled != "none"), device=job.device, dtype=DTYPE,
-        compiled=compiled, tie_blocks=tied, repetitions=3, reference=_record(job.folder, name), progress=tell,
-    )  # fmt: skip
-    for row in bench:
-        rows.append(row)
-        text = json.dumps(told | {"rows": [one.to_dict() for one in rows]}, indent=1, allow_nan=False)
-        write_text(job.folder / f"{label}.json", text + "\n", ours=_BENCH_OURS)
-    return Made(_rates_told(rows), tuple(map(_row_told, rows)))
-
-
-def make_cuda_tests(job: Job) -> Made:
-    """The tests marked cuda, in a process of their own; the file holds what pytest said at its end."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", "tests"]
-    ran = subprocess.run(command, cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True)
-    lines = ran.stdout.splitlines()[-_MOST_TEST_LINES:]
-    told = {"experiment": "cuda_tests", "exit_code": ran.returncode, "lines": lines, "conclusion": lines[-1:]}
-    write_text(job.folder / "cuda_tests.json", json.dumps(told, indent=1) + "\n", ours='"experiment"')
-    if ran.returncode:
-        raise RuntimeError(f"tests on the GPU failed: {' '.join(lines[-3:])}")
-    return Made(lines[-1] if lines else "pytest said nothing", tuple(lines))
-
-
-def make_experiment(job: Job, module: str, arguments: tuple[str, ...], models: bool, file: str) -> Made:
-    """One of the experiments, with the file that it leaves; a name of a record means that of the machine's folder."""
-    given = [str(job.folder / one) if one.endswith(".json") else one for one in arguments]
-    path = job.folder / file
-    options = ["--models", ",".join(job.models)] if models else []
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        import_module(f"experiments.{module}").main([*given, *options, "--out", str(path)])
-    conclusion = str(json.loads(path.read_text(encoding="utf-8"))["conclusion"])
-    *table, _ = printed.getvalue().splitlines()  # the last line is all of it as JSON
-    told = [line for line in table if line.strip() and line not in conclusion.splitlines()]
-    return Made(" ".join(conclusion.split()), tuple(told))
-
-
-def cases(kind: str, arch: LlamaArch, *, short: bool = False) -> list[BenchCase]:
-    """The tests of a bench: two prompts and a batch of them, and generation over depth to 4096 and batch to 64."""
-    if kind == "cuda" and not short:
-        prompts = [BenchCase(512, 0), BenchCase(2048, 0), BenchCase(512, 0, 0, 16)]
-        return [*prompts, *(BenchCase(0, 32, depth, batch) for depth in (480, 4064) for batch in (1, 4, 16, 64))]
-    if kind == "cuda":
-        return [BenchCase(2048, 0), BenchCase(0, 16, 480)]
-    if weight_bytes(arch, DTYPE) > _LARGE_BYTES:
-        return [BenchCase(64, 0), BenchCase(0, 4, 60), BenchCase(0, 4, 60, 4)]
-    return [BenchCase(512, 0), BenchCase(0, 32), BenchCase(0, 32, 224, 16)]
-
-
-def tell(label: str, done: float) -> None:
-    """Progress on stderr."""
-    print(f"  {done:4.0%} {label}", file=sys.stderr, flush=True)
-
-
-def _constants(folder: Path) -> dict[str, Any] | None:
-    """The machine's calibration, checked; None where there is none."""
-    path = folder / CONSTANTS_FILE
-    if not path.is_file():
-        return None
-    data = read_calibration(path)
-    parsed_constants(data, path.name, DTYPE)
-    return data
-
-
-def _record(folder: Path, name: str) -> Record | None:
-    path = folder / f"{name}.json"
-    return from_json(path.read_text(encoding="utf-8"), source=path.name) if path.is_file() else None
-
-
-def _roof_told(roof: Any) -> str:
-    unit = "FLOP/s" if roof.kind in ("gemm", "attention") else "B/s"
-    reached = format_seconds(roof.seconds) if roof.per_second is None else format_si(roof.per_second, unit)
-    fault = "" if roof.trusted else f"  NOT trusted: {roof.reason}"
-    return f"{roof.kind:9} {roof.dtype:4} {reached:>16}  {roof.shape}{fault}"
-
-
-def _passes_told(record: Record) -> str:
-    parts = []
-    for phase in Comparison(record).phases:
-        run = phase.run
-        error = "" if phase.predicted_s is None else f", predicted {phase.predicted_s / run.total_s - 1:+.1%}"
-        peak = "?" if run.memory.peak_bytes is None else format_bytes(run.memory.peak_bytes)
-        parts.append(
-            f"{run.phase} of {run.new_tokens} at {run.context_tokens}: {format_seconds(run.total_s)}{error}, peak "
-            f"{peak} ({run.layers_measured} of {run.layers_total} blocks, kernel {run.kernel})"
-        )
-    return "; ".join(parts)
-
-
-def _rates_told(rows: Sequence[BenchRow]) -> str:
-    """The best prompt and generation: tokens/s and share of the roof."""
-    parts = []
-    for what, own in (("prompts", [row for row in rows if not row.generated_tokens]),
-                      ("generation", [row for row in rows if row.generated_tokens])):  # fmt: skip
-        known = [row for row in own if row.tokens_per_s]
-        if known:
-            best = max(known, key=lambda row: row.gemm_fraction or row.stream_fraction or 0.0)
-            parts.append(f"{what}, at best: {_row_told(best)}")
-    return "; ".join(parts) or "nothing could be run: " + "; ".join(sorted({row.reason or "" for row in rows}))
-
-
-def _row_told(row: BenchRow) -> str:
-    head = f"{row.test} x{row.batch}"
-    if row.tokens_per_s is None:
-        return f"{head}: {row.reason}"
-    share = row.gemm_fraction or row.stream_fraction
-    reached = "" if share is None else f", {share:.0%} of roof"
-    error = "" if row.predicted_error is None else f", predicted {row.predicted_error:+.1%}"
-    return (
-        f"{head}: {row.tokens_per_s:,.1f} tokens/s{reached}{error} ({row.blocks}, warm-up {row.warmup_s or 0.0:.1f} s)"
-    )

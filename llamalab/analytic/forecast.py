@@ -13,15 +13,14 @@ activations of a pass, per rank, must fit into the memory of the device.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol
 
 from llamalab.analytic.activations import peak_activation_bytes
-from llamalab.analytic.constants import Host
 from llamalab.analytic.kv_cache import layers_kv_bytes
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.packed_weights import head_bytes, unpacked_ops
 from llamalab.analytic.parallel import Shard, shard
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
 from llamalab.analytic.split_attention import split_ops
 from llamalab.analytic.weight_storage import bytes_on_rank, stored_weight_bytes
@@ -29,6 +28,7 @@ from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import DoesNotFitError, UnavailableError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import Any, NamedTuple, Protocol
 from llamalab.units import format_bytes
 
 NO_HOST = Host()
@@ -105,7 +105,7 @@ class Workload(_WorkloadFields):
 
 
 class Basis(Protocol):
-    """What a prediction rests on: constants of a device (analytic.constants) or of a stack (analytic.stacks)."""
+    """What a prediction rests on: constants of a device (rate_constants) or of a stack (stack_constants)."""
 
     @property
     def rates(self) -> Mapping[str, Rates]:

@@ -8,9 +8,7 @@ llamalab.analytic.forecast predicts.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
-from llamalab.analytic.constants import Host
 from llamalab.analytic.forecast import (
     NO_HOST,
     Basis,
@@ -25,11 +23,13 @@ from llamalab.analytic.forecast import (
     memory_needed,
 )
 from llamalab.analytic.op import Op
+from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import predict, rates_of_op
 from llamalab.analytic.splits import Split, check_split, microbatches, stage_ops
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import NamedTuple
 
 OpSeconds = Callable[[Op], float]
 

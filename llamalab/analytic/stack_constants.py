@@ -1,14 +1,15 @@
 """What a run costs in a stack on a device: the stack's shares of the data sheet as rates by class of operation."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
-from llamalab.analytic.constants import Host, data_sheet, product_dtype
+from llamalab.analytic.data_sheet import data_sheet, product_dtype
 from llamalab.analytic.forecast import Workload
+from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import Rates
 from llamalab.analytic.stacks import OWN, Stack, find_stack
 from llamalab.errors import UnavailableError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import NamedTuple
 from llamalab.units import dtype_bits
 
 CLOCK_HZ = 1.83e9  # at which fixed times are told: a GPU of another clock takes inversely as long
@@ -18,7 +19,7 @@ MARGIN_OF_BORROWED = 1.5  # times the spread of the row that is borrowed, where 
 
 
 class StackConstants(NamedTuple):
-    """What a prediction by stack rests on; it serves where analytic.constants.Constants does."""
+    """What a prediction by stack rests on; it serves where analytic.rate_constants.Constants does."""
 
     rates: Mapping[str, Rates]
     basis: str

@@ -12,10 +12,10 @@ apart. The rows are fitted by experiments/fit_stacks.py, which also writes error
 import json
 import os
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 from llamalab.errors import UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import Any, NamedTuple
 
 UNPACKS = ("inside", "first", "integer")
 OWN = ("apple", "cpu")  # a kind of device whose rows serve no other
@@ -140,7 +140,7 @@ def kind_of(spec: HardwareSpec) -> str:
 def assumed_stack(spec: HardwareSpec) -> str | None:
     """The stack that is assumed where none is named: llama.cpp on what people own.
 
-    None in a data centre and for a reader's own file: there the shipped constants of analytic.constants stand,
+    None in a data centre and for a reader's own file: there the shipped constants of analytic.shipped_constants stand,
     kernels as servers fuse them.
     """
     return None if spec.measured or spec.kind in ("datacentre", None) else "llama.cpp"

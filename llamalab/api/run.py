@@ -3,12 +3,12 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from llamalab.api.calculate import Counts, Model
 from llamalab.api.calls import answered, in_words_of_python, parsed
 from llamalab.api.results import Result
 from llamalab.errors import InputError, LlamaLabError
+from llamalab.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -161,7 +161,8 @@ def report(
     result has `.path` beside what llamalab.measure gives.
     """
     from llamalab.cli.report_files import check_page, default_page, write_report
-    from llamalab.records.record import Record, from_json, shown_text
+    from llamalab.records.record import Record
+    from llamalab.records.record_json import from_json, shown_text
 
     if isinstance(record, Record):
         found = record

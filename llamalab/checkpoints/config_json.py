@@ -1,6 +1,6 @@
 """An architecture as a Hugging Face config.json: of the first `model_type` whose file says all of it.
 
-What a file says is asked of the reader, hf_config: a type fits where its file is read back as the same architecture.
+A type fits where hf_configs.config reads its file back as the same architecture.
 A family is a row here, with the keys of its own. transformers 4 and 5 both read the spelling.
 Source: transformers 5.23, models/<model_type>/configuration_*.py.
 """
@@ -12,7 +12,7 @@ import torch
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import RopeScaling
 from llamalab.errors import InputError
-from llamalab.hf_config import from_hf_config
+from llamalab.hf_configs.config import from_hf_config
 
 _TORCH_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 _WINDOWS = ("use_sliding_window", "sliding_window", "max_window_layers", "layer_types")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llamalab.arch import ON_DISK, LlamaArch, from_meta_params, meta_ffn_dim
+from llamalab.arch import ON_DISK, LlamaArch
 from llamalab.arch_files import read_arch
 from llamalab.checkpoints.checkpoint import (
     StoredTensor,
@@ -32,6 +32,7 @@ from llamalab.checkpoints.tensor_names import unwrapped
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError
 from llamalab.input_files import read_object
+from llamalab.meta_params import from_meta_params, meta_ffn_dim
 
 KIND = "Meta, params.json and consolidated.NN.pth"
 MAX_SHARDS = 64

@@ -32,7 +32,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     if not isinstance(tokenizer, SentencePieceModel) or tokenizer.is_plain:
         _write_json(folder / "tokenizer.json", with_frame(_description_of(tokenizer), tokenizer))
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer))
-    _write_json(folder / "generation_config.json", ending_ids(tokenizer.settings))
+    _write_json(folder / "generation_config.json", _generation_config(tokenizer.settings))
 
 
 def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -73,6 +73,11 @@ def ending_ids(settings: TextSettings) -> dict[str, Any]:
         "pad_token_id": settings.pad_id,
     }
     return {key: value for key, value in ids.items() if value is not None}
+
+
+def _generation_config(settings: TextSettings) -> dict[str, Any]:
+    stops = {"stop_strings": list(settings.stop_strings)} if settings.stop_strings else {}
+    return ending_ids(settings) | stops
 
 
 def _description_of(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -117,6 +117,7 @@ def gguf_losses(words: Vocabulary, size: int) -> str:
     kept = set(special_ids(words.settings).values())
     ends = sorted(words.settings.stop_ids - kept)
     lost = [f"the ids {', '.join(map(str, ends))} that end a text"] if ends else []
+    lost += _lost_strings(words.settings)
     bare = [piece.text for piece in words.settings.added if piece.token_id >= size]
     return _losses([*lost, *(f"{text}, which has no embedding" for text in bare)])
 
@@ -142,6 +143,7 @@ def _beyond_llama2c(settings: TextSettings) -> list[str]:
     more = sorted(settings.stop_ids - {settings.bos_id, settings.eos_id})
     if more:
         lost.append(f"the ids {', '.join(map(str, more))} that end a text")
+    lost += _lost_strings(settings)
     if not settings.add_bos or settings.add_eos:
         lost.append("what is put around a prompt")
     own = (settings.bos_id, settings.eos_id, settings.unknown_id)
@@ -149,6 +151,10 @@ def _beyond_llama2c(settings: TextSettings) -> list[str]:
     if pieces:
         lost.append(f"{len(pieces)} added piece{'s' if len(pieces) > 1 else ''}")
     return lost + (["the chat template"] if settings.chat_template is not None else [])
+
+
+def _lost_strings(settings: TextSettings) -> list[str]:
+    return ["the strings that end a text"] if settings.stop_strings else []
 
 
 def _losses(lost: list[str]) -> str:

@@ -3,11 +3,11 @@
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, product
-from typing import Any
 
 from llamalab.cli.arguments import split_paths
 from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.errors import LlamaLabError
+from llamalab.hints import Any
 
 Axis = Sequence[dict[str, Any]]  # the values of an option, or of several that go together
 TITLES = {"context": "tokens", "tensor_parallel": "TP", "batch": "batch"}

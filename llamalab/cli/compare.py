@@ -7,7 +7,6 @@ wrote), or a prediction named MODEL@HARDWARE.
 import argparse
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, forecast
@@ -25,8 +24,9 @@ from llamalab.comparison.peer_predictions import Guess, guessed, predicted_besid
 from llamalab.comparison.run_deltas import Delta, compare_runs, differing, unmatched
 from llamalab.errors import InputError
 from llamalab.files import check_target, write_text
+from llamalab.hints import Any
 from llamalab.records.run import Run
-from llamalab.units import DTYPES, format_rate, format_seconds
+from llamalab.units import DTYPES, format_rate, format_ratio, format_seconds
 
 SUMMARY = "runs, predictions or other tools' results held against each other, operation by operation"
 EXAMPLES = (
@@ -177,7 +177,7 @@ def verdict(whole: Delta) -> str:
     ratio = whole.b_s / whole.a_s
     word = "the same" if ratio == 1 else "slower" if ratio > 1 else "faster"
     doubt = "" if whole.seen else "; too few samples to tell it from noise"
-    return f"{ratio:.2f} × the time ({word}{doubt})"
+    return f"{format_ratio(ratio)} × the time ({word}{doubt})"
 
 
 def _lead(data: dict[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ Of several prompts the first that is not over streams; the others run beside it 
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from llamalab.cli.arguments import Parser, add_count, one_of
 from llamalab.cli.output import Answer, Column, Table, note, show
@@ -22,6 +21,7 @@ from llamalab.cli.text_options import (
     write_text,
 )
 from llamalab.errors import InputError
+from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.input_files import read_bounded_text
 
 if TYPE_CHECKING:

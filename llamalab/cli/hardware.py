@@ -1,7 +1,6 @@
 """`llamalab hardware [NAME]`: the data sheets of known devices."""
 
 import argparse
-from typing import Any
 
 from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
@@ -9,6 +8,7 @@ from llamalab.cli.devices import common_device
 from llamalab.cli.output import UNKNOWN, Answer, Column, Table
 from llamalab.errors import UnavailableError
 from llamalab.hardware import ACCUMULATE, CPU, CPUS, HARDWARE, PEAK_DTYPES, HardwareSpec
+from llamalab.hints import Any
 from llamalab.units import format_bytes
 
 SUMMARY = "data-sheet peaks, bandwidth and memory of known devices"
@@ -50,7 +50,7 @@ def answer(args: argparse.Namespace) -> Answer:
 def _find(name: str) -> HardwareSpec:
     if name.strip().lower() != CPU:
         return common_device(name)
-    from llamalab.analytic.constants import measured_spec
+    from llamalab.analytic.calibration_files import measured_spec
 
     return measured_spec(CALIBRATED, device=CPU)
 

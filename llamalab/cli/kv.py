@@ -1,7 +1,6 @@
 """`llamalab kv`: the size of the KV cache, and what fewer KV heads would save."""
 
 import argparse
-from typing import Any
 
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token, kv_variants
 from llamalab.analytic.parallel import rank_arch, shard
@@ -22,8 +21,9 @@ from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.lengths import held_lengths
 from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
-from llamalab.hardware import smallest_holding
-from llamalab.units import dtype_bits, format_bytes
+from llamalab.device_sheet import smallest_holding
+from llamalab.hints import Any
+from llamalab.units import dtype_bits, format_bytes, format_ratio
 
 SUMMARY = "size of the KV cache, under MHA, GQA and MQA"
 EXAMPLES = (
@@ -131,7 +131,7 @@ def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str
         f" × {sequences} × {element} B",
         f"  per token {format_bytes(data['kv_bytes_per_token'])}"
         f" · per sequence {format_bytes(data['kv_bytes_per_sequence'])}"
-        f" · {size / weights:.2f} × the {weight_dtype} weights ({format_bytes(weights)})",
+        f" · {format_ratio(size / weights)} × the {weight_dtype} weights ({format_bytes(weights)})",
         f"  with the weights {format_bytes(size + weights)}, before activations: {_device(size + weights)}",
         f'  verify: python3 -c "print({"*".join(map(str, factors))})"',
     )

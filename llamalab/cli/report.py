@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llamalab.analytic import grades
 from llamalab.analytic.params import weight_bytes
@@ -16,6 +15,7 @@ from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import InputError, LlamaLabError, UnavailableError
+from llamalab.hints import TYPE_CHECKING
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.plain_text import printable
 from llamalab.units import format_bytes
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         )
     args.record = args.record[0]
     from llamalab.records.profile import are_profiles
-    from llamalab.records.record import shown_text
+    from llamalab.records.record_json import shown_text
 
     text = shown_text(args.record, "record of --from")
     from llamalab.report.bench_page import are_bench_rows
@@ -123,7 +123,7 @@ def _show_kept(record: "Record", args: argparse.Namespace, kept: Path | None) ->
 
 def _show_profiles(args: argparse.Namespace, text: str) -> int:
     """The page and the CSVs of profiles; their JSON is what they were read from, and stays as it is."""
-    from llamalab.cli.profile import answer_of
+    from llamalab.cli.profile_output import answer_of
     from llamalab.records.profile import from_json
     from llamalab.report import profile_csv_files, render_profiles
     from llamalab.report.profile_captions import largest_parts
@@ -199,7 +199,9 @@ def _measure(args: argparse.Namespace) -> int:
     read = reading(args.model, weights, args.text, args.tokenizer)
     deadline = Deadline(SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_BYTES else "large"])
     place = resolve_device(device)
-    constants = constants_here.kept_constants(place, args.dtype, args.weight_dtype)
+    # Those that are kept are of a process with all processors, and a rank has its share of them.
+    alone = getattr(args, "team", None) is None
+    constants = constants_here.kept_constants(place, args.dtype, args.weight_dtype) if alone else None
     share = 1.0 if constants else MEASURED_SHARE
 
     with Progress(deadline) as progress:
@@ -237,7 +239,7 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace, text: str) -> "Record":
-    from llamalab.records.record import from_json
+    from llamalab.records.record_json import from_json
 
     record = from_json(text, source=args.record)
     check_page(Path(args.out or default_page(record.model, record.environment.device)))

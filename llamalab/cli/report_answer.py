@@ -1,10 +1,9 @@
 """A report as an answer: the verdict, a row for each operation, and the times of both passes."""
 
-from typing import Any
-
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import verdict
+from llamalab.hints import Any
 from llamalab.records.record import Record
 from llamalab.units import format_seconds
 

@@ -6,11 +6,11 @@ The record alone is written first, as soon as there is one.
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from llamalab.cli.output import keep
 from llamalab.errors import InputError
 from llamalab.files import check_targets, write_texts
+from llamalab.hints import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from llamalab.records.record import Record
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 def keep_record(record: "Record", page: Path) -> Path | None:
     """Write a record where it will lie beside its page, or wherever it can be; None where only stdout took it."""
-    from llamalab.records.record import to_json
+    from llamalab.records.record_json import to_json
 
     return keep(page.with_suffix(".json"), to_json(record), ours=OUR_RECORD)
 
@@ -34,7 +34,7 @@ def write_report(record: "Record", page: Path, stack: str | None = None) -> tupl
 
     Returns the bytes of the page, and what of other runs could not be shown on it.
     """
-    from llamalab.records.record import to_json
+    from llamalab.records.record_json import to_json
     from llamalab.report import csv_files
 
     html, remarks = _drawn(record, stack)

@@ -6,13 +6,12 @@ A sweep is several values of an option: 1,2,4 or first-last*factor or first-last
 import argparse
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
-from typing import NamedTuple
 
-from llamalab.analytic.constants import TIERS, Constants, choose
+from llamalab.analytic.constants import TIERS, choose
 from llamalab.analytic.forecast import Workload
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.pass_shape import LOGITS
+from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.splits import Split
 from llamalab.analytic.stack_constants import StackConstants, prepared
 from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
@@ -24,6 +23,7 @@ from llamalab.cli.arguments import (
     add_counts,
     chosen_models,
     counts,
+    file_path,
     one_of,
     parse_counts,
 )
@@ -32,6 +32,7 @@ from llamalab.cli.find_model import take_storage
 from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import NamedTuple
 from llamalab.units import DTYPES
 
 
@@ -80,7 +81,7 @@ def add_basis(parser: argparse.ArgumentParser) -> None:
         metavar="|".join(TIERS),
         help="what a prediction rests on (default: shipped; calibrated for this machine)",
     )
-    parser.add_argument("--constants", type=Path, help="a file of llamalab calibrate, with --basis calibrated")
+    parser.add_argument("--constants", type=file_path, help="a file of llamalab calibrate, with --basis calibrated")
 
 
 def add_shape(parser: Parser, *, generate: int) -> None:

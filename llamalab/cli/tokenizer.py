@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from llamalab.cli.arguments import add_count, one_of
 from llamalab.cli.output import note
 from llamalab.errors import InputError
+from llamalab.hints import TYPE_CHECKING
 from llamalab.plain_text import printable
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def _show(args: argparse.Namespace) -> int:
         "unknown": named([settings.unknown_id]),
         "padding": named([settings.pad_id]),
         "end of a text": named(sorted(settings.stop_ids)),
+        "stop strings": ", ".join(map(repr, settings.stop_strings)) or "none",
         "around a prompt": " and ".join(around) or "nothing",
         "cut out of a text": ", ".join(added[:8]) + (f" and {len(added) - 8} more" if len(added) > 8 else "") or "none",
         "infilling": named(settings.infill or ()),

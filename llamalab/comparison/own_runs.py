@@ -2,17 +2,19 @@
 
 import os
 from statistics import median
-from typing import Any
 
 from llamalab.analytic.ops import Op
 from llamalab.comparison.pass_ops import ops_of
 from llamalab.errors import FormatError
+from llamalab.hints import Any
 from llamalab.input_files import parse_json
+from llamalab.records.environment import Environment
 from llamalab.records.frames import bench_rows
 from llamalab.records.peers import runs_of_text
 from llamalab.records.profile import Profile, are_profiles
 from llamalab.records.profile import from_json as profiles_from_json
-from llamalab.records.record import Environment, Pass, Record, from_json, shown_text
+from llamalab.records.record import Pass, Record
+from llamalab.records.record_json import from_json, shown_text
 from llamalab.records.run import OpTime, Run, RunPhase
 
 OURS = "llamalab"

@@ -1,14 +1,15 @@
 """Our prediction beside a row that another tool or a bench of ours measured, of the model and device the file names."""
 
 import re
-from typing import NamedTuple
 
-from llamalab.analytic.constants import Constants, choose
+from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, pass_ops, pass_s
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.rate_constants import Constants
 from llamalab.arch import LlamaArch
 from llamalab.errors import LlamaLabError
 from llamalab.hardware import HARDWARE, HardwareSpec
+from llamalab.hints import NamedTuple
 from llamalab.presets import PRESETS, resolve_model
 from llamalab.records.run import Run, RunPhase
 

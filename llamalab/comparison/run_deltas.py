@@ -9,10 +9,11 @@ import random
 from collections.abc import Sequence
 from math import isnan
 from statistics import median
-from typing import Any, NamedTuple
 
+from llamalab.hints import Any, NamedTuple
 from llamalab.records.run import OpTime, Run, RunPhase
 from llamalab.records.run_frames import REST, joined_ops
+from llamalab.units import format_ratio
 
 RESAMPLES = 1000
 FEWEST = 4  # samples of each, below which there is no interval
@@ -178,7 +179,7 @@ def _work(one: OpTime, other: OpTime) -> str | None:
     if not changes:
         return None
     kind, ratio = max(changes, key=lambda change: abs(change[1] - 1))
-    return f"{'more' if ratio > 1 else 'less'} work: {ratio:.2f} × the {kind}"
+    return f"{'more' if ratio > 1 else 'less'} work: {format_ratio(ratio)} × the {kind}"
 
 
 def _kernel(one: OpTime, other: OpTime) -> str | None:
@@ -209,5 +210,5 @@ def _efficiency(one: OpTime, other: OpTime, elsewhere: bool) -> str:
     if abs(rate - 1) <= LIKE:
         return "the same within 2 %"
     if elsewhere:
-        return f"another device: the same work at {rate:.2f} × the rate"
-    return f"{'lower' if rate < 1 else 'higher'} efficiency: the same work at {rate:.2f} × the rate"
+        return f"another device: the same work at {format_ratio(rate)} × the rate"
+    return f"{'lower' if rate < 1 else 'higher'} efficiency: the same work at {format_ratio(rate)} × the rate"

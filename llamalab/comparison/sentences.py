@@ -1,11 +1,11 @@
 """What a record says, in words. The numbers are those of llamalab.comparison.comparison, only worded here."""
 
-from typing import NamedTuple
-
 from llamalab.comparison.claims import Coverage, coverage, memory_held, phase_held, wrong_winners
-from llamalab.comparison.comparison import AttentionRow, Comparison, Phase, relative_error
-from llamalab.presets import PRESETS
-from llamalab.records.record import Environment
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.crossover import crossover
+from llamalab.comparison.passes import Phase, relative_error
+from llamalab.comparison.wording import blocks, machine, short, signed_percent, title, tokens_per_s
+from llamalab.hints import NamedTuple
 from llamalab.units import format_bytes, format_si
 
 _VERBS = {"prefill": "reads a {tokens:,}-token prompt at", "decode": "writes at"}
@@ -26,15 +26,6 @@ class Verdict(NamedTuple):
         """All of it, one sentence per line, failures first."""
         failed = (f"Failed: {sentence}" for sentence in self.failures)
         return "\n".join((self.headline, *failed, *self.findings, *self.doubts))
-
-
-class Crossover(NamedTuple):
-    """From which length a flash backend stays faster than naive; None where it never does."""
-
-    backend: str
-    tokens: int | None
-    longest: int
-    speedup: float
 
 
 def verdict(comparison: Comparison) -> Verdict:
@@ -155,24 +146,6 @@ def headline(comparison: Comparison) -> str:
     return f"{title(comparison)} in {stored} on {place} {' and '.join(deeds)}."
 
 
-def title(comparison: Comparison) -> str:
-    """The full name of the record's model."""
-    return full_name(comparison.record.model)
-
-
-def full_name(model: str) -> str:
-    """What a preset is called; another model is called what it is."""
-    preset = PRESETS.get(model)
-    return preset.title if preset else model
-
-
-def machine(environment: Environment) -> str:
-    """The device in a few words."""
-    if environment.device == "cpu":
-        return f"{environment.threads} CPU thread{'s' if environment.threads != 1 else ''}"
-    return environment.device_name
-
-
 def phase_sentence(phase: Phase) -> str:
     """Predicted and measured speed of a phase, and what holds it back."""
     name, measured = phase.run.phase.capitalize(), tokens_per_s(phase.measured_tokens_per_s)
@@ -224,22 +197,6 @@ def checks_sentence(comparison: Comparison) -> str:
     return f"The model has {sentences[0]}; {sentences[1]}."
 
 
-def crossover(comparison: Comparison) -> Crossover | None:
-    """Where the fastest flash backend overtakes naive attention; None where either was not measured."""
-    naive = _by_length(comparison, "naive")
-    flash = _by_length(comparison, "flash")
-    lengths = sorted(naive.keys() & flash.keys())
-    if not lengths:
-        return None
-    ahead = None
-    for tokens in reversed(lengths):
-        if _seconds(flash[tokens]) >= _seconds(naive[tokens]):
-            break
-        ahead = tokens
-    longest = lengths[-1]
-    return Crossover(flash[longest].point.backend, ahead, longest, _seconds(naive[longest]) / _seconds(flash[longest]))
-
-
 def crossover_sentence(comparison: Comparison) -> str:
     """Flash against naive, in words."""
     found = crossover(comparison)
@@ -283,55 +240,3 @@ def raised_roofs_sentence(comparison: Comparison) -> str:
         for roof in raised
     )
     return f"The run was faster than the probes of a roof, and its rate is the roof now: {told}." if told else ""
-
-
-def blocks(phase: Phase) -> str:
-    """K of n blocks."""
-    return f"{phase.run.layers_measured} of {phase.run.layers_total} blocks"
-
-
-def short(name: str) -> str:
-    """An op's name without the layer prefix.
-
-    >>> short("layers.*.attention.wq")
-    'attention.wq'
-    """
-    return name.removeprefix("layers.*.")
-
-
-def signed_percent(error: float) -> str:
-    """A signed share of a whole.
-
-    >>> signed_percent(0.123), signed_percent(-0.04), signed_percent(-0.996), signed_percent(-0.001)
-    ('+12%', '−4%', '−99.6%', '0%')
-    """
-    # Below -95 % the whole percents no longer tell a factor of 20 from one of 200.
-    text = f"{error:+.{1 if error < -0.95 else 0}%}".replace("-", "−")
-    return "0%" if text in ("+0%", "−0%") else text
-
-
-def tokens_per_s(value: float) -> str:
-    """Tokens per second with three figures.
-
-    >>> tokens_per_s(1234.5), tokens_per_s(1.8649)
-    ('1,234 tok/s', '1.86 tok/s')
-    """
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2
-    return f"{value:,.{digits}f} tok/s"
-
-
-def _by_length(comparison: Comparison, algorithm: str) -> dict[int, AttentionRow]:
-    """The fastest measured backend of an algorithm at each prompt length."""
-    best: dict[int, AttentionRow] = {}
-    for row in comparison.attention:
-        point = row.point
-        if point.algorithm != algorithm or not point.samples_s or point.new_tokens != point.context_tokens:
-            continue
-        if point.new_tokens not in best or _seconds(row) < _seconds(best[point.new_tokens]):
-            best[point.new_tokens] = row
-    return best
-
-
-def _seconds(row: AttentionRow) -> float:
-    assert row.measured_s is not None
-    return row.measured_s

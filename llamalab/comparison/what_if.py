@@ -1,13 +1,12 @@
 """What would change the time of this model: another device, or another way to run it here.
 
 Both tell one run apart: a prompt as long as the measured one, and GENERATED tokens after it. On other
-devices it is predicted with shipped constants (llamalab.analytic.constants). Here each change is one
+devices it is predicted with shipped constants (llamalab.analytic.shipped_constants). Here each change is one
 edit of the cost table, predicted with the basis of the record: what it saves is predicted, not measured.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Forecast, Times, Workload, decode_contexts, forecast
@@ -20,6 +19,7 @@ from llamalab.comparison.basis import RecordBasis
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError
 from llamalab.hardware import HARDWARE, HardwareSpec
+from llamalab.hints import NamedTuple
 from llamalab.units import KeptWeights
 
 GENERATED = 128

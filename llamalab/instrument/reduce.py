@@ -22,10 +22,9 @@ from llamalab.errors import InputError, UnknownNameError
 from llamalab.instrument.bind import depth_of, unwrapped
 from llamalab.instrument.scores import CHUNK_ELEMENTS, Mask, score_chunks
 from llamalab.instrument.selection import Selection
+from llamalab.instrument.statistics import STATISTICS
 from llamalab.model.tap import recomputing
 
-LOWEST, HIGHEST = -40, 24
-BINS = HIGHEST - LOWEST
 _OF_ATTENTION = (".scores", ".pattern")
 
 
@@ -41,11 +40,11 @@ class Reduce(Selection, Mapping[str, Tensor]):
 
     def __init__(self, *patterns: str, kind: str, model: nn.Module, layers: Iterable[int] | None = None) -> None:
         super().__init__(patterns, layers=layers, n_layers=depth_of(model))
-        if kind not in KINDS:
-            raise UnknownNameError("reduce", kind, KINDS)
+        if kind not in STATISTICS:
+            raise UnknownNameError("reduce", kind, STATISTICS)
         if kind == "entropy" and not all(name.endswith(".pattern") for name in self.names):
             raise InputError("entropy must be asked of attention patterns only; try 'layers.*.attention.pattern'")
-        self.kind, (self._add, shape) = kind, KINDS[kind]
+        self.kind, (self._add, shape) = kind, STATISTICS[kind]
         if kind == "entropy":
             shape = (_query_heads(model),)
         device = next(model.parameters()).device
@@ -199,52 +198,6 @@ def _pieces(x: Tensor) -> tuple[Tensor, ...]:
         return (x,)
     rows = max(1, CHUNK_ELEMENTS // (x.numel() // x.shape[-2]))
     return torch.split(x, rows, dim=-2)
-
-
-def _add_mean(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
-    value.add_(x.sum(dtype=torch.float32))
-    count.add_(x.numel() - hidden)
-
-
-def _add_rms(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
-    length = torch.linalg.vector_norm(x, dtype=torch.float32)
-    value.addcmul_(length, length)
-    count.add_(x.numel() - hidden)
-
-
-def _add_absmax(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
-    least, most = x.aminmax()
-    torch.maximum(value, torch.maximum(most, -least), out=value)
-    count.add_(1)
-
-
-def _add_norm(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
-    length = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32)
-    value.add_(length.sum())
-    count.add_(length.numel())
-
-
-def _add_histogram(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
-    exponent = x.float().abs().log2_().clamp_(LOWEST, HIGHEST - 0.5)
-    value.add_(torch.histc(exponent, BINS, LOWEST, HIGHEST))
-    value[0].sub_(hidden)
-    count.add_(1)
-
-
-def _add_entropy(value: Tensor, count: Tensor, x: Tensor, hidden: "Tensor | int") -> None:
-    value.add_(torch.special.entr(x.float()).sum((0, 2, 3)))
-    count.add_((x[:, 0].amax(-1) > 0).sum())  # a query that sees no key, as padding does, has no pattern
-
-
-# What adds a tensor to a state, and the shape of a point's state.
-KINDS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor, Any], None], tuple[int, ...]]] = {
-    "mean": (_add_mean, ()),
-    "rms": (_add_rms, ()),
-    "absmax": (_add_absmax, ()),
-    "norm": (_add_norm, ()),
-    "histogram": (_add_histogram, (BINS,)),
-    "entropy": (_add_entropy, ()),
-}
 
 
 def _query_heads(model: nn.Module) -> int:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from llamalab.arch import MAX_LAYERS
+from llamalab.arch_fields import MAX_LAYERS
 from llamalab.errors import InputError
 from llamalab.instrument.bind import depth_of, names_in, tapped
+from llamalab.instrument.copies import Arrived, buffer_like
 from llamalab.instrument.selection import Indices, Selection, TensorPart
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Capture(Selection):
     @property
     def tensors(self) -> "MutableMapping[str, Tensor]":
         """What was kept, by name. Whoever looks into it waits for copies that are on their way."""
-        return _Arrived(self._kept, self.wait)
+        return Arrived(self._kept, self.wait)
 
     def wants(self, name: str) -> bool:
         """Whether the whole tensor of that point is asked for; parts of scores and pattern are made apart."""
@@ -121,36 +122,10 @@ class Capture(Selection):
             return
         buffer = self._kept.get(name)
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
-            buffer = self._kept[name] = _buffer(tensor, self._device)
+            buffer = self._kept[name] = buffer_like(tensor, self._device)
         if buffer.device.type == "cpu" and tensor.device.type not in ("cpu", "meta"):
             self._behind = tensor
         buffer.copy_(tensor.detach() if tensor.requires_grad else tensor, non_blocking=True)
-
-
-class _Arrived(MutableMapping[str, "Tensor"]):
-    """Kept tensors for reading: `wait` comes first, as a copy that has not arrived reads like one that has."""
-
-    def __init__(self, kept: "dict[str, Tensor]", wait: Callable[[], None]) -> None:
-        self._kept, self._wait = kept, wait
-
-    def __getitem__(self, name: str) -> "Tensor":
-        self._wait()
-        return self._kept[name]
-
-    def __setitem__(self, name: str, tensor: "Tensor") -> None:
-        self._kept[name] = tensor
-
-    def __delitem__(self, name: str) -> None:
-        del self._kept[name]
-
-    def __or__(self, other: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-        return {**self, **other}
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._kept)
-
-    def __len__(self) -> int:
-        return len(self._kept)
 
 
 class Edit(Selection):
@@ -244,16 +219,3 @@ def edit(
     tap = Edit(pattern, function, layers=layers, n_layers=depth_of(model), names=names_in(model))
     with tapped(model, tap):
         yield
-
-
-def _buffer(like: "Tensor", device: str | None) -> "Tensor":
-    """Memory of its own for one tensor, usable in and out of inference mode."""
-    import torch
-
-    place = torch.device(device) if device is not None else like.device
-    pinned = place.type == "cpu" and like.is_cuda
-    if torch.compiler.is_compiling():
-        return torch.empty_like(like, device=place)
-    with torch.inference_mode(False):
-        # In the order of the tensor's own memory: copying it is then one stretch.
-        return torch.empty_like(like, device=place, pin_memory=pinned, requires_grad=False)

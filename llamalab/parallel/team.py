@@ -9,10 +9,10 @@ group of their own and are no part of what the model sends.
 import os
 import pickle
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -25,6 +25,7 @@ from llamalab.errors import InputError, UnavailableError
 from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
 from llamalab.parallel.seats import let_loops_yield, take_seat
 
+T = TypeVar("T")
 _BUFFER = 8192  # bytes of a message that goes in one broadcast
 _LENGTH = 8  # of them at its beginning
 _FOREVER = timedelta(days=30)  # a leader may think as long as it likes
@@ -103,10 +104,21 @@ class Team:
         except RuntimeError:  # the store went with the rank that keeps it
             return self.leads
 
-    def everywhere(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """What `call(team, ...)` gives here; all ranks make the same call. It must be a function of a module."""
-        self._send(("call", call, args, named))
-        return call(self, *args, **named)
+    def everywhere(self, call: Callable[..., Any], *args: Any, own: Mapping[str, Any] | None = None) -> Any:
+        """What `call(team, ...)` gives here; all ranks make the same call, the leader with arguments of its own beside.
+
+        It must be a function of a module.
+        """
+        self._send(("call", call, args))
+        return call(self, *args, **(own or {}))
+
+    def told(self, value: T) -> T:
+        """The leader's value, on every rank; inside a call that all make."""
+        if self.leads:
+            self._send(("told", value))
+            return value
+        told: T = self._receive()[1]
+        return told
 
     def lead(self, model: Transformer) -> Transformer:
         """The same model; from now on the others make every pass that it makes."""
@@ -123,8 +135,8 @@ class Team:
         """Do what the leader does until it ends."""
         while (message := self._receive())[0] != "end":
             if message[0] == "call":
-                _, call, args, named = message
-                call(self, *args, **named)
+                _, call, args = message
+                call(self, *args)
             else:
                 self._repeat(*message[1:])
         dist.destroy_process_group()

@@ -14,7 +14,8 @@ from llamalab.input_files import parse_json
 from llamalab.records.peers import runs_of_text
 from llamalab.records.profile import Profile, are_profiles
 from llamalab.records.profile import from_json as profiles_from_json
-from llamalab.records.record import Measurement, Pass, Record, from_json, shown_text
+from llamalab.records.record import Measurement, Pass, Record
+from llamalab.records.record_json import from_json, shown_text
 from llamalab.records.run_frames import run_frames
 from llamalab.records.tables import frame_of_rows
 

@@ -12,8 +12,9 @@ from typing import Any
 from llamalab.errors import FormatError
 from llamalab.input_files import parse_json
 from llamalab.records.codec import build
+from llamalab.records.environment import Environment
 from llamalab.records.phase_profile import PhaseProfile
-from llamalab.records.record import Environment, Record, Roof
+from llamalab.records.record import Record, Roof
 from llamalab.units import formats
 
 PROFILE_SCHEMA = 1

@@ -1,57 +1,23 @@
-"""What a measuring run leaves behind: plain data, to JSON and back. The only bridge between the
-torch zone, which measures, and the report, which renders.
+"""What a measuring run leaves behind: plain data. The only bridge between the torch zone, which measures, and the
+report, which renders; `record_json` writes and reads it.
 
 Raw samples are kept. Predictions are not: they are made anew from the record when it is read.
 What could not be measured is null with a reason, never 0.
 """
 
-import dataclasses
-import json
-import os
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import Any, Literal
 
 from llamalab.arch import LlamaArch
-from llamalab.errors import FormatError
-from llamalab.input_files import parse_json, read_bounded_text
-from llamalab.records.codec import build
+from llamalab.records.environment import Environment
 from llamalab.records.patterns import Patterns
 from llamalab.records.phase_profile import PhaseProfile
-from llamalab.records.phase_profile import Telemetry as Telemetry
 from llamalab.records.ranks import RanksRun
 from llamalab.units import KeptWeights, formats
 
 RECORD_SCHEMA = 1
-EMBEDDED = '<script type="application/json" id="record">'  # before the JSON in a page (report/templates/page.html)
 BasisWord = Literal["measured", "extrapolated"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Environment:
-    """Where and how a run was made. Holds no host, user or path.
-
-    `device` is cpu or cuda; `memory_bytes` is that device's memory.
-    """
-
-    llamalab: str
-    python: str
-    torch: str
-    device: str
-    device_name: str
-    memory_bytes: int
-    threads: int
-    interop_threads: int
-    os: str
-    command: str
-    started_at: str
-    cuda: str | None = None
-    driver: str | None = None
-    cudnn: str | None = None
-    git_revision: str | None = None
-    git_dirty: bool | None = None
-    before: Telemetry | None = None
-    after: Telemetry | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,71 +236,16 @@ def unmeasured(
 ) -> Record:
     """A record that knows its model and what predictions rest on, and nothing of what has still to be measured."""
     return Record(
-        model=model, arch=arch.as_dict(), dtype=dtype, environment=environment, roofs=roofs, passes=[], attention=[],
-        parameters_measured=0, kv_bytes_measured=0, elapsed_s=0.0, constants=constants,
+        model=model,
+        arch=arch.as_dict(),
+        dtype=dtype,
+        environment=environment,
+        roofs=roofs,
+        passes=[],
+        attention=[],
+        parameters_measured=0,
+        kv_bytes_measured=0,
+        elapsed_s=0.0,
+        constants=constants,
         generate_tokens=generate_tokens,
-    )  # fmt: skip
-
-
-def to_json(record: Record) -> str:
-    """The record as indented JSON."""
-    return json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n"
-
-
-def shown_text(path: str | os.PathLike[str], what: str) -> str:
-    """The JSON of a record or of profiles, from their own file or from the page that embeds it.
-
-    Errors as for read_bounded_text, and FormatError for a page without either; `what` names the file in them.
-    """
-    text = read_bounded_text(path, what)
-    if not text.lstrip().startswith("<"):
-        return text
-    _, _, after = text.partition(EMBEDDED)
-    data, end, _ = after.partition("</script>")
-    if not end:
-        raise FormatError(f"the {what} must be JSON, or a page that embeds it; {os.fspath(path)} embeds none")
-    return data
-
-
-def from_json(text: str, *, source: str = "the record") -> Record:
-    """Read a record back. Raises FormatError where it is not one, or of another schema."""
-    data = parse_json(text, source)
-    if not isinstance(data, dict) or "schema_version" not in data:
-        raise FormatError(f"{source} must be a record that llamalab wrote; it has no schema_version")
-    if data["schema_version"] != RECORD_SCHEMA:
-        raise FormatError(
-            f"{source} must have schema_version {RECORD_SCHEMA}; got {data['schema_version']!r}; measure anew"
-        )
-    record = build(Record, data, source)
-    assert isinstance(record, Record)
-    try:
-        fault = _fault(record)
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"{source} must hold a Llama's sizes; {error}") from None
-    if fault is not None:
-        raise FormatError(f"{source} must hold a sound measurement; {fault}")
-    return record
-
-
-def _fault(record: Record) -> str | None:
-    """What types cannot say: the first thing in a record that nothing could be computed from.
-
-    Raises TypeError or InputError where `arch` is no architecture.
-    """
-    record.llama_arch  # noqa: B018  # raises where its fields cannot be
-    for one in record.passes:
-        if not 1 <= one.new_tokens <= one.context_tokens or one.batch < 1:
-            return f"{one.phase} has {one.new_tokens} new tokens in a context of {one.context_tokens}"
-        if not 1 <= one.layers_measured <= one.layers_total:
-            return f"{one.phase} measured {one.layers_measured} of {one.layers_total} blocks"
-        for row in (*one.parts, *one.ops):
-            if not row.samples_s or row.count < 1:
-                return f"{row.name} in {one.phase} has no sample or no occurrence"
-    for profiled in record.profile or ():
-        if profiled.fault is not None:
-            return f"the profile of {profiled.phase} {profiled.fault}"
-    if record.patterns is not None and record.patterns.fault is not None:
-        return f"attention in {record.patterns.text[:40]!r} {record.patterns.fault}"
-    times = [row.samples_s for one in record.passes for row in (*one.parts, *one.ops)]
-    times += [one.samples_s for one in record.roofs] + [one.samples_s for one in record.attention]
-    return "a time is negative" if any(sample < 0 for samples in times for sample in samples) else None
+    )

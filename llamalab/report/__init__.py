@@ -20,7 +20,8 @@ from llamalab.report.experiment_results import ExperimentResult
 from llamalab.report.gallery import NamedRecord, gallery_page
 from llamalab.report.layout import plain_json
 from llamalab.report.page import page, report_tables
-from llamalab.report.profile_page import profile_of, profile_page
+from llamalab.report.profile_page import profile_page
+from llamalab.report.profile_parts import profile_of
 from llamalab.report.profile_tables import csv_tables
 from llamalab.report.training_page import training_page
 from llamalab.report.trend import StoredRun

@@ -1,14 +1,9 @@
 """Captions: what each plot shows, in one or two sentences; findings, not titles."""
 
-from llamalab.comparison.comparison import Comparison, Phase
-from llamalab.comparison.sentences import (
-    crossover_sentence,
-    fit_sentence,
-    memory_sentence,
-    short,
-    signed_percent,
-    winner_sentence,
-)
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.passes import Phase
+from llamalab.comparison.sentences import crossover_sentence, fit_sentence, memory_sentence, winner_sentence
+from llamalab.comparison.wording import short, signed_percent
 from llamalab.report.charts.attention_sweep import prompts
 from llamalab.report.charts.roofline import plotted
 from llamalab.report.theme import GROUPS, group_of

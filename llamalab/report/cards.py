@@ -1,8 +1,9 @@
 """The key figures of a report: speed of both phases, the largest error, the largest batch."""
 
-from llamalab.comparison.comparison import Comparison, Phase
-from llamalab.comparison.sentences import blocks as blocks_run
-from llamalab.comparison.sentences import short, signed_percent, tokens_per_s
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.passes import Phase
+from llamalab.comparison.wording import blocks as blocks_run
+from llamalab.comparison.wording import short, signed_percent, tokens_per_s
 from llamalab.report.layout import Card
 from llamalab.units import format_bytes, format_seconds, format_si
 

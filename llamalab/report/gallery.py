@@ -7,7 +7,8 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.sentences import error_sentence, machine, signed_percent, title
+from llamalab.comparison.sentences import error_sentence
+from llamalab.comparison.wording import machine, signed_percent, title
 from llamalab.records.record import Record
 from llamalab.report.bounded import fill_bounded
 from llamalab.report.charts.gallery import errors_plot

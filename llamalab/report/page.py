@@ -5,15 +5,10 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.sentences import blocks as blocks_run
-from llamalab.comparison.sentences import (
-    error_sentence,
-    machine,
-    phase_sentence,
-    title,
-    verdict,
-)
+from llamalab.comparison.sentences import error_sentence, phase_sentence, verdict
 from llamalab.comparison.what_if import Change, actions, elsewhere, told_run
+from llamalab.comparison.wording import blocks as blocks_run
+from llamalab.comparison.wording import machine, title
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Record
 from llamalab.report import captions, prospects, provenance
@@ -26,7 +21,7 @@ from llamalab.report.experiment_results import ExperimentResult
 from llamalab.report.layout import Figure, Fold, Listing, PageContent, Section, figure
 from llamalab.report.llama_2_section import llama_2_sections, llama_2_tables
 from llamalab.report.patterns_section import patterns_sections, patterns_tables
-from llamalab.report.profile_page import ProfileParts, conditions, profile_of, profile_parts
+from llamalab.report.profile_parts import ProfileParts, conditions, profile_of, profile_parts
 from llamalab.report.published_section import published_sections, published_tables
 from llamalab.report.ranks_section import ranks_sections, ranks_tables
 from llamalab.report.settings import settings_of

@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from llamalab.comparison.sentences import short, signed_percent
+from llamalab.comparison.wording import short, signed_percent
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.charts.telemetry import GAUGES, known

@@ -1,16 +1,14 @@
-"""The numbers behind a profile's plots, for one or more profiles side by side: raw in CSV, formatted in HTML."""
+"""The numbers behind a profile's plots, for one or more profiles side by side: raw in CSV, formatted on the page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from llamalab.analytic.op import row_names
-from llamalab.comparison.sentences import short
-from llamalab.records.phase_profile import OpProfile, PhaseProfile
+from llamalab.comparison.wording import short
+from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.data_table import (
-    DataColumn,
     DataTable,
     byte_count,
-    error,
     number,
     rate,
     ratio,
@@ -18,6 +16,8 @@ from llamalab.report.data_table import (
     share,
     text,
 )
+from llamalab.report.profile_memory_tables import timeline_table
+from llamalab.report.profile_rows import each_op, each_phase, pass_columns, phase_named
 
 FIRST_BLOCKS = 8  # whose times stand on the page
 _STATE = ("clock_hz", "memory_clock_hz", "power_w", "temperature_c", "load_average")
@@ -37,17 +37,24 @@ def csv_tables(profiles: Sequence[Profile]) -> dict[str, DataTable]:
 
 def layer_table(profiles: Sequence[Profile]) -> DataTable:
     """Each operation with the time of every block that ran."""
-    rows = []
-    for profile, phase, op in _ops(profiles):
-        times = op.layers_s or [op.time_s]
-        rows.append({
-            "phase": phase.phase, "kind": profile.kind, "name": op.name, "calls": op.calls, "time_s": op.time_s,
-            "shortest_s": min(times), "longest_s": max(times), "sum_s": sum(times), "share": op.share,
-            "layers_s": " ".join(f"{time_s:.4g}" for time_s in times),
-        })  # fmt: skip
+    rows = [
+        {
+            "phase": phase.phase,
+            "kind": profile.kind,
+            "name": op.name,
+            "calls": op.calls,
+            "time_s": op.time_s,
+            "shortest_s": min(op.layers_s or [op.time_s]),
+            "longest_s": max(op.layers_s or [op.time_s]),
+            "sum_s": sum(op.layers_s or [op.time_s]),
+            "share": op.share,
+            "layers_s": " ".join(f"{time_s:.4g}" for time_s in op.layers_s or [op.time_s]),
+        }
+        for profile, phase, op in each_op(profiles)
+    ]
     columns = (
         text("name", "operation", short),
-        *_which(profiles),
+        *pass_columns(profiles),
         number("calls", "calls"),
         seconds("time_s", "one call"),
         seconds("shortest_s", "shortest"),
@@ -57,85 +64,6 @@ def layer_table(profiles: Sequence[Profile]) -> DataTable:
         text("layers_s", "block by block, seconds", _first_blocks, main=False),
     )
     return DataTable("layers", "Time of every operation, block by block", columns, rows)
-
-
-def timeline_table(profiles: Sequence[Profile]) -> DataTable:
-    """The most alive in each operation; blocks like the one before are left out."""
-    rows = []
-    for profile, phase in _phases(profiles):
-        for one in phase.memory.timeline:
-            rows.append(
-                {
-                    "phase": phase.phase,
-                    "kind": profile.kind,
-                    "op": one.op,
-                    "total_bytes": one.total_bytes,
-                    "kv_bytes": one.kv_bytes,
-                    "activation_bytes": one.activation_bytes,
-                    "logits_bytes": one.logits_bytes,
-                    "workspace_bytes": one.workspace_bytes,
-                }
-            )
-    columns = (
-        text("op", "operation"),
-        *_which(profiles),
-        byte_count("total_bytes", "all"),
-        byte_count("kv_bytes", "KV"),
-        byte_count("activation_bytes", "activations"),
-        byte_count("logits_bytes", "logits"),
-        byte_count("workspace_bytes", "workspace"),
-    )
-    return DataTable(
-        "timeline", "Most alive while an operation ran; blocks like the one before are left out", columns, rows
-    )
-
-
-def at_peak(profiles: Sequence[Profile]) -> DataTable:
-    """What had been made of the bytes that were alive at the peak."""
-    rows = [
-        {
-            "phase": phase.phase,
-            "kind": profile.kind,
-            "op": one.op,
-            "category": one.category,
-            "bytes": one.bytes,
-            "share": one.bytes / (phase.memory.peak_bytes or one.bytes),
-        }
-        for profile, phase in _phases(profiles)
-        for one in phase.memory.at_peak
-    ]
-    columns = (
-        text("op", "made by"),
-        *_which(profiles),
-        text("category", "category"),
-        byte_count("bytes", "bytes"),
-        share("share", "of the peak"),
-    )
-    return DataTable("peak", "Alive at the peak, and what made it", columns, rows)
-
-
-def steps(profiles: Sequence[Profile]) -> DataTable:
-    """Memory step by step beside the predicted."""
-    rows = [
-        {
-            "phase": phase.phase,
-            "kind": profile.kind,
-            "step": one.step,
-            "measured_bytes": one.measured_bytes,
-            "predicted_bytes": one.predicted_bytes,
-            "error": one.error,
-        }
-        for profile, phase in _phases(profiles)
-        for one in phase.memory.steps
-    ]
-    columns = (
-        text("step", "step"),
-        *_which(profiles),
-        byte_count("measured_bytes", "most alive"),
-        byte_count("predicted_bytes", "predicted"),
-        error(),
-    )
-    return DataTable("steps", "Most alive in each step, predicted and measured", columns, rows)
 
 
 def kernels(profiles: Sequence[Profile]) -> DataTable:
@@ -152,11 +80,11 @@ def kernels(profiles: Sequence[Profile]) -> DataTable:
             "gap_s": op.gap_s,
             "share": op.share,
         }
-        for profile, phase, op in _ops(profiles)
+        for profile, phase, op in each_op(profiles)
     ]
     columns = (
         text("name", "operation", short),
-        *_which(profiles),
+        *pass_columns(profiles),
         text("kernels", "kernels, the longest first"),
         number("calls", "calls", main=False),
         seconds("time_s", "one call"),
@@ -170,7 +98,7 @@ def kernels(profiles: Sequence[Profile]) -> DataTable:
 def telemetry_table(profiles: Sequence[Profile]) -> DataTable:
     """The device's state around each phase, and what the process held after it."""
     rows = []
-    for profile, phase in _phases(profiles):
+    for profile, phase in each_phase(profiles):
         for moment, state in phase.states:
             last = moment == "after"
             reasons = state.throttle_reasons
@@ -187,7 +115,7 @@ def telemetry_table(profiles: Sequence[Profile]) -> DataTable:
                 }
             )
     columns = (
-        *_which(profiles),
+        *pass_columns(profiles),
         text("moment", "when"),
         rate("clock_hz", "clock", "Hz"),
         rate("memory_clock_hz", "memory clock", "Hz"),
@@ -206,12 +134,12 @@ def observers(profiles: Sequence[Profile]) -> DataTable:
     """What each instrument costs."""
     rows = [
         {"phase": phase.phase, "kind": profile.kind, "name": one.name, "ratio": one.ratio, "about": one.about}
-        for profile, phase in _phases(profiles)
+        for profile, phase in each_phase(profiles)
         for one in phase.instruments
     ]
     columns = (
         text("name", "instrument"),
-        *_which(profiles),
+        *pass_columns(profiles),
         ratio("ratio", "time over a clean pass"),
         text("about", "what it does"),
     )
@@ -223,7 +151,7 @@ def side_by_side_table(profiles: Sequence[Profile]) -> DataTable:
     first = profiles[0]
     rows = []
     for phase in first.phases:
-        others = [_phase(other, phase.phase) for other in profiles[1:]]
+        others = [phase_named(other, phase.phase) for other in profiles[1:]]
         times = [_by_row(one, _merges(others)) if one else {} for one in (phase, *others)]
         for name in times[0]:
             own = [one.get(name) for one in times]
@@ -266,21 +194,3 @@ def _by_row(phase: PhaseProfile, merged: dict[str, str]) -> dict[str, float]:
         name = merged.get(op.name, op.name)
         found[name] = found.get(name, 0.0) + op.time_s
     return found
-
-
-def _phase(profile: Profile, name: str) -> PhaseProfile | None:
-    return next((phase for phase in profile.phases if phase.phase == name), None)
-
-
-def _phases(profiles: Sequence[Profile]) -> Iterator[tuple[Profile, PhaseProfile]]:
-    return ((profile, phase) for profile in profiles for phase in profile.phases)
-
-
-def _ops(profiles: Sequence[Profile]) -> Iterator[tuple[Profile, PhaseProfile, OpProfile]]:
-    return ((profile, phase, op) for profile, phase in _phases(profiles) for op in phase.ops)
-
-
-def _which(profiles: Sequence[Profile]) -> tuple[DataColumn, ...]:
-    """The columns that say which pass a row is of."""
-    phase = text("phase", "phase")
-    return (phase, text("kind", "model")) if len(profiles) > 1 else (phase,)

@@ -2,9 +2,11 @@
 
 from llamalab.analytic.roofline import moved_bytes
 from llamalab.comparison.basis import rates_of
-from llamalab.comparison.comparison import Comparison, Phase, Row
-from llamalab.comparison.sentences import blocks, short, tokens_per_s
-from llamalab.records.record import Environment, Telemetry
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.passes import Phase, Row
+from llamalab.comparison.wording import blocks, short, tokens_per_s
+from llamalab.records.environment import Environment
+from llamalab.records.phase_profile import Telemetry
 from llamalab.units import dtype_bits, format_bytes, format_si
 
 _PLAIN = {"clock_hz": "clock", "memory_clock_hz": "memory clock", "power_w": "power", "temperature_c": "temperature",

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from llamalab.errors import LlamaLabError
 from llamalab.input_files import read_bounded_text
-from llamalab.records.record import Record, from_json
+from llamalab.records.record import Record
+from llamalab.records.record_json import from_json
 
 PACKAGED = Path(__file__).parent / "recorded"  # the wheel has experiments/records here
 _MARK = '"parameters_measured"'  # a key that only records have

@@ -2,22 +2,21 @@
 
 from typing import Any
 
-from llamalab.comparison.comparison import Comparison, Row, relative_error
-from llamalab.comparison.sentences import blocks, short
-from llamalab.hardware import HardwareSpec, of_device
-from llamalab.records.record import Roof
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.passes import Row, relative_error
+from llamalab.comparison.wording import blocks, short
 from llamalab.report.data_table import (
     DataTable,
     byte_count,
     error,
     number,
     rate,
-    ratio,
     seconds,
     share,
     speed,
     text,
 )
+from llamalab.report.roof_table import roofs
 
 WORST = 8
 
@@ -158,36 +157,6 @@ def attention_table(comparison: Comparison) -> DataTable:
     return DataTable("attention", "Attention by itself, by backend and length", columns, rows)
 
 
-def roofs(comparison: Comparison) -> DataTable:
-    """The measured ceilings and their self-check, beside the data sheet where the device has one."""
-    environment = comparison.record.environment
-    spec = of_device(environment.device_name, environment.memory_bytes)
-    rows = [_roof(roof, data_sheet_rate(spec, roof)) for roof in comparison.record.roofs]
-    columns = (
-        text("kind", "roof"),
-        text("dtype"),
-        rate("per_second", "FLOP or byte per second"),
-        seconds("seconds", "fixed time"),
-        ratio("doubling_ratio", "doubled work takes", main=False),
-        text("trusted"),
-        rate("data_sheet_per_second", "data sheet", main=False),
-        share("data_sheet_share", "of the data sheet", main=spec is not None),
-        text("shape", main=False),
-        text("remark", main=False),
-    )
-    caption = "Roofs measured on this machine; trusted where doubled work takes 1.8x to 2.2x"
-    return DataTable("roofs", caption, columns, rows)
-
-
-def data_sheet_rate(spec: HardwareSpec | None, roof: Roof) -> float | None:
-    """The data sheet's figure for a roof; None where the device or that figure has none."""
-    if spec is None:
-        return None
-    if roof.kind in ("gemm", "attention"):
-        return spec.peak_flops_per_s.get(roof.dtype)
-    return spec.bandwidth_bytes_per_s if roof.kind in ("stream", "copy") else None
-
-
 def worst(comparison: Comparison) -> DataTable:
     """The operations whose prediction is furthest off, of those calibrated, with what they weigh in their phase."""
     known = [
@@ -220,21 +189,6 @@ def worst(comparison: Comparison) -> DataTable:
         share("share", "of its phase"),
     )
     return DataTable("worst", f"The {len(rows)} predictions that are furthest off", columns, rows)
-
-
-def _roof(roof: Roof, sheet: float | None) -> dict[str, Any]:
-    return {
-        "kind": roof.kind,
-        "dtype": roof.dtype,
-        "per_second": roof.per_second,
-        "seconds": roof.seconds,
-        "doubling_ratio": roof.doubling_ratio,
-        "trusted": "yes" if roof.trusted else "no",
-        "data_sheet_per_second": sheet,
-        "data_sheet_share": roof.per_second / sheet if sheet and roof.per_second else None,
-        "shape": roof.shape,
-        "remark": f"reached by {short(roof.raised_by)}" if roof.raised_by else roof.reason,
-    }
 
 
 def _op(row: Row, basis: str) -> dict[str, Any]:

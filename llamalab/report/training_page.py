@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from llamalab.comparison.sentences import full_name, tokens_per_s
+from llamalab.comparison.wording import full_name, tokens_per_s
 from llamalab.errors import FormatError
 from llamalab.input_files import parse_json
 from llamalab.report.charts.training import loss_curve

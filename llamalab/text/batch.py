@@ -13,10 +13,11 @@ def stream_texts(
     """(row, new text) of several generations that run together; with `echo` each begins with its prompt.
 
     Each token yields once, with the text that it makes certain, perhaps none; what is held back at the
-    end of a row follows. A stop string ends its row, with finish_reason "stop"; neither it nor EOS
-    ends anything where it stands in a prompt.
+    end of a row follows. A stop string, of `stops` or of the checkpoint, ends its row, with finish_reason "stop";
+    neither it nor EOS ends anything where it stands in a prompt.
     """
-    streams = {row: TextStream(tokenizer, stops=stops) for row in range(len(generations))}
+    every = [*stops, *tokenizer.settings.stop_strings]
+    streams = {row: TextStream(tokenizer, stops=every) for row in range(len(generations))}
     for row, stream in streams.items():
         prompt = stream.prompt(generations[row].prompt_ids)
         if echo:

@@ -92,11 +92,16 @@ class Chat:
         return self._answer(question, generation)
 
     def _answer(self, question: str, generation: Generation) -> Generator[str, None, None]:
-        stream, answer = TextStream(self.tokenizer), ""
+        stream, answer = TextStream(self.tokenizer, stops=self.tokenizer.settings.stop_strings), ""
         stream.prompt(generation.prompt_ids)
+        before_stop = 0  # how many ids have no part of a stop string
         try:
             for token_id in generation:
                 text = stream.push(token_id)
+                if stream.stopped:
+                    generation.stop()
+                elif not stream.holds_text:
+                    before_stop = len(generation.ids)
                 # The space that parts an answer from its question is not the answer's.
                 text = text if answer else text.lstrip()
                 answer += text
@@ -106,6 +111,9 @@ class Chat:
             yield rest
         finally:
             self.finish_reason = generation.finish_reason
+            if stream.stopped:
+                del generation.ids[before_stop:]
+                self._rewind(len(generation.prompt_ids) + before_stop)
             self._keep(question, answer, generation)
 
     def _keep(self, question: str, answer: str, generation: Generation) -> None:
@@ -113,8 +121,12 @@ class Chat:
             self.ids = [*generation.prompt_ids, *generation.ids, *self.form.closing]
             self.messages += [Message("user", question.strip()), Message("assistant", answer.strip())]
         else:
-            kept = min(self.cache.length, len(self.ids))
-            self.cache.rewind(kept if self.cache.holds(kept) else 0)
+            self._rewind(len(self.ids))
+
+    def _rewind(self, tokens: int) -> None:
+        """Keep so many tokens of the cache at most; none where a window has let go what they need."""
+        kept = min(self.cache.length, tokens)
+        self.cache.rewind(kept if self.cache.holds(kept) else 0)
 
 
 def _shared(ids: Sequence[int], others: Sequence[int]) -> int:

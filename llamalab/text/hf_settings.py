@@ -1,10 +1,10 @@
 """What the files beside a Hugging Face model say about text: eight of them may; later ones of this list win.
 
 config.json and generation_config.json name the ids that end a text (generation_config alone where it names any, as
-transformers generates; the tokenizer's own EOS too, as vLLM has it). special_tokens_map.json and
-tokenizer_config.json name special pieces, the BOS and EOS rule and added pieces; added_tokens.json is the older form
-of those. The chat template is chat_template.jinja, chat_template.json or a part of tokenizer_config.json. Source:
-transformers 5.23.
+transformers generates; the tokenizer's own EOS too, as vLLM has it), generation_config.json also strings that do.
+special_tokens_map.json and tokenizer_config.json name special pieces, the BOS and EOS rule and added pieces;
+added_tokens.json is the older form of those. The chat template is chat_template.jinja, chat_template.json or a part
+of tokenizer_config.json. Source: transformers 5.23.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,6 +26,7 @@ FILES = (
     "chat_template.jinja",
 )
 MAX_TEMPLATE_BYTES = 2**20
+MOST_STOP_STRINGS, MOST_STOP_CHARACTERS = 1_000, 1_000
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _LISTED = ("additional_special_tokens", "extra_special_tokens")
 
@@ -105,6 +106,7 @@ def settings_from(
         bos_id=bos_id,
         eos_id=eos_id if eos_id is not None else first,
         stop_ids=frozenset(index for index in (*endings, eos_id) if index is not None),
+        stop_strings=_stop_strings(generation.get("stop_strings")),
         add_bos=_flag(files.tokenizer, "add_bos_token", base.add_bos) and bos_id is not None,
         add_eos=_flag(files.tokenizer, "add_eos_token", base.add_eos),
         unknown_id=named("unk_token", base.unknown_id),
@@ -178,6 +180,18 @@ def _objects(value: Any) -> Iterator[tuple[str, Any]]:
     if value is not None and not isinstance(value, dict):
         raise FormatError(f"added_tokens_decoder must be an object; got {type(value).__name__}")
     return iter((value or {}).items())
+
+
+def _stop_strings(value: Any) -> tuple[str, ...]:
+    """One text or a list of them, as generation_config.json has them."""
+    texts = [value] if isinstance(value, str) else value or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+        raise FormatError(f"stop_strings must be a text or a list of texts, none empty; got {str(value)[:60]!r}")
+    if len(texts) > MOST_STOP_STRINGS or any(len(text) > MOST_STOP_CHARACTERS for text in texts):
+        raise FormatError(
+            f"stop_strings must be at most {MOST_STOP_STRINGS} of {MOST_STOP_CHARACTERS:,} characters; got more"
+        )
+    return tuple(dict.fromkeys(texts))
 
 
 def _ids(config: dict[str, Any], key: str) -> list[int]:

@@ -64,13 +64,15 @@ def infill_of(id_of: Callable[[str], int | None]) -> Infill | None:
 class TextSettings(NamedTuple):
     """Special ids (None where there is none), what ends a text, what is put around a prompt, and the chat template.
 
-    `stop_ids` end a generation and are not shown. `add_bos` and `add_eos` say what a prompt gets, `special_in_prompts`
-    whether special pieces that are spelled in it are read as such: transformers and llama.cpp do, Meta's code does not.
+    `stop_ids` end a generation and are not shown, nor is what a text has of `stop_strings`. `add_bos` and
+    `add_eos` say what a prompt gets, `special_in_prompts` whether special pieces that are spelled in it are read
+    as such: transformers and llama.cpp do, Meta's code does not.
     """
 
     bos_id: int | None
     eos_id: int | None
     stop_ids: frozenset[int] = frozenset()
+    stop_strings: tuple[str, ...] = ()
     add_bos: bool = True
     add_eos: bool = False
     unknown_id: int | None = None

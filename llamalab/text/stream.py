@@ -25,6 +25,11 @@ class TextStream:
         self._decoder, self._stops = tokenizer.decoder(), tuple(stops)
         self._held = ""
 
+    @property
+    def holds_text(self) -> bool:
+        """Whether text is held back that may become a stop string."""
+        return bool(self._held)
+
     def prompt(self, token_ids: Iterable[int]) -> str:
         """The text of ids that come before: no stop string ends it, and none that begins in it counts."""
         return "".join(map(self._decoder.push, token_ids))

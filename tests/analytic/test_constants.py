@@ -6,24 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamalab.analytic.constants import (
-    SHIPPED,
-    SHIPPED_HOST,
-    SOURCES,
-    SPREAD,
-    TRANSFERRED_SPREAD,
-    Host,
-    choose,
-    data_sheet,
-    default_path,
-    measured_spec,
-    nearest_fitted,
-    product_dtype,
-    read_constants,
-    to_json,
-)
+from llamalab.analytic.calibration_files import default_path, measured_spec, read_constants, to_json
+from llamalab.analytic.constants import SPREAD, TRANSFERRED_SPREAD, choose
+from llamalab.analytic.data_sheet import data_sheet, product_dtype
 from llamalab.analytic.ops import Op
+from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import SHARP, Rates, predict
+from llamalab.analytic.shipped_constants import SHIPPED, SHIPPED_HOST, SOURCES, nearest_fitted
 from llamalab.errors import FormatError, InputError, MissingError, UnavailableError
 from llamalab.hardware import HARDWARE, PEAK_DTYPES, find_hardware
 

@@ -19,7 +19,7 @@ from llamalab.analytic.weight_storage import stored_weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts
 from llamalab.presets import PRESETS
-from tests.hf_configs import hf_config
+from tests.hf_configs.samples import hf_config
 
 # One of each way to differ; the rest are the same rows at other sizes.
 IN_TRANSFORMERS = (

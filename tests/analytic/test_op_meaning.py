@@ -9,7 +9,7 @@ from llamalab.analytic.ops import LAYER, forward_ops
 from llamalab.analytic.packed_weights import unpacked_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.comparison.basis import basis_of
-from llamalab.comparison.comparison import Phase
+from llamalab.comparison.passes import Phase
 from llamalab.errors import UnknownNameError
 from llamalab.instrument.points import BLOCK, POINTS, inside_points, op_of
 from llamalab.measure.device.base import AllocatorEvent

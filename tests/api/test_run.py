@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import llamalab
 from llamalab.errors import InputError
 from llamalab.measure.bench.run import measure_bench
-from llamalab.records.record import from_json
+from llamalab.records.record_json import from_json
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-7b-cpu.json"
 

@@ -88,6 +88,18 @@ def test_config_json_gets_the_ids_of_a_single_file(tmp_path: Path, chat_folder: 
     assert (made["bos_token_id"], made["eos_token_id"]) == (1, [2, 331])
 
 
+def test_strings_that_end_a_text_are_kept_or_named(tmp_path: Path, chat_folder: Path) -> None:
+    write_json(chat_folder / "generation_config.json", eos_token_id=[2, 331], stop_strings=["###"])
+    said = convert(chat_folder, tmp_path / "hf", "hf")
+    assert "no place" not in said
+    assert tokenizer_of(tmp_path / "hf").settings.stop_strings == ("###",)
+    sentencepiece_model(chat_folder / "tokenizer.model")
+    for to, name in (("gguf", "m.gguf"), ("llama2c", "m.bin")):
+        assert "the strings that end a text" in convert(chat_folder, tmp_path / name, to)
+    write_tokenizer(tokenizer_of(chat_folder), tmp_path / "hf")
+    assert tokenizer_of(tmp_path / "hf").settings.stop_strings == ("###",)
+
+
 def test_llama2c_gets_a_tokenizer_and_says_what_it_cannot_say(tmp_path: Path, chat_folder: Path) -> None:
     sentencepiece_model(chat_folder / "tokenizer.model")
     said = convert(chat_folder, tmp_path / "out" / "m.bin", "llama2c")

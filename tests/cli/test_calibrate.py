@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from llamalab.analytic.constants import CLASSES, default_path
+from llamalab.analytic.calibration_files import default_path
 from llamalab.analytic.grades import Grade
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main
 from llamalab.measure.calibration import run as module

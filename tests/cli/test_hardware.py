@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from llamalab.analytic.constants import CLASSES, TRANSFERRED_SPREAD, choose, default_path, to_json
+from llamalab.analytic.calibration_files import default_path, to_json
+from llamalab.analytic.constants import TRANSFERRED_SPREAD, choose
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.hardware import SOURCED

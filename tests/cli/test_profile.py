@@ -11,7 +11,7 @@ from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.presets import PRESETS
 from llamalab.records.profile import from_json
-from llamalab.records.record import to_json
+from llamalab.records.record_json import to_json
 from tests.cli.calls import Capture, printed, refused
 from tests.report.sample import sample_record
 
@@ -61,7 +61,7 @@ def test_the_table_says_what_ran_and_whether_it_adds_up(capsys: Capture, roofs: 
     fused = printed(capsys, *PASS, "--phase", "prefill", "--roofs", roofs, "--attention", "sdpa")
     assert "attention kernel: aten::_scaled_dot_product_flash_attention_for_cpu" in fused
     assert "not known: memory_clock_hz, power_w, temperature_c, throttle_reasons: not readable on a CPU" in text
-    for caption in ("time by operation", "alive at the peak", "what looking costs", "projections", "state of the dev"):
+    for caption in ("Time by operation", "Alive at the peak", "What looking costs", "projections", "State of the dev"):
         assert caption in text
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from llamalab import workspace
-from llamalab.analytic.constants import CLASSES, default_path
-from llamalab.analytic.constants import to_json as to_constants
+from llamalab.analytic.calibration_files import default_path
+from llamalab.analytic.calibration_files import to_json as to_constants
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
 from llamalab.records.profile import to_json as profiles_to_json
-from llamalab.records.record import Record, from_json, shown_text, to_json
+from llamalab.records.record import Record
+from llamalab.records.record_json import from_json, shown_text, to_json
 from llamalab.report import CSV_HEADS, OURS, render_profiles
 from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile

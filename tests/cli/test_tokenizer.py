@@ -101,6 +101,7 @@ def test_what_goes_with_a_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixtur
         "unknown:           0 '<unk>'",
         "padding:           none",
         "end of a text:     2 '</s>', 330 '<|im_end|>'",
+        "stop strings:      none",
         "around a prompt:   BOS",
         "cut out of a text: 0 '<unk>', 1 '<s>', 2 '</s>', 330 '<|im_end|>'",
         "infilling:         none",

@@ -5,11 +5,12 @@ import json
 
 import pytest
 
-from llamalab.analytic.constants import to_json
+from llamalab.analytic.calibration_files import to_json
 from llamalab.analytic.roofline import Rates, predict, predict_pass, rates_of_op, total_s
 from llamalab.comparison.basis import OWN_ROOFS, rates_of
-from llamalab.comparison.comparison import Comparison, ExactCheck, Phase
+from llamalab.comparison.comparison import Comparison, ExactCheck
 from llamalab.comparison.held_roofs import hold_roofs
+from llamalab.comparison.passes import Phase
 from llamalab.comparison.sentences import verdict
 from llamalab.comparison.what_if import changes
 from llamalab.errors import InputError

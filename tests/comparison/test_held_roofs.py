@@ -7,7 +7,8 @@ import pytest
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.held_roofs import above, hold_roofs, raised_sentence
 from llamalab.comparison.sentences import verdict
-from llamalab.records.record import Record, Roof, from_json, to_json
+from llamalab.records.record import Record, Roof
+from llamalab.records.record_json import from_json, to_json
 from tests.report.sample import sample_record
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from llamalab.comparison.own_runs import read_runs, run_of_record
 from llamalab.comparison.run_deltas import REST, PhaseDelta, bootstrap, compare_runs, differing, unmatched
-from llamalab.records.record import Pass, Record, from_json
+from llamalab.records.record import Pass, Record
+from llamalab.records.record_json import from_json
 from llamalab.records.run import OpTime, Run, RunPhase
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-7b-cpu.json"

@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.sentences import crossover, signed_percent, tokens_per_s, verdict
+from llamalab.comparison.crossover import crossover
+from llamalab.comparison.sentences import verdict
+from llamalab.comparison.wording import signed_percent, tokens_per_s
 from llamalab.records.record import AttentionPoint, Record
 from tests.report.sample import sample_record
 

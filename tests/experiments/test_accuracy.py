@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments import accuracy, fit_constants
-from llamalab.analytic import constants
+from llamalab.analytic import constants, shipped_constants
 
 ROOT = Path(accuracy.__file__).parents[1]
 POINTS = accuracy.read_points()
@@ -36,8 +36,8 @@ def test_constants_are_fitted_on_kernels_and_scored_on_models() -> None:
     for point in POINTS:
         assert not any(source.lower() in point.source.lower() for source in KERNEL_SOURCES), point.id
         repository = point.source.split(" ")[0]
-        assert all(repository not in source for source in constants.SOURCES.values())
-    for source in constants.SOURCES.values():
+        assert all(repository not in source for source in shipped_constants.SOURCES.values())
+    for source in shipped_constants.SOURCES.values():
         assert any(name in source for name in KERNEL_SOURCES)
     # A kernel table has no model's prompt, generation or throughput.
     assert not {"prompt", "generate", "tokens_per_s"} & set(fit_constants.PARAMETERS)

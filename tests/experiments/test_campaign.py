@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from experiments import campaign
-from experiments.common.campaign_steps import Job, Made, Step, all_steps, cases, make_bench, make_experiment
+from experiments.common.campaign_makers import Job, Made, cases, make_bench, make_experiment
+from experiments.common.campaign_steps import Step, all_steps
 from experiments.common.isolated import Outcome, run_isolated
 from llamalab.errors import UnknownNameError
 from llamalab.files import write_text

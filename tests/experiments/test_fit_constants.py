@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import fit_constants
-from llamalab.analytic.constants import SHIPPED
+from llamalab.analytic.shipped_constants import SHIPPED
 from llamalab.hardware import find_hardware
 
 SPEC = find_hardware("a100-80gb-sxm")

@@ -6,7 +6,8 @@ import pytest
 
 from experiments import fit_host
 from experiments.accuracy import read_points
-from llamalab.analytic.constants import SHIPPED_HOST, Host
+from llamalab.analytic.rate_constants import Host
+from llamalab.analytic.shipped_constants import SHIPPED_HOST
 
 
 def test_the_shipped_host_is_what_the_points_give(capsys: pytest.CaptureFixture[str]) -> None:

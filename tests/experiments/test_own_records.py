@@ -9,11 +9,12 @@ import pytest
 
 from experiments import own_records
 from experiments.common.folders import RECORDS
-from llamalab.analytic.constants import CLASSES, to_json
+from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.record import Record
-from llamalab.records.record import to_json as record_json
+from llamalab.records.record_json import to_json as record_json
 from llamalab.report.recorded_runs import records_of
 from tests.report.sample import GEMM, STREAM, sample_record
 

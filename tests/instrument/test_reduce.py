@@ -9,8 +9,9 @@ from torch import Tensor
 from llamalab.analytic.activations import attention_bytes
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.instrument.reduce import BINS, KINDS, LOWEST, Reduce
+from llamalab.instrument.reduce import Reduce
 from llamalab.instrument.scores import CHUNK_ELEMENTS
+from llamalab.instrument.statistics import BINS, LOWEST, STATISTICS
 from llamalab.instrument.taps import capture
 from llamalab.measure.device.machine import measure_peak
 from llamalab.model import Transformer
@@ -88,7 +89,7 @@ def test_rows_in_chunks_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> 
     for elements in (CHUNK_ELEMENTS, 2 * 12 * 23 * 5):  # all rows at once, and five at a time
         for module in ("scores", "reduce"):
             monkeypatch.setattr(f"llamalab.instrument.{module}.CHUNK_ELEMENTS", elements)
-        for kind in KINDS:
+        for kind in STATISTICS:
             with capture(model, "*.pattern" if kind == "entropy" else "*", reduce=kind) as got:
                 model(ids)
             for name, value in got.items():
@@ -101,7 +102,7 @@ def test_rows_in_chunks_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> 
 def test_statistics_of_all_taps_of_7b_take_less_than_16_mb() -> None:
     """Whatever the tokens: the state is made before the first pass, and a pass replaces none of it."""
     model = Transformer(PRESETS["7b"].arch, dtype="bf16", device="meta")
-    taps = [Reduce("*", kind=kind, model=model) for kind in KINDS if kind != "entropy"]
+    taps = [Reduce("*", kind=kind, model=model) for kind in STATISTICS if kind != "entropy"]
     taps.append(Reduce("*.pattern", kind="entropy", model=model))
     states = [state for tap in taps for state in (tap.sums, tap.counts)]
     tokens = torch.zeros(1, 48, dtype=torch.long, device="meta")
@@ -111,7 +112,7 @@ def test_statistics_of_all_taps_of_7b_take_less_than_16_mb() -> None:
     assert sum(state.nbytes for state in states) < 500_000
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "entropy"])
+@pytest.mark.parametrize("kind", [kind for kind in STATISTICS if kind != "entropy"])
 @pytest.mark.parametrize("point", ["feed_forward.act", "attention.rot_q"])
 def test_a_tensor_of_7b_at_4096_tokens_takes_less_than_16_mb(kind: str, point: str) -> None:
     """In bf16, where a careless sum widens it all: that would be 180 MB for the first."""
@@ -135,7 +136,7 @@ def test_a_tensor_of_7b_at_4096_tokens_takes_less_than_16_mb(kind: str, point: s
         assert int(tap[name].sum()) == int(tap[name][-LOWEST]) == 3 * x.numel()  # every one of them is 2**0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STATISTICS)
 def test_what_a_pass_takes_beside_the_state_does_not_grow_with_the_tokens(kind: str) -> None:
     """For a long pattern it is a small part of the scores, which are never there at once."""
     arch = ARCHES["GQA"].replace(n_layers=1)
@@ -178,7 +179,7 @@ def test_nothing_waits_for_the_device() -> None:
             return func(*args, **(kwargs or {}))
 
     model = small_model(ARCHES["GQA"])
-    taps = [Reduce("*" if kind != "entropy" else "*.pattern", kind=kind, model=model) for kind in KINDS]
+    taps = [Reduce("*" if kind != "entropy" else "*.pattern", kind=kind, model=model) for kind in STATISTICS]
     x, q, k = torch.randn(2, 5, 120), torch.randn(2, 12, 5, 10), torch.randn(2, 4, 9, 10)
     with torch.no_grad(), Seen():
         for tap in taps:

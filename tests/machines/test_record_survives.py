@@ -11,7 +11,8 @@ from llamalab.cli import main
 from llamalab.measure.calibration import constants_here
 from llamalab.measure.calibration import run as calibrate
 from llamalab.measure.report import run as record
-from llamalab.records.record import Record, from_json
+from llamalab.records.record import Record
+from llamalab.records.record_json import from_json
 from llamalab.report import recorded_runs as runs
 from tests.fakes import everywhere
 from tests.report.sample import sample_record

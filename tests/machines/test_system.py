@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llamalab.records.record import to_json
+from llamalab.records.record_json import to_json
 from tests.report.sample import sample_record
 
 COMMAND = [sys.executable, "-m", "llamalab"]

@@ -11,7 +11,7 @@ import pytest
 
 from llamalab import __version__
 from llamalab.cli import VERBS
-from llamalab.records.record import to_json
+from llamalab.records.record_json import to_json
 from tests.report.sample import sample_record
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from llamalab.arch import LlamaArch
 from llamalab.arch_parts import RopeScaling
 from llamalab.model import Transformer
 from llamalab.presets import PRESETS
-from tests.hf_configs import hf_config
+from tests.hf_configs.samples import hf_config
 
 ORIGINAL = 20  # positions before RoPE was stretched: texts of tests are longer
 _SMALL = {"dim": 120, "n_layers": 3, "n_heads": 12, "n_kv_heads": 4, "ffn_dim": 182, "vocab_size": 97}

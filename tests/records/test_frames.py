@@ -13,7 +13,7 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.errors import FormatError, InputError, MissingError
 from llamalab.records.peers import read_peer
 from llamalab.records.profile import of_record
-from llamalab.records.record import from_json
+from llamalab.records.record_json import from_json
 from llamalab.records.tables import csv_of_rows
 from llamalab.report.page import report_tables
 from tests.records.peers import files

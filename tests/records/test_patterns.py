@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llamalab.errors import FormatError
-from llamalab.records.record import from_json, to_json
+from llamalab.records.record_json import from_json, to_json
 from tests.report.sample import sample_record
 from tests.report.sample_patterns import sample_patterns
 

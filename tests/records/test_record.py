@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamalab.errors import FormatError
-from llamalab.records.record import Measurement, Record, from_json, to_json
+from llamalab.records.record import Measurement, Record
+from llamalab.records.record_json import from_json, to_json
 from tests.report.sample import sample_record
 
 SAMPLE = to_json(sample_record("7b"))

@@ -17,10 +17,11 @@ from llamalab.records.phase_profile import (
     OpProfile,
     PhaseProfile,
     StepMemory,
+    Telemetry,
     Usage,
 )
 from llamalab.records.profile import Profile, of_record
-from llamalab.records.record import Pass, Record, Telemetry
+from llamalab.records.record import Pass, Record
 
 REASON = "not readable on a CPU without privileges"
 MISSING = dict.fromkeys(("memory_clock_hz", "power_w", "temperature_c", "throttle_reasons"), REASON)

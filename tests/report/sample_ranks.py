@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llamalab.analytic.constants import to_json
+from llamalab.analytic.calibration_files import to_json
 from llamalab.analytic.roofline import Rates
 from llamalab.records.ranks import RanksPass, RanksRun, RankTime
 

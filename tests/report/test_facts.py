@@ -9,8 +9,9 @@ import pytest
 
 from llamalab.comparison.claims import coverage, memory_held, phase_held, wrong_winners
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.sentences import signed_percent, tokens_per_s, verdict
+from llamalab.comparison.sentences import verdict
 from llamalab.comparison.what_if import actions, as_measured, elsewhere, run_s, told_run
+from llamalab.comparison.wording import signed_percent, tokens_per_s
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import MeasuredMemory, Record
 from llamalab.report import render

@@ -8,7 +8,8 @@ import pytest
 
 from llamalab.cli import main
 from llamalab.comparison.comparison import Comparison
-from llamalab.records.record import Record, to_json
+from llamalab.records.record import Record
+from llamalab.records.record_json import to_json
 from llamalab.report import OURS, render_gallery
 from llamalab.report.gallery import NamedRecord, errors_table, records_under
 from tests.report.sample import sample_record

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from llamalab.arch import LlamaArch
-from llamalab.records.phase_profile import Instrument, PhaseProfile, Usage
+from llamalab.records.phase_profile import Instrument, PhaseProfile, Telemetry, Usage
 from llamalab.records.profile import Profile, are_profiles, from_json, of_record, to_json
-from llamalab.records.record import Record, Telemetry
-from llamalab.records.record import to_json as record_to_json
+from llamalab.records.record import Record
+from llamalab.records.record_json import to_json as record_to_json
 from llamalab.report import OURS, profile_csv_files, render, render_profiles
 from llamalab.report import profile_captions as findings
 from llamalab.report import profile_tables as tables

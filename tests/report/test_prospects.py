@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 
 from experiments.common.folders import RECORDS
-from llamalab.analytic.constants import CLASSES, to_json
+from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import FormatError
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Record
-from llamalab.records.record import to_json as record_json
+from llamalab.records.record_json import to_json as record_json
 from llamalab.report import csv_files, render
 from llamalab.report import prospects as outlook
 from llamalab.report.recorded_runs import recorded_runs
-from llamalab.report.tables import WORST, roofs, worst
+from llamalab.report.roof_table import roofs
+from llamalab.report.tables import WORST, worst
 from tests.report.sample import COPY, GEMM, STREAM, environment, sample_record
 
 H200 = {"device": "cuda", "device_name": "NVIDIA H200", "memory_bytes": 150_754_820_096}

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.sentences import phase_sentence, tokens_per_s, verdict
+from llamalab.comparison.sentences import phase_sentence, verdict
+from llamalab.comparison.wording import tokens_per_s
 from llamalab.records.patterns import Patterns
-from llamalab.records.record import MeasuredMemory, Record, Roof, from_json, to_json
+from llamalab.records.record import MeasuredMemory, Record, Roof
+from llamalab.records.record_json import from_json, to_json
 from llamalab.report import CSV_HEADS, OURS, csv_files, render
 from llamalab.report.layout import page_script, script_hash
 from llamalab.report.tables import tables

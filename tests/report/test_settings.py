@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from llamalab.analytic.constants import CLASSES, choose, to_json
+from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, memory_needed, run_times
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison

@@ -174,6 +174,16 @@ def test_stop_strings_end_their_row_only(model: Transformer) -> None:
     assert len(batch[0].ids) < len(free[0].ids)
 
 
+def test_a_checkpoints_own_stop_strings_end_its_texts(model: Transformer) -> None:
+    [free] = rows(model, [PROMPTS[0]])
+    text = decode(BYTES, list(free))
+    stop = text[2:4]
+    tokenizer = BYTES.with_settings(BYTES.settings._replace(stop_strings=(stop,)))
+    [made] = rows(model, [PROMPTS[0]])
+    assert "".join(text for _, text in stream_texts(tokenizer, [made])) == text[: text.index(stop)]
+    assert made.finish_reason == "stop"
+
+
 # What follows are the five faults of meta-llama/llama 689c7f2, generation.py and model.py, one by one.
 
 

@@ -9,6 +9,7 @@ from llamalab.model import Transformer
 from llamalab.text import decode
 from llamalab.text.chat import Chat
 from llamalab.text.dialog import encode_dialog
+from llamalab.text.generate import Generation
 from llamalab.text.sampling import Sampler
 from llamalab.text.settings import Added
 from tests.text.test_stream import BYTES
@@ -181,6 +182,19 @@ def test_a_templates_conversation_gives_the_logits_of_the_whole_dialogue(model: 
     assert chat.form.stop_ids == {BYTES.eos_id}
     with pytest.raises(InputError, match="must not contain </s>"):
         chat.ask("a</s><system>b")
+
+
+def test_a_checkpoints_stop_string_ends_an_answer_and_is_no_part_of_the_conversation(model: Recorder) -> None:
+    free = "".join(chat_with(model).ask("Hi"))
+    stop = free[2:4]
+    tokenizer = BYTES.with_settings(BYTES.settings._replace(stop_strings=(stop,)))
+    chat = Chat(model, tokenizer, sampler=lambda: Sampler(temperature=0.0), max_new_tokens=6)
+    assert "".join(chat.ask("Hi")) == free[: free.index(stop)]
+    assert chat.finish_reason == "stop"
+    assert stop not in decode(tokenizer, chat.answer_ids)
+    prompt_ids = chat.form.asked(chat.ids, chat.messages, "what?", system="")
+    alone = decode(BYTES, list(Generation(model, prompt_ids, max_new_tokens=6, sampler=Sampler(temperature=0.0))))
+    assert "".join(chat.ask("what?")) == alone.split(stop)[0]
 
 
 def test_a_template_that_rewrites_the_past_is_encoded_anew(model: Recorder) -> None:

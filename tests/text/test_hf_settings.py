@@ -50,6 +50,17 @@ def test_what_ends_a_text(tmp_path: Path, model: bytes) -> None:
     assert (made.eos_id, made.stop_ids) == (331, {7, 9, 331})
 
 
+def test_strings_that_end_a_text(tmp_path: Path, model: bytes) -> None:
+    assert settings_with(tmp_path, model).stop_strings == ()
+    made = settings_with(tmp_path, model, generation_config__json={"stop_strings": ["User:", "###", "User:"]})
+    assert made.stop_strings == ("User:", "###")
+    made = settings_with(tmp_path, model, generation_config__json={"stop_strings": "User:", "eos_token_id": 5})
+    assert (made.stop_strings, made.stop_ids) == (("User:",), {2, 5})
+    for unsound in ([""], [5], {"a": "b"}, 7, ["a"] * 1001, ["a" * 1001]):
+        with pytest.raises(FormatError, match="stop_strings must be"):
+            settings_with(tmp_path, model, generation_config__json={"stop_strings": unsound})
+
+
 def test_pieces_with_an_id_and_without(tmp_path: Path, model: bytes) -> None:
     made = settings_with(
         tmp_path,

@@ -16,7 +16,7 @@ from itertools import product
 from statistics import mean, quantiles, stdev
 from typing import Any, NamedTuple
 
-from llamalab.comparison.comparison import relative_error
+from llamalab.comparison.passes import relative_error
 from llamalab.errors import InputError
 
 MEASURED, MEASURED_TIED = "measured", "measured, tied blocks"

@@ -52,7 +52,8 @@ from llamalab.model.packed import product_of
 from llamalab.model.quantised.weights import kept_of
 from llamalab.parallel.models import ready_model
 from llamalab.parallel.team import Team
-from llamalab.records.record import Record, Telemetry, unmeasured
+from llamalab.records.phase_profile import Telemetry
+from llamalab.records.record import Record, unmeasured
 from llamalab.units import QUANTISED, check_plain
 
 AUTO = "auto"

@@ -7,9 +7,9 @@ the weights. They are checked on blocks of other sizes at other token counts (CH
 to the whole model: nothing that is checked was fitted.
 
 All of it runs in the same rounds, so that a machine that slows down slows both sides; of each time
-the best round counts, because a disturbance only ever adds time. Time is a budget: every pass is tried once, what
-would not fit is left out and named, and rounds follow while there is time. The result is graded
-(llamalab.analytic.grades).
+the best round counts, because a disturbance only ever adds time; of ranks that run in step it is the
+median (peers). Time is a budget: every pass is tried once, what would not fit is left out and named,
+and rounds follow while there is time. The result is graded (llamalab.analytic.grades).
 """
 
 import os
@@ -20,13 +20,15 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.constants import CLASSES, to_json
+from llamalab.analytic.calibration_files import to_json
 from llamalab.analytic.grades import Grade, Signs, grade
 from llamalab.analytic.kept_weights import FEW_ROWS, WIDENED_ROWS
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates, known_rates, predict_pass, total_s
 from llamalab.errors import DoesNotFitError, UnknownNameError
 from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
 from llamalab.measure.calibration.fit import Fit, Kernel, best_rates, fit_class
+from llamalab.measure.calibration.peers import Peers
 from llamalab.measure.calibration.trials import CopyBudget, Trial, Trials, first_round, trial_bytes
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import (
@@ -97,7 +99,7 @@ class Calibration(NamedTuple):
 
     @property
     def json(self) -> str:
-        """The file that llamalab.analytic.constants reads."""
+        """The file that llamalab.analytic.calibration_files reads."""
         points = [
             {"model": one.model, **one.shape._asdict(), "predicted_s": one.predicted_s, "measured_s": one.measured_s}
             for one in self.outcomes
@@ -124,6 +126,7 @@ def calibrate(
     copies_bytes: int | None = None,
     weight_dtype: str | None = None,
     kernel_rows: int | None = None,
+    peers: Peers | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Calibration:
     """Measure, fit and check on blocks of other sizes: those of the device, where none are named.
@@ -140,6 +143,7 @@ def calibrate(
             (default: the budget of a probe).
         weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
         kernel_rows: rows that their kernel multiplies at most (default: as measured here).
+        peers: the processes that calibrate in step with this one (default: none).
         progress: called with the label of each step and the share that is done.
 
     Raises InputError, MissingError or DoesNotFitError before any work.
@@ -147,12 +151,11 @@ def calibrate(
     activation_dtype(dtype)
     if weight_dtype is not None and weight_dtype not in QUANTISED:
         raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
-    deadline = deadline or Deadline(QUICK_BUDGET_S if quick else BUDGET_S)
+    deadline, peers = deadline or Deadline(QUICK_BUDGET_S if quick else BUDGET_S), peers or Peers()
     place = resolve_device(device)
     usual = blocks_for(place, quick=quick)
-    chosen = _fitting(
-        place, dtype, (*usual.fit, usual.naive) if fit is None else fit, usual.check if check is None else check
-    )
+    fit, check = (*usual.fit, usual.naive) if fit is None else fit, usual.check if check is None else check
+    chosen = peers.agree(_fitting(available_bytes(place) // (2 * peers.sharing), dtype, fit, check))
     if weight_dtype is not None and kernel_rows is None:
         kernel_rows = kernel_rows_here(place, dtype, weight_dtype)
     load, machine = _load(), Machine(place, clock_for(place), dtype, None, weight_dtype, kernel_rows)
@@ -160,9 +163,11 @@ def calibrate(
         measuring = deadline.part(_MEASURING)
         release_memory(place)
         progress("size of the cache", 0.0)
-        spare = min(probe_budget_bytes(place) if copies_bytes is None else copies_bytes, chosen.free_bytes)
+        spare = min(
+            probe_budget_bytes(place) // peers.sharing if copies_bytes is None else copies_bytes, chosen.free_bytes
+        )
         room = CopyBudget(effective_cache_bytes(place), spare)
-        trials = first_round(machine, chosen.fit, chosen.check, room, measuring, progress)
+        trials = first_round(machine, chosen.fit, chosen.check, room, measuring, progress, peers)
         rounds = _rounds(trials, measuring, progress)
     progress("fitting", 0.95)
     fits = fit_classes(kernel for trial in trials.fitted for kernel in trial.kernels())
@@ -221,9 +226,9 @@ class _Fitting(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def _fitting(place: torch.device, dtype: str, fit: Sequence[Block], check: Sequence[Block]) -> _Fitting:
-    """As many blocks as fit into half of the free memory, in their order. Raises DoesNotFitError where none does."""
-    free, used, kept = available_bytes(place) // 2, 0, set()
+def _fitting(free: int, dtype: str, fit: Sequence[Block], check: Sequence[Block]) -> _Fitting:
+    """As many blocks as `free` bytes hold, in their order. Raises DoesNotFitError where they hold none."""
+    used, kept = 0, set()
     for block in dict.fromkeys((*fit, *check)):
         if used + (size := trial_bytes(block, dtype)) <= free:
             used += size
@@ -232,11 +237,13 @@ def _fitting(place: torch.device, dtype: str, fit: Sequence[Block], check: Seque
     if not kept.intersection(serving):
         needed = min(trial_bytes(block, dtype) for block in serving)
         raise DoesNotFitError(
-            f"a calibration needs {format_bytes(needed)} in half of the free memory; that is {format_bytes(free)}; "
+            f"a calibration needs {format_bytes(needed)} of the free memory and may take {format_bytes(free)}; "
             "free some, or take a narrower --dtype"
         )
     left_out = tuple(
-        f"{block.name}: half of the free memory does not hold it" for block in (*fit, *check) if block not in kept
+        f"{block.name}: what it may take of the free memory does not hold it"
+        for block in (*fit, *check)
+        if block not in kept
     )
     return _Fitting(
         tuple(block for block in fit if block in kept),
@@ -254,7 +261,8 @@ def _rounds(trials: Trials, deadline: Deadline, progress: ProgressCallback) -> i
         for trial in runs if done % 2 == 0 else runs[::-1]:
             trial.run()
         done, last_s = done + 1, deadline.spent_s - began_s
-        progress(f"round {done}", min(0.94, 0.05 + 0.89 * deadline.spent_s / deadline.seconds))
+        spent_s = deadline.spent_s
+        progress(f"round {done}", 0.05 + 0.89 * spent_s / (spent_s + deadline.left_s))
     return done
 
 

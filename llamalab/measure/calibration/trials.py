@@ -19,6 +19,7 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.measure.calibration.blocks import Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
+from llamalab.measure.calibration.peers import Peers
 from llamalab.measure.device.machine import clock_for
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback, now_s
@@ -72,10 +73,12 @@ class Ring(NamedTuple):
 
 
 class Trial:
-    """A pass of a block that can be run again and again; `best` keeps the least seconds of each row."""
+    """A pass of a block that can be run again and again, by all peers at the same moment."""
 
-    def __init__(self, machine: Machine, block: Block, ring: Ring, shape: BlockPass, *, clean: bool) -> None:
-        self.block, self.shape, self.clean, self._ring = block, shape, clean, ring
+    def __init__(
+        self, machine: Machine, block: Block, ring: Ring, shape: BlockPass, peers: Peers, *, clean: bool
+    ) -> None:
+        self.block, self.shape, self.clean, self._ring, self._peers = block, shape, clean, ring, peers
         arch, kept = ring.first.arch, {"batch": shape.batch, "max_tokens": shape.past + shape.new}
         self._cache = StaticKVCache(arch, **kept, dtype=machine.dtype, device=machine.device)
         # Pages that were never written all map to one page of zeros, which every cache holds.
@@ -88,11 +91,12 @@ class Trial:
         rows = model_part_of if clean else cost_rows(ring.first.backend.algorithm)
         self._clock = clock_for(machine.device, marks=MARKS_OF_A_PASS)
         self._ops, self._launch_s = OpClock(self._clock, rows), 0.0
-        self.best: dict[str, float] = {}
+        self._times_s: dict[str, list[float]] = {}
         self.rounds_s: list[float] = []
 
     def run(self) -> None:
-        """Run the pass once more, and keep what was faster than before."""
+        """Run the pass once more, and keep the seconds of each row."""
+        self._peers.meet()
         self._cache.rewind(self.shape.past, lossy=True)
         model = next(self._ring.turns)
         # Launching took so long the last time: a device that waits that long finds all of it launched.
@@ -103,7 +107,7 @@ class Trial:
         self._launch_s = now_s() - began_s
         (rows,) = self._ops.read()
         for name, seconds in rows.items():
-            self.best[name] = min(seconds, self.best.get(name, seconds))
+            self._times_s.setdefault(name, []).append(seconds)
         self.rounds_s.append(sum(rows.values()))
 
     def ops(self, layers: int) -> tuple[Op, ...]:
@@ -112,14 +116,20 @@ class Trial:
         return _ops(self.block, self.shape, layers, self._cache.dtype, algorithm, kept_of(self._ring.first))
 
     def kernels(self) -> list[Kernel]:
-        """Every row of the pass with its best time, products only where their weights come from memory."""
-        pass_s = sum(self.best.values())
+        """Every row of the pass with its typical time, products only where their weights come from memory."""
+        times_s = self._typical_s
+        pass_s = sum(times_s.values())
         ops = [op for op in self.ops(1) if op.kind != "gemm" or not self._ring.in_cache]
-        return [Kernel(op, self.best[op.name], self.best[op.name] / pass_s) for op in ops]
+        return [Kernel(op, times_s[op.name], times_s[op.name] / pass_s) for op in ops]
 
     def whole_s(self) -> float:
         """Seconds of the whole model: embedding, as many blocks as it has, head."""
-        return self.best["embedding"] + self.block.arch.n_layers * self.best["block"] + self.best["head"]
+        times_s = self._typical_s
+        return times_s["embedding"] + self.block.arch.n_layers * times_s["block"] + times_s["head"]
+
+    @property
+    def _typical_s(self) -> dict[str, float]:
+        return {name: self._peers.typical(times_s) for name, times_s in self._times_s.items()}
 
 
 class Trials(NamedTuple):
@@ -162,6 +172,7 @@ def first_round(
     room: CopyBudget,
     deadline: Deadline,
     progress: ProgressCallback,
+    peers: Peers,
 ) -> Trials:
     """Build the blocks and run every pass once; what would not fit into the time ENOUGH_ROUNDS times is left out.
 
@@ -187,7 +198,7 @@ def first_round(
         began = now_s()
         ring = _ring(machine, block, turns[block])
         pace.built(size, now_s() - began)
-        kept += _trials(machine, block, ring, until, pace, found, clean=clean)
+        kept += _trials(machine, block, ring, until, pace, found, peers, clean=clean)
     return found._replace(round_s=pace.round_s)
 
 
@@ -217,7 +228,15 @@ def trial_bytes(block: Block, dtype: str) -> int:
 
 
 def _trials(
-    machine: Machine, block: Block, ring: Ring, until: Deadline, pace: _Pace, found: Trials, *, clean: bool
+    machine: Machine,
+    block: Block,
+    ring: Ring,
+    until: Deadline,
+    pace: _Pace,
+    found: Trials,
+    peers: Peers,
+    *,
+    clean: bool,
 ) -> list[Trial]:
     """The block's passes that fit into the time, each of them run once, the cheapest first."""
     algorithm = ring.first.backend.algorithm
@@ -230,7 +249,9 @@ def _trials(
         if pace.round_s and not until.fits(estimate_s + (ENOUGH_ROUNDS - 1) * (pace.round_s + estimate_s)):
             found.left_out.append(f"{block.name}, {shape.batch} x {shape.new} tokens: there was no time for it")
             continue
-        trial = Trial(machine, block, ring, shape, clean=clean)
+        trial = Trial(machine, block, ring, shape, peers, clean=clean)
+        if not found.all and not kept:
+            trial.run()  # the first pass of a process tells nothing of those that follow
         began = now_s()
         trial.run()
         pace.ran(flops[shape], now_s() - began)

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 
 from llamalab.measure.timing.clock import Clock
-from llamalab.records.record import MeasuredMemory, Telemetry
+from llamalab.records.phase_profile import Telemetry
+from llamalab.records.record import MeasuredMemory
 
 Role = Literal["host", "accelerator"]
 Counter = Callable[[], tuple[float | None, str | None]]  # joules so far, or None and the reason

@@ -16,7 +16,8 @@ from llamalab.measure.device.peak_memory import allocated_peak, status_bytes
 from llamalab.measure.device.profiler import profiling
 from llamalab.measure.timing.clock import Clock, HostClock
 from llamalab.model import host_memory
-from llamalab.records.record import MeasuredMemory, Telemetry
+from llamalab.records.phase_profile import Telemetry
+from llamalab.records.record import MeasuredMemory
 from llamalab.units import MEMORY_UNITS
 
 ROOT = Path("/")

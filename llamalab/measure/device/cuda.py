@@ -11,7 +11,8 @@ from llamalab.measure.device.cuda_clock import CudaClock
 from llamalab.measure.device.nvml import NvmlDevice, open_device
 from llamalab.measure.timing.clock import Clock
 from llamalab.model.cuda_graph import captured
-from llamalab.records.record import MeasuredMemory, Telemetry
+from llamalab.records.phase_profile import Telemetry
+from llamalab.records.record import MeasuredMemory
 
 _NO_NVML = "NVML: not available"
 _HISTORY_ENTRIES = 1 << 17

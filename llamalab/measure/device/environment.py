@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from llamalab.measure.device.machine import device_name, device_of, memory_bytes
-from llamalab.records.record import Environment, Telemetry
+from llamalab.records.environment import Environment
+from llamalab.records.phase_profile import Telemetry
 from llamalab.version import __version__
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from llamalab.records.record import Telemetry
+from llamalab.records.phase_profile import Telemetry
 
 # nvml.h, nvmlClocksEventReasons; bit 0 (idle) is no throttling.
 THROTTLE_REASONS = {

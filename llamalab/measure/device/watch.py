@@ -15,7 +15,7 @@ import torch
 
 from llamalab.measure.device.machine import device_of
 from llamalab.measure.timing.deadline import now_s
-from llamalab.records.record import Telemetry
+from llamalab.records.phase_profile import Telemetry
 
 EVERY_S = 0.1
 WORKING_S = 1.5  # so long a device works before its average of the last second is that of the work

@@ -20,8 +20,7 @@ from llamalab.measure.profile.attention_kernel import kernel_of_pass
 from llamalab.measure.profile.kernel_times import Busy, busy_times, ranges_in
 from llamalab.measure.target.target import Job, Target
 from llamalab.measure.timing.profiler_ranges import Ranges
-from llamalab.records.phase_profile import MemoryProfile
-from llamalab.records.record import Telemetry
+from llamalab.records.phase_profile import MemoryProfile, Telemetry
 
 TraceWriter = Callable[[str, Any], None]
 

@@ -6,15 +6,15 @@ from statistics import median
 
 from llamalab.analytic.op import rows_named
 from llamalab.comparison.basis import basis_of
-from llamalab.comparison.comparison import Phase, Row
+from llamalab.comparison.passes import Phase, Row
 from llamalab.instrument.selection import layer_of
 from llamalab.measure.device.energy import usage
 from llamalab.measure.profile.kernel_times import Busy
 from llamalab.measure.profile.observations import Observations, PhaseRun
 from llamalab.measure.timing.profiler_ranges import SETUP, Label, starred
 from llamalab.model.packed import product_of
-from llamalab.records.phase_profile import Energy, Instrument, OpProfile, PhaseProfile
-from llamalab.records.record import MeasuredMemory, Measurement, Pass, Record, Telemetry
+from llamalab.records.phase_profile import Energy, Instrument, OpProfile, PhaseProfile, Telemetry
+from llamalab.records.record import MeasuredMemory, Measurement, Pass, Record
 
 CLOSES = 0.05
 OP_CLOCK = "op clock"

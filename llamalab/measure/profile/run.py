@@ -34,9 +34,10 @@ from llamalab.measure.timing.op_clock import MARKS_READY, OpClock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model.packed import product_of
 from llamalab.model.quantised.weights import kept_of
+from llamalab.records.environment import Environment
 from llamalab.records.phase_profile import Energy, Instrument, PhaseProfile
 from llamalab.records.profile import Profile
-from llamalab.records.record import Environment, Record, unmeasured
+from llamalab.records.record import Record, unmeasured
 
 ALTERNATIONS = 3  # clean passes and op-clock passes take turns so many times
 

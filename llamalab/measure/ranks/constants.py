@@ -1,4 +1,4 @@
-"""Constants of ranks that work side by side: each is calibrated while the others are, and the links are added.
+"""Constants of ranks that work side by side: all are calibrated in step, and the links are added.
 
 Ranks of one CPU share its memory and its processors: what one of them reaches is not what one process alone would.
 """
@@ -6,20 +6,23 @@ Ranks of one CPU share its memory and its processors: what one of them reaches i
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 
-from llamalab.analytic.constants import default_path, parsed_constants, read_calibration
-from llamalab.measure.calibration.constants_here import SMALL_BYTES
+from llamalab.analytic.calibration_files import default_path, parsed_constants, read_calibration
+from llamalab.measure.calibration.constants_here import short_plan
 from llamalab.measure.calibration.fit import Fit
+from llamalab.measure.calibration.peers import AgreedDeadline, InStep
 from llamalab.measure.calibration.run import BUDGET_S, Calibration, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
 from llamalab.measure.ranks.link import LinkTime, fit_link, time_links, waiting_share
-from llamalab.measure.timing.deadline import Deadline, ProgressCallback
+from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.parallel.team import Team
 
-_SHORT_BUDGET_S, _SMALL_BUDGET_S = 20.0, 6.0
+T = TypeVar("T")
+_LONGER = 1.5  # times what a process alone is given: they build side by side, and each round waits for the slowest
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class RanksCalibration:
 
     @property
     def data(self) -> dict[str, Any]:
-        """As llamalab.analytic.constants reads it, with `ranks`, `waiting_share` and `links` beside."""
+        """As llamalab.analytic.calibration_files reads it, with `ranks`, `waiting_share` and `links` beside."""
         data: dict[str, Any] = json.loads(self.made.json)
         fits = self.link_fits
         data["classes"] |= {name: fit.rates._asdict() for name, fit in fits.items()}
@@ -67,22 +70,54 @@ def kept_ranks_constants(place: torch.device, ranks: int, dtype: str) -> dict[st
 
 
 def calibrate_ranks(
-    team: Team, *, dtype: str, budget_s: float = BUDGET_S, progress: ProgressCallback = lambda label, done: None
+    team: Team,
+    *,
+    dtype: str,
+    weight_bytes: int | None = None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> RanksCalibration:
-    """Calibrate all ranks of a team at once; called by the one that leads."""
+    """Calibrate all ranks of a team at once; called by the one that leads.
+
+    As short as will do for so many bytes of weights on all of them (default: as llamalab calibrate does it).
+    """
     progress("links between ranks", 0.0)
     links = team.everywhere(time_links, dtype)
-    progress("constants of ranks side by side", 0.1)
-    made: Calibration = team.everywhere(_calibrated, dtype, budget_s)
+    shown = {"progress": lambda label, done: progress(f"ranks in step, {label}", 0.1 + 0.9 * done)}
+    made: Calibration = team.everywhere(_calibrated, dtype, weight_bytes, own=shown)
     return RanksCalibration(team.place.ranks, made, tuple(links))
 
 
-def _calibrated(team: Team, dtype: str, budget_s: float) -> Calibration:
-    return calibrate(device=str(team.device), dtype=dtype, deadline=Deadline(budget_s))
+class _Ranks(InStep):
+    """The ranks of a team, of which the one that leads decides."""
+
+    def __init__(self, team: Team) -> None:
+        self._team, self.sharing = team, team.place.ranks if team.device.type == "cpu" else 1
+
+    def agree(self, value: T) -> T:
+        return self._team.told(value)
+
+    def meet(self) -> None:
+        dist.barrier()
+
+
+def _calibrated(
+    team: Team, dtype: str, weight_bytes: int | None, progress: ProgressCallback = lambda label, done: None
+) -> Calibration:
+    peers = _Ranks(team)
+    plan = None if weight_bytes is None else short_plan(team.device, weight_bytes)
+    return calibrate(
+        device=str(team.device),
+        dtype=dtype,
+        deadline=AgreedDeadline(BUDGET_S if plan is None else _LONGER * plan.budget_s, peers),
+        fit=plan and plan.fit,
+        check=plan and plan.check,
+        copies_bytes=plan and plan.copies_bytes,
+        peers=peers,
+        progress=progress,
+    )
 
 
 def ranks_constants(team: Team, dtype: str, weight_bytes: int) -> dict[str, Any]:
     """The constants of a team's ranks: those that were kept, else of a short calibration of all of them at once."""
     kept = kept_ranks_constants(team.device, team.place.ranks, dtype)
-    short_s = _SMALL_BUDGET_S if weight_bytes < SMALL_BYTES else _SHORT_BUDGET_S
-    return kept if kept is not None else calibrate_ranks(team, dtype=dtype, budget_s=short_s).data
+    return calibrate_ranks(team, dtype=dtype, weight_bytes=weight_bytes).data if kept is None else kept

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
-from llamalab.hf_config import from_hf_config
+from llamalab.hf_configs.config import from_hf_config
 from llamalab.instrument.bind import FAMILIES, is_hugging_face, unwrapped
 from llamalab.measure.timing.profiler_ranges import Label, merged_labels, own_labels
 from llamalab.model import StaticKVCache, Transformer

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from llamalab.comparison.comparison import AttentionRow, Comparison
-from llamalab.comparison.sentences import signed_percent
+from llamalab.comparison.attention_rows import AttentionRow
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.wording import signed_percent
 from llamalab.report.charts.base import INK, Plot, canvas, heading, mark, plain_bytes, seconds
 from llamalab.units import format_bytes, format_si
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from llamalab.comparison.sentences import tokens_per_s
+from llamalab.comparison.wording import tokens_per_s
 from llamalab.report.charts.base import INK, Plot, canvas, heading, mark
 
 BenchTestRow = Mapping[str, Any]

@@ -10,7 +10,7 @@ from llamalab.analytic.op import Op, rows_named
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
-from llamalab.comparison.sentences import short
+from llamalab.comparison.wording import short
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.charts.base import INK, Plot, area, canvas, heading, seconds

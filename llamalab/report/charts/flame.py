@@ -9,7 +9,7 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from llamalab.analytic.op import Op
-from llamalab.comparison.sentences import short
+from llamalab.comparison.wording import short
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.charts.depth import MOST_BY_OP, op_groups, op_rows

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter
 
-from llamalab.comparison.sentences import signed_percent
+from llamalab.comparison.wording import signed_percent
 from llamalab.report.charts.base import INK, MARKERS, Plot, bar_axes, canvas, entries, mark
 from llamalab.units import format_seconds
 

@@ -2,8 +2,9 @@
 
 from matplotlib.axes import Axes
 
-from llamalab.comparison.comparison import Comparison, relative_error
-from llamalab.comparison.sentences import signed_percent
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.passes import relative_error
+from llamalab.comparison.wording import signed_percent
 from llamalab.report.charts.base import INK, Plot, area, bar_axes, byte_axis, canvas, heading, mark
 from llamalab.units import format_bytes
 

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from llamalab.comparison.basis import roof_fault
-from llamalab.comparison.comparison import Comparison, Row
-from llamalab.comparison.sentences import short
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.passes import Row
+from llamalab.comparison.wording import short
 from llamalab.hardware import of_device
 from llamalab.records.record import Roof
 from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, entries, mark

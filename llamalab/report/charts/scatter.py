@@ -6,8 +6,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from llamalab.comparison.comparison import Comparison, Row
-from llamalab.comparison.sentences import short, signed_percent
+from llamalab.comparison.comparison import Comparison
+from llamalab.comparison.passes import Row
+from llamalab.comparison.wording import short, signed_percent
 from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, entries, mark, seconds
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_si

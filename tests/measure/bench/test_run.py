@@ -8,11 +8,12 @@ from statistics import mean, stdev
 import pytest
 import torch
 
-from llamalab.analytic.constants import CLASSES, to_json
+from llamalab.analytic.calibration_files import to_json
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
@@ -24,7 +25,7 @@ from llamalab.measure.bench.rows import BenchCase, BenchRow, grid, percentiles
 from llamalab.measure.bench.run import measure_bench
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import build
-from llamalab.records.record import Telemetry
+from llamalab.records.phase_profile import Telemetry
 from tests.checkpoints.samples import random_model
 from tests.measure.fakes import StepClock
 from tests.report.sample import GEMM, STREAM, sample_record

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from llamalab.analytic.constants import CLASSES, to_json
+from llamalab.analytic.calibration_files import to_json
 from llamalab.analytic.grades import Grade
+from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.errors import DoesNotFitError
 from llamalab.measure.calibration import constants_here as module

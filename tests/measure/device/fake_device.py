@@ -9,7 +9,8 @@ import torch
 
 from llamalab.measure.device.base import AllocatorEvent, AllocatorTrace, Counter, ProcessBytes, Role, Versions
 from llamalab.measure.timing.clock import Clock, HostClock
-from llamalab.records.record import MeasuredMemory, Telemetry
+from llamalab.records.phase_profile import Telemetry
+from llamalab.records.record import MeasuredMemory
 
 GIB = 2**30
 

@@ -5,7 +5,7 @@ import torch
 
 from llamalab.measure.device import watch as watch_module
 from llamalab.measure.device.watch import over_time, state_at_work, watching
-from llamalab.records.record import Telemetry
+from llamalab.records.phase_profile import Telemetry
 from tests.measure.device.fake_device import FakeAccelerator
 
 PLACE = torch.device("xpu", 0)

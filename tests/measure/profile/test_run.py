@@ -14,8 +14,9 @@ from llamalab.measure.profile.rows import medians_by_block, missing_time, ops_an
 from llamalab.measure.profile.run import profile as profile_model
 from llamalab.model.compiled import compile
 from llamalab.model.packed import product_of
+from llamalab.records.phase_profile import Telemetry
 from llamalab.records.profile import Profile, from_json, to_json
-from llamalab.records.record import Roof, Telemetry
+from llamalab.records.record import Roof
 from tests.model.hf_reference import hf_model
 from tests.model.shrunk import ARCHES, small_model
 from tests.report.sample import sample_record

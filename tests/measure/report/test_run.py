@@ -25,7 +25,8 @@ from llamalab.measure.target.blocks import choose_share
 from llamalab.measure.timing.deadline import Deadline, unlimited
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
-from llamalab.records.record import Roof, from_json, to_json
+from llamalab.records.record import Roof
+from llamalab.records.record_json import from_json, to_json
 from tests.checkpoints.samples import random_model
 from tests.fakes import everywhere
 

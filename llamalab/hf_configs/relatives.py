@@ -4,16 +4,19 @@ The calculators answer for them; which of them the built-in model runs says llam
 5.23, models/<model_type>/configuration_*.py and modeling_*.py, where no other is named.
 """
 
-from typing import Any
+from llamalab.hf_configs.family import (
+    ATTENTION_BIASES,
+    GLM_4,
+    OLMO_2,
+    USE_BIAS,
+    Config,
+    Family,
+    last_of_each_is_full,
+)
+from llamalab.hints import Any
 
-from llamalab.hf_family import Config, Family, last_of_each_is_full, later_slide
-
-_ALL_ATTENTION = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
-_USE_BIAS = {"qkv_bias": "use_bias", "o_bias": "use_bias", "ffn_bias": "use_bias"}
-_OLMO_2 = {"qk_norm": True, "wide_qk_norm": True, "pre_norms": False, "post_norms": True}
 _COHERE = {"norm": "layer_unbiased", "shared_norm": True, "scaled_streams": True, "pairs_on_disk": True}
 _COHERE_KEYS = {"rms_norm_eps": "layer_norm_eps"}
-_GLM_4 = {"head_dim": 128, "num_key_value_heads": 2, "attention_bias": True, "partial_rotary_factor": 0.5}
 _BAICHUAN_2_WORDS = 125_696
 
 
@@ -41,8 +44,11 @@ def _baichuan(config: Config, layers: int) -> dict[str, Any]:
     normed = config.get("vocab_size") == _BAICHUAN_2_WORDS
     fields: dict[str, Any] = {"normed_head": normed}
     if alibi:
-        fields |= {"alibi": True, "unrotated_layers": tuple(range(layers)),
-                   "max_positions": config.get("model_max_length", 4096)}  # fmt: skip
+        fields |= {
+            "alibi": True,
+            "unrotated_layers": tuple(range(layers)),
+            "max_positions": config.get("model_max_length", 4096),
+        }
     return fields
 
 
@@ -56,10 +62,6 @@ def _stable_norms(config: Config, layers: int) -> dict[str, Any]:
     return shared | ({"qk_norm": True, "wide_qk_norm": True} if config.get("qk_layernorm") else {})
 
 
-def _biased_head(config: Config, layers: int) -> dict[str, Any]:
-    return {"head_bias": bool(config.get("use_bias"))}
-
-
 RELATIVES: dict[str, Family] = {
     "smollm3": Family(
         {
@@ -69,11 +71,11 @@ RELATIVES: dict[str, Family] = {
             "max_position_embeddings": 32_768,
             "rope_theta": 2_000_000.0,
         },
-        biases={**_ALL_ATTENTION, "ffn_bias": "mlp_bias"},
+        biases={**ATTENTION_BIASES, "ffn_bias": "mlp_bias"},
         also=_every_so_many_unrotated,
     ),
-    "olmo": Family({"max_position_embeddings": 2048, "rms_norm_eps": 1e-5}, {"norm": "layer_bare"}, _ALL_ATTENTION),
-    "olmo2": Family({"max_position_embeddings": 2048, "rms_norm_eps": 1e-5}, _OLMO_2, _ALL_ATTENTION),
+    "olmo": Family({"max_position_embeddings": 2048, "rms_norm_eps": 1e-5}, {"norm": "layer_bare"}, ATTENTION_BIASES),
+    "olmo2": Family({"max_position_embeddings": 2048, "rms_norm_eps": 1e-5}, OLMO_2, ATTENTION_BIASES),
     "olmo3": Family(
         {
             "max_position_embeddings": 2048,
@@ -81,22 +83,14 @@ RELATIVES: dict[str, Family] = {
             "sliding_window": 4096,
             "sliding_window_pattern": 4,
         },
-        _OLMO_2,
-        _ALL_ATTENTION,
+        OLMO_2,
+        ATTENTION_BIASES,
         last_of_each_is_full,
-    ),
-    "olmoe": Family(
-        {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "num_experts": 64, "num_experts_per_tok": 8},
-        {"qk_norm": True, "wide_qk_norm": True},
-        _ALL_ATTENTION,
-    ),
-    "flex_olmo": Family(
-        {"max_position_embeddings": 4096, "num_experts": 7, "num_experts_per_tok": 5}, _OLMO_2, _ALL_ATTENTION
     ),
     "cohere": Family(
         {"max_position_embeddings": 8192, "layer_norm_eps": 1e-5, "tie_word_embeddings": True},
         _COHERE,
-        _ALL_ATTENTION,
+        ATTENTION_BIASES,
         keys=_COHERE_KEYS,
         also=_cohere_norms,
     ),
@@ -109,7 +103,7 @@ RELATIVES: dict[str, Family] = {
             "sliding_window_pattern": 4,
         },
         _COHERE,
-        _ALL_ATTENTION,
+        ATTENTION_BIASES,
         last_of_each_is_full,
         _COHERE_KEYS,
         _full_layers_unrotated,
@@ -122,7 +116,7 @@ RELATIVES: dict[str, Family] = {
         also=_stable_norms,
     ),
     "glm4": Family(
-        {**_GLM_4, "rms_norm_eps": 0.00000015625, "max_position_embeddings": 131_072},
+        {**GLM_4, "rms_norm_eps": 0.00000015625, "max_position_embeddings": 131_072},
         {"post_norms": True, "gate_up_on_disk": True, "pairs_on_disk": True},
         {"qkv_bias": "attention_bias"},
     ),
@@ -135,12 +129,12 @@ RELATIVES: dict[str, Family] = {
     "hunyuan_v1_dense": Family(
         {"max_position_embeddings": 2048, "rms_norm_eps": 1e-5},
         {"qk_norm": True, "norms_after_rope": True},
-        _ALL_ATTENTION,
+        ATTENTION_BIASES,
     ),
     "hyperclovax": Family(
         {"max_position_embeddings": 2048},
         {"scaled_streams": True},
-        {**_ALL_ATTENTION, "ffn_bias": "mlp_bias", "post_norms": "use_post_norm"},
+        {**ATTENTION_BIASES, "ffn_bias": "mlp_bias", "post_norms": "use_post_norm"},
     ),
     # openbmb/MiniCPM-2B-sft-bf16 modeling_minicpm.py, OrionStarAI/Orion-14B-Base modeling_orion.py
     "minicpm": Family({"max_position_embeddings": 4096}, {"scaled_streams": True}),
@@ -151,7 +145,7 @@ RELATIVES: dict[str, Family] = {
     "arcee": Family(
         {"hidden_act": "relu2", "rms_norm_eps": 1e-5, "max_position_embeddings": 4096},
         {"gated": False},
-        {**_ALL_ATTENTION, "ffn_bias": "mlp_bias"},
+        {**ATTENTION_BIASES, "ffn_bias": "mlp_bias"},
     ),
     "nemotron": Family(
         {
@@ -161,7 +155,7 @@ RELATIVES: dict[str, Family] = {
             "partial_rotary_factor": 0.5,
         },
         {"gated": False, "norm": "layer"},
-        {**_ALL_ATTENTION, "ffn_bias": "mlp_bias"},
+        {**ATTENTION_BIASES, "ffn_bias": "mlp_bias"},
         keys={"rms_norm_eps": "norm_eps"},
     ),
     "starcoder2": Family(
@@ -174,7 +168,7 @@ RELATIVES: dict[str, Family] = {
             "max_position_embeddings": 4096,
         },
         {"gated": False, "norm": "layer"},
-        _USE_BIAS,
+        USE_BIAS,
         keys={"rms_norm_eps": "norm_epsilon"},
     ),
     "phi": Family(
@@ -205,13 +199,13 @@ RELATIVES: dict[str, Family] = {
             "max_position_embeddings": 8192,
         },
         {"gated": False, "norm": "layer"},
-        {**_ALL_ATTENTION, "ffn_bias": "mlp_bias"},
+        {**ATTENTION_BIASES, "ffn_bias": "mlp_bias"},
         keys={"rms_norm_eps": "layer_norm_eps"},
     ),
     "nanochat": Family(
         {"hidden_act": "relu2", "max_position_embeddings": 2048, "final_logit_softcapping": 15.0},
         {"gated": False, "norm": "rms_bare", "qk_norm": True, "norms_after_rope": True},
-        _ALL_ATTENTION,
+        ATTENTION_BIASES,
     ),
     "vaultgemma": Family(
         {
@@ -225,71 +219,7 @@ RELATIVES: dict[str, Family] = {
             "final_logit_softcapping": 30.0,
         },
         {"norm_plus_one": True, "scaled_streams": True},
-        _ALL_ATTENTION,
+        ATTENTION_BIASES,
         last_of_each_is_full,
     ),
-    "gpt_oss": Family(
-        {
-            "head_dim": 64,
-            "num_key_value_heads": 8,
-            "sliding_window": 128,
-            "attention_bias": True,
-            "rms_norm_eps": 1e-5,
-            "max_position_embeddings": 131_072,
-            "rope_theta": 150_000.0,
-            "num_local_experts": 128,
-            "num_experts_per_tok": 4,
-        },
-        {"attention_sinks": True},
-        _ALL_ATTENTION,
-        last_of_each_is_full,
-        experts={"biases": True},
-    ),
-    "phimoe": Family(
-        {"num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1_000_000.0, "max_position_embeddings": 131_072,
-         "num_local_experts": 16, "num_experts_per_tok": 2},
-        {"norm": "layer"},
-        {**_ALL_ATTENTION, "head_bias": "lm_head_bias"},
-    ),
-    "granitemoe": Family(
-        {"max_position_embeddings": 2048, "num_local_experts": 8, "num_experts_per_tok": 2},
-        {"scaled_streams": True},
-        _ALL_ATTENTION,
-    ),
-    "glm4_moe": Family(
-        {**_GLM_4, "head_dim": None, "num_key_value_heads": 8, "attention_bias": False, "rms_norm_eps": 1e-5,
-         "max_position_embeddings": 131_072, "moe_intermediate_size": 1408, "num_experts_per_tok": 8,
-         "n_shared_experts": 1, "n_routed_experts": 128, "first_k_dense_replace": 1},
-        biases={"qkv_bias": "attention_bias", "qk_norm": "use_qk_norm"},
-    ),
-    "dots1": Family(
-        {"num_key_value_heads": 32, "max_position_embeddings": 2048, "sliding_window": 4096, "max_window_layers": 62,
-         "moe_intermediate_size": 1408},
-        {"qk_norm": True},
-        _ALL_ATTENTION,
-        later_slide,
-    ),
-    "minimax_m2": Family(
-        {"head_dim": 128, "num_key_value_heads": 8, "max_position_embeddings": 196_608, "num_local_experts": 256,
-         "num_experts_per_tok": 8, "rope_theta": 5_000_000.0},
-        {"qk_norm": True, "wide_qk_norm": True},
-    ),
-    "solar_open": Family(
-        {"head_dim": 128, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "max_position_embeddings": 131_072,
-         "intermediate_size": 1280, "moe_intermediate_size": 1280, "num_experts_per_tok": 8, "n_shared_experts": 1,
-         "n_routed_experts": 128},
-        biases={"qkv_bias": "attention_bias"},
-    ),
-    "ernie4_5_moe": Family(
-        {"num_key_value_heads": 4, "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "rope_theta": 500_000.0,
-         "max_position_embeddings": 131_072, "moe_intermediate_size": 1536, "moe_k": 6, "moe_num_experts": 64,
-         "moe_num_shared_experts": 2, "moe_layer_start_index": 1, "moe_layer_interval": 1},
-        {"pairs_on_disk": True},
-        _USE_BIAS,
-        keys={"num_experts": "moe_num_experts", "num_experts_per_tok": "moe_k",
-              "n_shared_experts": "moe_num_shared_experts", "first_k_dense_replace": "moe_layer_start_index",
-              "moe_layer_freq": "moe_layer_interval"},
-        also=_biased_head,
-        experts={"correction": True},
-    ),
-}  # fmt: skip
+}

@@ -5,10 +5,18 @@ Source of the patterns: transformers 5.23, models/<model_type>/configuration_*.p
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+
+from llamalab.hints import Any, NamedTuple
 
 Config = Mapping[str, Any]
 _NOTHING: Config = MappingProxyType({})
+# Keys that switch biases on, by field of LlamaArch, as most classes spell them.
+ATTENTION_BIASES = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
+USE_BIAS = {"qkv_bias": "use_bias", "o_bias": "use_bias", "ffn_bias": "use_bias"}
+# What several rows begin with.
+OLMO_2 = {"qk_norm": True, "wide_qk_norm": True, "pre_norms": False, "post_norms": True}
+QWEN = {"max_position_embeddings": 32_768, "use_sliding_window": False, "sliding_window": 4096}
+GLM_4 = {"head_dim": 128, "num_key_value_heads": 2, "attention_bias": True, "partial_rotary_factor": 0.5}
 
 
 def all_slide(config: Config, layers: int) -> tuple[int, ...]:

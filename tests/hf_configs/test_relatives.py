@@ -9,7 +9,7 @@ from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError, InputError
-from llamalab.hf_config import from_hf_config
+from llamalab.hf_configs.config import from_hf_config
 from llamalab.runnable import model_refusal
 
 # hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, vocab_size.

@@ -1,23 +1,23 @@
 """Families of models by the `model_type` of their config.json: one row each, of data.
 
-Those that the built-in model runs, or could but for a constant, and their mixtures of experts; dense models of other
-blocks, which the calculators answer for, are in hf_relatives. Source of both: transformers 5.23,
+Those that the built-in model runs, or could but for a constant; dense models of other blocks, which the calculators
+answer for, are in `relatives`, mixtures of experts in `mixtures`. Source of all: transformers 5.23,
 models/<model_type>/configuration_*.py and modeling_*.py, where no other is named. Sizes have no default here: a file
 without them is no description of a model.
 """
 
-from llamalab.hf_family import (
+from llamalab.hf_configs.family import (
+    ATTENTION_BIASES,
+    QWEN,
     Family,
-    every_other_of_the_first_slides,
     first_of_four_is_full,
     last_of_each_is_full,
     later_slide,
 )
-from llamalab.hf_relatives import RELATIVES
+from llamalab.hf_configs.mixtures import MIXTURES
+from llamalab.hf_configs.relatives import RELATIVES
 
-_ALL_ATTENTION = {"qkv_bias": "attention_bias", "o_bias": "attention_bias"}
-_LLAMA_BIASES = {**_ALL_ATTENTION, "ffn_bias": "mlp_bias"}
-_QWEN = {"max_position_embeddings": 32_768, "use_sliding_window": False, "sliding_window": 4096}
+_LLAMA_BIASES = {**ATTENTION_BIASES, "ffn_bias": "mlp_bias"}
 _MISTRAL = {"num_key_value_heads": 8, "sliding_window": 4096, "max_position_embeddings": 131_072}
 _GEMMA_DEFAULTS = {
     "head_dim": 256,
@@ -35,46 +35,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "mistral": Family(_MISTRAL),
     "ministral": Family(_MISTRAL),
-    "mixtral": Family(
-        {
-            "num_key_value_heads": 8,
-            "max_position_embeddings": 131_072,
-            "rms_norm_eps": 1e-5,
-            "rope_theta": 1_000_000.0,
-            "num_local_experts": 8,
-            "num_experts_per_tok": 2,
-        }
-    ),
-    "qwen2": Family({**_QWEN, "num_key_value_heads": 32}, {"qkv_bias": True}, full_layers=later_slide),
-    "qwen2_moe": Family(
-        {
-            **_QWEN,
-            "num_key_value_heads": 16,
-            "qkv_bias": True,
-            "num_experts": 60,
-            "num_experts_per_tok": 4,
-            "moe_intermediate_size": 1408,
-            "shared_expert_intermediate_size": 5632,
-        },
-        biases={"qkv_bias": "qkv_bias"},
-        full_layers=every_other_of_the_first_slides,
-    ),
+    "qwen2": Family({**QWEN, "num_key_value_heads": 32}, {"qkv_bias": True}, full_layers=later_slide),
     "qwen3": Family(
-        {**_QWEN, "num_key_value_heads": 32, "head_dim": 128}, {"qk_norm": True}, _ALL_ATTENTION, later_slide
-    ),
-    "qwen3_moe": Family(
-        {
-            **_QWEN,
-            "num_key_value_heads": 4,
-            "num_experts": 128,
-            "num_experts_per_tok": 8,
-            "moe_intermediate_size": 768,
-        },
-        {"qk_norm": True},
-        _ALL_ATTENTION,
+        {**QWEN, "num_key_value_heads": 32, "head_dim": 128}, {"qk_norm": True}, ATTENTION_BIASES, later_slide
     ),
     "phi3": Family({"rms_norm_eps": 1e-5, "max_position_embeddings": 4096}, {"fused_on_disk": True}),
-    "gemma": Family({**_GEMMA_DEFAULTS, "num_key_value_heads": 16}, _GEMMA, _ALL_ATTENTION),
+    "gemma": Family({**_GEMMA_DEFAULTS, "num_key_value_heads": 16}, _GEMMA, ATTENTION_BIASES),
     "gemma2": Family(
         {
             **_GEMMA_DEFAULTS,
@@ -84,7 +50,7 @@ FAMILIES: dict[str, Family] = {
             "final_logit_softcapping": 30.0,
         },
         {**_GEMMA, "post_norms": True},
-        _ALL_ATTENTION,
+        ATTENTION_BIASES,
         last_of_each_is_full,
     ),
     "gemma3_text": Family(
@@ -97,13 +63,10 @@ FAMILIES: dict[str, Family] = {
             "rope_theta": 1_000_000.0,
         },
         {**_GEMMA, "post_norms": True, "qk_norm": True},
-        _ALL_ATTENTION,
+        ATTENTION_BIASES,
         last_of_each_is_full,
     ),
     "granite": Family({"max_position_embeddings": 2048}, {"scaled_streams": True}, _LLAMA_BIASES),
-    "deepseek": Family(  # deepseek-ai/deepseek-moe-16b-base modeling_deepseek.py: plain attention, shared experts
-        {"max_position_embeddings": 2048, "num_experts_per_tok": 6}, biases=_ALL_ATTENTION
-    ),
     "seed_oss": Family(
         {"head_dim": 128, "num_key_value_heads": 8, "max_position_embeddings": 524_288, "attention_bias": True},
         biases={"qkv_bias": "attention_bias", "o_bias": "attention_out_bias", "ffn_bias": "mlp_bias"},
@@ -184,4 +147,5 @@ FAMILIES: dict[str, Family] = {
         {"qkv_bias": "attention_bias"},
     ),
     **RELATIVES,
+    **MIXTURES,
 }

@@ -1,19 +1,20 @@
 """The architecture that a Hugging Face `config.json` describes, read with the defaults of transformers' own classes.
 
-Where a key is absent the class of the `model_type` decides (llamalab.hf_families); null is what the class makes of
-null. RoPE may be written as transformers 4 does (rope_theta, rope_scaling) or 5 (rope_parameters).
+Where a key is absent the class of the `model_type` decides (`families`); null is what the class makes of null.
+RoPE may be written as transformers 4 does (rope_theta, rope_scaling) or 5 (rope_parameters).
 """
 
 import math
-from typing import Any
 
-from llamalab.arch import MAX_LAYERS, MAX_SIZE, LlamaArch
+from llamalab.arch import LlamaArch
+from llamalab.arch_fields import MAX_LAYERS, MAX_SIZE
 from llamalab.arch_parts import MAX_EXPERTS, Experts, RopeScaling, check_number
 from llamalab.checks import whole
 from llamalab.errors import FormatError, InputError
-from llamalab.hf_families import FAMILIES
-from llamalab.hf_family import Family
-from llamalab.hf_missing import MISSING
+from llamalab.hf_configs.families import FAMILIES
+from llamalab.hf_configs.family import Family
+from llamalab.hf_configs.missing import MISSING
+from llamalab.hints import Any
 
 _ACTIVATIONS = {
     "silu": "silu",

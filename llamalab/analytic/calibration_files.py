@@ -1,0 +1,163 @@
+"""Constants measured on a machine, as `llamalab calibrate` keeps them: a JSON file a device and dtype."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from llamalab.analytic import grades
+from llamalab.analytic.rate_constants import CLASSES, Constants, Range
+from llamalab.analytic.roofline import Rates
+from llamalab.checks import MOST_MEMORY_BYTES
+from llamalab.choices import PHASES
+from llamalab.errors import FormatError, InputError, UnavailableError
+from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec
+from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.input_files import read_object
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CALIBRATION_SCHEMA = 1
+UNCHECKED_SPREAD = 1.0  # of a calibration that was checked on no pass of a phase
+POOR_SPREAD = 0.5  # at least, where the calibration is graded poor
+
+
+def folder() -> "Path":
+    """Where this machine's calibrations are kept."""
+    from pathlib import Path  # here, as json below: a prediction from shipped constants needs neither
+
+    base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+    return Path(base) / "llamalab"
+
+
+def default_path(device: str, dtype: str, weight_dtype: str | None = None) -> "Path":
+    """Where the constants of one device and dtype, calibrated on this machine, are kept; those of quantised weights."""
+    return folder() / f"{device}-{dtype}{f'-{weight_dtype}-weights' if weight_dtype else ''}.json"
+
+
+def to_json(
+    device: str, dtype: str, made_on: str, rates: Mapping[str, Rates], validation: Mapping[str, Any], **more: Any
+) -> str:
+    """Calibrated constants as text for default_path.
+
+    `validation` holds `prefill_error` and `decode_error`, mean absolute relative errors on shapes that the
+    calibration did not see, None where there were none, and `points`, those shapes. `more` is kept as it is: `title`
+    and `memory_bytes` of the machine among it, `grade`, and `fitted`, by class what it was fitted on.
+    """
+    import json
+
+    return json.dumps(
+        {
+            "schema_version": CALIBRATION_SCHEMA,
+            "kind": "llamalab-constants",
+            "device": device,
+            "dtype": dtype,
+            "made_on": made_on,
+            "classes": {name: rate._asdict() for name, rate in rates.items()},
+            "validation": dict(validation),
+            **more,
+        },
+        indent=1,
+    )
+
+
+def read_calibration(path: "Path") -> dict[str, Any]:
+    """The JSON of a file that to_json wrote, unchecked. Raises MissingError where there is none, FormatError."""
+    return read_object(
+        path, "file of calibrated constants", hint="run llamalab calibrate first (--quick takes ten seconds)"
+    )
+
+
+def read_constants(path: "Path", dtype: str) -> Constants:
+    """Constants from a file that to_json wrote. Raises MissingError, FormatError, or InputError for another dtype."""
+    return parsed_constants(read_calibration(path), str(path), dtype)
+
+
+def parsed_constants(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
+    """Constants from what read_calibration gives. Raises FormatError, or InputError for another dtype."""
+    from llamalab.records.codec import build  # here: it imports dataclasses, which a tier without a file does not need
+
+    try:
+        if (data["kind"], data["schema_version"]) != ("llamalab-constants", CALIBRATION_SCHEMA):
+            raise FormatError(
+                f"{source} must hold llamalab-constants of schema {CALIBRATION_SCHEMA}; got {data['kind']!r}"
+            )
+        rates = build(dict[str, Rates], data["classes"], f"classes of {source}")
+        errors = [build(float | None, data["validation"][f"{phase}_error"], f"{phase}_error") for phase in PHASES]
+        for key in ("device", "dtype", "made_on"):
+            build(str, data[key], f"{key} of {source}")
+        made_for, grade = data["dtype"], grades.read(data.get("grade"))
+        poor = grade.name == "poor"
+        spread = max(_spread(errors), POOR_SPREAD if poor else 0.0)
+        basis = f"calibrated on {data['device']} {data['made_on']}{f' ({grade.words})' if poor else ''}"
+        for name, rate in rates.items():
+            _check(source, name, rate)
+        kinds = {"collective"} | {
+            name.partition("_")[0] for name in CLASSES
+        }  # a calibration may tell modes of a kind apart
+        if odd := {name for name in rates if name.partition("_")[0] not in kinds}:
+            raise FormatError(
+                f"{source} must hold classes of {', '.join(sorted(CLASSES))}; got {', '.join(sorted(odd))}"
+            )
+        if any(error is not None and error < 0 for error in errors):
+            raise FormatError(f"{source} must hold errors of at least 0; got {errors}")
+        ranges = _ranges(build(dict[str, dict[str, Any]], data.get("fitted") or {}, f"fitted of {source}"))
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"{source} must be written by llamalab calibrate; {error} is wrong") from None
+    if made_for != dtype:
+        raise InputError(f"constants of {source} must be for {dtype}; they are for {made_for}; calibrate with {dtype}")
+    return Constants(rates, basis, spread, grade=grade, ranges=ranges)
+
+
+def _spread(errors: Sequence[float | None]) -> float:
+    """Twice the larger error of the checked passes; more where a phase was not checked."""
+    return max(UNCHECKED_SPREAD if error is None else 2.0 * error for error in errors)
+
+
+def _ranges(fitted: Mapping[str, Any]) -> dict[str, Range]:
+    """What each class was fitted on; older files do not tell."""
+    told = {name: one for name, one in fitted.items() if "bytes" in one}
+    return {name: Range(_pair(one["flops"]), _pair(one["bytes"])) for name, one in told.items()}
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    if not isinstance(values, list) or [type(value) for value in values] != [int, int]:
+        raise TypeError(f"a range of {values!r}")
+    return values[0], values[1]
+
+
+def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
+    """This machine as a row of hardware, from its calibration: of `device`, or of whatever was calibrated last.
+
+    Raises MissingError where nothing was calibrated for `dtype`, FormatError for a file that is no calibration.
+    """
+    path = default_path(device or CPU, dtype)
+    if device is None:
+        path = max(folder().glob(f"*-{dtype}.json"), key=lambda one: one.stat().st_mtime, default=path)
+    data = read_calibration(path)
+    rates = parsed_constants(data, str(path), dtype).rates
+    title, memory = data.get("title"), data.get("memory_bytes")
+    if not isinstance(title, str) or type(memory) is not int or not 0 < memory <= MOST_MEMORY_BYTES:
+        raise FormatError(f"{path} must be written by llamalab calibrate; title or memory_bytes is missing or wrong")
+    if data["device"] in HARDWARE:
+        return HARDWARE[data["device"]]
+    if not rates:
+        raise UnavailableError(f"{path} must hold constants of some class; it holds none; calibrate again")
+    # Products show the machine best; where they have no constants, whatever reached most.
+    shown = [rates["gemm"]] if "gemm" in rates else list(rates.values())
+    peaks = dict.fromkeys(PEAK_DTYPES) | {dtype: max(one.peak_flops_per_s or 0.0 for one in shown) or None}
+    return HardwareSpec(
+        data["device"], title, peaks, max(one.bandwidth_bytes_per_s for one in shown), memory, None, None, None, None,
+        None, f"measured by llamalab calibrate on {data['made_on']}", measured=True,
+    )  # fmt: skip
+
+
+_LEAST_EFFICIENCY = 1e-9  # a division by less could be infinite
+
+
+def _check(path: str, name: str, rate: Rates) -> None:
+    # An efficiency above 1 would put a prediction below its bound.
+    sound = all(_LEAST_EFFICIENCY <= one <= 1 for one in (rate.compute_efficiency, rate.memory_efficiency))
+    sound &= rate.q >= 1 and rate.t0_s >= 0
+    sound &= min(rate.bandwidth_bytes_per_s, rate.peak_flops_per_s or 1.0) >= 1 and rate.peak_flops_per_s != 0
+    if not sound:
+        raise FormatError(f"{path} must hold efficiencies in (0, 1], q >= 1 and positive rates; {name} has {rate}")

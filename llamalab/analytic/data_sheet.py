@@ -1,0 +1,73 @@
+"""Rates that no run can beat: peaks and bandwidth of a data sheet, by class of operation."""
+
+from llamalab.analytic.roofline import Rates
+from llamalab.errors import UnavailableError
+from llamalab.hardware import HardwareSpec
+
+# Stored small, multiplied in the dtype of the activations.
+WEIGHT_ONLY = ("int8", "int4", "q4_0", "q8_0", "q4_k_m", "q5_k_m", "q6_k")
+
+
+def data_sheet(spec: HardwareSpec, dtype: str, weight_dtype: str, *, packed: bool = False) -> dict[str, Rates]:
+    """Rates by class that no run can beat: the peaks of the data sheet at the highest clock, without any loss.
+
+    fp16 may be accumulated in fp16 where that is faster; `packed` weights may be multiplied in any narrow type.
+    """
+    bandwidth, link = spec.bandwidth_bytes_per_s, spec.interconnect_bytes_per_s
+    if bandwidth is None:
+        raise UnavailableError(f"{spec.name} must have a known bandwidth to predict with; its data sheet has none")
+    attention = Rates(_highest(spec, dtype), bandwidth)
+    rates = {
+        "gather": Rates(None, bandwidth),
+        "gemm": Rates(_highest(spec, product_dtype(spec, dtype, weight_dtype), packed=packed), bandwidth),
+        "elementwise": Rates(None, bandwidth),
+        "attention_prefill": attention,
+        "attention_decode": attention,
+    }
+    # The figure of a data sheet counts both directions; a ring sends in one while it receives in the other.
+    return rates | (dict.fromkeys(("collective", "collective_one_shot"), Rates(None, link / 2)) if link else {})
+
+
+def _highest(spec: HardwareSpec, dtype: str, *, packed: bool = False) -> float:
+    """The fastest products in a type at the highest clock."""
+    peaks = [peak_of(spec, dtype)]
+    if dtype == "fp16" or packed:
+        peaks.append(spec.fp16_in_fp16_flops_per_s or 0.0)
+    if packed:
+        peaks += [spec.peak_flops_per_s.get(name) or 0.0 for name in ("int8", "fp8")]
+    return spec.boost * max(peaks)
+
+
+def product_dtype(spec: HardwareSpec, dtype: str, weight_dtype: str) -> str:
+    """The dtype that matrix products run in: the weights' where they are no mere storage and the device has it.
+
+    >>> product_dtype(find_hardware("h200"), "bf16", "int4"), product_dtype(find_hardware("h200"), "bf16", "fp8")
+    ('bf16', 'fp8')
+    """
+    if weight_dtype == dtype:
+        return dtype
+    storage_only = weight_dtype in WEIGHT_ONLY or spec.peak_flops_per_s.get(weight_dtype) is None
+    return dtype if storage_only else weight_dtype
+
+
+def nominal_peaks(spec: HardwareSpec, dtype: str, weight_dtype: str) -> dict[str, float]:
+    """The peaks that efficiencies are told of, by class: with fp32 accumulation, at the clock of the data sheet."""
+    attention = peak_of(spec, dtype)
+    gemm = peak_of(spec, product_dtype(spec, dtype, weight_dtype))
+    return {"gemm": gemm, "attention_prefill": attention, "attention_decode": attention}
+
+
+def peak_of(spec: HardwareSpec, dtype: str) -> float:
+    """The peak of a type. Raises UnavailableError where the data sheet has none."""
+    peak = spec.peak_flops_per_s.get(dtype)
+    if peak is None:
+        known = ", ".join(name for name, value in spec.peak_flops_per_s.items() if value and name != "tf32")
+        if not known:
+            raise UnavailableError(f"{spec.name} must have a known peak to predict with; its data sheet has none")
+        raise UnavailableError(f"{spec.name} must have a {dtype} peak to predict with; it has {known}; choose one")
+    return peak
+
+
+def matrix_peak(spec: HardwareSpec) -> float:
+    """The peak of matrix products in 16 bits, else of the vector units in 32."""
+    return spec.peak_flops_per_s.get("bf16") or spec.peak_flops_per_s.get("fp16") or peak_of(spec, "fp32")
