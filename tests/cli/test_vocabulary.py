@@ -137,13 +137,14 @@ CHANGES: dict[str, dict[str, tuple[str, ...]]] = {
         "--attention": ("naive",), "--logits": ("all",), "--unfused": (), "--fused": ("--unfused",),
         "--chunk": ("64",), "--basis": ("bound",), "--stack": ("vllm",),
         "--expert-parallel": ("--model", "mixtral-8x7b", "--tp", "2"),
-        "--constants": ("absent.json", "--basis", "calibrated"),
+        "--constants": ("absent.json", "--basis", "calibrated"), "--threads": ("4", "--hardware", "ryzen-7950x"),
         "--pipeline-parallel": ("2",), "--context-parallel": ("2",), "--replicas": ("2", "--batch", "2"),
     },
 }  # fmt: skip
 SHOWN = {"--format", "--out", "--verbose", "--help"}  # they change how an answer looks; their tests are elsewhere
 WITHOUT: dict[str, tuple[str, ...]] = {"taps --prompt": ("--model", "7b"), "taps --context": ("--model", "7b"),
-           "taps --batch": ("--model", "7b"), "taps --dtype": ("--model", "7b")}  # fmt: skip
+           "taps --batch": ("--model", "7b"), "taps --dtype": ("--model", "7b"),
+           "predict --threads": ("--hardware", "ryzen-7950x")}  # fmt: skip
 
 
 def calculator_cases() -> list[tuple[str, str]]:
