@@ -29,6 +29,7 @@ from llamalab.cli.arguments import (
 )
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import take_storage
+from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
 from llamalab.hints import NamedTuple
@@ -84,10 +85,9 @@ def add_basis(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--constants", type=file_path, help="a file of llamalab calibrate, with --basis calibrated")
 
 
-def add_shape(parser: Parser, *, generate: str) -> None:
-    """--prompt, --generate and --batch."""
-    add_counts(parser, "--prompt", "prompt tokens", default=2048)
-    add_counts(parser, "--generate", "tokens generated after the prompt", default=int(generate))
+def add_shape(parser: Parser, *, generate: int) -> None:
+    """--prompt, --generate, --context and --batch."""
+    add_lengths(parser, prompt=2048, generate=generate)
     add_counts(parser, "--batch", "sequences", default=1)
     parser.rename("--seq", "--prompt")
 
@@ -155,8 +155,8 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
         )
     if args.basis is None and all(spec.measured for spec in devices):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
-    shapes = product(args.prompt, args.generate, args.batch, _splits(args))
-    for (name, arch), (prompt, generate, batch, split) in product(models, list(shapes)):
+    shapes = product(run_lengths(args), args.batch, _splits(args))
+    for (name, arch), ((prompt, generate), batch, split) in product(models, list(shapes)):
         work = workload(args, prompt, generate, batch, split.tensor)._replace(
             stored_bytes=stored.bytes if stored else None
         )
