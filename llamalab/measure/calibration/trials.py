@@ -251,6 +251,8 @@ def _trials(
             found.left_out.append(f"{block.name}, {shape.batch} x {shape.new} tokens: there was no time for it")
             continue
         trial = Trial(machine, block, ring, shape, peers, clean=clean)
+        if not found.all and not kept:
+            trial.run()  # the first pass of a process tells nothing of those that follow
         began = now_s()
         trial.run()
         pace.ran(flops[shape], now_s() - began)
@@ -283,7 +285,7 @@ def _model(machine: Machine, block: Block) -> Transformer:
     model = Transformer(block.arch.replace(n_layers=1), dtype=machine.dtype, device="meta")
     model = model.to_empty(device=machine.device).eval()
     for weight in model.parameters():
-        weight.copy_(machine.random(*weight.shape).mul_(_WEIGHT))
+        machine.fill(weight, _WEIGHT)
     return compile(
         model,
         scope="none",
