@@ -73,7 +73,9 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--zero", type=int, default=0, metavar="0|1|2|3", help="ZeRO stage; FSDP is 3 (default: 0)")
     add_count(parser, "--data-parallel", "devices that share a step's sequences", default=1)
     add_shared(parser)
-    parser.add_argument("--sequence-parallel", action="store_true", help="norms and residuals shared out over --tp too")
+    parser.add_argument(
+        "--split-norms", action="store_true", help="norms and residuals by tokens over --tp: sequence parallelism"
+    )
     add_count(parser, "--pipeline-parallel", "groups of devices that share the layers", default=1)
     add_choice(parser, "--offload", OFFLOADS, "none", "what lies in the host's memory")
     space = parser.add_mutually_exclusive_group()
@@ -104,7 +106,7 @@ def _one(args: argparse.Namespace) -> Answer:
     step = Tuning(
         arch, args.context, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
         args.precision, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
-        args.zero, args.data_parallel, args.tensor_parallel, args.sequence_parallel, args.pipeline_parallel,
+        args.zero, args.data_parallel, args.tensor_parallel, args.split_norms, args.pipeline_parallel,
         args.offload,
     )  # fmt: skip
     name, size, peak = _device(args, step.dtype)
