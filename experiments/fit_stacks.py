@@ -13,13 +13,12 @@ Which points are fitted was settled before the first fit, by what their sources 
 - rows whose source says that the prompt is assumed or that the memory size, the prompt or the length is not stated
   weigh half.
 
-Errors on unseen points: five folds by a hash of the row, and leaving out one device after the other. The spread of
-a phase is the 90 % quantile of the held-out |log error|, of folds for devices that are fitted and of left-out
-devices for others, at least that of MIN_SPREAD.
+Errors on unseen points: five folds by a hash of the row, and leaving out one device after the other; intervals are made
+of them in experiments/common/stack_spreads.py.
 """
 
-import csv
 import json
+import math
 import sys
 import zlib
 from collections.abc import Sequence
@@ -30,16 +29,16 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
+from experiments.common.left_out import POINTS
+from experiments.common.stack_spreads import keep, spreads, widen
 from llamalab.analytic import stacks
 from llamalab.analytic.stack_constants import stack_constants
 from llamalab.comparison import scoring
 from llamalab.comparison.measured_runs import MeasuredPoint, read_rows
 from llamalab.errors import LlamaLabError
 
-POINTS = Path(__file__).with_name("points.csv")
-HELD_OUT = Path(__file__).with_name("held_out.csv")
 ROWS = Path(stacks.__file__).with_name("stacks.json")
-FOLDS, MIN_SPREAD, QUANTILE, ROBUST = 5, 0.06, 0.9, 0.06
+FOLDS, ROBUST = 5, 0.06
 # How far a cell may plausibly lie from its parent's value, and the limits of what it can mean.
 SCALES = {
     "gemm_compute": 0.12,
@@ -61,6 +60,7 @@ SCALES = {
     "sequence_s": 3e-5,
     "request_s": 1e-2,
     "interleave": 0.2,
+    "die_bytes_per_s": 1e10,
 }
 LIMITS = {
     "unpack_ops": (1.0, 100.0),
@@ -73,8 +73,12 @@ LIMITS = {
     "sequence_s": (0.0, 1e-3),
     "request_s": (0.0, 1.0),
     "interleave": (0.0, 1.2),
+    "die_bytes_per_s": (2e10, 4e11),
 }
 SHARE = (0.02, 1.0)
+# Cells of one kind go the same way from the parent, unless points tell: both shares of compute, both of memory.
+TOGETHER = (("gemm_compute", "packed_compute"), ("gemm_memory", "packed_memory"))
+APART = 0.1  # how far their ratios to the parent may plausibly lie apart, as a logarithm
 REGULAR = 0.5  # of 0.2, 0.5 and 1.0 the one with the least error on folds of stacks with few points
 
 
@@ -109,7 +113,8 @@ def usable(rows: Sequence[dict[str, str]]) -> list[MeasuredPoint]:
 
 def log_error(point: MeasuredPoint, stack: stacks.Stack) -> float:
     """log(predicted / measured)."""
-    constants = stack_constants(stack, point.spec, point.work.dtype, point.work.weight_dtype)
+    work = point.work
+    constants = stack_constants(stack, point.spec, work.dtype, work.weight_dtype, threads=work.threads)
     return float(np.log(scoring.predicted_of(point, constants) / point.measured))
 
 
@@ -120,12 +125,14 @@ def fit(points: Sequence[MeasuredPoint], stack: stacks.Stack, start: dict[str, f
     low, high = (np.array([LIMITS.get(cell, SHARE)[end] for cell in free]) for end in (0, 1))
     near = np.clip(list(start.values()), low, high)
     weights = np.sqrt([weight(point) for point in points])
+    pairs = [(free.index(one), free.index(other)) for one, other in TOGETHER if one in start and other in start]
 
     def residuals(values: np.ndarray) -> np.ndarray:
         tried = stack._replace(**dict(zip(free, map(float, values), strict=True)))
         errors = np.array([log_error(point, tried) for point in points]) / ROBUST
         robust = np.sign(errors) * np.sqrt(2 * (np.sqrt(1 + errors**2) - 1))
-        return np.concatenate([weights * robust, REGULAR * (values - near) / scale])
+        apart = np.array([math.log(values[i] / near[i] / (values[j] / near[j])) for i, j in pairs])
+        return np.concatenate([weights * robust, REGULAR * (values - near) / scale, REGULAR * apart / APART])
 
     inside = np.clip(near, low + 1e-9 * (high - low), high - 1e-9 * (high - low))
     found = least_squares(residuals, inside, bounds=(low, high), x_scale=scale, diff_step=1e-4, max_nfev=40)
@@ -154,26 +161,6 @@ def _without(
     return found
 
 
-def spreads(points: Sequence[MeasuredPoint], errors: dict[int, float]) -> dict[str, float]:
-    """The half-width by phase that holds 9 of 10 of these errors, as a ratio minus 1; of all where a phase has few."""
-    every = [abs(error) for error in errors.values()]
-    found = {}
-    for phase in stacks.PHASES:
-        own = [abs(errors[i]) for i, point in enumerate(points) if _phase(point) == phase]
-        found[phase] = round(max(MIN_SPREAD, float(np.expm1(_quantile(own if len(own) >= 8 else every)))), 3)
-    return found
-
-
-def _phase(point: MeasuredPoint) -> str:
-    return "decode" if point.phase == "serving" else point.phase
-
-
-def _quantile(values: list[float]) -> float:
-    """The 90 % quantile as it is expected of points yet unseen: a little above that of few points."""
-    share = min(1.0, QUANTILE * (1 + 1 / len(values)))
-    return float(np.quantile(values, share))
-
-
 def refit(data: dict[str, Any], points: Sequence[MeasuredPoint], only: Sequence[str]) -> list[dict[str, Any]]:
     """Fit all rows that have free cells, parents first; what was left out in turn comes back as residuals."""
     residuals = []
@@ -184,7 +171,7 @@ def refit(data: dict[str, Any], points: Sequence[MeasuredPoint], only: Sequence[
         rows = {one["key"]: one for one in data["stacks"]}
         parent = stacks._stack(row["parent"], rows)
         stack, free = stacks._stack(row["key"], rows), row["free"]
-        start = {cell: getattr(parent, cell) for cell in free} | row.get("start", {})
+        start = {cell: getattr(parent, cell) for cell in free} | _told(row, rows)
         fitted = fit(own, stack, start)
         folds, devices = held_out(own, stack, start)
         row |= {cell: float(f"{getattr(fitted, cell):.4g}") for cell in free}
@@ -202,26 +189,29 @@ def refit(data: dict[str, Any], points: Sequence[MeasuredPoint], only: Sequence[
     return residuals
 
 
+def _told(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Where cells of a row start other than at the parent's values.
+
+    `start` has a value, or the row whose value it is: that of a stack which makes the same product. A row that
+    `moves_like` another stack starts its shares of memory at the parent's times the ratio of that stack's two rows.
+    """
+    found = {
+        cell: getattr(stacks._stack(value, rows), cell) if isinstance(value, str) else value
+        for cell, value in row.get("start", {}).items()
+    }
+    if like := row.get("moves_like"):
+        here, there = (
+            stacks._stack(f"{like}/{key.partition('/')[2]}", rows).gemm_memory for key in (row["key"], row["parent"])
+        )
+        parent = stacks._stack(row["parent"], rows)
+        found |= {cell: getattr(parent, cell) * here / there for cell in row["free"] if cell in TOGETHER[1]}
+    return found
+
+
 def write(data: dict[str, Any]) -> None:
     """stacks.json, a cell a line."""
     ROWS.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     stacks.stacks.cache_clear()
-
-
-def keep(residuals: list[dict[str, Any]], rows: list[dict[str, str]]) -> None:
-    """Write what the fits did not see, a line per point by its place in the file; lines of other constants stay."""
-    place = {json.dumps(row, sort_keys=True): number for number, row in enumerate(rows)}
-    refitted = {one["key"] for one in residuals}
-    with open(HELD_OUT, encoding="utf-8", newline="") as file:
-        lines = {int(line["row"]): line for line in csv.DictReader(file) if line["constants"] not in refitted}
-    for one in residuals:
-        number = place[json.dumps(one["row"], sort_keys=True)]
-        errors = {f"{how}_log_error": f"{one[how]:.4f}" for how in ("fold", "device")}
-        lines[number] = {"row": str(number), "constants": one["key"]} | errors
-    with open(HELD_OUT, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ("row", "constants", "fold_log_error", "device_log_error"), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines[number] for number in sorted(lines))
 
 
 def main(argv: list[str]) -> int:
@@ -230,8 +220,9 @@ def main(argv: list[str]) -> int:
     data = json.loads(ROWS.read_text(encoding="utf-8"))
     points = usable(read_rows(path))
     residuals = refit(data, points, argv)
-    write(data)
     keep(residuals, read_rows(path))
+    widen(data)
+    write(data)
     result = {"points": len(points), "rows": len(data["stacks"])}
     for how in ("fold", "device"):
         if residuals:

@@ -7,7 +7,6 @@ from pathlib import Path
 from llamalab.api.calculate import Counts, Model
 from llamalab.api.calls import answered, in_words_of_python, parsed
 from llamalab.api.results import Result
-from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError, LlamaLabError
 from llamalab.hints import TYPE_CHECKING, Any
 
@@ -108,6 +107,9 @@ def measure(
     batch: int = 1,
     device: str = "auto",
     dtype: str = "bf16",
+    weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
+    attention: str | None = None,
     full: bool = False,
     text: str | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
@@ -123,6 +125,9 @@ def measure(
         batch: sequences.
         device: auto, cpu or cuda.
         dtype: of weights, activations and cache.
+        weight_dtype: the storage of quantised matrices.
+        kv_dtype: that of the KV cache.
+        attention: a backend; the fastest of the device if None.
         full: run every block instead of a few.
         text: a sentence whose attention in a checkpoint is recorded (default: a short story).
         tokenizer: for that sentence (default: the checkpoint's own).
@@ -137,7 +142,8 @@ def measure(
     name, arch, weights = model_to_measure(model)
     record = measure_report(
         name, arch, device=device, dtype=dtype, full=full, prompt_tokens=prompt, batch=batch, generate=generate,
-        context_tokens=context, weights=weights, read=reading(model, weights, text, tokenizer), progress=progress,
+        context_tokens=context, weight_dtype=weight_dtype, kv_dtype=kv_dtype, attention=attention, weights=weights,
+        read=reading(model, weights, text, tokenizer), progress=progress,
     )  # fmt: skip
     return of_record(record)
 
@@ -176,36 +182,9 @@ def report(
 
 def of_record(record: "Record") -> Result:
     """A record as a result: the verdict, a row an operation, and the times of both passes."""
-    from llamalab.comparison.comparison import Comparison
-    from llamalab.comparison.sentences import verdict
+    from llamalab.cli.report_answer import answer_of
 
-    comparison = Comparison(record)
-    rows = [
-        {"phase": row.phase, "op": row.op.name, "count": row.op.count, "measured_s": row.measured_s}
-        | {"predicted_s": row.predicted_s, "error": row.error, "reason": row.reason, "basis": "measured"}
-        for row in comparison.rows
-    ]
-    data: dict[str, Any] = {"model": record.model, "device": record.environment.device_name, "ops": rows}
-    for phase in comparison.phases:
-        data |= {
-            f"{phase.run.phase}_s": phase.measured_s,
-            f"{phase.run.phase}_predicted_s": phase.predicted_s,
-            f"{phase.run.phase}_tokens_per_s": phase.measured_tokens_per_s,
-        }
-    shown = tuple(Column(key, key.replace("_", " ")) for key in ("phase", "op", "count"))
-    timed = (
-        Column("measured_s", "measured", _seconds),
-        Column("predicted_s", "predicted", _seconds),
-        Column("error", "error", "{:+.1%}".format),
-    )
-    answer = Answer(data, tuple(verdict(comparison).text.splitlines()), (Table((*shown, *timed), rows),))
-    return Result("measure", answer, record)
-
-
-def _seconds(value: float) -> str:
-    from llamalab.units import format_seconds
-
-    return format_seconds(value)
+    return Result("measure", answer_of(record), record)
 
 
 def generate(

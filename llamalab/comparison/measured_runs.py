@@ -1,9 +1,10 @@
 """Measured runs of others, as a CSV file tells them: what ran on what, in which stack, and what was measured.
 
-A row has device, n_gpus, framework, model, dtype, batch, prompt, generate, metric and value, and may have unit and
-source. `run_s` is a whole run of a static batch; `prefill_*` the prompt's pass; `decode_*` the mean decode step;
-`tpot_ms` the mean time between a request's tokens at a server that is kept at `batch` requests, where the prompts
-of others come in between; `peak_memory_gb` weights, cache and activations.
+A row has device, n_gpus, framework, model, dtype, batch, prompt, generate, metric and value, and may have unit, source,
+and threads of a CPU, which are also read where the source tells them ("8 threads"). `run_s` is a whole run of a static
+batch; `prefill_*` the prompt's pass; `decode_*` the mean decode step; `tpot_ms` the mean time between a request's
+tokens at a server that is kept at `batch` requests, where the prompts of others come in between; `peak_memory_gb`
+weights, cache and activations.
 """
 
 import csv
@@ -32,6 +33,7 @@ PHASES = {
     "peak_memory_gb": "memory",
 }
 MOST_ROWS = 1_000_000
+LEAST_VALUE, MOST_VALUE = 1e-9, 1e15  # of a measurement in its unit: beyond them no error has a meaning
 _LLAMA3 = {"rope_theta": 500_000.0, "max_positions": 8192}
 SHAPES = {  # config.json of models that have no preset
     "llama3-8b": LlamaArch(4096, 32, 32, 8, 14336, 128256, 1e-5, **_LLAMA3),  # type: ignore[arg-type]
@@ -57,7 +59,8 @@ FRAMEWORKS = (
     (r"(hf )?transformers.*", "transformers"),
     (r"(gpt-fast|torchao).*", "gpt-fast"),
     (r"autoawq gemv.*", "autoawq-gemv"),
-    (r"autoawq ipex|ipex.*", "ipex"),
+    (r"autoawq ipex.*", "autoawq-ipex"),
+    (r"ipex.*", "ipex"),
     (r"autoawq.*|awq", "autoawq"),
     (r"tinychat.*", "tinychat"),
     (r"llm-awq.*", "llm-awq"),
@@ -173,7 +176,7 @@ def point_of(row: dict[str, str], stack: str = AUTO_STACK) -> MeasuredPoint:
     name = stack_of(row["framework"]) if stack == AUTO_STACK else stack
     activations, weights = formats_of(row["dtype"], name)
     batch, prompt, generate, ranks = (_count(row, cell) for cell in ("batch", "prompt", "generate", "n_gpus"))
-    work = Workload(prompt, generate, batch, activations, weights, tensor_parallel=ranks)
+    work = Workload(prompt, generate, batch, activations, weights, tensor_parallel=ranks, threads=_threads(row))
     return MeasuredPoint(
         device_named(row["device"]), _shape(row["model"]), work, name, row["metric"], _positive(row, "value"), row
     )
@@ -186,13 +189,25 @@ def _count(row: dict[str, str], cell: str) -> int:
     return int(float(text))
 
 
+def _threads(row: dict[str, str]) -> int | None:
+    """Threads of the row, else those that its source tells; None where neither does.
+
+    >>> _threads({"source": "a wiki | NEON, 6 threads"}), _threads({"threads": "16", "source": "8 threads"})
+    (6, 16)
+    """
+    if row.get("threads", "").strip():
+        return _count(row, "threads")
+    told = re.search(r"\b([1-9]\d{0,3}) threads?\b", row.get("source", ""))
+    return int(told[1]) if told else None
+
+
 def _positive(row: dict[str, str], cell: str) -> float:
     try:
         value = float(row[cell])
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise InputError(f"{cell} must be a positive number; got {row[cell]!r}")
+    if not LEAST_VALUE <= value <= MOST_VALUE:
+        raise InputError(f"{cell} must be a positive number from {LEAST_VALUE:g} to {MOST_VALUE:g}; got {row[cell]!r}")
     return value
 
 

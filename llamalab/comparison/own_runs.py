@@ -16,7 +16,6 @@ from llamalab.records.profile import from_json as profiles_from_json
 from llamalab.records.record import Pass, Record
 from llamalab.records.record_json import from_json, shown_text
 from llamalab.records.run import OpTime, Run, RunPhase
-from llamalab.units import formats
 
 OURS = "llamalab"
 
@@ -43,7 +42,7 @@ def read_runs(path: str | os.PathLike[str]) -> list[Run]:
 def run_of_record(record: Record, name: str) -> Run:
     """The passes of a report; operations have the FLOPs and bytes of the cost table."""
     phases = tuple(_phase_of_pass(record, one) for one in record.passes)
-    stored = formats(record.dtype, record.weight_dtype)
+    stored = record.formats
     settings = _settings(record.environment) | {"dtype": stored, "attention": record.passes[0].attention}
     return Run(name, OURS, phases, settings, record.model, record.environment.device_name, record.dtype)
 
@@ -111,7 +110,7 @@ def run_of_profile(profile: Profile, name: str) -> Run:
             RunPhase(phase.phase, phase.phase, total_s, samples, phase.batch, phase.new_tokens, phase.context_tokens,
                      ops, clock, "measured" if exact else "extrapolated")
         )  # fmt: skip
-    stored = formats(profile.dtype, profile.weight_dtype)
+    stored = profile.formats
     settings = _settings(profile.environment) | {"dtype": stored, "attention": profile.attention}
     label = name if profile.kind == OURS else f"{name} ({profile.kind})"
     return Run(label, OURS, tuple(phases), settings, profile.model, profile.environment.device_name, profile.dtype)
@@ -136,7 +135,7 @@ def run_of_bench(rows: list[dict[str, Any]], name: str) -> Run:
         phases = tuple(_phase_of_test(row) for row in rows if row["passes_s"])
         first = rows[0]
         keys = ("device", "threads", "dtype", "attention", "compiled", "blocks")
-        settings = {key: first[key] for key in keys}
+        settings = {key: first[key] for key in keys} | {"ranks": first.get("ranks", 1)}
         run = Run(name, OURS, phases, settings, first["model"], first["device"], first["dtype"])
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{name} must be what llamalab bench writes; {error} is missing or wrong") from None
@@ -152,12 +151,17 @@ def _phase_of_test(row: dict[str, Any]) -> RunPhase:
     name = f"{row['test']}, batch {batch}" if batch > 1 else str(row["test"])
     totals = [sum(passes) for passes in row["passes_s"]]
     context = depth + prompt + made
+    rate = row.get("predicted_tokens_per_s")
+    predicted_s = batch * (prompt or 1) / rate if rate and not (prompt and made) else None
     if made and not prompt:
         each = tuple(total / made for total in totals)
-        return RunPhase(name, "decode", sum(each) / len(each), each, batch, 1, context, basis=row["basis"])
+        mean_s = sum(each) / len(each)
+        return RunPhase(name, "decode", mean_s, each, batch, 1, context, basis=row["basis"], predicted_s=predicted_s)
     kind = "other" if made else "prefill"
     mean_s = sum(totals) / len(totals)
-    return RunPhase(name, kind, mean_s, tuple(totals), batch, prompt + made, context, basis=row["basis"])
+    return RunPhase(
+        name, kind, mean_s, tuple(totals), batch, prompt + made, context, basis=row["basis"], predicted_s=predicted_s
+    )
 
 
 def run_of_prediction(data: dict[str, Any], name: str) -> Run:

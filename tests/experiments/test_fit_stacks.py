@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import fit_stacks
+from experiments.common import stack_spreads
 from llamalab.analytic.stack_constants import stack_constants
 from llamalab.analytic.stacks import stacks
 from llamalab.comparison.measured_runs import MeasuredPoint, point_of, read_rows
@@ -43,6 +44,29 @@ def test_what_the_points_do_not_tell_stays_with_the_parent() -> None:
     assert (fitted.link_s, fitted.packed_memory) == (pytest.approx(7e-6), pytest.approx(0.6))
 
 
+def test_shares_of_one_kind_go_the_same_way_from_the_parent() -> None:
+    """Points in 16 bits alone tell of packed weights too; what is no share of memory stays."""
+    start = {"gemm_memory": 0.85, "packed_memory": 0.8, "gemm_compute": 0.7}
+    fitted = fit_stacks.fit(made_by({"gemm_memory": 0.6}) * 8, stacks()["vllm/nvidia"], start)
+    assert fitted.gemm_memory == pytest.approx(0.6, rel=0.08)
+    assert 0.6 < fitted.packed_memory < 0.72
+
+
+def test_where_a_row_starts_is_told_by_other_rows() -> None:
+    rows = {
+        "any/any": {"packed_compute": 0.5, "gemm_memory": 0.9, "packed_memory": 0.8, "spread": {}, "unseen_spread": {}},
+        "server/nvidia": {"parent": "any/any", "gemm_memory": 0.8},
+        "server/amd": {"parent": "server/nvidia", "gemm_memory": 0.6},
+        "small/nvidia": {"parent": "any/any", "packed_compute": 0.9},
+    }
+    rows["any/any"] = dict.fromkeys(stacks()["any/any"]._fields) | rows["any/any"]
+    child = {"key": "small/amd", "parent": "small/nvidia", "free": ["gemm_memory", "packed_memory"]}
+    told = fit_stacks._told(child | {"moves_like": "server", "start": {"packed_compute": "small/nvidia"}}, rows)
+    assert told == {
+        "packed_compute": 0.9, "gemm_memory": pytest.approx(0.9 * 0.75), "packed_memory": pytest.approx(0.8 * 0.75),
+    }  # fmt: skip
+
+
 def test_one_wild_point_moves_little() -> None:
     points = made_by({"gemm_memory": 0.7})
     wild = points[0]._replace(value=5 * points[0].value)
@@ -68,9 +92,18 @@ def test_nine_of_ten_errors_lie_in_the_spread() -> None:
     points = made_by({}) * 20
     rng = np.random.default_rng(0)
     errors = {number: float(error) for number, error in enumerate(rng.normal(0, 0.2, len(points)))}
-    spread = fit_stacks.spreads(points, errors)["decode"]
+    spread = stack_spreads.spreads(points, errors)["decode"]
     inside = [abs(error) <= math.log1p(spread) for error in errors.values()]
     assert 0.89 <= sum(inside) / len(inside) <= 0.94
+
+
+def test_a_row_with_few_points_has_the_interval_of_all_such_rows_too() -> None:
+    errors = {"lucky/nvidia": [0.01], "usual/nvidia": [0.2, -0.3, 0.25, 0.1], "many/nvidia": [0.02] * 30}
+    widths = stack_spreads.pooled_spreads(errors)
+    assert set(widths) == {"lucky/nvidia", "usual/nvidia"}
+    assert math.expm1(0.01) < stack_spreads.MIN_SPREAD < widths["lucky/nvidia"] < math.expm1(0.3)
+    assert widths["usual/nvidia"] == pytest.approx(math.expm1(0.3), abs=0.001)  # its own is the widest
+    assert stack_spreads.pooled_spreads({"many/nvidia": [0.02] * 30}) == {}
 
 
 def test_every_fitted_point_is_of_the_file_and_every_row_is_used_once() -> None:

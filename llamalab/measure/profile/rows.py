@@ -90,7 +90,8 @@ def _rows(
     ]
     run = Pass(
         phase=work.phase, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
-        dtype=target.dtype, attention=target.attention, algorithm=target.algorithm, kernel=observed.kernel,
+        dtype=target.dtype, kv_dtype=target.kv_dtype, attention=target.attention, algorithm=target.algorithm,
+        kernel=observed.kernel,
         layers_measured=work.layers, layers_total=work.layers_total, parts=[], ops=measured, ranks=target.ranks,
         product=product_of(target.model),
         memory=MeasuredMemory(peak_bytes=observed.memory.peak_bytes, method=observed.memory.method), whole_s=wall_s,
