@@ -7,6 +7,7 @@ dump and its abbreviations are off.
 import argparse
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 from llamalab.errors import InputError
 from llamalab.hints import TYPE_CHECKING, NoReturn
@@ -71,7 +72,20 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, argv: Iterable[str]) -> argparse.Namespace:
         """The options of a command line, old names taken for the new."""
-        return self.parse_args([self._today(word) for word in argv])
+        words = [self._today(word) for word in argv]
+        self._refuse_empty(words)
+        return self.parse_args(words)
+
+    def _refuse_empty(self, words: list[str]) -> None:
+        """Raise InputError where nothing is given for a name, a number or a path: a text alone may be empty."""
+        for word, following in pairwise((*words, None)):
+            if word in ("--", None):
+                return
+            name, equals, value = word.partition("=")
+            action = self._option_string_actions.get(name)
+            empty = not value if equals else following == ""
+            if empty and action is not None and action.nargs is None and action.metavar != "TEXT":
+                raise InputError(f"{name} must not be empty; got ''; name a value or leave the option out")
 
     def _today(self, word: str) -> str:
         name, equals, value = word.partition("=")

@@ -54,7 +54,9 @@ def configure(parser: Parser) -> None:
     add_count(parser, "--context", "tokens in view of the decoded one, itself included (default: as --generate says)")
     add_count(parser, "--batch", "sequences", default=1)
     add_tensor_parallel(parser)
-    parser.add_argument("--text", help="a sentence whose attention in a checkpoint is shown (default: a short story)")
+    parser.add_argument(
+        "--text", metavar="TEXT", help="a sentence whose attention in a checkpoint is shown (default: a short story)"
+    )
     parser.add_argument("--tokenizer", metavar="FILE", help="for that sentence (default: the checkpoint's own)")
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
