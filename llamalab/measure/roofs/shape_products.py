@@ -28,10 +28,10 @@ from llamalab.model.dtypes import torch_dtype
 from llamalab.model.packed import can_pack, multiply_packed, pack
 from llamalab.model.wide import PACKED, PLAIN, ShapeProduct, multiply_wide
 
-Shape = tuple[int, int]
-Seconds = Callable[[str, int], float]  # of a way and a count of rows
+WeightShape = tuple[int, int]
+SecondsOfWay = Callable[[str, int], float]
 
-KIND = "llamalab-products"
+_KIND = "llamalab-products"
 ROWS = (32, 128, 512)
 _LEAST_SIZE = 2**22  # of a matrix: smaller ones are a matter of calls
 _MOST_OUT = 8192  # of a trial: wider ones are multiplied alike
@@ -44,7 +44,7 @@ _WIDE = ", fp32"
 
 def products_here(
     device: torch.device, dtype: str, arch: LlamaArch, weight_dtype: str | None = None
-) -> dict[Shape, ShapeProduct]:
+) -> dict[WeightShape, ShapeProduct]:
     """The products of a model's large matrices on this device: kept ones, and those that are tried now and kept.
 
     Empty on an accelerator, for quantised weights, which have kernels of their own, and for a model of small matrices.
@@ -61,7 +61,7 @@ def products_here(
     return {(out, inner): known[_trial_shape((out, inner))] for out, inner in _large(arch)}
 
 
-def products_like(device: torch.device, dtype: str, arch: LlamaArch) -> dict[Shape, ShapeProduct]:
+def products_like(device: torch.device, dtype: str, arch: LlamaArch) -> dict[WeightShape, ShapeProduct]:
     """For a model's large matrices the kept product of the shape nearest in size; empty where none is kept."""
     known = kept_products(device, dtype) if device.type == "cpu" else {}
     return {
@@ -70,13 +70,13 @@ def products_like(device: torch.device, dtype: str, arch: LlamaArch) -> dict[Sha
     }
 
 
-def _large(arch: LlamaArch) -> list[Shape]:
+def _large(arch: LlamaArch) -> list[WeightShape]:
     """The shapes of matrices that are more than a matter of calls."""
     shapes = {(shape[0], shape[1]) for shape in shapes_of(arch).values()}
     return sorted(shape for shape in shapes if shape[0] * shape[1] >= _LEAST_SIZE)
 
 
-def chosen(orders: Sequence[str], dtype: str, seconds: Seconds) -> ShapeProduct:
+def chosen(orders: Sequence[str], dtype: str, seconds: SecondsOfWay) -> ShapeProduct:
     """The product of least time: the order by one row and many alike, the first one where they are close.
 
     >>> chosen(["packed", "plain"], "bf16", lambda way, rows: rows / (3 if way == "packed, fp32" else 1))
@@ -104,7 +104,7 @@ def orders(dtype: str) -> list[str]:
     return [PACKED, PLAIN] if can_pack(torch_dtype(dtype)) else [PLAIN]
 
 
-def kept_products(device: torch.device, dtype: str) -> dict[Shape, ShapeProduct]:
+def kept_products(device: torch.device, dtype: str) -> dict[WeightShape, ShapeProduct]:
     """Those that were measured on this machine as it is; none where there are none."""
     try:
         data = read_object(path_of(dtype), "file of measured products")
@@ -130,31 +130,33 @@ def _checked(one: Mapping[str, Any]) -> tuple[str, int | None]:
 def _machine(device: torch.device, dtype: str) -> dict[str, Any]:
     """What another machine, or this one with another torch, differs in."""
     return {
-        "kind": KIND, "device": device_name(device), "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "kind": _KIND, "device": device_name(device), "torch": torch.__version__, "threads": torch.get_num_threads(),
         "most_instructions": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
         "instructions": torch.backends.cpu.get_cpu_capability(), "dtype": dtype,
     }  # fmt: skip
 
 
-def _keep(device: torch.device, dtype: str, known: Mapping[Shape, ShapeProduct]) -> None:
+def _keep(device: torch.device, dtype: str, known: Mapping[WeightShape, ShapeProduct]) -> None:
     shapes = {f"{out}x{inner}": one._asdict() for (out, inner), one in sorted(known.items())}
     try:
-        write_text(path_of(dtype), json.dumps(_machine(device, dtype) | {"shapes": shapes}, indent=1) + "\n", ours=KIND)
+        write_text(
+            path_of(dtype), json.dumps(_machine(device, dtype) | {"shapes": shapes}, indent=1) + "\n", ours=_KIND
+        )
     except (LlamaLabError, OSError):
         return  # a folder that cannot be written costs a trial the next time
 
 
-def _shape(name: str) -> Shape:
+def _shape(name: str) -> WeightShape:
     out, _, inner = name.partition("x")
     return int(out), int(inner)
 
 
-def _trial_shape(shape: Shape) -> Shape:
+def _trial_shape(shape: WeightShape) -> WeightShape:
     return min(shape[0], _MOST_OUT), shape[1]
 
 
-def _timed(shape: Shape, device: torch.device, dtype: str, clock: Clock) -> Seconds:
-    """Seconds of products with weights of this shape, measured when asked for the first time."""
+def _timed(shape: WeightShape, device: torch.device, dtype: str, clock: Clock) -> SecondsOfWay:
+    """SecondsOfWay of products with weights of this shape, measured when asked for the first time."""
     out, inner = shape
     kind = torch_dtype(dtype)
     size = out * inner * kind.itemsize

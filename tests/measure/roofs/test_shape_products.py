@@ -17,7 +17,7 @@ ARCH = LlamaArch(2048, 1, 16, 16, 2048, 2048)
 SHAPE = (2048, 2048)
 
 
-def seconds(**share: float) -> lab.Seconds:
+def seconds(**share: float) -> lab.SecondsOfWay:
     """Times in proportion to the rows, of a way by its name; what a widened weight costs before its rows is `widen`."""
 
     def of(way: str, rows: int) -> float:
@@ -50,12 +50,12 @@ def test_what_is_in_fp32_is_not_widened() -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[lab.Shape]:
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[lab.WeightShape]:
     """A machine whose fp32 products are fast, with an empty folder of its own; the shapes that are tried on it."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    tried: list[lab.Shape] = []
+    tried: list[lab.WeightShape] = []
 
-    def timed(shape: lab.Shape, *_: object) -> lab.Seconds:
+    def timed(shape: lab.WeightShape, *_: object) -> lab.SecondsOfWay:
         tried.append(shape)
         return seconds(packed=1.0, plain=1.0, fp32=0.2, widen=40.0)
 
@@ -64,7 +64,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[lab.Shape]:
     return tried
 
 
-def test_a_shape_is_tried_once_and_kept(asked: list[lab.Shape], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shape_is_tried_once_and_kept(asked: list[lab.WeightShape], monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {SHAPE: ShapeProduct("packed", 128)}
     assert products_here(CPU, "bf16", ARCH) == products_here(CPU, "bf16", ARCH) == expected
     assert asked == [SHAPE]
@@ -75,7 +75,7 @@ def test_a_shape_is_tried_once_and_kept(asked: list[lab.Shape], monkeypatch: pyt
     assert kept_products(CPU, "bf16") == {}
 
 
-def test_other_models_take_the_nearest_shape_that_is_known(asked: list[lab.Shape]) -> None:
+def test_other_models_take_the_nearest_shape_that_is_known(asked: list[lab.WeightShape]) -> None:
     other = ARCH.replace(dim=4096, ffn_dim=4096)
     assert products_like(CPU, "bf16", other) == {}
     products_here(CPU, "bf16", ARCH)
@@ -85,7 +85,7 @@ def test_other_models_take_the_nearest_shape_that_is_known(asked: list[lab.Shape
     assert asked == [SHAPE]
 
 
-def test_small_matrices_quantised_ones_and_accelerators_are_not_tried(asked: list[lab.Shape]) -> None:
+def test_small_matrices_quantised_ones_and_accelerators_are_not_tried(asked: list[lab.WeightShape]) -> None:
     assert products_here(CPU, "bf16", ARCH.replace(dim=256, ffn_dim=512)) == {}
     assert products_here(CPU, "bf16", ARCH, "int8") == {}
     assert products_here(torch.device("cuda"), "bf16", ARCH) == {}
@@ -95,7 +95,7 @@ def test_small_matrices_quantised_ones_and_accelerators_are_not_tried(asked: lis
 @pytest.mark.parametrize("spoil", [{"shapes": {"2048": {}}}, {"shapes": []}, {"kind": "other"}, {"threads": "2"},
                                    {"shapes": {"2048x2048": {"order": "turned", "wide_rows": None}}},
                                    {"shapes": {"2048x2048": {"order": "plain", "wide_rows": -1}}}])  # fmt: skip
-def test_a_spoilt_file_is_measured_anew(asked: list[lab.Shape], spoil: dict[str, object]) -> None:
+def test_a_spoilt_file_is_measured_anew(asked: list[lab.WeightShape], spoil: dict[str, object]) -> None:
     products_here(CPU, "bf16", ARCH)
     path = path_of("bf16")
     path.write_text(json.dumps(json.loads(path.read_text()) | spoil))
