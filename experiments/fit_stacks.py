@@ -158,7 +158,7 @@ def spreads(points: Sequence[MeasuredPoint], errors: dict[int, float]) -> dict[s
     """The half-width by phase that holds 9 of 10 of these errors, as a ratio minus 1; of all where a phase has few."""
     every = [abs(error) for error in errors.values()]
     found = {}
-    for phase in stacks.PHASES:
+    for phase in stacks.SPREAD_PHASES:
         own = [abs(errors[i]) for i, point in enumerate(points) if _phase(point) == phase]
         found[phase] = round(max(MIN_SPREAD, float(np.expm1(_quantile(own if len(own) >= 8 else every)))), 3)
     return found

@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 from llamalab.checks import whole
 
-LOGITS = ("last", "all")
-
 
 class PassShape(NamedTuple):
     """T new tokens of B sequences that end a context of S; built by keyword.

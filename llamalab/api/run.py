@@ -67,7 +67,7 @@ def _bench_of(model: Any, sizes: dict[str, Any], refused: dict[str, object]) -> 
     """The bench of a model in memory. Raises InputError for what such a model decides itself."""
     if chosen := [name for name, value in refused.items() if value is not None]:
         raise InputError(f"{', '.join(chosen)} must not be given with a model in memory, which is run as it is")
-    from llamalab.cli.bench_output import answer_of
+    from llamalab.cli.bench_output import bench_answer
     from llamalab.measure.bench.in_memory import measure_bench_of
 
     try:
@@ -76,7 +76,7 @@ def _bench_of(model: Any, sizes: dict[str, Any], refused: dict[str, object]) -> 
     except LlamaLabError as error:
         raise in_words_of_python(error, "bench") from None
     rows = list(measure_bench_of(model, cases, name=type(model).__name__, repetitions=args.repetitions))
-    return Result("bench", answer_of(rows))
+    return Result("bench", bench_answer(rows))
 
 
 def profile(model: Any = "7b", **options: Any) -> Any:
@@ -85,12 +85,12 @@ def profile(model: Any = "7b", **options: Any) -> Any:
     `model` is a preset, a path or an architecture, of which as many blocks as fit are measured; `options` are then
     those of `llamalab profile`: phase, prompt, batch, device, dtype, attention, full, roofs, trace, beside. It may also
     be a Transformer or a transformers LlamaForCausalLM in memory, measured as it is; `options` are then those of
-    llamalab.measure.profile.run.profile, and a records.profile.Profile comes back.
+    llamalab.measure.profile.run.measure_profile, and a records.profile.Profile comes back.
     """
     if not isinstance(model, Model):
-        from llamalab.measure.profile.run import profile as profile_module
+        from llamalab.measure.profile.run import measure_profile
 
-        return profile_module(model, **options)
+        return measure_profile(model, **options)
     try:
         module, args = parsed("profile", {"model": model, **options})
         profiles, _ = module.measured(args)
@@ -156,12 +156,12 @@ def report(
     """
     from llamalab.cli.report_files import check_page, default_page, write_report
     from llamalab.records.record import Record
-    from llamalab.records.record_json import from_json, shown_text
+    from llamalab.records.record_json import record_from_json, shown_text
 
     if isinstance(record, Record):
         found = record
     elif record is not None:
-        found = from_json(shown_text(record, "record"), source=os.fspath(record))
+        found = record_from_json(shown_text(record, "record"), source=os.fspath(record))
     else:
         if out is not None:
             check_page(Path(out))

@@ -41,7 +41,7 @@ class Format(NamedTuple):
 
 
 # llama2.c last: its first version has no magic, only plausible sizes.
-FORMATS = (
+CHECKPOINT_FORMATS = (
     Format(meta.KIND, meta.recognises, meta.survey),
     Format(f"{huggingface.KIND}, config.json and safetensors or .bin", huggingface.recognises, huggingface.survey),
     Format(lora.KIND, lora.recognises, lora.survey),
@@ -63,7 +63,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         )
     check_exists(target, "checkpoint")
     try:
-        for form in FORMATS:
+        for form in CHECKPOINT_FORMATS:
             if form.recognises(target):
                 return form.survey(target)
     except InputError as error:
@@ -72,7 +72,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         raise MissingError(f"the checkpoint must be readable; {target}: {error.strerror}") from None
     if (cause := wrong_file(target)) is not None:
         raise FormatError(f"the checkpoint must hold its weights; {target} is {cause}")
-    known = "; ".join(form.name for form in FORMATS)
+    known = "; ".join(form.name for form in CHECKPOINT_FORMATS)
     raise FormatError(f"the checkpoint must be of a format that llamalab reads ({known}); {target} is {nature(target)}")
 
 

@@ -20,7 +20,7 @@ from llamalab.checkpoints.llama2c_layout import (
     Slot,
     check_groups,
     file_bytes,
-    header_bytes,
+    llama2c_header_bytes,
     read_llama2c_header,
     slots,
 )
@@ -99,7 +99,7 @@ def write_weights(path: str | os.PathLike[str], weights: Weights, *, version: in
         raise InputError(f"a llama2.c file must be of a Llama 2 to be written; it has no {', '.join(sorted(beyond))}")
     header = Llama2cHeader(version, arch)
     with replacing(path) as file:
-        file.write(header_bytes(header))
+        file.write(llama2c_header_bytes(header))
         for slot in slots(header):
             tables = slot.name == ROPE_TABLES
             tensor = _rope_tables(arch) if tables else weights.fetch(slot.name, dtype=torch.float32)

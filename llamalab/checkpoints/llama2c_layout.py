@@ -134,7 +134,7 @@ def _arch(sizes: tuple[int, ...], *, tied: bool) -> LlamaArch:
     )
 
 
-def header_bytes(header: Llama2cHeader) -> bytes:
+def llama2c_header_bytes(header: Llama2cHeader) -> bytes:
     """The header as a file begins with it."""
     arch = header.arch
     signed_vocab = arch.vocab_size if header.version or arch.tied_embeddings else -arch.vocab_size

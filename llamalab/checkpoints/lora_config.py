@@ -75,7 +75,7 @@ class Settings(NamedTuple):
         )
 
 
-def settings_of(config: dict[str, Any]) -> Settings:
+def adapter_settings(config: dict[str, Any]) -> Settings:
     """The settings of an adapter. Raises FormatError naming the one that cannot be merged."""
     if config.get("peft_type") != "LORA":
         raise FormatError(f"peft_type of {CONFIG} must be 'LORA'; got {config.get('peft_type')!r}")

@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from llamalab.arch_fields import MAX_LAYERS, MAX_SIZE
 from llamalab.arch_parts import check_number, check_whole
 from llamalab.errors import InputError
 
-MAX_SIZE, MAX_LAYERS = 10_000_000, 1_000
 _SIZES = ("dim", "n_heads", "ffn_dim", "source_vocab", "target_vocab")
 
 

@@ -17,7 +17,7 @@ from llamalab.cli.arguments import (
     parse_counts,
     split_paths,
 )
-from llamalab.cli.bench_output import FORMS, BenchOutput, answer_of
+from llamalab.cli.bench_output import FORMS, BenchOutput, bench_answer
 from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer
 from llamalab.cli.progress import Progress
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 def answer(args: argparse.Namespace) -> Answer:
     """All rows, when the last is done."""
     with Progress() as progress:
-        return answer_of(list(_measured(args, progress)))
+        return bench_answer(list(_measured(args, progress)))
 
 
 def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":

@@ -25,7 +25,7 @@ EXAMPLES = (
     "llamalab calibrate --ranks 2",
 )
 LONGEST_S, QUICK_S = 57.0, 9.5  # with torch's import; what is printed comes after
-OURS = '"kind": "llamalab-constants"'
+CONSTANTS_MARK = '"kind": "llamalab-constants"'
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, keep the constants, print them with their errors."""
     deadline = Deadline(QUICK_S if args.quick else LONGEST_S)  # set before torch is loaded, which counts
     if args.out:
-        check_target(args.out, ours=OURS)
+        check_target(args.out, ours=CONSTANTS_MARK)
     if args.team is not None:
         if args.quick:
             raise InputError("--quick and --ranks must not be given together; a quick one is of one rank")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     better = None if args.replace else kept_better(path, made)
     if better:
         note(f"{better}; --replace takes the new ones all the same")
-    elif keep(path, made.json, ours=OURS) == path:
+    elif keep(path, made.json, ours=CONSTANTS_MARK) == path:
         note(f"wrote {path}")
     show(_answer(made), args.format)
     return 0
@@ -83,7 +83,7 @@ def _run_ranks(args: argparse.Namespace) -> int:
     with Progress() as progress:
         made = calibrate_ranks(args.team, dtype=args.dtype, progress=progress)
     path = args.out or ranks_path(args.team.device, made.ranks, args.dtype)
-    if keep(path, json.dumps(made.data, indent=1), ours=OURS) == path:
+    if keep(path, json.dumps(made.data, indent=1), ours=CONSTANTS_MARK) == path:
         note(f"wrote {path}")
     answer = _answer(made.made)
     links = [one._asdict() | {"bytes_per_s": one.link_bytes / one.time_s} for one in made.links]

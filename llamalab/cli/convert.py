@@ -2,6 +2,7 @@
 
 import argparse
 
+from llamalab.choices import ACTIVATION_DTYPES, QUANTISERS, WRITTEN_FORMATS
 from llamalab.cli.arguments import add_count, count, one_of
 from llamalab.files import check_exists
 from llamalab.plain_text import printable
@@ -13,8 +14,7 @@ EXAMPLES = (
     "llamalab convert llama-2-13b-hf llama-2-13b --to meta --shards 2",
     "llamalab convert stories260K.bin stories.gguf --to gguf --dtype q8_0",
 )
-_FORMATS = ("hf", "meta", "llama2c", "gguf", "onnx")
-_DTYPES = ("bf16", "fp16", "fp32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q6_k", "q5_k", "q4_k")
+_DTYPES = ACTIVATION_DTYPES + QUANTISERS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", help="a checkpoint: a file, or a folder of Meta's or Hugging Face's")
     parser.add_argument("target", metavar="OUT", help="a new file, or a new folder for hf and meta")
     parser.add_argument(
-        "--to", required=True, type=one_of("--to", _FORMATS), metavar="|".join(_FORMATS), help="what to write"
+        "--to",
+        required=True,
+        type=one_of("--to", WRITTEN_FORMATS),
+        metavar="|".join(WRITTEN_FORMATS),
+        help="what to write",
     )
     parser.add_argument(
         "--dtype",

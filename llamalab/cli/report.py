@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamalab.analytic import grades
-from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
 from llamalab.analytic.stacks import stack_names
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES
 from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_weight_storage, one_of
@@ -30,8 +30,7 @@ EXAMPLES = (
     "llamalab report --model tiny --device cpu --out tiny.html",
     "llamalab report --from bench.json --out bench.html",
 )
-SMALL_BYTES = 2**30  # of weights
-SECONDS = {"small": 14.0, "large": 100.0}  # of measuring and calibrating; loading torch and rendering come on top
+_SECONDS = {"small": 14.0, "large": 100.0}  # of measuring and calibrating; loading torch and rendering come on top
 MEASURED_SHARE = 0.8  # of the time, where a calibration follows
 
 
@@ -115,11 +114,11 @@ def _show_kept(record: "Record", out: str | None, stack: str | None, kept: Path 
 
 def _show_profiles(args: argparse.Namespace, text: str) -> int:
     """The page and the CSVs of profiles; their JSON is what they were read from, and stays as it is."""
-    from llamalab.records.profile import from_json
+    from llamalab.records.profile import profiles_from_json
     from llamalab.report import profile_csv_files, render_profiles
     from llamalab.report.profile_captions import largest_parts
 
-    profiles = from_json(text, source=args.record)
+    profiles = profiles_from_json(text, source=args.record)
     page = Path(args.out or default_page(f"{profiles[0].model}-profile", profiles[0].environment.device))
     texts = {page.with_suffix(f".{name}.csv"): csv for name, csv in profile_csv_files(profiles).items()}
     check_page(page, tuple(texts))
@@ -169,7 +168,7 @@ def _show_training(args: argparse.Namespace, text: str) -> int:
 
 def _uncalibrated(record: "Record") -> tuple[str, ...]:
     if record.constants is not None:
-        grade = grades.read(record.constants.get("grade"))
+        grade = grades.read_grade(record.constants.get("grade"))
         told = f"predictions rest on a calibration graded {grade.words}; run llamalab calibrate on a quiet machine"
         return (told,) if grade.name == "poor" else ()
     return ("predictions rest on roofs alone, which leave out the time of a call; llamalab calibrate adds it",)
@@ -187,7 +186,7 @@ def _measure(args: argparse.Namespace) -> int:
     from llamalab.measure.report.run import measure_report
 
     read = reading(args.model, weights, args.text, args.tokenizer)
-    deadline = Deadline(SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_BYTES else "large"])
+    deadline = Deadline(_SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_MODEL_BYTES else "large"])
     place = resolve_device(device)
     constants = constants_here.kept_constants(place, args.dtype, args.weight_dtype)
     share = 1.0 if constants else MEASURED_SHARE
@@ -225,9 +224,9 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace, text: str) -> "Record":
-    from llamalab.records.record_json import from_json
+    from llamalab.records.record_json import record_from_json
 
-    record = from_json(text, source=args.record)
+    record = record_from_json(text, source=args.record)
     check_page(Path(args.out or default_page(record.model, record.environment.device)))
     return record
 

@@ -152,11 +152,11 @@ def _stream(args: argparse.Namespace, tokenizer: "Tokenizer", device: str) -> "T
 
 def _resumed(args: argparse.Namespace, trainer: Any) -> list[dict[str, Any]]:
     """The steps that a run took before, its trainer put behind the last of them; none of a new run."""
-    from llamalab.train.saved import resume, settings_of, steps_saved
+    from llamalab.train.saved import resume, steps_saved, trainer_settings
 
     if args.run is None or not steps_saved(Path(args.run)):
         return []
-    rows = resume(Path(args.run), trainer, settings_of(trainer))
+    rows = resume(Path(args.run), trainer, trainer_settings(trainer))
     note(f"the run in {args.run} goes on after step {trainer.done}")
     return rows
 

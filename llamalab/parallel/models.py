@@ -10,7 +10,7 @@ from llamalab.checkpoints import load
 from llamalab.model import Transformer
 from llamalab.model.compiled import compile
 from llamalab.parallel.shares import build_share, load_share
-from llamalab.parallel.team import Team, check_plain
+from llamalab.parallel.team import Team, check_unquantised
 
 
 def load_model(
@@ -22,7 +22,7 @@ def load_model(
     """
     if team is None:
         return load(path, device=device, weight_dtype=weight_dtype, **options)
-    check_plain(weight_dtype)
+    check_unquantised(weight_dtype)
     return team.lead(team.everywhere(_load, path, options))
 
 
@@ -39,7 +39,7 @@ def ready_model(
 
     Raises UnavailableError for quantised weights.
     """
-    check_plain(weight_dtype)
+    check_unquantised(weight_dtype)
     return team.lead(team.everywhere(_build, arch, scope, attention, options))
 
 

@@ -223,7 +223,7 @@ def place_here() -> Place | None:
     return place if place.ranks > 1 else None
 
 
-def check_plain(weight_dtype: str | None) -> None:
+def check_unquantised(weight_dtype: str | None) -> None:
     """Raise UnavailableError for quantised weights: ranks hold theirs in the dtype of activations."""
     if weight_dtype is not None:
         raise UnavailableError(

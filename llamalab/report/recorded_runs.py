@@ -7,7 +7,7 @@ from typing import TypeVar
 from llamalab.errors import LlamaLabError
 from llamalab.input_files import read_bounded_text
 from llamalab.records.record import Record
-from llamalab.records.record_json import from_json
+from llamalab.records.record_json import record_from_json
 
 PACKAGED = Path(__file__).parent / "recorded"  # the wheel has experiments/records here
 _MARK = '"parameters_measured"'  # a key that only records have
@@ -48,4 +48,4 @@ def each_read(paths: Iterable[Path], read: Callable[[Path], T], on_broken: OnBro
 def read_record(path: Path) -> Record | None:
     """The record in a file; None where it is another JSON file. Raises FormatError for a broken one."""
     text = read_bounded_text(path, "record")
-    return from_json(text, source=path.name) if _MARK in text else None
+    return record_from_json(text, source=path.name) if _MARK in text else None

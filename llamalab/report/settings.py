@@ -18,7 +18,7 @@ from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
 from llamalab.units import DTYPES, PLAIN_DTYPES
 
-ROOFS = ("gemm", "attention", "stream", "copy", "cache")
+_ROOFS = ("gemm", "attention", "stream", "copy", "cache")
 WEIGHTS = ("fp8", "int8", "int4")  # beside the record's own dtype
 HERE = "this machine"
 SHAPE = (  # what the script reads of an architecture that the built-in model runs
@@ -27,7 +27,7 @@ SHAPE = (  # what the script reads of an architecture that the built-in model ru
 )  # fmt: skip
 
 
-def settings_of(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:
+def page_settings(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:
     """Everything that the script needs, as plain data: amounts in bytes, seconds and FLOPs."""
     arch, work, dtype = comparison.arch, told_run(comparison), comparison.record.dtype
     weight = comparison.record.weight_dtype or dtype
@@ -53,7 +53,7 @@ def _here(comparison: Comparison) -> dict[str, Any]:
     """This machine: its constants where it was calibrated, its roofs, and how wide the interval of a run is."""
     record, constants = comparison.record, comparison.basis.constants
     found: dict[str, Any] = {}
-    for kind in ROOFS:
+    for kind in _ROOFS:
         roof = record.roof(kind, record.dtype)
         found[kind] = None if roof is None or roof_fault(kind, record.dtype, roof) else roof.per_second
     launch, cache = launch_roof(record), record.roof("cache", record.dtype)

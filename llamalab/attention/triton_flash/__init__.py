@@ -45,7 +45,7 @@ def flash(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, 
     # The kernels step through a head with stride 1.
     q_BHTE, k_BKSE, v_BKSE = (x if x.stride(-1) == 1 else x.contiguous() for x in (q_BHTE, k_BKSE, v_BKSE))
     few_rows = takes_decode(shape.n_heads // shape.n_kv_heads, shape.new_tokens, q_BHTE.element_size() <= 2)
-    run = decode if few_rows else prefill
+    run = decode_attention if few_rows else prefill
     return run(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=window)
 
 
@@ -104,7 +104,7 @@ def prefill(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int
     return Flash(z_BHTE, lse_BHT)
 
 
-def decode(
+def decode_attention(
     q_BHTE: Tensor,
     k_BKSE: Tensor,
     v_BKSE: Tensor,

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.calibration_files import constants_to_json
 from llamalab.analytic.grades import Grade, Signs, grade
 from llamalab.analytic.kept_weights import FEW_ROWS, WIDENED_ROWS
 from llamalab.analytic.rate_constants import CLASSES
@@ -105,7 +105,7 @@ class Calibration(NamedTuple):
             for one in self.outcomes
         ]
         errors = {f"{phase}_error": self.error(phase) for phase in ("prefill", "decode")}
-        return to_json(
+        return constants_to_json(
             self.device, self.dtype, self.made_on, self.rates, errors | {"points": points},
             title=self.title, memory_bytes=self.memory_bytes, rounds=self.rounds, load_average=self.load_average,
             grade=self.grade.json, spread_between_rounds=self.spread, left_out=self.left_out,

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from llamalab.analytic.calibration_files import default_path, parsed_constants, read_calibration
-from llamalab.measure.calibration.constants_here import SMALL_BYTES
+from llamalab.analytic.params import SMALL_MODEL_BYTES
 from llamalab.measure.calibration.fit import Fit
 from llamalab.measure.calibration.peers import AgreedDeadline, InStep
 from llamalab.measure.calibration.run import BUDGET_S, Calibration, calibrate
@@ -104,5 +104,5 @@ def _calibrated(
 def ranks_constants(team: Team, dtype: str, weight_bytes: int) -> dict[str, Any]:
     """The constants of a team's ranks: those that were kept, else of a short calibration of all of them at once."""
     kept = kept_ranks_constants(team.device, team.place.ranks, dtype)
-    short_s = _SMALL_BUDGET_S if weight_bytes < SMALL_BYTES else _SHORT_BUDGET_S
+    short_s = _SMALL_BUDGET_S if weight_bytes < SMALL_MODEL_BYTES else _SHORT_BUDGET_S
     return kept if kept is not None else calibrate_ranks(team, dtype=dtype, budget_s=short_s).data

@@ -17,7 +17,7 @@ from llamalab.errors import InputError, LlamaLabError
 from llamalab.instrument.taps import capture
 from llamalab.model import Transformer
 from llamalab.plain_text import in_one_line, sentence
-from llamalab.records.patterns import KINDS, WHOLE, HeadShares, HeadWeights, Patterns
+from llamalab.records.patterns import HEAD_KINDS, WHOLE, HeadShares, HeadWeights, Patterns
 from llamalab.text.load import load_tokenizer, tokenizer_of
 from llamalab.text.tokenizer import Tokenizer
 
@@ -144,7 +144,7 @@ def head_shares(layer: int, head: int, pattern_TS: Tensor, ids: tuple[int, ...])
 def strongest(heads: list[HeadShares]) -> list[tuple[str, HeadShares]]:
     """For each kind the head that has most of it; each head once."""
     chosen: list[tuple[str, HeadShares]] = []
-    for kind in KINDS:
+    for kind in HEAD_KINDS:
         free = [one for one in heads if getattr(one, kind) is not None and all(one is not head for _, head in chosen)]
         chosen += [(kind, one) for one in sorted(free, key=lambda one: -getattr(one, kind))[:1]]
     return chosen

@@ -15,14 +15,13 @@ import torch
 
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.ops import add_up, forward_ops
-from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checks import whole
 from llamalab.errors import LlamaLabError, UnknownNameError
 from llamalab.measure.attention.sweep import Limits, sweep_attention
-from llamalab.measure.calibration.constants_here import SMALL_BYTES
 from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, release_memory, resolve_device
 from llamalab.measure.report.notes import notes_of
@@ -53,7 +52,7 @@ from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
-from llamalab.parallel.team import Team, check_plain
+from llamalab.parallel.team import Team, check_unquantised
 from llamalab.records.patterns import Patterns
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.ranks import RanksRun
@@ -149,7 +148,7 @@ def measure_report(
     if weight_dtype is not None and weight_dtype not in QUANTISED:
         raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
     if team is not None:
-        check_plain(weight_dtype)
+        check_unquantised(weight_dtype)
     place = resolve_device(device)
     scale = SCALES[device_of(place).role]
     named = prompt_tokens is not None
@@ -159,7 +158,7 @@ def measure_report(
     generate = None if generate is None else whole(generate, "generate")
     context_tokens = None if context_tokens is None else whole(context_tokens, "context_tokens", least=2)
     longest = ReportShape(batch, scale.prompt_tokens, decoded_at(scale.prompt_tokens, generate, context_tokens)).longest
-    deadline = deadline or Deadline(BUDGETS_S["small" if weight_bytes(arch, dtype) < SMALL_BYTES else "large"])
+    deadline = deadline or Deadline(BUDGETS_S["small" if weight_bytes(arch, dtype) < SMALL_MODEL_BYTES else "large"])
     share = choose_share(
         arch, dtype, limit_bytes=_limit_bytes(arch, dtype, place, scale.prompt_tokens, batch), full=full
     )

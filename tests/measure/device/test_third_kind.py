@@ -21,7 +21,7 @@ from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.environment import environment
 from llamalab.measure.device.kinds import DEVICE_KINDS
 from llamalab.measure.device.machine import calibration_name, device_of, probe_budget_bytes, resolve_device
-from llamalab.measure.profile.run import profile
+from llamalab.measure.profile.run import measure_profile
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
 from llamalab.records.record import Roof, unmeasured
@@ -63,7 +63,7 @@ def test_its_names_and_versions_are_in_the_record(asked: dict[str, int]) -> None
 def test_a_profile_runs_on_it(asked: dict[str, int]) -> None:
     model = llamalab.build("stories260k", dtype="fp32").eval()
     reference = unmeasured("x", ARCH, "fp32", environment(PLACE, ""), ROOFS)
-    (phase,) = profile(model, phases=["prefill"], prompt_tokens=8, budget_s=0.1, reference=reference).phases
+    (phase,) = measure_profile(model, phases=["prefill"], prompt_tokens=8, budget_s=0.1, reference=reference).phases
     assert phase.throttled == ["fake heat"]
     assert (phase.energy.joules_per_token, phase.energy.reason) == (None, "fake: no counter")
     assert phase.usage.device_bytes_by_process == {"41": 1234}
