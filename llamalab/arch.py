@@ -6,10 +6,10 @@ Batch, cache length and dtype belong to a run, not to the architecture.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from llamalab.arch_fields import OF_LAYERS, ArchFields, check_fields
 from llamalab.arch_parts import Experts, RopeScaling, as_tuples
+from llamalab.hints import Any
 
 ALWAYS_STORED = 10  # the fields of a Llama 2: in every record, also of older versions
 ON_DISK = ("fused_on_disk", "gate_up_on_disk", "pairs_on_disk")  # fields that tell of Hugging Face files alone

@@ -4,10 +4,10 @@ llamalab.arch explains every field and derives the rest; here each is typed, bou
 """
 
 from operator import attrgetter
-from typing import NamedTuple
 
 from llamalab.arch_parts import ACTIVATIONS, NORMS, Experts, RopeScaling, check_number, check_whole
 from llamalab.errors import InputError
+from llamalab.hints import NamedTuple
 
 MAX_LAYERS = 1_000
 MAX_SIZE = 10_000_000  # no width or vocabulary is larger; a typo must not allocate terabytes

@@ -4,9 +4,9 @@ Formulas of the stretched frequencies are in llamalab.model.rope; here is what t
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from llamalab.errors import InputError
+from llamalab.hints import Any, NamedTuple
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu2")
 ROPE_KINDS = ("linear", "dynamic", "yarn", "llama3", "longrope")

@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from llamalab.errors import FormatError, InputError, LlamaLabError, MissingError
+from llamalab.hints import BinaryIO
 from llamalab.workspace import put_in_place, workspace
 
 # Without it Linux grants no private mapping of a file larger than memory, though nobody will write to

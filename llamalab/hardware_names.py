@@ -1,7 +1,8 @@
 """Names of devices as people and drivers write them: `RTX 4090`, `A100-SXM4-80GB`, `M3 Max`, `EPYC 9654`."""
 
 import re
-from typing import NamedTuple
+
+from llamalab.hints import NamedTuple
 
 # What names carry beside the chip: vendors, lines of products, kinds of memory.
 _FILLING = {

@@ -7,9 +7,9 @@ nested deeper than anything that llamalab reads.
 
 import os
 import stat
-from typing import Any
 
 from llamalab.errors import FormatError, MissingError
+from llamalab.hints import Any
 
 MOST_BYTES = 64 * 2**20  # a record of many runs, the index of a model with half a million tensors
 MOST_CONFIG_BYTES = 4 * 2**20  # a config, a calibration or a device has kilobytes

@@ -4,9 +4,8 @@ A ring sends in one direction while it receives in the other: half of a row's fi
 Switched links (NVSwitch, a fat tree) give every device its whole rate to any other; without a switch it is shared.
 """
 
-from typing import NamedTuple
-
 from llamalab.errors import UnknownNameError
+from llamalab.hints import NamedTuple
 
 
 class LinkSpec(NamedTuple):

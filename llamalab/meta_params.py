@@ -4,13 +4,12 @@ The feed-forward's width is not in the file: Meta computes it from dim (llama/mo
 truncations, then rounds it up to `multiple_of`.
 """
 
-from typing import Any
-
 from llamalab.arch import LlamaArch
 from llamalab.arch_fields import MAX_SIZE
 from llamalab.arch_parts import RopeScaling
 from llamalab.checks import whole
 from llamalab.errors import InputError
+from llamalab.hints import Any
 
 
 def meta_ffn_dim(dim: int, multiple_of: int, multiplier: float | None = None) -> int:

@@ -1,7 +1,8 @@
 """Text that a file or a model made up, on its way to a terminal, a table or a spreadsheet: it must steer none."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+
+from llamalab.hints import Any
 
 UNKNOWN = "–"  # in a table, for a value that is not known
 MOST_CHARACTERS = 2_000  # of a sentence: a file can hold a name of megabytes

@@ -2,7 +2,8 @@
 
 import os
 from contextlib import suppress
-from typing import Any
+
+from llamalab.hints import Any
 
 
 def import_matplotlib() -> Any:

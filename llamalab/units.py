@@ -6,10 +6,10 @@ GiB = 2**30 and GB = 10**9 are never mixed: "16G" is refused rather than guessed
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from llamalab.checks import MOST_COUNT, MOST_MEMORY_BYTES, whole
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.hints import Any, NamedTuple
 
 
 class Dtype(NamedTuple):

@@ -32,7 +32,11 @@ TORCH_MODULES = (
     *(f"llamalab.classic.{name}" for name in ("attention", "blocks", "masks", "positions")),
     *(f"llamalab.classic.{name}" for name in ("search", "state", "torch_weights", "transformer")),
 )
-KV = "import llamalab.cli; code = llamalab.cli.main(['kv', '--seq', '4096', '--batch', '16']); assert code == 0"
+CALCULATORS = """
+from llamalab.cli import main
+for argv in (["kv"], ["params"], ["flops"], ["fit", "--memory", "24GiB"], ["predict"], ["roofline"], ["train-memory"]):
+    assert main(argv) == 0, argv
+"""
 
 
 def torch_free_modules() -> list[str]:
@@ -70,8 +74,9 @@ def test_the_probe_sees_a_breach() -> None:
     assert "torch" in modules_after("import llamalab.model", HEAVY)
 
 
-def test_kv_pulls_in_nothing_heavy() -> None:
-    assert modules_after(KV, (*HEAVY, "dataclasses")) == set()
+def test_calculators_pull_in_nothing_heavy() -> None:
+    slow = ("dataclasses", "pathlib", "tempfile", "typing")  # of the standard library, milliseconds each
+    assert modules_after(CALCULATORS, (*HEAVY, *slow)) == set()
 
 
 def test_taps_start_without_torch() -> None:

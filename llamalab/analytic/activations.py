@@ -5,8 +5,6 @@ activations: they are there before the pass begins. What kernels take for themse
 bounded: llamalab.analytic.scratch.
 """
 
-from typing import NamedTuple
-
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, check_shape, keys_in_view
 from llamalab.analytic.pass_memory import moments
 from llamalab.analytic.pass_shape import PassShape
@@ -15,6 +13,7 @@ from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.choices import LOGITS
 from llamalab.errors import UnknownNameError
+from llamalab.hints import NamedTuple
 from llamalab.units import check_unscaled, storage_bytes
 
 WAYS = ("flash", "masked", "naive", "chunked")  # of holding what attention makes

@@ -9,10 +9,9 @@ Dimensions: B batch, T new tokens, S keys in view (cached and new), H query head
 E head dim. Causal counts are exact: query t of T sees S - T + t + 1 keys, and of a window W at most W.
 """
 
-from typing import NamedTuple
-
 from llamalab.checks import whole
 from llamalab.errors import InputError
+from llamalab.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 QUERY_TILE = 128  # rows of Q that a flash kernel keeps on chip (FlashAttention-2, head dim 128)

@@ -4,11 +4,11 @@ T new tokens end a context of S tokens: prefill is T = S, decode is T = 1, a lat
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from llamalab.analytic.attention_cost import causal_pairs
 from llamalab.checks import whole
 from llamalab.errors import InputError
+from llamalab.hints import NamedTuple
 
 
 class Sequences(NamedTuple):

@@ -1,10 +1,7 @@
 """Constants measured on a machine, as `llamalab calibrate` keeps them: a JSON file a device and dtype."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from llamalab.analytic import grades
 from llamalab.analytic.rate_constants import CLASSES, Constants, Range
@@ -13,20 +10,26 @@ from llamalab.checks import MOST_MEMORY_BYTES
 from llamalab.choices import PHASES
 from llamalab.errors import FormatError, InputError, UnavailableError
 from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec
+from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.input_files import read_object
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CALIBRATION_SCHEMA = 1
 UNCHECKED_SPREAD = 1.0  # of a calibration that was checked on no pass of a phase
 POOR_SPREAD = 0.5  # at least, where the calibration is graded poor
 
 
-def folder() -> Path:
+def folder() -> "Path":
     """Where this machine's calibrations are kept."""
+    from pathlib import Path  # here, as json below: a prediction from shipped constants needs neither
+
     base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
     return Path(base) / "llamalab"
 
 
-def default_path(device: str, dtype: str, weight_dtype: str | None = None) -> Path:
+def default_path(device: str, dtype: str, weight_dtype: str | None = None) -> "Path":
     """Where the constants of one device and dtype, calibrated on this machine, are kept; those of quantised weights."""
     return folder() / f"{device}-{dtype}{f'-{weight_dtype}-weights' if weight_dtype else ''}.json"
 
@@ -40,6 +43,8 @@ def constants_to_json(
     calibration did not see, None where there were none, and `points`, those shapes. `more` is kept as it is: `title`
     and `memory_bytes` of the machine among it, `grade`, and `fitted`, by class what it was fitted on.
     """
+    import json
+
     return json.dumps(
         {
             "schema_version": CALIBRATION_SCHEMA,
@@ -55,14 +60,14 @@ def constants_to_json(
     )
 
 
-def read_calibration(path: Path) -> dict[str, Any]:
+def read_calibration(path: "Path") -> dict[str, Any]:
     """The JSON of a file that to_json wrote, unchecked. Raises MissingError where there is none, FormatError."""
     return read_object(
         path, "file of calibrated constants", hint="run llamalab calibrate first (--quick takes ten seconds)"
     )
 
 
-def read_constants(path: Path, dtype: str) -> Constants:
+def read_constants(path: "Path", dtype: str) -> Constants:
     """Constants from a file that to_json wrote. Raises MissingError, FormatError, or InputError for another dtype."""
     return parsed_constants(read_calibration(path), str(path), dtype)
 

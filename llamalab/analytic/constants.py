@@ -11,14 +11,16 @@ Shipped constants are fractions, so a device without kernel data takes those of 
 whose peak and bandwidth are nearest, and its prediction says so.
 """
 
-from pathlib import Path
-
 from llamalab.analytic.calibration_files import default_path, read_constants
 from llamalab.analytic.data_sheet import WEIGHT_ONLY, data_sheet, nominal_peaks, product_dtype
 from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.shipped_constants import FP8_SHARE, SHIPPED, SHIPPED_HOST, nearest_fitted, with_losses
 from llamalab.errors import InputError, MissingError, UnavailableError
 from llamalab.hardware import HardwareSpec, is_listed
+from llamalab.hints import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TIERS = ("bound", "shipped", "calibrated")
 # Half-widths: 9 of 10 published points of fitted devices lie within the first (docs/accuracy.md); twice
@@ -27,7 +29,7 @@ SPREAD, TRANSFERRED_SPREAD = 0.15, 0.30
 
 
 def choose(
-    spec: HardwareSpec, tier: str, dtype: str, weight_dtype: str | None = None, *, file: Path | None = None
+    spec: HardwareSpec, tier: str, dtype: str, weight_dtype: str | None = None, *, file: "Path | None" = None
 ) -> Constants:
     """The constants of a tier for `spec`; `file` holds calibrated ones (default: default_path).
 

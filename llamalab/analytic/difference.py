@@ -6,7 +6,6 @@ layers without it) change together.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from llamalab.analytic.forecast import Workload, pass_ops
 from llamalab.analytic.kv_cache import kv_bytes
@@ -16,6 +15,7 @@ from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import InputError
+from llamalab.hints import Any, NamedTuple
 from llamalab.presets import PRESETS
 
 LLAMA_2 = ("7b", "13b", "70b")  # as released

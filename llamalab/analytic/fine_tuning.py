@@ -8,8 +8,6 @@ Precision: `mixed` holds an fp32 master beside half weights, `pure` none, `fp32`
 PEFT does. The states of an optimiser are fp32 but for `pure`, where they are as the weights.
 """
 
-from typing import NamedTuple
-
 from llamalab.analytic.lora import Lora, lora_pairs
 from llamalab.analytic.optimizers import NF4_BITS, NF4_DOUBLE_BITS, find_optimizer
 from llamalab.analytic.params import Weight, weights
@@ -20,6 +18,7 @@ from llamalab.analytic.training import RECOMPUTE, rank_parameters, training_flop
 from llamalab.arch import LlamaArch
 from llamalab.checks import MOST_MEMORY_BYTES, whole
 from llamalab.errors import DoesNotFitError, InputError, UnknownNameError
+from llamalab.hints import NamedTuple
 from llamalab.units import format_bytes, storage_bytes
 
 METHODS = ("full", "lora", "qlora")

@@ -5,7 +5,6 @@ sequence, then token by token. What is exact follows from sizes; what is estimat
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from llamalab.analytic.activations import Live, live_steps
 from llamalab.analytic.fit_run import FitRun, check_run, pass_shape, passes
@@ -14,6 +13,7 @@ from llamalab.analytic.offload import on_device
 from llamalab.analytic.runtimes import RUNTIMES, Runtime
 from llamalab.analytic.scratch import Scratch
 from llamalab.checks import whole
+from llamalab.hints import NamedTuple
 
 LIVE_TENSORS = 16  # at the largest moment of a pass, each rounded up by the allocator
 

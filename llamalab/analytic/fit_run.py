@@ -1,13 +1,12 @@
 """A run whose memory is asked for: a cache of `context` tokens a sequence, filled by a prompt and token by token."""
 
-from typing import NamedTuple
-
 from llamalab.analytic.activations import WAYS
 from llamalab.analytic.kv_storage import KV_DTYPES
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import UnknownNameError
+from llamalab.hints import NamedTuple
 from llamalab.units import DTYPES
 
 

@@ -13,7 +13,6 @@ activations of a pass, per rank, must fit into the memory of the device.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol
 
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.kv_cache import layers_kv_bytes
@@ -29,6 +28,7 @@ from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import DoesNotFitError, UnavailableError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import Any, NamedTuple, Protocol
 from llamalab.units import format_bytes
 
 NO_HOST = Host()

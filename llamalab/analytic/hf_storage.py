@@ -6,11 +6,11 @@ AutoGPTQ and GPTQModel, AutoAWQ, bitsandbytes, transformers' fp8 and FBGEMM clas
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from llamalab.analytic.params import Weight, weights
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnavailableError
+from llamalab.hints import Any, NamedTuple
 from llamalab.units import storage_bytes
 
 _NAMES = {  # of modules that a method may leave out, by ours

@@ -14,13 +14,13 @@ dim 128. Where both have a shape it is vidur's, which timed whole blocks. Sizes 
 
 import os
 from functools import lru_cache
-from typing import NamedTuple
 
 from llamalab.analytic.attention_cost import AttentionShape, flash_step
 from llamalab.analytic.op import Op
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
+from llamalab.hints import NamedTuple
 
 FILE = os.path.join(os.path.dirname(__file__), "kernel_times.tsv")
 _SOURCES = {"v": "microsoft/vidur 7d47513, fp16", "a": "ai-dynamo/aiconfigurator 0.12, vLLM 0.14, bf16"}

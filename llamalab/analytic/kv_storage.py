@@ -5,11 +5,10 @@ int4: an fp16 scale and an fp16 zero point for each 64 values (transformers' Qua
 fp8: no scales. The formula of the values is llamalab.analytic.kv_cache's.
 """
 
-from typing import NamedTuple
-
 from llamalab.analytic.parallel import shard
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
+from llamalab.hints import NamedTuple
 from llamalab.units import PLAIN_DTYPES, storage_bytes
 
 KV_DTYPES = (*PLAIN_DTYPES, "int4")

@@ -5,12 +5,11 @@ frozen weights, needs a gradient and two moments of AdamW, in fp32 beside its fp
 as a model trained in full does. Source: Hu et al. 2021, arXiv 2106.09685.
 """
 
-from typing import NamedTuple
-
 from llamalab.analytic.params import Weight, weights
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.hints import NamedTuple
 
 TRAINING_BYTES_PER_PARAMETER = 16
 TARGETS = {

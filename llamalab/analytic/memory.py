@@ -5,13 +5,12 @@ Activations, the runtime and fragmentation take memory too and are not counted h
 cache may use.
 """
 
-from typing import NamedTuple
-
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token, layers_kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import MOST_MEMORY_BYTES, whole
 from llamalab.errors import DoesNotFitError
+from llamalab.hints import NamedTuple
 from llamalab.units import format_bytes
 
 

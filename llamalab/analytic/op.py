@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from functools import cache
 from operator import attrgetter
-from typing import NamedTuple, TypeVar
 
 from llamalab.errors import UnknownNameError
+from llamalab.hints import NamedTuple, TypeVar
 
 T = TypeVar("T")
 PARTS = ("embedding", "attention", "feed_forward", "head")

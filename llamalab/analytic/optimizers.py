@@ -1,8 +1,7 @@
 """What an optimiser holds for each trained parameter, and what quantised weights hold for each frozen one."""
 
-from typing import NamedTuple
-
 from llamalab.errors import UnknownNameError
+from llamalab.hints import NamedTuple
 
 
 class Optimizer(NamedTuple):

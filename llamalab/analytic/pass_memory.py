@@ -7,13 +7,13 @@ residual stream, the norms and the gathered logits are whole on every rank; what
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, keys_in_view
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.scratch import MatrixProduct, NoScratch, Scratch, mask_bytes
 from llamalab.arch import LlamaArch
+from llamalab.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 LAST_OF_BLOCK, HEAD = "feed-forward", "logits"  # steps

@@ -1,9 +1,9 @@
 """The shape of one forward pass: how many tokens of how many sequences, in which number formats, on how many ranks."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from llamalab.checks import whole
+from llamalab.hints import NamedTuple
 
 
 class PassShape(NamedTuple):

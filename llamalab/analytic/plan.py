@@ -1,7 +1,6 @@
 """Splits of a model over devices ranked by what they give, with the reason why each other one loses."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from llamalab.analytic.forecast import Basis, Workload
 from llamalab.analytic.roofline import predict_op, rates_of_op
@@ -9,6 +8,7 @@ from llamalab.analytic.split_forecast import split_memory, split_times
 from llamalab.analytic.splits import Split, check_split
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
+from llamalab.hints import NamedTuple
 from llamalab.units import format_bytes, format_seconds
 
 

@@ -6,9 +6,9 @@ work on 1 / N of the rows. Overlap hides collectives behind products: at best on
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from llamalab.analytic.op import Op
+from llamalab.hints import NamedTuple
 
 
 class RankGains(NamedTuple):

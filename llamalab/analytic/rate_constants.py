@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 from llamalab.analytic.grades import Grade
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import Rates, moved_bytes
+from llamalab.hints import NamedTuple
 
 CLASSES = {"gather", "gemm", "elementwise", "attention_prefill", "attention_decode"}  # a pass has all of them
 STRETCH = 4.0  # constants hold this far beyond the work they were fitted on: 7B's products lie up to 3 times beyond

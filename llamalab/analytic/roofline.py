@@ -7,10 +7,10 @@ A collective moves its link_bytes over the interconnect instead of its bytes ove
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from llamalab.analytic.ops import Op
 from llamalab.errors import UnavailableError
+from llamalab.hints import NamedTuple
 
 SHARP = 64.0  # an exponent at which the soft maximum is the maximum to within 1.1 %
 

@@ -4,10 +4,9 @@ None of it follows from sizes. Figures of a kind of device are stated with what 
 device can measure its own and hand it in (experiments/fit_contract.py does).
 """
 
-from typing import NamedTuple
-
 from llamalab.analytic.scratch import CpuBound, NoScratch, Scratch
 from llamalab.errors import UnknownNameError
+from llamalab.hints import NamedTuple
 
 MIB = 2**20
 

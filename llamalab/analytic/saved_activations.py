@@ -11,7 +11,6 @@ are not counted, a storage that two operations keep is counted once, all weights
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.parallel import Shard, shard
@@ -19,6 +18,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.hints import NamedTuple
 from llamalab.units import FLOAT_DTYPES, storage_bytes
 
 IMPLEMENTATIONS = ("llamalab", "hugging-face", "fused")

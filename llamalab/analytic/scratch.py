@@ -5,9 +5,8 @@ takes 0 bytes on a CPU without AVX-512, 117,760 with it, 99,456 with AMX and one
 probed where the machine is at hand (llamalab.measure.device.scratch) and bounded from above where it is not.
 """
 
-from typing import NamedTuple, Protocol
-
 from llamalab.analytic.attention_cost import AttentionShape
+from llamalab.hints import NamedTuple, Protocol
 from llamalab.units import storage_bytes
 
 # PyTorch's fused attention on a CPU: queries and keys of a tile (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp).

@@ -6,12 +6,12 @@ ai-dynamo/aiconfigurator 0.12 (Apache-2.0), vLLM 0.14. They are fractions of a d
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from llamalab.analytic.data_sheet import matrix_peak
 from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import Rates
 from llamalab.hardware import HardwareSpec, find_hardware, is_listed
+from llamalab.hints import NamedTuple
 
 
 class ClassFit(NamedTuple):

@@ -8,7 +8,6 @@ llamalab.analytic.forecast predicts.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from llamalab.analytic.forecast import (
     NO_HOST,
@@ -30,6 +29,7 @@ from llamalab.analytic.splits import Split, check_split, microbatches, stage_ops
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import NamedTuple
 
 OpSeconds = Callable[[Op], float]
 

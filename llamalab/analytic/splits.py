@@ -9,14 +9,13 @@ context    C ranks share the prompt's tokens, each with all weights: keys and va
 replicas   whole models beside each other share the sequences
 """
 
-from typing import NamedTuple
-
 from llamalab.analytic.forecast import Workload, pass_ops
 from llamalab.analytic.op import Op
 from llamalab.analytic.op_rows import LAYER
 from llamalab.analytic.parallel import all_reduce_bytes, collective_mode, shard
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
+from llamalab.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 

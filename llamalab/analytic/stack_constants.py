@@ -1,7 +1,6 @@
 """What a run costs in a stack on a device: the stack's shares of the data sheet as rates by class of operation."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from llamalab.analytic.data_sheet import data_sheet, product_dtype
 from llamalab.analytic.forecast import Workload
@@ -10,6 +9,7 @@ from llamalab.analytic.roofline import Rates
 from llamalab.analytic.stacks import OWN, Stack, find_stack
 from llamalab.errors import UnavailableError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import NamedTuple
 from llamalab.units import dtype_bits
 
 CLOCK_HZ = 1.83e9  # at which fixed times are told: a GPU of another clock takes inversely as long

@@ -12,10 +12,10 @@ apart. The rows are fitted by experiments/fit_stacks.py, which also writes error
 import json
 import os
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 from llamalab.errors import UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import Any, NamedTuple
 
 UNPACKS = ("inside", "first", "integer")
 OWN = ("apple", "cpu")  # a kind of device whose rows serve no other

@@ -6,10 +6,9 @@ fp32; and the feed-forward of the last block, or of the first, when gradients ar
 end: the head's gradient has waited for the embedding's, and their sum is made beside both. And the optimiser's own.
 """
 
-from typing import NamedTuple
-
 from llamalab.analytic.lora import TARGETS, Lora
 from llamalab.analytic.saved_activations import INDEX_BYTES, Kept
+from llamalab.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 _INTO_QKV = ("q", "k", "v")

@@ -13,7 +13,6 @@ scores there and does 2.5 times its own (five products for two; Dao et al. 2022)
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.parallel import elements_on_rank, shard
@@ -22,6 +21,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnknownNameError
+from llamalab.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 RECOMPUTE = ("none", "selective", "full")

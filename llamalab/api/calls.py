@@ -3,7 +3,6 @@
 import re
 from argparse import Namespace
 from functools import lru_cache
-from typing import Any
 
 from llamalab.api.results import Result
 from llamalab.arch import LlamaArch
@@ -11,6 +10,7 @@ from llamalab.cli import verb_parser
 from llamalab.cli.parser import Parser
 from llamalab.cli.remarks import HEARD
 from llamalab.errors import InputError, LlamaLabError, MissingError
+from llamalab.hints import Any
 
 _parser = lru_cache(maxsize=None)(verb_parser)
 

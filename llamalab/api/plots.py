@@ -1,7 +1,6 @@
 """Drawings of results: bars of what was answered, lines over a sweep, and the roofline."""
 
-from typing import TYPE_CHECKING, Any
-
+from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:

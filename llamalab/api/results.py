@@ -1,9 +1,9 @@
 """What a call gives back: figures as attributes, tables as DataFrames, a drawing, and a readable repr."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
 from llamalab.cli.output import Answer, Table, answer_text, cells_of
+from llamalab.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

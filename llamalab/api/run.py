@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from llamalab.api.calculate import Counts, Model
 from llamalab.api.calls import answered, in_words_of_python, parsed
 from llamalab.api.results import Result
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError, LlamaLabError
+from llamalab.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
 
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.api.results import Result
 from llamalab.checkpoints import load
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
+from llamalab.hints import Any
 from llamalab.model import Transformer
 from llamalab.text import Tokenizer, load_tokenizer, tokenizer_of
 from llamalab.text.batch import stream_texts

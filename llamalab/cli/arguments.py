@@ -10,7 +10,6 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 from llamalab.arch import LlamaArch
 from llamalab.choices import FORMATS as FORMATS
@@ -18,7 +17,11 @@ from llamalab.choices import plain_dtype
 from llamalab.cli.find_model import find_model
 from llamalab.cli.parser import Parser as Parser
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.hints import TYPE_CHECKING, TypeVar
 from llamalab.units import DTYPES, PLAIN_DTYPES, QUANTISED, parse_count, parse_memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MODEL_NAMES = "a preset (see llamalab models), a params.json or config.json, or a checkpoint"
 MODEL_HELP = f"{MODEL_NAMES} (default: 7b)"
@@ -66,6 +69,13 @@ def _range(first: int, last: int, sign: str, by: int, text: str) -> list[int]:
         if len(values) > MOST_VALUES:
             raise InputError(f"a range must have at most {MOST_VALUES:,} values; got {text!r}")
     return values
+
+
+def file_path(text: str) -> "Path":
+    """An argparse type: a path."""
+    from pathlib import Path  # here: most calculations name no file
+
+    return Path(text)
 
 
 def bytes_of_option(option: str) -> Callable[[str], int]:

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from itertools import product
-from typing import TYPE_CHECKING, Any
 
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.choices import ACTIVATION_DTYPES, PHASES
@@ -11,6 +10,7 @@ from llamalab.cli.arguments import Parser, add_choice, add_count, add_dtype, add
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.errors import InputError, UnavailableError
+from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.units import format_bytes, format_si
 
 if TYPE_CHECKING:

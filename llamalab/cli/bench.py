@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES, SCOPES
 from llamalab.cli.arguments import (
@@ -24,6 +23,7 @@ from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_target
+from llamalab.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamalab.measure.bench.rows import BenchCase, BenchRow

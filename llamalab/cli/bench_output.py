@@ -7,9 +7,9 @@ piece and come at the end, after a Ctrl-C too. A file is written anew, in one pi
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from llamalab.cli.output import Answer, Column, Table, answer_text, keep, percent
+from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ answer and not the program; the end of input, or /quit, ends the program.
 import argparse
 from collections.abc import Callable
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
 
 from llamalab.cli.arguments import Parser, add_count
 from llamalab.cli.output import note
@@ -22,6 +21,7 @@ from llamalab.cli.text_options import (
     sampler_of,
 )
 from llamalab.errors import InputError, UnknownNameError
+from llamalab.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamalab.text.chat import Chat

@@ -6,7 +6,6 @@ wrote), or a prediction named MODEL@HARDWARE.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, forecast
@@ -22,6 +21,7 @@ from llamalab.comparison.peer_predictions import Guess, guessed, predicted_besid
 from llamalab.comparison.run_deltas import Delta, compare_runs, differing, unmatched
 from llamalab.errors import InputError
 from llamalab.files import check_target, write_text
+from llamalab.hints import Any
 from llamalab.records.run import Run
 from llamalab.units import DTYPES, format_rate, format_ratio, format_seconds
 

@@ -1,7 +1,6 @@
 """`llamalab compare-hardware`: the devices, and numbers of them, that serve a run best."""
 
 import argparse
-from typing import Any
 
 from llamalab.analytic.splits import Split
 from llamalab.cli.arguments import Parser, add_choice, add_format
@@ -10,6 +9,7 @@ from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.runs import add_basis, add_hardware, add_models, add_numbers, add_ranks, add_shape, add_splits
 from llamalab.cli.sweep import sweep
 from llamalab.errors import DoesNotFitError
+from llamalab.hints import Any
 from llamalab.units import format_bytes, format_rate, format_seconds
 
 SUMMARY = "devices and device counts ranked by latency and throughput, and what fits"

@@ -8,7 +8,6 @@ and where they are known title, l2_bytes, interconnect_bytes_per_s, source. What
 """
 
 import os
-from typing import Any
 
 from llamalab.analytic.calibration_files import measured_spec
 from llamalab.checks import MOST_MEMORY_BYTES
@@ -16,6 +15,7 @@ from llamalab.cli.arguments import split_paths
 from llamalab.cli.output import note
 from llamalab.errors import FormatError, InputError
 from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, device_family, find_hardware
+from llamalab.hints import Any
 from llamalab.input_files import read_object
 
 THIS = "this"

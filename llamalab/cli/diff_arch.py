@@ -1,7 +1,6 @@
 """`llamalab diff-arch`: what differs between two models, and what each difference costs."""
 
 import argparse
-from typing import Any
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.difference import DifferenceTerm, cost_of, table_rows, terms
@@ -14,6 +13,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.devices import one_device
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Column, Table
+from llamalab.hints import Any
 from llamalab.runnable import model_refusal
 from llamalab.units import format_bytes, format_seconds, format_si, signed
 

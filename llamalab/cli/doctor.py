@@ -11,13 +11,13 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.extras import EXTRAS
 from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.hardware import of_device
+from llamalab.hints import TYPE_CHECKING, Any, NamedTuple
 from llamalab.plain_text import in_one_line
 from llamalab.units import format_bytes, format_si
 from llamalab.version import __version__

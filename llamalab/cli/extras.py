@@ -1,6 +1,6 @@
 """What the extras of the package would add, and the command that installs each."""
 
-from typing import NamedTuple
+from llamalab.hints import NamedTuple
 
 
 class Extra(NamedTuple):

@@ -2,12 +2,12 @@
 
 import argparse
 import os
-from typing import TYPE_CHECKING
 
 from llamalab.arch import LlamaArch
 from llamalab.arch_files import read_arch
 from llamalab.cli.output import note
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
+from llamalab.hints import TYPE_CHECKING
 from llamalab.presets import PRESETS, resolve_model
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 import argparse
 from functools import partial
-from typing import Any
 
 from llamalab.analytic.activations import WAYS
 from llamalab.analytic.fit import Needs, needs
@@ -41,6 +40,7 @@ from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.cli.stored_models import StoredWeights
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.hardware import HARDWARE, HardwareSpec
+from llamalab.hints import Any
 from llamalab.units import DTYPES, FLOAT_DTYPES, format_bytes
 
 SUMMARY = "whether a run fits into a memory, term by term, and the largest that does"

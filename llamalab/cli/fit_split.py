@@ -1,13 +1,12 @@
 """What `llamalab fit` says of a model whose first layers stay on a host: what lies there, and what it costs in time."""
 
-from typing import Any, NamedTuple
-
 from llamalab.analytic.fit_run import FitRun, prompt_and_chunk
 from llamalab.analytic.forecast import Times, Workload, run_times
 from llamalab.analytic.offload import host_bytes
 from llamalab.analytic.stack_constants import prepared
 from llamalab.arch import LlamaArch
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import Any, NamedTuple
 from llamalab.units import format_bytes, format_seconds
 
 STACK = "llama.cpp"  # the one that splits so

@@ -2,7 +2,6 @@
 
 import argparse
 from itertools import product
-from typing import Any
 
 from llamalab.analytic.attention_cost import AttentionShape, AttentionStep, flash_step, naive_steps, total
 from llamalab.analytic.ops import ALGORITHMS, Op, Totals, add_up, forward_ops
@@ -25,6 +24,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
 from llamalab.errors import InputError
+from llamalab.hints import Any
 from llamalab.units import format_bytes, format_si
 
 SUMMARY = "FLOPs, bytes and intensity of prefill or decode, operation by operation"

@@ -6,7 +6,6 @@ Of several prompts the first that is not over streams; the others run beside it 
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from llamalab.choices import INFILL_ORDERS
 from llamalab.cli.arguments import Parser, add_count, one_of
@@ -23,6 +22,7 @@ from llamalab.cli.text_options import (
     sampler_of,
 )
 from llamalab.errors import InputError
+from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.input_files import read_bounded_text
 
 if TYPE_CHECKING:

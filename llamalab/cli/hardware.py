@@ -1,7 +1,6 @@
 """`llamalab hardware [NAME]`: the data sheets of known devices."""
 
 import argparse
-from typing import Any
 
 from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
@@ -9,6 +8,7 @@ from llamalab.cli.devices import common_device
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import UnavailableError
 from llamalab.hardware import ACCUMULATE, CPU, CPUS, HARDWARE, PEAK_DTYPES, HardwareSpec
+from llamalab.hints import Any
 from llamalab.plain_text import UNKNOWN
 from llamalab.units import format_bytes
 

@@ -3,7 +3,6 @@
 import argparse
 import re
 from math import prod
-from typing import TYPE_CHECKING, Any
 
 from llamalab.analytic.difference import unlike_llama_2
 from llamalab.arch import LlamaArch, attention_kind
@@ -12,6 +11,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_exists
+from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.presets import PRESETS
 from llamalab.text.vocabularies import vocabulary_name
 from llamalab.units import format_bytes

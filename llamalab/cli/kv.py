@@ -1,7 +1,6 @@
 """`llamalab kv`: the size of the KV cache, and what fewer KV heads would save."""
 
 import argparse
-from typing import Any
 
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token, kv_variants
 from llamalab.analytic.params import weight_bytes
@@ -11,6 +10,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
 from llamalab.hardware import smallest_holding
+from llamalab.hints import Any
 from llamalab.units import dtype_bits, format_bytes, format_ratio
 
 SUMMARY = "size of the KV cache, under MHA, GQA and MQA"

@@ -1,7 +1,6 @@
 """`llamalab models`: the models that are known by name."""
 
 import argparse
-from typing import Any
 
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.params import parameter_count, weight_bytes
@@ -9,6 +8,7 @@ from llamalab.arch import ALWAYS_STORED, LlamaArch
 from llamalab.cli.arguments import add_dtype, add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, thousands
+from llamalab.hints import Any
 from llamalab.presets import PRESETS
 from llamalab.runnable import model_refusal
 from llamalab.units import format_bytes

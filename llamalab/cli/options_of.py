@@ -1,9 +1,9 @@
 """Every verb's options as data: for completion, the manual page and the tests of the vocabulary."""
 
 import argparse
-from typing import NamedTuple
 
 from llamalab.cli import VERBS, verb_parser
+from llamalab.hints import NamedTuple
 
 
 class Option(NamedTuple):

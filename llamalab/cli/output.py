@@ -6,7 +6,8 @@ are null in JSON, empty in CSV and a dash elsewhere.
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llamalab.hints import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path

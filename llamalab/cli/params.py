@@ -1,7 +1,6 @@
 """`llamalab params`: the number of parameters in each part of the model."""
 
 import argparse
-from typing import Any
 
 from llamalab.analytic.experts import active_parameters
 from llamalab.analytic.lora import TARGETS, TRAINING_BYTES_PER_PARAMETER, Lora, lora_pairs, parse_lora
@@ -18,6 +17,7 @@ from llamalab.cli.arguments import add_dtype, add_format, add_model, chosen_mode
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent, thousands
 from llamalab.cli.stored_models import StoredWeights, stored_model
+from llamalab.hints import Any
 from llamalab.units import DTYPES, format_bytes, storage_bytes
 
 SUMMARY = "parameters and weight bytes, by component"

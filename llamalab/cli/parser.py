@@ -7,9 +7,9 @@ dump and its abbreviations are off.
 import argparse
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NoReturn
 
 from llamalab.errors import InputError
+from llamalab.hints import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite

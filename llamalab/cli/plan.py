@@ -1,7 +1,6 @@
 """`llamalab plan`: the ways to split a model over devices, ranked, with why each other one loses."""
 
 import argparse
-from typing import Any
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload
@@ -21,6 +20,7 @@ from llamalab.cli.find_model import find_model, short_name
 from llamalab.cli.output import Answer, Column, Table, percent
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import Any
 from llamalab.links import LINKS, find_link
 from llamalab.units import format_bytes, format_rate, format_seconds
 

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
 
 from llamalab.analytic.forecast import (
     Basis,
@@ -35,6 +34,7 @@ from llamalab.cli.runs import (
 )
 from llamalab.cli.sweep import SWEEP_COLUMNS, SWEEP_KEYS, stack_name, sweep
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import Any
 from llamalab.plain_text import csv_text
 from llamalab.units import format_bytes, format_rate, format_seconds, format_si
 

@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES, PHASES
 from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_format, add_weight_storage
@@ -15,6 +14,7 @@ from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import UnknownNameError
 from llamalab.files import check_target
+from llamalab.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamalab.records.profile import Profile

@@ -1,9 +1,9 @@
 """Profiles in a terminal: what ran and whether it adds up, the operations, and the tables that the page has."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
 
 from llamalab.cli.output import Answer, Column, Table, percent
+from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.units import format_bytes, format_seconds, format_si, formats
 
 if TYPE_CHECKING:

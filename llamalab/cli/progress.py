@@ -3,8 +3,8 @@
 import sys
 import threading
 from types import TracebackType
-from typing import Protocol
 
+from llamalab.hints import Protocol
 from llamalab.measure.timing.deadline import now_s
 
 TICK_S = 1.6  # between two signs of life

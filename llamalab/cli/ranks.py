@@ -8,10 +8,10 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
 
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, LlamaLabError
+from llamalab.hints import Any, NoReturn
 
 
 def is_rank() -> bool:

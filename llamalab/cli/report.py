@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llamalab.analytic import grades
 from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
@@ -16,6 +15,7 @@ from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import InputError, LlamaLabError, UnavailableError
+from llamalab.hints import TYPE_CHECKING
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.plain_text import printable
 from llamalab.units import format_bytes

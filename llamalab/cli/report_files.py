@@ -6,11 +6,11 @@ The record alone is written first, as soon as there is one.
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from llamalab.cli.output import keep
 from llamalab.errors import InputError
 from llamalab.files import check_targets, write_texts
+from llamalab.hints import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from llamalab.records.record import Record

@@ -1,11 +1,9 @@
 """`llamalab roofline`: what limits each operation on a device, and what would move it."""
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from llamalab.analytic.forecast import Forecast, forecast
-from llamalab.cli.arguments import Parser, add_format
+from llamalab.cli.arguments import Parser, add_format, file_path
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.cli.predict import predicted_rows
@@ -21,7 +19,7 @@ from llamalab.cli.runs import (
     constants_of,
 )
 from llamalab.errors import InputError
-from llamalab.files import write_text
+from llamalab.hints import Any
 from llamalab.units import format_si
 
 SUMMARY = "what limits each operation on a device, and what would move it"
@@ -42,7 +40,7 @@ def configure(parser: Parser) -> None:
     add_ranks(parser, "1")
     add_numbers(parser)
     add_basis(parser)
-    parser.add_argument("--svg", type=Path, help="write the roofline as an SVG file too; needs matplotlib")
+    parser.add_argument("--svg", type=file_path, help="write the roofline as an SVG file too; needs matplotlib")
     add_format(parser)
 
 
@@ -77,6 +75,8 @@ def answer(args: argparse.Namespace) -> Answer:
         "ops": rows,
     }
     if args.svg:
+        from llamalab.files import write_text  # here: a table needs no file
+
         write_text(args.svg, _svg(case, rows, peak, bandwidth))
         note(f"wrote {args.svg}")
     return Answer(data, lead, (Table(_COLUMNS, rows),))

@@ -6,8 +6,6 @@ A sweep is several values of an option: 1,2,4 or first-last*factor or first-last
 import argparse
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
-from typing import NamedTuple
 
 from llamalab.analytic.constants import TIERS, choose
 from llamalab.analytic.forecast import Workload
@@ -25,6 +23,7 @@ from llamalab.cli.arguments import (
     add_counts,
     chosen_models,
     counts,
+    file_path,
     one_of,
     parse_counts,
 )
@@ -32,6 +31,7 @@ from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import take_storage
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
+from llamalab.hints import NamedTuple
 from llamalab.units import DTYPES
 
 
@@ -80,7 +80,7 @@ def add_basis(parser: argparse.ArgumentParser) -> None:
         metavar="|".join(TIERS),
         help="what a prediction rests on (default: shipped; calibrated for this machine)",
     )
-    parser.add_argument("--constants", type=Path, help="a file of llamalab calibrate, with --basis calibrated")
+    parser.add_argument("--constants", type=file_path, help="a file of llamalab calibrate, with --basis calibrated")
 
 
 def add_shape(parser: Parser, *, generate: str) -> None:

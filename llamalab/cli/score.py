@@ -2,7 +2,6 @@
 
 import argparse
 from collections import Counter
-from typing import Any
 
 from llamalab.analytic.stacks import stack_names
 from llamalab.cli.arguments import add_format, one_of
@@ -10,6 +9,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.comparison.measured_runs import AUTO_STACK, read_rows
 from llamalab.comparison.scoring import Scored, grouped, predict_row, summary
+from llamalab.hints import Any
 
 SUMMARY = "how far predictions are from the measured runs of a CSV file, by stack, device and phase"
 EXAMPLES = (

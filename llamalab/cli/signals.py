@@ -2,32 +2,31 @@
 
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType, ModuleType
-from typing import Any, NoReturn
+
+from llamalab.hints import Any, NoReturn
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_Handlers = dict[signal.Signals, Any]
 
 
-@contextmanager
-def ended_as_by_signal() -> Iterator[None]:
+class ended_as_by_signal:  # noqa: N801  # a context, called as the functions of contextlib are, which takes 1 ms
     """While a command runs, a signal that ends it unwinds it; what ignores the signal, as nohup, goes on doing so."""
-    before = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:
-                before[number] = signal.signal(number, _end)
-    except ValueError:  # not in the main thread: signals are its business
-        pass
-    finder = TorchInOnePiece()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+    def __enter__(self) -> None:
+        self._before: _Handlers = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) == signal.SIG_DFL:
+                    self._before[number] = signal.signal(number, _end)
+        except ValueError:  # not in the main thread: signals are its business
+            pass
+        self._finder = TorchInOnePiece()
+        sys.meta_path.insert(0, self._finder)
+
+    def __exit__(self, *raised: object) -> None:
+        sys.meta_path.remove(self._finder)
+        _put_back(self._before)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
@@ -60,21 +59,25 @@ def _held_back(execute: Any) -> Any:
     return run
 
 
-@contextmanager
-def signals_held_back() -> Iterator[None]:
+class signals_held_back:  # noqa: N801
     """Signals that end a command wait for the end of the block, and take effect then."""
-    came: list[int] = []
-    before = {}
-    try:
-        for number in _ENDING:
-            if callable(signal.getsignal(number)):  # whatever ignores it, or is not Python's, stays
-                before[number] = signal.signal(number, lambda number, _: came.append(number))
-    except ValueError:  # not in the main thread, which alone is interrupted
-        pass
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if came:
-        signal.raise_signal(came[0])
+
+    def __enter__(self) -> None:
+        self._came: list[int] = []
+        self._before: _Handlers = {}
+        try:
+            for number in _ENDING:
+                if callable(signal.getsignal(number)):  # whatever ignores it, or is not Python's, stays
+                    self._before[number] = signal.signal(number, lambda number, _: self._came.append(number))
+        except ValueError:  # not in the main thread, which alone is interrupted
+            pass
+
+    def __exit__(self, kind: object, *raised: object) -> None:
+        _put_back(self._before)
+        if self._came and kind is None:
+            signal.raise_signal(self._came[0])
+
+
+def _put_back(handlers: _Handlers) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

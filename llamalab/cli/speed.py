@@ -7,13 +7,13 @@ is bound / measured time. Decode is counted from when every row has its first to
 
 from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_op
 from llamalab.cli.output import percent
+from llamalab.hints import TYPE_CHECKING
 from llamalab.units import format_si
 
 if TYPE_CHECKING:

@@ -1,20 +1,21 @@
 """`--model PATH` of a file with a storage of its own: the bytes of its weights, from headers or a config alone."""
 
 import argparse
-import json
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
 
 from llamalab.analytic.hf_storage import HfStorage, hf_storage
 from llamalab.arch import LlamaArch
 from llamalab.arch_files import read_arch
 from llamalab.cli.output import note
 from llamalab.errors import FormatError
+from llamalab.hints import TYPE_CHECKING, NamedTuple
 from llamalab.input_files import read_object
 from llamalab.units import format_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MOST_HEADER_BYTES = 100_000_000  # as the safetensors package allows
 _LAYER = re.compile(r"(?:^|\.)(?:layers|blk|h)\.(\d+)\.")
@@ -61,6 +62,8 @@ def stored_model(model: str | LlamaArch) -> StoredWeights | None:
     """
     if isinstance(model, LlamaArch) or not os.path.exists(model):
         return None
+    from pathlib import Path  # here, as json below: a preset needs neither
+
     path = Path(model)
     config = path if path.suffix.lower() == ".json" else path / "config.json"
     files = [] if config == path else sorted(path.glob("*.safetensors"))
@@ -83,7 +86,7 @@ def stored_model(model: str | LlamaArch) -> StoredWeights | None:
     return _of_entries(survey_.complete().arch, entries, None)
 
 
-def _of_config(path: Path) -> HfStorage | None:
+def _of_config(path: "Path") -> HfStorage | None:
     config = read_object(str(path), "model file")
     return hf_storage(config, read_arch(str(path))) if "quantization_config" in config else None
 
@@ -136,11 +139,13 @@ def noted_storage(args: argparse.Namespace) -> StoredWeights | None:
     return found
 
 
-def safetensors_entries(path: Path) -> list[_Entry]:
+def safetensors_entries(path: "Path") -> list[_Entry]:
     """The tensors of a file, as its header places them: scales and zero points of quantised ones included.
 
     Raises FormatError where the header is none, or places them past the end of the file.
     """
+    import json
+
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

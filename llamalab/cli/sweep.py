@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
 
 from llamalab.analytic.forecast import Basis, Times, bound_times, check_link, memory_needed, run_times
 from llamalab.analytic.splits import check_split
@@ -10,6 +9,7 @@ from llamalab.analytic.stack_constants import StackConstants
 from llamalab.cli.output import Column
 from llamalab.cli.runs import Case, cases, constants_of
 from llamalab.errors import InputError, UnavailableError
+from llamalab.hints import Any
 from llamalab.units import format_bytes, format_rate, format_seconds
 
 ASSUMED = "tensorrt-llm"  # shipped constants: kernels as servers fuse them, and the host of its 0.5

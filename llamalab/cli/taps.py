@@ -2,7 +2,6 @@
 
 import argparse
 from math import prod
-from typing import Any
 
 from llamalab.arch import LlamaArch
 from llamalab.cli.arguments import Parser, add_count, add_dtype, add_format
@@ -10,6 +9,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
+from llamalab.hints import Any
 from llamalab.instrument.points import POINTS, Point, points_of
 from llamalab.units import format_bytes, storage_bytes
 

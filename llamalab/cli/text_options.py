@@ -3,12 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PROMPT_FORMATS
 from llamalab.cli.arguments import Parser, add_count, add_weight_storage, one_of
 from llamalab.errors import InputError
 from llamalab.files import check_exists
+from llamalab.hints import TYPE_CHECKING
 from llamalab.plain_text import printable
 from llamalab.units import PLAIN_DTYPES
 

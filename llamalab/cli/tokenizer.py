@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from llamalab.cli.arguments import add_count, one_of
 from llamalab.cli.output import note
 from llamalab.errors import InputError
+from llamalab.hints import TYPE_CHECKING
 from llamalab.plain_text import printable
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ each token of one head looks at, drawn in characters, and the likeliest next tok
 """
 
 import argparse
-from typing import TYPE_CHECKING, Any
 
 from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.cli.arguments import Parser, add_format, one_of
@@ -14,6 +13,7 @@ from llamalab.cli.output import Answer, Column, Table, percent
 from llamalab.cli.text_options import check_paths, open_model, open_tokenizer
 from llamalab.cli.tour_words import what_does
 from llamalab.errors import InputError
+from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:

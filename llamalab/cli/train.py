@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from llamalab.choices import DEVICES
 from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_format
@@ -12,6 +11,7 @@ from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_exists, check_target, write_text
+from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """`llamalab train-memory`: what a training step needs, and what recomputation saves."""
 
 import argparse
-from typing import Any
 
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.pass_shape import PassShape
@@ -12,6 +11,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import DoesNotFitError
+from llamalab.hints import Any
 from llamalab.units import FLOAT_DTYPES, format_bytes, format_si
 
 SUMMARY = "memory and FLOPs of a training step, by recomputation level"

@@ -1,7 +1,6 @@
 """`llamalab tune`: the memory, FLOPs and time of a training or fine-tuning step on each of many devices."""
 
 import argparse
-from typing import Any
 
 from llamalab.analytic.fine_tuning import (
     METHODS,
@@ -33,6 +32,7 @@ from llamalab.cli.arguments import (
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
+from llamalab.hints import Any
 from llamalab.units import format_bytes, format_seconds, format_si
 
 SUMMARY = "memory per device, FLOPs and time of full training, LoRA and QLoRA, with ZeRO, parallelism and offload"

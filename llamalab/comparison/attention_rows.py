@@ -1,13 +1,13 @@
 """Attention by itself, one backend at one length, beside its predicted time and memory."""
 
 from statistics import median
-from typing import NamedTuple
 
 from llamalab.analytic.activations import attention_bytes, memory_of
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps
 from llamalab.analytic.ops import Op
 from llamalab.comparison.basis import RecordBasis
 from llamalab.comparison.passes import relative_error
+from llamalab.hints import NamedTuple
 from llamalab.records.record import AttentionPoint
 
 

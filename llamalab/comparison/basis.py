@@ -15,7 +15,6 @@ Where the machine was calibrated, its constants give the time, and the bound is 
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
 
 from llamalab.analytic.calibration_files import parsed_constants
 from llamalab.analytic.kept_weights import model_weight_bytes
@@ -24,6 +23,7 @@ from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.roofline import Prediction, Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnknownNameError
+from llamalab.hints import NamedTuple
 from llamalab.records.record import Record, Roof
 
 OWN_ROOFS = "this record's own roofs"

@@ -4,11 +4,10 @@ A pass holds where its measured time lies in the predicted interval, or within T
 Figures only; llamalab.comparison.sentences words them.
 """
 
-from typing import NamedTuple
-
 from llamalab.comparison.attention_rows import AttentionRow
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Phase, relative_error
+from llamalab.hints import NamedTuple
 
 ALLOWED_ERROR = 0.2  # relative error of a pass, or of a peak of memory, that is no failure
 COVERAGE = 0.9  # of the measurements should lie in the interval of their prediction

@@ -9,7 +9,6 @@ A measurement faster than its roof is the roof (llamalab.comparison.held_roofs),
 
 from functools import cached_property
 from statistics import median
-from typing import NamedTuple
 
 from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token
@@ -21,6 +20,7 @@ from llamalab.comparison.held_roofs import hold_roofs, raised_sentence
 from llamalab.comparison.kv_cells import CacheCell, kv_cells
 from llamalab.comparison.passes import Phase, Row
 from llamalab.errors import DoesNotFitError
+from llamalab.hints import NamedTuple
 from llamalab.records.record import Record
 
 

@@ -1,9 +1,8 @@
 """The prompt length from which flash attention stays faster than naive."""
 
-from typing import NamedTuple
-
 from llamalab.comparison.attention_rows import AttentionRow
 from llamalab.comparison.comparison import Comparison
+from llamalab.hints import NamedTuple
 
 
 class Crossover(NamedTuple):

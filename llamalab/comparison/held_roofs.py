@@ -6,7 +6,6 @@ roof of memory. Whatever was faster than its roof is named, and the roof becomes
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 from llamalab.analytic.ops import add_up
 from llamalab.analytic.roofline import moved_bytes
@@ -19,6 +18,7 @@ from llamalab.comparison.basis import (
     weights_that_ran,
 )
 from llamalab.comparison.pass_ops import ops_of
+from llamalab.hints import NamedTuple
 from llamalab.records.record import Pass, Record, Roof
 from llamalab.units import format_bytes, format_si
 

@@ -1,10 +1,9 @@
 """The KV cache of a model with other numbers of KV heads, at lengths and batches that a page shows."""
 
-from typing import NamedTuple
-
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.arch import LlamaArch, attention_kind
 from llamalab.arch_fields import valid_kv_heads
+from llamalab.hints import NamedTuple
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 

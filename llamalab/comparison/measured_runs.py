@@ -10,12 +10,12 @@ import csv
 import io
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 from llamalab.analytic.forecast import Workload
 from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError, InputError, UnknownNameError
 from llamalab.hardware import HARDWARE, HardwareSpec, device_family
+from llamalab.hints import NamedTuple
 from llamalab.input_files import read_bounded_text
 from llamalab.presets import PRESETS
 from llamalab.units import DTYPES, dtype_bits
@@ -209,5 +209,5 @@ def _shape(model: str) -> LlamaArch:
     if model in PRESETS:
         return PRESETS[model].arch
     if model not in SHAPES:
-        raise UnknownNameError("model", model, PRESETS | SHAPES)
+        raise UnknownNameError("model", model, [*PRESETS, *SHAPES])
     return SHAPES[model]

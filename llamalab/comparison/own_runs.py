@@ -2,11 +2,11 @@
 
 import os
 from statistics import median
-from typing import Any
 
 from llamalab.analytic.ops import Op
 from llamalab.comparison.pass_ops import ops_of
 from llamalab.errors import FormatError
+from llamalab.hints import Any
 from llamalab.input_files import parse_json
 from llamalab.records.environment import Environment
 from llamalab.records.frames import bench_rows

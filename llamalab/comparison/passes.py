@@ -4,13 +4,13 @@ error = predicted / measured - 1: positive where the prediction was too slow.
 """
 
 from functools import cached_property
-from typing import NamedTuple
 
 from llamalab.analytic.activations import Live, memory_of, peak_activation_bytes
 from llamalab.analytic.ops import Op, add_up
 from llamalab.analytic.roofline import Prediction
 from llamalab.comparison.basis import RecordBasis, weight_roof_kind
 from llamalab.comparison.pass_ops import ops_of, shape_of_pass
+from llamalab.hints import NamedTuple
 from llamalab.records.record import Measurement, Pass, Record
 
 PASS_PARTS = ("embedding", "block", "head")

@@ -1,7 +1,6 @@
 """Our prediction beside a row that another tool or a bench of ours measured, of the model and device the file names."""
 
 import re
-from typing import NamedTuple
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, pass_ops, pass_s
@@ -10,6 +9,7 @@ from llamalab.analytic.rate_constants import Constants
 from llamalab.arch import LlamaArch
 from llamalab.errors import LlamaLabError
 from llamalab.hardware import HARDWARE, HardwareSpec
+from llamalab.hints import NamedTuple
 from llamalab.presets import PRESETS, resolve_model
 from llamalab.records.run import Run, RunPhase
 

@@ -5,13 +5,13 @@ a reader sees how good predictions of single kernels are on a GPU that nobody ha
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from llamalab.analytic.kernel_times import PublishedKernel, kernel_of, kernel_op, nearest, shape_words
 from llamalab.analytic.op import Op
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_op, rates_of_op
 from llamalab.arch import LlamaArch
+from llamalab.hints import NamedTuple
 
 PUBLISHED = "published"  # the basis of such a time
 

@@ -2,7 +2,6 @@
 
 from functools import cached_property
 from statistics import median
-from typing import NamedTuple
 
 from llamalab.analytic.calibration_files import parsed_constants
 from llamalab.analytic.ops import Op, forward_ops
@@ -11,6 +10,7 @@ from llamalab.analytic.rank_gains import RankGains, rank_gains
 from llamalab.analytic.roofline import Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
+from llamalab.hints import NamedTuple
 from llamalab.records.ranks import RanksPass, RankTime
 from llamalab.records.record import Record
 

@@ -9,8 +9,8 @@ import random
 from collections.abc import Sequence
 from math import isnan
 from statistics import median
-from typing import Any, NamedTuple
 
+from llamalab.hints import Any, NamedTuple
 from llamalab.records.run import OpTime, Run, RunPhase
 from llamalab.records.run_frames import REST, joined_ops
 from llamalab.units import format_ratio

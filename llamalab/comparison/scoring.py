@@ -7,7 +7,6 @@ the physical bound. A row that cannot be predicted keeps its place, with the rea
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 from llamalab.analytic.forecast import Times, Workload, bound_times, memory_needed, run_times
 from llamalab.analytic.stack_constants import StackConstants, stack_constants, workload_of
@@ -15,6 +14,7 @@ from llamalab.analytic.stacks import find_stack
 from llamalab.arch import LlamaArch
 from llamalab.comparison.measured_runs import AUTO_STACK, MeasuredPoint, device_named, measured_point
 from llamalab.errors import InputError, LlamaLabError
+from llamalab.hints import Any, NamedTuple
 
 ROUNDING = 0.02  # measurements and data sheets are rounded
 MEMORY_SPREAD = 0.15

@@ -1,12 +1,11 @@
 """What a record says, in words. The numbers are those of llamalab.comparison.comparison, only worded here."""
 
-from typing import NamedTuple
-
 from llamalab.comparison.claims import Coverage, coverage, memory_held, phase_held, wrong_winners
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.crossover import crossover
 from llamalab.comparison.passes import Phase, relative_error
 from llamalab.comparison.wording import blocks, machine, short, signed_percent, title, tokens_per_s
+from llamalab.hints import NamedTuple
 from llamalab.units import format_bytes, format_si, formats
 
 _VERBS = {"prefill": "reads a {tokens:,}-token prompt at", "decode": "writes at"}

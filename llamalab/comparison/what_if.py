@@ -7,7 +7,6 @@ edit of the cost table, predicted with the basis of the record: what it saves is
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Forecast, Times, Workload, decode_contexts, forecast
@@ -20,6 +19,7 @@ from llamalab.comparison.basis import RecordBasis
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError
 from llamalab.hardware import HARDWARE, HardwareSpec
+from llamalab.hints import NamedTuple
 from llamalab.units import KeptWeights
 
 GENERATED = 128

@@ -5,7 +5,6 @@ RoPE may be written as transformers 4 does (rope_theta, rope_scaling) or 5 (rope
 """
 
 import math
-from typing import Any
 
 from llamalab.arch import LlamaArch
 from llamalab.arch_fields import MAX_LAYERS, MAX_SIZE
@@ -15,6 +14,7 @@ from llamalab.errors import FormatError, InputError
 from llamalab.hf_configs.families import FAMILIES
 from llamalab.hf_configs.family import Family
 from llamalab.hf_configs.missing import MISSING
+from llamalab.hints import Any
 
 _ACTIVATIONS = {
     "silu": "silu",

@@ -5,7 +5,8 @@ Source of the patterns: transformers 5.23, models/<model_type>/configuration_*.p
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+
+from llamalab.hints import Any, NamedTuple
 
 Config = Mapping[str, Any]
 _NOTHING: Config = MappingProxyType({})

@@ -4,8 +4,6 @@ The calculators answer for them; which of them the built-in model runs says llam
 5.23, models/<model_type>/configuration_*.py and modeling_*.py, where no other is named.
 """
 
-from typing import Any
-
 from llamalab.hf_configs.family import (
     ATTENTION_BIASES,
     GLM_4,
@@ -15,6 +13,7 @@ from llamalab.hf_configs.family import (
     Family,
     last_of_each_is_full,
 )
+from llamalab.hints import Any
 
 _COHERE = {"norm": "layer_unbiased", "shared_norm": True, "scaled_streams": True, "pairs_on_disk": True}
 _COHERE_KEYS = {"rms_norm_eps": "layer_norm_eps"}

@@ -8,9 +8,8 @@ Shapes use the letters of llamalab.model: B batch, T new tokens, S keys in view,
 H query heads, K KV heads, E head dim, F feed-forward dim, V vocabulary.
 """
 
-from typing import NamedTuple
-
 from llamalab.arch import LlamaArch
+from llamalab.hints import NamedTuple
 
 
 class Point(NamedTuple):
