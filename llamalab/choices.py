@@ -2,7 +2,6 @@
 
 PHASES = ("prefill", "decode")
 FORMATS = ("table", "json", "csv", "md")
-DEVICES = ("auto", "cpu", "cuda")
 ACTIVATION_DTYPES = ("bf16", "fp16", "fp32")  # what the built-in model computes in
 SCOPES = ("none", "block", "step")  # of llamalab.compile
 LOGITS = ("last", "all")  # the positions that the head runs on

@@ -406,7 +406,8 @@ def check_room(needed: RunMemory, spec: HardwareSpec, devices: int) -> RunMemory
             f"the run must fit into {spec.name}: it needs {format_bytes(needed.total_bytes)}{ranks} (weights "
             f"{format_bytes(needed.weight_bytes)}, KV cache {format_bytes(needed.kv_bytes)}, activations "
             f"{format_bytes(needed.activation_bytes)}) of {format_bytes(room)}, "
-            f"{format_bytes(short)} too much; try a smaller batch, more --tensor-parallel or a smaller dtype"
+            f"{format_bytes(short)} too much",
+            hint="try a smaller {batch}, more {tensor_parallel} or a smaller {dtype}",
         )
     return needed
 
@@ -417,10 +418,12 @@ def check_link(ranks: int, spec: HardwareSpec, constants: Basis) -> None:
         return
     if not spec.interconnect_bytes_per_s and not (spec.measured and "collective" in constants.rates):
         raise UnavailableError(
-            f"devices that share a model must have a known interconnect; {spec.name} has none; use --tensor-parallel 1"
+            f"devices that share a model must have a known interconnect; {spec.name} has none",
+            hint="use {tensor_parallel} 1",
         )
     if "collective" not in constants.rates:
         raise UnavailableError(
             f"devices that share a model must have constants for collectives; those {constants.basis} have none, one "
-            "device has no link; use --tensor-parallel 1 or --basis shipped"
+            "device has no link",
+            hint="use {tensor_parallel} 1 or {basis} shipped",
         )

@@ -70,8 +70,8 @@ def forecast_split(
     check_split(arch, split, work)
     if work.chunk is not None and work.chunk < work.prompt:
         raise InputError(
-            f"a prompt that is split over stages or context ranks must go in one pass; got chunks of {work.chunk}; "
-            "leave --chunk out"
+            f"a prompt that is split over stages or context ranks must go in one pass; got chunks of {work.chunk}",
+            hint="leave {chunk} out",
         )
     memory = split_memory(arch, work, split)
     check_room(memory, spec, split.devices)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from llamalab.choices import ACTIVATION_DTYPES, DEVICES, SCOPES
+from llamalab.choices import ACTIVATION_DTYPES, SCOPES
 from llamalab.cli.arguments import (
     MODEL_HELP,
     Parser,
@@ -24,6 +24,7 @@ from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_target
 from llamalab.hints import TYPE_CHECKING
+from llamalab.measure.device.kinds import DEVICES
 
 if TYPE_CHECKING:
     from llamalab.measure.bench.rows import BenchCase, BenchRow

@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 
 from llamalab.analytic.calibration_files import default_path
-from llamalab.choices import ACTIVATION_DTYPES, DEVICES
+from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.cli.arguments import FORMATS, add_choice, add_weight_storage, count
 from llamalab.cli.output import Answer, Column, Table, keep, note, show
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError
 from llamalab.files import check_target
 from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.measure.device.kinds import DEVICES
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.units import format_bytes, format_seconds, format_si
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 
 from llamalab.cli.arguments import Parser, add_count
-from llamalab.cli.output import note
+from llamalab.cli.output import note, option_of
 from llamalab.cli.text_options import (
     add_prompt_format,
     add_sampling,
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             else:
                 _answer(chat, line, stats=args.stats)
         except InputError as error:
-            note(str(error))
+            note(error.spelled(option_of))
     return 0
 
 

@@ -71,6 +71,15 @@ def note(remark: str) -> None:
     print(f"note: {sentence(remark)}", file=sys.stderr)
 
 
+def option_of(argument: str) -> str:
+    """The option of a command line that an argument from Python is.
+
+    >>> option_of("tensor_parallel")
+    '--tensor-parallel'
+    """
+    return f"--{argument.replace('_', '-')}"
+
+
 def keep(path: "Path", text: str, *, ours: str | None = None) -> "Path | None":
     """Write what could not be measured again, elsewhere if need be, and say where; None where only stdout took it."""
     from llamalab.errors import LlamaLabError

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from llamalab.choices import ACTIVATION_DTYPES, DEVICES, PHASES
+from llamalab.choices import ACTIVATION_DTYPES, PHASES
 from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_format, add_weight_storage
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import model_to_measure
@@ -15,6 +15,7 @@ from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import UnknownNameError
 from llamalab.files import check_target
 from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.measure.device.kinds import DEVICES
 
 if TYPE_CHECKING:
     from llamalab.records.profile import Profile

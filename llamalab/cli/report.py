@@ -7,15 +7,16 @@ from pathlib import Path
 from llamalab.analytic import grades
 from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
 from llamalab.analytic.stacks import stack_names
-from llamalab.choices import ACTIVATION_DTYPES, DEVICES
+from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_weight_storage, one_of
 from llamalab.cli.find_model import model_to_measure
-from llamalab.cli.output import note
+from llamalab.cli.output import note, option_of
 from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import InputError, LlamaLabError, UnavailableError
 from llamalab.hints import TYPE_CHECKING
+from llamalab.measure.device.kinds import DEVICES
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.plain_text import printable
 from llamalab.units import format_bytes
@@ -108,7 +109,13 @@ def _show_kept(record: "Record", out: str | None, stack: str | None, kept: Path 
         return _show(record, out, stack)
     except Exception as error:
         again = f"the record is kept: render again with llamalab report --from {kept}" if kept else "see the record"
-        told = str(error) if isinstance(error, LlamaLabError | OSError) else f"{type(error).__name__}: {error}"
+        told = (
+            error.spelled(option_of)
+            if isinstance(error, LlamaLabError)
+            else str(error)
+            if isinstance(error, OSError)
+            else f"{type(error).__name__}: {error}"
+        )
         raise UnavailableError(f"the page must be drawn from what was measured; {told}; {again}") from error
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from llamalab.analytic.forecast import Basis, Times, bound_times, check_link, memory_needed, run_times
 from llamalab.analytic.splits import check_split
 from llamalab.analytic.stack_constants import StackConstants
-from llamalab.cli.output import Column
+from llamalab.cli.output import Column, option_of
 from llamalab.cli.runs import Case, cases, constants_of
 from llamalab.errors import InputError, UnavailableError
 from llamalab.hints import Any
@@ -51,7 +51,7 @@ def sweep(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             try:
                 known[case.spec.name] = constants_of(args, case.spec)
             except UnavailableError as error:
-                known[case.spec.name] = str(error)
+                known[case.spec.name] = error.spelled(option_of)
         yield _row(case, known[case.spec.name])
 
 
@@ -74,7 +74,7 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
     try:
         needed = _needed_bytes(case)
     except InputError as error:  # these devices cannot share this model
-        return row | {"reason": str(error)}
+        return row | {"reason": error.spelled(option_of)}
     room = case.spec.usable_memory_bytes
     row |= {"needed_bytes": needed, "fits": room is None or needed <= room}
     if isinstance(known, str):
@@ -84,7 +84,7 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
     try:
         times, bound_s = _times(case, known)
     except (InputError, UnavailableError) as error:  # no link, or no constants of a class
-        return row | {"reason": str(error)}
+        return row | {"reason": error.spelled(option_of)}
     low, high = known.interval(times.total_s, bound_s)
     row["stack"] = stack_name(known)
     return row | times._asdict() | {"bound_s": bound_s, "basis": known.basis, "low_s": low, "high_s": high}

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from llamalab.choices import DEVICES
 from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model, short_name
@@ -12,6 +11,7 @@ from llamalab.cli.progress import Progress
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_exists, check_target, write_text
 from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.measure.device.kinds import DEVICES
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:

@@ -237,8 +237,8 @@ def _fitting(free: int, dtype: str, fit: Sequence[Block], check: Sequence[Block]
     if not kept.intersection(serving):
         needed = min(trial_bytes(block, dtype) for block in serving)
         raise DoesNotFitError(
-            f"a calibration needs {format_bytes(needed)} of the free memory and may take {format_bytes(free)}; "
-            "free some, or take a narrower --dtype"
+            f"a calibration needs {format_bytes(needed)} of the free memory and may take {format_bytes(free)}",
+            hint="free some, or take a narrower {dtype}",
         )
     left_out = tuple(
         f"{block.name}: what it may take of the free memory does not hold it"

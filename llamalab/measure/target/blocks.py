@@ -132,9 +132,12 @@ def check_share_fits(share: Share, name: str, need_bytes: int, free_bytes: int) 
         return
     what = f"{share.layers} of {share.layers_total} blocks" if share.layers < share.layers_total else "the whole"
     remedy = (
-        "leave out --full to measure some of its blocks" if share.layers > 1 else "free memory, or take a smaller model"
+        "leave {full} out to measure some of its blocks"
+        if share.layers > 1
+        else "free memory, or take a smaller {model}"
     )
     raise DoesNotFitError(
         f"{what} of {name} with embedding, head and cache must fit into {SPARE:.0%} of the free memory, "
-        f"{format_bytes(free_bytes)}; it needs {format_bytes(need_bytes)}; {remedy}"
+        f"{format_bytes(free_bytes)}; it needs {format_bytes(need_bytes)}",
+        hint=remedy,
     )

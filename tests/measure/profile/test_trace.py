@@ -66,7 +66,7 @@ def test_names_become_those_of_files() -> None:
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
-    with pytest.raises(InputError, match="--trace must name a folder"):
+    with pytest.raises(InputError, match="traces must go to a folder"):
         trace_writer(tmp_path / "x", "run")
 
 

@@ -182,7 +182,7 @@ def test_a_path_leaves_only_its_name(small):
 
 def test_what_does_not_fit_is_said_before_work(no_work, monkeypatch):
     monkeypatch.setattr(recording, "available_bytes", lambda device: 10_000)
-    with pytest.raises(DoesNotFitError, match=r"the whole of toy .* leave out --full"):
+    with pytest.raises(DoesNotFitError, match=r"the whole of toy .* leave full out"):
         measure_report("toy", ARCH, device="cpu", full=True)
 
 
