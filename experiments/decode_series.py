@@ -4,13 +4,15 @@
 
 Whole models of bf16 with random weights, tied where they do not fit; the cache is filled, and a token is chosen
 from the logits of every step. `plain` steps come from Python one by one, `loop` is llamalab.text.decode_loop: on
-CUDA a step is recorded once and replayed. `compiled` is the loop over blocks that llamalab.compile made. Predicted:
-a step reads every weight and the filled cache once, at the bandwidth of a copy.
+CUDA a step is recorded once and replayed. `fused` is the loop over our own kernels, where the model can have them.
+`compiled` is the loop over blocks that llamalab.compile made. Predicted: a step reads every weight and the filled cache
+once, at the bandwidth of a copy.
 """
 
 import gc
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -28,6 +30,7 @@ from llamalab.measure.roofs.moves import copy_roof
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
 from llamalab.measure.timing.timer import Call, Plan, time_variants
 from llamalab.model import Transformer, build
+from llamalab.model.fused.step import FusedStep
 from llamalab.presets import resolve_model
 from llamalab.text.decode_loop import DecodeLoop
 
@@ -72,7 +75,7 @@ def measure(
     depth = depth_of(arch, place)
     tied = depth.distinct if depth.tied else None
     model = build(arch, dtype=DTYPE, device=place, tie_blocks=tied).eval()
-    series = ("compiled",) if compiled else ("plain", "loop")
+    series = ("compiled",) if compiled else ("plain", "loop", "fused") if place.type == "cuda" else ("plain", "loop")
     if compiled:
         llamalab.compile(model)
     for batch, past in scale.sizes[:1] if compiled else scale.sizes:
@@ -88,14 +91,14 @@ def measure(
             yield from (told | {"series": one, "reason": "does not fit beside the weights"} for one in series)
             continue
         samples = _timed(model, series, case, place, scale.plan)
-        yield from (told | {"series": one, "samples_s": samples[one]} for one in series)
+        yield from (told | {"series": one, "samples_s": samples[one]} for one in samples)
         _release(place)
 
 
 def _timed(
     model: Transformer, series: Sequence[str], case: BenchCase, place: torch.device, plan: Plan
 ) -> dict[str, list[float]]:
-    """Seconds of a step, one sample per round of all series; they share one cache."""
+    """Seconds of a step, one sample per round of all series that the model can have; they share one cache."""
     with torch.inference_mode():
         loop = DecodeLoop(model, batch=case.batch, max_tokens=case.context)
         for store in (*loop.cache.keys, *loop.cache.values):
@@ -108,13 +111,30 @@ def _timed(
             for _ in range(case.generate):
                 token = loop.choice(model(token, cache=loop.cache, logits="last")[:, -1])
 
+        def looped(step: FusedStep | None) -> None:
+            loop.fused = step
+            loop.steps(case.generate)
+
         works: dict[str, Call] = {"plain": plain}
-        works |= dict.fromkeys(("loop", "compiled"), lambda: loop.steps(case.generate))
-        chosen = {name: works[name] for name in series}
+        works |= dict.fromkeys(("loop", "compiled"), partial(looped, None))
+        if "fused" in series and loop.fused is not None and _runs(fused := partial(looped, loop.fused)):
+            works["fused"] = fused
+            loop.cache.rewind(case.depth)
+        chosen = {name: works[name] for name in series if name in works}
         found = time_variants(
             chosen, clock_for(place, marks=512), plan, before=lambda: loop.cache.rewind(case.depth)
         )  # fmt: skip
     return {name: [seconds / case.generate for seconds in times] for name, times in found.items()}
+
+
+def _runs(call: Call) -> bool:
+    """Whether it can be called at all: what cannot must not take the others with it."""
+    try:
+        call()
+    except Exception as error:  # compilers and graphs fail in many ways
+        print(f"  fused steps do not run: {type(error).__name__}: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def add_rates(rows: Sequence[dict[str, Any]], copy_bytes_per_s: float) -> None:
@@ -140,13 +160,14 @@ def conclude(rows: Sequence[dict[str, Any]], copy_bytes_per_s: float) -> str:
             f"{model} at {context} tokens, {series}: {row['tokens_per_s']:.1f} tokens/s, "
             f"{row['bytes_per_s'] / 1e9:,.0f} GB/s, {row['of_copy']:.0%} of it."
         )
-    gains = [
-        row["step_s"] / known[*key, "loop"]["step_s"]
-        for (*key, series), row in known.items()
-        if series == "plain" and (*key, "loop") in known
-    ]
-    if gains:
-        parts.append(f"The loop is {median(gains):.2f} times as fast as plain steps ({len(gains)} sizes).")
+    for series, words in (("loop", "The loop"), ("fused", "The loop over fused steps")):
+        gains = [
+            row["step_s"] / known[*key, series]["step_s"]
+            for (*key, other), row in known.items()
+            if other == "plain" and (*key, series) in known
+        ]
+        if gains:
+            parts.append(f"{words} is {median(gains):.2f} times as fast as plain steps ({len(gains)} sizes).")
     failed = sorted({f"{row['model']}, {row['series']}: {row['reason']}" for row in rows if "reason" in row})
     return " ".join([*parts, *(f"{one}." for one in failed)])
 

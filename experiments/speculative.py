@@ -1,29 +1,29 @@
 """A small model that drafts for a large one: the speed-up by cost and acceptance, predicted and measured.
 
     python -m experiments.speculative --model stories260K.bin --tokenizer tok512.bin --text story.txt
-                                      [--dim 2048] [--blocks 8] [--ffn 5504] [--proposals 1,2,4,8] [--tokens 48]
+                                      [--dim 2048] [--blocks 6] [--ffn 5504] [--proposals 2,4,8] [--tokens 48]
 
 The large model is the checkpoint widened with zeros to the sizes asked for (experiments/common/padded.py): its text is
-the checkpoint's, its passes cost what those sizes cost. The drafts are the checkpoint in 4 bits, and its first blocks
-alone, which disagree more. Both texts are greedy and must be equal.
-Predicted before any of it runs: the acceptance, as the share of places of another text at which the draft would have
-chosen as the large model does; the length that is kept of a round from the acceptance; the costs of passes by
-constants of this machine; the speed-up from all of these (llamalab.analytic.speculation).
+the checkpoint's, its passes cost what those sizes cost. The drafts are the checkpoint in 4 bits, and all its blocks
+but the last, which disagree more. Both texts are greedy and must be equal.
+Predicted before any of it runs: what a round keeps, from rounds over the places of other texts at which the draft would
+have chosen as the large model does; the costs of passes by constants of this machine; the speed-up from both
+(llamalab.analytic.speculation).
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from experiments.common import results as answers
 from experiments.common.padded import padded
 from experiments.common.prices import Prices, measured_machine
-from experiments.common.race import Ratio, ratio
-from llamalab.analytic.speculation import acceptance_of, speed_up, tokens_of_round
+from experiments.common.race import ratio
+from llamalab.analytic.speculation import acceptance_of, replayed, speed_up
 from llamalab.checkpoints import load
 from llamalab.errors import InputError
 from llamalab.input_files import read_bounded_text
@@ -37,23 +37,9 @@ from llamalab.text.speculative import Round, Speculation
 QUESTION = "What does a small model that drafts save a large one, and is it what cost and acceptance say?"
 
 PROMPT = 24  # tokens; a prompt begins at every so many of the text
+TRIED_TOKENS = 320  # of each text that acceptance is predicted from: the more, the surer it is
+ROUNDS = 2  # over the prompts of the race
 STORAGE = "int4"
-
-
-class Row(NamedTuple):
-    """A draft with so many proposals a round. Kept lengths are means over rounds, without the token after them."""
-
-    draft: str
-    proposals: int
-    predicted_acceptance: float
-    acceptance: float
-    predicted_kept: float
-    kept: float
-    predicted_speed_up: float
-    speed_up_of_measured_costs: float
-    measured_speed_up: float
-    interval: tuple[float, float]
-    greedy_text_equal: bool
 
 
 class Costs(NamedTuple):
@@ -64,8 +50,28 @@ class Costs(NamedTuple):
     verify_s: float
 
 
+class Row(NamedTuple):
+    """A draft with so many proposals a round.
+
+    `agreement` is the share of places of other texts. Kept lengths are means over rounds, without the token after them.
+    """
+
+    draft: str
+    proposals: int
+    agreement: float
+    predicted_kept: float
+    kept: float
+    predicted_speed_up: float
+    speed_up_of_measured_costs: float
+    measured_speed_up: float
+    interval: tuple[float, float]
+    greedy_text_equal: bool
+    predicted_costs: Costs
+    costs: Costs
+
+
 def first_blocks(model: Transformer, blocks: int) -> Transformer:
-    """The checkpoint without its last blocks."""
+    """The checkpoint without what comes after so many blocks."""
     made = Transformer(model.arch.replace(n_layers=blocks), dtype="bf16")
     made.load_state_dict({k: v for k, v in model.state_dict().items() if k in made.state_dict()})
     return made.eval()
@@ -74,17 +80,23 @@ def first_blocks(model: Transformer, blocks: int) -> Transformer:
 def drafts(path: Path) -> dict[str, Transformer]:
     """Those that are tried, the ones that agree most first."""
     whole = load(path, dtype="bf16")
-    shorter = {f"first {n} blocks": first_blocks(whole, n) for n in (whole.arch.n_layers - 1, whole.arch.n_layers - 2)}
-    made = {f"{STORAGE} weights": load(path, dtype="bf16", weight_dtype=STORAGE), **shorter}
+    blocks = whole.arch.n_layers - 1
+    made = {f"{STORAGE} weights": load(path, dtype="bf16", weight_dtype=STORAGE)}
+    made[f"first {blocks} blocks"] = first_blocks(whole, blocks)
     return {name: compile(one, scope="none") for name, one in made.items()}
 
 
 @torch.inference_mode()
-def agreement(model: Transformer, draft: Transformer, ids: Sequence[int]) -> float:
-    """The share of places of the model's own greedy text, after a prompt, at which the draft would choose the same."""
-    text = [*ids, *Generation(model, ids, max_new_tokens=96, sampler=Sampler(temperature=0.0))]
-    chosen_T = draft(torch.tensor([text[:-1]]))[0, len(ids) - 1 :].argmax(-1)
-    return float((chosen_T == torch.tensor(text[len(ids) :])).double().mean())
+def agreement(
+    model: Transformer, draft: Transformer, prompts: Sequence[Sequence[int]], tokens: int
+) -> list[list[bool]]:
+    """Of each place of the model's own greedy texts, after their prompts: whether the draft would choose the same."""
+    same = []
+    for ids in prompts:
+        text = [*ids, *Generation(model, ids, max_new_tokens=tokens, sampler=Sampler(temperature=0.0))]
+        chosen_T = draft(torch.tensor([text[:-1]]))[0, len(ids) - 1 :].argmax(-1)
+        same.append((chosen_T == torch.tensor(text[len(ids) :])).tolist())
+    return same
 
 
 def predicted_costs(large: Prices, small: Prices, proposals: int, context: int) -> Costs:
@@ -116,53 +128,65 @@ def measured_costs(large: Transformer, draft: Transformer, proposals: int, conte
     return Costs(*(median(column) for column in zip(*samples, strict=True)))
 
 
+class Raced(NamedTuple):
+    """Seconds a token of each prompt's text, with a draft; the rounds; whether all texts are those without it."""
+
+    drafted_s: list[float]
+    rounds: list[Round]
+    equal: bool
+
+
 def race(
-    large: Transformer, draft: Transformer, prompts: Sequence[Sequence[int]], proposals: int, tokens: int
-) -> tuple[Ratio, list[Round], bool]:
-    """Times of each prompt's text step by step over times with the draft; the rounds; whether all texts are equal."""
-    alone_s, drafted_s, rounds, equal = list[float](), list[float](), list[Round](), True
+    large: Transformer, draft: Transformer, prompts: Sequence[Sequence[int]], proposals: Sequence[int], tokens: int
+) -> tuple[list[float], dict[int, Raced]]:
+    """Seconds a token of each prompt's text step by step; and with the draft, by the number of proposals, in turn."""
+    greedy, alone_s = Sampler(temperature=0.0), list[float]()
+    found = {count: Raced([], [], True) for count in proposals}
     for prompt in prompts:
-        greedy = Sampler(temperature=0.0)
         plain = Generation(large, prompt, max_new_tokens=tokens, sampler=greedy)
-        quick = Speculation(large, draft, prompt, proposals=proposals, max_new_tokens=tokens, sampler=greedy)
-        next(iter(plain)), next(iter(quick))  # both have read the prompt, and the compared time is that of the rest
+        next(iter(plain))  # the prompt is read, and the compared time is that of the rest
         began = perf_counter()
         rest = list(plain)
-        between = perf_counter()
-        fast = list(quick)
-        done = perf_counter()
-        given = quick.rounds[0].accepted  # of the first round, which has run before the clock
-        alone_s.append((between - began) / (tokens - 1))
-        drafted_s.append((done - between) / (tokens - 1 - given))
-        rounds += [one for one in quick.rounds[1:] if one.proposed == proposals]
-        equal &= rest == fast
-    return ratio(alone_s, drafted_s), rounds, equal
+        alone_s.append((perf_counter() - began) / (tokens - 1))
+        for count, raced in found.items():
+            quick = Speculation(large, draft, prompt, proposals=count, max_new_tokens=tokens, sampler=greedy)
+            next(iter(quick))
+            began = perf_counter()
+            fast = list(quick)
+            given = quick.rounds[0].accepted  # of the first round, which has run before the clock
+            raced.drafted_s.append((perf_counter() - began) / (tokens - 1 - given))
+            raced.rounds.extend(one for one in quick.rounds[1:] if one.proposed == count)
+            found[count] = raced._replace(equal=raced.equal and rest == fast)
+    return alone_s, found
 
 
 def measure(path: Path, ids: Sequence[int], sizes: dict[str, int], proposals: Sequence[int], tokens: int) -> list[Row]:
     """A row for each draft and number of proposals."""
-    large = compile(padded(load(path, dtype="bf16"), **sizes, dtype="bf16"), scope="none")
+    small = load(path, dtype="bf16")
+    large = compile(padded(small, **sizes, dtype="bf16"), scope="none")
     starts = range(0, len(ids) - 2 * PROMPT, PROMPT)
     pieces = [list(ids[start : start + PROMPT]) for start in starts][:8]
     if len(pieces) < 4:
         raise InputError(f"the text must have at least {6 * PROMPT} tokens; got {len(ids)}")
     tried, raced = pieces[::2], pieces[1::2]
-    machine = measured_machine(large.arch, "bf16")
+    machine, context = measured_machine(large.arch, "bf16"), PROMPT + tokens // 2
     found = []
     for name, draft in drafts(path).items():
-        share = sum(agreement(large, draft, piece) for piece in tried) / len(tried)
-        for count in proposals:
-            context = PROMPT + tokens // 2
-            guess = predicted_costs(Prices(machine, large.arch), Prices(machine, draft.arch), count, context)
-            costs = measured_costs(large, draft, count, context)
-            made, rounds, equal = race(large, draft, raced, count, tokens)
-            kept = sum(one.accepted for one in rounds) / len(rounds)
-            accepted = acceptance_of(kept, count)
+        same = agreement(small, draft, tried, TRIED_TOKENS)
+        agreed = sum(map(sum, same)) / sum(map(len, same))
+        prices = Prices(machine, large.arch), Prices(machine, draft.arch)
+        guesses = {count: predicted_costs(*prices, count, context) for count in proposals}
+        alone_s, runs = race(large, draft, raced * ROUNDS, proposals, tokens)
+        for count, made in runs.items():
+            costs, guess = measured_costs(large, draft, count, context), guesses[count]
+            said, kept = replayed(same, count), sum(one.accepted for one in made.rounds) / len(made.rounds)
+            gain = ratio(alone_s, made.drafted_s)
             found.append(
                 Row(
-                    name, count, share, accepted, tokens_of_round(share, count) - 1, kept,
-                    speed_up(share, count, **guess._asdict()), speed_up(accepted, count, **costs._asdict()),
-                    made.middle, (made.low, made.high), equal,
+                    name, count, agreed, said, kept,
+                    speed_up(acceptance_of(said, count), count, **guess._asdict()),
+                    speed_up(acceptance_of(kept, count), count, **costs._asdict()),
+                    gain.middle, (gain.low, gain.high), made.equal, guess, costs,
                 )
             )  # fmt: skip
             print(found[-1])
@@ -185,6 +209,10 @@ def conclude(rows: Sequence[Row]) -> str:
     return f"{' '.join(parts)} Predictions are off by {errors[len(errors) // 2]:.0%} in the median; the texts {same}."
 
 
+def _as_dict(row: Row) -> dict[str, Any]:
+    return row._asdict() | {name: getattr(row, name)._asdict() for name in ("predicted_costs", "costs")}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
@@ -193,8 +221,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--text", type=Path, required=True, metavar="FILE")
     parser.add_argument("--dim", type=int, default=2048, help="of the large model")
     parser.add_argument("--ffn", type=int, default=5504)
-    parser.add_argument("--blocks", type=int, default=8)
-    parser.add_argument("--proposals", default="1,2,4,8", help="tokens of a round that are tried")
+    parser.add_argument("--blocks", type=int, default=6)
+    parser.add_argument("--proposals", default="2,4,8", help="tokens of a round that are tried")
     parser.add_argument("--tokens", type=int, default=48, help="of each text")
     args = parser.parse_args(argv)
     ids = load_tokenizer(args.tokenizer).prompt_ids(read_bounded_text(args.text, "text of --text"))
@@ -202,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = measure(args.model, ids, sizes, [int(one) for one in args.proposals.split(",")], args.tokens)
     answers.finish(
         QUESTION, "speculative", args.out, conclude(rows), dtype="bf16", sizes=sizes, tokens=args.tokens,
-        rows=[row._asdict() for row in rows],
+        rows=[_as_dict(row) for row in rows],
     )  # fmt: skip
 
 

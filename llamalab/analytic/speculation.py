@@ -7,6 +7,8 @@ a is the acceptance: the probability that the large model keeps a proposed token
 (Leviathan, Kalman, Matias 2023, arXiv 2211.17192, section 3). One token more than was accepted comes from every round.
 """
 
+from collections.abc import Sequence
+
 from llamalab.checks import whole
 from llamalab.errors import InputError
 
@@ -35,6 +37,22 @@ def acceptance_of(accepted: float, proposals: int) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if tokens_of_round(middle, proposals) - 1 < accepted else (low, middle)
     return (low + high) / 2
+
+
+def replayed(same: Sequence[Sequence[bool]], proposals: int) -> float:
+    """What rounds over these places keep on average; agreements that come in runs keep other lengths than their share.
+
+    >>> replayed([[True, True, False, True, False, True]], 2), replayed([[True, False] * 8], 4)
+    (1.5, 1.0)
+    """
+    kept = list[int]()
+    for places in same:
+        start = 0
+        while start + proposals < len(places):  # one token more comes from every round
+            ahead = [*places[start : start + proposals], False]
+            kept.append(ahead.index(False))
+            start += kept[-1] + 1
+    return sum(kept) / len(kept)
 
 
 def speed_up(acceptance: float, proposals: int, *, step_s: float, draft_s: float, verify_s: float) -> float:

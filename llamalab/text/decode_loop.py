@@ -3,13 +3,16 @@
     prompt -> cache, first token;  then steps: token -> logits -> token, none of them waited for
 
 On CUDA a step is recorded once as a graph and replayed. A graph knows fixed sizes only, so the position lives in a
-tensor and attention looks at a window of the cache, with a mask behind the position; windows double, and
-each has a graph of its own. On a CPU a step is a plain pass.
+tensor. A fused step (llamalab.model.fused) reads it there and needs one graph and no mask. Where the model cannot have
+one, attention looks at a window of the cache, with a mask behind the position; windows double, and each
+has a graph of its own. On a CPU a step is a plain pass.
 
 B batch, T new tokens, S keys in view, W window, V vocabulary.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +20,7 @@ from torch import Tensor
 from llamalab.errors import CacheOverflowError, InputError
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.cuda_graph import captured
+from llamalab.model.fused.step import FusedStep, fused_refusal
 from llamalab.model.kv_cache.window import WindowKVCache
 from llamalab.text.generate import dtype_name
 
@@ -55,18 +59,33 @@ class Choice:
 class DecodeLoop:
     """A model with its cache, continuing a batch of prompts of one length token by token.
 
+    `fused` is whether steps are the few kernels of llamalab.model.fused; by default they are on CUDA, where the model
+    can have them; taps and hooks belong on the model before. The attribute of that name is the step, and may be None
+    for some steps. Raises UnavailableError where it is asked for and cannot be.
+
     >>> import llamalab
     >>> loop = DecodeLoop(llamalab.build("stories260k", dtype="fp32"), batch=2, max_tokens=8)
     >>> loop.prefill(torch.tensor([[1, 2, 3], [4, 5, 6]])).shape, loop.steps(4).shape
     (torch.Size([2, 1]), torch.Size([2, 4]))
     """
 
-    def __init__(self, model: Transformer, *, batch: int, max_tokens: int, choice: Choice | None = None) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        *,
+        batch: int,
+        max_tokens: int,
+        choice: Choice | None = None,
+        fused: bool | None = None,
+    ) -> None:
         self.model, self.choice, place = model, choice or Choice(), model.norm.weight.device
         kept = dtype_name(model)
         self.cache = StaticKVCache(model.rank_arch, batch=batch, max_tokens=max_tokens, dtype=kept, device=place)
+        if fused is None:
+            fused = place.type == "cuda" and fused_refusal(model, self.cache) is None
+        self.fused: FusedStep | None = FusedStep(model, self.cache) if fused else None
         self._token_B1 = torch.zeros(batch, 1, dtype=torch.int64, device=place)
-        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, WindowKVCache]] = {}
+        self._graphs: dict[int | None, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     @torch.inference_mode()
     def prefill(self, tokens_BT: Tensor) -> Tensor:
@@ -88,31 +107,41 @@ class DecodeLoop:
         return torch.cat(made, dim=1)
 
     def _step(self) -> Tensor:
-        if not self._token_B1.is_cuda:
-            return self._advance(self.cache)
-        window = window_of(self.cache.length + 1, self.cache.max_tokens)
-        if window not in self._graphs:
-            self._graphs[window] = self._record(window)
-        graph, view = self._graphs[window]
-        view.position_1.fill_(self.cache.length)
-        graph.replay()
+        if self._token_B1.is_cuda:
+            window = window_of(self.cache.length + 1, self.cache.max_tokens) if self.fused is None else None
+            if window not in self._graphs:
+                self._graphs[window] = self._record(window)
+            graph, position_1 = self._graphs[window]
+            position_1.fill_(self.cache.length)
+            graph.replay()
+        elif self.fused is not None:
+            self.fused.position_1.fill_(self.cache.length)
+            self._chosen(self.fused(self._token_B1))
+        else:
+            return self._chosen(self.model(self._token_B1, cache=self.cache, logits="last"))
         self.cache.advance(1)
         return self._token_B1
 
-    def _advance(self, cache: StaticKVCache | WindowKVCache) -> Tensor:
-        logits_B1V = self.model(self._token_B1, cache=cache, logits="last")
+    def _chosen(self, logits_B1V: Tensor) -> Tensor:
         return self._token_B1.copy_(self.choice(logits_B1V[:, -1]))
 
-    def _record(self, window: int) -> tuple[torch.cuda.CUDAGraph, WindowKVCache]:
-        """One step over a window as a graph; the steps run to warm up write where the real one will."""
-        view, token_B1 = WindowKVCache(self.cache, window), self._token_B1.clone()
-        view.position_1.fill_(self.cache.length)
+    def _record(self, window: int | None) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """One step as a graph, and the tensor in which it finds its position; without a window the fused one."""
+        if self.fused is not None:
+            return self._captured(self.fused, self.fused.position_1), self.fused.position_1
+        view = WindowKVCache(self.cache, window or self.cache.max_tokens)
+        with view.attended_by(self.model):
+            step = partial(self.model, cache=view, logits="last")
+            return self._captured(step, view.position_1), view.position_1
+
+    def _captured(self, step: Callable[[Tensor], Tensor], position_1: Tensor) -> torch.cuda.CUDAGraph:
+        """The graph of a step and its choice; the steps run to warm up write where the real one will."""
+        token_B1 = self._token_B1.clone()
+        position_1.fill_(self.cache.length)
         try:
-            with view.attended_by(self.model):
-                graph = captured(lambda: self._advance(view), self._token_B1.device, warm_ups=3)
+            return captured(lambda: self._chosen(step(self._token_B1)), self._token_B1.device, warm_ups=3)
         finally:
             self._token_B1.copy_(token_B1)
-        return graph, view
 
 
 def window_of(keys: int, max_tokens: int) -> int:

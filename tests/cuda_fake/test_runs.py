@@ -21,7 +21,6 @@ from llamalab.model import build
 from llamalab.records.phase_profile import OpProfile
 from llamalab.records.record import Record, Roof, unmeasured
 from llamalab.records.record_json import record_to_json
-from llamalab.text.decode_loop import DecodeLoop
 from tests.cuda_fake.conftest import FEW
 from tests.cuda_fake.gpu import Gpu
 from tests.report.sample import environment
@@ -137,15 +136,3 @@ def test_taps_copy_to_the_host_and_are_waited_for(gpu: Gpu) -> None:
         assert gpu.host_s < gpu.device_s
         assert got["layers.1.resid_post"].device.type == "cpu"
         assert gpu.host_s >= gpu.device_s  # who looked has waited
-
-
-def test_decode_replays_a_graph_a_window_and_waits_for_nothing(gpu: Gpu) -> None:
-    model = build(ARCH, device="cuda", dtype="bf16").eval()
-    loop = DecodeLoop(model, batch=2, max_tokens=600)
-    loop.prefill(torch.zeros(2, 250, dtype=torch.int64, device="cuda"))
-    assert loop.steps(20).shape == (2, 20)
-    assert sorted(loop._graphs) == [256, 512]
-    assert model.backend.name == "sdpa"
-    waited, gpu.wait = [], lambda: waited.append(1)  # type: ignore[method-assign]
-    loop.steps(5)
-    assert waited == []

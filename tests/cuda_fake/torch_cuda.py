@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +38,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, gpu: Gpu, *, kernels: bool = True
     _random(monkeypatch)
     _attention(monkeypatch)
     _profiler(monkeypatch, gpu)
+    _triton(monkeypatch, gpu)
     library = FakeNvml(reasons=0x4)
     monkeypatch.setattr(nvml, "import_module", lambda name: library)
     monkeypatch.setattr(nn.Module, "to_empty", _to_empty)
@@ -215,6 +217,19 @@ def _able(kernel: sdpa_kernels.SdpaKernel, shape: AttentionShape, device: torch.
     if kernel.name == "efficient":
         return shape.n_heads == shape.n_kv_heads
     return kernel.name == "math" or shape.dtype in ("bf16", "fp16")
+
+
+def _triton(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> None:
+    """Launches of Triton's kernels, whose results nobody reads; where Triton is not installed there are none."""
+    if find_spec("triton") is None:
+        return
+    from triton.runtime.jit import JITFunction
+
+    def launch(kernel: Any, *args: Any, **options: Any) -> None:
+        tensors = [one for one in args if isinstance(one, torch.Tensor)]
+        gpu.launch(kernel.__name__, *gpu.costs.triton_kernel(kernel.__name__, tensors))
+
+    monkeypatch.setattr(JITFunction, "run", launch)
 
 
 def _profiler(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> None:

@@ -9,12 +9,14 @@ import torch
 
 from experiments import continuous_batch, prefix_reuse, speculative
 from experiments.common.padded import padded
-from llamalab.analytic.speculation import acceptance_of, speed_up, tokens_of_round
+from llamalab.analytic.speculation import acceptance_of, replayed, speed_up, tokens_of_round
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.model import RaggedKVCache, StaticKVCache, Transformer, build
 from llamalab.model.kv_cache.prefix import forked
 from llamalab.text.generate import together
+from llamalab.text.sampling import Sampler
+from llamalab.text.speculative import Speculation
 from tests.model.shrunk import ARCHES, small_model, some_tokens
 
 ARCH = LlamaArch(32, 2, 4, 2, 48, 64)
@@ -112,8 +114,27 @@ def test_a_fork_goes_on_from_what_was_read_and_leaves_it_as_it_was(name: str) ->
 
 def test_drafts_are_raced_on_texts_that_acceptance_was_not_told_from() -> None:
     model = small_model(ARCHES["GQA"].replace(vocab_size=64))
-    ratio, rounds, equal = speculative.race(model, model, [[1, 2, 3], [4, 5, 6]], 2, 10)
-    assert equal
-    assert ratio.middle > 0
-    assert all(one == (2, 2) for one in rounds)  # it agrees with itself
-    assert speculative.agreement(model, model, [1, 2, 3]) == 1.0
+    prompts = [[1, 2, 3], [4, 5, 6]]
+    alone_s, runs = speculative.race(model, model, prompts, [2, 3], 10)
+    assert len(alone_s) == len(prompts)
+    for count, made in runs.items():
+        assert made.equal
+        assert len(made.drafted_s) == len(prompts)
+        assert made.rounds
+        assert all(one == (count, count) for one in made.rounds)  # it agrees with itself
+    same = speculative.agreement(model, model, prompts, 5)
+    assert same == [[True] * 5] * 2
+    assert replayed(same, 2) == 2.0
+
+
+def test_a_round_is_replayed_as_it_runs() -> None:
+    model = small_model(ARCHES["GQA"].replace(vocab_size=8))
+    draft = small_model(ARCHES["MHA"].replace(vocab_size=8))
+    greedy = Sampler(temperature=0.0)
+    for proposals in (2, 3):
+        made = Speculation(model, draft, [1, 2, 3], proposals=proposals, max_new_tokens=60, sampler=greedy)
+        list(made)
+        kept = [one.accepted for one in made.rounds if one.proposed == proposals]
+        assert 0 < sum(kept) < proposals * len(kept)
+        told = replayed(speculative.agreement(model, draft, [[1, 2, 3]], 60), proposals)
+        assert told == pytest.approx(sum(kept) / len(kept))

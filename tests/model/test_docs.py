@@ -4,9 +4,11 @@ import doctest
 import json
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "speed.md"
-RECORD = ROOT / "experiments" / "records" / "cpu-amd-epyc-2-threads" / "versus.json"
+RECORDS = ROOT / "experiments" / "records" / "cpu-amd-epyc-2-threads"
 
 
 def test_the_python_does_what_is_shown() -> None:
@@ -15,6 +17,7 @@ def test_the_python_does_what_is_shown() -> None:
     assert failed == 0
 
 
-def test_the_figures_are_the_records() -> None:
-    conclusion = json.loads(RECORD.read_text(encoding="utf-8"))["conclusion"]
+@pytest.mark.parametrize("name", ["versus", "speculative", "continuous_batch", "prefix_reuse"])
+def test_the_figures_are_the_records(name: str) -> None:
+    conclusion = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))["conclusion"]
     assert " ".join(conclusion.split()) in " ".join(PAGE.read_text(encoding="utf-8").replace("> ", "").split())

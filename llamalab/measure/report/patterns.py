@@ -59,8 +59,8 @@ def reading(
     if weights is None or isinstance(checkpoint, LlamaArch):
         if named:
             raise InputError(
-                "a text and a tokenizer must come with the weights of a checkpoint, whose attention they show; these are "
-                "random",
+                "a text and a tokenizer must come with the weights of a checkpoint, whose attention they show; these "
+                "are random",
                 hint="leave {text} and {tokenizer} out",
             )
         return None

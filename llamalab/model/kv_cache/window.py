@@ -28,6 +28,8 @@ class WindowKVCache:
     def __init__(self, cache: StaticKVCache, window: int) -> None:
         self.position_1 = torch.zeros(1, dtype=torch.int64, device=cache.keys[0].device)
         self._cache, self._window = cache, window
+        self._place_W = torch.arange(window, device=self.position_1.device)
+        self._unfilled_W = self._place_W > self.position_1
 
     @property
     def length(self) -> Tensor:
@@ -35,9 +37,10 @@ class WindowKVCache:
         return self.position_1
 
     def check_room(self, arch: LlamaArch, batch: int, new_tokens: int) -> None:
-        """Raise InputError for more than one new token."""
+        """Raise InputError for more than one new token. A pass begins here: its mask is made, once for all layers."""
         if new_tokens != 1:
             raise InputError(f"a window of a KV cache takes one new token at a time; got {new_tokens}")
+        self._unfilled_W = self._place_W > self.position_1
 
     def at(self, layer: int) -> "WindowLayerCache":
         """One layer's part."""
@@ -61,7 +64,7 @@ class WindowKVCache:
     ) -> Tensor:
         # A sliding window needs no mask of its own: its layer's cache holds no more than that.
         scores_BHTS = naive.scores(q_BHTE, k_BKSE, query_offset=query_offset)
-        unfilled_S = torch.arange(k_BKSE.shape[2], device=q_BHTE.device) > self.position_1
+        unfilled_S = self._unfilled_W[: k_BKSE.shape[2]]
         return naive.values(naive.pattern(scores_BHTS.masked_fill(unfilled_S, float("-inf"))), v_BKSE)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from llamalab.report.charts import choices
+from llamalab.report.charts import choices, serving
 from llamalab.report.charts.base import (
     INK,
     LOOKS,
@@ -151,6 +151,10 @@ CHARTS: dict[str, Callable[[ExperimentResult], Plot]] = {
     "translation": choices.translation,
     "attention_by_hand": choices.by_hand,
     "gqa_uptraining": choices.uptraining,
+    "speculative": serving.speculative,
+    "continuous_batch": serving.continuous_batch,
+    "prefix_reuse": serving.prefix_reuse,
+    "versus": serving.versus,
 }
 
 
