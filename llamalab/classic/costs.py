@@ -81,10 +81,17 @@ def classic_ops(
     batch: int = 1,
     dtype: str = "fp32",
 ) -> tuple[Op, ...]:
-    """The rows of one pass: the encoder over the source, and the decoder over target tokens behind `past_tokens`.
+    """The rows of one pass: the encoder over the source, and the decoder over the target.
 
-    With past tokens the source has been encoded: only its keys and values are read. Raises InputError for tokens of a
-    stack that the model has not, or none of one that it has.
+    Raises InputError for tokens of a stack that the model has not, or none of one that it has.
+
+    Args:
+        arch: the architecture.
+        source_tokens: tokens of the source, which is encoded where there are no past tokens.
+        target_tokens: tokens of the target in this pass.
+        past_tokens: tokens of the target before them.
+        batch: sequences.
+        dtype: of weights and activations.
 
     >>> from llamalab.classic.shape import BASE
     >>> table = {op.name: op for op in classic_ops(BASE, source_tokens=8, target_tokens=8)}

@@ -89,7 +89,16 @@ def build_share(
 ) -> Transformer:
     """The model that llamalab.build gives, spread over the ranks of a mesh as plain tensors.
 
-    Arguments and errors as for llamalab.build; InputError too for ranks that do not divide the model.
+    Errors as for llamalab.build; InputError too for ranks that do not divide the model.
+
+    Args:
+        arch: the architecture of the whole model.
+        mesh: torch's device mesh of the ranks.
+        dtype: of weights and activations.
+        device: where this rank's share is placed.
+        attention: the attention backend, by name.
+        seed: of the random weights, the same on every rank.
+        tie_blocks: blocks that are built and used in turn, all by default.
     """
     kind, place = activation_dtype(dtype), torch_device(device)
     few = arch if tie_blocks is None else arch.replace(n_layers=tie_blocks)
