@@ -95,33 +95,41 @@ class HardwareSpec(NamedTuple):
         return self.sources.get(cell) or self.sources.get(part) or self.source
 
 
+class _Sheet(NamedTuple):
+    """The text of devices.tsv: sources by number, the place of each column, and the cells of each device by name."""
+
+    sources: dict[str, str]
+    places: dict[str, int]
+    rows: dict[str, list[str]]
+
+
 @cache
-def _sheet() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Sources by number, and the cells of every device by its name."""
+def _sheet() -> _Sheet:
     with open(os.path.join(os.path.dirname(__file__), "devices.tsv"), encoding="utf-8") as file:
-        lines = [line.rstrip("\n").split("\t") for line in file]
+        lines = [line.split("\t") for line in file.read().split("\n")[:-1]]
     sources = {cells[1]: cells[2] for cells in lines if cells[0] == "source"}
     columns, *rows = lines[len(sources) :]
-    return sources, {cells[0]: dict(zip(columns, cells, strict=True)) for cells in rows}
+    return _Sheet(sources, {name: place for place, name in enumerate(columns)}, {cells[0]: cells for cells in rows})
 
 
-def _cells(*, cpus: bool) -> dict[str, dict[str, str]]:
-    return {name: cells for name, cells in _sheet()[1].items() if (cells["kind"] == "cpu") == cpus}
+def _cells(*, cpus: bool) -> dict[str, list[str]]:
+    kind = _sheet().places["kind"]
+    return {name: cells for name, cells in _sheet().rows.items() if (cells[kind] == "cpu") == cpus}
 
 
 def smallest_holding(needed_bytes: int) -> HardwareSpec | None:
     """The device with the least memory that still holds so many bytes, or None."""
-    memory = {
-        name: int(cells["reported_memory_bytes"] or cells["memory_bytes"]) for name, cells in _cells(cpus=False).items()
-    }
+    reported, nominal = (_sheet().places[name] for name in ("reported_memory_bytes", "memory_bytes"))
+    memory = {name: int(cells[reported] or cells[nominal]) for name, cells in _cells(cpus=False).items()}
     holding = [name for name, held in memory.items() if held >= needed_bytes]
     return HARDWARE[min(holding, key=memory.__getitem__)] if holding else None
 
 
-def _spec(cells: dict[str, str]) -> HardwareSpec:
-    """A row from its text; an empty cell is unknown."""
+def _spec(row: list[str]) -> HardwareSpec:
+    """A device from its cells; an empty one is unknown."""
+    sources, places, _ = _sheet()
+    cells = dict(zip(places, row, strict=True))
     named = dict(part.split("=") for part in cells["sources"].split(","))
-    sources = _sheet()[0]
     told = {cell: sources[number] for cell, number in named.items()}
     clock = [_number(cells[cell]) for cell in ("matrix_units", "fma_per_clock", "clock_hz")]
     return HardwareSpec(

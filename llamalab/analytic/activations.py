@@ -6,7 +6,7 @@ bounded: llamalab.analytic.scratch.
 """
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, check_shape, keys_in_view
-from llamalab.analytic.pass_memory import moments
+from llamalab.analytic.pass_memory import Moment, moments
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.scratch import Scratch, mask_bytes
 from llamalab.arch import LlamaArch
@@ -28,8 +28,8 @@ class Live(NamedTuple):
     bytes: int
 
 
-def live_steps(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None) -> tuple[Live, ...]:
-    """The most that is alive in each step of one block, and in the head, on one rank.
+def live_moments(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None) -> tuple[Moment, ...]:
+    """Every moment of one block and of the head that can be the largest, in order, on one rank.
 
     A cache of another storage is decoded before it is attended. `scratch` tells what kernels take for themselves
     (default: nothing). Raises UnknownNameError and InputError as forward_ops, for a ragged batch too.
@@ -42,8 +42,13 @@ def live_steps(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None
     check_shape(AttentionShape(batch, new_tokens, shape.context, arch.n_heads, arch.n_kv_heads, arch.head_dim))
     if shape.attention not in WAYS:
         raise UnknownNameError("attention", shape.attention, WAYS)
+    return tuple(moments(arch, shape, scratch))
+
+
+def live_steps(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = None) -> tuple[Live, ...]:
+    """The most that is alive in each step of one block, and in the head, on one rank. Errors as for live_moments."""
     largest: dict[str, int] = {}
-    for step, held in moments(arch, shape, scratch):
+    for step, held in live_moments(arch, shape, scratch):
         largest[step] = max(held, largest.get(step, 0))
     return tuple(Live(step, held) for step, held in largest.items())
 

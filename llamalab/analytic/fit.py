@@ -4,21 +4,22 @@ A run fills a cache of `context` tokens for each of `batch` sequences: the promp
 sequence, then token by token. What is exact follows from sizes; what is estimated says so and has a margin.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from llamalab.analytic.activations import Live, live_steps
+from llamalab.analytic.activations import live_moments
 from llamalab.analytic.fit_run import FitRun, check_run, pass_shape, passes
 from llamalab.analytic.kernel_shapes import compiled_kernels
 from llamalab.analytic.offload import on_device
+from llamalab.analytic.pass_memory import Moment
 from llamalab.analytic.runtimes import RUNTIMES, Runtime
 from llamalab.analytic.scratch import Scratch
 from llamalab.checks import whole
 from llamalab.hints import NamedTuple
 
+ACTIVATIONS = "activations"
 LIVE_TENSORS = 16  # at the largest moment of a pass, each rounded up by the allocator
 
-CompiledBytes = Callable[[FitRun, int, str], int]  # of kernels compiled until the pass of that context takes that step
-SPARED = ("kernel scratch", "compiled kernels", "library workspace", "allocator")  # a run can do without, more slowly
+CompiledBytes = Callable[[FitRun, int, int], int]  # of kernels compiled until that moment of the pass of that context
 
 
 class MemoryTerm(NamedTuple):
@@ -31,29 +32,29 @@ class MemoryTerm(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """Everything that a run holds on each device."""
+    """Everything that a run holds on each device.
+
+    `least_bytes` is what the run cannot do without: a library that gets no memory for a kernel, its code or its
+    workspace leaves the work to a slower one.
+    """
 
     terms: tuple[MemoryTerm, ...]
     margin_bytes: int
+    least_bytes: int
 
     @property
     def total_bytes(self) -> int:
         """The sum of the terms."""
-        return sum(term.bytes for term in self.terms)
+        return _sum(self.terms)
 
     @property
     def safe_bytes(self) -> int:
         """The memory in which the run is said to fit: the sum and its margin."""
         return self.total_bytes + self.margin_bytes
 
-    @property
-    def least_bytes(self) -> int:
-        """What the run cannot do without: a library that gets no memory for a kernel falls back to a slower one."""
-        return sum(term.bytes for term in self.terms if term.term not in SPARED)
-
     def bytes_of(self, name: str) -> int:
         """Those of one term."""
-        return sum(term.bytes for term in self.terms if term.term == name)
+        return _sum(term for term in self.terms if term.term == name)
 
 
 def needs(
@@ -77,15 +78,19 @@ def needs(
     check_run(run)
     scratch = scratch or runtime.scratch(whole(threads, "threads"))
     moments = [one for new, context in passes(run) for one in _passing(run, new, context, runtime, scratch, kept)]
-    terms = (
+    always = (
         *_exact_terms(run),
-        *max(moments, key=lambda terms: sum(term.bytes for term in terms)),
-        MemoryTerm("library workspace", runtime.workspace_bytes, "estimated"),
         MemoryTerm("graphs", run.graphs * runtime.graph_bytes, "estimated"),
         MemoryTerm("device context", runtime.context_bytes, "estimated", runtime.name),
     )
+    terms = (*always, *max(moments, key=_sum), MemoryTerm("library workspace", runtime.workspace_bytes, "estimated"))
+    least = _sum(always) + max(_sum(one for one in terms if one.term == ACTIVATIONS) for terms in moments)
     terms = tuple(term for term in terms if term.bytes)
-    return Needs(terms, int(runtime.margin * sum(term.bytes for term in terms)))
+    return Needs(terms, int(runtime.margin * _sum(terms)), least)
+
+
+def _sum(terms: Iterable[MemoryTerm]) -> int:
+    return sum(term.bytes for term in terms)
 
 
 def _exact_terms(run: FitRun) -> tuple[MemoryTerm, ...]:
@@ -101,22 +106,23 @@ def _exact_terms(run: FitRun) -> tuple[MemoryTerm, ...]:
 def _passing(
     run: FitRun, new: int, context: int, runtime: Runtime, scratch: Scratch, kept: CompiledBytes | None
 ) -> Iterator[tuple[MemoryTerm, ...]]:
-    """What each step of a pass holds, with what was compiled up to then: later kernels take nothing from it."""
+    """What each moment of a pass holds, with what was compiled up to then: later kernels take nothing from it."""
     phase = "decode" if new == 1 else "prefill" if new == context else "chunk"
     bound = 0 if kept else runtime.kernel_bytes * compiled_kernels(run, until=context)
-    for (step, bare), (_, full) in zip(_live(run, new, context, None), _live(run, new, context, scratch), strict=True):
+    both = zip(_live(run, new, context, None), _live(run, new, context, scratch), strict=True)
+    for moment, ((step, bare), (_, full)) in enumerate(both):
         waste = LIVE_TENSORS * runtime.rounding_bytes + int(runtime.fragmentation * full)
-        kernels = kept(run, context, step) if kept else bound
+        kernels = kept(run, context, moment) if kept else bound
         yield (
-            MemoryTerm("activations", bare, "exact", f"{step} of {phase}"),
+            MemoryTerm(ACTIVATIONS, bare, "exact", f"{step} of {phase}"),
             MemoryTerm("kernel scratch", full - bare, getattr(scratch, "basis", "estimated")),
             MemoryTerm("compiled kernels", kernels, "measured" if kept else "estimated", "one for each shape"),
             MemoryTerm("allocator", waste, "estimated", "rounding and fragmentation"),
         )
 
 
-def _live(run: FitRun, new: int, context: int, scratch: Scratch | None) -> tuple[Live, ...]:
+def _live(run: FitRun, new: int, context: int, scratch: Scratch | None) -> tuple[Moment, ...]:
     shape = pass_shape(run, new, context)
     if run.kv_dtype == "int4":  # no cache of the built-in model: what decoding it holds is not counted
         shape = shape._replace(kv_dtype=None)
-    return live_steps(run.arch, shape, scratch)
+    return live_moments(run.arch, shape, scratch)

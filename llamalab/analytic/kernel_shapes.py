@@ -6,7 +6,7 @@ from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape
 from llamalab.analytic.batches import chunks
 from llamalab.analytic.fit_run import FitRun, pass_shape, prompt_and_chunk
 from llamalab.analytic.parallel import shard
-from llamalab.analytic.pass_memory import HEAD, LAST_OF_BLOCK, attended, held_by_attention, in_chunks, moments
+from llamalab.analytic.pass_memory import HEAD, attended, held_by_attention, in_chunks, moments
 from llamalab.analytic.scratch import MatrixProduct, NoScratch
 from llamalab.checks import whole
 
@@ -37,11 +37,11 @@ class _Asked(NoScratch):
         return 0
 
 
-def kernel_shapes(run: FitRun, *, until: int | None = None, step: str | None = None) -> list[Shape]:
+def kernel_shapes(run: FitRun, *, until: int | None = None, moment: int | None = None) -> list[Shape]:
     """The shapes that a run in a half type meets, each once and in order, until that context is reached.
 
-    With `step`, until the last time that the pass of that context takes this step: what a block asks after it does not
-    count where there is one block, and what the head asks where the step lies in a block.
+    With `moment`, until the last time that the pass of that context comes to this one of its moments
+    (activations.live_moments): what a block asks after it counts where a block before it has asked the same.
     `compiled_kernels` counts them without going through them, shapes that happen to be alike apart.
 
     >>> from llamalab.presets import PRESETS
@@ -52,12 +52,13 @@ def kernel_shapes(run: FitRun, *, until: int | None = None, step: str | None = N
         return []
     shapes: dict[Shape, None] = {}
     until = _until(run, until)
-    last = step if run.arch.n_layers == 1 or step == HEAD else LAST_OF_BLOCK
     for new, context in _passes(run, until):
-        for name, asked in _by_step(run, new, context).items():
-            shapes.update(dict.fromkeys(asked))
-            if step and context == until and name == last:
+        asked = _by_moment(run, new, context)
+        for at, (step, group) in enumerate(asked):
+            last = context == until and moment is not None and at > moment
+            if last and (step == HEAD or run.arch.n_layers == 1):
                 break
+            shapes.update(dict.fromkeys(group))
     return list(shapes)
 
 
@@ -65,19 +66,18 @@ def _until(run: FitRun, until: int | None) -> int:
     return run.context if until is None else whole(until, "until", most=run.context)
 
 
-def _by_step(run: FitRun, new: int, context: int) -> dict[str, list[Shape]]:
-    """What each step of one block, and the head, asks of the library, in order."""
-    shape = pass_shape(run, new, context)
-    asked = _Asked()
-    found: dict[str, list[Shape]] = {}
-    for moment in moments(run.arch, shape, asked):
-        found.setdefault(moment.step, []).extend(asked.taken())
+def _by_moment(run: FitRun, new: int, context: int) -> list[tuple[str, list[Shape]]]:
+    """The step of each moment of one block and of the head, and what it asks of the library, in order."""
+    shape, asked = pass_shape(run, new, context), _Asked()
+    found = [(moment.step, asked.taken()) for moment in moments(run.arch, shape, asked)]
     if run.attention == "chunked" and new > QUERY_CHUNK:
+        # The last two parts are there: they are the largest. Those before them were compiled before them.
+        first = next(group for step, group in found if step == "attention" and group)
         for window, _ in run.arch.windows:
-            for part in in_chunks(attended(run.arch, shape, window)):
+            for part in [*in_chunks(attended(run.arch, shape, window))][:-2]:
                 for _ in held_by_attention(part, "naive", asked):
                     pass
-        found["attention"] += asked.taken()
+        first[:0] = asked.taken()
     return found
 
 

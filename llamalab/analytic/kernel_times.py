@@ -14,6 +14,7 @@ dim 128. Where both have a shape it is vidur's, which timed whole blocks. Sizes 
 
 import os
 from functools import lru_cache
+from math import log
 
 from llamalab.analytic.attention_cost import AttentionShape, flash_step
 from llamalab.analytic.op import Op
@@ -25,6 +26,7 @@ from llamalab.hints import NamedTuple
 FILE = os.path.join(os.path.dirname(__file__), "kernel_times.tsv")
 _SOURCES = {"v": "microsoft/vidur 7d47513, fp16", "a": "ai-dynamo/aiconfigurator 0.12, vLLM 0.14, bf16"}
 HEAD_DIM, ITEMSIZE = 128, 2
+_TIE = 1e-9  # between sums of logarithms that may be one distance
 # Kernels that vidur and AIConfigurator timed, by the end of the name of a row of the op table.
 _BY_NAME = {name: name for name in ("norm", "rope", "swiglu", "residual")} | {"rope_append": "rope"}
 _OF_HEADS = ("q_norm", "k_norm")  # their rows are heads, which nobody timed
@@ -124,7 +126,7 @@ def _attention(op: Op, arch: LlamaArch, shape: PassShape) -> tuple[str, tuple[in
     return f"attention_{op.mode}", (shape.batch, shape.context, part.n_heads, part.n_kv_heads)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def nearest(device: str, kernel: str, sizes: tuple[int, ...]) -> PublishedKernel | None:
     """The published kernel whose sizes differ least, as ratios multiplied; None where none is published.
 
@@ -132,7 +134,24 @@ def nearest(device: str, kernel: str, sizes: tuple[int, ...]) -> PublishedKernel
     (2048, 4096, 4096)
     """
     known = kernel_times(device, kernel)
-    return known.get(sizes) or min(known.values(), key=lambda one: far(one.sizes, sizes), default=None)
+    if sizes in known or not known:
+        return known.get(sizes)
+    apart = [
+        sum([abs(a - b) for a, b in zip(logs, asked, strict=True)])
+        for asked in [tuple(map(log, sizes))]
+        for logs in _logarithms(device, kernel)
+    ]
+    least = min(apart) + _TIE
+    return min(
+        (one for one, way in zip(known.values(), apart, strict=True) if way <= least),
+        key=lambda one: far(one.sizes, sizes),
+    )
+
+
+@lru_cache(maxsize=64)
+def _logarithms(device: str, kernel: str) -> list[tuple[float, ...]]:
+    """Of the sizes of what is published, in its order: distances between them are those of `far`, added up."""
+    return [tuple(map(log, sizes)) for sizes in kernel_times(device, kernel)]
 
 
 def far(one: tuple[int, ...], other: tuple[int, ...]) -> float:

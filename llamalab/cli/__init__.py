@@ -10,6 +10,8 @@ a row of VERBS.
 Does not belong here: figures that the library cannot give; a verb parses, calls and prints.
 """
 
+import atexit
+import gc
 import sys
 from collections.abc import Callable, Sequence
 
@@ -65,10 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `llamalab` with `argv` (default: the process's arguments) and return its exit code."""
     streams.prepare()
     ask_for_large_pages()  # before any verb imports torch
+    _leave_at_once()
     with ended_as_by_signal():
         code = _ended(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
         # Also where the command failed: what it has printed may be lost only now.
         return _ended(_flush) or code
+
+
+def _leave_at_once() -> None:
+    """Have the process end without looking for what could be freed: it takes 3 ms, and all goes with the process."""
+    atexit.unregister(gc.freeze)  # one call of several in a process is enough
+    atexit.register(gc.freeze)
 
 
 def _ended(run: Callable[[], int]) -> int:

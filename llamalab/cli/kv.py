@@ -9,7 +9,7 @@ from llamalab.cli.arguments import Parser, add_counts, add_dtype, add_format, ad
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
-from llamalab.hardware import smallest_holding
+from llamalab.device_sheet import smallest_holding
 from llamalab.hints import Any
 from llamalab.units import dtype_bits, format_bytes, format_ratio
 

@@ -195,7 +195,9 @@ def _measure(args: argparse.Namespace) -> int:
     read = reading(args.model, weights, args.text, args.tokenizer)
     deadline = Deadline(_SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_MODEL_BYTES else "large"])
     place = resolve_device(device)
-    constants = constants_here.kept_constants(place, args.dtype, args.weight_dtype)
+    # Those that are kept are of a process with all processors, and a rank has its share of them.
+    alone = getattr(args, "team", None) is None
+    constants = constants_here.kept_constants(place, args.dtype, args.weight_dtype) if alone else None
     share = 1.0 if constants else MEASURED_SHARE
 
     with Progress(deadline) as progress:

@@ -10,7 +10,7 @@ from llamalab.analytic.rank_gains import RankGains, rank_gains
 from llamalab.analytic.roofline import Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
-from llamalab.hints import NamedTuple
+from llamalab.hints import Any, NamedTuple
 from llamalab.records.ranks import RanksPass, RankTime
 from llamalab.records.record import Record
 
@@ -18,11 +18,16 @@ _MOST_RANKS = 8
 
 
 class ScalingPoint(NamedTuple):
-    """A pass of all blocks that ran on so many ranks: predicted, and measured where it was."""
+    """A pass of all blocks that ran on so many ranks: predicted, measured where it was, and predicted otherwise shared.
+
+    `sequence_parallel_s` and `overlap_s` are what these would leave of the predicted time at best.
+    """
 
     ranks: int
     predicted_s: float | None
     measured_s: float | None
+    sequence_parallel_s: float | None = None
+    overlap_s: float | None = None
 
 
 class RanksPhase:
@@ -55,8 +60,7 @@ class RanksPhase:
     @cached_property
     def gains(self) -> RankGains | None:
         """What sequence parallelism and overlap would save at best; None where nothing is predicted."""
-        found = self._predicted(self.run.ranks)
-        return None if found is None else rank_gains(found, self.run.ranks)
+        return self._gains(self.run.ranks)
 
     @property
     def counted_as_expected(self) -> bool:
@@ -67,19 +71,32 @@ class RanksPhase:
     def scaling(self) -> tuple[ScalingPoint, ...]:
         """1, 2, 4 and 8 ranks, as far as they divide the model; each with the processors and links of one rank here.
 
-        Measured on one rank is the record's own pass of the phase, where it has the same tokens and blocks.
+        Measured on one rank is the record's own pass of the phase, where it has the same tokens and blocks, and it is
+        predicted from the constants of a process that is alone; the others from those of ranks side by side.
         """
         points = []
         ranks = 1
         while ranks <= _MOST_RANKS:
             try:
-                predicted_s = self._total_s(ranks)
+                points.append(self._point(ranks))
             except InputError:
                 break
-            measured_s = self.measured_s if ranks == self.run.ranks else self._alone_s if ranks == 1 else None
-            points.append(ScalingPoint(ranks, predicted_s, measured_s))
             ranks *= 2
         return tuple(points)
+
+    def _point(self, ranks: int) -> ScalingPoint:
+        predicted_s, gains = self._total_s(ranks), self._gains(ranks) if ranks > 1 else None
+        if predicted_s is None or gains is None:
+            return ScalingPoint(ranks, predicted_s, self._measured_s(ranks))
+        saved = gains.sequence_parallel_saves_s, gains.overlap_saves_s
+        return ScalingPoint(ranks, predicted_s, self._measured_s(ranks), *(predicted_s - one for one in saved))
+
+    def _measured_s(self, ranks: int) -> float | None:
+        if ranks == 1:
+            return self._alone_s
+        own = [self.run, *(self.record.ranks.fewer if self.record.ranks else ())]
+        found = [one for one in own if (one.ranks, one.phase) == (ranks, self.run.phase)]
+        return median(found[0].passes_s) if found else None
 
     @property
     def _alone_s(self) -> float | None:
@@ -102,11 +119,21 @@ class RanksPhase:
 
     @cached_property
     def _rates(self) -> dict[str, Rates]:
-        data = None if self.record.ranks is None else self.record.ranks.constants
-        return {} if data is None else dict(parsed_constants(data, "the ranks' constants", self.record.dtype).rates)
+        return self._rates_in(None if self.record.ranks is None else self.record.ranks.constants)
+
+    @cached_property
+    def _rates_alone(self) -> dict[str, Rates]:
+        return self._rates_in(self.record.constants) or self._rates
+
+    def _rates_in(self, data: dict[str, Any] | None) -> dict[str, Rates]:
+        return {} if data is None else dict(parsed_constants(data, "the record's constants", self.record.dtype).rates)
+
+    def _gains(self, ranks: int) -> RankGains | None:
+        found = self._predicted(ranks)
+        return None if found is None else rank_gains(found, ranks)
 
     def _predicted(self, ranks: int) -> list[tuple[Op, float]] | None:
-        found = []
+        found, constants = [], self._rates if ranks > 1 else self._rates_alone
         for op in forward_ops(
             self.arch,
             PassShape(
@@ -118,7 +145,7 @@ class RanksPhase:
                 tensor_parallel=ranks,
             ),
         ):
-            rates = known_rates(op, self._rates)
+            rates = known_rates(op, constants)
             if rates is None:
                 return None
             found.append((op, predict_op(op, rates).time_s))

@@ -43,9 +43,13 @@ def ready_model(
     return team.lead(team.everywhere(_build, arch, scope, attention, options))
 
 
-def ready_share(team: Team, arch: LlamaArch, *, dtype: str) -> Transformer:
-    """This rank's share of a model with random weights, made ready; for measurements that all ranks make at once."""
-    return _build(team, arch, "none", None, {"dtype": dtype})
+def ready_share(team: Team, arch: LlamaArch, *, dtype: str, mesh: Any = None) -> Transformer:
+    """This rank's share of a model with random weights, made ready; for measurements that all ranks make at once.
+
+    `mesh` are the ranks that share it (default: all of the team).
+    """
+    model = build_share(arch, team.mesh if mesh is None else mesh, device=team.device, dtype=dtype)
+    return compile(model.eval(), scope="none")
 
 
 def _load(team: Team, path: str, options: dict[str, Any]) -> Transformer:

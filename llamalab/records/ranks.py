@@ -1,6 +1,6 @@
 """What a run on several ranks leaves behind: passes split rank by rank, and the links they went over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -36,7 +36,10 @@ class RanksPass:
 
 @dataclass(frozen=True, kw_only=True)
 class RanksRun:
-    """Everything that ranks measured together; `constants` are those of one of the ranks, with their links."""
+    """Everything that ranks measured together; `constants` are those of one of the ranks, with their links.
+
+    `fewer` are the same passes on the first few of the ranks alone.
+    """
 
     ranks: int
     backend: str
@@ -44,3 +47,4 @@ class RanksRun:
     layers_total: int
     passes: list[RanksPass]
     constants: dict[str, Any] | None = None
+    fewer: list[RanksPass] = field(default_factory=list)

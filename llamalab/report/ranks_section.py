@@ -5,9 +5,12 @@ from typing import Any
 from llamalab.comparison.ranks import RanksPhase, ranks_phases
 from llamalab.comparison.wording import signed_percent
 from llamalab.records.record import Record
+from llamalab.report.charts.scaling import ScalingCurve, scaling
 from llamalab.report.data_table import DataTable, error, number, seconds, text
-from llamalab.report.layout import Section
+from llamalab.report.layout import Section, figure
 from llamalab.units import format_seconds
+
+SCALING = "The same pass over ranks, each with what one rank has here"
 
 
 def ranks_tables(record: Record) -> dict[str, DataTable]:
@@ -24,7 +27,8 @@ def ranks_sections(record: Record, made: dict[str, DataTable]) -> list[Section]:
         return []
     sentences = " ".join(_sentence(phase) for phase in phases)
     where = f"{record.ranks.ranks} ranks over {record.ranks.backend}, {record.ranks.threads_per_rank} threads each"
-    board = tuple(made[name] for name in ("ranks", "by_rank", "scaling"))
+    curves = [ScalingCurve(phase.run.phase.capitalize(), phase.scaling) for phase in phases]
+    board = (made["ranks"], made["by_rank"], figure(scaling, curves, "scaling", None, made["scaling"]))
     return [Section("ranks", "Ranks", "Several ranks", f"{where}. {sentences}", board, tuple(_remarks(phases)))]
 
 
@@ -96,8 +100,10 @@ def _scaling(phases: tuple[RanksPhase, ...]) -> DataTable:
         number("ranks", "ranks"),
         seconds("predicted_s", "predicted"),
         seconds("measured_s", "measured"),
+        seconds("sequence_parallel_s", "with sequence parallelism"),
+        seconds("overlap_s", "with overlap at best"),
     )
-    return DataTable("scaling", "The same pass over ranks, each with what one rank has here", columns, rows)
+    return DataTable("scaling", SCALING, columns, rows)
 
 
 def _sentence(phase: RanksPhase) -> str:

@@ -6,8 +6,9 @@ import random
 import pytest
 
 from experiments.fit_contract import draw
-from llamalab.analytic.fit import SPARED, needs
-from llamalab.analytic.fit_run import FitRun, passes
+from llamalab.analytic.activations import live_moments
+from llamalab.analytic.fit import needs
+from llamalab.analytic.fit_run import FitRun, pass_shape, passes
 from llamalab.analytic.kernel_shapes import compiled_kernels, kernel_shapes
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.arch import LlamaArch
@@ -43,7 +44,7 @@ def test_kernels_after_the_largest_pass_take_nothing_from_it(attention: str) -> 
     run = FitRun(ARCH, 700, prompt=600, chunk=500, attention=attention, logits="all")
     asked: list[int] = []
 
-    def kept(_: FitRun, context: int, step: str) -> int:
+    def kept(_: FitRun, context: int, moment: int) -> int:
         asked.append(context)
         return 1000 * context
 
@@ -53,23 +54,34 @@ def test_kernels_after_the_largest_pass_take_nothing_from_it(attention: str) -> 
     assert next(term.basis for term in held.terms if term.term == "compiled kernels") == "measured"
 
 
-def test_what_follows_the_step_that_holds_most_takes_nothing_from_it() -> None:
-    """Of one block what is asked after the step does not count; of several it does, as the first ones asked it."""
+def test_what_follows_the_moment_that_holds_most_takes_nothing_from_it() -> None:
+    """Of one block what is asked after the moment does not count; of several it does, as the first ones asked it."""
     one, three = (FitRun(ARCH.replace(n_layers=layers), 600, prompt=599, attention="chunked") for layers in (1, 3))
     for run in (one, three):
-        steps = ["projections", "rope", "attention", "output projection", "feed-forward", "logits"]
-        lists = [kernel_shapes(run, until=599, step=step) for step in steps]
+        steps = [step for step, _ in live_moments(run.arch, pass_shape(run, 599, 599))]
+        lists = [kernel_shapes(run, until=599, moment=moment) for moment in range(len(steps))]
         assert all(longer[: len(shorter)] == shorter for shorter, longer in itertools.pairwise(lists))
         assert lists[-1] == kernel_shapes(run, until=599)
         assert kernel_shapes(run)[: len(lists[-1])] == lists[-1]
-    first, last = (len(kernel_shapes(run, until=599, step="rope")) for run in (one, three))
+    rope = steps.index("rope")
+    first, last = (len(kernel_shapes(run, until=599, moment=rope)) for run in (one, three))
     assert (first, last) == (2, len(kernel_shapes(three, until=599)) - 1)
+
+
+def test_within_attention_each_part_is_compiled_before_its_own_moment() -> None:
+    """Chunks of 128 queries: 599 are five, of which the last two are moments; the others were compiled before them."""
+    run = FitRun(ARCH.replace(n_layers=1), 600, prompt=599, attention="chunked")
+    steps = [step for step, _ in live_moments(run.arch, pass_shape(run, 599, 599))]
+    at = [moment for moment, step in enumerate(steps) if step == "attention"]
+    counts = [len(kernel_shapes(run, until=599, moment=moment)) for moment in at]
+    before = counts[0]  # decoding the cache asks for nothing
+    assert [count - before for count in counts] == [0, 7, 7, 8, 9, 9, 10, 10]
 
 
 def test_what_a_run_can_do_without_is_no_part_of_the_least() -> None:
     run = FitRun(ARCH, 700, attention="naive")
     held = needs(run, RUNTIMES["cpu"])
-    assert held.least_bytes == held.total_bytes - sum(map(held.bytes_of, SPARED))
-    assert held.least_bytes > held.bytes_of("weights") + held.bytes_of("KV cache") + held.bytes_of("activations")
+    always = ("weights", "KV cache", "activations", "device context")
+    assert held.least_bytes == sum(map(held.bytes_of, always)) < held.total_bytes
     assert held.bytes_of("compiled kernels")
     assert held.bytes_of("library workspace")

@@ -1,5 +1,7 @@
 """Passes on several ranks against what the ranks' own constants predict."""
 
+import dataclasses
+
 import pytest
 
 from llamalab.analytic.ops import forward_ops
@@ -7,7 +9,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import predict_op, rates_of_op
 from llamalab.comparison.ranks import RanksPhase, ranks_phases
 from tests.report.sample import sample_record
-from tests.report.sample_ranks import RATES, WAITING_SHARE, sample_run
+from tests.report.sample_ranks import RATES, WAITING_SHARE, constants, sample_run
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,27 @@ def test_one_rank_waits_for_nobody(prefill: RanksPhase) -> None:
         sum(op.count * predict_op(op, rates_of_op(op, RATES)).time_s for op in ops)
     )
     assert (two.predicted_s, two.measured_s) == (prefill.predicted_s, prefill.measured_s)
+
+
+def test_the_curve_has_what_fewer_ranks_took_and_what_other_ways_to_share_would_leave(prefill: RanksPhase) -> None:
+    run = sample_run()
+    four = [dataclasses.replace(one, ranks=4, passes_s=[0.1]) for one in run.passes]
+    both = dataclasses.replace(run, ranks=4, passes=four, fewer=run.passes)
+    curve = ranks_phases(sample_record(ranks=both))[0].scaling
+    assert [(point.ranks, point.measured_s) for point in curve[1:]] == [(2, 0.15), (4, 0.1), (8, None)]
+    gains = prefill.gains
+    assert gains is not None
+    two = prefill.scaling[1]
+    assert (two.predicted_s or 0.0) - (two.overlap_s or 0.0) == pytest.approx(gains.overlap_saves_s)
+    assert (two.predicted_s or 0.0) - (two.sequence_parallel_s or 0.0) == pytest.approx(gains.sequence_parallel_saves_s)
+    assert (curve[0].sequence_parallel_s, curve[0].overlap_s) == (None, None)
+
+
+def test_a_rank_alone_is_predicted_from_constants_of_a_process_alone(prefill: RanksPhase) -> None:
+    slow = constants(classes={name: {**one, "t0_s": 1.0} for name, one in constants()["classes"].items()})
+    alone = ranks_phases(sample_record(ranks=sample_run(), constants=slow))[0].scaling
+    assert (alone[0].predicted_s or 0.0) > 10 * (prefill.scaling[0].predicted_s or 0.0)
+    assert alone[1:] == prefill.scaling[1:]
 
 
 def test_records_of_before_tell_of_no_waiting() -> None:

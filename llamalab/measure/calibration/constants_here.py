@@ -6,7 +6,7 @@ small model so that its report takes seconds. The file records rounds and the bl
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -42,6 +42,27 @@ def kept_constants(place: torch.device, dtype: str, weight_dtype: str | None = N
     return data if data.get("title") == device_name(place) else None
 
 
+class ShortPlan(NamedTuple):
+    """A calibration short enough for the weights that run: its blocks, the bytes of their copies, and its seconds."""
+
+    fit: tuple[Block, ...]
+    check: tuple[Block, ...]
+    copies_bytes: int | None
+    budget_s: float
+
+
+def short_plan(place: torch.device, weight_bytes: int) -> ShortPlan:
+    """The plan for so many bytes of weights; the cheap blocks first: flash attention is held against naive.
+
+    >>> short_plan(torch.device("cpu"), 2**20).budget_s < short_plan(torch.device("cpu"), 2**34).budget_s
+    True
+    """
+    small, blocks = weight_bytes < SMALL_MODEL_BYTES, blocks_for(place)
+    fit, check = (tuple(map(_light, blocks.fit[:2])), _SMALL_CHECK) if small else (blocks.fit, blocks.check[:1])
+    copies_bytes, budget_s = (_SMALL_COPIES_BYTES, _SMALL_BUDGET_S) if small else (None, _BUDGET_S)
+    return ShortPlan((fit[0], blocks.naive, *fit[1:]), check, copies_bytes, budget_s)
+
+
 def short_calibration(
     place: torch.device,
     dtype: str,
@@ -57,19 +78,16 @@ def short_calibration(
 
     Shorter still where the deadline is nearer, down to a second.
     """
-    small, blocks = weight_bytes < SMALL_MODEL_BYTES, blocks_for(place)
-    fit, check = (tuple(map(_light, blocks.fit[:2])), _SMALL_CHECK) if small else (blocks.fit, blocks.check[:1])
-    fit = (fit[0], blocks.naive, *fit[1:])  # the cheap ones first: flash attention is held against naive
-    wanted_s = _SMALL_BUDGET_S if small else _BUDGET_S
-    left_s = wanted_s if deadline is None else deadline.left_s
+    plan = short_plan(place, weight_bytes)
+    left_s = plan.budget_s if deadline is None else deadline.left_s
     try:
         made = calibrate(
             device=str(place),
             dtype=dtype,
-            deadline=Deadline(max(_LEAST_S, min(wanted_s, left_s))),
-            fit=fit,
-            check=check,
-            copies_bytes=_SMALL_COPIES_BYTES if small else None,
+            deadline=Deadline(max(_LEAST_S, min(plan.budget_s, left_s))),
+            fit=plan.fit,
+            check=plan.check,
+            copies_bytes=plan.copies_bytes,
             weight_dtype=kept.storage if kept else None,
             kernel_rows=kept.kernel_rows if kept else None,
             progress=progress,

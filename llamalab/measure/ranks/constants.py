@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from llamalab.analytic.calibration_files import default_path, parsed_constants, read_calibration
-from llamalab.analytic.params import SMALL_MODEL_BYTES
+from llamalab.measure.calibration.constants_here import short_plan
 from llamalab.measure.calibration.fit import Fit
 from llamalab.measure.calibration.peers import AgreedDeadline, InStep
 from llamalab.measure.calibration.run import BUDGET_S, Calibration, calibrate
@@ -22,7 +22,7 @@ from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.parallel.team import Team
 
 T = TypeVar("T")
-_SHORT_BUDGET_S, _SMALL_BUDGET_S = 20.0, 6.0
+_LONGER = 1.5  # times what a process alone is given: they build side by side, and each round waits for the slowest
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,20 @@ def kept_ranks_constants(place: torch.device, ranks: int, dtype: str) -> dict[st
 
 
 def calibrate_ranks(
-    team: Team, *, dtype: str, budget_s: float = BUDGET_S, progress: ProgressCallback = lambda label, done: None
+    team: Team,
+    *,
+    dtype: str,
+    weight_bytes: int | None = None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> RanksCalibration:
-    """Calibrate all ranks of a team at once; called by the one that leads."""
+    """Calibrate all ranks of a team at once; called by the one that leads.
+
+    As short as will do for so many bytes of weights on all of them (default: as llamalab calibrate does it).
+    """
     progress("links between ranks", 0.0)
     links = team.everywhere(time_links, dtype)
     shown = {"progress": lambda label, done: progress(f"ranks in step, {label}", 0.1 + 0.9 * done)}
-    made: Calibration = team.everywhere(_calibrated, dtype, budget_s, own=shown)
+    made: Calibration = team.everywhere(_calibrated, dtype, weight_bytes, own=shown)
     return RanksCalibration(team.place.ranks, made, tuple(links))
 
 
@@ -94,15 +101,23 @@ class _Ranks(InStep):
 
 
 def _calibrated(
-    team: Team, dtype: str, budget_s: float, progress: ProgressCallback = lambda label, done: None
+    team: Team, dtype: str, weight_bytes: int | None, progress: ProgressCallback = lambda label, done: None
 ) -> Calibration:
     peers = _Ranks(team)
-    deadline = AgreedDeadline(budget_s, peers)
-    return calibrate(device=str(team.device), dtype=dtype, deadline=deadline, peers=peers, progress=progress)
+    plan = None if weight_bytes is None else short_plan(team.device, weight_bytes)
+    return calibrate(
+        device=str(team.device),
+        dtype=dtype,
+        deadline=AgreedDeadline(BUDGET_S if plan is None else _LONGER * plan.budget_s, peers),
+        fit=plan and plan.fit,
+        check=plan and plan.check,
+        copies_bytes=plan and plan.copies_bytes,
+        peers=peers,
+        progress=progress,
+    )
 
 
 def ranks_constants(team: Team, dtype: str, weight_bytes: int) -> dict[str, Any]:
     """The constants of a team's ranks: those that were kept, else of a short calibration of all of them at once."""
     kept = kept_ranks_constants(team.device, team.place.ranks, dtype)
-    short_s = _SMALL_BUDGET_S if weight_bytes < SMALL_MODEL_BYTES else _SHORT_BUDGET_S
-    return kept if kept is not None else calibrate_ranks(team, dtype=dtype, budget_s=short_s).data
+    return calibrate_ranks(team, dtype=dtype, weight_bytes=weight_bytes).data if kept is None else kept

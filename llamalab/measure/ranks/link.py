@@ -97,7 +97,7 @@ def time_links(team: Team, dtype: str, models: tuple[LinkModel, ...] = LINK_MODE
             for passes, (model, cache, tokens_BT) in zip(own, cases, strict=True):
                 past = _PAST if tokens_BT.shape[1] == 1 else 0
                 passes += [logged_pass(model, tokens_BT, cache, past) for _ in range(_WARM + _PASSES)][_WARM:]
-    runs = (list(split_runs(gathered(team, passes))) for passes in own)
+    runs = (list(split_runs(gathered(team.mesh.get_group(), passes))) for passes in own)
     return [one for by_rank in runs for one in link_times(by_rank, team.place.ranks)]
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from llamalab.measure.device.machine import device_of
 from llamalab.model import StaticKVCache
 from llamalab.model.own_share import Sent
-from llamalab.parallel.team import Team
 
 
 class LoggedPass(NamedTuple):
@@ -73,10 +72,10 @@ def logged_pass(model: Any, tokens_BT: Tensor, cache: StaticKVCache, past_tokens
         model.link.log = None
 
 
-def gathered(team: Team, own: list[LoggedPass]) -> list[list[LoggedPass]]:
-    """The passes of every rank, on all of them."""
-    everybody: list[Any] = [None] * team.place.ranks
-    dist.all_gather_object(everybody, own)
+def gathered(group: Any, own: list[LoggedPass]) -> list[list[LoggedPass]]:
+    """The passes of every rank of a group, on all of them."""
+    everybody: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(everybody, own, group=group)
     return everybody
 
 

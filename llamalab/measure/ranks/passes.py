@@ -1,15 +1,19 @@
 """Passes of a model on several ranks, made by all at once: how long each computed, sent, and waited for the others."""
 
 from collections import Counter
+from contextlib import suppress
 from statistics import median
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
 
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.parallel import shard
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
+from llamalab.errors import InputError
 from llamalab.measure.ranks.logged import LoggedPass, LoggedRun, gathered, logged_pass, split_runs
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import StaticKVCache
@@ -24,8 +28,39 @@ _WARM, _LEAST, _MOST = 2, 5, 25
 def time_ranks(
     team: Team, arch: LlamaArch, dtype: str, batch: int, prompt_tokens: int, budget_s: float
 ) -> list[RanksPass]:
-    """A prefill and the decode step after it on all ranks of a team, within about `budget_s` seconds."""
-    model = ready_share(team, arch, dtype=dtype)
+    """A prefill and the decode step after it on all ranks of a team and on fewer, within about `budget_s` seconds.
+
+    Fewer are the first 2, 4 and so on, while the others wait; each rank gives the passes that it was part of.
+    """
+    found, sizes = [], [*fewer_ranks(arch, team.place.ranks), team.place.ranks]
+    for ranks in sizes:
+        mesh = team.mesh if ranks == team.place.ranks else DeviceMesh(team.device.type, list(range(ranks)))
+        if team.place.rank < ranks:
+            found += _passes(team, mesh, arch, dtype, batch, prompt_tokens, budget_s / len(sizes))
+        dist.barrier(group=team.mesh.get_group())
+    return found
+
+
+def fewer_ranks(arch: LlamaArch, ranks: int) -> list[int]:
+    """Powers of two below a number of ranks that a model can be shared by.
+
+    >>> from llamalab.presets import PRESETS
+    >>> fewer_ranks(PRESETS["7b"].arch, 8), fewer_ranks(PRESETS["7b"].arch, 2)
+    ([2, 4], [])
+    """
+    found, fewer = [], 2
+    while fewer < ranks:
+        with suppress(InputError):
+            shard(arch, fewer)
+            found.append(fewer)
+        fewer *= 2
+    return found
+
+
+def _passes(
+    team: Team, mesh: Any, arch: LlamaArch, dtype: str, batch: int, prompt_tokens: int, budget_s: float
+) -> list[RanksPass]:
+    model = ready_share(team, arch, dtype=dtype, mesh=mesh)
     cache = StaticKVCache(model.rank_arch, batch=batch, max_tokens=prompt_tokens + 1, dtype=dtype, device=team.device)
     with torch.inference_mode():
         return [
@@ -47,17 +82,19 @@ def _pass(
     most = int(budget_s / (last.ended_s - last.began_s))
     rounds = torch.tensor([max(_LEAST, min(_MOST, most))], device=team.device)
     dist.broadcast(rounds, 0, group=model.link.group)
-    everybody = gathered(team, [logged_pass(model, tokens_BT, cache, past_tokens) for _ in range(int(rounds.item()))])
+    everybody = gathered(
+        model.link.group, [logged_pass(model, tokens_BT, cache, past_tokens) for _ in range(int(rounds.item()))]
+    )
     shape = PassShape(
         new_tokens=new_tokens,
         context_tokens=past_tokens + new_tokens,
         batch=cache.batch,
         dtype=cache.dtype,
-        tensor_parallel=team.place.ranks,
+        tensor_parallel=model.link.ranks,
     )
     return RanksPass(
         phase=phase,
-        ranks=team.place.ranks,
+        ranks=model.link.ranks,
         layers_measured=model.arch.n_layers,
         new_tokens=new_tokens,
         context_tokens=shape.context,

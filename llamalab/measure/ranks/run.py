@@ -7,7 +7,7 @@ from llamalab.measure.ranks.constants import ranks_constants
 from llamalab.measure.ranks.passes import time_ranks
 from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.parallel.team import Team
-from llamalab.records.ranks import RanksRun
+from llamalab.records.ranks import RanksPass, RanksRun
 
 
 def measure_ranks(
@@ -40,13 +40,14 @@ def measure_ranks(
     progress("links and constants of the ranks", 0.0)
     constants = ranks_constants(team, dtype, weight_bytes)
     progress(f"passes on {team.place.ranks} ranks", 0.6)
-    passes = team.everywhere(time_ranks, arch, dtype, batch, prompt_tokens, budget_s)
+    timed: list[RanksPass] = team.everywhere(time_ranks, arch, dtype, batch, prompt_tokens, budget_s)
     backend = "gloo" if team.device.type == "cpu" else "nccl"
     return RanksRun(
         ranks=team.place.ranks,
         backend=backend,
         threads_per_rank=torch.get_num_threads(),
         layers_total=layers_total,
-        passes=passes,
+        passes=[one for one in timed if one.ranks == team.place.ranks],
         constants=constants,
+        fewer=[one for one in timed if one.ranks < team.place.ranks],
     )

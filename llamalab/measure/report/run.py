@@ -15,6 +15,7 @@ import torch
 
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
@@ -149,6 +150,7 @@ def measure_report(
         raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
     if team is not None:
         check_unquantised(weight_dtype)
+        shard(arch, team.place.ranks)  # raises where they do not divide the model
     place = resolve_device(device)
     scale = SCALES[device_of(place).role]
     named = prompt_tokens is not None

@@ -50,7 +50,7 @@ def test_peers_of_unequal_speed_run_the_same_passes(monkeypatch: pytest.MonkeyPa
     for one in threads:
         one.join(timeout=120)
     passes = sum(len(block.shapes) for block in (*SMALL, *OTHERS))
-    assert [own.met for own in peers] == [2 * passes, 2 * passes]
+    assert [own.met for own in peers] == 2 * [2 * passes + 1]  # the first of all is warmed up
     assert [found[first].rounds for first in (True, False)] == [2, 2]
     assert found[True].fitted_on == found[False].fitted_on == SMALL
     assert not found[False].left_out
