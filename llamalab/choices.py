@@ -10,8 +10,17 @@ QUANTISERS = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q6_k", "q5_k", "q4_k")  #
 PROMPT_FORMATS = ("llama2", "chinese-alpaca-2", "alpaca", "llama2-chinese", "chatml", "llama3")
 INFILL_ORDERS = ("prefix-first", "suffix-first")
 ATTENTION_BACKENDS = (
-    "naive", "chunked", "tiled", "sdpa", "math", "flash", "efficient", "cudnn", "flex", "triton",
-)  # fmt: skip
+    "naive",
+    "chunked",
+    "tiled",
+    "sdpa",
+    "math",
+    "flash",
+    "efficient",
+    "cudnn",
+    "flex",
+    "triton",
+)
 
 # Names that PyTorch, model cards and servers give to the storage types of llamalab.units.DTYPES.
 DTYPE_ALIASES = {

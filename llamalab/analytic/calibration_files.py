@@ -148,9 +148,19 @@ def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
     shown = [rates["gemm"]] if "gemm" in rates else list(rates.values())
     peaks = dict.fromkeys(PEAK_DTYPES) | {dtype: max(one.peak_flops_per_s or 0.0 for one in shown) or None}
     return HardwareSpec(
-        data["device"], title, peaks, max(one.bandwidth_bytes_per_s for one in shown), memory, None, None, None, None,
-        None, f"measured by llamalab calibrate on {data['made_on']}", measured=True,
-    )  # fmt: skip
+        data["device"],
+        title,
+        peaks,
+        max(one.bandwidth_bytes_per_s for one in shown),
+        memory,
+        None,
+        None,
+        None,
+        None,
+        None,
+        f"measured by llamalab calibrate on {data['made_on']}",
+        measured=True,
+    )
 
 
 _LEAST_EFFICIENCY = 1e-9  # a division by less could be infinite

@@ -105,6 +105,14 @@ def _loss(arch: LlamaArch, rows: int, dtype: str) -> Op:
     """Logits to fp32, then to log-probabilities, of which one a token is taken."""
     logits = rows * arch.vocab_size
     return Op(
-        "loss", "elementwise", 1, vector_flops=4 * logits, read_bytes=storage_bytes(logits, dtype),
-        written_bytes=storage_bytes(logits, "fp32"), mode="loss", part="head", roof="copy", step="logits",
-    )  # fmt: skip
+        "loss",
+        "elementwise",
+        1,
+        vector_flops=4 * logits,
+        read_bytes=storage_bytes(logits, dtype),
+        written_bytes=storage_bytes(logits, "fp32"),
+        mode="loss",
+        part="head",
+        roof="copy",
+        step="logits",
+    )

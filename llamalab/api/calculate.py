@@ -126,16 +126,34 @@ def fit(
     19073
     """
     return answered(
-        "fit", model=model, memory=memory, free=free, context=context, batch=batch, kv_heads=kv_heads, dtype=dtype,
-        weight_dtype=weight_dtype, kv_dtype=kv_dtype, **others,
-    )  # fmt: skip
+        "fit",
+        model=model,
+        memory=memory,
+        free=free,
+        context=context,
+        batch=batch,
+        kv_heads=kv_heads,
+        dtype=dtype,
+        weight_dtype=weight_dtype,
+        kv_dtype=kv_dtype,
+        **others,
+    )
 
 
 def predict(
-    model: str | Sequence[str] | LlamaArch = "7b", hardware: str | Sequence[str] = "h200-141gb-sxm", *,
-    prompt: Counts = 2048, generate: Counts = 128, batch: Counts = 1, tensor_parallel: Counts = 1, dtype: str = "bf16",
-    weight_dtype: str | None = None, kv_dtype: str | None = None, attention: str = "flash", **others: object,
-) -> Result:  # fmt: skip
+    model: str | Sequence[str] | LlamaArch = "7b",
+    hardware: str | Sequence[str] = "h200-141gb-sxm",
+    *,
+    prompt: Counts = 2048,
+    generate: Counts = 128,
+    batch: Counts = 1,
+    tensor_parallel: Counts = 1,
+    dtype: str = "bf16",
+    weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
+    attention: str = "flash",
+    **others: object,
+) -> Result:
     """The predicted time of a run: a prompt, then token after token; several values of an argument make a row each.
 
     Args:
@@ -159,10 +177,19 @@ def predict(
     True
     """
     return answered(
-        "predict", model=model, hardware=hardware, prompt=prompt, generate=generate, batch=batch,
-        tensor_parallel=tensor_parallel, dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype,
-        attention=attention, **others,
-    )  # fmt: skip
+        "predict",
+        model=model,
+        hardware=hardware,
+        prompt=prompt,
+        generate=generate,
+        batch=batch,
+        tensor_parallel=tensor_parallel,
+        dtype=dtype,
+        weight_dtype=weight_dtype,
+        kv_dtype=kv_dtype,
+        attention=attention,
+        **others,
+    )
 
 
 def roofline(
@@ -197,6 +224,15 @@ def roofline(
     ['compute', 'memory']
     """
     return answered(
-        "roofline", model=model, hardware=hardware, prompt=prompt, generate=generate, batch=batch,
-        tensor_parallel=tensor_parallel, dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype, **others,
-    )  # fmt: skip
+        "roofline",
+        model=model,
+        hardware=hardware,
+        prompt=prompt,
+        generate=generate,
+        batch=batch,
+        tensor_parallel=tensor_parallel,
+        dtype=dtype,
+        weight_dtype=weight_dtype,
+        kv_dtype=kv_dtype,
+        **others,
+    )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from llamalab.api.calculate import Counts, Model
 from llamalab.api.calls import answered, in_words_of_python, parsed
+from llamalab.api.record_results import result_of_record
 from llamalab.api.results import Result
-from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError, LlamaLabError
 from llamalab.hints import TYPE_CHECKING, Any
 
@@ -54,9 +54,18 @@ def bench(
             {"attention": attention, **others},
         )
     return answered(
-        "bench", model=model, prompt=prompt, generate=generate, depth=depth, batch=batch, repetitions=repetitions,
-        device=device, dtype=dtype, attention=attention, **others,
-    )  # fmt: skip
+        "bench",
+        model=model,
+        prompt=prompt,
+        generate=generate,
+        depth=depth,
+        batch=batch,
+        repetitions=repetitions,
+        device=device,
+        dtype=dtype,
+        attention=attention,
+        **others,
+    )
 
 
 def _is_in_memory(model: object) -> bool:
@@ -139,7 +148,7 @@ def measure(
         name, arch, device=device, dtype=dtype, full=full, prompt_tokens=prompt, batch=batch, generate=generate,
         context_tokens=context, weights=weights, read=reading(model, weights, text, tokenizer), progress=progress,
     )  # fmt: skip
-    return of_record(record)
+    return result_of_record(record)
 
 
 def report(
@@ -169,50 +178,25 @@ def report(
     page = Path(out or default_page(found.model, found.environment.device))
     check_page(page)
     write_report(found, page)
-    result = of_record(found)
+    result = result_of_record(found)
     result._answer.data["path"] = str(page)
     return result
 
 
-def of_record(record: "Record") -> Result:
-    """A record as a result: the verdict, a row an operation, and the times of both passes."""
-    from llamalab.comparison.comparison import Comparison
-    from llamalab.comparison.sentences import verdict
-
-    comparison = Comparison(record)
-    rows = [
-        {"phase": row.phase, "op": row.op.name, "count": row.op.count, "measured_s": row.measured_s}
-        | {"predicted_s": row.predicted_s, "error": row.error, "reason": row.reason, "basis": "measured"}
-        for row in comparison.rows
-    ]
-    data: dict[str, Any] = {"model": record.model, "device": record.environment.device_name, "ops": rows}
-    for phase in comparison.phases:
-        data |= {
-            f"{phase.run.phase}_s": phase.measured_s,
-            f"{phase.run.phase}_predicted_s": phase.predicted_s,
-            f"{phase.run.phase}_tokens_per_s": phase.measured_tokens_per_s,
-        }
-    shown = tuple(Column(key, key.replace("_", " ")) for key in ("phase", "op", "count"))
-    timed = (
-        Column("measured_s", "measured", _seconds),
-        Column("predicted_s", "predicted", _seconds),
-        Column("error", "error", "{:+.1%}".format),
-    )
-    answer = Answer(data, tuple(verdict(comparison).text.splitlines()), (Table((*shown, *timed), rows),))
-    return Result("measure", answer, record)
-
-
-def _seconds(value: float) -> str:
-    from llamalab.units import format_seconds
-
-    return format_seconds(value)
-
-
 def generate(
-    model: "str | os.PathLike[str] | Transformer", text: str = "", *, generate: int = 256,
-    tokenizer: "str | os.PathLike[str] | Tokenizer | None" = None, temperature: float = 0.6, top_p: float = 0.9,
-    top_k: int | None = None, seed: int = 0, stop: Sequence[str] = (), dtype: str | None = None, device: str = "cpu",
-) -> Result:  # fmt: skip
+    model: "str | os.PathLike[str] | Transformer",
+    text: str = "",
+    *,
+    generate: int = 256,
+    tokenizer: "str | os.PathLike[str] | Tokenizer | None" = None,
+    temperature: float = 0.6,
+    top_p: float = 0.9,
+    top_k: int | None = None,
+    seed: int = 0,
+    stop: Sequence[str] = (),
+    dtype: str | None = None,
+    device: str = "cpu",
+) -> Result:
     """Continue a text with a checkpoint; the result has `.text`, and what it cost in tokens, KV cache and seconds.
 
     Args:

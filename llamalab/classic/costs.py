@@ -109,9 +109,21 @@ def classic_ops(
     table = _Table(arch, batch, dtype)
     ops: tuple[Op, ...] = ()
     if arch.n_encoder_layers and not past_tokens:
-        ops += table.stack("encoder", source_tokens, AttentionShape(
-            batch, source_tokens, source_tokens, arch.n_heads, arch.n_heads, arch.head_dim, dtype, dtype, causal=False,
-        ))  # fmt: skip
+        ops += table.stack(
+            "encoder",
+            source_tokens,
+            AttentionShape(
+                batch,
+                source_tokens,
+                source_tokens,
+                arch.n_heads,
+                arch.n_heads,
+                arch.head_dim,
+                dtype,
+                dtype,
+                causal=False,
+            ),
+        )
     if arch.n_decoder_layers:
         own = AttentionShape(
             batch, target_tokens, past_tokens + target_tokens, arch.n_heads, arch.n_heads, arch.head_dim, dtype, dtype

@@ -54,9 +54,19 @@ class ClassicArch(_Fields):
         shared_embeddings: bool = False,
     ) -> "ClassicArch":
         self = super().__new__(
-            cls, dim, n_heads, ffn_dim, n_encoder_layers, n_decoder_layers, source_vocab, target_vocab, norm_eps,
-            attention_bias, final_norms, shared_embeddings,
-        )  # fmt: skip
+            cls,
+            dim,
+            n_heads,
+            ffn_dim,
+            n_encoder_layers,
+            n_decoder_layers,
+            source_vocab,
+            target_vocab,
+            norm_eps,
+            attention_bias,
+            final_norms,
+            shared_embeddings,
+        )
         for name in _SIZES:
             check_whole(f"{name} of ClassicArch", getattr(self, name), MAX_SIZE)
         for name in ("n_encoder_layers", "n_decoder_layers"):

@@ -118,13 +118,23 @@ def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRo
     # Every generator checks what it was asked when it is made: a mistake must not show after an hour.
     benches = [
         measure_bench(
-            name, arch, cases, device=args.device, dtype=args.dtype, attention=args.attention, compiled=args.compile,
-            tie_blocks=args.tie_blocks, weight_dtype=args.weight_dtype, threads=args.threads,
-            repetitions=args.repetitions, weights=weights,
-            team=getattr(args, "team", None), progress=_part(progress, index, len(models)),
+            name,
+            arch,
+            cases,
+            device=args.device,
+            dtype=args.dtype,
+            attention=args.attention,
+            compiled=args.compile,
+            tie_blocks=args.tie_blocks,
+            weight_dtype=args.weight_dtype,
+            threads=args.threads,
+            repetitions=args.repetitions,
+            weights=weights,
+            team=getattr(args, "team", None),
+            progress=_part(progress, index, len(models)),
         )
         for index, (name, arch, weights) in enumerate(models)
-    ]  # fmt: skip
+    ]
     for bench in benches:
         yield from bench
 

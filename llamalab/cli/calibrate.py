@@ -63,8 +63,14 @@ def run(args: argparse.Namespace) -> int:
 
     with Progress(deadline) as progress:
         within = Deadline(min(BUDGET_S, deadline.left_s))
-        made = calibrate(device=args.device, dtype=args.dtype, quick=args.quick, deadline=within,
-                         weight_dtype=args.weight_dtype, progress=progress)  # fmt: skip
+        made = calibrate(
+            device=args.device,
+            dtype=args.dtype,
+            quick=args.quick,
+            deadline=within,
+            weight_dtype=args.weight_dtype,
+            progress=progress,
+        )
     path = args.out or default_path(made.device, made.dtype, made.weight_dtype)
     better = None if args.replace else kept_better(path, made)
     if better:
@@ -154,10 +160,21 @@ def _answer(made: "Calibration") -> Answer:
         *(f"  left out: {one}" for one in made.left_out),
     )
     data = {
-        "device": made.device, "title": made.title, "dtype": made.dtype, "weight_dtype": made.weight_dtype,
+        "device": made.device,
+        "title": made.title,
+        "dtype": made.dtype,
+        "weight_dtype": made.weight_dtype,
         "made_on": made.made_on,
-        "quick": made.quick, "rounds": made.rounds, "took_s": made.took_s, "load_average": made.load_average,
-        "grade": made.grade.json, "spread_between_rounds": made.spread, "left_out": made.left_out,
-        "prefill_error": prefill, "decode_error": decode, "classes": constants, "checked": checked,
-    }  # fmt: skip
+        "quick": made.quick,
+        "rounds": made.rounds,
+        "took_s": made.took_s,
+        "load_average": made.load_average,
+        "grade": made.grade.json,
+        "spread_between_rounds": made.spread,
+        "left_out": made.left_out,
+        "prefill_error": prefill,
+        "decode_error": decode,
+        "classes": constants,
+        "checked": checked,
+    }
     return Answer(data, lead, (Table(_CONSTANTS, constants), Table(_CHECKED, checked)))

@@ -14,10 +14,31 @@ from llamalab.units import format_bytes, format_rate, format_seconds
 
 ASSUMED = "tensorrt-llm"  # shipped constants: kernels as servers fuse them, and the host of its 0.5
 SWEEP_KEYS = (
-    "model", "hardware", "tensor_parallel", "prompt", "generate", "batch", "dtype", "weight_dtype", "kv_dtype",
-    "fits", "needed_bytes", "prefill_s", "decode_s_per_token", "total_s", "tokens_per_s", "bound_s", "basis",
-    "low_s", "high_s", "reason", "stack", "pipeline_parallel", "context_parallel", "replicas",
-)  # fmt: skip
+    "model",
+    "hardware",
+    "tensor_parallel",
+    "prompt",
+    "generate",
+    "batch",
+    "dtype",
+    "weight_dtype",
+    "kv_dtype",
+    "fits",
+    "needed_bytes",
+    "prefill_s",
+    "decode_s_per_token",
+    "total_s",
+    "tokens_per_s",
+    "bound_s",
+    "basis",
+    "low_s",
+    "high_s",
+    "reason",
+    "stack",
+    "pipeline_parallel",
+    "context_parallel",
+    "replicas",
+)
 SWEEP_COLUMNS = (
     Column("model", "model"),
     Column("hardware", "hardware"),

@@ -104,10 +104,27 @@ def answer(args: argparse.Namespace) -> Answer:
         raise InputError(f"--utilisation must be more than 0 and at most 1; got {args.utilisation}")
     lora = _adapters(args)
     step = Tuning(
-        arch, args.seq, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
-        args.precision, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
-        args.zero, args.data_parallel, args.tensor_parallel, args.pipeline_parallel, args.offload,
-    )  # fmt: skip
+        arch,
+        args.seq,
+        args.batch,
+        args.method,
+        lora,
+        args.dora,
+        args.embeddings,
+        not args.single_quant,
+        args.precision,
+        args.optimizer,
+        True,
+        args.attention,
+        args.implementation,
+        args.recompute,
+        args.accumulate,
+        args.zero,
+        args.data_parallel,
+        args.tensor_parallel,
+        args.pipeline_parallel,
+        args.offload,
+    )
     name, size, peak = _device(args, step.dtype)
     held = tuning_memory(step) if size is None else check_tuning_fits(step, size, name)
     work = tuning_work(step, peak_flops_per_s=peak, utilisation=args.utilisation)

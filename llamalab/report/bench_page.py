@@ -72,19 +72,35 @@ def bench_page(rows: Sequence[Mapping[str, Any]], generator: str) -> str:
     )
     missing = None if curves(measured) else "no two tests differ in depth or batch alone"
     doubts = _doubts(rows)
-    return fill_bounded(PageContent(
-        generator=generator, title=models, machine=first["device"], dtype=first["dtype"], purpose="tokens per second",
-        headline=f"{len(measured)} of {len(rows)} tests of {models} were measured.", cards=_best(measured),
-        listings=(Listing("Predictions", told), Listing("What to distrust", doubts, "doubt")),
-        sections=[
-            Section("curves", "Curves", "Over depth and batch", "Measured marks on lines, predictions dashed.",
-                    (figure(bench_curves, measured, "bench", missing),)),
-            Section("tests", "Tests", "Every test", "", (table,)),
-        ],
-        facts=[(key.capitalize(), ", ".join(dict.fromkeys(row[key] for row in rows)))
-               for key in ("device", "dtype", "attention", "blocks")],
-        closing=_CLOSING, record_json=Markup(plain_json({"rows": list(rows)})), tables=(table,),
-    ))  # fmt: skip
+    return fill_bounded(
+        PageContent(
+            generator=generator,
+            title=models,
+            machine=first["device"],
+            dtype=first["dtype"],
+            purpose="tokens per second",
+            headline=f"{len(measured)} of {len(rows)} tests of {models} were measured.",
+            cards=_best(measured),
+            listings=(Listing("Predictions", told), Listing("What to distrust", doubts, "doubt")),
+            sections=[
+                Section(
+                    "curves",
+                    "Curves",
+                    "Over depth and batch",
+                    "Measured marks on lines, predictions dashed.",
+                    (figure(bench_curves, measured, "bench", missing),),
+                ),
+                Section("tests", "Tests", "Every test", "", (table,)),
+            ],
+            facts=[
+                (key.capitalize(), ", ".join(dict.fromkeys(row[key] for row in rows)))
+                for key in ("device", "dtype", "attention", "blocks")
+            ],
+            closing=_CLOSING,
+            record_json=Markup(plain_json({"rows": list(rows)})),
+            tables=(table,),
+        )
+    )
 
 
 def bench_table(rows: Sequence[Mapping[str, Any]]) -> DataTable:

@@ -128,11 +128,20 @@ def time(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts
     untimed = None if any(phase.run.ops for phase in comparison.phases) else "the op-by-op pass has no rows"
     unplaced = None if roofline.plotted(comparison) else "the op-by-op pass has no matrix operation"
     finding = " ".join([*map(captions.blocks_finding, comparison.phases), captions.roofline_finding(comparison)])
-    return Section("time", "Time", "Where the time goes", finding, (
-        figure(blocks.stacked, comparison, "blocks", untimed),
-        figure(roofline.measured_roofline, comparison, "roofline", unplaced), made["roofs"],
-        figure(blocks.bars, comparison, "operations", untimed),
-    ), (), (*parts.time, *_raised(comparison)))  # fmt: skip
+    return Section(
+        "time",
+        "Time",
+        "Where the time goes",
+        finding,
+        (
+            figure(blocks.stacked, comparison, "blocks", untimed),
+            figure(roofline.measured_roofline, comparison, "roofline", unplaced),
+            made["roofs"],
+            figure(blocks.bars, comparison, "operations", untimed),
+        ),
+        (),
+        (*parts.time, *_raised(comparison)),
+    )
 
 
 def memory_section(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts) -> Section:

@@ -22,9 +22,22 @@ _ROOFS = ("gemm", "attention", "stream", "copy", "cache")
 WEIGHTS = ("fp8", "int8", "int4")  # beside the record's own dtype
 HERE = "this machine"
 SHAPE = (  # what the script reads of an architecture that the built-in model runs
-    "dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "rotary_dim", "ffn_dim", "vocab_size", "tied_embeddings",
-    "qkv_bias", "o_bias", "ffn_bias", "qk_norm", "window", "full_layers",
-)  # fmt: skip
+    "dim",
+    "n_layers",
+    "n_heads",
+    "n_kv_heads",
+    "head_dim",
+    "rotary_dim",
+    "ffn_dim",
+    "vocab_size",
+    "tied_embeddings",
+    "qkv_bias",
+    "o_bias",
+    "ffn_bias",
+    "qk_norm",
+    "window",
+    "full_layers",
+)
 
 
 def page_settings(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:
@@ -39,14 +52,22 @@ def page_settings(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str
         "choices": {
             "weight": list(dict.fromkeys((dtype, weight, *WEIGHTS))),
             "kv": [dtype, *(one for one in PLAIN_DTYPES if DTYPES[one].bits == 8)],
-            "kv_heads": list(valid_kv_heads(arch.n_heads))[::-1], "attention": ["flash", "naive"],
+            "kv_heads": list(valid_kv_heads(arch.n_heads))[::-1],
+            "attention": ["flash", "naive"],
         },
         "start": {
-            "prompt": work.prompt, "generate": work.generate, "batch": work.batch, "weight": weight, "kv": dtype,
-            "kv_heads": arch.n_kv_heads, "attention": as_measured(comparison).attention, "fused": False, "place": 0,
+            "prompt": work.prompt,
+            "generate": work.generate,
+            "batch": work.batch,
+            "weight": weight,
+            "kv": dtype,
+            "kv_heads": arch.n_kv_heads,
+            "attention": as_measured(comparison).attention,
+            "fused": False,
+            "place": 0,
         },
         "places": [_here(comparison), *(one for one in devices if one)],
-    }  # fmt: skip
+    }
 
 
 def _here(comparison: Comparison) -> dict[str, Any]:
@@ -80,9 +101,12 @@ def _kept(record: Record) -> dict[str, Any] | None:
         return None
     stored = DTYPES[kept.storage]
     return {
-        "weight": kept.storage, "rows": kept.kernel_rows, "bits": stored.bits, "group": stored.group,
+        "weight": kept.storage,
+        "rows": kept.kernel_rows,
+        "bits": stored.bits,
+        "group": stored.group,
         "constants": constants_of_group(kept),
-    }  # fmt: skip
+    }
 
 
 def _device(spec: HardwareSpec, dtype: str) -> dict[str, Any] | None:

@@ -106,13 +106,23 @@ class Calibration(NamedTuple):
         ]
         errors = {f"{phase}_error": self.error(phase) for phase in ("prefill", "decode")}
         return constants_to_json(
-            self.device, self.dtype, self.made_on, self.rates, errors | {"points": points},
-            title=self.title, memory_bytes=self.memory_bytes, rounds=self.rounds, load_average=self.load_average,
-            grade=self.grade.json, spread_between_rounds=self.spread, left_out=self.left_out,
-            quick=self.quick, weight_dtype=self.weight_dtype,
+            self.device,
+            self.dtype,
+            self.made_on,
+            self.rates,
+            errors | {"points": points},
+            title=self.title,
+            memory_bytes=self.memory_bytes,
+            rounds=self.rounds,
+            load_average=self.load_average,
+            grade=self.grade.json,
+            spread_between_rounds=self.spread,
+            left_out=self.left_out,
+            quick=self.quick,
+            weight_dtype=self.weight_dtype,
             fitted={name: fit.origin for name, fit in self.fits.items()},
             fitted_on=[_described(block) for block in self.fitted_on],
-        )  # fmt: skip
+        )
 
 
 def calibrate(
