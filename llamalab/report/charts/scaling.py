@@ -56,7 +56,7 @@ def scaling(curves: Sequence[ScalingCurve]) -> Plot:
 
 
 def _draw(axes: Axes, line: _Line, curve: ScalingCurve, key: str, tips: dict[str, str]) -> list[float]:
-    """The line and its marks; the seconds_tick that it goes through."""
+    """The line and its marks; the seconds that it goes through."""
     seen = [(point.ranks, time_s) for point in curve.points if (time_s := line.of(point))]
     colour, marker = LOOKS[line.look]
     measured = line.style == "-"
