@@ -20,6 +20,7 @@ devices for others, at least that of MIN_SPREAD.
 
 import csv
 import json
+import math
 import sys
 import zlib
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ SCALES = {
     "sequence_s": 3e-5,
     "request_s": 1e-2,
     "interleave": 0.2,
+    "die_bytes_per_s": 1e10,
 }
 LIMITS = {
     "unpack_ops": (1.0, 100.0),
@@ -73,8 +75,12 @@ LIMITS = {
     "sequence_s": (0.0, 1e-3),
     "request_s": (0.0, 1.0),
     "interleave": (0.0, 1.2),
+    "die_bytes_per_s": (2e10, 4e11),
 }
 SHARE = (0.02, 1.0)
+# Cells of one kind go the same way from the parent, unless points tell: both shares of compute, both of memory.
+TOGETHER = (("gemm_compute", "packed_compute"), ("gemm_memory", "packed_memory"))
+APART = 0.1  # how far their ratios to the parent may plausibly lie apart, as a logarithm
 REGULAR = 0.5  # of 0.2, 0.5 and 1.0 the one with the least error on folds of stacks with few points
 
 
@@ -109,7 +115,8 @@ def usable(rows: Sequence[dict[str, str]]) -> list[MeasuredPoint]:
 
 def log_error(point: MeasuredPoint, stack: stacks.Stack) -> float:
     """log(predicted / measured)."""
-    constants = stack_constants(stack, point.spec, point.work.dtype, point.work.weight_dtype)
+    work = point.work
+    constants = stack_constants(stack, point.spec, work.dtype, work.weight_dtype, threads=work.threads)
     return float(np.log(scoring.predicted_of(point, constants) / point.measured))
 
 
@@ -120,12 +127,14 @@ def fit(points: Sequence[MeasuredPoint], stack: stacks.Stack, start: dict[str, f
     low, high = (np.array([LIMITS.get(cell, SHARE)[end] for cell in free]) for end in (0, 1))
     near = np.clip(list(start.values()), low, high)
     weights = np.sqrt([weight(point) for point in points])
+    pairs = [(free.index(one), free.index(other)) for one, other in TOGETHER if one in start and other in start]
 
     def residuals(values: np.ndarray) -> np.ndarray:
         tried = stack._replace(**dict(zip(free, map(float, values), strict=True)))
         errors = np.array([log_error(point, tried) for point in points]) / ROBUST
         robust = np.sign(errors) * np.sqrt(2 * (np.sqrt(1 + errors**2) - 1))
-        return np.concatenate([weights * robust, REGULAR * (values - near) / scale])
+        apart = np.array([math.log(values[i] / near[i] / (values[j] / near[j])) for i, j in pairs])
+        return np.concatenate([weights * robust, REGULAR * (values - near) / scale, REGULAR * apart / APART])
 
     inside = np.clip(near, low + 1e-9 * (high - low), high - 1e-9 * (high - low))
     found = least_squares(residuals, inside, bounds=(low, high), x_scale=scale, diff_step=1e-4, max_nfev=40)
@@ -184,7 +193,7 @@ def refit(data: dict[str, Any], points: Sequence[MeasuredPoint], only: Sequence[
         rows = {one["key"]: one for one in data["stacks"]}
         parent = stacks._stack(row["parent"], rows)
         stack, free = stacks._stack(row["key"], rows), row["free"]
-        start = {cell: getattr(parent, cell) for cell in free} | row.get("start", {})
+        start = {cell: getattr(parent, cell) for cell in free} | _told(row, rows)
         fitted = fit(own, stack, start)
         folds, devices = held_out(own, stack, start)
         row |= {cell: float(f"{getattr(fitted, cell):.4g}") for cell in free}
@@ -200,6 +209,25 @@ def refit(data: dict[str, Any], points: Sequence[MeasuredPoint], only: Sequence[
             {"row": own[i].row, "key": row["key"], "fold": folds[i], "device": devices[i]} for i in range(len(own))
         ]
     return residuals
+
+
+def _told(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Where cells of a row start other than at the parent's values.
+
+    `start` has a value, or the row whose value it is: that of a stack which makes the same product. A row that
+    `moves_like` another stack starts its shares of memory at the parent's times the ratio of that stack's two rows.
+    """
+    found = {
+        cell: getattr(stacks._stack(value, rows), cell) if isinstance(value, str) else value
+        for cell, value in row.get("start", {}).items()
+    }
+    if like := row.get("moves_like"):
+        here, there = (
+            stacks._stack(f"{like}/{key.partition('/')[2]}", rows).gemm_memory for key in (row["key"], row["parent"])
+        )
+        parent = stacks._stack(row["parent"], rows)
+        found |= {cell: getattr(parent, cell) * here / there for cell in row["free"] if cell in TOGETHER[1]}
+    return found
 
 
 def write(data: dict[str, Any]) -> None:

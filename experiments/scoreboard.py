@@ -125,6 +125,14 @@ HISTORY = (
     "Jetson Orin's fp16 peak with fp32 accumulation was taken as half of that with fp16 after its two prefills had",
     "been seen; Apple's CPU clusters got the bandwidth that was measured of them. No point was looked at besides",
     "those of the file.",
+    "",
+    "Settled after the scores of stacks with few points had been seen, each before its fit: a row's shares of compute",
+    "go the same way from its parent's, and so do its shares of memory, unless points tell (kept, as folds went from",
+    "7.9 to 7.4 % and left-out devices from 16.6 to 12.4 % over all); rows on AMD start where vLLM's row on AMD lies",
+    "to that on NVIDIA; ExLlama's prefill starts at llama.cpp's, which multiplies alike (unpacked first, in fp16).",
+    "llama.cpp on CPUs multiplies on the vector units, and the threads of a die share what it reads (threads as a",
+    "row's source tells them, else one a core): folds went from 40 to 20 %. AutoAWQ on IPEX got a row of its own",
+    "after one row for both had put its prefill of 32 tokens 49 % too slow.",
 )
 
 

@@ -18,7 +18,9 @@ from llamalab.made_rows import MadeRows
 PEAK_DTYPES = ("bf16", "fp16", "tf32", "fp32", "int8", "fp8")
 _RATES = ("bandwidth_bytes_per_s", "interconnect_bytes_per_s", "fp16_in_fp16_flops_per_s", "max_clock_hz")
 _WORDS = ("vendor", "kind", "interconnect", "isa", "note")
-_COUNTS = ("memory_bytes", "reported_memory_bytes", "l2_bytes", "tdp_w", "memory_channels", "memory_mt_per_s")
+_COUNTS = (
+    "memory_bytes", "reported_memory_bytes", "l2_bytes", "tdp_w", "cores_per_die", "memory_channels", "memory_mt_per_s",
+)  # fmt: skip
 
 
 class Clocking(NamedTuple):
@@ -43,6 +45,7 @@ class HardwareSpec(NamedTuple):
     `interconnect_bytes_per_s` counts both directions. `device_names` are what its driver calls it.
     `fp16_in_fp16_flops_per_s` is the fp16 peak with fp16 accumulation where that is another one.
     `reported_memory_bytes` is what its driver tells, `max_clock_hz` the highest clock that it may run at.
+    `cores_per_die` are the cores of a CPU that share a way to the memory: of a die, or of a cluster.
     `sources` names where each cell comes from, `*` for those that it does not list.
     A `measured` one has no data sheet: peaks and bandwidth are what this machine reached.
     """
@@ -68,6 +71,7 @@ class HardwareSpec(NamedTuple):
     max_clock_hz: float | None = None
     memory_sizes_bytes: tuple[int, ...] = ()
     isa: str | None = None
+    cores_per_die: int | None = None
     memory_channels: int | None = None
     memory_mt_per_s: int | None = None
     sources: dict[str, str] = {}  # noqa: RUF012  # never written

@@ -24,13 +24,15 @@ class Dtype(NamedTuple):
     scale_bits: int = 0
 
 
-def formats(dtype: str, weight_dtype: str | None) -> str:
-    """In words, the number format of activations and, where it is another, of weights.
+def formats(dtype: str, weight_dtype: str | None, kv_dtype: str | None = None) -> str:
+    """In words, the number format of activations and, where it is another, of weights and of the KV cache.
 
-    >>> formats("bf16", None), formats("bf16", "int4")
-    ('bf16', 'bf16 with int4 weights')
+    >>> formats("bf16", None), formats("bf16", "int4"), formats("bf16", "int4", "int8")
+    ('bf16', 'bf16 with int4 weights', 'bf16 with int4 weights and int8 KV cache')
     """
-    return dtype if weight_dtype in (None, dtype) else f"{dtype} with {weight_dtype} weights"
+    parts = (("weights", weight_dtype), ("KV cache", kv_dtype))
+    others = [f"{stored} {part}" for part, stored in parts if stored not in (None, dtype)]
+    return f"{dtype} with {' and '.join(others)}" if others else dtype
 
 
 class KeptWeights(NamedTuple):

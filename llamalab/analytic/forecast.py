@@ -53,6 +53,7 @@ class _WorkloadFields(NamedTuple):
     layer_parallel: int = 1
     stored_bytes: int | None = None
     split_heads: int | None = None
+    threads: int | None = None
 
 
 class Workload(_WorkloadFields):
@@ -62,7 +63,7 @@ class Workload(_WorkloadFields):
     not the time. `head_dtype` is that of the output head (default: that of the matrices). From `unpack_rows` rows
     on, packed weights are written out in the activations' dtype before they are multiplied; None: never.
     `stored_bytes` are those of a file's weights (default: by weight_dtype). Up to `split_heads` query heads over all
-    sequences, decode attention is split over its keys; None: never.
+    sequences, decode attention is split over its keys; None: never. `threads` are those of a CPU (default: one a core).
     """
 
     __slots__ = ()
@@ -77,6 +78,7 @@ class Workload(_WorkloadFields):
             tensor_parallel=whole(self.tensor_parallel, "tensor_parallel"),
             layer_parallel=whole(self.layer_parallel, "layer_parallel"),
             chunk=None if self.chunk is None else whole(self.chunk, "chunk"),
+            threads=None if self.threads is None else whole(self.threads, "threads"),
         )
 
     def _replace(self, **changes: Any) -> "Workload":

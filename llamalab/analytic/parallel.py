@@ -84,6 +84,17 @@ def shard(arch: LlamaArch, ranks: int = 1, *, expert_parallel: bool = False) -> 
     )
 
 
+def rank_arch(arch: LlamaArch, ranks: int) -> LlamaArch:
+    """The architecture that the KV cache of one rank is made for: its own heads, all else as it is.
+
+    >>> from llamalab.presets import PRESETS
+    >>> rank_arch(PRESETS["70b"].arch, 16)[2:4]
+    (4, 1)
+    """
+    part = shard(arch, ranks)
+    return arch.replace(n_heads=part.n_heads, n_kv_heads=part.n_kv_heads, head_dim=arch.head_dim)
+
+
 _REPLICATED = ("norm.", "router.", "shared_gate.", "wo.bias", "w2.bias")  # ends of modules that every rank has whole
 
 

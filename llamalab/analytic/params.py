@@ -139,7 +139,7 @@ def components(arch: LlamaArch) -> dict[str, int]:
     """Parameters by part of the model: embedding, attention, feed_forward, norms, output."""
     parts = dict.fromkeys(("embedding", "attention", "feed_forward", "norms", "output"), 0)
     for weight in weights(arch):
-        parts[_part(weight.name)] += weight.parameters
+        parts[part_of(weight.name)] += weight.parameters
     return parts
 
 
@@ -173,15 +173,8 @@ def tensor_bytes(weight: Weight, dtype: str) -> int:
     return weight.count * storage_bytes(weight.parameters // weight.count, stored_as(weight, dtype, dtype))
 
 
-def component_bytes(arch: LlamaArch, dtype: str = "bf16") -> dict[str, int]:
-    """Bytes by part of the model; they add up to weight_bytes."""
-    parts = dict.fromkeys(components(arch), 0)
-    for weight in weights(arch):
-        parts[_part(weight.name)] += tensor_bytes(weight, dtype)
-    return parts
-
-
-def _part(name: str) -> str:
+def part_of(name: str) -> str:
+    """The part of the model that a tensor is in, one of those of `components`."""
     if "norm" in name:
         return "norms"
     if ".attention." in name:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from llamalab.analytic.data_sheet import data_sheet, product_dtype
+from llamalab.analytic.cpu_threads import reach
+from llamalab.analytic.data_sheet import data_sheet, peak_of, product_dtype
 from llamalab.analytic.forecast import Workload
 from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import Rates
 from llamalab.analytic.stacks import OWN, Stack, find_stack
-from llamalab.errors import UnavailableError
 from llamalab.hardware import HardwareSpec
 from llamalab.hints import NamedTuple
 from llamalab.units import dtype_bits
@@ -66,8 +66,10 @@ def is_packed(weight_dtype: str) -> bool:
     return weight_dtype != "fp8" and dtype_bits(weight_dtype) < 16
 
 
-def stack_constants(stack: Stack, spec: HardwareSpec, dtype: str, weight_dtype: str | None = None) -> StackConstants:
-    """Rates by class of operation, and the host's part, of a stack on a device."""
+def stack_constants(
+    stack: Stack, spec: HardwareSpec, dtype: str, weight_dtype: str | None = None, *, threads: int | None = None
+) -> StackConstants:
+    """Rates by class of operation, and the host's part, of a stack on a device; of a CPU with so many threads."""
     weight = weight_dtype or dtype
     dtype = computed_in(spec, dtype)
     bounds = data_sheet(spec, dtype, weight if weight == "fp8" else dtype, packed=is_packed(weight))
@@ -76,20 +78,25 @@ def stack_constants(stack: Stack, spec: HardwareSpec, dtype: str, weight_dtype: 
         (stack.packed_compute, stack.packed_memory) if is_packed(weight) else (stack.gemm_compute, stack.gemm_memory)
     )
     vector = spec.peak_flops_per_s["fp32"] if stack.decode_vector_compute else None
+    within = reach(spec, threads, stack.die_bytes_per_s)
     moving, attending = (_moved(stack, spec, share) for share in (stack.elementwise_memory, stack.attention_memory))
+
+    def lossy(name: str, t0_s: float, flops_per_s: float | None, share: float, q: float = 1.0) -> Rates:
+        used = None if flops_per_s is None else within.cores * flops_per_s
+        return _lossy(bounds[name], t0_s, used, within.bandwidth * share, q)
 
     def attending_step(gain: float) -> Rates:
         compute = vector * stack.decode_vector_compute * gain if vector and stack.decode_vector_compute else None
-        return _lossy(bounds["attention_decode"], fixed_s, compute, stack.decode_memory, ATTENTION_Q)
+        return lossy("attention_decode", fixed_s, compute, stack.decode_memory, ATTENTION_Q)
 
     rates = {
-        "gather": _lossy(bounds["gather"], fixed_s / 2, None, moving),
-        "elementwise": _lossy(bounds["elementwise"], fixed_s / 2, None, moving),
-        "gemm": _lossy(bounds["gemm"], fixed_s, compute * _product_peak(stack, spec, dtype, weight), memory, GEMM_Q),
-        "attention_prefill": _lossy(
-            bounds["attention_prefill"],
+        "gather": lossy("gather", fixed_s / 2, None, moving),
+        "elementwise": lossy("elementwise", fixed_s / 2, None, moving),
+        "gemm": lossy("gemm", fixed_s, compute * _product_peak(stack, spec, dtype, weight), memory, GEMM_Q),
+        "attention_prefill": lossy(
+            "attention_prefill",
             fixed_s,
-            stack.attention_compute * _peak_of(spec, dtype),
+            stack.attention_compute * (peak_of(spec, "fp32" if stack.vector_products else dtype)),
             attending,
             ATTENTION_Q,
         ),
@@ -98,10 +105,10 @@ def stack_constants(stack: Stack, spec: HardwareSpec, dtype: str, weight_dtype: 
     }
     if is_packed(weight) and spec.peak_flops_per_s["fp32"]:
         unpacking = 2 * spec.peak_flops_per_s["fp32"] / stack.unpack_ops
-        rates["gemm_row"] = _lossy(bounds["gemm"], fixed_s, unpacking, memory, GEMM_Q)
+        rates["gemm_row"] = lossy("gemm", fixed_s, unpacking, memory, GEMM_Q)
     for name in ("collective", "collective_one_shot"):
         if name in bounds:
-            rates[name] = _lossy(bounds[name], stack.link_s * _slowness(spec), None, stack.link_memory)
+            rates[name] = lossy(name, stack.link_s * _slowness(spec), None, stack.link_memory)
     seen = spec.name in stack.devices
     spread = stack.spread if seen else stack.unseen_spread
     if not stack.points:
@@ -140,25 +147,21 @@ def _lossy(bound: Rates, t0_s: float, flops_per_s: float | None, memory: float, 
 
 
 def computed_in(spec: HardwareSpec, dtype: str) -> str:
-    """The type that a device computes a type in: a CPU without 16-bit units widens to fp32."""
-    narrow = spec.kind == "cpu" and spec.peak_flops_per_s.get(dtype) is None
-    return "fp32" if narrow else dtype
-
-
-def _peak_of(spec: HardwareSpec, dtype: str) -> float:
-    peak = spec.peak_flops_per_s.get(dtype)
-    if peak is None:
-        raise UnavailableError(f"{spec.name} must have a {dtype} peak to predict with; its data sheet has none")
-    return peak
+    """The type that a device computes a type in: a CPU without units for it takes bf16, else fp32."""
+    if spec.kind != "cpu" or spec.peak_flops_per_s.get(dtype) is not None:
+        return dtype
+    return "bf16" if dtype == "fp16" and spec.peak_flops_per_s["bf16"] is not None else "fp32"
 
 
 def _product_peak(stack: Stack, spec: HardwareSpec, dtype: str, weight: str) -> float:
     """The data sheet's peak in the types that a stack multiplies and accumulates in."""
+    if stack.vector_products:
+        return peak_of(spec, "fp32")
     if is_packed(weight) and stack.unpack == "integer" and spec.peak_flops_per_s["int8"]:
         return spec.peak_flops_per_s["int8"]
     if dtype == "fp16" and stack.accumulate == "fp16" and spec.fp16_in_fp16_flops_per_s:
         return spec.fp16_in_fp16_flops_per_s
-    return _peak_of(spec, product_dtype(spec, dtype, weight) if weight == "fp8" else dtype)
+    return peak_of(spec, product_dtype(spec, dtype, weight) if weight == "fp8" else dtype)
 
 
 def prepared(
@@ -166,5 +169,5 @@ def prepared(
 ) -> tuple[Workload, StackConstants]:
     """A run as a stack does it on a device, and what its prediction rests on. Raises UnavailableError."""
     stack = find_stack(name, spec)
-    constants = stack_constants(stack, spec, work.dtype, work.weight_dtype)
+    constants = stack_constants(stack, spec, work.dtype, work.weight_dtype, threads=work.threads)
     return workload_of(stack, work), constants._replace(assumed=assumed)

@@ -29,6 +29,8 @@ class Stack(NamedTuple):
     under many rows: unpacked inside the product, first (written out in 16 bits), or multiplied as integers.
     Under one row they are unpacked by the vector units, with `unpack_ops` operations a weight. `vector_ops` is how
     many operations those units do for a byte that an elementwise kernel, or attention in steps, moves.
+    `vector_products` tells that products run on the vector units of a CPU, whose fp32 peak shares are of, whatever
+    else it has; `die_bytes_per_s` is what the threads of one of its dies read (analytic.cpu_threads).
     Up to `split_heads` query heads over all sequences, decode attention is split over its keys and reaches
     `split_gain` times its share of the vector units' peak (analytic.split_attention).
     `spread` is the relative half-width that holds 9 of 10 unfitted points of a phase, `unseen_spread` that on
@@ -60,6 +62,8 @@ class Stack(NamedTuple):
     elementwise_memory: float
     unpack_ops: float
     vector_ops: float
+    vector_products: bool
+    die_bytes_per_s: float | None
     link_s: float
     link_memory: float
     step_s: float

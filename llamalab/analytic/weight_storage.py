@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from llamalab.analytic.parallel import Shard, elements_on_rank
-from llamalab.analytic.params import stored_as, weights
+from llamalab.analytic.params import components, part_of, stored_as, weights
 from llamalab.arch import LlamaArch
 from llamalab.units import storage_bytes
 
@@ -32,3 +32,18 @@ def bytes_on_rank(arch: LlamaArch, file_bytes: int, part: Shard) -> int:
     """What a rank holds of a file's weights: the share that it holds of the elements."""
     elements = sum(weight.count * elements_on_rank(weight, arch, part) for weight in weights(arch))
     return -(-file_bytes * elements // sum(weight.parameters for weight in weights(arch)))
+
+
+def component_bytes(arch: LlamaArch, dtype: str, weight_dtype: str, part: Shard) -> dict[str, int]:
+    """As stored_weight_bytes, by part of the model.
+
+    >>> from llamalab.analytic.parallel import shard
+    >>> from llamalab.presets import PRESETS
+    >>> component_bytes(PRESETS["7b"].arch, "bf16", "bf16", shard(PRESETS["7b"].arch, 2))["embedding"]
+    131072000
+    """
+    parts = dict.fromkeys(components(arch), 0)
+    for weight in weights(arch):
+        kind = stored_as(weight, dtype, weight_dtype)
+        parts[part_of(weight.name)] += weight.count * storage_bytes(elements_on_rank(weight, arch, part), kind)
+    return parts

@@ -16,8 +16,11 @@ Counts = int | str | Sequence[int]  # one, several, or a range in the command li
 def kv(
     model: Model = "7b",
     *,
-    context: Counts = 4096,
+    context: Counts | None = None,
+    prompt: Counts | None = None,
+    generate: Counts | None = None,
     batch: Counts = 1,
+    tensor_parallel: Counts = 1,
     kv_heads: int | None = None,
     dtype: str = "bf16",
     weight_dtype: str | None = None,
@@ -26,9 +29,12 @@ def kv(
     """The size of the KV cache of `batch` sequences of `context` tokens, and under fewer KV heads.
 
     Args:
-        model: a preset, a path or an architecture.
-        context: tokens in each sequence; several make a row each.
+        model: a preset, a path or an architecture; several, with commas, make a row each.
+        context: tokens in each sequence (4096 if nothing is said); several make a row each.
+        prompt: with `generate`, in place of `context`: prompt tokens.
+        generate: tokens after them.
         batch: sequences; several make a row each.
+        tensor_parallel: devices that share the model; what is counted is one device's.
         kv_heads: KV heads in place of the model's own.
         dtype: storage of cache and weights, by our names or PyTorch's.
         weight_dtype: that of the weights alone.
@@ -42,7 +48,10 @@ def kv(
         "kv",
         model=model,
         context=context,
+        prompt=prompt,
+        generate=generate,
         batch=batch,
+        tensor_parallel=tensor_parallel,
         kv_heads=kv_heads,
         dtype=dtype,
         weight_dtype=weight_dtype,
@@ -50,20 +59,34 @@ def kv(
     )
 
 
-def params(model: Model = "7b", *, dtype: str = "bf16", lora: str | None = None, kv_heads: int | None = None) -> Result:
+def params(
+    model: Model = "7b", *, dtype: str = "bf16", weight_dtype: str | None = None, tensor_parallel: Counts = 1,
+    lora: str | None = None, kv_heads: int | None = None,
+) -> Result:  # fmt: skip
     """The number of parameters by component, and their bytes; with `lora` ("r=16,targets=q,v") those of an adapter.
+
+    Args:
+        model: a preset, a path or an architecture.
+        dtype: storage of the weights.
+        weight_dtype: that of the matrices alone.
+        tensor_parallel: devices that share the model; bytes are one device's.
+        lora: an adapter to count instead.
+        kv_heads: KV heads in place of the model's own.
 
     >>> import llamalab
     >>> llamalab.params("7b").parameters
     6738415616
     """
-    return answered("params", model=model, dtype=dtype, lora=lora, kv_heads=kv_heads)
+    return answered(
+        "params", model=model, dtype=dtype, weight_dtype=weight_dtype, tensor_parallel=tensor_parallel, lora=lora,
+        kv_heads=kv_heads,
+    )  # fmt: skip
 
 
 def flops(
     model: Model = "7b", *, phase: str = "prefill", prompt: Counts | None = None, context: Counts | None = None,
     batch: Counts = 1, attention: str = "flash", logits: str = "last", kv_heads: int | None = None, dtype: str = "bf16",
-    weight_dtype: str | None = None, kv_dtype: str | None = None, tensor_parallel: int = 1,
+    weight_dtype: str | None = None, kv_dtype: str | None = None, tensor_parallel: Counts = 1,
 ) -> Result:  # fmt: skip
     """FLOPs, bytes and intensity of one pass, operation by operation; of several passes the totals of each.
 
@@ -97,8 +120,8 @@ def fit(
     *,
     memory: str | None = None,
     free: str | None = None,
-    context: int | None = None,
-    batch: int | None = None,
+    context: Counts | None = None,
+    batch: Counts | None = None,
     kv_heads: int | None = None,
     dtype: str = "bf16",
     weight_dtype: str | None = None,
@@ -141,26 +164,19 @@ def fit(
 
 
 def predict(
-    model: str | Sequence[str] | LlamaArch = "7b",
-    hardware: str | Sequence[str] = "h200-141gb-sxm",
-    *,
-    prompt: Counts = 2048,
-    generate: Counts = 128,
-    batch: Counts = 1,
-    tensor_parallel: Counts = 1,
-    dtype: str = "bf16",
-    weight_dtype: str | None = None,
-    kv_dtype: str | None = None,
-    attention: str = "flash",
-    **others: object,
-) -> Result:
+    model: str | Sequence[str] | LlamaArch = "7b", hardware: str | Sequence[str] = "h200-141gb-sxm", *,
+    prompt: Counts | None = None, generate: Counts | None = None, context: Counts | None = None, batch: Counts = 1,
+    tensor_parallel: Counts = 1, dtype: str = "bf16", weight_dtype: str | None = None, kv_dtype: str | None = None,
+    attention: str = "flash", **others: object,
+) -> Result:  # fmt: skip
     """The predicted time of a run: a prompt, then token after token; several values of an argument make a row each.
 
     Args:
         model: presets, paths or an architecture.
         hardware: names of data sheets, "all", a JSON file of your own, or "this" for this machine once calibrated.
-        prompt: prompt tokens.
-        generate: tokens made after the prompt.
+        prompt: prompt tokens (2048 if nothing is said).
+        generate: tokens made after the prompt (128 if nothing is said).
+        context: both together, in place of either.
         batch: sequences.
         tensor_parallel: devices that share the model.
         dtype: of activations, and of what is not named.
@@ -177,29 +193,21 @@ def predict(
     True
     """
     return answered(
-        "predict",
-        model=model,
-        hardware=hardware,
-        prompt=prompt,
-        generate=generate,
-        batch=batch,
-        tensor_parallel=tensor_parallel,
-        dtype=dtype,
-        weight_dtype=weight_dtype,
-        kv_dtype=kv_dtype,
-        attention=attention,
-        **others,
-    )
+        "predict", model=model, hardware=hardware, prompt=prompt, generate=generate, context=context,
+        batch=batch, tensor_parallel=tensor_parallel, dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype,
+        attention=attention, **others,
+    )  # fmt: skip
 
 
 def roofline(
     model: Model = "7b",
     hardware: str = "h200-141gb-sxm",
     *,
-    prompt: int = 2048,
-    generate: int = 128,
-    batch: int = 1,
-    tensor_parallel: int = 1,
+    prompt: Counts | None = None,
+    generate: Counts | None = None,
+    context: Counts | None = None,
+    batch: Counts = 1,
+    tensor_parallel: Counts = 1,
     dtype: str = "bf16",
     weight_dtype: str | None = None,
     kv_dtype: str | None = None,
@@ -207,11 +215,14 @@ def roofline(
 ) -> Result:
     """What limits each operation of a run on a device, and what would move it; `.plot()` draws the roofline.
 
+    Several values of an argument make a row each.
+
     Args:
         model: a preset, a path or an architecture.
         hardware: one data sheet, a JSON file or "this".
-        prompt: prompt tokens.
-        generate: tokens made after the prompt.
+        prompt: prompt tokens (2048 if nothing is said).
+        generate: tokens made after the prompt (128 if nothing is said).
+        context: both together, in place of either.
         batch: sequences.
         tensor_parallel: devices that share the model.
         dtype: of activations, and of what is not named.
@@ -224,15 +235,7 @@ def roofline(
     ['compute', 'memory']
     """
     return answered(
-        "roofline",
-        model=model,
-        hardware=hardware,
-        prompt=prompt,
-        generate=generate,
-        batch=batch,
-        tensor_parallel=tensor_parallel,
-        dtype=dtype,
-        weight_dtype=weight_dtype,
-        kv_dtype=kv_dtype,
+        "roofline", model=model, hardware=hardware, prompt=prompt, generate=generate, context=context,
+        batch=batch, tensor_parallel=tensor_parallel, dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype,
         **others,
-    )
+    )  # fmt: skip

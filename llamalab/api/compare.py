@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from llamalab.api.calculate import Counts
 from llamalab.api.calls import answered
 from llamalab.api.results import Result
 
@@ -13,10 +14,12 @@ def compare(
     model: str | None = None,
     hardware: str | None = None,
     dtype: str | None = None,
-    prompt: int = 512,
-    generate: int = 128,
-    batch: int = 1,
-    tensor_parallel: int = 1,
+    prompt: Counts | None = None,
+    generate: Counts | None = None,
+    context: Counts | None = None,
+    batch: Counts = 1,
+    tensor_parallel: Counts = 1,
+    **others: object,
 ) -> Result:
     """Hold runs against the first of them: what differs, by how much of the whole, whether it is noise, and why.
 
@@ -28,10 +31,12 @@ def compare(
         model: the model of files that do not tell it.
         hardware: the device of files that do not tell it.
         dtype: the dtype of files that do not tell it, and of predictions.
-        prompt: prompt tokens of predictions.
-        generate: tokens that they generate.
+        prompt: prompt tokens of predictions (512 if nothing is said).
+        generate: tokens that they generate (128 if nothing is said).
+        context: both together, in place of either.
         batch: their sequences.
         tensor_parallel: devices that share the model.
+        others: further options of `llamalab compare`, by name: weight_dtype, kv_dtype, attention.
 
     >>> import llamalab
     >>> phases = llamalab.compare("7b@a100", "7b@h100").comparisons[0]["phases"]
@@ -47,7 +52,9 @@ def compare(
         dtype=dtype,
         prompt=prompt,
         generate=generate,
+        context=context,
         batch=batch,
         tensor_parallel=tensor_parallel,
+        **others,
         **given,
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from llamalab.api.calculate import Counts, Model
 from llamalab.api.calls import answered, in_words_of_python, parsed
-from llamalab.api.record_results import result_of_record
 from llamalab.api.results import Result
 from llamalab.errors import InputError, LlamaLabError
 from llamalab.hints import TYPE_CHECKING, Any
@@ -117,6 +116,9 @@ def measure(
     batch: int = 1,
     device: str = "auto",
     dtype: str = "bf16",
+    weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
+    attention: str | None = None,
     full: bool = False,
     text: str | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
@@ -132,6 +134,9 @@ def measure(
         batch: sequences.
         device: auto, cpu or cuda.
         dtype: of weights, activations and cache.
+        weight_dtype: the storage of quantised matrices.
+        kv_dtype: that of the KV cache.
+        attention: a backend; the fastest of the device if None.
         full: run every block instead of a few.
         text: a sentence whose attention in a checkpoint is recorded (default: a short story).
         tokenizer: for that sentence (default: the checkpoint's own).
@@ -146,9 +151,10 @@ def measure(
     name, arch, weights = model_to_measure(model)
     record = measure_report(
         name, arch, device=device, dtype=dtype, full=full, prompt_tokens=prompt, batch=batch, generate=generate,
-        context_tokens=context, weights=weights, read=reading(model, weights, text, tokenizer), progress=progress,
+        context_tokens=context, weight_dtype=weight_dtype, kv_dtype=kv_dtype, attention=attention, weights=weights,
+        read=reading(model, weights, text, tokenizer), progress=progress,
     )  # fmt: skip
-    return result_of_record(record)
+    return of_record(record)
 
 
 def report(
@@ -178,9 +184,16 @@ def report(
     page = Path(out or default_page(found.model, found.environment.device))
     check_page(page)
     write_report(found, page)
-    result = result_of_record(found)
+    result = of_record(found)
     result._answer.data["path"] = str(page)
     return result
+
+
+def of_record(record: "Record") -> Result:
+    """A record as a result: the verdict, a row an operation, and the times of both passes."""
+    from llamalab.cli.report_answer import report_answer
+
+    return Result("measure", report_answer(record), record)
 
 
 def generate(

@@ -144,7 +144,9 @@ def _run(argv: list[str]) -> int:
 
 def _run_verb(verb: str, argv: list[str]) -> int:
     from llamalab.cli import ranks
+    from llamalab.cli.remarks import SAID
 
+    SAID.set(set())
     spoken = ranks.hush()
     module, parser = verb_parser(verb)
     args = parser.read(argv)

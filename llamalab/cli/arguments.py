@@ -165,14 +165,24 @@ def add_weight_storage(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_shared(parser: Parser) -> None:
-    """`--tensor-parallel N` of a calculation: devices that share the model."""
+def add_kv_storage(parser: argparse.ArgumentParser, usual: str = "as --dtype") -> None:
+    """--kv-dtype of a model that is run, None where the cache is in `usual`."""
+    parser.add_argument(
+        "--kv-dtype",
+        type=one_of("--kv-dtype", PLAIN_DTYPES),
+        metavar="|".join(PLAIN_DTYPES),
+        help=f"storage of the KV cache (default: {usual})",
+    )
+
+
+def add_shared(parser: argparse.ArgumentParser) -> None:
+    """`--tensor-parallel N` of a calculation, one or several: devices that share the model."""
     parser.add_argument(
         "--tp",
         "--tensor-parallel",
         dest="tensor_parallel",
-        type=count("--tensor-parallel"),
-        default=1,
+        type=counts("--tensor-parallel"),
+        default=[1],
         metavar="N",
         help="devices that share the model (default: 1)",
     )

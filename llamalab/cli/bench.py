@@ -10,6 +10,7 @@ from llamalab.cli.arguments import (
     Parser,
     add_choice,
     add_count,
+    add_kv_storage,
     add_weight_storage,
     count,
     one_of,
@@ -67,6 +68,7 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     add_weight_storage(parser)
+    add_kv_storage(parser)
     parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
     add_choice(
         parser, "--compile", SCOPES, "none", "compile each block, or a step; the warm-up then holds the compilation"
@@ -127,6 +129,7 @@ def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRo
             compiled=args.compile,
             tie_blocks=args.tie_blocks,
             weight_dtype=args.weight_dtype,
+            kv_dtype=args.kv_dtype,
             threads=args.threads,
             repetitions=args.repetitions,
             weights=weights,

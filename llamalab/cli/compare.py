@@ -5,15 +5,18 @@ wrote), or a prediction named MODEL@HARDWARE.
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, forecast
+from llamalab.analytic.ops import ALGORITHMS
 from llamalab.choices import ACTIVATION_DTYPES
-from llamalab.cli.arguments import Parser, add_count, add_format, add_shared, one_of
+from llamalab.cli.arguments import Parser, add_choice, add_counts, add_format, add_part_dtypes, add_shared, one_of
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import find_model
+from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.predict import single_answer
 from llamalab.comparison.own_runs import read_runs, run_of_prediction
@@ -42,10 +45,11 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "--dtype", type=one_of("--dtype", DTYPES), metavar="|".join(DTYPES), help="the dtype that files do not tell"
     )
-    add_count(parser, "--prompt", "prompt tokens of MODEL@HARDWARE", default=512)
-    add_count(parser, "--generate", "tokens that it generates", default=128)
-    add_count(parser, "--batch", "its sequences", default=1)
+    add_part_dtypes(parser)
+    add_lengths(parser, prompt=512, generate=128)
+    add_counts(parser, "--batch", "sequences of MODEL@HARDWARE", default=1)
     add_shared(parser)
+    add_choice(parser, "--attention", ALGORITHMS, "flash", "its attention algorithm")
     parser.add_argument("--page", metavar="FILE.html", help="write the comparison as a page too")
     add_format(parser)
 
@@ -92,25 +96,35 @@ def _runs(name: str, args: argparse.Namespace) -> list[Run]:
     _, arch = find_model(model)
     found = []
     for spec in chosen_devices(hardware):
-        dtype = args.dtype or "bf16"
-        work = Workload(
-            args.prompt,
-            args.generate,
-            args.batch,
-            dtype if dtype in ACTIVATION_DTYPES else "bf16",
-            None if dtype in ACTIVATION_DTYPES else dtype,
-            tensor_parallel=args.tensor_parallel,
-        )
-        tier = "calibrated" if spec.measured else "shipped"
-        result = forecast(arch, work, spec, choose(spec, tier, work.dtype, work.weight_dtype))
-        found.append(run_of_prediction(single_answer(model, spec, work, result).data, f"{model}@{spec.name}"))
+        for work, words in _workloads(args):
+            tier = "calibrated" if spec.measured else "shipped"
+            result = forecast(arch, work, spec, choose(spec, tier, work.dtype, work.weight_dtype))
+            name = f"{model}@{spec.name}{words}"
+            found.append(run_of_prediction(single_answer(model, spec, work, result).data, name))
     return found
+
+
+def _workloads(args: argparse.Namespace) -> list[tuple[Workload, str]]:
+    """The runs of MODEL@HARDWARE that the options span, each with what tells it from the others."""
+    dtype = args.dtype or "bf16"
+    storage = args.weight_dtype or (None if dtype in ACTIVATION_DTYPES else dtype)
+    dtype = dtype if dtype in ACTIVATION_DTYPES else "bf16"
+    runs = list(product(run_lengths(args), args.batch, args.tensor_parallel))
+    return [
+        (
+            Workload(prompt, made, batch, dtype, storage, args.kv_dtype, args.attention, tensor_parallel=ranks),
+            f" {batch} × ({prompt} + {made}), TP {ranks}" if len(runs) > 1 else "",
+        )
+        for (prompt, made), batch, ranks in runs
+    ]
 
 
 def _told(args: argparse.Namespace) -> Guess:
     arch = find_model(args.model)[1] if args.model else None
     spec = chosen_devices(args.hardware)[0] if args.hardware else None
-    return Guess(arch, spec, args.dtype, args.tensor_parallel)
+    if len(args.tensor_parallel) > 1 and spec:
+        raise InputError(f"--tensor-parallel of a file must be one number; got {len(args.tensor_parallel)}")
+    return Guess(arch, spec, args.weight_dtype or args.dtype, args.tensor_parallel[0], args.kv_dtype, args.attention)
 
 
 def _rows(runs: list[Run], told: Guess) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ def configure(parser: Parser) -> None:
     """The options of `llamalab compare-hardware`."""
     add_models(parser)
     add_hardware(parser, "all")
-    add_shape(parser, generate="256")
+    add_shape(parser, generate=256)
     add_ranks(parser, "1,2,4,8")
     add_splits(parser)
     add_numbers(parser)

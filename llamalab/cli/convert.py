@@ -4,6 +4,7 @@ import argparse
 
 from llamalab.choices import ACTIVATION_DTYPES, QUANTISERS, WRITTEN_FORMATS
 from llamalab.cli.arguments import add_count, count, one_of
+from llamalab.errors import InputError
 from llamalab.files import check_exists
 from llamalab.plain_text import printable
 from llamalab.text.vocabularies import VOCABULARIES
@@ -19,8 +20,13 @@ _DTYPES = ACTIVATION_DTYPES + QUANTISERS
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab convert`."""
-    parser.add_argument("source", metavar="IN", help="a checkpoint: a file, or a folder of Meta's or Hugging Face's")
-    parser.add_argument("target", metavar="OUT", help="a new file, or a new folder for hf and meta")
+    about = "a checkpoint: a file, or a folder of Meta's or Hugging Face's; or --model"
+    parser.add_argument("source", nargs="?", metavar="IN", help=about)
+    parser.add_argument(
+        "target", nargs="?", metavar="OUT", help="a new file, or a new folder for hf and meta; or --out"
+    )
+    parser.add_argument("--model", metavar="PATH", help="as IN")
+    parser.add_argument("--out", metavar="PATH", help="as OUT")
     parser.add_argument(
         "--to",
         required=True,
@@ -51,9 +57,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the checkpoint and say what was written."""
-    check_exists(args.source, "checkpoint")
+    source, target = _ends(args)
+    check_exists(source, "checkpoint")
     from llamalab.checkpoints.convert import Wishes, convert
 
     wishes = Wishes(args.dtype, args.shards, args.lora, args.vocab_size, args.tokenizer)
-    print(printable(convert(args.source, args.target, args.to, wishes)))
+    print(printable(convert(source, target, args.to, wishes)))
     return 0
+
+
+def _ends(args: argparse.Namespace) -> tuple[str, str]:
+    """Where from and where to, as places or options say. Raises InputError where one is missing or there twice."""
+    places = iter([one for one in (args.source, args.target) if one is not None])
+    source = args.model if args.model is not None else next(places, None)
+    target = args.out if args.out is not None else next(places, None)
+    if source is None or target is None or next(places, None) is not None:
+        raise InputError("a conversion must have one checkpoint and one target, as IN OUT or with --model and --out")
+    return source, target

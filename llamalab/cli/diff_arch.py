@@ -6,9 +6,10 @@ from llamalab.analytic.constants import choose
 from llamalab.analytic.difference import DifferenceTerm, cost_of, table_rows, terms
 from llamalab.analytic.forecast import Workload, pass_ops, pass_s
 from llamalab.analytic.op import Op
+from llamalab.analytic.ops import ALGORITHMS
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts, RopeScaling
-from llamalab.cli.arguments import MODEL_NAMES, add_count, add_dtype, add_format, add_part_dtypes
+from llamalab.cli.arguments import MODEL_NAMES, add_choice, add_count, add_dtype, add_format, add_part_dtypes
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import one_device
 from llamalab.cli.find_model import find_model
@@ -32,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, metavar=name.upper(), help=MODEL_NAMES)
     add_count(parser, "--prompt", "tokens of the prompt, and of the cache that is counted", default=2048)
     add_count(parser, "--batch", "sequences", default=1)
+    add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
     parser.add_argument("--hardware", default=_DEVICE, help="the device of the times (default: %(default)s)")
     add_dtype(parser, "of weights, activations and KV cache")
     add_part_dtypes(parser)
@@ -50,7 +52,12 @@ def answer(args: argparse.Namespace) -> Answer:
     names, archs = (one, other), (arch, second)
     spec = one_device(args.hardware, args.dtype)
     work = Workload(
-        args.prompt, batch=args.batch, dtype=args.dtype, weight_dtype=args.weight_dtype, kv_dtype=args.kv_dtype
+        args.prompt,
+        batch=args.batch,
+        dtype=args.dtype,
+        weight_dtype=args.weight_dtype,
+        kv_dtype=args.kv_dtype,
+        attention=args.attention,
     )
     constants = choose(spec, "calibrated" if spec.measured else "shipped", args.dtype, args.weight_dtype)
 

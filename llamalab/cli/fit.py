@@ -2,6 +2,7 @@
 
 import argparse
 from functools import partial
+from itertools import product
 
 from llamalab.analytic.activations import WAYS
 from llamalab.analytic.fit import Needs, needs
@@ -23,6 +24,7 @@ from llamalab.cli.arguments import (
     Parser,
     add_choice,
     add_count,
+    add_counts,
     add_dtype,
     add_format,
     add_model,
@@ -32,10 +34,12 @@ from llamalab.cli.arguments import (
     count,
     one_of,
 )
+from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.fit_cache import cache_alone
 from llamalab.cli.fit_split import split_of
+from llamalab.cli.lengths import run_lengths
 from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.cli.stored_models import StoredWeights
 from llamalab.errors import DoesNotFitError, InputError
@@ -59,6 +63,14 @@ _ROWS = (
 )
 
 
+_FOUND = (
+    Column("max_batch", "largest batch", thousands),
+    Column("max_seq", "longest context", thousands),
+    Column("total_bytes", "held", format_bytes),
+    Column("left_bytes", "left", format_bytes),
+)
+
+
 def configure(parser: Parser) -> None:
     """The options of `llamalab fit`."""
     space = parser.add_mutually_exclusive_group(required=True)
@@ -69,16 +81,18 @@ def configure(parser: Parser) -> None:
     space.add_argument(
         "--free", type=bytes_of_option("--free"), metavar="SIZE", help="for the KV cache alone: all else is in already"
     )
-    add_count(parser, "--context", "tokens in each sequence: asks for the largest batch", dest="seq")
+    add_counts(parser, "--context", "tokens in each sequence: asks for the largest batch", default=None)
     parser.rename("--seq", "--context")
-    add_count(parser, "--batch", "sequences: asks for the longest context; with --context, asks whether that fits")
+    about = "sequences: asks for the longest context; with --context, asks whether that fits"
+    add_counts(parser, "--batch", about, default=None)
     parser.add_argument("--solve", type=one_of("--solve", SOLVES), metavar="|".join(SOLVES), help="what to look for")
     add_model(parser)
     add_dtype(parser, "of activations, weights and KV cache", known=DTYPES)
     for option, known, part in (("--weight-dtype", DTYPES, "weights"), ("--kv-dtype", KV_DTYPES, "KV cache")):
         about = f"storage of the {part} (default: as --dtype)"
         parser.add_argument(option, type=one_of(option, known), metavar="|".join(known), help=about)
-    add_count(parser, "--prompt", "tokens that come at once (default: all of --context)")
+    add_counts(parser, "--prompt", "tokens that come at once (default: all of --context)", default=None)
+    add_counts(parser, "--generate", "tokens after the prompt, in place of one of the other two", default=None)
     add_count(parser, "--chunk", "tokens of each sequence in one pass (default: the prompt)")
     add_choice(parser, "--attention", WAYS, "flash", "how attention holds its scores")
     add_choice(parser, "--logits", LOGITS, "last", "positions that get logits")
@@ -106,7 +120,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """What fits. Raises DoesNotFitError where nothing does."""
+    """What fits; a row for each of several runs. Raises DoesNotFitError where nothing does."""
+    axes = [models(args), *axis(args, "tensor_parallel"), [{"batch": batch} for batch in args.batch or [None]]]
+    return combined(args, _one, [*axes, _lengths(args)], _FOUND)
+
+
+def _lengths(args: argparse.Namespace) -> list[dict[str, int | None]]:
+    """Context and prompt of every run: two of --context, --prompt and --generate tell the third."""
+    if args.generate is None:
+        return [
+            {"context": whole, "prompt": part} for whole, part in product(args.context or [None], args.prompt or [None])
+        ]
+    if not (args.context or args.prompt):
+        raise InputError("--generate must come with --prompt or --context; there is neither; give one of them")
+    return [{"context": prompt + made, "prompt": prompt} for prompt, made in run_lengths(args)]
+
+
+def _one(args: argparse.Namespace) -> Answer:
     if args.free is not None:
         return cache_alone(args)
     name, size = _space(args)
@@ -114,7 +144,9 @@ def answer(args: argparse.Namespace) -> Answer:
     holds: Holds = partial(needs, runtime=RUNTIMES[args.runtime], threads=args.threads)
     if args.solve == "device":
         return _on_devices(args, model, asked, holds)
-    usual = "" if args.seq and (args.batch or args.gpu_layers is not None) else "batch" if args.seq else "context"
+    usual = (
+        "" if args.context and (args.batch or args.gpu_layers is not None) else "batch" if args.context else "context"
+    )
     solve = args.solve or usual
     solved = _solved(solve, asked, size, holds)
     held = check_run_fits(solved, size, holds)
@@ -144,7 +176,7 @@ def _asked(args: argparse.Namespace) -> tuple[str, FitRun]:
     model, arch = chosen_model(args)
     compute = args.dtype if args.dtype in FLOAT_DTYPES else "bf16"
     return model, FitRun(
-        arch, args.seq or 1, batch=args.batch or 1, prompt=args.prompt, chunk=args.chunk, dtype=compute,
+        arch, args.context or 1, batch=args.batch or 1, prompt=args.prompt, chunk=args.chunk, dtype=compute,
         weight_dtype=args.weight_dtype or args.dtype, kv_dtype=args.kv_dtype or args.dtype, attention=args.attention,
         logits=args.logits, ranks=args.tensor_parallel, block_tokens=args.block_tokens, graphs=args.graphs or 0,
         gpu_layers=args.gpu_layers, **(_of_file(stored) if stored else {}),
@@ -196,7 +228,7 @@ def _answer(
         "solved": solve or None,
         "memory_bytes": size,
         "left_bytes": left,
-        "max_batch": asked.batch if solve == "batch" else largest_batch(asked, size, holds) if args.seq else None,
+        "max_batch": asked.batch if solve == "batch" else largest_batch(asked, size, holds) if args.context else None,
         "max_seq": asked.context if solve == "context" else None,
     }
     where = f" on each of {asked.ranks} devices" if asked.ranks > 1 else ""

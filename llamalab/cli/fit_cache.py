@@ -13,7 +13,7 @@ def cache_alone(args: argparse.Namespace) -> Answer:
     model, arch = chosen_model(args)
     kind = args.kv_dtype or args.dtype
     room = room_free(arch, args.free, kv_dtype=kind)
-    left = check_fits(room, seq=args.seq or 1, batch=args.batch or 1)
+    left = check_fits(room, seq=args.context or 1, batch=args.batch or 1)
     data = {
         "model": model,
         "kv_dtype": kind,
@@ -22,16 +22,16 @@ def cache_alone(args: argparse.Namespace) -> Answer:
         "weight_bytes": None,
         "free_bytes": room.free_bytes,
         "kv_bytes_per_token": room.kv_bytes_per_token,
-        "seq": args.seq,
+        "seq": args.context,
         "batch": args.batch,
         "max_tokens": room.tokens,
-        "max_batch": room.largest_batch(args.seq) if args.seq else None,
+        "max_batch": room.largest_batch(args.context) if args.context else None,
         "max_seq": room.largest_context(args.batch) if args.batch else None,
         "left_bytes": left,
         "basis": "exact; the KV cache alone",
     }
-    if args.seq:
-        said = f"{args.batch or data['max_batch']:,} sequences of {args.seq:,} tokens fit"
+    if args.context:
+        said = f"{args.batch or data['max_batch']:,} sequences of {args.context:,} tokens fit"
     elif args.batch:
         said = f"{args.batch:,} sequences of {data['max_seq']:,} tokens fit"
     else:

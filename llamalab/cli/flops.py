@@ -20,9 +20,10 @@ from llamalab.cli.arguments import (
     chosen_model,
     counts,
 )
+from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
-from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
+from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.errors import InputError
 from llamalab.hints import Any
 from llamalab.units import format_bytes, format_si
@@ -54,9 +55,6 @@ _OP_COLUMNS = (
     Column("intensity", "FLOP/byte", _intensity),
 )
 _SWEEP_COLUMNS = (
-    Column("new_tokens", "new tokens", thousands),
-    Column("context_tokens", "context", thousands),
-    Column("batch", "batch", thousands),
     Column("flops_causal", "FLOPs", _flop),
     Column("bytes", "bytes", format_bytes),
     Column("intensity", "FLOP/byte", _intensity),
@@ -120,12 +118,14 @@ def _shapes(args: argparse.Namespace) -> list[tuple[int, int, int]]:
 
 def answer(args: argparse.Namespace) -> Answer:
     """The op table of one pass and the steps of attention; of several passes the totals of each."""
+    shapes = [dict(zip(("prompt", "context", "batch"), shape, strict=True)) for shape in _shapes(args)]
+    return combined(args, _one, [models(args), *axis(args, "tensor_parallel"), shapes], _SWEEP_COLUMNS)
+
+
+def _one(args: argparse.Namespace) -> Answer:
     model, arch = chosen_model(args)
     take_storage(args)
-    shapes = _shapes(args)
-    if len(shapes) > 1:
-        return _sweep(model, [(_inputs(args, model, shape), _ops(args, arch, shape)) for shape in shapes])
-    (shape,) = shapes
+    shape = (args.prompt, args.context, args.batch)
     inputs = _inputs(args, model, shape)
     return _answer(inputs, _ops(args, arch, shape), _steps(arch, shape[0], shape[1], args.dtype, inputs["kv_dtype"]))
 
@@ -162,16 +162,6 @@ def _inputs(args: argparse.Namespace, model: str, shape: tuple[int, int, int]) -
         "logits": args.logits,
         "tensor_parallel": args.tensor_parallel,
     }
-
-
-def _sweep(model: str, passes: list[tuple[dict[str, Any], tuple[Op, ...]]]) -> Answer:
-    rows = []
-    for inputs, ops in passes:
-        totals = add_up(ops)
-        rows.append(inputs | totals._asdict() | {"bytes": totals.bytes, "intensity": totals.intensity})
-    least, most = (_flop(pick(row["flops_causal"] for row in rows)) for pick in (min, max))
-    lead = (f"{rows[0]['phase']} of {model}: {least} to {most}, causal",)
-    return Answer({"model": model, "basis": "exact", "rows": rows}, lead, (Table(_SWEEP_COLUMNS, rows),))
 
 
 def _answer(inputs: dict[str, Any], ops: tuple[Op, ...], steps: list[dict[str, Any]]) -> Answer:

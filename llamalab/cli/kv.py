@@ -3,11 +3,23 @@
 import argparse
 
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token, kv_variants
-from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.parallel import rank_arch, shard
+from llamalab.analytic.weight_storage import bytes_on_rank, stored_weight_bytes
 from llamalab.arch import LlamaArch, attention_kind
-from llamalab.cli.arguments import Parser, add_counts, add_dtype, add_format, add_model, add_part_dtypes, chosen_model
+from llamalab.cli.arguments import (
+    Parser,
+    add_counts,
+    add_dtype,
+    add_format,
+    add_model,
+    add_part_dtypes,
+    add_shared,
+    chosen_model,
+)
+from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
+from llamalab.cli.lengths import held_lengths
 from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
 from llamalab.device_sheet import smallest_holding
 from llamalab.hints import Any
@@ -24,9 +36,13 @@ EXAMPLES = (
 def configure(parser: Parser) -> None:
     """The options of `llamalab kv`."""
     add_model(parser)
-    add_counts(parser, "--context", "tokens in each sequence, as 4096, 4_096, 4k, 1k,2k or 1k-8k*2", default=4096)
+    about = "tokens in each sequence, as 4096, 4_096, 4k, 1k,2k or 1k-8k*2 (default: 4096)"
+    add_counts(parser, "--context", about, default=None)
     parser.rename("--seq", "--context")
+    add_counts(parser, "--prompt", "with --generate, in place of --context: prompt tokens", default=None)
+    add_counts(parser, "--generate", "and tokens after them, which are as many in the cache", default=None)
     add_counts(parser, "--batch", "sequences", default=1)
+    add_shared(parser)
     add_dtype(parser, "storage of the cache, and of the weights it is compared with")
     add_part_dtypes(parser)
     add_format(parser)
@@ -40,37 +56,27 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """The cache at one length and batch under every number of KV heads; at several, a row for each."""
+    axes = [models(args), *axis(args, "tensor_parallel", "batch")]
+    lengths = [{"context": tokens} for tokens in held_lengths(args, 4096)]
+    return combined(args, _answer, [*axes, lengths], _SIZES)
+
+
+_SIZES = (Column("kv_bytes", "KV cache", format_bytes), Column("kv_bytes", "bytes", thousands))
+
+
+def _answer(args: argparse.Namespace) -> Answer:
     model, arch = chosen_model(args)
-    longest = max(args.context)
-    if longest > arch.max_positions:
-        note(f"{model} was trained for {arch.max_positions:,} positions; {longest:,} tokens is beyond them")
-    stored = take_storage(args)
-    dtype, weight_dtype = args.kv_dtype or args.dtype, args.weight_dtype or args.dtype
-    if len(args.context) == len(args.batch) == 1:
-        size = stored.bytes if stored else weight_bytes(arch, weight_dtype)
-        return _one(model, arch, args.context[0], args.batch[0], dtype, (stored.kind if stored else weight_dtype, size))
-    return _sweep(model, arch, args.context, args.batch, dtype)
+    if args.context > arch.max_positions:
+        note(f"{model} was trained for {arch.max_positions:,} positions; {args.context:,} tokens is beyond them")
+    stored, ranks = take_storage(args), args.tensor_parallel
+    dtype, kind = args.kv_dtype or args.dtype, stored.kind if stored else args.weight_dtype or args.dtype
+    part = shard(arch, ranks)
+    size = bytes_on_rank(arch, stored.bytes, part) if stored else stored_weight_bytes(arch, args.dtype, kind, part)
+    own = arch if ranks == 1 else rank_arch(arch, ranks)
+    return _one(model, own, args.context, args.batch, dtype, (kind, size), ranks)
 
 
-def _sweep(model: str, arch: LlamaArch, lengths: list[int], batches: list[int], dtype: str) -> Answer:
-    rows: list[dict[str, Any]] = [
-        {"model": model, "dtype": dtype, "n_kv_heads": arch.n_kv_heads, "seq": seq, "batch": batch}
-        | {"kv_bytes": kv_bytes(arch, seq=seq, batch=batch, dtype=dtype)}
-        for batch in batches
-        for seq in lengths
-    ]
-    least, most = (format_bytes(pick(row["kv_bytes"] for row in rows)) for pick in (min, max))
-    lead = (f"KV cache of {model} in {dtype}: {least} to {most}, exact",)
-    columns = (
-        Column("seq", "tokens", thousands),
-        Column("batch", "sequences", thousands),
-        Column("kv_bytes", "KV cache", format_bytes),
-        Column("kv_bytes", "bytes", thousands),
-    )
-    return Answer({"model": model, "dtype": dtype, "basis": "exact", "rows": rows}, lead, (Table(columns, rows),))
-
-
-def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, held: tuple[str, int]) -> Answer:
+def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, held: tuple[str, int], ranks: int) -> Answer:
     variants = kv_variants(arch, seq=seq, batch=batch, dtype=dtype)
     data = {
         "model": model,
@@ -79,6 +85,7 @@ def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, held: tu
         "n_kv_heads": arch.n_kv_heads,
         "seq": seq,
         "batch": batch,
+        "tensor_parallel": ranks,
         "kv_bytes": kv_bytes(arch, seq=seq, batch=batch, dtype=dtype),
         "kv_bytes_per_token": kv_bytes_per_token(arch, dtype),
         "kv_bytes_per_sequence": kv_bytes(arch, seq=seq, dtype=dtype),
@@ -103,7 +110,9 @@ def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, held: tu
 
 
 def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str, ...]:
-    seq, batch, dtype = data["seq"], data["batch"], data["dtype"]
+    seq, batch, dtype, ranks = data["seq"], data["batch"], data["dtype"], data["tensor_parallel"]
+    sequences = f"{batch} sequence{'' if batch == 1 else 's'}"
+    where = f", on each of {ranks} devices" if ranks > 1 else ""
     size, weights = data["kv_bytes"], data["weight_bytes"]
     element = f"{dtype_bits(dtype) / 8:g}"
     # Tokens that are kept, of all layers: a layer with a window keeps no more than it sees.
@@ -113,12 +122,13 @@ def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str
     factors = factors if alike else (2, kept, arch.n_kv_heads, arch.head_dim, batch, element)
     layers = " + ".join(f"{layers} layers × {min(seq, window or seq)} tokens" for window, layers in arch.windows)
     return (
-        f"KV cache of {data['model']} in {dtype}, {data['attention']}: {format_bytes(size)} ({size:,} bytes), exact",
+        f"KV cache of {data['model']} in {dtype}, {data['attention']}: {format_bytes(size)} ({size:,} bytes)"
+        f"{where}, exact",
         f"  = 2 (K,V) × {arch.n_layers} layers × {arch.n_kv_heads} KV heads × {arch.head_dim} head dim"
-        f" × {seq} tokens × {batch} sequences × {element} B"
+        f" × {seq} tokens × {sequences} × {element} B"
         if alike
         else f"  = 2 (K,V) × ({layers}) × {arch.n_kv_heads} KV heads × {arch.head_dim} head dim"
-        f" × {batch} sequences × {element} B",
+        f" × {sequences} × {element} B",
         f"  per token {format_bytes(data['kv_bytes_per_token'])}"
         f" · per sequence {format_bytes(data['kv_bytes_per_sequence'])}"
         f" · {format_ratio(size / weights)} × the {weight_dtype} weights ({format_bytes(weights)})",

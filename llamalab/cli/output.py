@@ -63,12 +63,16 @@ def answer_text(answer: Answer, form: str) -> str:
 
 def note(remark: str) -> None:
     """A remark beside the answer, to stderr so that data stay data; from Python, to the result's notes."""
-    from llamalab.cli.remarks import HEARD  # here: an answer without remarks need not wait for it
+    from llamalab.cli.remarks import HEARD, SAID  # here: an answer without remarks need not wait for it
 
-    if (heard := HEARD.get()) is not None:
-        heard.append(sentence(remark))
+    told, heard, said = sentence(remark), HEARD.get(), SAID.get()
+    if heard is not None:
+        heard += [] if told in heard else [told]
         return
-    print(f"note: {sentence(remark)}", file=sys.stderr)
+    if said is None or told not in said:
+        print(f"note: {told}", file=sys.stderr)
+    if said is not None:
+        said.add(told)
 
 
 def option_of(argument: str) -> str:

@@ -4,19 +4,22 @@ import argparse
 
 from llamalab.analytic.experts import active_parameters
 from llamalab.analytic.lora import TARGETS, TRAINING_BYTES_PER_PARAMETER, Lora, lora_pairs, parse_lora
+from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import (
     Weight,
-    component_bytes,
     components,
     parameter_count,
     weight_bytes,
     weights,
 )
+from llamalab.analytic.weight_storage import component_bytes
 from llamalab.arch import LlamaArch
-from llamalab.cli.arguments import add_dtype, add_format, add_model, chosen_model
+from llamalab.cli.arguments import add_dtype, add_format, add_model, add_shared, chosen_model, one_of
+from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent, thousands
 from llamalab.cli.stored_models import StoredWeights, stored_model
+from llamalab.errors import InputError
 from llamalab.hints import Any
 from llamalab.units import DTYPES, format_bytes, storage_bytes
 
@@ -33,6 +36,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_dtype(parser, "storage of the weights", known=DTYPES)
     parser.add_argument(
+        "--weight-dtype",
+        type=one_of("--weight-dtype", DTYPES),
+        metavar="|".join(DTYPES),
+        help="of the matrices, where norms and embedding stay in --dtype (default: as --dtype)",
+    )
+    add_shared(parser)
+    parser.add_argument(
         "--lora",
         metavar="r=R,targets=T,T",
         help=f"cost of a LoRA adapter of rank R beside the model; targets: {', '.join(TARGETS)}",
@@ -47,21 +57,39 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """The parameters of the model, or of an adapter beside it."""
+    """The parameters of the model, or of an adapter beside it; a row for each of several models or splits."""
+    return combined(args, _one, [models(args), *axis(args, "tensor_parallel")], _SIZES)
+
+
+_SIZES = (
+    Column("weight_bytes", "weights", format_bytes),
+    Column("parameters", "parameters", thousands),
+    Column("active_parameters", "active", thousands, 1),
+)
+
+
+def _one(args: argparse.Namespace) -> Answer:
     model, arch = chosen_model(args)
-    if args.lora is None:
-        return _answer(model, arch, args.dtype, stored_model(args.model))
-    return _lora_answer(model, arch, args.dtype, parse_lora(args.lora))
+    if args.lora is not None:
+        if args.weight_dtype or args.tensor_parallel != 1:
+            raise InputError(
+                "--lora must not be given with --weight-dtype or --tensor-parallel: an adapter is in --dtype"
+            )
+        return _lora_answer(model, arch, args.dtype, parse_lora(args.lora))
+    return _answer(args, model, arch, stored_model(args.model))
 
 
-def _answer(model: str, arch: LlamaArch, dtype: str, stored: StoredWeights | None) -> Answer:
-    total = parameter_count(arch)
+def _answer(args: argparse.Namespace, model: str, arch: LlamaArch, stored: StoredWeights | None) -> Answer:
+    total, dtype, ranks = parameter_count(arch), args.weight_dtype or args.dtype, args.tensor_parallel
     active, parts = active_parameters(arch), components(arch)
-    by_part = component_bytes(arch, dtype)
+    by_part = component_bytes(arch, args.dtype, dtype, shard(arch, ranks))
     size = sum(by_part.values())
+    where = f", on each of {ranks} devices" if ranks > 1 else ""
     data = {
         "model": model,
-        "dtype": dtype,
+        "dtype": args.dtype,
+        "weight_dtype": dtype,
+        "tensor_parallel": ranks,
         "parameters": total,
         "active_parameters": active,
         "components": parts,
@@ -84,7 +112,7 @@ def _answer(model: str, arch: LlamaArch, dtype: str, stored: StoredWeights | Non
         Column("share", "share", percent),
         Column("weight_bytes", f"in {dtype}", format_bytes),
     )
-    lead = [f"{model} has {total:,} parameters, exact: {format_bytes(size)} ({size:,} bytes) in {dtype}"]
+    lead = [f"{model} has {total:,} parameters, exact: {format_bytes(size)} ({size:,} bytes) in {dtype}{where}"]
     if stored is not None:
         lead.append(f"  in the file: {format_bytes(stored.bytes)} ({stored.bytes:,} bytes), {stored.kind}")
     if arch.experts is not None:

@@ -4,19 +4,24 @@ import argparse
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload
+from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.plan import Goals, Planned, plan
 from llamalab.cli.arguments import (
     MODEL_HELP,
     Parser,
+    add_choice,
     add_count,
+    add_counts,
     add_dtype,
     add_format,
     add_part_dtypes,
     bytes_of_option,
 )
+from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import one_device
 from llamalab.cli.find_model import find_model, short_name
+from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.output import Answer, Column, Table, percent
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.hardware import HardwareSpec
@@ -43,6 +48,9 @@ _COLUMNS = (
 )
 
 
+_FIRST = tuple(column for column in _COLUMNS if column.key in ("split", "ttft_s", "tpot_s", "tokens_per_s"))
+
+
 def configure(parser: Parser) -> None:
     """The options of `llamalab plan`."""
     parser.add_argument("--model", default="70b", help=MODEL_HELP)
@@ -61,9 +69,9 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "--link", metavar="NAME", help=f"between devices: {', '.join(LINKS)} (default: the device's own)"
     )
-    add_count(parser, "--prompt", "prompt tokens", default=2048)
-    add_count(parser, "--generate", "tokens generated after the prompt", default=128)
-    add_count(parser, "--batch", "sequences at a time", default=8)
+    add_lengths(parser, prompt=2048, generate=128)
+    add_counts(parser, "--batch", "sequences at a time", default=8)
+    add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
     add_dtype(parser, "of weights, activations and KV cache")
     add_part_dtypes(parser)
     add_format(parser)
@@ -76,10 +84,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """Every split with its times and what is against it. Raises DoesNotFitError where none can be run."""
+    """Every split with its times and what is against it; of several runs the first of each.
+
+    Raises DoesNotFitError where none can be run.
+    """
+    lengths = [{"prompt": prompt, "generate": generate} for prompt, generate in run_lengths(args)]
+    return combined(args, _one, [models(args), *axis(args, "batch"), lengths], _FIRST)
+
+
+def _one(args: argparse.Namespace) -> Answer:
     name, arch = find_model(args.model)
     spec = _device(args)
-    work = Workload(args.prompt, args.generate, args.batch, args.dtype, args.weight_dtype, args.kv_dtype)
+    work = Workload(
+        args.prompt, args.generate, args.batch, args.dtype, args.weight_dtype, args.kv_dtype, args.attention
+    )
     basis = choose(spec, "shipped", args.dtype, args.weight_dtype)
     room = spec.usable_memory_bytes or spec.memory_bytes
     found = plan(arch, work, args.devices, room_bytes=room, basis=basis, goals=args.slo)
@@ -94,6 +112,7 @@ def answer(args: argparse.Namespace) -> Answer:
         f"  {_first(found[0])}",
     )
     data = {"basis": "predicted", "devices": args.devices, "hardware": spec.name, "goals": args.slo._asdict()}
+    data |= {key: rows[0][key] for key in ("split", "ttft_s", "tpot_s", "tokens_per_s", "why")}
     return Answer(data | {"splits": rows}, lead, (Table(_COLUMNS, rows),))
 
 

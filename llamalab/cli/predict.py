@@ -50,7 +50,7 @@ def configure(parser: Parser) -> None:
     """The options of `llamalab predict`."""
     add_models(parser)
     add_hardware(parser, "h200-141gb-sxm")
-    add_shape(parser, generate="128")
+    add_shape(parser, generate=128)
     add_ranks(parser, "1")
     add_splits(parser)
     add_numbers(parser)
@@ -73,7 +73,10 @@ def answer(args: argparse.Namespace) -> Answer:
     if not others:
         return _answer(case, *_predicted(case, constants_of(args, case.spec)))
     rows = list(sweep(args))
-    return Answer({"rows": rows}, (), (Table(SWEEP_COLUMNS, rows),))
+    found = sorted(row["total_s"] for row in rows if row["total_s"] is not None)
+    told = f": {format_seconds(found[0])} to {format_seconds(found[-1])} a run" if found else ""
+    lead = f"{len(rows)} combinations, {len(found)} of them with a time{told}"
+    return Answer({"rows": rows}, (lead,), (Table(SWEEP_COLUMNS, rows),))
 
 
 def _predicted(case: Case, constants: Basis) -> tuple[Forecast, dict[str, Any]]:

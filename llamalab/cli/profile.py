@@ -5,7 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from llamalab.choices import ACTIVATION_DTYPES, PHASES
-from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_format, add_weight_storage
+from llamalab.cli.arguments import (
+    MODEL_HELP,
+    Parser,
+    add_choice,
+    add_count,
+    add_format,
+    add_kv_storage,
+    add_weight_storage,
+)
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer, note
@@ -43,6 +51,7 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     add_weight_storage(parser)
+    add_kv_storage(parser)
     parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
@@ -91,23 +100,14 @@ def _measure(
     from llamalab.measure.target.profiled_share import beside, built_in
 
     device, (label, arch, weights) = resolve_device(args.device), model_to_measure(args.model)
-    model, total = built_in(
-        label,
-        arch,
-        device=device,
-        dtype=args.dtype,
-        attention=args.attention,
-        full=args.full,
-        batch=args.batch,
-        prompt_tokens=args.prompt,
-        context_tokens=args.context,
-        weights=weights,
-        weight_dtype=args.weight_dtype,
-        team=getattr(args, "team", None),
-    )
+    model, total = built_in(label, arch, device=device, dtype=args.dtype, attention=args.attention, full=args.full,
+                            batch=args.batch, prompt_tokens=args.prompt, context_tokens=args.context,
+                            weights=weights, weight_dtype=args.weight_dtype, kv_dtype=args.kv_dtype,
+                            team=getattr(args, "team", None))  # fmt: skip
     command = f"llamalab profile --model {label} --phase {','.join(phases)} --prompt {args.prompt}"
     command += f" --context {args.context}" if args.context else ""
     command += f" --weight-dtype {args.weight_dtype}" if args.weight_dtype else ""
+    command += f" --kv-dtype {args.kv_dtype}" if args.kv_dtype else ""
     writer, written = trace_writer(args.trace, f"{label}-{device.type}") if args.trace else (None, [])
     given: dict[str, Any] = {
         "name": label,
@@ -115,6 +115,7 @@ def _measure(
         "prompt_tokens": args.prompt,
         "context_tokens": args.context,
         "batch": args.batch,
+        "kv_dtype": args.kv_dtype,
         "layers_total": total,
         "reference": reference,
         "command": command,
@@ -122,7 +123,7 @@ def _measure(
     with Progress() as progress:
         profiles = [measure_profile(model, **given, trace=writer, progress=progress)]
         if args.beside == "transformers":
-            given["reference"] = reference or reference_of(profiles[0])
+            given |= {"reference": reference or reference_of(profiles[0]), "kv_dtype": None}
             profiles.append(measure_profile(beside(model), **given))
     if weights is not None:
         profiles[0] = replace(profiles[0], notes=[OWN_WEIGHTS, *profiles[0].notes])

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from llamalab.cli.output import Answer, Column, Table, percent
 from llamalab.hints import TYPE_CHECKING, Any
-from llamalab.units import format_bytes, format_seconds, format_si, formats
+from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:
     from llamalab.records.phase_profile import MemoryProfile, PhaseProfile
@@ -51,11 +51,10 @@ def _first_block(table: "DataTable") -> "DataTable":
 def _lead(profile: "Profile") -> list[str]:
     lines = []
     for phase in profile.phases:
-        stored = formats(profile.dtype, profile.weight_dtype)
         ran = f"{phase.layers_measured} of {phase.layers_total} blocks"
         lines.append(
-            f"{profile.model}, {profile.kind}, {stored} on {profile.environment.device_name}, {phase.phase} of "
-            f"{phase.batch} × {phase.new_tokens} tokens, context {phase.context_tokens}: {ran} took "
+            f"{profile.model}, {profile.kind}, {profile.formats} on {profile.environment.device_name}, "
+            f"{phase.phase} of {phase.batch} × {phase.new_tokens} tokens, context {phase.context_tokens}: {ran} took "
             f"{format_si(phase.wall_s, 's')}; operations {format_si(phase.named_s, 's')}, {phase.outside} "
             f"{format_si(phase.outside_s, 's')}: {100 * phase.closure:+.1f} % of the wall time"
         )

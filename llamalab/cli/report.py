@@ -7,10 +7,10 @@ from pathlib import Path
 from llamalab.analytic import grades
 from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
 from llamalab.analytic.stacks import stack_names
-from llamalab.choices import ACTIVATION_DTYPES
-from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_weight_storage, one_of
+from llamalab.choices import ACTIVATION_DTYPES, FORMATS
+from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_kv_storage, add_weight_storage, one_of
 from llamalab.cli.find_model import model_to_measure
-from llamalab.cli.output import note, option_of
+from llamalab.cli.output import Answer, Column, Table, answer_text, note, option_of
 from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
@@ -49,6 +49,9 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     add_weight_storage(parser)
+    add_kv_storage(parser)
+    parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
+    add_choice(parser, "--format", FORMATS, "table", "how the verdict is printed beside the page; table: in words")
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
     parser.add_argument(
         "--stack",
@@ -88,25 +91,30 @@ def run(args: argparse.Namespace) -> int:
 
     if is_training_run(text):
         return _show_training(args, text)
-    return _show_profiles(args, text) if are_profiles(text) else _show(_read(args, text), args.out, args.stack)
+    return _show_profiles(args, text) if are_profiles(text) else _show(_read(args, text), args)
 
 
-def _show(record: "Record", out: str | None, stack: str | None) -> int:
-    from llamalab.comparison.comparison import Comparison
-    from llamalab.comparison.sentences import verdict
+def _tell(args: argparse.Namespace, answer: Answer) -> None:
+    """The first lines of an answer in words, or all of it, as --format says."""
+    shown = "\n".join(map(printable, answer.lead)) if args.format == "table" else answer_text(answer, args.format)
+    print(shown, flush=True)
 
-    page = Path(out or default_page(record.model, record.environment.device))
-    size, remarks = write_report(record, page, stack)
-    print(printable(verdict(Comparison(record)).text), flush=True)
+
+def _show(record: "Record", args: argparse.Namespace) -> int:
+    from llamalab.cli.report_answer import report_answer
+
+    page = Path(args.out or default_page(record.model, record.environment.device))
+    size, remarks = write_report(record, page, args.stack)
+    _tell(args, report_answer(record))
     for remark in (*record.notes, *_uncalibrated(record), *remarks, f"the page is {page} ({format_bytes(size)})"):
         note(remark)
     return 0
 
 
-def _show_kept(record: "Record", out: str | None, stack: str | None, kept: Path | None) -> int:
+def _show_kept(record: "Record", args: argparse.Namespace, kept: Path | None) -> int:
     """As _show; whatever goes wrong, the record is there, and it is said how to go on from it."""
     try:
-        return _show(record, out, stack)
+        return _show(record, args)
     except Exception as error:
         again = f"the record is kept: render again with llamalab report --from {kept}" if kept else "see the record"
         told = (
@@ -121,6 +129,7 @@ def _show_kept(record: "Record", out: str | None, stack: str | None, kept: Path 
 
 def _show_profiles(args: argparse.Namespace, text: str) -> int:
     """The page and the CSVs of profiles; their JSON is what they were read from, and stays as it is."""
+    from llamalab.cli.profile_output import profile_answer
     from llamalab.records.profile import profiles_from_json
     from llamalab.report import profile_csv_files, render_profiles
     from llamalab.report.profile_captions import largest_parts
@@ -131,12 +140,12 @@ def _show_profiles(args: argparse.Namespace, text: str) -> int:
     check_page(page, tuple(texts))
     html = render_profiles(profiles)
     write_files(texts, page, html)
-    for profile in profiles:
-        for phase in profile.phases:
-            told = f"{profile.model}, {profile.kind}, {phase.phase}: {largest_parts(phase)}"
-            print(printable(told), flush=True)
-        for remark in profile.notes:
-            note(remark)
+    told = [
+        f"{one.model}, {one.kind}, {phase.phase}: {largest_parts(phase)}" for one in profiles for phase in one.phases
+    ]
+    _tell(args, profile_answer(profiles)._replace(lead=tuple(told)))
+    for remark in (remark for profile in profiles for remark in profile.notes):
+        note(remark)
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
     return 0
 
@@ -151,8 +160,8 @@ def _show_bench(args: argparse.Namespace, text: str) -> int:
     check_page(page, ())
     html = render_bench(rows)
     write_files({}, page, html)
-    for row in bench_table(rows).shown:
-        print(printable("  ".join(row[:5])), flush=True)
+    lead = tuple("  ".join(row[:5]) for row in bench_table(rows).shown)
+    _tell(args, Answer({"rows": rows}, lead, (Table(tuple(Column(key, key) for key in rows[0]), rows),)))
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
     return 0
 
@@ -167,8 +176,9 @@ def _show_training(args: argparse.Namespace, text: str) -> int:
     check_page(page, ())
     html = render_training(run)
     write_files({}, page, html)
-    for row in against(run).shown:
-        print(printable("  ".join(row)), flush=True)
+    found = against(run)
+    lead = tuple("  ".join(row) for row in found.shown)
+    _tell(args, Answer(dict(run), lead, (Table(tuple(Column(key, key) for key in found.rows[0]), found.rows),)))
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
     return 0
 
@@ -205,6 +215,8 @@ def _measure(args: argparse.Namespace) -> int:
             name, arch, device=device, dtype=args.dtype, full=args.full, prompt_tokens=args.prompt, batch=args.batch,
             generate=args.generate, context_tokens=args.context, weights=weights, read=read,
             weight_dtype=args.weight_dtype,
+            kv_dtype=args.kv_dtype,
+            attention=args.attention,
             deadline=deadline.part(share),
             team=getattr(args, "team", None),
             progress=lambda label, done: progress(label, share * done),
@@ -229,7 +241,7 @@ def _measure(args: argparse.Namespace) -> int:
             if constants is not None:
                 record = replace(measured, constants=constants)
                 kept = keep_record(record, page)
-    return _show_kept(record, args.out, args.stack, kept)
+    return _show_kept(record, args, kept)
 
 
 def _read(args: argparse.Namespace, text: str) -> "Record":

@@ -5,7 +5,7 @@ import argparse
 from llamalab.analytic.forecast import Forecast, forecast
 from llamalab.cli.arguments import Parser, add_format, file_path
 from llamalab.cli.delivery import give
-from llamalab.cli.output import Answer, Column, Table, note
+from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.predict import predicted_rows
 from llamalab.cli.runs import (
     Case,
@@ -20,7 +20,7 @@ from llamalab.cli.runs import (
 )
 from llamalab.errors import InputError
 from llamalab.hints import Any
-from llamalab.units import format_si
+from llamalab.units import format_seconds, format_si
 
 SUMMARY = "what limits each operation on a device, and what would move it"
 EXAMPLES = (
@@ -36,7 +36,7 @@ def configure(parser: Parser) -> None:
     """The options of `llamalab roofline`."""
     add_models(parser)
     add_hardware(parser, "h200-141gb-sxm")
-    add_shape(parser, generate="128")
+    add_shape(parser, generate=128)
     add_ranks(parser, "1")
     add_numbers(parser)
     add_basis(parser)
@@ -51,11 +51,32 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """The limits in words and the roofline as text; drawn where args.svg is a path."""
+    """The limits in words and the roofline as text; drawn where args.svg is a path; of several runs a row each."""
     chosen = list(cases(args))
-    if len(chosen) != 1:
-        raise InputError(f"llamalab roofline draws one run; got {len(chosen)}; give one value of each option")
-    case = chosen[0]
+    if len(chosen) == 1:
+        return _one(args, chosen[0])
+    if args.svg:
+        raise InputError(f"--svg must be of one run; got {len(chosen)}; give one value of each option")
+    rows = [_summary(args, case) for case in chosen]
+    lead = f"{len(rows)} combinations; shares of each phase that compute, memory and launches limit"
+    return Answer({"rows": rows}, (lead,), (Table(_SUMMARY, rows),))
+
+
+def _summary(args: argparse.Namespace, case: Case) -> dict[str, Any]:
+    """A run in a row: the time of each phase, and how much of it each limit has."""
+    work = case.work
+    row: dict[str, Any] = {"model": case.model, "hardware": case.spec.name, "prompt": work.prompt}
+    row |= {"generate": work.generate, "batch": work.batch, "tensor_parallel": work.devices}
+    found = _one(args, case).data["ops"]
+    for phase in _MARKS:
+        own = [one for one in found if one["phase"] == phase]
+        row[f"{phase}_s"] = sum(one["total_s"] for one in own) or None
+        for limit in REMEDIES:
+            row[f"{phase}_{limit}"] = sum(one["share"] for one in own if one["limit"] == limit) if own else None
+    return row
+
+
+def _one(args: argparse.Namespace, case: Case) -> Answer:
     result = forecast(case.arch, case.work, case.spec, constants_of(args, case.spec))
     rows = predicted_rows("prefill", result.prefill_ops, result) + predicted_rows("decode", result.decode_ops, result)
     for row in rows:
@@ -93,6 +114,17 @@ _COLUMNS = (
     Column("flops_per_s", "predicted", _rate),
     Column("limit", "limit"),
     Column("share", "of the pass", lambda share: f"{100 * share:.1f} %"),
+)
+
+
+_SUMMARY = (
+    *(Column(key, title) for key, title in (("model", "model"), ("hardware", "hardware"), ("prompt", "prompt"))),
+    *(Column(key, title, rank=1) for key, title in (("generate", "generate"), ("batch", "batch"))),
+    Column("tensor_parallel", "TP", rank=1),
+    Column("prefill_s", "prefill", format_seconds),
+    *(Column(f"prefill_{limit}", limit, percent) for limit in ("compute", "memory", "latency")),
+    Column("decode_s", "a token", format_seconds),
+    *(Column(f"decode_{limit}", limit, percent) for limit in ("compute", "memory", "latency")),
 )
 
 

@@ -29,6 +29,7 @@ from llamalab.cli.arguments import (
 )
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import take_storage
+from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
 from llamalab.hints import NamedTuple
@@ -72,8 +73,9 @@ def add_numbers(parser: argparse.ArgumentParser) -> None:
 
 
 def add_basis(parser: argparse.ArgumentParser) -> None:
-    """--stack, --basis and --constants."""
+    """--stack, --threads, --basis and --constants."""
     parser.add_argument("--stack", metavar="NAME", help=f"the software that runs it: {', '.join(stack_names())}")
+    add_count(parser, "--threads", "threads of a CPU of the table, as its stack runs it (default: one a core)")
     parser.add_argument(
         "--basis",
         type=one_of("--basis", TIERS),
@@ -83,10 +85,9 @@ def add_basis(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--constants", type=file_path, help="a file of llamalab calibrate, with --basis calibrated")
 
 
-def add_shape(parser: Parser, *, generate: str) -> None:
-    """--prompt, --generate and --batch."""
-    add_counts(parser, "--prompt", "prompt tokens", default=2048)
-    add_counts(parser, "--generate", "tokens generated after the prompt", default=int(generate))
+def add_shape(parser: Parser, *, generate: int) -> None:
+    """--prompt, --generate, --context and --batch."""
+    add_lengths(parser, prompt=2048, generate=generate)
     add_counts(parser, "--batch", "sequences", default=1)
     parser.rename("--seq", "--prompt")
 
@@ -135,19 +136,10 @@ def _splits(args: argparse.Namespace) -> Iterator[Split]:
 def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, ranks: int) -> Workload:
     """One run of the options."""
     return Workload(
-        prompt,
-        generate,
-        batch,
-        args.dtype,
-        args.weight_dtype,
-        args.kv_dtype,
-        args.attention,
-        args.fused or not (args.unfused or args.basis == "calibrated"),
-        ranks,
-        args.chunk,
-        args.logits,
-        getattr(args, "expert_parallel", False),
-    )
+        prompt, generate, batch, args.dtype, args.weight_dtype, args.kv_dtype, args.attention,
+        args.fused or not (args.unfused or args.basis == "calibrated"), ranks, args.chunk,
+        args.logits, getattr(args, "expert_parallel", False), threads=args.threads,
+    )  # fmt: skip
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
@@ -156,10 +148,15 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     models = chosen_models(args.model)
     stored = take_storage(args) if len(models) == 1 else None
     devices = chosen_devices(args.hardware, args.dtype)
+    if args.threads and not any(_takes_threads(args, spec) for spec in devices):
+        raise InputError(
+            "--threads must be given for a CPU of the table, by stack: --hardware ryzen-7950x; "
+            f"got {', '.join(spec.name for spec in devices)}"
+        )
     if args.basis is None and all(spec.measured for spec in devices):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
-    shapes = product(args.prompt, args.generate, args.batch, _splits(args))
-    for (name, arch), (prompt, generate, batch, split) in product(models, list(shapes)):
+    shapes = product(run_lengths(args), args.batch, _splits(args))
+    for (name, arch), ((prompt, generate), batch, split) in product(models, list(shapes)):
         work = workload(args, prompt, generate, batch, split.tensor)._replace(
             stored_bytes=stored.bytes if stored else None
         )
@@ -188,6 +185,11 @@ def _stack(args: argparse.Namespace, spec: HardwareSpec) -> str | None:
     """The stack that is named; else the one that is usual on the device, unless the options tell how it is run."""
     told = args.basis or args.fused or args.unfused or args.constants or args.attention != "flash"
     return args.stack or (None if told else assumed_stack(spec))
+
+
+def _takes_threads(args: argparse.Namespace, spec: HardwareSpec) -> bool:
+    """Whether a prediction for a device depends on how many threads run."""
+    return spec.kind == "cpu" and args.basis != "bound" and _stack(args, spec) is not None
 
 
 def _check_stack(args: argparse.Namespace) -> None:

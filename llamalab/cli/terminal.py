@@ -8,6 +8,7 @@ from llamalab.plain_text import printable
 
 LEAST_WIDTH = 40
 _GAP = 2  # between columns
+_LEAST_TEXT = 30  # characters of a last column that words are put below each other in
 _LEAST_CELL = 16  # characters, below which words are not put below each other
 _BOLD, _DIM, _PLAIN = "\033[1m", "\033[2m", "\033[0m"
 
@@ -50,6 +51,8 @@ def shows_colour() -> bool:
 def narrowed(table: Table, width: int) -> Table:
     """A table without the columns that make it wider than `width`: the least important first."""
     widths = widths_of(cells_of(table))
+    if not is_right(table)[-1]:  # a text goes on below itself
+        widths[-1] = min(widths[-1], _LEAST_TEXT)
     kept = list(range(len(widths)))
     while sum(widths[one] for one in kept) + _GAP * (len(kept) - 1) > width:
         can_go = [one for one in kept[1:] if table.columns[one].rank >= 0]

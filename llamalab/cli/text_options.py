@@ -5,12 +5,11 @@ import sys
 from pathlib import Path
 
 from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PROMPT_FORMATS
-from llamalab.cli.arguments import Parser, add_count, add_weight_storage, one_of
+from llamalab.cli.arguments import Parser, add_count, add_kv_storage, add_weight_storage, one_of
 from llamalab.errors import InputError
 from llamalab.files import check_exists
 from llamalab.hints import TYPE_CHECKING
 from llamalab.plain_text import printable
-from llamalab.units import PLAIN_DTYPES
 
 if TYPE_CHECKING:
     from llamalab.model import Transformer
@@ -42,12 +41,7 @@ def add_text_model(parser: Parser) -> None:
         help="of weights (default: the checkpoint's)",
     )
     add_weight_storage(parser)
-    parser.add_argument(
-        "--kv-dtype",
-        type=one_of("--kv-dtype", PLAIN_DTYPES),
-        metavar="|".join(PLAIN_DTYPES),
-        help="storage of the KV cache (default: as the weights)",
-    )
+    add_kv_storage(parser, "as the weights")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
 
 

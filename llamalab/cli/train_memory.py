@@ -6,7 +6,8 @@ from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, saved_in_block
 from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
-from llamalab.cli.arguments import Parser, add_choice, add_count, add_format, add_model, add_shared, chosen_model
+from llamalab.cli.arguments import Parser, add_choice, add_counts, add_format, add_model, add_shared, chosen_model
+from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table
@@ -40,9 +41,9 @@ _SAVED = (
 def configure(parser: Parser) -> None:
     """The options of `llamalab train-memory`."""
     add_model(parser)
-    add_count(parser, "--context", "tokens in each sequence", default=4096, dest="seq")
+    add_counts(parser, "--context", "tokens in each sequence", default=4096)
     parser.rename("--seq", "--context")
-    add_count(parser, "--batch", "sequences in a step", default=1)
+    add_counts(parser, "--batch", "sequences in a step", default=1)
     add_choice(parser, "--dtype", FLOAT_DTYPES, "bf16", "of weights, gradients and activations")
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
     add_choice(parser, "--implementation", IMPLEMENTATIONS, "llamalab", "whose operations keep what")
@@ -59,10 +60,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """Every recomputation level. Raises DoesNotFitError where the chosen one does not fit."""
+    """Every recomputation level; a row for each of several steps. Raises DoesNotFitError where it does not fit."""
+    return combined(args, _one, [models(args), *axis(args, "tensor_parallel", "batch", "context")], _COLUMNS[1:-1])
+
+
+def _one(args: argparse.Namespace) -> Answer:
     model, arch = chosen_model(args)
     shape = PassShape(
-        new_tokens=args.seq,
+        new_tokens=args.context,
         batch=args.batch,
         dtype=args.dtype,
         attention=args.attention,
@@ -82,7 +87,7 @@ def answer(args: argparse.Namespace) -> Answer:
         _check_fits(args.hardware, chosen)
     kept = [item._asdict() for item in saved_in_block(arch, shape, args.implementation)]
     inputs = {
-        "seq": args.seq,
+        "seq": args.context,
         "batch": args.batch,
         "attention": args.attention,
         "tensor_parallel": args.tensor_parallel,
@@ -91,7 +96,7 @@ def answer(args: argparse.Namespace) -> Answer:
     }
     data = {"model": model, "inputs": inputs, "basis": "counted", **chosen}
     lead = (
-        f"training {model} with AdamW, {args.batch} × {args.seq} tokens, {args.dtype}, {args.attention} attention"
+        f"training {model} with AdamW, {args.batch} × {args.context} tokens, {args.dtype}, {args.attention} attention"
         f"{f', on each of {args.tensor_parallel} devices' if args.tensor_parallel > 1 else ''}",
         f"  {format_bytes(chosen['total_bytes'])} with recompute {args.recompute}, before buffers and fragmentation",
     )

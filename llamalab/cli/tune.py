@@ -22,13 +22,15 @@ from llamalab.cli.arguments import (
     Parser,
     add_choice,
     add_count,
+    add_counts,
     add_format,
     add_model,
+    add_shared,
     bytes_of_option,
     chosen_model,
-    count,
     one_of,
 )
+from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
@@ -41,15 +43,22 @@ EXAMPLES = (
     "llamalab tune --model 70b --context 4096 --zero 3 --data-parallel 64 --recompute full --hardware h100-80gb-sxm",
     "llamalab tune --model 13b --method lora --optimizer adamw-8bit --batch 4 --format json",
 )
+_STEPS = (
+    Column("total_bytes", "each device", format_bytes),
+    Column("flops", "FLOPs", lambda value: format_si(value, "FLOP")),
+    Column("step_s", "a step", format_seconds),
+    Column("tokens_per_s", "tokens/s", "{:,.0f}".format),
+    Column("largest_batch", "largest batch"),
+)
 _ROWS = (Column("term", "on each device"), Column("bytes", "size", format_bytes))
 
 
 def configure(parser: Parser) -> None:
     """The options of `llamalab tune`."""
     add_model(parser)
-    add_count(parser, "--context", "tokens in each sequence; packed ones fill it", default=2048, dest="seq")
+    add_counts(parser, "--context", "tokens in each sequence; packed ones fill it", default=2048)
     parser.rename("--seq", "--context")
-    add_count(parser, "--batch", "sequences of one pass on one device", default=1)
+    add_counts(parser, "--batch", "sequences of one pass on one device", default=1)
     add_count(parser, "--accumulate", "passes of a step", default=1)
     add_choice(parser, "--method", METHODS, "full", "what is trained")
     add_count(parser, "--rank", "of adapters (default: 16)")
@@ -71,15 +80,7 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
     parser.add_argument("--zero", type=int, default=0, metavar="0|1|2|3", help="ZeRO stage; FSDP is 3 (default: 0)")
     add_count(parser, "--data-parallel", "devices that share a step's sequences", default=1)
-    parser.add_argument(
-        "--tp",
-        "--tensor-parallel",
-        dest="tensor_parallel",
-        type=count("--tensor-parallel"),
-        default=1,
-        metavar="N",
-        help="devices that share each layer (default: 1)",
-    )
+    add_shared(parser)
     add_count(parser, "--pipeline-parallel", "groups of devices that share the layers", default=1)
     add_choice(parser, "--offload", OFFLOADS, "none", "what lies in the host's memory")
     space = parser.add_mutually_exclusive_group()
@@ -98,33 +99,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """What a step takes. Raises DoesNotFitError where it does not fit into the memory."""
+    """What a step takes; a row for each of several. Raises DoesNotFitError where it does not fit into the memory."""
+    return combined(args, _one, [models(args), *axis(args, "tensor_parallel", "batch", "context")], _STEPS)
+
+
+def _one(args: argparse.Namespace) -> Answer:
     model, arch = chosen_model(args)
     if not 0 < args.utilisation <= 1:
         raise InputError(f"--utilisation must be more than 0 and at most 1; got {args.utilisation}")
     lora = _adapters(args)
     step = Tuning(
-        arch,
-        args.seq,
-        args.batch,
-        args.method,
-        lora,
-        args.dora,
-        args.embeddings,
-        not args.single_quant,
-        args.precision,
-        args.optimizer,
-        True,
-        args.attention,
-        args.implementation,
-        args.recompute,
-        args.accumulate,
-        args.zero,
-        args.data_parallel,
-        args.tensor_parallel,
-        args.pipeline_parallel,
-        args.offload,
-    )
+        arch, args.context, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
+        args.precision, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
+        args.zero, args.data_parallel, args.tensor_parallel, args.pipeline_parallel, args.offload,
+    )  # fmt: skip
     name, size, peak = _device(args, step.dtype)
     held = tuning_memory(step) if size is None else check_tuning_fits(step, size, name)
     work = tuning_work(step, peak_flops_per_s=peak, utilisation=args.utilisation)

@@ -95,7 +95,7 @@ class Comparison:
     def kv(self) -> ExactCheck:
         """Bytes of the last pass's cache as allocated, against the count."""
         run = self.record.passes[-1]
-        expected = kv_bytes(self.arch, seq=run.context_tokens, batch=run.batch, dtype=run.dtype)
+        expected = kv_bytes(self.arch, seq=run.context_tokens, batch=run.batch, dtype=run.kv_dtype or run.dtype)
         return ExactCheck(expected, self.record.kv_bytes_measured)
 
     @cached_property

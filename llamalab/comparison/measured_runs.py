@@ -1,9 +1,10 @@
 """Measured runs of others, as a CSV file tells them: what ran on what, in which stack, and what was measured.
 
-A row has device, n_gpus, framework, model, dtype, batch, prompt, generate, metric and value, and may have unit and
-source. `run_s` is a whole run of a static batch; `prefill_*` the prompt's pass; `decode_*` the mean decode step;
-`tpot_ms` the mean time between a request's tokens at a server that is kept at `batch` requests, where the prompts
-of others come in between; `peak_memory_gb` weights, cache and activations.
+A row has device, n_gpus, framework, model, dtype, batch, prompt, generate, metric and value, and may have unit, source,
+and threads of a CPU, which are also read where the source tells them ("8 threads"). `run_s` is a whole run of a static
+batch; `prefill_*` the prompt's pass; `decode_*` the mean decode step; `tpot_ms` the mean time between a request's
+tokens at a server that is kept at `batch` requests, where the prompts of others come in between; `peak_memory_gb`
+weights, cache and activations.
 """
 
 import csv
@@ -57,7 +58,8 @@ FRAMEWORKS = (
     (r"(hf )?transformers.*", "transformers"),
     (r"(gpt-fast|torchao).*", "gpt-fast"),
     (r"autoawq gemv.*", "autoawq-gemv"),
-    (r"autoawq ipex|ipex.*", "ipex"),
+    (r"autoawq ipex.*", "autoawq-ipex"),
+    (r"ipex.*", "ipex"),
     (r"autoawq.*|awq", "autoawq"),
     (r"tinychat.*", "tinychat"),
     (r"llm-awq.*", "llm-awq"),
@@ -173,7 +175,7 @@ def measured_point(row: dict[str, str], stack: str = AUTO_STACK) -> MeasuredPoin
     name = stack_of(row["framework"]) if stack == AUTO_STACK else stack
     activations, weights = formats_of(row["dtype"], name)
     batch, prompt, generate, ranks = (_count(row, cell) for cell in ("batch", "prompt", "generate", "n_gpus"))
-    work = Workload(prompt, generate, batch, activations, weights, tensor_parallel=ranks)
+    work = Workload(prompt, generate, batch, activations, weights, tensor_parallel=ranks, threads=_threads(row))
     return MeasuredPoint(
         device_named(row["device"]), _shape(row["model"]), work, name, row["metric"], _positive(row, "value"), row
     )
@@ -184,6 +186,18 @@ def _count(row: dict[str, str], cell: str) -> int:
     if not re.fullmatch(r"\d+(\.0*)?", text) or not 0 < float(text) <= 10**9:
         raise InputError(f"{cell} must be a whole number of at least 1; got {row[cell]!r}")
     return int(float(text))
+
+
+def _threads(row: dict[str, str]) -> int | None:
+    """Threads of the row, else those that its source tells; None where neither does.
+
+    >>> _threads({"source": "a wiki | NEON, 6 threads"}), _threads({"threads": "16", "source": "8 threads"})
+    (6, 16)
+    """
+    if row.get("threads", "").strip():
+        return _count(row, "threads")
+    told = re.search(r"\b([1-9]\d{0,3}) threads?\b", row.get("source", ""))
+    return int(told[1]) if told else None
 
 
 def _positive(row: dict[str, str], cell: str) -> float:

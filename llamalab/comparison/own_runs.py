@@ -15,7 +15,6 @@ from llamalab.records.profile import Profile, are_profiles, profiles_from_json
 from llamalab.records.record import Pass, Record
 from llamalab.records.record_json import record_from_json, shown_text
 from llamalab.records.run import OpTime, Run, RunPhase
-from llamalab.units import formats
 
 _OURS = "llamalab"
 
@@ -42,7 +41,7 @@ def read_runs(path: str | os.PathLike[str]) -> list[Run]:
 def run_of_record(record: Record, name: str) -> Run:
     """The passes of a report; operations have the FLOPs and bytes of the cost table."""
     phases = tuple(_phase_of_pass(record, one) for one in record.passes)
-    stored = formats(record.dtype, record.weight_dtype)
+    stored = record.formats
     settings = _settings(record.environment) | {"dtype": stored, "attention": record.passes[0].attention}
     return Run(name, _OURS, phases, settings, record.model, record.environment.device_name, record.dtype)
 
@@ -107,20 +106,10 @@ def run_of_profile(profile: Profile, name: str) -> Run:
         total_s = phase.wall_s if exact else sum(op.total_s for op in ops) + phase.outside_s
         samples = tuple(sample / phase.wall_s * total_s for sample in phase.wall_samples_s)
         phases.append(
-            RunPhase(
-                phase.phase,
-                phase.phase,
-                total_s,
-                samples,
-                phase.batch,
-                phase.new_tokens,
-                phase.context_tokens,
-                ops,
-                clock,
-                "measured" if exact else "extrapolated",
-            )
-        )
-    stored = formats(profile.dtype, profile.weight_dtype)
+            RunPhase(phase.phase, phase.phase, total_s, samples, phase.batch, phase.new_tokens, phase.context_tokens,
+                     ops, clock, "measured" if exact else "extrapolated")
+        )  # fmt: skip
+    stored = profile.formats
     settings = _settings(profile.environment) | {"dtype": stored, "attention": profile.attention}
     label = name if profile.kind == _OURS else f"{name} ({profile.kind})"
     return Run(label, _OURS, tuple(phases), settings, profile.model, profile.environment.device_name, profile.dtype)

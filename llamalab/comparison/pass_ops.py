@@ -13,6 +13,7 @@ def shape_of_pass(run: Pass) -> PassShape:
         context_tokens=run.context_tokens,
         batch=run.batch,
         dtype=run.dtype,
+        kv_dtype=run.kv_dtype,
         attention=run.algorithm,
         tensor_parallel=run.ranks,
     )

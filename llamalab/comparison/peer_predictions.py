@@ -28,12 +28,16 @@ class Guess(NamedTuple):
     spec: HardwareSpec | None = None
     dtype: str | None = None
     ranks: int = 1
+    kv_dtype: str | None = None
+    attention: str = "flash"
 
 
 def guessed(run: Run, told: Guess) -> Guess:
     """The model, device and dtype of a run: as told, else as the file names them."""
-    return Guess(
-        told.arch or _model_of(run.model), told.spec or _device_of(run.device), told.dtype or run.dtype, told.ranks
+    return told._replace(
+        arch=told.arch or _model_of(run.model),
+        spec=told.spec or _device_of(run.device),
+        dtype=told.dtype or run.dtype,
     )
 
 
@@ -47,8 +51,9 @@ def predicted_beside(phase: RunPhase, guess: Guess) -> Beside:
         return Beside(None, "the file does not tell the shape of a single pass")
     dtype = guess.dtype or "fp16"
     weight_dtype = dtype if dtype in ("int8", "int4", "fp8") else None
+    plain = "fp16" if weight_dtype else dtype
     work = Workload(
-        1, 1, phase.batch, "fp16" if weight_dtype else dtype, weight_dtype, None, tensor_parallel=guess.ranks
+        1, 1, phase.batch, plain, weight_dtype, guess.kv_dtype, guess.attention, tensor_parallel=guess.ranks
     )
     try:
         constants = _constants(guess.spec, work)

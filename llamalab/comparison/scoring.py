@@ -50,9 +50,9 @@ class Scored(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def _constants(name: str, spec_name: str, dtype: str, weight: str) -> StackConstants:
+def _constants(name: str, spec_name: str, dtype: str, weight: str, threads: int | None) -> StackConstants:
     spec = device_named(spec_name)
-    return stack_constants(find_stack(name, spec), spec, dtype, weight)
+    return stack_constants(find_stack(name, spec), spec, dtype, weight, threads=threads)
 
 
 def predict_row(row: dict[str, str], stack: str = AUTO_STACK) -> Scored:
@@ -60,9 +60,8 @@ def predict_row(row: dict[str, str], stack: str = AUTO_STACK) -> Scored:
     point = None
     try:
         point = measured_point(row, stack)
-        constants = _constants(
-            point.stack, row["device"], point.work.dtype, point.work.weight_dtype or point.work.dtype
-        )
+        work = point.work
+        constants = _constants(point.stack, row["device"], work.dtype, work.weight_dtype or work.dtype, work.threads)
         predicted = predicted_of(point, constants)
         bound = bound_of(point, constants)
     except LlamaLabError as error:

@@ -6,7 +6,7 @@ from llamalab.comparison.crossover import crossover
 from llamalab.comparison.passes import Phase, relative_error
 from llamalab.comparison.wording import blocks, machine, short, signed_percent, title, tokens_per_s
 from llamalab.hints import NamedTuple
-from llamalab.units import format_bytes, format_si, formats
+from llamalab.units import format_bytes, format_si
 
 _VERBS = {"prefill": "reads a {tokens:,}-token prompt at", "decode": "writes at"}
 DISTURBED = 1.1  # an op-by-op pass that takes so much longer is no picture of a clean one
@@ -142,7 +142,7 @@ def headline(comparison: Comparison) -> str:
         for phase in comparison.phases
     ]
     place = machine(comparison.record.environment)
-    stored = formats(comparison.record.dtype, comparison.record.weight_dtype)
+    stored = comparison.record.formats
     return f"{title(comparison)} in {stored} on {place} {' and '.join(deeds)}."
 
 

@@ -60,7 +60,13 @@ def told_run(comparison: Comparison) -> Workload:
     prompts = [phase.run.new_tokens for phase in comparison.phases if phase.run.new_tokens > 1]
     generate = comparison.record.generate_tokens or GENERATED
     record = comparison.record
-    return Workload(max(prompts, default=1), generate, dtype=record.dtype, weight_dtype=record.weight_dtype)
+    return Workload(
+        max(prompts, default=1),
+        generate,
+        dtype=record.dtype,
+        weight_dtype=record.weight_dtype,
+        kv_dtype=record.kv_dtype,
+    )
 
 
 def elsewhere(
@@ -208,7 +214,7 @@ def run_s(basis: RecordBasis, arch: LlamaArch, work: Workload, shape: PassShape)
 def as_measured(comparison: Comparison) -> PassShape:
     """The formats that the last measured pass was run in, of a token of one rank."""
     run = comparison.record.passes[-1]
-    return PassShape(new_tokens=1, dtype=run.dtype, attention=run.algorithm)
+    return PassShape(new_tokens=1, dtype=run.dtype, kv_dtype=run.kv_dtype, attention=run.algorithm)
 
 
 def _candidates(

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from llamalab.analytic.parallel import rank_arch as rank_arch
 from llamalab.analytic.parallel import shard
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
@@ -64,17 +65,6 @@ def parallelize(model: Transformer, mesh: Any) -> Transformer:
         _spread_tied_head(model.output, mesh)
     model.rank_arch, model.spread = rank_arch(model.arch, part.ranks), Spread(mesh, found)
     return model
-
-
-def rank_arch(arch: LlamaArch, ranks: int) -> LlamaArch:
-    """The architecture that the KV cache of one rank is made for: its own heads, all else as it is.
-
-    >>> from llamalab.presets import PRESETS
-    >>> rank_arch(PRESETS["70b"].arch, 16)[2:4]
-    (4, 1)
-    """
-    part = shard(arch, ranks)
-    return arch.replace(n_heads=part.n_heads, n_kv_heads=part.n_kv_heads, head_dim=arch.head_dim)
 
 
 def widen_kv_heads(model: Transformer, ranks: int) -> None:

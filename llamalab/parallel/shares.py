@@ -22,11 +22,11 @@ from llamalab.model.own_share import take_shares
 from llamalab.parallel.plan import parallelize, roles
 
 
-def part_of(name: str, whole: Tensor, arch: LlamaArch, rank: int, ranks: int) -> Tensor:
+def share_of_weight(name: str, whole: Tensor, arch: LlamaArch, rank: int, ranks: int) -> Tensor:
     """What a rank holds of a weight or bias under Meta's name: a view.
 
     >>> arch = LlamaArch(8, 1, 4, 2, 16, 32)
-    >>> part_of("layers.0.attention.wo.weight", torch.empty(8, 8), arch, 0, 4).shape
+    >>> share_of_weight("layers.0.attention.wo.weight", torch.empty(8, 8), arch, 0, 4).shape
     torch.Size([8, 2])
     """
     module, _, leaf = name.rpartition(".")
@@ -72,7 +72,7 @@ def fetch_part(weights: Weights, name: str, rank: int, ranks: int, dtype: torch.
     if own is not None:
         return own.to(device=device, dtype=dtype, memory_format=torch.contiguous_format)
     whole = weights.fetch(name)
-    part = part_of(name, whole, weights.arch, rank, ranks)
+    part = share_of_weight(name, whole, weights.arch, rank, ranks)
     return part.to(device=device, dtype=dtype, copy=True, memory_format=torch.contiguous_format)
 
 
@@ -107,7 +107,7 @@ def build_share(
     for name, parameter in model.named_parameters():
         whole = torch.empty(parameter.shape, dtype=kind, device=place)
         draw.fill(name, whole)
-        state[name] = part_of(name, whole, few, mesh.get_local_rank(), mesh.size()).clone(
+        state[name] = share_of_weight(name, whole, few, mesh.get_local_rank(), mesh.size()).clone(
             memory_format=torch.contiguous_format
         )
     _filled(parallelize(model, mesh), state, mesh)

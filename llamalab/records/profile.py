@@ -15,6 +15,7 @@ from llamalab.records.codec import from_plain
 from llamalab.records.environment import Environment
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.record import Record, Roof
+from llamalab.units import formats
 
 PROFILE_SCHEMA = 1
 KEY = "profiles"  # of the JSON of one or more profiles; no record has it
@@ -40,7 +41,13 @@ class Profile:
     notes: list[str] = field(default_factory=list)
     weight_dtype: str | None = None
     product: str | None = None
+    kv_dtype: str | None = None
     schema_version: int = PROFILE_SCHEMA
+
+    @property
+    def formats(self) -> str:
+        """In words, the number formats of the model."""
+        return formats(self.dtype, self.weight_dtype, self.kv_dtype)
 
     def phase(self, name: str) -> PhaseProfile:
         """The phase of that name."""
@@ -63,6 +70,7 @@ def profile_in(record: Record) -> Profile | None:
         roofs=record.roofs,
         phases=record.profile,
         weight_dtype=record.weight_dtype,
+        kv_dtype=record.kv_dtype,
         product=run.product,
     )
 

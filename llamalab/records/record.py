@@ -14,7 +14,7 @@ from llamalab.records.environment import Environment
 from llamalab.records.patterns import Patterns
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.ranks import RanksRun
-from llamalab.units import KeptWeights
+from llamalab.units import KeptWeights, formats
 
 RECORD_SCHEMA = 1
 BasisWord = Literal["measured", "extrapolated"]
@@ -97,7 +97,8 @@ class Pass:
 
     `attention` is the backend's name, `algorithm` the cost model it follows (flash or naive),
     `kernel` what the profiler saw run. `product` is how weights were multiplied: packed (oneDNN, on a CPU), plain, or a
-    kernel of quantised ones; null in records of older versions. `layers_measured` of `layers_total` blocks were run.
+    kernel of quantised ones; null in records of older versions. `kv_dtype` is the storage of the KV cache, null where
+    it is in `dtype`. `layers_measured` of `layers_total` blocks were run.
     `whole_s` are the times of the measured part of the model (embedding, `layers_measured` blocks,
     head) run without any tap; `observer_ratio` is the time of the op-by-op pass over that. `interval_s`
     is where the median of `total_s` lies with about 95 %: wider with fewer rounds.
@@ -121,6 +122,7 @@ class Pass:
     interval_s: list[float] | None = None
     product: str | None = None
     ranks: int = 1
+    kv_dtype: str | None = None
 
     def part(self, name: str) -> Measurement:
         """The clean measurement of one part of the model."""
@@ -196,6 +198,16 @@ class Record:
     def llama_arch(self) -> LlamaArch:
         """The architecture, validated."""
         return LlamaArch.from_dict(self.arch)
+
+    @property
+    def kv_dtype(self) -> str | None:
+        """The storage of the KV cache; None where it is in `dtype`."""
+        return self.passes[0].kv_dtype if self.passes else None
+
+    @property
+    def formats(self) -> str:
+        """In words, the number formats of the run."""
+        return formats(self.dtype, self.weight_dtype, self.kv_dtype)
 
     @property
     def kept(self) -> KeptWeights | None:

@@ -27,7 +27,7 @@ from llamalab.report.ranks_section import ranks_sections, ranks_tables
 from llamalab.report.settings import page_settings
 from llamalab.report.tables import tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
-from llamalab.units import format_seconds, formats
+from llamalab.units import format_seconds
 
 _ACTIONS = 3  # on the first screen
 _CLOSING = (
@@ -69,7 +69,7 @@ def page(
             generator=generator,
             title=title(comparison),
             machine=machine(comparison.record.environment),
-            dtype=formats(comparison.record.dtype, comparison.record.weight_dtype),
+            dtype=comparison.record.formats,
             purpose="predicted and measured",
             headline=conclusion.headline,
             cards=cards(comparison),

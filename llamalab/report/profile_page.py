@@ -16,7 +16,7 @@ from llamalab.report.bounded import fill_bounded
 from llamalab.report.layout import Card, Listing, PageContent, Section
 from llamalab.report.profile_parts import conditions, findings_of, of_phases, profile_parts
 from llamalab.report.provenance import surroundings
-from llamalab.units import format_seconds, formats
+from llamalab.units import format_seconds
 
 _CLOSING = (
     "Times are of the blocks that ran; shares are of the whole model's pass. Clean times, kernels and memory come "
@@ -64,9 +64,9 @@ def profile_page(profiles: Sequence[Profile], profile_json: str, generator: str)
             generator=generator,
             title=name,
             machine=machine(first.environment),
-            dtype=formats(first.dtype, first.weight_dtype),
+            dtype=first.formats,
             purpose="time and memory by operation",
-            headline=f"{name} in {formats(first.dtype, first.weight_dtype)} on {machine(first.environment)}, "
+            headline=f"{name} in {first.formats} on {machine(first.environment)}, "
             f"profiled operation by operation: {kinds}.",
             cards=[_card(profile, phase) for profile in profiles for phase in profile.phases],
             listings=(

@@ -43,7 +43,7 @@ SHAPE = (  # what the script reads of an architecture that the built-in model ru
 def page_settings(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:
     """Everything that the script needs, as plain data: amounts in bytes, seconds and FLOPs."""
     arch, work, dtype = comparison.arch, told_run(comparison), comparison.record.dtype
-    weight = comparison.record.weight_dtype or dtype
+    weight, kv = comparison.record.weight_dtype or dtype, comparison.record.kv_dtype or dtype
     devices = [_device(row.spec, dtype) for row in rows if row.times]
     return {
         "arch": {name: getattr(arch, name) for name in SHAPE},
@@ -51,7 +51,7 @@ def page_settings(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str
         "dtypes": {one.name: [one.bits, one.group, one.scale_bits] for one in DTYPES.values()},
         "choices": {
             "weight": list(dict.fromkeys((dtype, weight, *WEIGHTS))),
-            "kv": [dtype, *(one for one in PLAIN_DTYPES if DTYPES[one].bits == 8)],
+            "kv": list(dict.fromkeys((dtype, kv, *(one for one in PLAIN_DTYPES if DTYPES[one].bits == 8)))),
             "kv_heads": list(valid_kv_heads(arch.n_heads))[::-1],
             "attention": ["flash", "naive"],
         },
@@ -60,7 +60,7 @@ def page_settings(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str
             "generate": work.generate,
             "batch": work.batch,
             "weight": weight,
-            "kv": dtype,
+            "kv": kv,
             "kv_heads": arch.n_kv_heads,
             "attention": as_measured(comparison).attention,
             "fused": False,

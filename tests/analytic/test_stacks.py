@@ -124,7 +124,8 @@ def test_devices_that_take_layers_share_the_memory_and_not_the_time() -> None:
 
 
 def test_a_cpu_widens_what_it_cannot_multiply() -> None:
-    assert computed_in(find_hardware("ryzen-7950x"), "fp16") == "fp32"
+    assert computed_in(find_hardware("ryzen-5950x"), "fp16") == "fp32"
+    assert computed_in(find_hardware("ryzen-7950x"), "fp16") == "bf16"
     assert computed_in(find_hardware("xeon-8480"), "bf16") == "bf16"
     assert computed_in(find_hardware("h100-80gb-sxm"), "fp16") == "fp16"
 
@@ -208,3 +209,43 @@ def test_split_attention_is_faster_and_no_other_stack_splits() -> None:
     whole, parts = (rates[f"attention_{mode}"].compute_efficiency for mode in ("decode", "decode_split"))
     assert parts == pytest.approx(whole * find_stack("vllm-2024", find_hardware("mi300x")).split_gain)
     assert {row.key for row in ROWS if row.split_heads is not None} == {"vllm-2024/amd"}
+
+
+def cpu_seconds(device: str, threads: int | None, prompt: int = 1, generate: int = 32) -> float:
+    run, _, constants = _of(device, Workload(prompt, generate, 1, "fp16", "q8_0", threads=threads), "llama.cpp")
+    return run_times(ARCH, run, constants.rates, constants.host).total_s
+
+
+@pytest.mark.parametrize("device", ["ryzen-7950x", "threadripper-5975wx", "apple-m2max-cpu", "xeon-8480"])
+def test_more_threads_of_a_cpu_are_never_slower(device: str) -> None:
+    times = [cpu_seconds(device, threads, 64) for threads in range(1, 70)]
+    assert times == sorted(times, reverse=True)
+    cores = find_hardware(device).clocking.matrix_units  # type: ignore[union-attr]
+    assert times[cores - 1] == times[-1] == cpu_seconds(device, None, 64)
+    assert times[0] > 2 * times[-1]
+
+
+def test_a_second_die_reads_more_and_a_second_thread_of_a_full_one_does_not() -> None:
+    """A step of one token is bound by what dies read: 8 of the 32 cores share one here."""
+    seven, eight, nine = (cpu_seconds("threadripper-5975wx", threads) for threads in (7, 8, 9))
+    assert seven / eight == pytest.approx(1, abs=0.05)
+    assert eight / nine > 1.5
+
+
+def test_threads_leave_the_bound_and_a_gpu_as_they_are() -> None:
+    few, all_ = (
+        bound_times(ARCH, run, constants.rates, spec.l2_bytes)
+        for run, spec, constants in (
+            _of("ryzen-7950x", Workload(64, 8, 1, "fp16", threads=threads), "llama.cpp") for threads in (1, None)
+        )
+    )
+    assert few == all_
+    assert cpu_seconds("rtx4090", 1) == cpu_seconds("rtx4090", None)
+
+
+def test_products_of_llama_cpp_on_a_cpu_are_told_of_its_vector_units() -> None:
+    spec = find_hardware("xeon-8480")
+    rates = prepared(spec, Workload(8, dtype="bf16"), "llama.cpp")[1].rates["gemm"]
+    stack = find_stack("llama.cpp", spec)
+    reached = (rates.peak_flops_per_s or 0) * rates.compute_efficiency
+    assert reached == pytest.approx(stack.gemm_compute * (spec.peak_flops_per_s["fp32"] or 0))

@@ -48,6 +48,7 @@ def test_json_has_the_keys_and_raw_integers(capsys: Capture) -> None:
         "n_kv_heads": 32,
         "seq": 4096,
         "batch": 16,
+        "tensor_parallel": 1,
         "kv_bytes": 34_359_738_368,
         "kv_bytes_per_token": 524_288,
         "kv_bytes_per_sequence": 2_147_483_648,

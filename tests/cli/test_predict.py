@@ -193,3 +193,11 @@ def test_a_stack_is_named_in_every_answer(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize("option", [("--unfused",), ("--attention", "naive"), ("--basis", "calibrated")])
 def test_a_stack_settles_how_a_model_is_run(capsys: pytest.CaptureFixture[str], option: tuple[str, ...]) -> None:
     assert "must not be given together" in refused(capsys, "predict", "--stack", "vllm", *option)
+
+
+def test_threads_of_a_cpu_change_its_prediction_and_a_gpu_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("predict", "--hardware", "threadripper-5975wx", "--prompt", "512", "--generate", "2", "--threads")
+    few, all_ = (loaded(capsys, *options, count)["prefill_s"] for count in ("8", "32"))
+    assert few == pytest.approx(4 * all_, rel=0.05)
+    for wrong in (("predict", "--hardware", "h200", "--threads", "8"), (*options, "8", "--basis", "bound")):
+        assert "--threads must be given for a CPU" in refused(capsys, *wrong)

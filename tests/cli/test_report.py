@@ -66,7 +66,7 @@ def test_writes_page_record_and_tables_and_prints_the_verdict(
     assert measured[0] | {"arch": None} == {
         "name": "7b", "arch": None, "device": "cpu", "dtype": "bf16", "full": False,
         "prompt_tokens": None, "batch": 1, "generate": None, "context_tokens": None, "weights": None, "team": None,
-        "read": None, "weight_dtype": None,
+        "read": None, "weight_dtype": None, "kv_dtype": None, "attention": None,
     }  # fmt: skip
 
 
@@ -231,7 +231,7 @@ def test_interrupt_while_renaming_leaves_the_former_report_and_the_new_record(
         ("llamalab.report.render", 3),
         ("llamalab.report.csv_files", 3),
         ("llamalab.cli.report.write_report", 3),
-        ("llamalab.comparison.sentences.verdict", 3),
+        ("llamalab.cli.report_answer.verdict", 3),
         ("llamalab.measure.calibration.constants_here.short_calibration", 0),
         ("llamalab.report.recorded_runs.recorded_runs", 0),
         ("llamalab.report.experiment_results.recorded_results", 0),

@@ -112,9 +112,13 @@ def test_an_error_names_the_option_as_it_was_written(capsys: Capture) -> None:
 CHANGES: dict[str, dict[str, tuple[str, ...]]] = {
     "kv": {
         "--model": ("70b",), "--kv-heads": ("8",), "--context": ("512",), "--batch": ("3",), "--dtype": ("fp32",),
-        "--weight-dtype": ("int4",), "--kv-dtype": ("int8",),
+        "--weight-dtype": ("int4",), "--kv-dtype": ("int8",), "--prompt": ("512",), "--generate": ("128",),
+        "--tensor-parallel": ("2",),
     },
-    "params": {"--model": ("70b",), "--kv-heads": ("8",), "--dtype": ("fp32",), "--lora": ("r=4,targets=q",)},
+    "params": {
+        "--weight-dtype": ("int4",), "--tensor-parallel": ("2",), "--model": ("70b",), "--kv-heads": ("8",),
+        "--dtype": ("fp32",), "--lora": ("r=4,targets=q",),
+    },
     "flops": {
         "--phase": ("decode",), "--prompt": ("7",), "--context": ("512",), "--batch": ("2",), "--attention": ("naive",),
         "--logits": ("all",), "--model": ("13b",), "--kv-heads": ("8",), "--dtype": ("fp32",),
@@ -128,17 +132,19 @@ CHANGES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "predict": {
         "--model": ("13b",), "--hardware": ("a100",), "--prompt": ("77",), "--generate": ("7",), "--batch": ("2",),
+        "--context": ("4096",),
         "--tensor-parallel": ("2",), "--dtype": ("fp16",), "--weight-dtype": ("fp8",), "--kv-dtype": ("fp8",),
         "--attention": ("naive",), "--logits": ("all",), "--unfused": (), "--fused": ("--unfused",),
         "--chunk": ("64",), "--basis": ("bound",), "--stack": ("vllm",),
         "--expert-parallel": ("--model", "mixtral-8x7b", "--tp", "2"),
-        "--constants": ("absent.json", "--basis", "calibrated"),
+        "--constants": ("absent.json", "--basis", "calibrated"), "--threads": ("4", "--hardware", "ryzen-7950x"),
         "--pipeline-parallel": ("2",), "--context-parallel": ("2",), "--replicas": ("2", "--batch", "2"),
     },
 }  # fmt: skip
 SHOWN = {"--format", "--out", "--verbose", "--help"}  # they change how an answer looks; their tests are elsewhere
 WITHOUT: dict[str, tuple[str, ...]] = {"taps --prompt": ("--model", "7b"), "taps --context": ("--model", "7b"),
-           "taps --batch": ("--model", "7b"), "taps --dtype": ("--model", "7b")}  # fmt: skip
+           "taps --batch": ("--model", "7b"), "taps --dtype": ("--model", "7b"),
+           "predict --threads": ("--hardware", "ryzen-7950x")}  # fmt: skip
 
 
 def calculator_cases() -> list[tuple[str, str]]:
@@ -168,7 +174,7 @@ def test_no_option_of_a_calculator_is_silently_ignored(capsys: Capture, verb: st
 def sources(verb: str) -> str:
     """The module of a verb and what of ours it shares with others."""
     module = import_module(f"llamalab.cli.{verb.replace('-', '_')}")
-    shared = ("arguments", "runs", "text_options", "delivery", "report_files")
+    shared = ("arguments", "runs", "lengths", "combinations", "text_options", "delivery", "report_files")
     return "".join(inspect.getsource(one) for one in (module, *(import_module(f"llamalab.cli.{s}") for s in shared)))
 
 
@@ -187,9 +193,9 @@ def verbs_that_write_answers() -> list[str]:
 
 @pytest.mark.parametrize("verb", verbs_that_write_answers())
 def test_an_answer_goes_where_out_says(verb: str) -> None:
-    """Where --out of calibrate is its constants file, and bench writes row by row."""
+    """Where --out of calibrate is its constants file, that of report its page, and bench writes row by row."""
     module = import_module(f"llamalab.cli.{verb.replace('-', '_')}")
-    assert "give(" in inspect.getsource(module) or verb in ("calibrate", "bench")
+    assert "give(" in inspect.getsource(module) or verb in ("calibrate", "bench", "report")
 
 
 def test_options_that_contradict_each_other_are_refused(capsys: Capture) -> None:
@@ -239,7 +245,7 @@ def test_a_name_of_several_devices_takes_the_common_one_and_says_so(capsys: Capt
     [
         (("kv", "--ctx-size", "4096"), "did you mean --context?"),
         (("kv", "--batch-size", "4"), "did you mean --batch?"),
-        (("predict", "--context", "4096"), "did you mean --prompt?"),
+        (("predict", "--depth", "4096"), "did you mean --context?"),
         (("predict", "--gpu", "h100"), "did you mean --hardware?"),
         (("predict", "--max-new-tokens", "4"), "did you mean --generate?"),
         (("kv", "--json"), "did you mean --format json?"),

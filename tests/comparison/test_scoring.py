@@ -60,7 +60,7 @@ def test_groups_add_up(scored: list) -> None:  # type: ignore[type-arg]
         ("trtllm 1.0.0rc3", "tensorrt-llm-1"), ("HF transformers", "transformers"), ("llama.cpp b3441", "llama.cpp"),
         ("llama.cpp 2024-05", "llama.cpp"), ("llama.cpp b1691", "llama.cpp-2023"), ("ik_llama.cpp", "llama.cpp"),
         ("llama.cpp b1026", "llama.cpp-2023-08"), ("ExLlamaV2", "exllamav2"), ("gpt-fast", "gpt-fast"),
-        ("AutoAWQ GEMM", "autoawq"), ("AutoAWQ GEMV", "autoawq-gemv"), ("AutoAWQ IPEX", "ipex"),
+        ("AutoAWQ GEMM", "autoawq"), ("AutoAWQ GEMV", "autoawq-gemv"), ("AutoAWQ IPEX", "autoawq-ipex"),
         ("TinyChat", "tinychat"), ("MLC", "mlc"), ("ipex-llm", "ipex"), ("llamalab", "llamalab"),
     ],
 )  # fmt: skip
@@ -158,3 +158,32 @@ def test_nothing_predicted_is_no_error() -> None:
     assert summary([predict_row(changed(device="h300"))]) == {
         "n": 0, "mape": None, "bias": None, "p90": None, "coverage": None, "under_bound": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cells", "threads"),
+    [
+        ({"threads": "12"}, 12),
+        ({"threads": "12", "source": "a page | 8 threads"}, 12),
+        ({"threads": "", "source": "a page | NEON, 6 threads"}, 6),
+        ({"source": "threads: not stated"}, None),
+        ({"source": "threadripper-5975wx, 32threads"}, None),
+    ],
+)
+def test_threads_are_read_from_their_column_or_from_what_the_source_tells(cells, threads) -> None:  # type: ignore[no-untyped-def]
+    cpu = dict.fromkeys(COLUMNS, "1") | {
+        "device": "ryzen-7950x", "framework": "llama.cpp", "model": "7b", "dtype": "q8_0", "metric": "decode_ms",
+    }  # fmt: skip
+    assert measured_point(cpu | cells).work.threads == threads
+
+
+def test_a_row_with_fewer_threads_is_predicted_slower() -> None:
+    cpu = dict.fromkeys(COLUMNS, "1") | {
+        "device": "ryzen-7950x", "framework": "llama.cpp", "model": "7b", "dtype": "q8_0", "metric": "prefill_ms",
+        "prompt": "512",
+    }  # fmt: skip
+    few, all_ = (predict_row(cpu | {"threads": threads}).predicted for threads in ("4", "16"))
+    assert few > 3 * all_  # type: ignore[operator]
+    refused = predict_row(cpu | {"threads": "none"})
+    assert refused.predicted is None
+    assert "threads must be a whole number" in (refused.reason or "")

@@ -43,6 +43,29 @@ def test_what_the_points_do_not_tell_stays_with_the_parent() -> None:
     assert (fitted.link_s, fitted.packed_memory) == (pytest.approx(7e-6), pytest.approx(0.6))
 
 
+def test_shares_of_one_kind_go_the_same_way_from_the_parent() -> None:
+    """Points in 16 bits alone tell of packed weights too; what is no share of memory stays."""
+    start = {"gemm_memory": 0.85, "packed_memory": 0.8, "gemm_compute": 0.7}
+    fitted = fit_stacks.fit(made_by({"gemm_memory": 0.6}) * 8, stacks()["vllm/nvidia"], start)
+    assert fitted.gemm_memory == pytest.approx(0.6, rel=0.08)
+    assert 0.6 < fitted.packed_memory < 0.72
+
+
+def test_where_a_row_starts_is_told_by_other_rows() -> None:
+    rows = {
+        "any/any": {"packed_compute": 0.5, "gemm_memory": 0.9, "packed_memory": 0.8, "spread": {}, "unseen_spread": {}},
+        "server/nvidia": {"parent": "any/any", "gemm_memory": 0.8},
+        "server/amd": {"parent": "server/nvidia", "gemm_memory": 0.6},
+        "small/nvidia": {"parent": "any/any", "packed_compute": 0.9},
+    }
+    rows["any/any"] = dict.fromkeys(stacks()["any/any"]._fields) | rows["any/any"]
+    child = {"key": "small/amd", "parent": "small/nvidia", "free": ["gemm_memory", "packed_memory"]}
+    told = fit_stacks._told(child | {"moves_like": "server", "start": {"packed_compute": "small/nvidia"}}, rows)
+    assert told == {
+        "packed_compute": 0.9, "gemm_memory": pytest.approx(0.9 * 0.75), "packed_memory": pytest.approx(0.8 * 0.75),
+    }  # fmt: skip
+
+
 def test_one_wild_point_moves_little() -> None:
     points = made_by({"gemm_memory": 0.7})
     wild = points[0]._replace(value=5 * points[0].value)

@@ -51,17 +51,21 @@ class Reference:
         ranks: int = 1,
         fault: str | None = None,
         kept: KeptWeights | None = None,
+        kv_dtype: str | None = None,
     ) -> None:
         if record.dtype != dtype:
             raise InputError(f"a bench in {dtype} must have a reference in {dtype}; got one in {record.dtype}")
         self.record = replace(record, arch=arch.as_dict())
         self.basis, self._algorithm, self._ranks = basis_of(self.record), algorithm, ranks
-        self._fault, self._kept = fault, kept
+        self._fault, self._kept, self._kv_dtype = fault, kept, kv_dtype
 
     def for_model(self, algorithm: str, kept: KeptWeights | None) -> "Reference":
         """The same machine, for a model whose attention follows another cost model, or that keeps weights so."""
         arch, dtype = self.record.llama_arch, self.record.dtype
-        return Reference(self.record, arch, dtype, algorithm, ranks=self._ranks, fault=self._fault, kept=kept)
+        return Reference(
+            self.record, arch, dtype, algorithm, ranks=self._ranks, fault=self._fault, kept=kept,
+            kv_dtype=self._kv_dtype,
+        )  # fmt: skip
 
     @property
     def words(self) -> str:
@@ -104,6 +108,7 @@ class Reference:
                     context_tokens=context,
                     batch=case.batch,
                     dtype=self.record.dtype,
+                    kv_dtype=self._kv_dtype,
                     attention=self._algorithm,
                     tensor_parallel=self._ranks,
                 ),

@@ -120,8 +120,9 @@ class BenchRow:
     rate rests on; where one of them is null, its reason is not. `kernel` is the fused attention kernel that the
     profiler saw, null where it saw none; `product` is how weights were multiplied, packed, plain or by which
     kernel of quantised ones; `weight_dtype` is the storage of these, null where they are in `dtype`, and from
-    `kernel_rows` on they are widened first. `memory_bytes` is what was held, by `memory_method`; `weights` are a
-    checkpoint's, random, or those of a model in memory. `load_average` is the host's before the first repetition;
+    `kernel_rows` on they are widened first; `kv_dtype` is the storage of the KV cache, null where it is in
+    `dtype`. `memory_bytes` is what was held, by `memory_method`; `weights` are a checkpoint's, random, or those of a
+    model in memory. `load_average` is the host's before the first repetition;
     `disturbances` say why the times are not to be trusted.
     """
 
@@ -164,6 +165,7 @@ class BenchRow:
     ranks: int = 1
     weight_dtype: str | None = None
     kernel_rows: int | None = None
+    kv_dtype: str | None = None
 
     @property
     def case(self) -> BenchCase:

@@ -54,7 +54,7 @@ from llamalab.parallel.models import ready_model
 from llamalab.parallel.team import Team
 from llamalab.records.phase_profile import Telemetry
 from llamalab.records.record import Record, unmeasured
-from llamalab.units import QUANTISED
+from llamalab.units import QUANTISED, check_unscaled
 
 AUTO = "auto"
 REPEAT_S = 10.0  # of repetitions more for a disturbed test
@@ -74,6 +74,7 @@ def measure_bench(
     threads: int | None = None,
     repetitions: int = 5,
     weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
     repeat_s: float = REPEAT_S,
     reference: Record | None = None,
     team: Team | None = None,
@@ -97,6 +98,7 @@ def measure_bench(
         threads: of the CPU (default: torch's).
         repetitions: of each test.
         weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
+        kv_dtype: the storage of the KV cache (default: as `dtype`).
         repeat_s: seconds for which a disturbed test is repeated at most.
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
             measurement; where that fails, rows have the reason instead of a prediction).
@@ -113,6 +115,9 @@ def measure_bench(
         raise UnknownNameError("compiled", compiled, SCOPES)
     if weight_dtype is not None and weight_dtype not in QUANTISED:
         raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
+    if kv_dtype is not None:
+        check_unscaled(kv_dtype, "kv dtype")
+        kv_dtype = None if kv_dtype == dtype else kv_dtype
     if not repeat_s >= 0:
         raise InputError(f"repeat_s must be 0 or more seconds; got {repeat_s}")
     if repetitions < 1 or (threads is not None and threads < 1):
@@ -123,7 +128,7 @@ def measure_bench(
         case.check()
     free_bytes = available_bytes(place)
     least = min(cases, key=lambda case: (case.batch * case.context, case.batch * case.prompt))
-    depth = _depth(arch, tie_blocks, least, dtype, place, backend.algorithm, int(SPARE * free_bytes))
+    depth = _depth(arch, tie_blocks, least, dtype, kv_dtype, place, backend.algorithm, int(SPARE * free_bytes))
     bench = BenchSettings(
         name=name,
         arch=arch,
@@ -139,10 +144,11 @@ def measure_bench(
         team=team,
         weights=None if team is not None else weights,
         weight_dtype=weight_dtype,
+        kv_dtype=kv_dtype,
         kernel_rows=None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype),
         weight_product=None if weight_dtype is None else product_here(place, dtype, weight_dtype),
     )
-    known = None if reference is None else Reference(reference, arch, dtype, backend.algorithm, kept=bench.kept)
+    known = None if reference is None else _reference(bench, reference)
     return measured_rows(bench, cases, known, progress)
 
 
@@ -151,6 +157,7 @@ def _depth(
     tie_blocks: int | str | None,
     least: BenchCase,
     dtype: str,
+    kv_dtype: str | None,
     place: torch.device,
     algorithm: str,
     room_bytes: int,
@@ -160,7 +167,7 @@ def _depth(
     if tie_blocks is None:
         return whole
     if tie_blocks == AUTO:
-        beside = need_bytes(whole, least, dtype, algorithm) - whole.held_weight_bytes(dtype)
+        beside = need_bytes(whole, least, dtype, algorithm, kv_dtype) - whole.held_weight_bytes(dtype)
         return choose_tied(arch, dtype, room_bytes=room_bytes - beside, cache_bytes=effective_cache_bytes(place))
     if type(tie_blocks) is not int or not 1 <= tie_blocks <= arch.n_layers:
         raise InputError(f"tie_blocks must be auto or 1 to the model's {arch.n_layers} blocks; got {tie_blocks!r}")
@@ -216,12 +223,19 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
                 team=bench.team,
                 progress=lambda label, done: progress(label, _REFERENCE_DONE * done),
             )
-        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, ranks=bench.ranks, kept=bench.kept)
+        return _reference(bench, record)
     except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # it costs a prediction
         release_memory(bench.place)
         record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
         reason = " ".join(str(error).split()) or type(error).__name__
-        return Reference(record, bench.arch, bench.dtype, bench.backend.algorithm, fault=f"not predicted: {reason}")
+        return _reference(bench, record, f"not predicted: {reason}")
+
+
+def _reference(bench: BenchSettings, record: Record, fault: str | None = None) -> Reference:
+    return Reference(
+        record, bench.arch, bench.dtype, bench.backend.algorithm, ranks=bench.ranks, fault=fault, kept=bench.kept,
+        kv_dtype=bench.kv_dtype,
+    )  # fmt: skip
 
 
 def _built(bench: BenchSettings) -> Transformer:
@@ -250,7 +264,7 @@ def _measure(bench: BenchSettings, model: nn.Module, case: BenchCase, step: Call
     call: Callable[..., object]
     cache: StaticKVCache | RewoundCache
     if isinstance(model, Transformer):
-        call, cache = model, filled_cache(model.rank_arch, case, bench.dtype, bench.place)
+        call, cache = model, filled_cache(model.rank_arch, case, bench.kv_dtype or bench.dtype, bench.place)
     else:
         call, cache = as_called(model), RewoundCache(model, case, bench.arch)
     prompt_BT, steps = case_tokens(bench.arch, case, bench.place)

@@ -37,6 +37,7 @@ class BenchSettings(NamedTuple):
     weights: Weights | None = None
     given: Target | None = None
     weight_dtype: str | None = None
+    kv_dtype: str | None = None
     kernel_rows: int | None = None
     weight_product: str | None = None
     team: Team | None = None
@@ -55,7 +56,7 @@ class BenchSettings(NamedTuple):
 
     def need_bytes(self, case: BenchCase) -> int:
         """Weights, cache and activations of a test."""
-        return need_bytes(self.depth, case, self.dtype, self.backend.algorithm)
+        return need_bytes(self.depth, case, self.dtype, self.backend.algorithm, self.kv_dtype)
 
 
 class Timed(NamedTuple):
@@ -71,11 +72,16 @@ class Timed(NamedTuple):
     product: str
 
 
-def need_bytes(depth: Depth, case: BenchCase, dtype: str, algorithm: str) -> int:
+def need_bytes(depth: Depth, case: BenchCase, dtype: str, algorithm: str, kv_dtype: str | None = None) -> int:
     """Weights, cache and activations of a test over the blocks of `depth`."""
     new_tokens = max(1, case.prompt)
     return depth.need_bytes(
-        batch=case.batch, new_tokens=new_tokens, max_tokens=case.context, dtype=dtype, attention=algorithm
+        batch=case.batch,
+        new_tokens=new_tokens,
+        max_tokens=case.context,
+        dtype=dtype,
+        attention=algorithm,
+        kv_dtype=kv_dtype,
     )
 
 
@@ -104,6 +110,7 @@ def blank_row(bench: BenchSettings, case: BenchCase, reference: Reference) -> Be
         threads=bench.threads,
         dtype=bench.dtype,
         weight_dtype=bench.weight_dtype,
+        kv_dtype=bench.kv_dtype,
         kernel_rows=bench.kernel_rows,
         attention=bench.given.attention if bench.given else bench.backend.name,
         kernel=None,

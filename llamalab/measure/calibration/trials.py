@@ -284,7 +284,7 @@ def _model(machine: Machine, block: Block) -> Transformer:
     model = Transformer(block.arch.replace(n_layers=1), dtype=machine.dtype, device="meta")
     model = model.to_empty(device=machine.device).eval()
     for weight in model.parameters():
-        weight.copy_(machine.random(*weight.shape).mul_(_WEIGHT))
+        machine.fill(weight, _WEIGHT)
     return compile(
         model,
         scope="none",

@@ -2,8 +2,8 @@
 
 The reported size is not reliable: a virtual machine of two cores may report the 480 MiB of its host and
 have 30 of them, or report nothing. So a buffer is summed up over longer and longer stretches of it. Short ones come
-from a cache; from some length on all take as long per byte as the longest does. The longest that is still a quarter
-faster is the cache's size, as far as it makes a difference.
+from a cache; from some length on all take as long per byte as longer ones do. The longest that is a quarter faster
+than all of twice its length and more is the cache's size, as far as it makes a difference.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ import torch
 
 from llamalab.measure.device.machine import cache_bytes, clock_for, device_of, probe_budget_bytes, release_memory
 from llamalab.measure.timing.clock import Clock
+from llamalab.measure.timing.deadline import now_s
 from llamalab.measure.timing.timer import Plan, time_one
 
 MOST_CACHE_BYTES = 2**28  # of cache at most; working sets twice as large are tried
@@ -54,7 +55,7 @@ def swept_sizes(most_bytes: int) -> list[int]:
 
 
 def sweep_working_sets(sizes: Sequence[int], rate_of: Rate, budget_s: float) -> int:
-    """The largest of `sizes` that is read faster than the largest tried is.
+    """The largest of `sizes` that is read faster than larger ones are.
 
     `rate_of(size)` reads a working set and returns byte/s. Sizes grow while half of the time lasts, two of them at
     least; in the other half rounds over all that were tried: the best of a few says what a disturbance hides.
@@ -66,20 +67,32 @@ def sweep_working_sets(sizes: Sequence[int], rate_of: Rate, budget_s: float) -> 
         for size in sizes if turn == 0 else list(best):
             if spent_s > limit_s and len(best) > 1:
                 break
+            began_s = now_s()
             rate = rate_of(size)
             best[size] = max(rate, best.get(size, 0.0))
-            spent_s += max(size, _SAMPLE_BYTES) / rate
+            # Reading before it is timed, and a busy machine, are in the second.
+            spent_s += max(max(size, _SAMPLE_BYTES) / rate, now_s() - began_s)
     return largest_cached(best)
 
 
 def largest_cached(rates: dict[int, float]) -> int:
-    """The largest working set whose rate is above that of the largest by a quarter; the smallest where none is.
+    """The largest working set that is a quarter faster than any of twice its size or more; the smallest where none is.
+
+    At least two must be larger: where a disturbance slows one of them down, that makes no cache of the others.
 
     >>> largest_cached({1: 90.0, 2: 60.0, 4: 9.0, 8: 58.0, 16: 10.0, 32: 10.0})
     8
+    >>> largest_cached({1: 90.0, 2: 60.0, 4: 30.0, 8: 31.0, 16: 30.0, 32: 20.0})
+    2
     """
-    memory = rates[max(rates)]
-    return max((size for size, rate in rates.items() if rate > _FASTER * memory), default=min(rates))
+
+    def cached(size: int) -> bool:
+        larger = sorted(other for other in rates if other > size)
+        doubled = [other for other in larger if other >= 2 * size]
+        compared = doubled if len(doubled) > 1 else larger
+        return len(larger) > 1 and rates[size] > _FASTER * max(rates[other] for other in compared)
+
+    return max(filter(cached, rates), default=min(rates))
 
 
 def reader(most_bytes: int, clock: Clock) -> Rate:

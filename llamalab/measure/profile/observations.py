@@ -98,6 +98,7 @@ def _memory(work: PhaseRun) -> tuple[MemoryProfile, float]:
         context_tokens=work.context_tokens,
         batch=work.batch,
         dtype=target.dtype,
+        kv_dtype=target.kv_dtype,
         attention=target.algorithm,
         tensor_parallel=target.ranks,
     )

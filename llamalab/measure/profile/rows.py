@@ -103,6 +103,7 @@ def _rows(
         new_tokens=work.new_tokens,
         context_tokens=work.context_tokens,
         dtype=target.dtype,
+        kv_dtype=target.kv_dtype,
         attention=target.attention,
         algorithm=target.algorithm,
         kernel=observed.kernel,

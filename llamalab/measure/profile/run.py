@@ -62,6 +62,7 @@ def measure_profile(
     prompt_tokens: int = 128,
     context_tokens: int | None = None,
     batch: int = 1,
+    kv_dtype: str | None = None,
     layers_total: int | None = None,
     reference: Record | None = None,
     budget_s: float = 4.0,
@@ -78,6 +79,7 @@ def measure_profile(
         prompt_tokens: tokens of each sequence of the prompt.
         context_tokens: tokens in view at the end of each pass, its own included (default: the prompt's, and one more).
         batch: sequences.
+        kv_dtype: storage of the KV cache of a Transformer (default: as its weights).
         layers_total: blocks of the whole model (default: those of `model`).
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
             measurement of the roofs).
@@ -95,7 +97,7 @@ def measure_profile(
         raise InputError(f"prompt_tokens and batch must be at least 1; got {prompt_tokens} and {batch}")
     if context_tokens is not None and context_tokens < (prompt_tokens if "prefill" in phases else 2):
         raise InputError(f"context_tokens must count the prompt of {prompt_tokens} tokens; got {context_tokens}")
-    target, shape = target_of(model), PromptShape(prompt_tokens, batch, layers_total, context_tokens)
+    target, shape = target_of(model, kv_dtype), PromptShape(prompt_tokens, batch, layers_total, context_tokens)
     device_of(target.device).make_current()
     surroundings = environment(target.device, command)
     with torch.inference_mode():
@@ -112,6 +114,7 @@ def measure_profile(
         model=name,
         arch=base.arch,
         dtype=target.dtype,
+        kv_dtype=target.kv_dtype,
         attention=target.attention,
         algorithm=target.algorithm,
         environment=environment_after,

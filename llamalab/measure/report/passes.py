@@ -42,6 +42,11 @@ class MeasuredModel(NamedTuple):
     dtype: str
 
     @property
+    def kv_dtype(self) -> str | None:
+        """The storage of the cache; None where it is in `dtype`."""
+        return None if self.cache.dtype == self.dtype else self.cache.dtype
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.norm.weight.device
@@ -66,7 +71,11 @@ def measure_pass(
 
     By the deadline, with fewer rounds where they are slow; there is no profile where there was no time for it.
     """
-    before, target, deadline = read_telemetry(bench.device), target_of(bench.model), deadline or unlimited()
+    before, target, deadline = (
+        read_telemetry(bench.device),
+        target_of(bench.model, bench.kv_dtype),
+        deadline or unlimited(),
+    )
     plan = plan.within(deadline.part(_TIMED_SHARE))
     work, parts_s, ops_s, samples = _timed(bench, target, phase, plan, new_tokens, past_tokens)
     observed = observe(work) if deadline.fits(_OBSERVED_PASSES * median(samples["ops"])) else None
@@ -97,6 +106,7 @@ def measure_pass(
         new_tokens=new_tokens,
         context_tokens=work.context_tokens,
         dtype=bench.dtype,
+        kv_dtype=bench.kv_dtype,
         attention=bench.model.backend.name,
         algorithm=bench.model.backend.algorithm,
         kernel=observed and observed.kernel,

@@ -19,6 +19,7 @@ from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
+from llamalab.attention import get_backend
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checks import whole
 from llamalab.errors import LlamaLabError, UnknownNameError
@@ -58,7 +59,7 @@ from llamalab.records.patterns import Patterns
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.ranks import RanksRun
 from llamalab.records.record import AttentionPoint, Pass, Record, Roof, unmeasured
-from llamalab.units import QUANTISED
+from llamalab.units import QUANTISED, check_unscaled
 
 _MOST_PREFILL_S, _FEWEST_TOKENS = 3.0, 16
 _ROOFS_DONE, _PASSES_DONE = 0.3, 0.8  # shares of the whole run's time
@@ -118,6 +119,8 @@ def measure_report(
     weights: Weights | None = None,
     read: Reading | None = None,
     weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
+    attention: str | None = None,
     deadline: Deadline | None = None,
     team: Team | None = None,
     progress: ProgressCallback = lambda label, done: None,
@@ -138,6 +141,8 @@ def measure_report(
         weights: of a checkpoint of that architecture (default: random ones).
         read: the sentence to look at the checkpoint's attention with (default: none is looked at).
         weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
+        kv_dtype: the storage of the KV cache (default: as `dtype`).
+        attention: a backend's name (default: the fastest of the device).
         deadline: when measuring is to be over.
         team: the ranks that measure passes together at the end, of which this one leads; all else is of one process.
         progress: called as `progress(label, done)` before each step, with the share of the time that is over.
@@ -148,6 +153,10 @@ def measure_report(
     activation_dtype(dtype)
     if weight_dtype is not None and weight_dtype not in QUANTISED:
         raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
+    if kv_dtype is not None:
+        check_unscaled(kv_dtype, "kv dtype")
+    if attention is not None:
+        get_backend(attention)
     if team is not None:
         check_unquantised(weight_dtype)
         shard(arch, team.place.ranks)  # raises where they do not divide the model
@@ -164,7 +173,9 @@ def measure_report(
     share = choose_share(
         arch, dtype, limit_bytes=_limit_bytes(arch, dtype, place, scale.prompt_tokens, batch), full=full
     )
-    need = share.need_bytes(batch=batch, new_tokens=scale.prompt_tokens, max_tokens=longest, dtype=dtype)
+    need = share.need_bytes(
+        batch=batch, new_tokens=scale.prompt_tokens, max_tokens=longest, dtype=dtype, kv_dtype=kv_dtype
+    )
     check_share_fits(share, name, need, available_bytes(place))
     model_name = PurePath(name).name
     command = f"llamalab report --model {model_name} --device {place.type} --dtype {dtype}{' --full' if full else ''}"
@@ -174,6 +185,8 @@ def measure_report(
         ("generate", generate),
         ("context", context_tokens),
         ("weight-dtype", weight_dtype),
+        ("kv-dtype", kv_dtype),
+        ("attention", attention),
     ):
         command += f" --{option} {value}" if value else ""
     command += read.options if read else ""
@@ -186,7 +199,7 @@ def measure_report(
             Machine(place, clock_for(place), dtype, probing, weight_dtype, kernel_rows), arch, scale, progress
         )
         tokens = scale.prompt_tokens if named else _prompt_tokens(share, scale, roofs, deadline, batch)
-        shape = ReportShape(batch, tokens, decoded_at(tokens, generate, context_tokens))
+        shape = ReportShape(batch, tokens, decoded_at(tokens, generate, context_tokens), kv_dtype, attention)
         base = unmeasured(model_name, arch, dtype, surroundings, roofs, generate_tokens=generate)
         base = dataclasses.replace(base, weight_dtype=weight_dtype, kernel_rows=kernel_rows)
         measured, patterns = _passes(
@@ -202,7 +215,7 @@ def measure_report(
         )
         if deadline.left_s:
             base = probe_again(dataclasses.replace(base, passes=[run for run, _ in measured]), place)
-        attention = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
+        points = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
         parameters, cache_bytes = _count(arch, measured[-1][0])
     tokens = measured[0][0].new_tokens
     together, lost = (None, []) if team is None else _together(team, share, dtype, batch, tokens, progress)
@@ -216,7 +229,7 @@ def measure_report(
         budget_s=deadline.seconds,
         ranks=together,
         patterns=patterns,
-        attention=attention,
+        attention=points,
         parameters_measured=parameters,
         kv_bytes_measured=cache_bytes,
         elapsed_s=deadline.spent_s,
@@ -334,9 +347,15 @@ def _passes(
     """Prefill of the prompt, then decode of one token that sees the context, then the sentence that is to be read."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
-    model = compile(make(), scope="none", weight_dtype=base.weight_dtype, kernel_rows=base.kernel_rows)
+    model = compile(
+        make(), scope="none", attention=shape.attention, weight_dtype=base.weight_dtype, kernel_rows=base.kernel_rows
+    )
     cache = StaticKVCache(
-        model.rank_arch, batch=shape.batch, max_tokens=shape.longest, dtype=dtype, device=model.norm.weight.device
+        model.rank_arch,
+        batch=shape.batch,
+        max_tokens=shape.longest,
+        dtype=shape.kv_dtype or dtype,
+        device=model.norm.weight.device,
     )
     bench = MeasuredModel(model.eval(), cache, share, dtype)
     progress(f"prefill, {blocks}", _ROOFS_DONE + 0.05)
@@ -361,5 +380,6 @@ def _attention(machine: Machine, arch: LlamaArch, scale: Scale, progress: Progre
 def _count(arch: LlamaArch, last: Pass) -> tuple[int, int]:
     """Parameters and cache bytes of the whole model as it would be allocated, counted on the meta device."""
     model = Transformer(arch, dtype=last.dtype, device="meta")
-    cache = StaticKVCache(arch, batch=last.batch, max_tokens=last.context_tokens, dtype=last.dtype, device="meta")
+    stored = last.kv_dtype or last.dtype
+    cache = StaticKVCache(arch, batch=last.batch, max_tokens=last.context_tokens, dtype=stored, device="meta")
     return sum(weight.numel() for weight in model.parameters()), cache.nbytes

@@ -4,11 +4,16 @@ from typing import NamedTuple
 
 
 class ReportShape(NamedTuple):
-    """What is run: a prompt, and a token that sees `context` tokens, itself included."""
+    """What is run: a prompt, and a token that sees `context` tokens, itself included.
+
+    `kv_dtype` is the storage of the cache, `attention` a backend's name: the run's dtype and the fastest where None.
+    """
 
     batch: int
     prompt: int
     context: int
+    kv_dtype: str | None = None
+    attention: str | None = None
 
     @property
     def longest(self) -> int:

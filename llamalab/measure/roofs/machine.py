@@ -61,9 +61,12 @@ class Machine(NamedTuple):
 
     def random(self, *shape: int) -> Tensor:
         """Values of about unit size; zeros would flatter a device that clocks by power."""
-        tensor = torch.empty(shape, dtype=self.torch_dtype, device=self.device)
+        return self.fill(torch.empty(shape, dtype=self.torch_dtype, device=self.device))
+
+    def fill(self, tensor: Tensor, size: float = 1.0) -> Tensor:
+        """Write values of about `size` into a contiguous tensor."""
         flat = tensor.view(-1)
-        pattern = torch.randn(min(_PATTERN, flat.numel()), dtype=self.torch_dtype, device=self.device)
+        pattern = torch.randn(min(_PATTERN, flat.numel()), dtype=tensor.dtype, device=tensor.device).mul_(size)
         for start in range(0, flat.numel(), _PATTERN):
             piece = flat[start : start + _PATTERN]
             piece.copy_(pattern[: piece.numel()])

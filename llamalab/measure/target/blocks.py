@@ -37,11 +37,15 @@ class Share(NamedTuple):
         """Blocks that are run."""
         return self.arch.n_layers
 
-    def need_bytes(self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str) -> int:
+    def need_bytes(
+        self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str, kv_dtype: str | None = None
+    ) -> int:
         """Weights, cache and the activations of the larger pass."""
         activations = peak_activation_bytes(self.arch, PassShape(new_tokens=new_tokens, batch=batch, dtype=dtype)).bytes
         return (
-            weight_bytes(self.arch, dtype) + kv_bytes(self.arch, seq=max_tokens, batch=batch, dtype=dtype) + activations
+            weight_bytes(self.arch, dtype)
+            + kv_bytes(self.arch, seq=max_tokens, batch=batch, dtype=kv_dtype or dtype)
+            + activations
         )
 
 
@@ -71,7 +75,9 @@ class Depth(NamedTuple):
         """Bytes of the parameters in memory."""
         return model_weight_bytes(self.arch.replace(n_layers=self.distinct), dtype, kept)
 
-    def need_bytes(self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str, attention: str) -> int:
+    def need_bytes(
+        self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str, attention: str, kv_dtype: str | None = None
+    ) -> int:
         """Weights in memory as they are built, before they are quantised, the cache of every layer, and activations.
 
         The activations are those of a pass at the end of the context.
@@ -82,12 +88,13 @@ class Depth(NamedTuple):
             max_tokens: tokens that the cache has room for.
             dtype: of weights, activations and cache.
             attention: the algorithm, naive or flash.
+            kv_dtype: of the cache alone (default: as `dtype`).
         """
         activations = peak_activation_bytes(
             self.arch,
             PassShape(new_tokens=new_tokens, context_tokens=max_tokens, batch=batch, dtype=dtype, attention=attention),
         )
-        cache = kv_bytes(self.arch, seq=max_tokens, batch=batch, dtype=dtype)
+        cache = kv_bytes(self.arch, seq=max_tokens, batch=batch, dtype=kv_dtype or dtype)
         return self.held_weight_bytes(dtype) + cache + activations.bytes
 
 

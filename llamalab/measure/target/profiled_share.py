@@ -22,20 +22,10 @@ from llamalab.parallel.team import Team
 
 
 def built_in(
-    name: str,
-    arch: LlamaArch,
-    *,
-    device: torch.device,
-    dtype: str,
-    attention: str | None,
-    full: bool,
-    batch: int,
-    prompt_tokens: int,
-    context_tokens: int | None = None,
-    weights: Weights | None = None,
-    weight_dtype: str | None = None,
-    team: Team | None = None,
-) -> tuple[Transformer, int]:
+    name: str, arch: LlamaArch, *, device: torch.device, dtype: str, attention: str | None, full: bool, batch: int,
+    prompt_tokens: int, context_tokens: int | None = None, weights: Weights | None = None,
+    weight_dtype: str | None = None, kv_dtype: str | None = None, team: Team | None = None,
+) -> tuple[Transformer, int]:  # fmt: skip
     """Blocks of the real size, made ready for speed, and how many the whole model has.
 
     Args:
@@ -51,13 +41,16 @@ def built_in(
         context_tokens: in view at their end (default: the prompt's, and one more).
         weights: of a checkpoint (default: random ones).
         weight_dtype: the storage of quantised matrices (default: they are in `dtype`).
+        kv_dtype: of the cache of passes that must fit (default: as `dtype`).
 
     Raises DoesNotFitError.
     """
     share = choose_share(arch, dtype, limit_bytes=BLOCK_LIMITS_BYTES[device_of(device).role], full=full)
     most = context_tokens or prompt_tokens + 1
     # The tokens before a pass are read as one prompt.
-    need = share.need_bytes(batch=batch, new_tokens=max(prompt_tokens, most - 1), max_tokens=most, dtype=dtype)
+    need = share.need_bytes(
+        batch=batch, new_tokens=max(prompt_tokens, most - 1), max_tokens=most, dtype=dtype, kv_dtype=kv_dtype
+    )
     check_share_fits(share, name, need, available_bytes(device))
     if team is not None:
         ready = ready_model(team, share.arch, attention=attention, dtype=dtype, weight_dtype=weight_dtype)

@@ -40,6 +40,7 @@ class Target(NamedTuple):
     label: Label
     job: Callable[[int, int, int], Job]
     ranks: int = 1
+    kv_dtype: str | None = None
 
     @property
     def device(self) -> torch.device:
@@ -52,8 +53,11 @@ class Target(NamedTuple):
         return sum(weight.nbytes for weight in self.model.parameters())
 
 
-def target_of(model: nn.Module) -> Target:
-    """The model as something to measure. Raises InputError for another kind of model or dtype."""
+def target_of(model: nn.Module, kv_dtype: str | None = None) -> Target:
+    """The model as something to measure, its cache in `kv_dtype`, None for the model's own.
+
+    Raises InputError for another kind of model or dtype, and for a cache in another dtype of one that is not ours.
+    """
     real = unwrapped(model)
     if not isinstance(real, Transformer) and not is_hugging_face(real):
         raise InputError(
@@ -64,7 +68,11 @@ def target_of(model: nn.Module) -> Target:
     if stored not in _NAMES:
         raise InputError(f"weights must be stored in one of {', '.join(_NAMES.values())}; got {stored}")
     if isinstance(real, Transformer):
-        return _built_in(real, _NAMES[stored])
+        return _built_in(real, _NAMES[stored], kv_dtype)
+    if kv_dtype is not None:
+        raise InputError(
+            f"the KV cache of a Hugging Face model is as its dtype is; got kv_dtype {kv_dtype}; leave it out"
+        )
     if any(hasattr(one, "_orig_mod") or one._compiled_call_impl is not None for one in (model, *model.modules())):
         raise InputError(
             "a measured Hugging Face model must not be compiled: taps stop its graphs; give the model that was compiled"
@@ -78,12 +86,12 @@ def tokens_of(arch: LlamaArch, batch: int, new_tokens: int, device: torch.device
     return torch.randint(arch.vocab_size, (batch, new_tokens), generator=generator).to(device)
 
 
-def _built_in(model: Transformer, dtype: str) -> Target:
+def _built_in(model: Transformer, dtype: str, kv_dtype: str | None) -> Target:
     arch, backend, device = model.arch, model.backend, model.norm.weight.device
 
     def job(batch: int, new_tokens: int, past_tokens: int) -> Job:
         room = past_tokens + new_tokens
-        cache = StaticKVCache(model.rank_arch, batch=batch, max_tokens=room, dtype=dtype, device=device)
+        cache = StaticKVCache(model.rank_arch, batch=batch, max_tokens=room, dtype=kv_dtype or dtype, device=device)
         if past_tokens:
             model(tokens_of(arch, batch, past_tokens, device), cache=cache, logits="last")
         tokens_BT = tokens_of(arch, batch, new_tokens, device)
@@ -98,6 +106,7 @@ def _built_in(model: Transformer, dtype: str) -> Target:
         model=model,
         arch=arch,
         dtype=dtype,
+        kv_dtype=kv_dtype,
         attention=backend.name,
         algorithm=backend.algorithm,
         label=own_labels(backend.algorithm, 1 if model.link is None else model.link.ranks),

@@ -1,0 +1,32 @@
+"""What the threads of a run reach of a CPU: the cores that work, and the memory that their dies can read.
+
+A core does nothing for a second thread, and threads fill one die (or cluster) after the other: those of one die share
+its way to the memory, which is narrower than all channels together.
+"""
+
+from llamalab.hardware import HardwareSpec
+from llamalab.hints import NamedTuple
+
+
+class Reach(NamedTuple):
+    """Shares of a device that a run can use: of its cores, and of its bandwidth."""
+
+    cores: float
+    bandwidth: float
+
+
+def reach(spec: HardwareSpec, threads: int | None, die_bytes_per_s: float | None) -> Reach:
+    """What so many threads (default: one a core) reach where a die reads so many bytes a second; all of a GPU.
+
+    >>> from llamalab.hardware import find_hardware
+    >>> reach(find_hardware("threadripper-5975wx"), 8, 51.2e9)
+    Reach(cores=0.25, bandwidth=0.25)
+    """
+    if spec.kind != "cpu" or spec.clocking is None:
+        return Reach(1.0, 1.0)
+    cores = spec.clocking.matrix_units
+    working = min(threads or cores, cores)
+    if spec.cores_per_die is None or die_bytes_per_s is None:
+        return Reach(working / cores, 1.0)
+    dies = -(-working // spec.cores_per_die)
+    return Reach(working / cores, min(1.0, dies * die_bytes_per_s / spec.bandwidth_bytes_per_s))
