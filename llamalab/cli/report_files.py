@@ -60,7 +60,7 @@ def _drawn(record: "Record", stack: str | None) -> tuple[str, list[str]]:
             return []
 
     folder = CHECKOUT_RECORDS if CHECKOUT_RECORDS.is_dir() else PACKAGED
-    recorded = found("recorded runs", lambda: recorded_runs(folder, device="cuda", on_broken=remarks.append))
+    recorded = found("recorded runs", lambda: recorded_runs(folder, accelerators=True, on_broken=remarks.append))
     beside = (
         [one for one in recorded if one != record],
         found("answers of experiments", lambda: recorded_results(folder, on_broken=remarks.append)),

@@ -16,14 +16,14 @@ T = TypeVar("T")
 OnBroken = Callable[[str], None] | None
 
 
-def recorded_runs(folder: Path, *, device: str | None = None, on_broken: OnBroken = None) -> list[Record]:
-    """The records under a folder, in the order of their paths, of one kind of device where it is named.
+def recorded_runs(folder: Path, *, accelerators: bool = False, on_broken: OnBroken = None) -> list[Record]:
+    """The records under a folder, in the order of their paths, those of accelerators alone where it is so wished.
 
     Empty where the folder is not there. Raises FormatError for a broken record, or tells
     `on_broken` of it and passes it over.
     """
     records = [record for machine in sorted(folder.glob("*/")) for record in records_of(machine, on_broken=on_broken)]
-    return [record for record in records if device in (None, record.environment.device)]
+    return [record for record in records if not (accelerators and record.environment.device == "cpu")]
 
 
 def records_of(machine: Path, *, on_broken: OnBroken = None) -> list[Record]:

@@ -63,7 +63,7 @@ def test_committed_records_are_those_of_a_kind_of_device(tmp_path: Path, record:
         (tmp_path / folder / f"{name}.json").write_text(record_to_json(one))
         (tmp_path / folder / "constants-bf16.json").write_text("{}")
     assert recorded_runs(tmp_path) == [record, gpu]
-    assert recorded_runs(tmp_path, device="cuda") == [gpu]
+    assert recorded_runs(tmp_path, accelerators=True) == [gpu]
     assert recorded_runs(tmp_path / "absent") == []
     (tmp_path / "a-cpu" / "broken.json").write_text('{"parameters_measured"')
     with pytest.raises(FormatError, match=r"broken\.json"):

@@ -40,7 +40,15 @@ class Share(NamedTuple):
     def need_bytes(
         self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str, kv_dtype: str | None = None
     ) -> int:
-        """Weights, cache and the activations of the larger pass."""
+        """Weights, cache and the activations of the larger pass.
+
+        Args:
+            batch: sequences.
+            new_tokens: tokens of the larger pass.
+            max_tokens: tokens that the cache has room for.
+            dtype: of weights, activations and cache.
+            kv_dtype: of the cache alone (default: as `dtype`).
+        """
         activations = peak_activation_bytes(self.arch, PassShape(new_tokens=new_tokens, batch=batch, dtype=dtype)).bytes
         return (
             weight_bytes(self.arch, dtype)
