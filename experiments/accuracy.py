@@ -17,146 +17,19 @@ Which points count was settled by what was measured, not by how well it is met:
 The others are listed below with their errors.
 """
 
-import csv
+import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
 
-from experiments import own_records, scoreboard
-from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Times, Workload, run_times
-from llamalab.analytic.kv_cache import kv_bytes_per_token
-from llamalab.analytic.ops import add_up, forward_ops
-from llamalab.analytic.params import weight_bytes
-from llamalab.analytic.pass_shape import PassShape
-from llamalab.arch import LlamaArch
-from llamalab.hardware import HardwareSpec, find_hardware
-from llamalab.presets import PRESETS
+from experiments import own_records
+from experiments.common import stack_page
+from experiments.common.left_out import scored_points
+from experiments.common.published import PREDICTORS, Point, error, mape, read_points, shipped
 
-HERE = Path(__file__).parent
-POINTS, PAGE = HERE / "published.csv", HERE.parent / "docs" / "accuracy.md"
+PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 BAR_MAPE, BAR_WORST = 0.08, 0.20
-OTHER_MODELS = {  # shapes of points that have no preset: config.json of meta-llama/Meta-Llama-3-8B and -70B
-    "llama3-8b": LlamaArch(4096, 32, 32, 8, 14336, 128256, 1e-5, 500_000.0, max_positions=8192),
-    "llama3-70b": LlamaArch(8192, 80, 64, 8, 28672, 128256, 1e-5, 500_000.0, max_positions=8192),
-}
-
-
-class Point(NamedTuple):
-    """One published measurement, as the file has it."""
-
-    id: str
-    scored: bool
-    group: str
-    source: str
-    revision: str
-    model: str
-    spec: HardwareSpec
-    work: Workload
-    quantity: str
-    value: float
-    note: str
-
-    @property
-    def arch(self) -> LlamaArch:
-        """The shape of its model."""
-        return OTHER_MODELS[self.model] if self.model in OTHER_MODELS else PRESETS[self.model].arch
-
-    @property
-    def measured_s(self) -> float:
-        """The measurement as a time."""
-        if self.quantity == "tokens_per_s":
-            return self.work.batch * self.work.generate / self.value
-        return self.value / 1e3
-
-    def of(self, times: Times) -> float:
-        """The time among predicted ones that was measured."""
-        if self.quantity == "decode_ms":
-            assert times.decode_s_per_token is not None
-            return times.decode_s_per_token
-        return times.prefill_s if self.quantity == "prefill_ms" else times.total_s
-
-
-Predictor = Callable[[Point], Times]
-
-
-def read_points(path: Path = POINTS) -> list[Point]:
-    """All points of the file."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [_point(row) for row in csv.DictReader(file)]
-
-
-def _point(row: dict[str, str]) -> Point:
-    work = Workload(
-        int(row["prompt"]), int(row["generate"]), int(row["batch"]), row["dtype"], row["weight_dtype"],
-        row["kv_dtype"], tensor_parallel=int(row["tensor_parallel"]),
-    )  # fmt: skip
-    return Point(
-        row["id"], row["scored"] == "yes", row["group"], row["source"], row["revision"], row["model"],
-        find_hardware(row["device"]), work, row["quantity"], float(row["value"]), row["note"],
-    )  # fmt: skip
-
-
-def shipped(point: Point) -> Times:
-    """Ours, with the constants that are shipped."""
-    return _tier(point, "shipped")
-
-
-def bound(point: Point) -> Times:
-    """The data sheet without any loss, operation by operation."""
-    return _tier(point, "bound")
-
-
-def _tier(point: Point, tier: str) -> Times:
-    constants = choose(point.spec, tier, point.work.dtype, point.work.weight_dtype)
-    return run_times(point.arch, point.work, constants.rates, constants.host)
-
-
-def fixed_efficiency(compute: float, memory: float) -> Predictor:
-    """The formula of planners with two efficiencies: dense FLOPs, head on every token, the whole table read.
-
-    llm-flops 0.0.1 takes 0.5 and 0.8, opal-sim 0.4 and 0.6; 1 and 1 is a plain roofline. Ranks divide it.
-    """
-
-    def predict(point: Point) -> Times:
-        arch, work, ranks = point.arch, point.work, point.work.tensor_parallel
-        peaks = point.spec.peak_flops_per_s
-        peak = (peaks.get(work.weight_dtype or "") or peaks[work.dtype] or 0.0) * compute * ranks
-        bandwidth = point.spec.bandwidth_bytes_per_s * memory * ranks
-        stored = weight_bytes(arch, work.weight_dtype or work.dtype)
-        cached = kv_bytes_per_token(arch, work.kv_dtype or work.dtype) * work.batch
-
-        def step_s(new: int, context: int) -> float:
-            ops = forward_ops(arch, PassShape(new_tokens=new, context_tokens=context, batch=work.batch, logits="all"))
-            return max(add_up(ops).flops_full / peak, (stored + cached * context) / bandwidth)
-
-        prefill_s = step_s(work.prompt, work.prompt)
-        decode_s = step_s(1, work.prompt + work.generate // 2)
-        total_s = prefill_s + (work.generate - 1) * decode_s
-        return Times(prefill_s, decode_s, total_s, work.batch * work.generate / total_s)
-
-    return predict
-
-
-PREDICTORS: dict[str, Predictor] = {
-    "llamalab, shipped constants": shipped,
-    "llm-flops (formula, 0.5/0.8)": fixed_efficiency(0.5, 0.8),
-    "opal-sim (formula, 0.4/0.6)": fixed_efficiency(0.4, 0.6),
-    "plain roofline (formula, 1/1)": fixed_efficiency(1.0, 1.0),
-    "llamalab, physical bound": bound,
-}
-
-
-def error(point: Point, predictor: Predictor) -> float:
-    """Predicted over measured time, minus 1."""
-    return point.of(predictor(point)) / point.measured_s - 1
-
-
-def mape(errors: Iterable[float]) -> float:
-    """Mean absolute relative error."""
-    return fmean(map(abs, errors))
 
 
 def grouped(points: Iterable[Point]) -> dict[tuple[str, str], list[Point]]:
@@ -180,7 +53,7 @@ def page(points: list[Point], own: list[own_records.Score]) -> str:
             "Generated by `experiments/accuracy.py` (`make accuracy`); do not edit. An error is predicted over",
             "measured time minus 1: positive is too slow. MAPE is the mean of its absolute values.",
             "",
-            *scoreboard.page(scoreboard.scored_points()),
+            *stack_page.page(scored_points()),
             "",
             "## Published measurements, shipped constants",
             "",
@@ -310,8 +183,6 @@ def _percent(value: float) -> str:
 
 def main(argv: list[str]) -> int:
     """Write the page; the last line of output is the result as JSON. Exit code 1 where --check finds it stale."""
-    import json
-
     points, own = read_points(), own_records.scores()
     text = page(points, own)
     errors = [error(point, shipped) for point in points if point.scored]

@@ -13,12 +13,10 @@ Which points are fitted was settled before the first fit, by what their sources 
 - rows whose source says that the prompt is assumed or that the memory size, the prompt or the length is not stated
   weigh half.
 
-Errors on unseen points: five folds by a hash of the row, and leaving out one device after the other. The spread of
-a phase is the 90 % quantile of the held-out |log error|, of folds for devices that are fitted and of left-out
-devices for others, at least that of MIN_SPREAD.
+Errors on unseen points: five folds by a hash of the row, and leaving out one device after the other; intervals are made
+of them in experiments/common/stack_spreads.py.
 """
 
-import csv
 import json
 import math
 import sys
@@ -31,16 +29,16 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
+from experiments.common.left_out import POINTS
+from experiments.common.stack_spreads import keep, spreads, widen
 from llamalab.analytic import stacks
 from llamalab.analytic.stack_constants import stack_constants
 from llamalab.comparison import scoring
 from llamalab.comparison.measured_runs import MeasuredPoint, read_rows
 from llamalab.errors import LlamaLabError
 
-POINTS = Path(__file__).with_name("points.csv")
-HELD_OUT = Path(__file__).with_name("held_out.csv")
 ROWS = Path(stacks.__file__).with_name("stacks.json")
-FOLDS, MIN_SPREAD, QUANTILE, ROBUST = 5, 0.06, 0.9, 0.06
+FOLDS, ROBUST = 5, 0.06
 # How far a cell may plausibly lie from its parent's value, and the limits of what it can mean.
 SCALES = {
     "gemm_compute": 0.12,
@@ -163,26 +161,6 @@ def _without(
     return found
 
 
-def spreads(points: Sequence[MeasuredPoint], errors: dict[int, float]) -> dict[str, float]:
-    """The half-width by phase that holds 9 of 10 of these errors, as a ratio minus 1; of all where a phase has few."""
-    every = [abs(error) for error in errors.values()]
-    found = {}
-    for phase in stacks.SPREAD_PHASES:
-        own = [abs(errors[i]) for i, point in enumerate(points) if _phase(point) == phase]
-        found[phase] = round(max(MIN_SPREAD, float(np.expm1(_quantile(own if len(own) >= 8 else every)))), 3)
-    return found
-
-
-def _phase(point: MeasuredPoint) -> str:
-    return "decode" if point.phase == "serving" else point.phase
-
-
-def _quantile(values: list[float]) -> float:
-    """The 90 % quantile as it is expected of points yet unseen: a little above that of few points."""
-    share = min(1.0, QUANTILE * (1 + 1 / len(values)))
-    return float(np.quantile(values, share))
-
-
 def refit(data: dict[str, Any], points: Sequence[MeasuredPoint], only: Sequence[str]) -> list[dict[str, Any]]:
     """Fit all rows that have free cells, parents first; what was left out in turn comes back as residuals."""
     residuals = []
@@ -236,30 +214,15 @@ def write(data: dict[str, Any]) -> None:
     stacks.stacks.cache_clear()
 
 
-def keep(residuals: list[dict[str, Any]], rows: list[dict[str, str]]) -> None:
-    """Write what the fits did not see, a line per point by its place in the file; lines of other constants stay."""
-    place = {json.dumps(row, sort_keys=True): number for number, row in enumerate(rows)}
-    refitted = {one["key"] for one in residuals}
-    with open(HELD_OUT, encoding="utf-8", newline="") as file:
-        lines = {int(line["row"]): line for line in csv.DictReader(file) if line["constants"] not in refitted}
-    for one in residuals:
-        number = place[json.dumps(one["row"], sort_keys=True)]
-        errors = {f"{how}_log_error": f"{one[how]:.4f}" for how in ("fold", "device")}
-        lines[number] = {"row": str(number), "constants": one["key"]} | errors
-    with open(HELD_OUT, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ("row", "constants", "fold_log_error", "device_log_error"), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines[number] for number in sorted(lines))
-
-
 def main(argv: list[str]) -> int:
     """Fit and write; the last line of output is the result as JSON."""
     path = argv.pop(0) if argv and argv[0].endswith(".csv") else str(POINTS)
     data = json.loads(ROWS.read_text(encoding="utf-8"))
     points = usable(read_rows(path))
     residuals = refit(data, points, argv)
-    write(data)
     keep(residuals, read_rows(path))
+    widen(data)
+    write(data)
     result = {"points": len(points), "rows": len(data["stacks"])}
     for how in ("fold", "device"):
         if residuals:

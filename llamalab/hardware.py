@@ -107,8 +107,9 @@ def _other_size(name: str) -> HardwareSpec | None:
     if parts is None:
         return None
     chip, cores = parts["chip"], int(parts["cores"] or 0)
-    if chip in _GENERATIONS and cores and parts["gb"] is None:
-        return _with_cores(CPUS[_GENERATIONS[chip]], name, cores)
+    if chip in _GENERATIONS and parts["gb"] is None:
+        spec = CPUS[_GENERATIONS[chip]]
+        return _with_cores(spec, name, cores) if cores else spec
     rows = [HARDWARE[row] for row in HARDWARE if row.startswith(chip) and _chip(row) == chip]
     rows = [spec for spec in rows if spec.memory_sizes_bytes]
     rows = [spec for spec in rows if spec.clocking and cores in (0, spec.clocking.matrix_units)]

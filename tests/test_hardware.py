@@ -19,6 +19,13 @@ SPECS = list(HARDWARE.values())
 WITHOUT_CLOCK = {"b300-288gb", "gaudi2-96gb", "l40s-48gb"}  # the last one's sheet contradicts its clock
 
 
+def test_a_generation_of_cpus_is_the_one_that_stands_for_it_and_has_any_number_of_cores() -> None:
+    assert find_hardware("xeon-emr").name == "xeon-8592"
+    half = find_hardware("epyc-genoa-48core")
+    assert half.peak_flops_per_s["bf16"] == (find_hardware("epyc-genoa").peak_flops_per_s["bf16"] or 0) / 2
+    assert half.cores_per_die == 8
+
+
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_units_times_clock_give_the_peak(spec: HardwareSpec) -> None:
     peak = spec.peak_flops_per_s["bf16"] or spec.peak_flops_per_s["fp16"]

@@ -11,6 +11,9 @@ from llamalab.errors import InputError
 from llamalab.hints import NamedTuple
 from llamalab.units import format_bytes, format_seconds
 
+_SLIGHTLY, _MANY_TIMES = 1.1, 10  # of a goal: below, a share in whole percent tells too little; above, too much
+_SHOWN_SHARE = 0.001  # of the time: less is no reason that a table could show
+
 
 class Goals(NamedTuple):
     """The longest time to the first token and between tokens, None for any."""
@@ -77,10 +80,21 @@ def _planned(arch: LlamaArch, work: Workload, split: Split, room_bytes: int, bas
 def _missed(one: Planned, goals: Goals) -> str:
     """Which goals a split misses, and by how much; empty where it holds them."""
     return "; ".join(
-        f"{what} {format_seconds(value)}, {value / goal - 1:.0%} above {format_seconds(goal)}"
+        f"{what} {format_seconds(value)}, {_above(value / goal)} {format_seconds(goal)}"
         for what, value, goal in (("TTFT", one.ttft_s, goals.ttft_s), ("TPOT", one.tpot_s, goals.tpot_s))
         if value is not None and goal is not None and value > goal
     )
+
+
+def _above(ratio: float) -> str:
+    """How far a time is above a goal.
+
+    >>> _above(1.004), _above(1.4), _above(6976.9)
+    ('0.4% above', '40% above', '6,977 times')
+    """
+    if ratio >= _MANY_TIMES:
+        return f"{ratio:,.0f} times"
+    return f"{ratio - 1:.1%} above" if ratio < _SLIGHTLY else f"{ratio - 1:.0%} above"
 
 
 def _timed(arch: LlamaArch, work: Workload, split: Split, needed: int, basis: Basis) -> Planned:
@@ -103,6 +117,8 @@ def _slower(one: Planned, best: Planned) -> str:
     lost = f"{1 - one.tokens_per_s / best.tokens_per_s:.1%} fewer tokens/s"
     if (one.bubble_share or 0.0) > max((one.communication_share or 0.0), 0.05):
         return f"{lost}: stages are idle for {one.bubble_share:.1%} of the time"
-    if (one.communication_share or 0.0) > (best.communication_share or 0.0):
+    if (one.communication_share or 0.0) - (best.communication_share or 0.0) >= _SHOWN_SHARE:
         return f"{lost}: sending takes {one.communication_share:.1%} of the time, there {best.communication_share:.1%}"
+    if one.split.context > best.split.context:
+        return f"{lost}: context ranks all read the weights for the same sequences"
     return f"{lost}: each device reads more weights for fewer sequences"

@@ -20,12 +20,12 @@ from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.predict import single_answer
 from llamalab.comparison.own_runs import read_runs, run_of_prediction
-from llamalab.comparison.peer_predictions import Guess, guessed, predicted_beside
+from llamalab.comparison.peer_predictions import Beside, Guess, guessed, predicted_beside
 from llamalab.comparison.run_deltas import Delta, compare_runs, differing, unmatched
 from llamalab.errors import InputError
 from llamalab.files import check_target, write_text
 from llamalab.hints import Any
-from llamalab.records.run import Run
+from llamalab.records.run import Run, RunPhase
 from llamalab.units import DTYPES, format_rate, format_ratio, format_seconds
 
 SUMMARY = "runs, predictions or other tools' results held against each other, operation by operation"
@@ -132,7 +132,7 @@ def _rows(runs: list[Run], told: Guess) -> list[dict[str, Any]]:
     for place, run in enumerate(runs):
         guess = guessed(run, told)
         for phase in run.phases:
-            ours = predicted_beside(phase, guess) if phase.basis != "predicted" else None
+            ours = _beside(phase, guess) if phase.basis != "predicted" else None
             predicted_s = ours.predicted_s if ours else None
             rows.append(
                 {"run": _LETTERS[place], "phase": phase.name, "kind": phase.kind, "batch": phase.batch}
@@ -142,6 +142,13 @@ def _rows(runs: list[Run], told: Guess) -> list[dict[str, Any]]:
                 | {"predicted_from": ours.basis if ours else None}
             )
     return rows
+
+
+def _beside(phase: RunPhase, guess: Guess) -> Beside:
+    """The file's own prediction, made where it was measured, else ours of the device that it names."""
+    if phase.predicted_s is not None:
+        return Beside(phase.predicted_s, "the file")
+    return predicted_beside(phase, guess)
 
 
 def _comparison(a: Run, b: Run, letter: str) -> dict[str, Any]:

@@ -99,12 +99,11 @@ def _one(args: argparse.Namespace) -> Answer:
         args.prompt, args.generate, args.batch, args.dtype, args.weight_dtype, args.kv_dtype, args.attention
     )
     basis = choose(spec, "shipped", args.dtype, args.weight_dtype)
-    room = spec.usable_memory_bytes or spec.memory_bytes
+    room = args.memory or spec.usable_memory_bytes or spec.memory_bytes
     found = plan(arch, work, args.devices, room_bytes=room, basis=basis, goals=args.slo)
     if all(one.tokens_per_s is None for one in found):
-        raise DoesNotFitError(
-            f"a split of {short_name(args.model)} over {args.devices} × {spec.name} must fit; none does: {found[0].why}"
-        )
+        what = f"{short_name(args.model)} over {args.devices} × {spec.name}"
+        raise DoesNotFitError(f"a split of {what} must fit; none does: {_nearest(found)}")
     rows = [_row(place, one) for place, one in enumerate(found, 1)]
     lead = (
         f"{short_name(name)}, {args.batch} × ({args.prompt} + {args.generate}) tokens on {args.devices} × {spec.name}, "
@@ -114,6 +113,15 @@ def _one(args: argparse.Namespace) -> Answer:
     data = {"basis": "predicted", "devices": args.devices, "hardware": spec.name, "goals": args.slo._asdict()}
     data |= {key: rows[0][key] for key in ("split", "ttft_s", "tpot_s", "tokens_per_s", "why")}
     return Answer(data | {"splits": rows}, lead, (Table(_COLUMNS, rows),))
+
+
+def _nearest(found: list[Planned]) -> str:
+    """What is against the split that needs least, or, where none divides the model, against the first."""
+    tried = [one for one in found if one.needed_bytes is not None]
+    if not tried:
+        return found[0].why
+    least = min(tried, key=lambda one: one.needed_bytes or 0)
+    return f"{least.split} {least.why}; take more devices, fewer sequences or a narrower --weight-dtype"
 
 
 def _first(best: Planned) -> str:
@@ -129,8 +137,6 @@ def _row(place: int, one: Planned) -> dict[str, Any]:
 
 def _device(args: argparse.Namespace) -> HardwareSpec:
     spec = one_device(args.hardware, args.dtype)
-    if args.memory is not None:
-        spec = spec._replace(memory_bytes=args.memory)
     if args.link is not None:
         link = find_link(args.link)
         spec = spec._replace(interconnect=link.title, interconnect_bytes_per_s=link.bytes_per_s)

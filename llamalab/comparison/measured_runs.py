@@ -33,6 +33,7 @@ METRICS = {
     "peak_memory_gb": "memory",
 }
 MOST_ROWS = 1_000_000
+LEAST_VALUE, MOST_VALUE = 1e-9, 1e15  # of a measurement in its unit: beyond them no error has a meaning
 _LLAMA3 = {"rope_theta": 500_000.0, "max_positions": 8192}
 SHAPES = {  # config.json of models that have no preset
     "llama3-8b": LlamaArch(4096, 32, 32, 8, 14336, 128256, 1e-5, **_LLAMA3),  # type: ignore[arg-type]
@@ -205,8 +206,8 @@ def _positive(row: dict[str, str], cell: str) -> float:
         value = float(row[cell])
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise InputError(f"{cell} must be a positive number; got {row[cell]!r}")
+    if not LEAST_VALUE <= value <= MOST_VALUE:
+        raise InputError(f"{cell} must be a positive number from {LEAST_VALUE:g} to {MOST_VALUE:g}; got {row[cell]!r}")
     return value
 
 

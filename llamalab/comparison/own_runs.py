@@ -134,7 +134,7 @@ def run_of_bench(rows: list[dict[str, Any]], name: str) -> Run:
         phases = tuple(_phase_of_test(row) for row in rows if row["passes_s"])
         first = rows[0]
         keys = ("device", "threads", "dtype", "attention", "compiled", "blocks")
-        settings = {key: first[key] for key in keys}
+        settings = {key: first[key] for key in keys} | {"ranks": first.get("ranks", 1)}
         run = Run(name, _OURS, phases, settings, first["model"], first["device"], first["dtype"])
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{name} must be what llamalab bench writes; {error} is missing or wrong") from None
@@ -150,12 +150,17 @@ def _phase_of_test(row: dict[str, Any]) -> RunPhase:
     name = f"{row['test']}, batch {batch}" if batch > 1 else str(row["test"])
     totals = [sum(passes) for passes in row["passes_s"]]
     context = depth + prompt + made
+    rate = row.get("predicted_tokens_per_s")
+    predicted_s = batch * (prompt or 1) / rate if rate and not (prompt and made) else None
     if made and not prompt:
         each = tuple(total / made for total in totals)
-        return RunPhase(name, "decode", sum(each) / len(each), each, batch, 1, context, basis=row["basis"])
+        mean_s = sum(each) / len(each)
+        return RunPhase(name, "decode", mean_s, each, batch, 1, context, basis=row["basis"], predicted_s=predicted_s)
     kind = "other" if made else "prefill"
     mean_s = sum(totals) / len(totals)
-    return RunPhase(name, kind, mean_s, tuple(totals), batch, prompt + made, context, basis=row["basis"])
+    return RunPhase(
+        name, kind, mean_s, tuple(totals), batch, prompt + made, context, basis=row["basis"], predicted_s=predicted_s
+    )
 
 
 def run_of_prediction(data: dict[str, Any], name: str) -> Run:

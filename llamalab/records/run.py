@@ -23,7 +23,7 @@ class RunPhase(NamedTuple):
 
     `total_s` is the time of one pass: a prefill of `new_tokens` in each of `batch` sequences behind the tokens before,
     or one token of each, the mean over contexts that end at `context_tokens`. `basis` is measured, extrapolated or
-    predicted.
+    predicted; `predicted_s` is what the file itself has as a prediction of a measured time.
     """
 
     name: str
@@ -36,6 +36,7 @@ class RunPhase(NamedTuple):
     ops: tuple[OpTime, ...] = ()
     clock_hz: int | None = None
     basis: str = "measured"
+    predicted_s: float | None = None
 
     @property
     def tokens_per_s(self) -> float | None:

@@ -5,8 +5,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from llamalab.comparison.ranks import ScalingPoint
 from llamalab.report.bounded import fill_bounded
 from llamalab.report.charts.deltas import deltas, signed_seconds
+from llamalab.report.charts.scaling import ScalingCurve, scaling
 from llamalab.report.data_table import DataColumn, DataTable, error, number, seconds, share, speed, text
 from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, plain_json
 from llamalab.units import format_seconds
@@ -34,6 +36,7 @@ def compare_page(data: dict[str, Any], generator: str) -> str:
             listings=(Listing("What differs", [line for one in compared for line in _differences(one)]),),
             sections=[
                 *(_section(one) for one in compared),
+                *_over_ranks(data),
                 Section("runs", "Runs", "Every phase of every run", "Our prediction stands beside it.", (measured,)),
             ],
             facts=[(f"Run {run['run']}", _settings(run)) for run in data["runs"]],
@@ -72,6 +75,26 @@ def _section(one: Mapping[str, Any]) -> Section:
         Fold(table.name.replace("_", "-"), f"Data: {table.caption}", tables=(table,)) for table in _tables(one)
     )
     return Section(f"run-{letter}", heading, heading, finding, (plot,), folds=folds)
+
+
+def _over_ranks(data: Mapping[str, Any]) -> list[Section]:
+    """How the time of each phase goes with the ranks; none where no model ran on several numbers of them."""
+    ranks = {run["run"]: run["settings"].get("ranks") for run in data["runs"]}
+    points: dict[str, dict[int, ScalingPoint]] = {}
+    if len({run["model"] for run in data["runs"]}) == 1:
+        for row in data["rows"]:
+            if (number_of := ranks[row["run"]]) is not None:
+                point = ScalingPoint(number_of, row["predicted_s"], row["time_s"])
+                points.setdefault(row["phase"], {}).setdefault(number_of, point)
+    curves = [
+        ScalingCurve(phase, tuple(by_ranks[one] for one in sorted(by_ranks)))
+        for phase, by_ranks in points.items()
+        if len(by_ranks) > 1
+    ]
+    if not curves:
+        return []
+    finding = "The same test on several numbers of ranks; of runs that share one, the first."
+    return [Section("ranks", "Ranks", "Time over ranks", finding, (figure(scaling, curves, "scaling"),))]
 
 
 def _tables(one: Mapping[str, Any]) -> list[DataTable]:

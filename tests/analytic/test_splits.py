@@ -91,6 +91,9 @@ def test_microbatches_divide_the_sequences_of_a_replica() -> None:
 
 def test_links_have_sources_and_are_found_in_any_case() -> None:
     assert all(link.source and link.bytes_per_s > 0 for link in LINKS.values())
+    assert len({link.title for link in LINKS.values()}) == len(LINKS)
+    assert all(name == link.name == name.lower() for name, link in LINKS.items())
+    assert find_link("400GbE").bytes_per_s == find_link("ndr").bytes_per_s == 2 * 400e9 / 8
     assert find_link("NVLink4").bytes_per_s == SPEC.interconnect_bytes_per_s
 
 

@@ -80,6 +80,32 @@ def test_a_bench_of_ours_is_compared_with_one_of_llama_bench(capsys: Capture, tm
     assert one["unmatched"] == ["tg128 @ d4096"]
 
 
+def test_benches_on_several_numbers_of_ranks_are_a_curve_with_their_own_predictions(
+    capsys: Capture, tmp_path: Path
+) -> None:
+    """Predictions of a bench are of the machine that it ran on: they need no device that is known."""
+    paths, page = [tmp_path / f"{ranks}.jsonl" for ranks in (1, 2, 4)], tmp_path / "page.html"
+    for path, ranks in zip(paths, (1, 2, 4), strict=True):
+        rows = [
+            {
+                "model": "7b", "test": test, "prompt_tokens": prompt, "generated_tokens": made, "depth_tokens": 0,
+                "batch": 2, "passes_s": [[0.4 / ranks] * max(1, made)] * 3, "basis": "measured", "device": "nothing",
+                "threads": 1, "dtype": "bf16", "attention": "sdpa", "compiled": "none", "blocks": "32", "ranks": ranks,
+                "predicted_tokens_per_s": rate * ranks,
+            }
+            for test, prompt, made, rate in (("pp512", 512, 0, 2048.0), ("tg8", 0, 8, 4.0))
+        ]  # fmt: skip
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = loaded(capsys, "compare", *map(str, paths), "--page", str(page))
+    assert [row["predicted_s"] for row in found["rows"]] == [0.5 / ranks for ranks in (1, 2, 4) for _ in range(2)]
+    assert [row["error"] for row in found["rows"]] == pytest.approx([0.25] * 6)
+    assert found["comparisons"][1]["settings"]["ranks"] == [1, 4]
+    html = page.read_text()
+    assert "tg8, batch 2, 1 rank: measured 400.00 ms, predicted 500.00 ms; 2 ranks: measured 200.00 ms" in html
+    assert main(["compare", str(paths[0]), str(paths[0]), "--page", str(page)]) == 0
+    assert "Time over ranks" not in page.read_text()
+
+
 def test_forms_and_page(capsys: Capture, tmp_path: Path) -> None:
     page, argv = tmp_path / "page.html", ("compare", "7b@l4", "7b@h200")
     assert "| operation | phase |" in printed(capsys, *argv, "--format", "md")

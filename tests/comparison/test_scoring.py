@@ -187,3 +187,11 @@ def test_a_row_with_fewer_threads_is_predicted_slower() -> None:
     refused = predict_row(cpu | {"threads": "none"})
     assert refused.predicted is None
     assert "threads must be a whole number" in (refused.reason or "")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1e-320", "1e300", "nan", "inf", ""])
+def test_a_value_that_no_run_can_have_is_a_reason_and_no_infinite_error(value: str) -> None:
+    row = dict.fromkeys(COLUMNS, "1") | {
+        "device": "h200", "framework": "vllm", "model": "7b", "dtype": "fp8", "metric": "decode_ms", "value": value,
+    }  # fmt: skip
+    assert "value must be a positive number" in (predict_row(row).reason or "")

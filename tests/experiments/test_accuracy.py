@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from experiments import accuracy, fit_constants
+from experiments.common import published
 from llamalab.analytic import constants, shipped_constants
 
 ROOT = Path(accuracy.__file__).parents[1]
-POINTS = accuracy.read_points()
+POINTS = published.read_points()
 SCORED = [point for point in POINTS if point.scored]
 KERNEL_SOURCES = ("vidur", "AIConfigurator")
 
@@ -44,31 +45,31 @@ def test_constants_are_fitted_on_kernels_and_scored_on_models() -> None:
 
 
 def test_the_bars() -> None:
-    errors = [accuracy.error(point, accuracy.shipped) for point in SCORED]
-    assert accuracy.mape(errors) <= accuracy.BAR_MAPE
+    errors = [published.error(point, published.shipped) for point in SCORED]
+    assert published.mape(errors) <= accuracy.BAR_MAPE
     assert all(abs(error) <= accuracy.BAR_WORST for error in errors)
 
 
 def test_with_what_was_put_apart_after_the_fact_the_mean_still_holds() -> None:
     points = [point for point in POINTS if point.scored or point.group == "first yield"]
     assert len(points) == len(SCORED) + 6
-    assert accuracy.mape(accuracy.error(point, accuracy.shipped) for point in points) <= accuracy.BAR_MAPE
+    assert published.mape(published.error(point, published.shipped) for point in points) <= accuracy.BAR_MAPE
 
 
 def test_nine_of_ten_measurements_lie_in_the_interval() -> None:
-    inside = [abs(point.measured_s / point.of(accuracy.shipped(point)) - 1) <= constants.SPREAD for point in SCORED]
+    inside = [abs(point.measured_s / point.of(published.shipped(point)) - 1) <= constants.SPREAD for point in SCORED]
     assert sum(inside) >= 0.9 * len(inside)
 
 
 @pytest.mark.parametrize("point", SCORED, ids=lambda point: point.id)
-def test_no_measurement_is_below_the_bound(point: accuracy.Point) -> None:
-    assert accuracy.error(point, accuracy.bound) < 0
+def test_no_measurement_is_below_the_bound(point: published.Point) -> None:
+    assert published.error(point, published.bound) < 0
 
 
 def test_we_are_nearer_than_the_formulas_of_others() -> None:
     scores = {
-        name: accuracy.mape(accuracy.error(point, predictor) for point in SCORED)
-        for name, predictor in accuracy.PREDICTORS.items()
+        name: published.mape(published.error(point, predictor) for point in SCORED)
+        for name, predictor in published.PREDICTORS.items()
     }
     assert min(scores, key=lambda name: scores[name]) == "llamalab, shipped constants"
 
@@ -77,7 +78,7 @@ def test_a_peers_formula_gives_the_peers_own_number() -> None:
     """llm-flops 0.0.1 prints 187.8 ms for a 7B prefill of 2048 on an A100 and 9.58 ms a token at 4096."""
     wanted = ("7b", "a100-80gb-sxm", 2048, "prefill")
     point = next(p for p in SCORED if (p.model, p.spec.name, p.work.prompt, p.group) == wanted)
-    times = accuracy.PREDICTORS["llm-flops (formula, 0.5/0.8)"](point)
+    times = published.PREDICTORS["llm-flops (formula, 0.5/0.8)"](point)
     assert 1e3 * times.prefill_s == pytest.approx(187.8, rel=0.003)
 
 
@@ -87,7 +88,7 @@ def test_the_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_configuration_counts_once_a_source() -> None:
-    with open(accuracy.POINTS, encoding="utf-8", newline="") as file:
+    with open(published.POINTS, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["scored"] == "yes"]
     keys = [
         tuple(row[key] for key in ("source", "device", "model", "tensor_parallel", "weight_dtype", "batch", "prompt",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import fit_stacks
+from experiments.common import stack_spreads
 from llamalab.analytic.stack_constants import stack_constants
 from llamalab.analytic.stacks import stacks
 from llamalab.comparison.measured_runs import MeasuredPoint, measured_point, read_rows
@@ -91,9 +92,18 @@ def test_nine_of_ten_errors_lie_in_the_spread() -> None:
     points = made_by({}) * 20
     rng = np.random.default_rng(0)
     errors = {number: float(error) for number, error in enumerate(rng.normal(0, 0.2, len(points)))}
-    spread = fit_stacks.spreads(points, errors)["decode"]
+    spread = stack_spreads.spreads(points, errors)["decode"]
     inside = [abs(error) <= math.log1p(spread) for error in errors.values()]
     assert 0.89 <= sum(inside) / len(inside) <= 0.94
+
+
+def test_a_row_with_few_points_has_the_interval_of_all_such_rows_too() -> None:
+    errors = {"lucky/nvidia": [0.01], "usual/nvidia": [0.2, -0.3, 0.25, 0.1], "many/nvidia": [0.02] * 30}
+    widths = stack_spreads.pooled_spreads(errors)
+    assert set(widths) == {"lucky/nvidia", "usual/nvidia"}
+    assert math.expm1(0.01) < stack_spreads.MIN_SPREAD < widths["lucky/nvidia"] < math.expm1(0.3)
+    assert widths["usual/nvidia"] == pytest.approx(math.expm1(0.3), abs=0.001)  # its own is the widest
+    assert stack_spreads.pooled_spreads({"many/nvidia": [0.02] * 30}) == {}
 
 
 def test_every_fitted_point_is_of_the_file_and_every_row_is_used_once() -> None:

@@ -6,11 +6,12 @@ import math
 import pytest
 
 from experiments import scoreboard
+from experiments.common import left_out
 from experiments.fit_stacks import ROWS
 from llamalab.analytic import stacks
 
-SCORED = scoreboard.scored_points()
-OUT = scoreboard.unseen(SCORED)
+SCORED = left_out.scored_points()
+OUT = left_out.unseen(SCORED)
 
 
 def test_no_group_is_worse_than_agreed_without_a_reason() -> None:
@@ -55,4 +56,4 @@ def test_the_interval_holds_about_nine_of_ten_points_that_were_not_fitted() -> N
     ("key", "bar"), [("tensorrt-llm/nvidia", 8), ("tensorrt-llm-1/nvidia", 8), ("vllm-2024/nvidia", 10)]
 )
 def test_the_bars_of_servers_on_points_left_out(key: str, bar: float) -> None:
-    assert scoreboard.mape(one.fold for one in OUT if one.key == key) <= bar
+    assert left_out.mape(one.fold for one in OUT if one.key == key) <= bar
