@@ -3,6 +3,8 @@
 Public names are resolved when they are first used, so that `import llamalab`, and every part that
 only calculates, starts without torch.
 
+Belongs here: the names of the front door. Does not belong here: code of any of them (api, model, checkpoints).
+
 >>> import llamalab
 >>> llamalab.kv("7b", context=4096, batch=16).kv_bytes
 34359738368

@@ -3,6 +3,9 @@
 Triton is imported when a call is made, not before: it is no dependency of llamalab. With
 TRITON_INTERPRET=1 in the environment before that, the kernels run on the CPU, which is how they
 are tested where there is no GPU.
+
+Belongs here: one file a kernel, `plan` (tiles and splits by shape), and the calls that launch them.
+Does not belong here: other backends (attention), KV caches (model), what attention costs (analytic.attention_cost).
 """
 
 import importlib.util
