@@ -75,6 +75,17 @@ def test_triton_on_long_contexts(shape: tuple[int, ...], dtype: torch.dtype) -> 
 
 
 @needs_triton
+@pytest.mark.parametrize("form", ["plain", "described"])
+@pytest.mark.parametrize("shape", [shape for shape in GRID if shape[3] > 64] + LONG[:1], ids=str)
+def test_triton_in_every_form(shape: tuple[int, ...], form: str) -> None:
+    if torch.cuda.get_device_capability() < (9, 0) and form != "plain":
+        pytest.skip("the chip has no copy engine for tiles")
+    q, k, v = tensors(shape, torch.bfloat16, "cuda")
+    flash = triton_flash.prefill(q, k, v, query_offset=shape[4] - shape[3], form=form)
+    assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
+
+
+@needs_triton
 @pytest.mark.parametrize("n_splits", [1, 2, 7, 100])
 def test_triton_splits(n_splits: int) -> None:
     q, k, v = tensors((2, 6, 2, 3, 301, 80), torch.bfloat16, "cuda")

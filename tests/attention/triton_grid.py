@@ -59,6 +59,14 @@ def _position_in_memory(position: int, keys: int, window: int | None) -> None:
         assert arrived_G.tolist() == [0] * 4
 
 
+def _described(shape: tuple[int, ...], dtype: torch.dtype, window: int | None) -> None:
+    """Tiles that descriptors bring, of keys that are a part of a longer cache."""
+    q, k, v = tensors(shape, dtype)
+    longer = [torch.cat([x, torch.full_like(x, float("nan"))], dim=2)[:, :, : shape[4]] for x in (k, v)]
+    flash = triton_flash.prefill(q, *longer, query_offset=shape[4] - shape[3], window=window, form="described")
+    assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v, window)
+
+
 def _parts_of_many_rows() -> None:
     """More parts than one program should read: a second kernel weighs them."""
     q, k, v = tensors((1, 48, 1, 1, 513, 64))
@@ -107,6 +115,8 @@ CASES: dict[str, Callable[[], None]] = {
     "a split that some queries do not see": _split_that_some_queries_do_not_see,
     **{f"{w} window": lambda w=w: _window(*w) for w in WINDOWS},  # type: ignore[misc]
     **{f"{c} in memory": lambda c=c: _position_in_memory(*c) for c in POSITIONS},  # type: ignore[misc]
+    "described": lambda: _described((2, 2, 1, 70, 133, 80), torch.bfloat16, None),
+    "described, a window": lambda: _described((1, 2, 2, 37, 70, 64), torch.float16, 30),
     "parts of many rows": _parts_of_many_rows,
     "views of a cache": _views_of_a_cache,
     "head dim with a stride": _head_dim_with_a_stride,

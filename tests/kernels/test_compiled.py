@@ -54,6 +54,30 @@ def test_prefill_in_half_precision(capability: int, head_dim: int, windowed: boo
         assert_multiplies_as_it_should(kernel, loops=3 if windowed else 2)
 
 
+@pytest.mark.parametrize("windowed", [False, True], ids=["whole", "windowed"])
+@pytest.mark.parametrize(("capability", "head_dim"), [(90, 64), (90, 128), (90, 256), (90, 80), (100, 128), (100, 256)])
+def test_prefill_by_descriptors(capability: int, head_dim: int, windowed: bool) -> None:
+    """Every tile of keys and values is brought by the copy engine, and signalled by barriers in shared memory."""
+    made = compiled(
+        capability, triton_flash.prefill, 512, 8, 2, head_dim, torch.bfloat16, window=100 if windowed else None,
+        form="described",
+    )  # fmt: skip
+    tiles = plan.half_tiles(plan.power_of_2(head_dim), capability, described=True)
+    assert len(made) == len(tiles)
+    for kernel in made:
+        assert_fits(kernel)
+        assert kernel.count(r"cp\.async\.bulk\.tensor\.4d") >= 4  # of keys and of values, in two loops or more
+        assert kernel.count(r"mbarrier\.try_wait") > 0
+        assert kernel.count(r"cp\.async\.cg") == 0
+        if capability == 90:
+            query_tile, key_tile, dim = (kernel.config[name] for name in ("QUERY_TILE", "KEY_TILE", "PADDED_DIM"))
+            needed = (3 if windowed else 2) * (dim + key_tile) // 16
+            assert kernel.count(r"wgmma\.mma_async") >= needed
+            assert query_tile < 128 or kernel.count(r"wgmma\.mma_async") == needed
+        else:
+            assert kernel.count(r"tcgen05\.mma") > 0
+
+
 def assert_multiplies_as_it_should(kernel: Compiled, loops: int) -> None:
     """Two products for each loop over keys, made of the instructions of the chip, and no more than are needed.
 
@@ -130,7 +154,7 @@ def test_what_does_not_fit_is_found() -> None:
     with compiling_for(80) as made:
         prefill_kernel.prefill_kernel[(1,)](
             q, k, v, q, q, *[256] * 12, 512, KEYS, 0, 0, 9, 1.0, GROUP=4, HEAD_DIM=256, PADDED_DIM=256,
-            PRECISION="tf32", WINDOWED=False, QUERY_TILE=128, KEY_TILE=128, num_warps=8, num_stages=2,
+            PRECISION="tf32", WINDOWED=False, DESCRIBED=False, QUERY_TILE=128, KEY_TILE=128, num_warps=8, num_stages=2,
         )  # fmt: skip
     assert made[0].shared_bytes > SHARED_BYTES[80]
     assert made[0].stack_bytes > 0

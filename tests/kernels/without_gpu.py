@@ -81,6 +81,8 @@ def compiling_for(capability: int) -> Iterator[list[Compiled]]:
     def every_config(self: Autotuner, *args: Any, **options: Any) -> None:
         self.nargs = dict(zip(self.arg_names, args, strict=False))
         for config in self.prune_configs(options):
+            if config.pre_hook:
+                config.pre_hook(self.nargs | options | config.all_kwargs())
             self.fn.run(*args, **options, **config.all_kwargs())
 
     before = driver._active

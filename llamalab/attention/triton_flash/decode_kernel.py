@@ -61,13 +61,13 @@ def decode_kernel(
         visible_to_all = first
     for start in range(first, visible_to_all, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
-            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, visible,
-            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, False, WINDOWED, PRECISION,
+            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, 0, 0, start, visible,
+            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, False, WINDOWED, False, PRECISION,
         )  # fmt: skip
     for start in range(visible_to_all, visible_to_any, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
-            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, visible,
-            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, True, WINDOWED, PRECISION,
+            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, 0, 0, start, visible,
+            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, True, WINDOWED, False, PRECISION,
         )  # fmt: skip
 
     z_RE, lse_R = finish(max_R, sum_R, acc_RE)

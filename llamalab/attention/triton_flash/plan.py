@@ -135,21 +135,38 @@ _HALF_TILES: dict[int, dict[int, tuple[Tile, ...]]] = {
 }
 
 
-def half_tiles(padded_dim: int, capability: int) -> tuple[Tile, ...]:
-    """The tiles to try for a head dim padded to a power of two on sm_`capability`.
+# The same where the chip's copy engine brings the tiles: no addresses in registers, so more stages fit.
+_DESCRIBED_TILES: dict[int, dict[int, tuple[Tile, ...]]] = {
+    64: {
+        9: (Tile(128, 128, 8, 3), Tile(128, 128, 8, 2), Tile(128, 64, 8, 4), Tile(64, 64, 4, 3)),
+        10: (Tile(128, 128, 8, 3), Tile(128, 128, 8, 2), Tile(128, 64, 4, 3)),
+    },
+    128: {
+        9: (Tile(128, 128, 8, 3), Tile(128, 128, 8, 2), Tile(128, 64, 8, 4), Tile(64, 64, 4, 3)),
+        10: (Tile(128, 128, 8, 2), Tile(128, 64, 8, 3), Tile(128, 64, 8, 4)),
+    },
+    256: {
+        9: (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(64, 32, 8, 3)),
+        10: (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2)),
+    },
+}
+
+
+def half_tiles(padded_dim: int, capability: int, described: bool = False) -> tuple[Tile, ...]:
+    """The tiles to try for a head dim padded to a power of two on sm_`capability`, brought by descriptors or not.
 
     >>> half_tiles(256, 80)[0]
     Tile(query_tile=64, key_tile=64, num_warps=8, num_stages=2)
     """
-    of_the_dim = _HALF_TILES[max(64, padded_dim)]
-    return of_the_dim.get(capability // 10, of_the_dim[8])  # 12: a workstation's chip multiplies by warps
+    of_the_dim = (_DESCRIBED_TILES if described else _HALF_TILES)[max(64, padded_dim)]
+    # 12: a workstation's chip multiplies by warps
+    return of_the_dim.get(capability // 10, of_the_dim[9 if described else 8])
 
 
-def all_half_tiles() -> tuple[Tile, ...]:
+def all_half_tiles(described: bool = False) -> tuple[Tile, ...]:
     """Every tile of the table, once."""
-    return tuple(
-        dict.fromkeys(tile for by_chip in _HALF_TILES.values() for tiles in by_chip.values() for tile in tiles)
-    )
+    table = _DESCRIBED_TILES if described else _HALF_TILES
+    return tuple(dict.fromkeys(tile for by_chip in table.values() for tiles in by_chip.values() for tile in tiles))
 
 
 def full_tile(padded_dim: int) -> Tile:

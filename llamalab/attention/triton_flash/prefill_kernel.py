@@ -20,14 +20,15 @@ def prefill_kernel(
     stride_vb, stride_vh, stride_vt, stride_zb, stride_zh, stride_zt,
     new_tokens, context_tokens, query_offset, window, bucket, scale_log2,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, PRECISION: tl.constexpr,
-    WINDOWED: tl.constexpr, QUERY_TILE: tl.constexpr, KEY_TILE: tl.constexpr,
+    WINDOWED: tl.constexpr, DESCRIBED: tl.constexpr, QUERY_TILE: tl.constexpr, KEY_TILE: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries of one head against all keys that it may see."""
     first = (tl.num_programs(0) - 1 - tl.program_id(0)) * QUERY_TILE  # the longest row of keys first
     head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    kv_head = (head // GROUP).to(tl.int64)
-    k_ptr += batch * stride_kb + kv_head * stride_kh
-    v_ptr += batch * stride_vb + kv_head * stride_vh
+    batch_at, kv_head_at = tl.program_id(2), head // GROUP
+    if not DESCRIBED:
+        k_ptr += batch * stride_kb + kv_head_at.to(tl.int64) * stride_kh
+        v_ptr += batch * stride_vb + kv_head_at.to(tl.int64) * stride_vh
     token_R, e = first + tl.arange(0, QUERY_TILE), tl.arange(0, PADDED_DIM)
     inside_R, inside_E = token_R < new_tokens, e < HEAD_DIM
     position_R = query_offset + token_R
@@ -53,19 +54,22 @@ def prefill_kernel(
         unmasked = tl.maximum(tl.minimum(unmasked, visible_to_all), begun)
         for start in range(begun, unmasked, KEY_TILE):
             max_R, sum_R, acc_RE = attend_tile(
-                q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, context_tokens,
-                position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, True, WINDOWED, PRECISION,
+                q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, batch_at, kv_head_at,
+                start, context_tokens, position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE,
+                True, WINDOWED, DESCRIBED, PRECISION,
             )  # fmt: skip
         visible_to_all = tl.maximum(visible_to_all, unmasked)
     for start in range(unmasked, visible_to_all, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
-            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, context_tokens,
-            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, False, WINDOWED, PRECISION,
+            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, batch_at, kv_head_at,
+            start, context_tokens, position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE,
+            False, WINDOWED, DESCRIBED, PRECISION,
         )  # fmt: skip
     for start in range(visible_to_all, visible_to_any, KEY_TILE):
         max_R, sum_R, acc_RE = attend_tile(
-            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, start, context_tokens,
-            position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE, True, WINDOWED, PRECISION,
+            q_RE, max_R, sum_R, acc_RE, k_ptr, v_ptr, stride_kt, stride_vt, batch_at, kv_head_at,
+            start, context_tokens, position_R, window, scale_log2, HEAD_DIM, PADDED_DIM, KEY_TILE,
+            True, WINDOWED, DESCRIBED, PRECISION,
         )  # fmt: skip
 
     z_RE, lse_R = finish(max_R, sum_R, acc_RE)
@@ -76,21 +80,35 @@ def prefill_kernel(
     tl.store(lse_ptr + token_R, lse_R, mask=inside_R)
 
 
-def _of_this_chip(configs, arguments, **constants):
+def _of_this_chip(described):
     """Those configs that plan.half_tiles names for the head dim and the chip that Triton compiles for."""
-    tiles = half_tiles(constants["PADDED_DIM"], driver.active.get_current_target().arch)
-    return [config for config, tile in zip(configs, all_half_tiles(), strict=True) if tile in tiles]
+
+    def prune(configs, arguments, **constants):
+        tiles = half_tiles(constants["PADDED_DIM"], driver.active.get_current_target().arch, described)
+        return [config for config, tile in zip(configs, all_half_tiles(described), strict=True) if tile in tiles]
+
+    return prune
 
 
-# Triton tries them once, and keeps the fastest per head dim and bucket of lengths.
-_CONFIGS = [
-    triton.Config(
-        {"QUERY_TILE": tile.query_tile, "KEY_TILE": tile.key_tile},
-        num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
-    )
-    for tile in all_half_tiles()
-]
-tuned_prefill_kernel = triton.autotune(
-    _CONFIGS, key=["HEAD_DIM", "bucket"], prune_configs_by={"early_config_prune": _of_this_chip}
-)(prefill_kernel)
+def _shape_descriptors(arguments):
+    """Descriptors bring tiles of the config's own size."""
+    for name in ("k_ptr", "v_ptr"):
+        arguments[name].block_shape = [1, 1, arguments["KEY_TILE"], arguments["PADDED_DIM"]]
+
+
+def _tuned(described):
+    """Triton tries the configs once, and keeps the fastest per head dim and bucket of lengths."""
+    configs = [
+        triton.Config(
+            {"QUERY_TILE": tile.query_tile, "KEY_TILE": tile.key_tile},
+            num_warps=tile.num_warps,
+            num_stages=tile.num_stages,
+            pre_hook=_shape_descriptors if described else None,
+        )
+        for tile in all_half_tiles(described)
+    ]
+    prune = {"early_config_prune": _of_this_chip(described)}
+    return triton.autotune(configs, key=["HEAD_DIM", "bucket"], prune_configs_by=prune)(prefill_kernel)
+
+
+tuned_prefill_kernel, tuned_described_kernel = _tuned(False), _tuned(True)

@@ -33,19 +33,26 @@ def product(a, b, acc, PRECISION: tl.constexpr):
 @triton.jit
 def attend_tile(
     q_RE, running_max_R, running_sum_R, acc_RE,
-    k_ptr, v_ptr, stride_k_token, stride_v_token,
+    k_ptr, v_ptr, stride_k_token, stride_v_token, batch, kv_head,
     start, context_tokens, position_R, window, scale_log2,
     HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, KEY_TILE: tl.constexpr,
-    MASKED: tl.constexpr, WINDOWED: tl.constexpr, PRECISION: tl.constexpr,
+    MASKED: tl.constexpr, WINDOWED: tl.constexpr, DESCRIBED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Take the keys start .. start + KEY_TILE in; MASKED where some row may not see all of them."""
+    """Take the keys start .. start + KEY_TILE in; MASKED where some row may not see all of them.
+
+    DESCRIBED: K and V are descriptors of whole tensors, whose tiles the chip's copy engine brings, 0 outside; else
+    pointers to the first key and value of the head.
+    """
     padded: tl.constexpr = PADDED_DIM != HEAD_DIM
     e = tl.arange(0, PADDED_DIM)
     key_N = start + tl.arange(0, KEY_TILE)
     inside_N, inside_E = key_N < context_tokens, e < HEAD_DIM
-    k_EN = load_tile(
-        k_ptr + e[:, None] + key_N[None, :] * stride_k_token, inside_E[:, None], inside_N[None, :], padded, MASKED
-    )
+    if DESCRIBED:
+        k_EN = k_ptr.load([batch, kv_head, start, 0]).reshape(KEY_TILE, PADDED_DIM).T
+    else:
+        k_EN = load_tile(
+            k_ptr + e[:, None] + key_N[None, :] * stride_k_token, inside_E[:, None], inside_N[None, :], padded, MASKED
+        )
     zero_RN = tl.zeros([q_RE.shape[0], KEY_TILE], tl.float32)
     raw_RN = product(q_RE, k_EN, zero_RN, PRECISION)
     if MASKED:
@@ -57,9 +64,12 @@ def attend_tile(
     finite_R = tl.where(max_R == float("-inf"), 0.0, max_R) if MASKED else max_R
     pattern_RN = tl.exp2(raw_RN * scale_log2 - finite_R[:, None])  # one fused multiply-add per score
     rescale_R = tl.exp2(running_max_R - finite_R)
-    v_NE = load_tile(
-        v_ptr + key_N[:, None] * stride_v_token + e[None, :], inside_N[:, None], inside_E[None, :], MASKED, padded
-    )
+    if DESCRIBED:
+        v_NE = v_ptr.load([batch, kv_head, start, 0]).reshape(KEY_TILE, PADDED_DIM)
+    else:
+        v_NE = load_tile(
+            v_ptr + key_N[:, None] * stride_v_token + e[None, :], inside_N[:, None], inside_E[None, :], MASKED, padded
+        )
     acc_RE = product(pattern_RN.to(v_NE.dtype), v_NE, acc_RE * rescale_R[:, None], PRECISION)
     return max_R, running_sum_R * rescale_R + tl.sum(pattern_RN, 1), acc_RE
 
