@@ -5,8 +5,8 @@ itself is embedded, so that a page can be rendered again from what it shows.
 
 Belongs here: `page` (a report's sections in their order), one file a further page or section (`profile_page`,
 `bench_page`, `compare_page`, `ranks_section`), `tables` and `captions` (figures and sentences of a report), `layout`
-(what a page is made of), `charts` (plots), `templates` (HTML, CSS and the script). Does not belong here: measuring, figures that the comparison
-should compute, anything loaded from outside the page.
+(what a page is made of), `charts` (plots), `templates` (HTML, CSS and the script).
+Does not belong here: measuring, figures that the comparison should compute, anything loaded from outside the page.
 """
 
 import dataclasses
