@@ -18,7 +18,7 @@ from torch.nn import functional
 from llamalab.analytic.op import Op
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, moved_bytes
-from llamalab.analytic.training_time import TrainingRates, backward, training_ops, update_bytes
+from llamalab.analytic.training_time import TrainingRates, backward, training_ops, update_traffic_bytes
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnavailableError
 from llamalab.measure.roofs.machine import Machine
@@ -48,7 +48,7 @@ def training_rates(machine: Machine, arch: LlamaArch, shape: PassShape) -> Train
     return TrainingRates(
         _rates(ops, forward_s),
         _rates(tuple(map(backward, ops)), backward_s),
-        update_bytes(one, machine.dtype) / _update_s(machine, model, batch, seq),
+        update_traffic_bytes(one, machine.dtype) / _update_s(machine, model, batch, seq),
     )
 
 
