@@ -1,7 +1,8 @@
 """llamalab: what a Llama should cost on a machine, what it did cost, and why the two differ.
 
 Public names are resolved when they are first used, so that `import llamalab`, and every part that
-only calculates, starts without torch.
+only calculates, starts without torch. `dir()` lists a call for each thing that most people want; models, taps and
+types live in the rooms of their own, and can be had from here by name as well.
 
 >>> import llamalab
 >>> llamalab.kv("7b", context=4096, batch=16).kv_bytes
@@ -19,46 +20,39 @@ if TYPE_CHECKING:
     from llamalab.api.calculate import fit, flops, kv, params, predict, roofline
     from llamalab.api.compare import compare
     from llamalab.api.run import bench, generate, measure, profile, report
-    from llamalab.api.training import train_memory, tune
-    from llamalab.arch import LlamaArch
+    from llamalab.api.training import train_memory as train_memory
+    from llamalab.api.training import tune as tune
+    from llamalab.arch import LlamaArch as LlamaArch
     from llamalab.checkpoints import load
     from llamalab.hardware import HARDWARE
-    from llamalab.instrument.taps import capture, edit
-    from llamalab.model import StaticKVCache, Transformer, build
-    from llamalab.model.compiled import compile
-    from llamalab.parallel.plan import parallelize
+    from llamalab.instrument.taps import capture as capture
+    from llamalab.instrument.taps import edit as edit
+    from llamalab.model import StaticKVCache as StaticKVCache
+    from llamalab.model import Transformer as Transformer
+    from llamalab.model import build as build
+    from llamalab.model.compiled import compile as compile
+    from llamalab.parallel.plan import parallelize as parallelize
     from llamalab.presets import PRESETS
-    from llamalab.records.frames import frames
+    from llamalab.records.frames import frames as frames
     from llamalab.text.load import load_tokenizer
 
 __all__ = [
     "HARDWARE",
     "PRESETS",
-    "LlamaArch",
-    "StaticKVCache",
-    "Transformer",
     "bench",
-    "build",
-    "capture",
     "compare",
-    "compile",
-    "edit",
     "fit",
     "flops",
-    "frames",
     "generate",
     "kv",
     "load",
     "load_tokenizer",
     "measure",
-    "parallelize",
     "params",
     "predict",
     "profile",
     "report",
     "roofline",
-    "train_memory",
-    "tune",
 ]
 
 _HOMES = {
@@ -101,7 +95,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return list(__all__)
 
 
 class _CallableRoom(type(sys)):  # type: ignore[misc]

@@ -1,8 +1,8 @@
 """Reading text and JSON that somebody else wrote: bounded, never waiting, and refused in one sentence.
 
-Text is UTF-8, with or without a byte order mark. JSON is what RFC 8259 calls interoperable: no key
-twice, no NaN or infinity, no number that is infinite as a double, no half of a surrogate pair; and not
-nested deeper than anything that llamalab reads.
+Text is UTF-8, with or without a byte order mark, as it is or as gzip packs it. JSON is what RFC 8259 calls
+interoperable: no key twice, no NaN or infinity, no number that is infinite as a double, no half of a surrogate pair;
+and not nested deeper than anything that llamalab reads.
 """
 
 import os
@@ -15,6 +15,7 @@ MOST_BYTES = 64 * 2**20  # a record of many runs, the index of a model with half
 MOST_CONFIG_BYTES = 4 * 2**20  # a config, a calibration or a device has kilobytes
 MOST_DEPTH = 64
 _MOST_DIGITS = 308  # a whole number of more digits is infinite as a double
+GZIP = b"\x1f\x8b"  # how what gzip wrote begins
 POINTER = b"version https://git-lfs"  # how a file begins that stands for another
 IS_POINTER = "a Git LFS pointer, which stands for a file that was not fetched; run git lfs pull in its repository"
 _ENCODINGS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"), (b"\x00\x00\xfe\xff", "UTF-32"))
@@ -63,7 +64,23 @@ def _bytes_of(name: str, what: str, most: int, hint: str) -> bytes:
         raise MissingError(f"the {what} must have a path that a file can have; got {name!r}") from None
     if len(data) > most:  # it grew, or lies in a file system that tells no sizes
         raise FormatError(_too_large(name, what, most))
-    return data
+    return _unzipped(data, name, what, most) if data.startswith(GZIP) else data
+
+
+def _unzipped(data: bytes, name: str, what: str, most: int) -> bytes:
+    """What gzip made smaller, as profilers write their traces; no more than `most` bytes of it are ever held."""
+    from zlib import MAX_WBITS, decompressobj, error
+
+    reader = decompressobj(MAX_WBITS | 16)  # with gzip's own header
+    try:
+        text = reader.decompress(data, most + 1)
+    except error:
+        raise FormatError(f"the {what} must be a sound gzip file; {name} is none") from None
+    if len(text) > most:
+        raise FormatError(_too_large(name, what, most))
+    if not reader.eof:
+        raise FormatError(f"the {what} must be a whole gzip file; {name} ends early")
+    return text
 
 
 def _check_kind(status: os.stat_result, name: str, what: str, most: int) -> None:

@@ -87,6 +87,6 @@ def test_public_names_are_sorted_and_resolve() -> None:
     assert len(set(llamalab.__all__)) == len(llamalab.__all__)
     for name in llamalab.__all__:
         assert name.isupper() or getattr(llamalab, name).__name__ in (name, f"llamalab.{name}")
-    assert set(llamalab.__all__) < set(dir(llamalab))
+    assert set(llamalab.__all__) == set(dir(llamalab))
     with pytest.raises(AttributeError, match="no attribute 'bulid'"):
         llamalab.bulid  # noqa: B018

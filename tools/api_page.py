@@ -22,13 +22,23 @@ name, and
 This page is made of docstrings by `python -m tools.api_page`; its examples are run by the tests.
 """
 GROUPS = (
-    ("Calculate", ("kv", "params", "flops", "fit", "predict", "roofline", "tune", "train_memory")),
+    ("Calculate", ("kv", "params", "flops", "fit", "predict", "roofline")),
     ("Measure", ("measure", "report", "profile", "bench")),
-    ("Compare", ("compare", "frames")),
-    ("Models and text", ("load", "build", "compile", "parallelize", "load_tokenizer", "generate")),
+    ("Compare", ("compare",)),
+    ("Models and text", ("load", "load_tokenizer", "generate")),
+)
+FURTHER = (
+    ("Training", ("tune", "train_memory")),
+    ("Records", ("frames",)),
+    ("Models", ("build", "compile", "parallelize")),
     ("Look inside", ("capture", "edit")),
     ("Types", ("LlamaArch", "Transformer", "StaticKVCache")),
 )
+REST = """## Further names
+
+`dir(llamalab)` lists what is above. What follows lives in rooms of its own, named with each, and can be had as
+`llamalab.NAME` as well.
+"""
 TABLES = """## Tables
 
 `llamalab.PRESETS` has the known models by name, each with `arch`, `title` and `source`; `llamalab.HARDWARE` the data
@@ -49,15 +59,21 @@ def page() -> str:
     for title, names in GROUPS:
         parts.append(f"## {title}\n")
         parts += [_entry(name) for name in names]
-    return "\n".join([*parts, TABLES])
+    parts += [TABLES, REST]
+    for title, names in FURTHER:
+        parts.append(f"### {title}\n")
+        parts += [_entry(name, "####") for name in names]
+    return "\n".join(parts)
 
 
-def _entry(name: str) -> str:
+def _entry(name: str, level: str = "###") -> str:
     found: Any = getattr(llamalab, name)
     call = inspect.unwrap(found) if not inspect.isclass(found) else found
     signature = re.sub(r"\b(?:collections\.abc|llamalab(?:\.\w+)+|pathlib|os)\.", "", str(inspect.signature(call)))
     signature = re.sub(r"<function .*? at 0x[0-9a-f]+>", "...", signature.replace("'", ""))
-    return f"### {name}\n\n```python\nllamalab.{name}{signature}\n```\n\n{_text(inspect.getdoc(call) or '')}\n"
+    home = f"In `{call.__module__}`.\n\n" if name not in llamalab.__all__ else ""
+    shown = f"```python\nllamalab.{name}{signature}\n```\n\n{home}{_text(inspect.getdoc(call) or '')}\n"
+    return f"{level} {name}\n\n{shown}"
 
 
 def _text(doc: str) -> str:

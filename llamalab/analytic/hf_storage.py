@@ -7,6 +7,7 @@ AutoGPTQ and GPTQModel, AutoAWQ, bitsandbytes, transformers' fp8 and FBGEMM clas
 import re
 from collections.abc import Callable
 
+from llamalab.analytic.nf4 import nf4_bytes
 from llamalab.analytic.params import Weight, weights
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnavailableError
@@ -22,8 +23,7 @@ _NAMES = {  # of modules that a method may leave out, by ours
     "feed_forward.w2": "mlp.down_proj",
     "feed_forward.w3": "mlp.up_proj",
 }
-_ABSMAX_GROUP, _NESTED_GROUP = 64, 256  # of bitsandbytes' 4 bits
-_NF4_STATE_BYTES = 16 * 4 + 96  # its table of 16 values, and its settings as text of about 96 bytes
+_NF4_SETTINGS_BYTES = 96  # about, as text
 
 
 class HfStorage(NamedTuple):
@@ -154,9 +154,7 @@ def _bitsandbytes(said: dict[str, Any]) -> tuple[str, StorageLayout]:
     twice = bool(said.get("bnb_4bit_use_double_quant"))
 
     def layout(rows: int, columns: int) -> int:
-        blocks = -(-rows * columns // _ABSMAX_GROUP)
-        nested = blocks + 4 * -(-blocks // _NESTED_GROUP) + 4 * 256
-        return -(-rows * columns // 2) + (nested if twice else 4 * blocks) + _NF4_STATE_BYTES
+        return nf4_bytes(rows * columns, twice=twice, offset=False) + _NF4_SETTINGS_BYTES
 
     return f"bitsandbytes {said.get('bnb_4bit_quant_type', 'fp4')}{', quantised twice' if twice else ''}", layout
 

@@ -1,4 +1,4 @@
-"""What an optimiser holds for each trained parameter, and what quantised weights hold for each frozen one."""
+"""What an optimiser holds for each trained parameter."""
 
 from llamalab.errors import UnknownNameError
 from llamalab.hints import NamedTuple
@@ -7,8 +7,9 @@ from llamalab.hints import NamedTuple
 class Optimizer(NamedTuple):
     """Bytes a parameter of states; `factored` for a row and a column of each matrix instead.
 
-    `copies` are those of a tensor that torch's update makes one tensor at a time where it is not fused: in AdamW the
-    root, its quotient, and the quotient of the tensor before.
+    `copies` are those of a tensor that an update makes one tensor at a time where it is not fused: in torch's AdamW the
+    root, its quotient, and the quotient of the tensor before; in bitsandbytes' 8 bits on a CPU, which has no fused
+    kernel, both moments, weight and gradient, all in fp32 (`copies_wide`).
     """
 
     name: str
@@ -16,6 +17,7 @@ class Optimizer(NamedTuple):
     factored: bool
     copies: int
     source: str
+    copies_wide: bool = False
 
 
 # 8-bit states: one byte each and an fp32 maximum for each block of 256 (Dettmers et al. 2021, arXiv 2110.02861).
@@ -23,17 +25,12 @@ OPTIMIZERS = {
     one.name: one
     for one in (
         Optimizer("adamw", 8, False, 3, "two moments in fp32"),
-        Optimizer("adamw-8bit", 2 * (1 + 4 / 256), False, 0, "Dettmers et al. 2021, blocks of 256"),
+        Optimizer("adamw-8bit", 2 * (1 + 4 / 256), False, 5, "Dettmers et al. 2021, blocks of 256", copies_wide=True),
         Optimizer("adafactor", 0, True, 2, "Shazeer & Stern 2018, no first moment: rows and columns in fp32"),
         Optimizer("sgd", 0, False, 0, "no state"),
         Optimizer("sgd-momentum", 4, False, 0, "one moment in fp32"),
     )
 }
-
-# NF4 in blocks of 64 with an fp32 maximum each; double quantisation stores those in 8 bits, with an fp32 for each 256
-# (Dettmers et al. 2023, QLoRA, arXiv 2305.14314, section 3: 0.5 becomes 0.127 bits a parameter).
-NF4_BITS = 4 + 32 / 64
-NF4_DOUBLE_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
 
 def find_optimizer(name: str) -> Optimizer:

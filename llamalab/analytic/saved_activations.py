@@ -36,10 +36,14 @@ class Saved(NamedTuple):
 class Kept:
     """The sizes of one training step's pass on one rank; every position has logits, and there is no cache.
 
+    With `sequence_parallel` what tensor parallelism replicates is shared out by tokens (Korthikanti et al. 2022).
+
     Raises UnknownNameError and InputError for a shape that is none of training.
     """
 
-    def __init__(self, arch: LlamaArch, shape: PassShape, implementation: str = "llamalab") -> None:
+    def __init__(
+        self, arch: LlamaArch, shape: PassShape, implementation: str = "llamalab", *, sequence_parallel: bool = False
+    ) -> None:
         for what, word, known in (
             ("dtype of training", shape.dtype, FLOAT_DTYPES),
             ("attention", shape.attention, ALGORITHMS),
@@ -56,6 +60,7 @@ class Kept:
         self.ranks = shape.tensor_parallel
         self.part: Shard = shard(arch, self.ranks)
         self.rows = self.seq * self.batch
+        self.own_rows = -(-self.rows // self.ranks) if sequence_parallel else self.rows  # of norms and residuals
 
     def _narrow(self, elements: int) -> int:
         return storage_bytes(elements, self.dtype)
@@ -63,17 +68,17 @@ class Kept:
     def block(self) -> tuple[Saved, ...]:
         """One block without recomputation, operation by operation.
 
-        Norms and residuals are replicated over the ranks, everything between them is split.
+        Norms and residuals are replicated over the ranks or shared out by tokens, everything between them is split.
         """
-        part, rows = self.part, self.rows
+        part, rows, own = self.part, self.rows, self.own_rows
         return (
             self._norm("attention_norm"),
-            Saved("wq, wk, wv: their input", self._narrow(rows * self.arch.dim)),
+            Saved("wq, wk, wv: their input", self._narrow(own * self.arch.dim)),
             Saved("attention: q", self._narrow(rows * part.query_dim)),
             *self._attention(),
             Saved("wo: its input", self._narrow(rows * part.query_dim)),
             self._norm("ffn_norm"),
-            Saved("w1, w3: their input", self._narrow(rows * self.arch.dim)),
+            Saved("w1, w3: their input", self._narrow(own * self.arch.dim)),
             Saved("SwiGLU: gate and up", self._narrow(2 * rows * part.ffn_dim)),
             *self._silu(),
             Saved("w2: its input", self._narrow(rows * part.ffn_dim)),
@@ -81,7 +86,7 @@ class Kept:
 
     def _norm(self, name: str) -> Saved:
         """Input and roots; where steps are their own operations the input in fp32, and the quotient for the weight."""
-        elements, roots = self.rows * self.arch.dim, storage_bytes(self.rows, "fp32")
+        elements, roots = self.own_rows * self.arch.dim, storage_bytes(self.own_rows, "fp32")
         if self.implementation == "fused":
             return Saved(f"{name}: input and roots", self._narrow(elements) + roots)
         return Saved(
@@ -120,10 +125,10 @@ class Kept:
         """Final norm, input of the head, and the log-probabilities in fp32; fused: a gradient in their place."""
         inputs = self._norm("norm").bytes
         if self.implementation == "fused":
-            return inputs + self._narrow(self.rows * self.arch.dim)
+            return inputs + self._narrow(self.own_rows * self.arch.dim)
         labels = self.rows * INDEX_BYTES if self.implementation == "hugging-face" else 0  # shifted by one: a copy
         logits = storage_bytes(self.rows * self.part.vocab_size, "fp32")
-        return inputs + self._narrow(self.rows * self.arch.dim) + labels + logits
+        return inputs + self._narrow(self.own_rows * self.arch.dim) + labels + logits
 
 
 def saved_in_block(arch: LlamaArch, shape: PassShape, implementation: str = "llamalab") -> tuple[Saved, ...]:

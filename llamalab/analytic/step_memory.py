@@ -1,9 +1,10 @@
 """The largest moment of a training step, above weights and optimiser states: what autograd keeps, gradients, and what
 the backward pass makes on its way.
 
-Three moments can be it: the loss, whose gradient exists twice in fp32 beside the log-probabilities; the last norm, in
-fp32; and the feed-forward of the last block, or of the first, when gradients are all there. Of a tied table the very
-end: the head's gradient has waited for the embedding's, and their sum is made beside both. And the optimiser's own.
+The loss can be it, whose gradient exists twice in fp32 beside the log-probabilities; the last norm, in fp32; the
+feed-forward or the scores of the last block, or of the first, when gradients are all there. Of quantised matrices the
+largest, written out for a product (bitsandbytes' MatMul4Bit, forward and backward). Of a tied table the very end: the
+head's gradient has waited for the embedding's, and their sum is made beside both. And the optimiser's own.
 """
 
 from llamalab.analytic.lora import TARGETS, Lora
@@ -31,9 +32,10 @@ def largest_moment(
     in_flight: int,
     gradient_bytes: int,
     kept_gradients: bool,
-    update_copies: int,
+    update_bytes: int,
     dora: bool = False,
     frozen_input: bool = False,
+    written_out: int = 0,
 ) -> LargestMoment:
     """Over one forward and backward pass of `layers` blocks, with `in_flight` micro-batches in a pipeline.
 
@@ -45,14 +47,15 @@ def largest_moment(
         in_flight: micro-batches whose activations are kept at once.
         gradient_bytes: of all that is trained.
         kept_gradients: whether these are there from the start, as passes are accumulated.
-        update_copies: of the largest tensor, that the optimiser makes.
+        update_bytes: what the optimiser makes beside the largest tensor.
         dora: whether adapters have magnitudes.
         frozen_input: whether nothing before the first adapter needs a gradient.
+        written_out: bytes of the largest quantised matrix, as it is multiplied.
     """
     arch, dtype, fused = kept.arch, kept.dtype, kept.implementation == "fused"
     sizes = _Sizes(kept, lora, dora)
     block, inside = sizes.block()
-    x = storage_bytes(kept.rows * arch.dim, dtype)
+    x = storage_bytes(kept.own_rows * arch.dim, dtype)
     stored = {"none": block, "selective": block - inside, "full": x}[recompute]
     rebuilt = {"none": 0, "selective": inside, "full": block}[recompute]
     idle = sizes.idle_in_first_block() if frozen_input and recompute == "none" else 0
@@ -60,7 +63,7 @@ def largest_moment(
     head, once = sizes.head(), kept.once() - kept.rows * INDEX_BYTES
     logits = storage_bytes(kept.rows * kept.part.vocab_size, "fp32")
     head_grads = 0 if lora else storage_bytes(arch.vocab_size // kept.ranks * arch.dim, dtype)
-    block_grads = (gradient_bytes - head_grads) // max(layers, 1)
+    block_grads = max(0, gradient_bytes - head_grads) // max(layers, 1)
     start = gradient_bytes if kept_gradients else 0
     loss = start + once + all_blocks + head + (0 if fused else 2 * logits)
     wide = storage_bytes(kept.rows * arch.dim, "fp32")
@@ -68,12 +71,22 @@ def largest_moment(
     ffn = rebuilt + x + sizes.ffn_backward()
     last = (start or head_grads) + once + all_blocks + ffn + sizes.w2_gradient()
     first = (start or gradient_bytes - block_grads) + once + stored - idle + ffn + sizes.w2_gradient()
-    update = gradient_bytes + update_copies * sizes.largest_trained()
+    scores, later = sizes.scores_backward(), sizes.after_scores()
+    at_scores = (x if recompute == "full" else 0) + block - later + x + scores
+    qkv_grads = sizes.qkv_gradients()
+    last_scores = (start or head_grads + block_grads - qkv_grads) + once + all_blocks - stored + at_scores
+    first_scores = (start or gradient_bytes - qkv_grads) + once + at_scores - idle
+    beside = sizes.product() + (2 if recompute == "full" else 3) * x  # residual, norm's output, the product's result
+    written = start + once + all_blocks + rebuilt + written_out + beside
+    written_first = (start or gradient_bytes - block_grads) + once + stored + rebuilt - idle + written_out + beside
+    update = gradient_bytes + update_bytes
     adapter = start + once + all_blocks + rebuilt + sizes.magnitudes()
     tied = gradient_bytes + (3 if kept_gradients else 2) * head_grads * arch.tied_embeddings
     moments = {
         "loss": loss, "last norm": norm, "last block": last, "first block": first, "tied table": tied, "update": update,
         "adapter": adapter,
+        **({"last scores": last_scores, "first scores": first_scores} if scores else {}),
+        **({"quantised": written, "first quantised": written_first} if written_out else {}),
     }  # fmt: skip
     name = max(moments, key=moments.__getitem__)
     return LargestMoment(name, moments[name])
@@ -161,6 +174,38 @@ class _Sizes:
             made.append(size if target in (*_INTO_FFN, "down") else size - later)
         return max(0, *made)
 
+    def scores_backward(self) -> int:
+        """Gradients of the pattern and of the scores, and of the values for each query head; 0 where there are none."""
+        kept = self.kept
+        if kept.attention == "flash":
+            return 0
+        elements = kept.batch * kept.part.n_heads * kept.seq * kept.seq
+        wide = "fp32" if kept.implementation == "hugging-face" else kept.dtype
+        return 2 * storage_bytes(elements, wide) + self._of(kept.part.query_dim)
+
+    def after_scores(self) -> int:
+        """Bytes of a block that are gone when the gradient of its scores is made."""
+        dim, part = self.kept.arch.dim, self.kept.part
+        gone = ("values", "wo", "ffn_norm", "w1, w3", "SwiGLU", "w2")
+        later = sum(item.bytes for item in self.kept.block() if item.name.startswith(gone))
+        if self.lora is None:
+            return later
+        wide = 0 if self.kept.implementation == "fused" else 1
+        frozen = self._of(dim) * (1 + wide) + self._of(part.ffn_dim) + self._of(part.query_dim)
+        rest = tuple(target for target in self.lora.targets if target not in _INTO_QKV)
+        return later - frozen + self._adapters(self.lora._replace(targets=rest))
+
+    def qkv_gradients(self) -> int:
+        """Of the matrices before the scores; adapters' are so small that they count as there."""
+        part = self.kept.part
+        return (
+            0 if self.lora else storage_bytes(self.kept.arch.dim * (part.query_dim + 2 * part.kv_dim), self.kept.dtype)
+        )
+
+    def product(self) -> int:
+        """What goes into the last matrix of the feed-forward."""
+        return self._of(self.kept.part.ffn_dim)
+
     def head(self) -> int:
         """Final norm, log-probabilities; the head's input where the head is trained."""
         if self.lora is None:
@@ -186,10 +231,3 @@ class _Sizes:
     def w2_gradient(self) -> int:
         """That of one matrix of the feed-forward."""
         return 0 if self.lora else storage_bytes(self.kept.arch.dim * self.kept.part.ffn_dim, self.kept.dtype)
-
-    def largest_trained(self) -> int:
-        """Bytes of the largest trained tensor."""
-        arch = self.kept.arch
-        if self.lora is not None:
-            return 4 * self.lora.rank * max(arch.dim, arch.ffn_dim)
-        return storage_bytes(arch.dim * max(arch.vocab_size, arch.ffn_dim), self.kept.dtype)

@@ -149,6 +149,10 @@ def _run_verb(verb: str, argv: list[str]) -> int:
     module, parser = verb_parser(verb)
     args = parser.read(argv)
     try:
+        if getattr(args, "out", None) is not None:
+            from llamalab.cli.asked_files import check_out  # here: most answers are printed
+
+            check_out(args)
         if getattr(module, "ON_RANKS", False):
             code = ranks.run_verb(module, args, [verb, *argv], spoken)
         else:

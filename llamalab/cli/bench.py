@@ -8,6 +8,7 @@ from llamalab.choices import ACTIVATION_DTYPES, DEVICES, SCOPES
 from llamalab.cli.arguments import (
     MODEL_HELP,
     Parser,
+    add_backend,
     add_choice,
     add_count,
     add_kv_storage,
@@ -68,7 +69,7 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     add_weight_storage(parser)
     add_kv_storage(parser)
-    parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
+    add_backend(parser)
     add_choice(
         parser, "--compile", SCOPES, "none", "compile each block, or a step; the warm-up then holds the compilation"
     )

@@ -54,7 +54,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the checkpoint and say what was written."""
     source, target = _ends(args)
-    check_exists(source, "checkpoint")
+    for path, what in ((source, "checkpoint"), (args.lora, "adapter"), (args.tokenizer, "tokenizer")):
+        if path is not None:
+            check_exists(path, what)
     from llamalab.checkpoints.convert import Wishes, convert
 
     wishes = Wishes(args.dtype, args.shards, args.lora, args.vocab_size, args.tokenizer)

@@ -7,6 +7,7 @@ dump and its abbreviations are off.
 import argparse
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 from llamalab.errors import InputError
 from llamalab.hints import TYPE_CHECKING, NoReturn
@@ -43,11 +44,15 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """The help, as wide as the terminal, at most 100 columns, and 100 where there is none."""
-        from llamalab.cli.terminal import width_of_output
+        from llamalab.cli.terminal import folded, width_of_output
 
-        width = min(_HELP_WIDTH, width_of_output() or _HELP_WIDTH)
+        shown = width_of_output()
+        width = min(_HELP_WIDTH, shown or _HELP_WIDTH)
         self.formatter_class = lambda prog: _HelpFormatter(prog, width)
-        return super().format_help()
+        told = super().format_help()
+        if shown is None:
+            return told
+        return "".join(f"{piece}\n" for line in told.splitlines() for piece in folded(line, width))
 
     def rename(self, old: str, new: str) -> None:
         """Let `old` be understood as `new`, with a note; it is in no help."""
@@ -67,7 +72,20 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, argv: Iterable[str]) -> argparse.Namespace:
         """The options of a command line, old names taken for the new."""
-        return self.parse_args([self._today(word) for word in argv])
+        words = [self._today(word) for word in argv]
+        self._refuse_empty(words)
+        return self.parse_args(words)
+
+    def _refuse_empty(self, words: list[str]) -> None:
+        """Raise InputError where nothing is given for a name, a number or a path: a text alone may be empty."""
+        for word, following in pairwise((*words, None)):
+            if word in ("--", None):
+                return
+            name, equals, value = word.partition("=")
+            action = self._option_string_actions.get(name)
+            empty = not value if equals else following == ""
+            if empty and action is not None and action.nargs is None and action.metavar != "TEXT":
+                raise InputError(f"{name} must not be empty; got ''; name a value or leave the option out")
 
     def _today(self, word: str) -> str:
         name, equals, value = word.partition("=")

@@ -8,6 +8,7 @@ from llamalab.choices import ACTIVATION_DTYPES, DEVICES, PHASES
 from llamalab.cli.arguments import (
     MODEL_HELP,
     Parser,
+    add_backend,
     add_choice,
     add_count,
     add_format,
@@ -51,7 +52,7 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     add_weight_storage(parser)
     add_kv_storage(parser)
-    parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
+    add_backend(parser)
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
         "--roofs", metavar="RECORD.json", help="take the roofs of a report's record instead of measuring"
@@ -92,13 +93,14 @@ def measured(args: argparse.Namespace) -> "tuple[list[Profile], list[Path]]":
 def _measure(
     args: argparse.Namespace, phases: tuple[str, ...], reference: "Record | None"
 ) -> "tuple[list[Profile], list[Path]]":
+    label, arch, weights = model_to_measure(args.model)  # before torch: a name may be wrong
     from llamalab.measure.device.machine import resolve_device
     from llamalab.measure.profile.run import profile, reference_of
     from llamalab.measure.profile.trace import trace_writer
     from llamalab.measure.target.made import OWN_WEIGHTS
     from llamalab.measure.target.profiled_share import beside, built_in
 
-    device, (label, arch, weights) = resolve_device(args.device), model_to_measure(args.model)
+    device = resolve_device(args.device)
     model, total = built_in(label, arch, device=device, dtype=args.dtype, attention=args.attention, full=args.full,
                             batch=args.batch, prompt_tokens=args.prompt, context_tokens=args.context,
                             weights=weights, weight_dtype=args.weight_dtype, kv_dtype=args.kv_dtype,

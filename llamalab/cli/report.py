@@ -8,13 +8,23 @@ from llamalab.analytic import grades
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.stacks import stack_names
 from llamalab.choices import ACTIVATION_DTYPES, DEVICES, FORMATS
-from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_kv_storage, add_weight_storage, one_of
+from llamalab.cli.arguments import (
+    MODEL_HELP,
+    Parser,
+    add_backend,
+    add_choice,
+    add_count,
+    add_kv_storage,
+    add_weight_storage,
+    one_of,
+)
 from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer, Column, Table, note, render
 from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import InputError, LlamaLabError, UnavailableError
+from llamalab.files import check_exists
 from llamalab.hints import TYPE_CHECKING
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.plain_text import printable
@@ -44,13 +54,15 @@ def configure(parser: Parser) -> None:
     add_count(parser, "--context", "tokens in view of the decoded one, itself included (default: as --generate says)")
     add_count(parser, "--batch", "sequences", default=1)
     add_tensor_parallel(parser)
-    parser.add_argument("--text", help="a sentence whose attention in a checkpoint is shown (default: a short story)")
+    parser.add_argument(
+        "--text", metavar="TEXT", help="a sentence whose attention in a checkpoint is shown (default: a short story)"
+    )
     parser.add_argument("--tokenizer", metavar="FILE", help="for that sentence (default: the checkpoint's own)")
     add_choice(parser, "--device", DEVICES, "auto", "where to measure; auto is cuda where there is one")
     add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "of weights, activations and cache")
     add_weight_storage(parser)
     add_kv_storage(parser)
-    parser.add_argument("--attention", help="the attention backend (default: the fastest of the device)")
+    add_backend(parser)
     add_choice(parser, "--format", FORMATS, "table", "how the verdict is printed beside the page; table: in words")
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
     parser.add_argument(
@@ -187,6 +199,8 @@ def _uncalibrated(record: "Record") -> tuple[str, ...]:
 
 def _measure(args: argparse.Namespace) -> int:
     """Measure and write the record; only then calibrate, draw and judge, none of which can cost the measurement."""
+    if args.tokenizer is not None:
+        check_exists(args.tokenizer, "tokenizer")
     name, arch, weights = model_to_measure(args.model)
     device = _resolved(args.device)
     page = Path(args.out or default_page(name, device))

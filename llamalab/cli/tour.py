@@ -41,7 +41,9 @@ def configure(parser: Parser) -> None:
         metavar="FILE",
         help="tokenizer.json, .model, .bin, GGUF or a folder (default: the checkpoint's, one beside it)",
     )
-    parser.add_argument("--text", default="Once upon a time there was a cat", help="what the model reads")
+    parser.add_argument(
+        "--text", metavar="TEXT", default="Once upon a time there was a cat", help="what the model reads"
+    )
     parser.add_argument("--layer", type=int, default=0, metavar="N", help="the layer to look into (default: 0)")
     parser.add_argument("--head", type=int, default=0, metavar="N", help="the head whose pattern is drawn (default: 0)")
     parser.add_argument(

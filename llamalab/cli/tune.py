@@ -2,22 +2,14 @@
 
 import argparse
 
-from llamalab.analytic.fine_tuning import (
-    METHODS,
-    OFFLOADS,
-    PRECISIONS,
-    Tuning,
-    check_tuning_fits,
-    largest_tuning_batch,
-    trained_parameters,
-    tuning_memory,
-    tuning_work,
-)
+from llamalab.analytic.fine_tuning import check_tuning_fits, largest_tuning_batch, tuning_memory, tuning_work
 from llamalab.analytic.lora import TARGETS, Lora
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.optimizers import OPTIMIZERS
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS
 from llamalab.analytic.training import RECOMPUTE
+from llamalab.analytic.tuned_weights import trained_parameters
+from llamalab.analytic.tuning import METHODS, OFFLOADS, PRECISIONS, Tuning
 from llamalab.cli.arguments import (
     Parser,
     add_choice,
@@ -81,6 +73,9 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--zero", type=int, default=0, metavar="0|1|2|3", help="ZeRO stage; FSDP is 3 (default: 0)")
     add_count(parser, "--data-parallel", "devices that share a step's sequences", default=1)
     add_shared(parser)
+    parser.add_argument(
+        "--split-norms", action="store_true", help="norms and residuals by tokens over --tp: sequence parallelism"
+    )
     add_count(parser, "--pipeline-parallel", "groups of devices that share the layers", default=1)
     add_choice(parser, "--offload", OFFLOADS, "none", "what lies in the host's memory")
     space = parser.add_mutually_exclusive_group()
@@ -111,7 +106,8 @@ def _one(args: argparse.Namespace) -> Answer:
     step = Tuning(
         arch, args.context, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
         args.precision, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
-        args.zero, args.data_parallel, args.tensor_parallel, args.pipeline_parallel, args.offload,
+        args.zero, args.data_parallel, args.tensor_parallel, args.split_norms, args.pipeline_parallel,
+        args.offload,
     )  # fmt: skip
     name, size, peak = _device(args, step.dtype)
     held = tuning_memory(step) if size is None else check_tuning_fits(step, size, name)

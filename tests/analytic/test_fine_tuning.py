@@ -6,17 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from llamalab.analytic.fine_tuning import (
-    Tuning,
-    check_tuning_fits,
-    largest_tuning_batch,
-    trained_parameters,
-    tuning_memory,
-    tuning_work,
-)
+from llamalab.analytic.fine_tuning import check_tuning_fits, largest_tuning_batch, tuning_memory, tuning_work
 from llamalab.analytic.lora import TARGETS, Lora
-from llamalab.analytic.optimizers import NF4_BITS, NF4_DOUBLE_BITS
+from llamalab.analytic.nf4 import NF4_BITS, NF4_DOUBLE_BITS
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.tuned_weights import trained_parameters
+from llamalab.analytic.tuning import Tuning
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError, InputError, UnknownNameError
 from llamalab.hardware import find_hardware
@@ -136,9 +131,15 @@ def test_the_table_of_the_zero_paper(zero: int, published_gb: float) -> None:
     assert states / parameter_count(ARCH_7B) * 7.5 == pytest.approx(published_gb, rel=0.01)
 
 
+def test_gradients_that_are_shared_out_are_not_held_whole() -> None:
+    one, two = (tuning_memory(Tuning(ARCH_7B, 128, zero=zero, data_parallel=64)) for zero in (1, 2))
+    assert one.total_bytes - two.total_bytes == pytest.approx(one.gradient_bytes * 63 / 64, rel=1e-6)
+
+
 def test_double_quantisation_saves_what_the_paper_says() -> None:
     """0.37 bits a parameter, about 3 GB of a 65B model (Dettmers et al. 2023, section 3)."""
     assert pytest.approx(0.373, abs=0.001) == NF4_BITS - NF4_DOUBLE_BITS
+    assert pytest.approx(0.127, abs=0.001) == NF4_DOUBLE_BITS - 4
     arch = PRESETS["llama1-65b"].arch
     shape = {"seq": 512, "method": "qlora", "lora": Lora(64, ("q", "k", "v", "o", "gate", "up", "down"))}
     once, twice = (tuning_memory(Tuning(arch, double_quant=double, **shape)) for double in (False, True))

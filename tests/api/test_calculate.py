@@ -11,6 +11,7 @@ import llamalab
 from llamalab.cli import verb_parser
 from llamalab.errors import DoesNotFitError, InputError, LlamaLabError, UnknownNameError
 from tests.cli.calls import Capture, loaded
+from tools.api_page import FURTHER
 
 CALLS: list[tuple[str, tuple[str, ...], dict[str, object], tuple[str, ...]]] = [
     ("kv", ("7b",), {"context": 512, "batch": 3}, ("--context", "512", "--batch", "3")),
@@ -110,10 +111,14 @@ def test_the_arguments_of_a_call_are_options_of_its_command(name: str) -> None:
     )
 
 
-def test_dir_lists_the_public_names_and_nothing_else() -> None:
-    assert dir(llamalab) == sorted([*llamalab.__all__, "__version__"])
-    named = {"kv", "params", "flops", "fit", "predict", "roofline", "measure", "bench", "profile", "report", "load"}
-    assert named | {"load_tokenizer", "generate", "frames", "PRESETS", "HARDWARE"} <= set(llamalab.__all__)
+def test_dir_lists_a_call_for_each_thing_and_nothing_else() -> None:
+    wanted = "kv params flops fit predict roofline measure bench profile report compare load load_tokenizer generate"
+    assert sorted(dir(llamalab)) == sorted([*wanted.split(), "PRESETS", "HARDWARE"]) == sorted(llamalab.__all__)
+
+
+@pytest.mark.parametrize("name", [name for _, names in FURTHER for name in names])
+def test_names_of_other_rooms_can_still_be_had(name: str) -> None:
+    assert getattr(llamalab, name).__module__.startswith("llamalab.")
 
 
 def test_a_room_of_the_name_of_a_call_can_still_be_called() -> None:

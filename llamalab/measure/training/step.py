@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.fine_tuning import Tuning, trained_parameters, tuning_memory, tuning_work
+from llamalab.analytic.fine_tuning import tuning_memory, tuning_work
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.training_time import step_time
+from llamalab.analytic.tuned_weights import trained_parameters
+from llamalab.analytic.tuning import Tuning
 from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import roof_fault
 from llamalab.errors import UnavailableError

@@ -1,6 +1,7 @@
 """NVIDIA AIPerf's profile_export_aiperf.json (and GenAI-Perf's, of the same shape): a block of statistics a metric.
 
-Source: AIPerf's reference of the JSON export schema: unit, avg, p1 to p99, std, min, max.
+Source: files that aiperf 0.13 wrote (schema 1.4), whose settings are lists of models and phases, and its reference of
+the JSON export schema for those of older versions, with endpoint and loadgen: unit, avg, p1 to p99, std, min, max.
 """
 
 from typing import Any
@@ -22,8 +23,7 @@ def recognises(data: Any) -> bool:
 def read(data: Any, name: str) -> list[Run]:
     """One run."""
     config = data.get("input_config") or {}
-    endpoint, load = config.get("endpoint") or {}, config.get("loadgen") or {}
-    names = endpoint.get("model_names") or config.get("model_names") or []
+    load, names = _load(config), _models(config)
     prompt, made = (_value(data, f"{kind}_sequence_length") for kind in ("input", "output"))
     batch = int(load.get("concurrency") or 1)
     new = round(prompt) if prompt else None
@@ -37,6 +37,28 @@ def read(data: Any, name: str) -> list[Run]:
         phases.append(RunPhase("request", "other", request_s))
     settings = {key: load[key] for key in ("concurrency", "request_rate", "request_count") if load.get(key) is not None}
     return [Run(name, TOOL, tuple(phases), settings, model=names[0] if names else None)]
+
+
+def _models(config: dict[str, Any]) -> list[str]:
+    """The names of the models that were asked."""
+    items = (config.get("models") or {}).get("items")
+    if items:
+        return [item["name"] for item in items]
+    return (config.get("endpoint") or {}).get("model_names") or config.get("model_names") or []
+
+
+def _load(config: dict[str, Any]) -> dict[str, Any]:
+    """How requests came: of the phase that is measured, or of the load generator of older versions."""
+    phases = config.get("phases") or []
+    measured = next((phase for phase in phases if phase.get("kind") == "profiling"), None)
+    if measured is None:
+        return config.get("loadgen") or {}
+    rate = measured.get("rate", measured.get("request_rate"))
+    return {
+        "concurrency": measured.get("concurrency"),
+        "request_rate": rate,
+        "request_count": measured.get("requests"),
+    }
 
 
 def _value(data: dict[str, Any], key: str) -> float | None:

@@ -1,6 +1,6 @@
 """GuideLLM's benchmarks.json: a benchmark for each rate, with distributions of what its requests took.
 
-Source: guidellm's objects/statistics.py (StatusDistributionSummary) and benchmark/schemas.
+Source: files that guidellm 0.8 wrote (version 2 of its report), and its schemas of older versions.
 """
 
 from typing import Any
@@ -35,12 +35,21 @@ def _run(benchmark: dict[str, Any], name: str, model: str | None) -> Run:
     phases = []
     ttft, itl = _center(metrics, "time_to_first_token_ms"), _center(metrics, "inter_token_latency_ms")
     if ttft:
-        phases.append(RunPhase("TTFT", "prefill", ttft * _MS, (), 1, new, new))
+        samples = _samples(benchmark, "time_to_first_token_ms")
+        phases.append(RunPhase("TTFT", "prefill", ttft * _MS, samples, 1, new, new))
     if itl:
-        phases.append(RunPhase("ITL", "decode", itl * _MS, (), batch, 1, context))
+        samples = _samples(benchmark, "inter_token_latency_ms")
+        phases.append(RunPhase("ITL", "decode", itl * _MS, samples, batch, 1, context))
     strategy = (benchmark.get("config") or benchmark.get("args") or {}).get("strategy") or {}
     settings = {key: value for key, value in strategy.items() if isinstance(value, str | int | float)}
     return Run(name, TOOL, tuple(phases), settings, model=model)
+
+
+def _samples(benchmark: dict[str, Any], key: str) -> tuple[float, ...]:
+    """The seconds of each successful request, where the report keeps them."""
+    requests = benchmark.get("requests")
+    found = requests.get("successful") if isinstance(requests, dict) else None
+    return tuple(float(one[key]) * _MS for one in found or () if one.get(key))
 
 
 def _center(metrics: dict[str, Any], key: str, *, status: str = "successful") -> float | None:
@@ -51,9 +60,11 @@ def _center(metrics: dict[str, Any], key: str, *, status: str = "successful") ->
 
 
 def _model(data: dict[str, Any], benchmark: dict[str, Any]) -> str | None:
-    for holder in (data.get("args"), benchmark.get("args"), (benchmark.get("worker") or {}), benchmark.get("config")):
+    config = benchmark.get("config") or {}
+    holders = (config.get("backend"), data.get("args"), benchmark.get("args"), benchmark.get("worker"), config)
+    for holder in holders:
         if isinstance(holder, dict):
             found = holder.get("model") or holder.get("backend_model")
-            if isinstance(found, str):
+            if isinstance(found, str) and found:
                 return found
     return None

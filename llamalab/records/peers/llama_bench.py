@@ -1,6 +1,6 @@
-"""llama.cpp's llama-bench: JSON, JSON lines, CSV or SQL; a row a test.
+"""llama.cpp's llama-bench: JSON, JSON lines, CSV, SQL or Markdown; a row a test.
 
-Source: fields of struct test in llama.cpp's tools/llama-bench/llama-bench.cpp.
+Source: files that a llama-bench of 2026 wrote, and fields of struct test in llama.cpp's tools/llama-bench.
 """
 
 import csv
@@ -8,6 +8,7 @@ import io
 import re
 from typing import Any
 
+from llamalab.records.peers.llama_bench_markdown import is_markdown, rows_of_markdown
 from llamalab.records.run import Run, RunPhase
 
 TOOL = "llama-bench"
@@ -20,6 +21,8 @@ def recognises(data: Any) -> bool:
     """Whether it is a table of llama-bench."""
     if isinstance(data, str):
         head = data[:4000]
+        if is_markdown(head):
+            return True
         return ("model_n_params" in head and "n_gen" in head) and ("," in head)
     rows = data if isinstance(data, list) else [data]
     return bool(rows) and all(isinstance(row, dict) and {"n_prompt", "n_gen", "avg_ts"} <= row.keys() for row in rows)
@@ -27,7 +30,7 @@ def recognises(data: Any) -> bool:
 
 def read(data: Any, name: str) -> list[Run]:
     """A run for every model and build in the table."""
-    rows = _rows_of_text(data) if isinstance(data, str) else data if isinstance(data, list) else [data]
+    rows = _of_text(data) if isinstance(data, str) else data if isinstance(data, list) else [data]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         key = tuple(str(row.get(part, "")) for part in ("model_type", "model_filename", "build_commit", "n_gpu_layers"))
@@ -65,6 +68,8 @@ def _dtype(stored: str) -> str | None:
 
 def _model(row: dict[str, Any]) -> str:
     """The type, as `llama 7B Q4_0`, with the count of parameters, which tells models of one type apart."""
+    if not row["model_n_params"]:
+        return str(row["model_type"])
     return f"{row['model_type']} ({int(row['model_n_params'])})"
 
 
@@ -78,6 +83,10 @@ def _phase(row: dict[str, Any]) -> RunPhase:
         return RunPhase(test, "decode", total_s / made, tuple(one / made for one in samples), 1, 1, depth + made)
     kind = "prefill" if not made else "other"
     return RunPhase(test, kind, total_s, tuple(samples), 1, prompt + made, depth + prompt + made)
+
+
+def _of_text(text: str) -> list[dict[str, Any]]:
+    return rows_of_markdown(text) if is_markdown(text) else _rows_of_text(text)
 
 
 def _rows_of_text(text: str) -> list[dict[str, Any]]:

@@ -14,22 +14,30 @@ _MS = 1e-3
 
 
 def recognises(data: Any) -> bool:
-    """Whether it is the result of one of the three."""
+    """Whether it is the result of one of the three, or of several runs that were appended to one file."""
+    if isinstance(data, list):
+        return bool(data) and all(isinstance(one, dict) and recognises(one) for one in data)
     return isinstance(data, dict) and bool(
-        {"mean_ttft_ms", "completed"} <= data.keys()
+        {"total_output_tokens", "completed", "request_throughput"} <= data.keys()
         or {"avg_latency", "latencies"} <= data.keys()
         or {"elapsed_time", "tokens_per_second"} <= data.keys()
     )
 
 
 def read(data: Any, name: str) -> list[Run]:
-    """One run: TTFT and time per output token of a served run; the whole run of the other two."""
+    """A run for each result: TTFT and time per output token of a served run; the whole run of the other two."""
+    if isinstance(data, list):
+        return [_run(one, f"{name}#{place}") for place, one in enumerate(data, 1)]
+    return [_run(data, name)]
+
+
+def _run(data: dict[str, Any], name: str) -> Run:
     settings = {
         key: data[key]
         for key in ("backend", "request_rate", "max_concurrency", "num_prompts", "num_requests", "burstiness")
         if data.get(key) is not None
     }
-    return [Run(name, TOOL, tuple(_phases(data)), settings, model=data.get("model_id"))]
+    return Run(name, TOOL, tuple(_phases(data)), settings, model=data.get("model_id"))
 
 
 def _phases(data: dict[str, Any]) -> list[RunPhase]:
@@ -42,11 +50,14 @@ def _phases(data: dict[str, Any]) -> list[RunPhase]:
     prompt = round(int(data["total_input_tokens"]) / completed)
     made = round(int(data["total_output_tokens"]) / completed)
     batch = _running(data)
-    ttfts = tuple(float(one) for one in data.get("ttfts") or ())
-    phases = [RunPhase("TTFT", "prefill", float(data["mean_ttft_ms"]) * _MS, ttfts, 1, prompt, prompt)]
-    if made > 1:
+    # A request that failed is in the lists, with no time at all.
+    ttfts = tuple(float(one) for one in data.get("ttfts") or () if float(one) > 0)
+    phases = []
+    if data.get("mean_ttft_ms"):  # --percentile-metrics may leave either out
+        phases.append(RunPhase("TTFT", "prefill", float(data["mean_ttft_ms"]) * _MS, ttfts, 1, prompt, prompt))
+    if made > 1 and data.get("mean_tpot_ms"):
         # Of each request the mean between its tokens: tokens of one request are not independent samples.
-        between = tuple(mean(map(float, one)) for one in data.get("itls") or () if one)
+        between = tuple(mean(map(float, one)) for one in data.get("itls") or () if one and any(one))
         tpot_s = float(data["mean_tpot_ms"]) * _MS
         phases.append(RunPhase("TPOT", "decode", tpot_s, between, batch, 1, prompt + made))
     return phases

@@ -49,9 +49,10 @@ def vllm_serve() -> str:
         "date": "20260801-100000", "backend": "openai", "model_id": "meta-llama/Llama-2-7b-hf",
         "tokenizer_id": "meta-llama/Llama-2-7b-hf", "num_prompts": 4, "request_rate": "inf", "burstiness": 1.0,
         "max_concurrency": 2, "duration": 4.0, "completed": 4, "total_input_tokens": 2048, "total_output_tokens": 512,
-        "request_throughput": 1.0, "output_throughput": 128.0, "total_token_throughput": 640.0,
-        "input_lens": [512] * 4, "output_lens": [128] * 4, "ttfts": [0.030, 0.032, 0.031, 0.031],
-        "itls": [[0.010, 0.012], [0.011, 0.011], [0.010, 0.010], [0.012, 0.012]], "errors": ["", "", "", ""],
+        "failed": 1, "request_throughput": 1.0, "request_goodput": None, "output_throughput": 128.0,
+        "total_token_throughput": 640.0, "max_concurrent_requests": 2,
+        "input_lens": [512] * 4, "output_lens": [128] * 4, "ttfts": [0.030, 0.032, 0.031, 0.031, 0.0],
+        "itls": [[0.010, 0.012], [0.011, 0.011], [0.010, 0.010], [0.012, 0.012], []], "errors": ["", "", "", "", "x"],
         "mean_ttft_ms": 31.0, "median_ttft_ms": 31.0, "p99_ttft_ms": 32.0, "mean_tpot_ms": 11.0,
         "median_tpot_ms": 11.0, "p99_tpot_ms": 12.0, "mean_itl_ms": 11.0, "mean_e2el_ms": 1428.0,
     })  # fmt: skip

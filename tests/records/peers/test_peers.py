@@ -46,6 +46,15 @@ def test_a_served_run_of_vllm() -> None:
     assert tpot.samples_s == pytest.approx((0.011, 0.011, 0.010, 0.012))
 
 
+def test_results_that_vllm_appended_to_one_file_are_runs_of_their_own() -> None:
+    first, second = runs_of_text("\n".join([files.vllm_serve()] * 2), "it")
+    assert (first.name, second.name) == ("it#1", "it#2")
+    left_out = json.loads(files.vllm_serve())
+    del left_out["mean_ttft_ms"]  # --percentile-metrics tpot
+    (run,) = runs_of_text(json.dumps(left_out), "it")
+    assert [phase.name for phase in run.phases] == ["TPOT"]
+
+
 def test_latency_and_throughput_of_vllm_are_whole_runs() -> None:
     ((latency,),) = (run.phases for run in runs_of_text(files.vllm_latency(), "it"))
     ((throughput,),) = (run.phases for run in runs_of_text(files.vllm_throughput(), "it"))
