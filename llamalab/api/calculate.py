@@ -174,7 +174,7 @@ def predict(
         weight_dtype: of the matrices.
         kv_dtype: of the KV cache.
         attention: flash or naive.
-        others: further options of `llamalab predict`, by name: basis, chunk, logits, fused, unfused, constants.
+        others: options of `llamalab predict`, by name: basis, chunk, logits, fused, unfused, constants, threads.
 
     Raises DoesNotFitError for a single run that does not fit; of several, such a row has the reason and no times.
 

@@ -40,7 +40,7 @@ from llamalab.cli.find_model import take_storage
 from llamalab.cli.fit_cache import cache_alone
 from llamalab.cli.fit_split import split_of
 from llamalab.cli.lengths import run_lengths
-from llamalab.cli.output import Answer, Column, Table, thousands
+from llamalab.cli.output import Answer, Column, Table, counted, thousands
 from llamalab.cli.stored_models import StoredWeights
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.hardware import HARDWARE, HardwareSpec
@@ -233,7 +233,8 @@ def _answer(
     }
     where = f" on each of {asked.ranks} devices" if asked.ranks > 1 else ""
     lead: tuple[str, ...] = (
-        f"{asked.batch:,} sequences of {asked.context:,} tokens fit{where} ({model}, weights in {asked.weight_dtype}, "
+        f"{counted(asked.batch, 'sequence')} of {counted(asked.context, 'token')} fit{'s' if asked.batch == 1 else ''}"
+        f"{where} ({model}, weights in {asked.weight_dtype}, "
         f"KV cache in {asked.kv_dtype}, {asked.arch.n_kv_heads} KV heads)",
         f"  {format_bytes(held.total_bytes)} held and {format_bytes(held.margin_bytes)} of margin in "
         f"{format_bytes(size)} of {name}: {format_bytes(left)} is left",

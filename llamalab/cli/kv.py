@@ -20,7 +20,7 @@ from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.lengths import held_lengths
-from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
+from llamalab.cli.output import Answer, Column, Table, counted, note, percent, thousands
 from llamalab.device_sheet import smallest_holding
 from llamalab.hints import Any
 from llamalab.units import dtype_bits, format_bytes, format_ratio
@@ -111,7 +111,7 @@ def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, held: tu
 
 def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str, ...]:
     seq, batch, dtype, ranks = data["seq"], data["batch"], data["dtype"], data["tensor_parallel"]
-    sequences = f"{batch} sequence{'' if batch == 1 else 's'}"
+    sequences = counted(batch, "sequence")
     where = f", on each of {ranks} devices" if ranks > 1 else ""
     size, weights = data["kv_bytes"], data["weight_bytes"]
     element = f"{dtype_bits(dtype) / 8:g}"

@@ -101,6 +101,15 @@ def thousands(value: int) -> str:
     return f"{value:,}"
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "sequence"), counted(4096, "token")
+    ('1 sequence', '4,096 tokens')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """A share of 1 as a percentage.
 
