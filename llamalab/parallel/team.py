@@ -224,8 +224,9 @@ def place_here() -> Place | None:
 
 
 def check_plain(weight_dtype: str | None) -> None:
-    """Raise UnavailableError for quantised weights: ranks hold theirs in the dtype of activations."""
+    """Raise UnavailableError for quantised weights in a report: the constants of ranks are of plain products."""
     if weight_dtype is not None:
         raise UnavailableError(
-            f"weights of a model on several ranks must be in --dtype; got --weight-dtype {weight_dtype}; leave it out"
+            "a report of several ranks must have weights in --dtype, as the constants of ranks have; got "
+            f"--weight-dtype {weight_dtype}; leave it out, or run bench or profile"
         )
