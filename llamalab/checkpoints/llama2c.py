@@ -18,7 +18,7 @@ from llamalab.checkpoints.llama2c_layout import (
     ROPE_THETA,
     Llama2cHeader,
     Slot,
-    check_groups,
+    check_group_sizes,
     file_bytes,
     llama2c_header_bytes,
     read_llama2c_header,
@@ -53,7 +53,7 @@ def survey(path: Path) -> Survey:
     """What the header says. Raises InputError where header and size disagree, before anything is allocated."""
     data = map_file(path, "checkpoint")
     header = read_llama2c_header(data)
-    check_groups(header)
+    check_group_sizes(header)
     expected = file_bytes(header)
     if len(data) != expected:
         what = "is cut short" if len(data) < expected else "has bytes left over"

@@ -153,7 +153,7 @@ def _checked_group(group_size: int) -> int:
     return group_size
 
 
-def check_groups(header: Llama2cHeader) -> None:
+def check_group_sizes(header: Llama2cHeader) -> None:
     """Raise FormatError where the groups of a quantised file do not divide its matrices."""
     for _, same in groupby(slots(header), key=lambda slot: _kind(slot.name)):
         slot = next(same)

@@ -225,9 +225,10 @@ def place_here() -> Place | None:
 
 
 def check_unquantised(weight_dtype: str | None) -> None:
-    """Raise UnavailableError for quantised weights: ranks hold theirs in the dtype of activations."""
+    """Raise UnavailableError for quantised weights in a report: the constants of ranks are of plain products."""
     if weight_dtype is not None:
         raise UnavailableError(
-            f"weights of a model on several ranks must be in the dtype of activations; got {weight_dtype}",
-            hint="leave {weight_dtype} out",
+            "a report of several ranks must have weights in the dtype of activations, as the constants of ranks have; "
+            f"got {weight_dtype}",
+            hint="leave {weight_dtype} out, or run bench or profile",
         )
