@@ -104,7 +104,7 @@ def profile(model: Any = "7b", **options: Any) -> Any:
         profiles, _ = module.measured(args)
     except LlamaLabError as error:
         raise in_words_of_python(error, "profile") from None
-    return Result("profile", module.answer_of(profiles), profiles[0])
+    return Result("profile", module.profile_answer(profiles), profiles[0])
 
 
 def measure(
