@@ -65,7 +65,7 @@ def common_device(name: str) -> HardwareSpec:
     common = next((one for one in COMMON if one in family), None)
     if len(family) < 2 or common is None:
         return find_hardware(name)
-    note(f"{name} is taken for {common}, the common one; name another in full (see llamalab hardware)")
+    note(f"{name} is taken for {common}, the common one; name another in full (see llamalab hardware)", once=True)
     return find_hardware(common)
 
 

@@ -61,17 +61,20 @@ def answer_text(answer: Answer, form: str) -> str:
     return printable(writers[form](answer))
 
 
-def note(remark: str) -> None:
-    """A remark beside the answer, to stderr so that data stay data; from Python, to the result's notes."""
+def note(remark: str, *, once: bool = False) -> None:
+    """A remark beside the answer, to stderr so that data stay data; from Python, to the result's notes.
+
+    What is said `once` is not said again by the verb that runs, however many of its combinations say it.
+    """
     from llamalab.cli.remarks import HEARD, SAID  # here: an answer without remarks need not wait for it
 
     told, heard, said = sentence(remark), HEARD.get(), SAID.get()
     if heard is not None:
-        heard += [] if told in heard else [told]
+        heard += [] if once and told in heard else [told]
         return
-    if said is None or told not in said:
+    if not (once and said is not None and told in said):
         print(f"note: {told}", file=sys.stderr)
-    if said is not None:
+    if once and said is not None:
         said.add(told)
 
 

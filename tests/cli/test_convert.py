@@ -70,7 +70,7 @@ def test_a_gguf_file_takes_llama2cs_vocabulary_along(
         (["--to", "hf", "--dtype", "fp12"], 2, "--dtype must be one of"),
         (["--to", "hf", "--dtype", "q8_0"], 2, "must be written as gguf"),
         (["--to", "meta", "--shards", "3"], 2, "shards must divide n_kv_heads=2; got 3"),
-        (["--to", "hf", "--lora", "none"], 3, "LoRA adapter must be a folder"),
+        (["--to", "hf", "--lora", "none"], 3, "the adapter must exist"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -64,4 +64,4 @@ def test_the_verb_finds_records_at_any_depth_and_writes_the_page(
     assert OURS in Path("page.html").read_text()[:2_000]
     assert [one.name for one in records_under(folder, on_broken=lambda _: None)] == ["tiny"]
     assert main(["gallery", "absent"]) == 3
-    assert "must be a folder with records" in capsys.readouterr().err
+    assert "the folder of records must exist" in capsys.readouterr().err
