@@ -149,9 +149,18 @@ def fit(
     19073
     """
     return answered(
-        "fit", model=model, memory=memory, free=free, context=context, batch=batch, kv_heads=kv_heads, dtype=dtype,
-        weight_dtype=weight_dtype, kv_dtype=kv_dtype, **others,
-    )  # fmt: skip
+        "fit",
+        model=model,
+        memory=memory,
+        free=free,
+        context=context,
+        batch=batch,
+        kv_heads=kv_heads,
+        dtype=dtype,
+        weight_dtype=weight_dtype,
+        kv_dtype=kv_dtype,
+        **others,
+    )
 
 
 def predict(
@@ -174,7 +183,7 @@ def predict(
         weight_dtype: of the matrices.
         kv_dtype: of the KV cache.
         attention: flash or naive.
-        others: further options of `llamalab predict`, by name: basis, chunk, logits, fused, unfused, constants.
+        others: options of `llamalab predict`, by name: basis, chunk, logits, fused, unfused, constants, threads.
 
     Raises DoesNotFitError for a single run that does not fit; of several, such a row has the reason and no times.
 

@@ -22,21 +22,24 @@ BARS = {
     "compare": ("op", "delta_s"),
 }
 # What a sweep is drawn over and what of it, in the order in which they are looked for.
-SWEPT = ("prompt", "seq", "new_tokens", "context_tokens", "batch", "generate", "tensor_parallel", "hardware")
-DRAWN = ("tokens_per_s", "kv_bytes", "flops_causal")
+SWEPT = (
+    "prompt", "context", "seq", "new_tokens", "context_tokens", "batch", "generate", "tensor_parallel", "hardware",
+    "model",
+)  # fmt: skip
+DRAWN = ("tokens_per_s", "kv_bytes", "flops_causal", "prefill_s", "max_batch", "total_bytes", "weight_bytes")
 MOST_BARS = 30
 
 
 def draw(verb: str, result: Any, ax: "Axes | None") -> "Axes":
     """The drawing of a result on `ax`, or on axes of its own."""
     axes = ax if ax is not None else _axes()
-    if verb == "roofline":
+    if swept := _swept(result):
+        _lines(axes, result.rows, *swept)
+    elif verb == "roofline":
         from llamalab.report.charts.predicted_roofline import draw_roofline
 
         draw_roofline(axes, result.ops, result.peak_flops_per_s, result.bandwidth_bytes_per_s)
         axes.set_title(f"{result.model} on {result.hardware}")
-    elif swept := _swept(result):
-        _lines(axes, result.rows, *swept)
     else:
         _bars(axes, result, *BARS[verb])
     return axes
@@ -64,7 +67,7 @@ def _swept(result: Any) -> tuple[str, str] | None:
 
 def _lines(axes: "Axes", rows: list[dict[str, Any]], over: str, drawn: str) -> None:
     """A line for each combination of what else varies."""
-    others = [key for key in ("model", *SWEPT) if key != over and len({row.get(key) for row in rows}) > 1]
+    others = [key for key in SWEPT if len({row.get(key) for row in rows}) > 1 and not _goes_with(rows, key, over)]
     lines: dict[str, list[tuple[Any, float]]] = {}
     for row in rows:
         if row.get(drawn) is not None:
@@ -78,6 +81,11 @@ def _lines(axes: "Axes", rows: list[dict[str, Any]], over: str, drawn: str) -> N
     axes.set(xlabel=over.replace("_", " "), ylabel=drawn)
     if others:
         axes.legend(fontsize="small")
+
+
+def _goes_with(rows: list[dict[str, Any]], key: str, over: str) -> bool:
+    """Whether a key has one value for each of the other, as new tokens have for a prompt."""
+    return len({(row.get(key), row[over]) for row in rows}) == len({row[over] for row in rows})
 
 
 def _bars(axes: "Axes", result: Any, label: str, length: str) -> None:

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterable
 
 from llamalab.arch import LlamaArch
+from llamalab.choices import ATTENTION_BACKENDS, plain_dtype
 from llamalab.choices import FORMATS as FORMATS
-from llamalab.choices import plain_dtype
 from llamalab.cli.find_model import find_model
 from llamalab.cli.parser import Parser as Parser
 from llamalab.errors import InputError, UnknownNameError
@@ -162,6 +162,16 @@ def add_weight_storage(parser: argparse.ArgumentParser) -> None:
         type=one_of("--weight-dtype", QUANTISED),
         metavar="|".join(QUANTISED),
         help="storage of the matrices, which are quantised to it (default: as --dtype)",
+    )
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """--attention of a model that is run: a backend by its name."""
+    parser.add_argument(
+        "--attention",
+        type=one_of("--attention", ATTENTION_BACKENDS),
+        metavar="NAME",
+        help=f"{', '.join(ATTENTION_BACKENDS)} (default: the fastest of the device)",
     )
 
 

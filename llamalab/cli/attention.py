@@ -5,11 +5,11 @@ import sys
 from itertools import product
 
 from llamalab.analytic.attention_cost import AttentionShape
-from llamalab.choices import ACTIVATION_DTYPES, PHASES
+from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PHASES
 from llamalab.cli.arguments import Parser, add_choice, add_count, add_dtype, add_format, counts
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent
-from llamalab.errors import InputError, UnavailableError
+from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.units import format_bytes, format_si
 
@@ -104,13 +104,14 @@ def _shapes(args: argparse.Namespace) -> list[AttentionShape]:
 
 
 def _measure(args: argparse.Namespace, shapes: list[AttentionShape]) -> "list[LabRow]":
+    names = backend_names(args.attention)
     import torch
 
     from llamalab.attention import get_backend
     from llamalab.measure.attention.lab import lab_machine, run_lab
     from llamalab.measure.timing.timer import Plan
 
-    backends = [get_backend(name.strip()) for name in args.attention.split(",")]
+    backends = [get_backend(name) for name in names]
     machine, remark = lab_machine(args.device, args.dtype, shapes)
     if remark:
         note(remark)
@@ -204,3 +205,16 @@ def _relative(predicted: float | None, measured: float | None) -> float | None:
     from llamalab.comparison.passes import relative_error
 
     return relative_error(predicted, measured)
+
+
+def backend_names(text: str) -> list[str]:
+    """The backends of --attention, in the order given. Raises UnknownNameError for one that is none.
+
+    >>> backend_names("naive, sdpa")
+    ['naive', 'sdpa']
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in ATTENTION_BACKENDS:
+            raise UnknownNameError("--attention", name, ATTENTION_BACKENDS)
+    return names

@@ -64,8 +64,9 @@ def _varied(points: Sequence[dict[str, Any]]) -> list[str]:
 def _span(rows: Sequence[dict[str, Any]], column: Column, varied: Sequence[str]) -> str:
     """The answer in one line: from where to where the first column goes."""
     found = sorted(row[column.key] for row in rows if row[column.key] is not None)
-    over = f"{len(rows)} combinations of {', '.join(f'--{key.replace(chr(95), chr(45))}' for key in varied)}"
-    return f"{column.title} {column.show(found[0])} to {column.show(found[-1])} over {over}" if found else over
+    over = f"{len(rows)} combinations of {', '.join('--' + key.replace('_', '-') for key in varied)}"
+    ends = dict.fromkeys(column.show(value) for value in (found[0], found[-1])) if found else {}
+    return f"{column.title} {' to '.join(ends)} over {over}" if found else over
 
 
 def _figures(data: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from llamalab.analytic.fit import Needs, needs
 from llamalab.analytic.fit_run import FitRun
 from llamalab.analytic.fit_solve import (
     Holds,
-    changes,
+    changes_that_fit,
     check_run_fits,
     largest_batch,
     largest_context,
@@ -18,8 +18,8 @@ from llamalab.analytic.fit_solve import (
     widest_weights,
 )
 from llamalab.analytic.kv_storage import KV_DTYPES
-from llamalab.analytic.pass_shape import LOGITS
 from llamalab.analytic.runtimes import RUNTIMES
+from llamalab.choices import LOGITS
 from llamalab.cli.arguments import (
     Parser,
     add_choice,
@@ -40,7 +40,7 @@ from llamalab.cli.find_model import take_storage
 from llamalab.cli.fit_cache import cache_alone
 from llamalab.cli.fit_split import split_of
 from llamalab.cli.lengths import run_lengths
-from llamalab.cli.output import Answer, Column, Table, thousands
+from llamalab.cli.output import Answer, Column, Table, counted, thousands
 from llamalab.cli.stored_models import StoredWeights
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.hardware import HARDWARE, HardwareSpec
@@ -233,7 +233,8 @@ def _answer(
     }
     where = f" on each of {asked.ranks} devices" if asked.ranks > 1 else ""
     lead: tuple[str, ...] = (
-        f"{asked.batch:,} sequences of {asked.context:,} tokens fit{where} ({model}, weights in {asked.weight_dtype}, "
+        f"{counted(asked.batch, 'sequence')} of {counted(asked.context, 'token')} fit{'s' if asked.batch == 1 else ''}"
+        f"{where} ({model}, weights in {asked.weight_dtype}, "
         f"KV cache in {asked.kv_dtype}, {asked.arch.n_kv_heads} KV heads)",
         f"  {format_bytes(held.total_bytes)} held and {format_bytes(held.margin_bytes)} of margin in "
         f"{format_bytes(size)} of {name}: {format_bytes(left)} is left",
@@ -251,7 +252,7 @@ def _on_devices(args: argparse.Namespace, model: str, asked: FitRun, holds: Hold
     fitting = [spec for spec in HARDWARE.values() if device_memory(spec) >= held.safe_bytes]
     if not fitting:
         largest = max(HARDWARE.values(), key=device_memory)
-        words = "; ".join(changes(asked, device_memory(largest), holds))
+        words = "; ".join(changes_that_fit(asked, device_memory(largest), holds))
         raise DoesNotFitError(
             f"the run must fit into a known device: it needs {format_bytes(held.safe_bytes)}, {largest.name} has "
             f"{format_bytes(device_memory(largest))}, {format_bytes(held.safe_bytes - device_memory(largest))} too "

@@ -4,7 +4,7 @@ import argparse
 
 from llamalab.analytic.memory import check_fits, room_free
 from llamalab.cli.arguments import chosen_model
-from llamalab.cli.output import Answer, Column, Table, thousands
+from llamalab.cli.output import Answer, Column, Table, counted, thousands
 from llamalab.units import format_bytes
 
 
@@ -31,9 +31,9 @@ def cache_alone(args: argparse.Namespace) -> Answer:
         "basis": "exact; the KV cache alone",
     }
     if args.context:
-        said = f"{args.batch or data['max_batch']:,} sequences of {args.context:,} tokens fit"
+        said = _fitting(args.batch or data["max_batch"], args.context)
     elif args.batch:
-        said = f"{args.batch:,} sequences of {data['max_seq']:,} tokens fit"
+        said = _fitting(args.batch, data["max_seq"])
     else:
         said = f"{room.tokens:,} cached tokens fit"
     lead = (
@@ -47,3 +47,7 @@ def cache_alone(args: argparse.Namespace) -> Answer:
         Column("free_bytes", "free", format_bytes),
     )
     return Answer(data, lead, (Table(columns, [data]),))
+
+
+def _fitting(sequences: int, tokens: int) -> str:
+    return f"{counted(sequences, 'sequence')} of {counted(tokens, 'token')} fit{'s' if sequences == 1 else ''}"

@@ -21,13 +21,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read all records, write the page, print a line for each pass."""
+    if not Path(args.folder).is_dir():
+        raise MissingError(f"the folder of records must exist; there is no folder {args.folder}; check the path")
     from llamalab.files import check_targets, write_texts
     from llamalab.report import OURS, render_gallery
     from llamalab.report.gallery import errors_table, records_under
 
     folder, page = Path(args.folder), Path(args.out)
     check_targets({page: OURS})
-    records = records_under(folder, on_broken=note) if folder.is_dir() else []
+    records = records_under(folder, on_broken=note)
     if not records:
         raise MissingError(f"{args.folder} must be a folder with records that llamalab report wrote; it holds none")
     write_texts({page: render_gallery(records)}, ours={page: OURS})

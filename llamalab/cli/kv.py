@@ -20,7 +20,7 @@ from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.lengths import held_lengths
-from llamalab.cli.output import Answer, Column, Table, note, percent, thousands
+from llamalab.cli.output import Answer, Column, Table, counted, note, percent, thousands
 from llamalab.device_sheet import smallest_holding
 from llamalab.hints import Any
 from llamalab.units import dtype_bits, format_bytes, format_ratio
@@ -67,7 +67,10 @@ _SIZES = (Column("kv_bytes", "KV cache", format_bytes), Column("kv_bytes", "byte
 def _answer(args: argparse.Namespace) -> Answer:
     model, arch = chosen_model(args)
     if args.context > arch.max_positions:
-        note(f"{model} was trained for {arch.max_positions:,} positions; {args.context:,} tokens is beyond them")
+        note(
+            f"{model} was trained for {arch.max_positions:,} positions; {args.context:,} tokens is beyond them",
+            once=True,
+        )
     stored, ranks = take_storage(args), args.tensor_parallel
     dtype, kind = args.kv_dtype or args.dtype, stored.kind if stored else args.weight_dtype or args.dtype
     part = shard(arch, ranks)
@@ -111,7 +114,7 @@ def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, held: tu
 
 def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str, ...]:
     seq, batch, dtype, ranks = data["seq"], data["batch"], data["dtype"], data["tensor_parallel"]
-    sequences = f"{batch} sequence{'' if batch == 1 else 's'}"
+    sequences = counted(batch, "sequence")
     where = f", on each of {ranks} devices" if ranks > 1 else ""
     size, weights = data["kv_bytes"], data["weight_bytes"]
     element = f"{dtype_bits(dtype) / 8:g}"

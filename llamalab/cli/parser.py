@@ -44,11 +44,15 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """The help, as wide as the terminal, at most 100 columns, and 100 where there is none."""
-        from llamalab.cli.terminal import width_of_output
+        from llamalab.cli.terminal import folded, width_of_output
 
-        width = min(_HELP_WIDTH, width_of_output() or _HELP_WIDTH)
+        shown = width_of_output()
+        width = min(_HELP_WIDTH, shown or _HELP_WIDTH)
         self.formatter_class = lambda prog: _HelpFormatter(prog, width)
-        return super().format_help()
+        told = super().format_help()
+        if shown is None:
+            return told
+        return "".join(f"{piece}\n" for line in told.splitlines() for piece in folded(line, width))
 
     def rename(self, old: str, new: str) -> None:
         """Let `old` be understood as `new`, with a note; it is in no help."""

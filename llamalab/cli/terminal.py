@@ -79,6 +79,23 @@ def wrapped(line: str, width: int) -> list[str]:
     return [*pieces, now]
 
 
+def folded(line: str, width: int) -> list[str]:
+    """A line of help in pieces no wider than `width`: words as `wrapped`, a|list|of|words after a stroke.
+
+    A command that goes on ends in a backslash, so that it can be pasted.
+
+    >>> folded("  --dtype bf16|fp16|fp32", 17)
+    ['  --dtype bf16|', '    fp16|fp32']
+    """
+    if len(line) <= width:
+        return [line]
+    is_command = line.startswith("  llamalab ")
+    end = " \\" if is_command else ""
+    pieces = wrapped(line.replace("|", "|\0 "), width - len(end))
+    shown = [piece.replace("|\0 ", "|").removesuffix("\0") for piece in pieces]
+    return [*(piece + end for piece in shown[:-1]), shown[-1]]
+
+
 def behind(line: str, start: int, width: int) -> list[str]:
     """A row whose last cell, which begins at `start`, goes on below itself where it is too long.
 

@@ -24,13 +24,15 @@ ACTIONS = ("train", "encode", "decode", "show")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument("action", type=one_of("action", ACTIONS), metavar="|".join(ACTIONS), help="what to do")
-    parser.add_argument("file", metavar="FILE", help="the text to train on; the tokenizer, or a folder with one")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="the text to train on; the tokenizer, or its folder")
     parser.add_argument(
         "rest",
         nargs="*",
         metavar="OUT|TEXT|ID",
         help="train: the tokenizer.model to write; encode: texts (default: stdin); decode: ids (default: stdin)",
     )
+    about = "the tokenizer, or the checkpoint that has one, in the place of FILE; all that follows is OUT, TEXT or ID"
+    parser.add_argument("--model", metavar="PATH", help=about)
     add_count(parser, "--vocab-size", "train: pieces, the 3 fixed ids and 256 bytes among them", default=32_000)
     parser.add_argument("--bos", action="store_true", help="encode: begin with BOS")
     parser.add_argument("--pieces", action="store_true", help="encode: a line for each id, with its piece")
@@ -38,6 +40,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
+    if args.model is not None:
+        if args.action == "train":
+            raise InputError("--model must name a tokenizer that is there; train makes one; give IN.txt and OUT.model")
+        args.file, args.rest = args.model, [*([] if args.file is None else [args.file]), *args.rest]
+    if args.file is None:
+        raise InputError("one tokenizer must be named, as FILE or with --model; see llamalab tokenizer --help")
     return {"train": _train, "encode": _encode, "decode": _decode, "show": _show}[args.action](args)
 
 

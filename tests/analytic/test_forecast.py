@@ -18,13 +18,13 @@ from llamalab.analytic.forecast import (
     pass_s,
     prompt_parts,
     run_times,
-    stored_weight_bytes,
 )
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import predict_pass, total_s
+from llamalab.analytic.weight_storage import stored_weight_bytes
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError
 from llamalab.hardware import HARDWARE, find_hardware
 from llamalab.presets import PRESETS

@@ -78,6 +78,131 @@ def test_a_thing_has_one_name_on_every_verb() -> None:
     assert second == []
 
 
+WORDS = (
+    "--model", "--prompt", "--generate", "--context", "--batch", "--dtype", "--weight-dtype", "--kv-dtype",
+    "--tensor-parallel", "--attention", "--device", "--hardware", "--format", "--out",
+)  # fmt: skip
+_RUN = ("--prompt", "--generate", "--context", "--batch")
+_NUMBERS = ("--dtype", "--weight-dtype", "--kv-dtype")
+_PLACES = ("--device", "--hardware")
+# Which words a verb has not, and why none of them could mean anything there.
+ABSENT: dict[str, dict[tuple[str, ...], str]] = {
+    "kv": {("--attention",): "no algorithm changes what is kept", _PLACES: "counts bytes, which no device changes"},
+    "params": {
+        (*_RUN, "--kv-dtype", "--attention"): "weights depend on no run",
+        _PLACES: "counts bytes, which no device changes",
+    },
+    "flops": {("--generate",): "counts one pass, not a run", _PLACES: "counts work, which no device changes"},
+    "fit": {("--device",): "calculates; this machine is --hardware this"},
+    "models": {
+        ("--model", *_RUN, "--weight-dtype", "--kv-dtype", "--tensor-parallel", "--attention", *_PLACES):
+            "lists all presets, by the bytes of their weights",
+    },
+    "diff-arch": {
+        ("--model",): "takes two models, ONE and OTHER", ("--generate", "--context"): "a prompt and the token after it",
+        ("--tensor-parallel",): "holds two whole models against each other",
+        ("--device",): "calculates; this machine is --hardware this",
+    },
+    "hardware": {
+        ("--model", *_RUN, *_NUMBERS, "--tensor-parallel", "--attention", "--device"): "shows data sheets, of no model",
+    },
+    "train": {
+        ("--prompt", "--generate"): "a sequence is read whole, none is made",
+        ("--weight-dtype", "--kv-dtype"): "trains in --dtype, without a cache",
+        ("--tensor-parallel",): "trains small models on one device", ("--attention",): "trains with torch's own",
+        ("--hardware",): "trains here",
+    },
+    "generate": {
+        ("--prompt", "--context", "--batch"): "as long and as many as the texts of --text and --text-file",
+        ("--hardware",): "runs here", ("--format", "--out"): "prints text as it is made; a shell redirects it",
+    },
+    "chat": {
+        ("--prompt", "--context", "--batch"): "one dialogue, as long as it gets", ("--hardware",): "runs here",
+        ("--tensor-parallel",): "one process has the keyboard",
+        ("--format", "--out"): "prints text as it is made; a shell redirects it",
+    },
+    "tokenizer": {
+        (*_RUN, *_NUMBERS, "--tensor-parallel", "--attention", *_PLACES): "reads texts, runs no model",
+        ("--format",): "prints ids, or text, for a pipe", ("--out",): "of train it is the second place; else a pipe",
+    },
+    "inspect": {
+        (*_RUN, *_NUMBERS, "--tensor-parallel", "--attention", *_PLACES): "tells what is stored, runs nothing",
+    },
+    "convert": {
+        (*_RUN, "--weight-dtype", "--kv-dtype", "--tensor-parallel", "--attention", *_PLACES):
+            "stores weights in --dtype, runs nothing",
+        ("--format",): "the formats are checkpoints', named by --to",
+    },
+    "attention": {
+        ("--model",): "attends at --heads and --head-dim of any model", ("--prompt", "--generate"): "one call",
+        ("--weight-dtype",): "has no weights", ("--kv-dtype",): "backends are called on tensors of one dtype",
+        ("--tensor-parallel",): "one rank's call is that of fewer --heads",
+        ("--hardware",): "measures here",
+    },
+    "taps": {
+        ("--generate",): "of one pass", ("--weight-dtype", "--kv-dtype"): "tells sizes of activations",
+        ("--tensor-parallel",): "tells the whole model's points", ("--attention",): "points are those of every backend",
+        _PLACES: "tells sizes, which no device changes",
+    },
+    "tour": {
+        _RUN: "as long as --text", ("--weight-dtype", "--kv-dtype"): "shows values as the checkpoint has them",
+        ("--tensor-parallel",): "shows one process", ("--attention",): "shows scores, which only naive keeps",
+        ("--hardware",): "runs here",
+    },
+    "bench": {("--hardware",): "measures here"},
+    "profile": {("--generate",): "decodes one token, at --context", ("--hardware",): "measures here"},
+    "report": {("--hardware",): "measures here; its page predicts for all devices"},
+    "gallery": {
+        ("--model", *_RUN, *_NUMBERS, "--tensor-parallel", "--attention", *_PLACES, "--format"):
+            "one page of the records in a folder, each with its own run",
+    },
+    "doctor": {
+        ("--model", *_RUN, *_NUMBERS, "--tensor-parallel", "--attention", *_PLACES): "looks at what is installed",
+    },
+    "calibrate": {
+        ("--model", *_RUN, "--kv-dtype", "--attention"): "fits constants for every model and run",
+        ("--tensor-parallel",): "its --ranks work side by side on no common model", ("--hardware",): "measures here",
+    },
+    "predict": {("--device",): "calculates; this machine is --hardware this"},
+    "roofline": {("--device",): "calculates; this machine is --hardware this"},
+    "compare-hardware": {("--device",): "calculates; this machine is --hardware this"},
+    "plan": {
+        ("--tensor-parallel",): "looks for it, among --devices", ("--device",): "calculates for --hardware",
+    },
+    "score": {
+        ("--model", *_RUN, *_NUMBERS, "--tensor-parallel", "--attention", *_PLACES): "as each row of the file tells",
+    },
+    "train-memory": {
+        ("--prompt", "--generate"): "a sequence is read whole, none is made",
+        ("--weight-dtype", "--kv-dtype"): "a step of AdamW in --dtype, without a cache",
+        ("--device",): "calculates for --hardware",
+    },
+    "tune": {
+        ("--prompt", "--generate"): "a sequence is read whole, none is made",
+        ("--weight-dtype",): "frozen weights are as --method says", ("--kv-dtype",): "trains without a cache",
+        ("--device",): "calculates for --hardware",
+    },
+    "compare": {("--device",): "reads files and predicts; it measures nothing"},
+    "completion": {WORDS: "prints a script for a shell"},
+    "man": {WORDS: "prints the manual page"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_has_every_word_or_a_reason_why_not(verb: str) -> None:
+    has = {name for option in options_of(verb) for name in option.names} & set(WORDS)
+    absent = {word for words in ABSENT.get(verb, {}) for word in words}
+    assert absent.isdisjoint(has), "the table says that it has none"
+    assert has | absent == set(WORDS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_into_80_columns(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = verb_parser(verb)[1].format_help().splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+
+
 def test_the_matrix_sees_a_second_name() -> None:
     assert any(re.fullmatch(names, "checkpoint") for names in THINGS.values())
     assert not re.fullmatch(THINGS["--prompt"], "prompts-file")

@@ -11,7 +11,7 @@ import pytest
 
 from llamalab import __version__
 from llamalab.cli import VERBS
-from llamalab.records.record_json import to_json
+from llamalab.records.record_json import record_to_json
 from tests.report.sample import sample_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +100,7 @@ def test_every_module_compiles(version: str, installed: Path, tmp_path: Path) ->
 
 def test_a_page_is_rendered_where_only_the_wheel_is(empty: Path, tmp_path: Path) -> None:
     """Templates and style sheets travel in the wheel."""
-    (tmp_path / "record.json").write_text(to_json(sample_record("tiny")), encoding="utf-8")
+    (tmp_path / "record.json").write_text(record_to_json(sample_record("tiny")), encoding="utf-8")
     code = "import sys, llamalab; print(llamalab.__file__, llamalab.__version__); from llamalab.cli import main; "
     code += "sys.exit(main(['report', '--from', 'record.json', '--out', 'page.html']))"
     done = subprocess.run([empty, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
@@ -160,3 +160,52 @@ def test_what_an_empty_environment_lacks_is_said_in_a_sentence(
     else:
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
         assert "run llamalab doctor" in done.stderr or needs in done.stderr
+
+
+CHECKPOINT = "run/step-00000002"
+# Every verb that is no calculator, in an order in which each finds what those before it left.
+RUNS = (
+    ["tokenizer", "train", "text.txt", "t.model", "--vocab-size", "300"],
+    ["train", "--text", "text.txt", "--tokenizer", "t.model", "--model", "params.json", "--context", "32", "--batch",
+     "2", "--steps", "2", "--run", "run"],
+    ["generate", "--model", CHECKPOINT, "--text", "Once", "--generate", "4"],
+    ["chat", "--model", CHECKPOINT, "--generate", "4", "--prompt-format", "llama2"],
+    ["tour", "--model", CHECKPOINT, "--text", "Once upon"],
+    ["inspect", CHECKPOINT],
+    ["convert", "--model", CHECKPOINT, "--out", "c.gguf", "--to", "gguf"],
+    ["attention", "--phase", "decode", "--context", "32", "--heads", "2", "--head-dim", "16", "--rounds", "1",
+     "--attention", "naive"],
+    ["bench", "--model", CHECKPOINT, "-p", "8", "-n", "2", "-r", "1", "-o", "json", "--out", "bench.json"],
+    ["profile", "--model", CHECKPOINT, "--prompt", "8", "--phase", "decode"],
+    ["report", "--model", CHECKPOINT, "--device", "cpu", "--prompt", "8", "--out", "pages/page.html"],
+    ["gallery", "pages", "--out", "gallery.html"],
+    ["calibrate", "--quick", "--out", "constants.json"],
+    ["compare", "bench.json", "bench.json"],
+    ["score", "points.csv"],
+    ["plan", "--model", "70b"],
+    ["tune", "--method", "lora"],
+    ["diff-arch", "7b", "13b"],
+    ["doctor"],
+)  # fmt: skip
+POINTS = """device,n_gpus,framework,model,dtype,batch,prompt,generate,metric,value,unit,source
+rtx3090-24gb,1,llama.cpp,7b,q4_0,1,512,1,prefill_ms,190,ms,made up
+"""
+PARAMS = """{"dim": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "hidden_dim": 64, "vocab_size": 300,
+"max_seq_len": 64, "multiple_of": 32, "norm_eps": 1e-5}"""
+
+
+def test_every_verb_is_run_somewhere() -> None:
+    assert {first for first, *_ in (*CALCULATORS, *RUNS)} == set(VERBS)
+
+
+def test_every_verb_runs_where_only_the_wheel_is(empty: Path, tmp_path: Path) -> None:
+    lines = [f"A small dog, number {one}, ran to {7 * one} red houses and slept.\n" for one in range(300)]
+    (tmp_path / "text.txt").write_text("".join(lines))
+    (tmp_path / "params.json").write_text(PARAMS)
+    (tmp_path / "points.csv").write_text(POINTS)
+    for arguments in RUNS:
+        code = f"import sys; from llamalab.cli import main; sys.exit(main({arguments!r}))"
+        done = subprocess.run(
+            [empty, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200, input=""
+        )
+        assert done.returncode == 0, (arguments, done.stderr)
