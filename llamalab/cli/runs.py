@@ -137,10 +137,20 @@ def _splits(args: argparse.Namespace) -> Iterator[Split]:
 def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, ranks: int) -> Workload:
     """One run of the options."""
     return Workload(
-        prompt, generate, batch, args.dtype, args.weight_dtype, args.kv_dtype, args.attention,
-        args.fused or not (args.unfused or args.basis == "calibrated"), ranks, args.chunk,
-        args.logits, getattr(args, "expert_parallel", False), threads=args.threads,
-    )  # fmt: skip
+        prompt,
+        generate,
+        batch,
+        args.dtype,
+        args.weight_dtype,
+        args.kv_dtype,
+        args.attention,
+        args.fused or not (args.unfused or args.basis == "calibrated"),
+        ranks,
+        args.chunk,
+        args.logits,
+        getattr(args, "expert_parallel", False),
+        threads=args.threads,
+    )
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
