@@ -9,6 +9,7 @@ rows are no groups (units.group_in_row).
 
 from llamalab.analytic.op import Op
 from llamalab.analytic.ops import forward_ops
+from llamalab.analytic.parallel import elements_on_rank, shard
 from llamalab.analytic.params import Weight, weights
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
@@ -64,12 +65,27 @@ def _tensor_bytes(weight: Weight, dtype: str, kept: KeptWeights | None) -> int:
 def model_ops(arch: LlamaArch, shape: PassShape, kept: KeptWeights | None = None) -> tuple[Op, ...]:
     """The op table of a pass of the built-in model, whose products read what is kept."""
     ops = forward_ops(arch, shape)
-    return ops if kept is None else tuple(_kept_op(op, shapes_of(arch), shape.dtype, kept) for op in ops)
+    if kept is None:
+        return ops
+    shapes = shapes_of(arch, shape.tensor_parallel)
+    return tuple(_kept_op(op, shapes, shape.dtype, kept) for op in ops)
 
 
-def shapes_of(arch: LlamaArch) -> dict[str, tuple[int, ...]]:
-    """(out, in) of the matrices by the name of their product."""
-    return {weight.name.removesuffix(".weight"): weight.shape for weight in weights(arch) if len(weight.shape) == 2}
+def shapes_of(arch: LlamaArch, ranks: int = 1) -> dict[str, tuple[int, ...]]:
+    """(out, in) of the matrices on one rank by the name of their product.
+
+    >>> from llamalab.presets import PRESETS
+    >>> made = shapes_of(PRESETS["70b"].arch, 8)
+    >>> [made[f"layers.*.{name}"] for name in ("attention.wk", "feed_forward.w1", "feed_forward.w2")]
+    [(128, 8192), (3584, 8192), (8192, 3584)]
+    """
+    part, found = shard(arch, ranks), dict[str, tuple[int, ...]]()
+    for weight in weights(arch):
+        if len(weight.shape) == 2:
+            name, (out, inner) = weight.name.removesuffix(".weight"), weight.shape
+            own = elements_on_rank(weight, arch, part)
+            found[name] = (out, own // out) if name.endswith((".wo", ".w2")) else (own // inner, inner)
+    return found
 
 
 def _kept_op(op: Op, shapes: dict[str, tuple[int, ...]], dtype: str, kept: KeptWeights) -> Op:

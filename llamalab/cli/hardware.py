@@ -5,10 +5,11 @@ import argparse
 from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import common_device
-from llamalab.cli.output import UNKNOWN, Answer, Column, Table
+from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import UnavailableError
 from llamalab.hardware import ACCUMULATE, CPU, CPUS, HARDWARE, PEAK_DTYPES, HardwareSpec
 from llamalab.hints import Any
+from llamalab.plain_text import UNKNOWN
 from llamalab.units import format_bytes
 
 SUMMARY = "data-sheet peaks, bandwidth and memory of known devices"
@@ -16,10 +17,19 @@ EXAMPLES = ("llamalab hardware", "llamalab hardware h200", "llamalab hardware a1
 CALIBRATED = "bf16"  # the dtype of the calibration that the CPU's row is read from
 _PEAK = "peak_{}_flops_per_s"
 SOURCED = (
-    "bandwidth_bytes_per_s", "memory_bytes", "reported_memory_bytes", "l2_bytes", "interconnect_bytes_per_s", "tdp_w",
-    "clocking", "max_clock_hz", "fp16_in_fp16_flops_per_s", "cores_per_die", "memory_channels",
+    "bandwidth_bytes_per_s",
+    "memory_bytes",
+    "reported_memory_bytes",
+    "l2_bytes",
+    "interconnect_bytes_per_s",
+    "tdp_w",
+    "clocking",
+    "max_clock_hz",
+    "fp16_in_fp16_flops_per_s",
+    "cores_per_die",
+    "memory_channels",
     "memory_mt_per_s",
-)  # fmt: skip
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -67,7 +67,10 @@ _SIZES = (Column("kv_bytes", "KV cache", format_bytes), Column("kv_bytes", "byte
 def _answer(args: argparse.Namespace) -> Answer:
     model, arch = chosen_model(args)
     if args.context > arch.max_positions:
-        note(f"{model} was trained for {arch.max_positions:,} positions; {args.context:,} tokens is beyond them")
+        note(
+            f"{model} was trained for {arch.max_positions:,} positions; {args.context:,} tokens is beyond them",
+            once=True,
+        )
     stored, ranks = take_storage(args), args.tensor_parallel
     dtype, kind = args.kv_dtype or args.dtype, stored.kind if stored else args.weight_dtype or args.dtype
     part = shard(arch, ranks)

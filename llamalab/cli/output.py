@@ -12,10 +12,9 @@ from llamalab.hints import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
-from llamalab.plain_text import csv_text, in_one_line, markdown_cell, printable, sentence
+from llamalab.plain_text import UNKNOWN, csv_text, in_one_line, markdown_cell, printable, sentence
 
 ANSWER_SCHEMA = 1
-UNKNOWN = "–"
 
 
 class Column(NamedTuple):
@@ -53,27 +52,39 @@ class Answer(NamedTuple):
 
 def show(answer: Answer, form: str) -> None:
     """Print an answer to stdout as table, json, csv or md."""
-    print(render(answer, form))
+    print(answer_text(answer, form))
 
 
-def render(answer: Answer, form: str) -> str:
+def answer_text(answer: Answer, form: str) -> str:
     """An answer as table, json, csv or md, without the last line's end."""
     writers = {"table": cell_text, "json": _json, "csv": _csv, "md": _markdown}
     return printable(writers[form](answer))
 
 
-def note(remark: str) -> None:
-    """A remark beside the answer, to stderr so that data stay data; from Python, to the result's notes."""
+def note(remark: str, *, once: bool = False) -> None:
+    """A remark beside the answer, to stderr so that data stay data; from Python, to the result's notes.
+
+    What is said `once` is not said again by the verb that runs, however many of its combinations say it.
+    """
     from llamalab.cli.remarks import HEARD, SAID  # here: an answer without remarks need not wait for it
 
     told, heard, said = sentence(remark), HEARD.get(), SAID.get()
     if heard is not None:
-        heard += [] if told in heard else [told]
+        heard += [] if once and told in heard else [told]
         return
-    if said is None or told not in said:
+    if not (once and said is not None and told in said):
         print(f"note: {told}", file=sys.stderr)
-    if said is not None:
+    if once and said is not None:
         said.add(told)
+
+
+def option_of(argument: str) -> str:
+    """The option of a command line that an argument from Python is.
+
+    >>> option_of("tensor_parallel")
+    '--tensor-parallel'
+    """
+    return f"--{argument.replace('_', '-')}"
 
 
 def keep(path: "Path", text: str, *, ours: str | None = None) -> "Path | None":

@@ -71,7 +71,7 @@ def answer(args: argparse.Namespace) -> Answer:
     """One prediction with its op table, or a row for every combination."""
     case, *others = islice(cases(args), 2)
     if not others:
-        return _answer(case, *_predicted(case, constants_of(args, case.spec)))
+        return _answer(case, *_predicted(case, constants_of(args, case)))
     rows = list(sweep(args))
     found = sorted(row["total_s"] for row in rows if row["total_s"] is not None)
     told = f": {format_seconds(found[0])} to {format_seconds(found[-1])} a run" if found else ""
@@ -120,7 +120,7 @@ _KERNEL_COLUMNS = (
 )
 
 
-def stack_of(result: Forecast) -> dict[str, Any]:
+def stack_row(result: Forecast) -> dict[str, Any]:
     """The stack of a prediction: its row of constants, or which one was assumed."""
     constants = result.constants
     if not isinstance(constants, StackConstants):
@@ -170,7 +170,7 @@ def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -
         **times._asdict(),
         "bound": bound._asdict(),
         "basis": result.basis,
-        "stack": stack_of(result),
+        "stack": stack_row(result),
         "interval": {"low_s": low, "high_s": high, "of": "total_s"},
         "memory": result.memory._asdict() | {"total_bytes": result.memory.total_bytes},
         "constants": {name: rate._asdict() for name, rate in result.constants.rates.items()},
@@ -200,7 +200,7 @@ def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
 
 
 def _assumption(result: Forecast) -> str:
-    known = stack_of(result)
+    known = stack_row(result)
     return f" · stack: {known['name']} assumed, see --stack" if known["assumed"] and known["name"] else ""
 
 

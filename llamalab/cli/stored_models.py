@@ -133,7 +133,8 @@ def noted_storage(args: argparse.Namespace) -> StoredWeights | None:
     """The storage of --model, taken for --weight-dtype; None where the path tells nothing."""
     found = stored_model(args.model)
     if found is not None and (found.weight_dtype not in _PLAIN.values() or found.weight_dtype != args.dtype):
-        note(f"weights as the file stores them: {found.kind}, {format_bytes(found.bytes)} ({found.bytes:,} bytes)")
+        told = f"weights as the file stores them: {found.kind}, {format_bytes(found.bytes)} ({found.bytes:,} bytes)"
+        note(told, once=True)
     if found is not None:
         args.weight_dtype = found.weight_dtype
     return found

@@ -66,15 +66,16 @@ def compile(
         raise InputError(f"llamalab.compile must be given a llamalab.Transformer; got {type(model).__name__}")
     if scope not in SCOPES:
         raise UnknownNameError("scope", scope, SCOPES)
-    if weight_dtype is not None:
-        from llamalab.model.quantised.weights import quantise_weights
-
-        quantise_weights(model, weight_dtype, kernel_rows=kernel_rows)
     place = model.norm.weight.device
     if model.spread is not None:
         from llamalab.model.own_share import take_shares  # imports torch.distributed: for models on ranks only
 
         take_shares(model)
+    if weight_dtype is not None:
+        from llamalab.model.quantised.weights import quantise_weights
+
+        over_parts = None if model.link is None else model.link.over_parts
+        quantise_weights(model, weight_dtype, kernel_rows=kernel_rows, over_parts=over_parts)
     if attention is not None:
         model.use_attention(get_backend(attention))
     elif model.backend.name == _DEFAULT:

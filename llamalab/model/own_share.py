@@ -12,6 +12,7 @@ D model dim, V vocabulary, O out features, I in features.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -55,14 +56,22 @@ class Link:
         self._note("all_gather", own.nbytes * self.ranks, began_s, out)
         return torch.cat(parts, dim=-1)
 
+    def over_parts(self, module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        """Of a module with columns of a weight, what turns the largest of its part of each row into that of all."""
+        return self._largest if self.all_reduce in module._forward_hooks.values() else None
+
+    def _largest(self, values: Tensor) -> Tensor:
+        dist.all_reduce(values, op=dist.ReduceOp.MAX, group=self.group)
+        return values
+
     def _note(self, kind: str, buffer_bytes: int, began_s: float, out: Tensor) -> None:
         if self.log is not None:
             self.log.append(Sent(kind, buffer_bytes, began_s, self._moment(out)))
 
     def _moment(self, out: Tensor) -> float:
         """Now; where a log is kept, when the device has done what it was given: what came before it is no sending."""
-        if self.log is not None and out.is_cuda:
-            torch.cuda.synchronize(out.device)
+        if self.log is not None and out.device.type != "cpu":
+            torch.accelerator.synchronize(out.device)
         return time.perf_counter()
 
 

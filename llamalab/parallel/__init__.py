@@ -2,6 +2,7 @@
 
     plan        what each module's weight is cut by, and `parallelize`
     shares      what one rank loads or draws: its part of each weight, and no more
+    groups      quantised weights, whose groups ranks must leave whole
     seats       processors of a rank's own, and threads that do not stand in each other's way
     manners     one rank speaks, a lost rank ends all, nothing stays behind
     launch      ranks of this machine through torch's elastic launcher

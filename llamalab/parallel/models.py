@@ -9,8 +9,9 @@ from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load
 from llamalab.model import Transformer
 from llamalab.model.compiled import compile
+from llamalab.parallel.groups import check_groups
 from llamalab.parallel.shares import build_share, load_share
-from llamalab.parallel.team import Team, check_plain
+from llamalab.parallel.team import Team
 
 
 def load_model(
@@ -18,12 +19,13 @@ def load_model(
 ) -> Transformer:
     """The model of a checkpoint, as llamalab.load gives it, or spread over the ranks of a team.
 
-    Raises UnavailableError for quantised weights on several ranks.
+    On ranks each quantises its part, anew where the file has codes.
+
+    Raises InputError where ranks cut the groups of quantised weights.
     """
     if team is None:
         return load(path, device=device, weight_dtype=weight_dtype, **options)
-    check_plain(weight_dtype)
-    return team.lead(team.everywhere(_load, path, options))
+    return team.lead(team.everywhere(_load, path, weight_dtype, options))
 
 
 def ready_model(
@@ -37,10 +39,9 @@ def ready_model(
 ) -> Transformer:
     """A model with random weights, spread over the ranks of a team and made ready by llamalab.compile.
 
-    Raises UnavailableError for quantised weights.
+    Raises InputError where ranks cut the groups of quantised weights.
     """
-    check_plain(weight_dtype)
-    return team.lead(team.everywhere(_build, arch, scope, attention, options))
+    return team.lead(team.everywhere(_build, arch, scope, attention, weight_dtype, options))
 
 
 def ready_share(team: Team, arch: LlamaArch, *, dtype: str, mesh: Any = None) -> Transformer:
@@ -52,11 +53,15 @@ def ready_share(team: Team, arch: LlamaArch, *, dtype: str, mesh: Any = None) ->
     return compile(model.eval(), scope="none")
 
 
-def _load(team: Team, path: str, options: dict[str, Any]) -> Transformer:
+def _load(team: Team, path: str, weight_dtype: str | None, options: dict[str, Any]) -> Transformer:
     team.model = load_share(path, team.mesh, device=str(team.device), **options)
-    return compile(team.model, scope="none", attention=options.get("attention"))
+    check_groups(team.model.arch, team.place.ranks, weight_dtype)
+    return compile(team.model, scope="none", attention=options.get("attention"), weight_dtype=weight_dtype)
 
 
-def _build(team: Team, arch: LlamaArch, scope: str, attention: str | None, options: dict[str, Any]) -> Transformer:
+def _build(
+    team: Team, arch: LlamaArch, scope: str, attention: str | None, weight_dtype: str | None, options: dict[str, Any]
+) -> Transformer:
+    check_groups(arch, team.place.ranks, weight_dtype)
     team.model = build_share(arch, team.mesh, device=team.device, **options)
-    return compile(team.model.eval(), scope=scope, attention=attention)
+    return compile(team.model.eval(), scope=scope, attention=attention, weight_dtype=weight_dtype)

@@ -1,6 +1,8 @@
 """Every fused backend on a GPU, on the grid that the CPU ones pass; what cannot run there must say so."""
 
 import importlib.util
+import subprocess
+import sys
 from contextlib import nullcontext, suppress
 
 import pytest
@@ -85,11 +87,32 @@ def test_triton_in_every_form(shape: tuple[int, ...], form: str) -> None:
     assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
 
 
+_SPECIALISED = """
+import torch
+from llamalab.attention import triton_flash
+from tests.attention.grid import GRID, assert_close, tensors
+shapes = [shape for shape in GRID if shape[3] > 64 and shape[5] in (64, 128)]
+for shape in [*shapes, (2, 8, 2, 1000, 3001, 128), (1, 6, 6, 2048, 2048, 64)]:
+    q, k, v = tensors(shape, torch.bfloat16, "cuda")
+    flash = triton_flash.prefill(q, k, v, query_offset=shape[4] - shape[3], form="specialised")
+    assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
+"""
+
+
+@needs_triton
+def test_the_specialised_form_ends_and_is_right() -> None:
+    """In a process of its own: warps that wait for each other may wait for ever."""
+    if torch.cuda.get_device_capability()[0] != 9:
+        pytest.skip("not a Hopper chip")
+    ran = subprocess.run([sys.executable, "-c", _SPECIALISED], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+
+
 @needs_triton
 @pytest.mark.parametrize("n_splits", [1, 2, 7, 100])
 def test_triton_splits(n_splits: int) -> None:
     q, k, v = tensors((2, 6, 2, 3, 301, 80), torch.bfloat16, "cuda")
-    flash = triton_flash.decode(q, k, v, query_offset=298, n_splits=n_splits)
+    flash = triton_flash.decode_attention(q, k, v, query_offset=298, n_splits=n_splits)
     assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
 
 

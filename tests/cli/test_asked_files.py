@@ -15,7 +15,7 @@ NEEDED = {  # what a verb cannot be called without
     "gallery": ["folder"],
     "tour": ["--model", "one.json"],
     "inspect": ["--model", "one.json"],
-    "convert": ["one.json"],
+    "convert": ["one.json", "--to", "hf"],
     "score": ["one.json"],
     "train": ["--text", "one.json", "--tokenizer", "one.json"],
 }

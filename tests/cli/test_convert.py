@@ -4,19 +4,16 @@ import pytest
 
 import llamalab
 from llamalab.cli import main
-from llamalab.cli.convert import _DTYPES, _FORMATS
 from llamalab.text import load_tokenizer
 from tests.checkpoints.samples import ARCH
 from tests.checkpoints.test_convert import make
 
 
-def test_the_words_of_the_verb_are_those_of_the_converter() -> None:
-    from llamalab.checkpoints.convert import FORMATS
-    from llamalab.checkpoints.quantisers import QUANTISERS
-    from llamalab.choices import ACTIVATION_DTYPES
+def test_every_kind_that_the_verb_offers_has_a_quantiser() -> None:
+    from llamalab.checkpoints.quantisers import OF_LLAMA_CPP, UNQUANTISED
+    from llamalab.choices import QUANTISERS
 
-    assert _FORMATS == FORMATS
-    assert _DTYPES == ACTIVATION_DTYPES + QUANTISERS
+    assert (*UNQUANTISED, *OF_LLAMA_CPP) == QUANTISERS
 
 
 def test_a_checkpoint_goes_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +70,7 @@ def test_a_gguf_file_takes_llama2cs_vocabulary_along(
         (["--to", "hf", "--dtype", "fp12"], 2, "--dtype must be one of"),
         (["--to", "hf", "--dtype", "q8_0"], 2, "must be written as gguf"),
         (["--to", "meta", "--shards", "3"], 2, "shards must divide n_kv_heads=2; got 3"),
-        (["--to", "hf", "--lora", "none"], 3, "LoRA adapter must be a folder"),
+        (["--to", "hf", "--lora", "none"], 3, "the adapter must exist"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -65,8 +65,13 @@ def test_a_roofline_is_drawn_as_svg(capsys: pytest.CaptureFixture[str], tmp_path
     assert "<svg" in path.read_text()
 
 
-def test_a_roofline_is_of_one_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ask(capsys, "roofline --batch 1,2")[0] == 2
+def test_several_rooflines_are_a_row_each_and_drawn_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ask(capsys, "roofline --batch 1,64 --format json")
+    one, many = json.loads(out)["rows"]
+    assert code == 0
+    assert one["decode_memory"] > 0.5 > one["decode_compute"]
+    assert many["decode_s"] > one["decode_s"]
+    assert ask(capsys, "roofline --batch 1,2 --svg out.svg")[0] == 2
 
 
 def test_training_memory_shows_every_level_and_the_chosen_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from tests.parallel.test_ranks import (  # noqa: F401
     test_any_format_loads_onto_ranks,
     test_collectives_are_those_of_the_op_table,
     test_logits_are_those_of_one_rank,
+    test_quantised_weights_on_ranks_are_those_of_one_rank,
 )
 
 

@@ -14,7 +14,9 @@ from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.meta import write_meta
 from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
+from llamalab.model.quantised.weights import quantised_layers
 from llamalab.parallel.counted import CountedCollectives, expected_collectives
+from llamalab.parallel.groups import check_groups
 from llamalab.parallel.shares import build_share, load_share
 from llamalab.parallel.views import WholeView
 from tests.parallel.on_ranks import CASES, KINDS
@@ -55,6 +57,7 @@ def check_all(mesh: Any, folder: Path) -> dict[str, Any]:
         found[name] = _same_logits(arch_of(kv_heads, **more), mesh)
     found["collectives"] = {kind: _collectives(arch_of(2, **more), mesh) for kind, more in KINDS.items()}
     found["views"] = {str(kv_heads): _views(arch_of(kv_heads), mesh) for kv_heads in (8, 1)}
+    found["quantised"] = {storage: _quantised(storage, mesh) for storage in ("int8", "q4_0", "int4")}
     found["loaded"] = _loaded(mesh, folder)
     return found
 
@@ -71,6 +74,19 @@ def _same_logits(arch: LlamaArch, mesh: Any) -> dict[str, float]:
         "built": far(logits_of(built), logits_of(llamalab.build(arch, dtype="fp32"))),
         "size": float(alone.abs().max()),
     }
+
+
+def _quantised(storage: str, mesh: Any) -> dict[str, float]:
+    """Codes of a rank's part against those of one rank."""
+    arch = LlamaArch(512, 2, 8, 2, 1024, 512, max_positions=64)
+    check_groups(arch, mesh.size(), storage)
+    whole, plain = (seeded(llamalab.build(arch, dtype="fp32")) for _ in range(2))
+    spread = llamalab.parallelize(seeded(llamalab.build(arch, dtype="fp32")), mesh)
+    llamalab.compile(whole, scope="none", weight_dtype=storage)
+    llamalab.compile(spread, scope="none", weight_dtype=storage)
+    exact = logits_of(whole)
+    layers = len(quantised_layers(spread))
+    return {"far": far(logits_of(spread), exact), "moved": far(logits_of(plain), exact), "layers": layers}
 
 
 def _collectives(arch: LlamaArch, mesh: Any) -> dict[str, Any]:

@@ -41,3 +41,11 @@ def test_a_whole_view_shows_a_tap_what_one_rank_has_and_takes_its_edits(found: d
     assert view["points"] > 30
     assert view["same shapes"]
     assert max(view["far"], view["logits"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("storage", ["int8", "q4_0", "int4"])
+def test_quantised_weights_on_ranks_are_those_of_one_rank(found: dict[str, Any], storage: str) -> None:
+    made = found["quantised"][storage]
+    assert made["layers"] == 2 * 7 + 1
+    assert made["far"] < TOLERANCE
+    assert made["moved"] > 100 * TOLERANCE  # quantising has moved the logits themselves

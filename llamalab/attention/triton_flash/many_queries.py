@@ -1,7 +1,9 @@
 """Launches of the prefill kernel, in the form that was the fastest on the GPU at hand.
 
-plain       every warp computes addresses and loads
-described   the chip's copy engine brings tiles of keys and values (TMA, from compute capability 9.0 on)
+Plain: every warp computes addresses and loads. Described: the chip's copy engine brings tiles of keys and values (TMA,
+from compute capability 9.0 on). Specialised: one warp brings tiles while others multiply (Hopper); where it cannot run,
+the plain form does. The last has not run on a GPU yet, where a mistake could wait for ever: it runs only where it is
+named.
 """
 
 from collections.abc import Callable
@@ -12,8 +14,16 @@ import torch
 from torch import Tensor
 
 from llamalab.attention.triton_flash.fastest import Fastest
-from llamalab.attention.triton_flash.launch import FUSED, Flash, constants, empty_lse, interpreted, scale, strides
-from llamalab.attention.triton_flash.plan import full_tile
+from llamalab.attention.triton_flash.launch import (
+    FUSED,
+    Flash,
+    constants,
+    default_scale,
+    empty_lse,
+    interpreted,
+    strides,
+)
+from llamalab.attention.triton_flash.plan import full_tile, specialised_tile
 
 _FASTEST = Fastest()  # as long as the process lives, like what Triton's own tuning remembers
 
@@ -30,14 +40,16 @@ def prefill(
     """Many queries: one program per tile of queries and head.
 
     Without a `form` those that the device can run are timed once for each kind of call, and the fastest is taken; on
-    the CPU, in a graph's capture and in fp32 it is the plain one.
+    the CPU, in a graph's capture and in fp32 it is the plain one. The specialised form is not among those timed.
     """
     forms: dict[str, Callable[[], Flash]] = {
         name: partial(_launch, q_BHTE, k_BKSE, v_BKSE, query_offset, window, name == "described")
         for name in ("plain", "described")
     }
+    if form == "specialised" and _can_specialise(q_BHTE, k_BKSE, v_BKSE, window):
+        return _launch_specialised(q_BHTE, k_BKSE, v_BKSE, query_offset)
     if form is not None:
-        return forms[form]()
+        return forms["plain" if form == "specialised" else form]()
     if not _can_describe(q_BHTE, k_BKSE, v_BKSE):
         return forms["plain"]()
     kind = (q_BHTE.device, q_BHTE.dtype, q_BHTE.shape[-1], window is None, q_BHTE.shape[2].bit_length())
@@ -69,7 +81,7 @@ def _launch(
     if interpreted() or q_BHTE.dtype == torch.float32:
         prefill_kernel[grid](
             *arguments,
-            scale(q_BHTE),
+            default_scale(q_BHTE),
             **given,
             QUERY_TILE=query_tile,
             KEY_TILE=key_tile,
@@ -79,7 +91,40 @@ def _launch(
         )
     else:
         tuned = tuned_described_kernel if described else tuned_prefill_kernel
-        tuned[grid](*arguments, scale(q_BHTE), **given, **FUSED)
+        tuned[grid](*arguments, default_scale(q_BHTE), **given, **FUSED)
+    return Flash(z_BHTE, lse_BHT)
+
+
+def _can_specialise(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, window: int | None) -> bool:
+    """Whether the chip has Hopper's products of warp groups, and the heads a tile of their own size."""
+    if window is not None or specialised_tile(q_BHTE.shape[-1]) is None or not _can_describe(q_BHTE, k_BKSE, v_BKSE):
+        return False
+    steps = not any(step % 8 for step in q_BHTE.stride()[:-1])
+    return steps and q_BHTE.data_ptr() % 16 == 0 and torch.cuda.get_device_capability(q_BHTE.device)[0] == 9
+
+
+def _launch_specialised(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, query_offset: int) -> Flash:
+    from triton.experimental.gluon import language
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+    from llamalab.attention.triton_flash.specialised_kernel import specialised_kernel
+
+    batch, n_heads, new_tokens, head_dim = q_BHTE.shape
+    tile = specialised_tile(head_dim)
+    assert tile is not None
+    kind = language.bfloat16 if q_BHTE.dtype == torch.bfloat16 else language.float16
+
+    def described(x: Tensor, rows: int) -> Any:
+        block = [1, 1, rows, head_dim]
+        layout = language.NVMMASharedLayout.get_default_for(block, kind)
+        return TensorDescriptor(x, list(x.shape), list(x.stride()), block, layout)
+
+    z_BHTE, lse_BHT = torch.empty_like(q_BHTE), empty_lse(q_BHTE)
+    specialised_kernel[(-(-new_tokens // tile.query_tile), n_heads, batch)](
+        described(q_BHTE, tile.query_tile), described(k_BKSE, tile.key_tile), described(v_BKSE, tile.key_tile),
+        z_BHTE, lse_BHT, *strides(z_BHTE), new_tokens, query_offset, default_scale(q_BHTE),
+        GROUP=n_heads // k_BKSE.shape[1], STAGES=tile.stages, WARPS=tile.num_warps, num_warps=tile.num_warps,
+    )  # fmt: skip
     return Flash(z_BHTE, lse_BHT)
 
 

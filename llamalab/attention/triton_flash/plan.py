@@ -169,6 +169,24 @@ def all_half_tiles(described: bool = False) -> tuple[Tile, ...]:
     return tuple(dict.fromkeys(tile for by_chip in table.values() for tiles in by_chip.values() for tile in tiles))
 
 
+class SpecialisedTile(NamedTuple):
+    """A tile of the form with specialised warps: queries, keys, places in the rings of tiles, warps that multiply."""
+
+    query_tile: int
+    key_tile: int
+    stages: int
+    num_warps: int
+
+
+def specialised_tile(head_dim: int) -> SpecialisedTile | None:
+    """Its tile for heads of that size; None where it has none.
+
+    >>> specialised_tile(128), specialised_tile(80)
+    (SpecialisedTile(query_tile=128, key_tile=64, stages=3, num_warps=8), None)
+    """
+    return {64: SpecialisedTile(128, 128, 3, 8), 128: SpecialisedTile(128, 64, 3, 8)}.get(head_dim)
+
+
 def full_tile(padded_dim: int) -> Tile:
     """The tile in fp32, which is there to be right: products without tensor cores."""
     return Tile(64 if padded_dim <= 64 else 32, 16, 8, 2)

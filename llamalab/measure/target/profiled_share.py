@@ -23,10 +23,21 @@ from llamalab.parallel.team import Team
 
 
 def built_in(
-    name: str, arch: LlamaArch, *, device: torch.device, dtype: str, attention: str | None, full: bool, batch: int,
-    prompt_tokens: int, context_tokens: int | None = None, weights: Weights | None = None,
-    weight_dtype: str | None = None, kv_dtype: str | None = None, team: Team | None = None,
-) -> tuple[Transformer, int]:  # fmt: skip
+    name: str,
+    arch: LlamaArch,
+    *,
+    device: torch.device,
+    dtype: str,
+    attention: str | None,
+    full: bool,
+    batch: int,
+    prompt_tokens: int,
+    context_tokens: int | None = None,
+    weights: Weights | None = None,
+    weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
+    team: Team | None = None,
+) -> tuple[Transformer, int]:
     """Blocks of the real size, made ready for speed, and how many the whole model has.
 
     Args:
@@ -71,7 +82,7 @@ def beside(model: Transformer) -> Any:
         from transformers import AutoConfig, AutoModelForCausalLM
     except ImportError as error:
         raise MissingError(
-            "--beside transformers needs that package; it is not installed; pip install transformers"
+            "a profile beside transformers needs that package; it is not installed; pip install transformers"
         ) from error
     from llamalab.checkpoints.config_json import config_json
 

@@ -9,6 +9,7 @@ which has no positive counterpart, for the value of the largest magnitude, as GG
 O out features, I in features, G groups of a row.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from llamalab.errors import InputError
 from llamalab.units import DTYPES, group_in_row
+
+Largest = Callable[[Tensor], Tensor]
 
 
 class Codes(NamedTuple):
@@ -49,8 +52,11 @@ class Codes(NamedTuple):
         return weight.view_as(self.codes).to(dtype)
 
 
-def coded(weight_OI: Tensor, storage: str) -> Codes:
-    """The nearest codes of a weight. Raises InputError for rows that the storage does not take: see units.group_in_row.
+def coded(weight_OI: Tensor, storage: str, *, over_parts: Largest | None = None) -> Codes:
+    """The nearest codes of a weight, or of a part of its columns.
+
+    `over_parts` gives the largest magnitudes of whole rows from those of a part's: a scale for each row is of all of
+    it. Raises InputError for rows that the storage does not take: see units.group_in_row.
 
     >>> made = coded(torch.tensor([[1.0, -2.0, 0.5, 0.0] * 8]), "q4_0")
     >>> made.codes[0, :4].tolist(), made.scales.tolist()
@@ -63,7 +69,8 @@ def coded(weight_OI: Tensor, storage: str) -> Codes:
     grouped = weight_OI.detach().float().view(out, -1, group)
     most = 1 << (bits - 1)
     if bits == 8:
-        scales = grouped.abs().amax(-1) / (most - 1)
+        largest = grouped.abs().amax(-1)
+        scales = (over_parts(largest) if over_parts is not None and group == inner else largest) / (most - 1)
     else:
         least, largest = grouped.amin(-1), grouped.amax(-1)
         scales = torch.where(largest > -least, largest, least) / -most

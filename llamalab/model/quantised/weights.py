@@ -6,7 +6,7 @@ from collections.abc import Callable
 from torch import nn
 
 from llamalab.errors import UnknownNameError
-from llamalab.model.quantised.codes import Codes, coded
+from llamalab.model.quantised.codes import Codes, Largest, coded
 from llamalab.model.quantised.linear import QuantisedLinear
 from llamalab.units import QUANTISED, KeptWeights, group_in_row
 
@@ -14,7 +14,12 @@ Origin = Callable[[str], Codes | None]
 
 
 def quantise_weights(
-    model: nn.Module, storage: str, *, kernel_rows: int | None = None, stored: Origin = lambda name: None
+    model: nn.Module,
+    storage: str,
+    *,
+    kernel_rows: int | None = None,
+    stored: Origin = lambda name: None,
+    over_parts: Callable[[nn.Module], Largest | None] | None = None,
 ) -> None:
     """Put a QuantisedLinear in the place of every nn.Linear of `model`.
 
@@ -26,6 +31,7 @@ def quantise_weights(
         storage: a name of units.QUANTISED.
         kernel_rows: rows up to which a kernel multiplies codes as they are (default: products.KERNEL_ROWS).
         stored: gives the codes of a weight by its name where they are known; None: the weight is coded.
+        over_parts: of a layer that has some columns of a weight, as on a rank: their largest values to those of rows.
 
     Raises UnknownNameError.
     """
@@ -39,12 +45,15 @@ def quantise_weights(
     for places in homes.values():
         plain: nn.Linear = getattr(*places[0][:2])
         codes = stored(places[0][2])
-        codes = coded(plain.weight, storage) if codes is None else codes
+        largest = None if over_parts is None else over_parts(plain)
+        codes = coded(plain.weight, storage, over_parts=largest) if codes is None else codes
         first = QuantisedLinear.of(codes, storage, plain.weight.dtype)
         if kernel_rows is not None:
             first.kernel_rows = kernel_rows
         for module, name, _ in places:
-            setattr(module, name, first.sharing(getattr(module, name).bias))
+            made = first.sharing(getattr(module, name).bias)
+            made._forward_hooks = getattr(module, name)._forward_hooks  # what ranks send each other hangs there
+            setattr(module, name, made)
 
 
 def quantised_layers(model: nn.Module) -> list[QuantisedLinear]:
