@@ -28,7 +28,7 @@ from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
 from llamalab.records.record import AttentionPoint, Record
-from llamalab.records.record_json import from_json
+from llamalab.records.record_json import record_from_json
 
 QUESTION = "Which attention backend is fastest where, and how near does each come to what was predicted?"
 
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     scale = SCALES[machine.device.type]
     record = None
     if args.record is not None and args.record.is_file():
-        record = from_json(args.record.read_text(encoding="utf-8"), source=args.record.name)
+        record = record_from_json(args.record.read_text(encoding="utf-8"), source=args.record.name)
     with torch.inference_mode():
         points = measure(machine, shapes(scale), scale)
     predicted = predict(points, record)

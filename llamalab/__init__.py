@@ -4,6 +4,8 @@ Public names are resolved when they are first used, so that `import llamalab`, a
 only calculates, starts without torch. `dir()` lists a call for each thing that most people want; models, taps and
 types live in the rooms of their own, and can be had from here by name as well.
 
+Belongs here: the names of the front door. Does not belong here: code of any of them (api, model, checkpoints).
+
 >>> import llamalab
 >>> llamalab.kv("7b", context=4096, batch=16).kv_bytes
 34359738368

@@ -2,12 +2,25 @@
 
 PHASES = ("prefill", "decode")
 FORMATS = ("table", "json", "csv", "md")
-DEVICES = ("auto", "cpu", "cuda")
 ACTIVATION_DTYPES = ("bf16", "fp16", "fp32")  # what the built-in model computes in
 SCOPES = ("none", "block", "step")  # of llamalab.compile
+LOGITS = ("last", "all")  # the positions that the head runs on
+WRITTEN_FORMATS = ("hf", "meta", "llama2c", "gguf", "onnx")  # of checkpoints, those that can be written
+QUANTISERS = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q6_k", "q5_k", "q4_k")  # kinds of GGUF that can be written
+PROMPT_FORMATS = ("llama2", "chinese-alpaca-2", "alpaca", "llama2-chinese", "chatml", "llama3")
+INFILL_ORDERS = ("prefix-first", "suffix-first")
 ATTENTION_BACKENDS = (
-    "naive", "chunked", "tiled", "sdpa", "math", "flash", "efficient", "cudnn", "flex", "triton",
-)  # fmt: skip
+    "naive",
+    "chunked",
+    "tiled",
+    "sdpa",
+    "math",
+    "flash",
+    "efficient",
+    "cudnn",
+    "flex",
+    "triton",
+)
 
 # Names that PyTorch, model cards and servers give to the storage types of llamalab.units.DTYPES.
 DTYPE_ALIASES = {

@@ -9,18 +9,46 @@ LlamaLabError                 anything llamalab refuses; the CLI prints its one 
     ├── MissingError          a package, device or file that is not there
     └── DoesNotFitError       more memory needed than there is
 
-Every message is one sentence: what must hold, what came, what to do.
+Every message is one sentence: what must hold, what came, what to do. Where that is to give an argument, it is a hint
+that names the argument in braces, and each front end puts its own spelling there: `tensor_parallel` from Python,
+`--tensor-parallel` on a command line.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 _MOST_NAMES, _FEW_NAMES = 30, 8  # names that one sentence can hold, and those it shows of a longer table
 
 
 class LlamaLabError(Exception):
-    """Base of every error that llamalab raises on purpose."""
+    """Base of every error that llamalab raises on purpose.
+
+    >>> error = LlamaLabError("the weights must fit; they do not", hint="take a narrower {dtype}")
+    >>> str(error)
+    'the weights must fit; they do not; take a narrower dtype'
+    >>> error.spelled(lambda argument: f"--{argument}")
+    'the weights must fit; they do not; take a narrower --dtype'
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        self.message, self.hint = message, hint
+        super().__init__(self.spelled(str))
+
+    def spelled(self, argument: Callable[[str], str]) -> str:
+        """The whole sentence, the arguments of the hint as `argument` spells them."""
+        return f"{self.message}; {self.hint.format_map(_Spelled(argument))}" if self.hint else self.message
+
+
+class _Spelled(dict[str, str]):
+    """The arguments of a hint in one spelling, each made when it is asked for."""
+
+    def __init__(self, argument: Callable[[str], str]) -> None:
+        super().__init__()
+        self._argument = argument
+
+    def __missing__(self, name: str) -> str:
+        return self._argument(name)
 
 
 class InputError(LlamaLabError, ValueError):

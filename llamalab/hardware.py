@@ -30,10 +30,24 @@ _GENERATIONS = {  # a CPU of each, whose clock and memory stand for the generati
 
 # The devices that a page compares with: of each generation and market one or two, as all would make it unreadable.
 WIDELY_USED = (
-    "a100-40gb-sxm", "a100-80gb-sxm", "h100-80gb-sxm", "h200-141gb-sxm", "b200-180gb", "l4-24gb", "l40s-48gb",
-    "a10-24gb", "rtx3060-12gb", "rtx3090-24gb", "rtx4090-24gb", "rtx5090-32gb", "mi250x-128gb", "mi300x-192gb",
-    "rx7900xtx-24gb", "apple-m2ultra-76core-192gb", "apple-m4max-40core-128gb",
-)  # fmt: skip
+    "a100-40gb-sxm",
+    "a100-80gb-sxm",
+    "h100-80gb-sxm",
+    "h200-141gb-sxm",
+    "b200-180gb",
+    "l4-24gb",
+    "l40s-48gb",
+    "a10-24gb",
+    "rtx3060-12gb",
+    "rtx3090-24gb",
+    "rtx4090-24gb",
+    "rtx5090-32gb",
+    "mi250x-128gb",
+    "mi300x-192gb",
+    "rx7900xtx-24gb",
+    "apple-m2ultra-76core-192gb",
+    "apple-m4max-40core-128gb",
+)
 
 
 def find_hardware(name: str) -> HardwareSpec:

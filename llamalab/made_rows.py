@@ -5,10 +5,10 @@ from functools import cache
 
 from llamalab.hints import Any, TypeVar
 
-Row = TypeVar("Row")
+T = TypeVar("T")
 
 
-class MadeRows(Mapping[str, Row]):
+class MadeRows(Mapping[str, T]):
     """Rows by name in the order of the table; each is made once, and the table is read when first looked at.
 
     >>> squares = MadeRows(lambda: {"two": 2, "three": 3}, lambda number: number**2)
@@ -16,12 +16,12 @@ class MadeRows(Mapping[str, Row]):
     (9, ['two', 'three'], False, 2)
     """
 
-    def __init__(self, read: Callable[[], Mapping[str, Any]], make: Callable[[Any], Row]) -> None:
+    def __init__(self, read: Callable[[], Mapping[str, Any]], make: Callable[[Any], T]) -> None:
         self._cells = cache(read)
         self._make = make
-        self._made: dict[str, Row] = {}
+        self._made: dict[str, T] = {}
 
-    def __getitem__(self, name: str) -> Row:
+    def __getitem__(self, name: str) -> T:
         if name not in self._made:
             self._made[name] = self._make(self._cells()[name])
         return self._made[name]
@@ -35,7 +35,7 @@ class MadeRows(Mapping[str, Row]):
     def __len__(self) -> int:
         return len(self._cells())
 
-    def __or__(self, others: Mapping[str, Row]) -> dict[str, Row]:
+    def __or__(self, others: Mapping[str, T]) -> dict[str, T]:
         return {**self, **others}
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from llamalab.hints import Any
 
+UNKNOWN = "–"  # in a table, for a value that is not known
 MOST_CHARACTERS = 2_000  # of a sentence: a file can hold a name of megabytes
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the wide ones are read alike
 

@@ -40,8 +40,27 @@ ALIASES = {
     **{f"qwen2.5-coder-{size}": f"qwen2.5-{size}" for size in ("0.5b", "1.5b", "3b", "7b", "14b", "32b")},
     **{f"qwen2.5-math-{size}": f"qwen2.5-{size}" for size in ("1.5b", "7b", "72b")},
 }  # fmt: skip
-_NO_SHAPE = ("hf", "instruct", "chat", "it", "pt", "base", "meta", "gguf", "gptq", "awq", "bf16", "fp16", "fp8", "bnb",
-             "4bit", "8bit", "int4", "int8", "unsloth")  # fmt: skip
+_NO_SHAPE = (
+    "hf",
+    "instruct",
+    "chat",
+    "it",
+    "pt",
+    "base",
+    "meta",
+    "gguf",
+    "gptq",
+    "awq",
+    "bf16",
+    "fp16",
+    "fp8",
+    "bnb",
+    "4bit",
+    "8bit",
+    "int4",
+    "int8",
+    "unsloth",
+)
 _AS_HYPHENS = str.maketrans("_ :", "---")
 
 

@@ -137,7 +137,7 @@ def _dtype(name: str) -> Dtype:
     raise UnknownNameError("dtype", name, DTYPES)
 
 
-def check_plain(name: str, what: str = "dtype") -> None:
+def check_unscaled(name: str, what: str = "dtype") -> None:
     """Raise UnknownNameError for a type with scales, which only weights have."""
     if _dtype(name).group:
         raise UnknownNameError(what, name, PLAIN_DTYPES)

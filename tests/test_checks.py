@@ -13,7 +13,7 @@ from llamalab.analytic.fine_tuning import check_tuning_fits, largest_tuning_batc
 from llamalab.analytic.fit import needs
 from llamalab.analytic.fit_run import FitRun
 from llamalab.analytic.fit_solve import (
-    changes,
+    changes_that_fit,
     check_run_fits,
     largest_batch,
     largest_context,
@@ -49,7 +49,15 @@ def shape(**sizes: Any) -> AttentionShape:
                               "head_dim": 64} | sizes))  # fmt: skip
 
 
-SOLVES = (check_run_fits, changes, largest_batch, largest_context, widest_weights, most_gpu_layers, least_ranks)
+SOLVES = (
+    check_run_fits,
+    changes_that_fit,
+    largest_batch,
+    largest_context,
+    widest_weights,
+    most_gpu_layers,
+    least_ranks,
+)
 OF_A_STEP = ("seq", "batch", "accumulate", "data_parallel", "tensor_parallel", "pipeline_parallel")
 
 # What each function calls the count, and the function with everything else given.

@@ -1,5 +1,7 @@
 """Each error says what it is by its type, and ends a command with its own code."""
 
+import pickle
+
 import pytest
 
 from llamalab import errors
@@ -43,3 +45,13 @@ def test_an_unknown_name_lists_all_and_names_the_nearest(given: str, ending: str
     message = str(UnknownNameError("model", given, ["7b", "13b", "70b"], hint=" or a path"))
     assert message.startswith("model must be one of 7b, 13b, 70b or a path; ")
     assert message.endswith(ending)
+
+
+def test_a_hint_is_spelled_by_who_shows_it() -> None:
+    error = DoesNotFitError("the run must fit; it does not", hint="try fewer {tensor_parallel} or a smaller {dtype}")
+    assert str(error) == "the run must fit; it does not; try fewer tensor_parallel or a smaller dtype"
+    told = error.spelled(lambda argument: f"<{argument}>")
+    assert told == "the run must fit; it does not; try fewer <tensor_parallel> or a smaller <dtype>"
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.spelled(str.upper)) == (str(error), error.spelled(str.upper))
+    assert InputError("x {y}").spelled(str.upper) == "x {y}"  # only a hint has arguments

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from llamalab.analytic.calibration_files import read_constants
-from llamalab.analytic.calibration_files import to_json as constants_json
+from llamalab.analytic.calibration_files import constants_to_json, read_constants
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, forecast
 from llamalab.analytic.kv_cache import kv_bytes
@@ -29,10 +28,9 @@ from llamalab.comparison.sentences import verdict
 from llamalab.errors import LlamaLabError
 from llamalab.hardware import find_hardware
 from llamalab.presets import PRESETS
-from llamalab.records.profile import from_json as profiles_from_json
-from llamalab.records.profile import to_json as profiles_json
+from llamalab.records.profile import profiles_from_json, profiles_to_json
 from llamalab.records.record import Record
-from llamalab.records.record_json import EMBEDDED, from_json, shown_text, to_json
+from llamalab.records.record_json import EMBEDDED, record_from_json, record_to_json, shown_text
 from llamalab.report import csv_files, embedded, profile_csv_files
 from llamalab.report.profile_captions import largest_parts
 from tests.checkpoints.test_fuzz import damaged
@@ -57,8 +55,9 @@ FAMILY = {"model_type": "qwen2_moe", "hidden_size": 64, "intermediate_size": 96,
           "max_position_embeddings": 128, "original_max_position_embeddings": 64, "attn_logit_softcapping": 50.0,
           "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "mscale": 1.0,
                               "mscale_all_dim": 0.7}}  # fmt: skip
-CONSTANTS = constants_json("box", "bf16", "2026-01-02", dict.fromkeys(CLASSES, Rates(1e12, 1e11, 1e-6, 0.5, 0.5, 2.0)),
-                           {"prefill_error": 0.1, "decode_error": 0.1, "points": []})  # fmt: skip
+RATES = dict.fromkeys(CLASSES, Rates(1e12, 1e11, 1e-6, 0.5, 0.5, 2.0))
+CHECKED = {"prefill_error": 0.1, "decode_error": 0.1, "points": []}
+CONSTANTS = constants_to_json("box", "bf16", "2026-01-02", RATES, CHECKED)
 
 # Spelled, as JSON cannot hold what some of them spell.
 ODD = [
@@ -179,13 +178,13 @@ def brief_record() -> Record:
 
 
 def test_records(tmp_path: Path) -> None:
-    path, text = tmp_path / "record.json", to_json(brief_record())
+    path, text = tmp_path / "record.json", record_to_json(brief_record())
     count = 0
 
     def use() -> None:
         nonlocal count
-        read = from_json(shown_text(path, "record"), source="record.json")
-        assert from_json(to_json(read)) == read
+        read = record_from_json(shown_text(path, "record"), source="record.json")
+        assert record_from_json(record_to_json(read)) == read
         assert verdict(Comparison(read)).text
         count += 1
         if count <= PRINTED:
@@ -195,7 +194,7 @@ def test_records(tmp_path: Path) -> None:
 
 
 def test_profiles(tmp_path: Path) -> None:
-    path, text = tmp_path / "profile.json", profiles_json([sample_profile(sample_record("tiny"))])
+    path, text = tmp_path / "profile.json", profiles_to_json([sample_profile(sample_record("tiny"))])
 
     def use() -> None:
         read = profiles_from_json(shown_text(path, "profile"), source="profile.json")
@@ -210,12 +209,12 @@ def test_pages(tmp_path: Path) -> None:
     record, path, draw = brief_record(), tmp_path / "page.html", random.Random(6)
     page = f"<!doctype html>\n<html><body><p>1 &lt; 2</p>{EMBEDDED}{embedded(record)}</script></body></html>"
     path.write_text(page, encoding="utf-8")
-    assert from_json(shown_text(path, "page")) == record
+    assert record_from_json(shown_text(path, "page")) == record
     inside, accepted = page.index(EMBEDDED), 0
     for _ in range(CASES):
         where = inside if draw.random() < 0.7 else 0
         path.write_bytes(page[:where].encode() + damaged(page[where:].encode(), draw))
         with suppress(LlamaLabError):
-            assert verdict(Comparison(from_json(shown_text(path, "page")))).text
+            assert verdict(Comparison(record_from_json(shown_text(path, "page")))).text
             accepted += 1
     assert 0 < accepted < CASES

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llamalab.cli.output import Answer, Column, Table, render
+from llamalab.cli.output import Answer, Column, Table, answer_text
 from llamalab.plain_text import csv_text, sentence
 
 HOSTILE = [
@@ -17,7 +17,7 @@ COLUMNS = (Column("name", "name"), Column("error", "error"))
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_cell_steers_no_spreadsheet_and_numbers_stay_numbers(text: str) -> None:
     rows = [{"name": text, "error": -0.25, "more": "-1e-3", "none": None}]
-    for made in (csv_text(list(rows[0]), rows), render(Answer({}, (), (Table((), rows),)), "csv")):
+    for made in (csv_text(list(rows[0]), rows), answer_text(Answer({}, (), (Table((), rows),)), "csv")):
         name, error, more, none = next(iter(list(csv.reader(io.StringIO(made, newline="")))[1:]))
         assert not name.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "＝"))
         assert (error, more, none) == ("-0.25", "-1e-3", "")
@@ -29,7 +29,7 @@ def test_a_cell_steers_no_spreadsheet_and_numbers_stay_numbers(text: str) -> Non
 @pytest.mark.parametrize("form", ["table", "md"])
 def test_a_cell_is_one_line_of_one_column(text: str, form: str) -> None:
     answer = Answer({}, (f"about {text.strip()}".replace("\n", " "),), (Table(COLUMNS, [{"name": text, "error": 1}]),))
-    made = render(answer, form)
+    made = answer_text(answer, form)
     assert not {"\x1b", "\x9b"} & set(made)
     row = made.splitlines()[-1]
     assert row.endswith(("1", "1 |"))
@@ -39,7 +39,7 @@ def test_a_cell_is_one_line_of_one_column(text: str, form: str) -> None:
 
 
 def test_json_keeps_the_text_and_escapes_its_controls() -> None:
-    made = render(Answer({"name": "\x1b[31m\x9b é\x7f"}, (), ()), "json")
+    made = answer_text(Answer({"name": "\x1b[31m\x9b é\x7f"}, (), ()), "json")
     assert json.loads(made)["name"] == "\x1b[31m\x9b é\x7f"
     assert made.replace("\n", "").isprintable()
 

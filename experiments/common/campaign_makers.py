@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from llamalab.analytic.calibration_files import parsed_constants, read_calibration
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
-from llamalab.cli.calibrate import OURS
+from llamalab.cli.calibrate import CONSTANTS_MARK
 from llamalab.cli.report_files import OUR_RECORD
 from llamalab.comparison.comparison import Comparison
 from llamalab.files import write_text
@@ -29,7 +29,7 @@ from llamalab.measure.device.machine import available_bytes, resolve_device
 from llamalab.measure.report.run import measure_report
 from llamalab.presets import resolve_model
 from llamalab.records.record import Record
-from llamalab.records.record_json import from_json, to_json
+from llamalab.records.record_json import record_from_json, record_to_json
 from llamalab.units import format_bytes, format_seconds, format_si
 
 DTYPE = "bf16"
@@ -58,7 +58,7 @@ class Made(NamedTuple):
 def make_calibration(job: Job) -> Made:
     """Constants of this machine."""
     made = calibrate(device=job.device, dtype=DTYPE, progress=tell)
-    write_text(job.folder / CONSTANTS_FILE, made.json, ours=OURS)
+    write_text(job.folder / CONSTANTS_FILE, made.json, ours=CONSTANTS_MARK)
     lines = [
         f"{one.model:4} {one.shape.phase:8}batch {one.shape.batch:3}, {one.shape.new:4} new, {one.shape.past:5} past  "
         f"predicted {format_seconds(one.predicted_s):>10} measured {format_seconds(one.measured_s):>10} "
@@ -83,7 +83,7 @@ def make_report(job: Job, name: str) -> Made:
     full = place.type == "cuda" and weight_bytes(arch, DTYPE) < _WHOLE * available_bytes(place)
     record = measure_report(name, arch, device=job.device, dtype=DTYPE, full=full, progress=tell)
     record = replace(record, constants=_constants(job.folder))
-    write_text(job.folder / f"{name}.json", to_json(record), ours=OUR_RECORD)
+    write_text(job.folder / f"{name}.json", record_to_json(record), ours=OUR_RECORD)
     return Made(_passes_told(record), (*(_roof_told(roof) for roof in record.roofs), *record.notes))
 
 
@@ -173,7 +173,7 @@ def _constants(folder: Path) -> dict[str, Any] | None:
 
 def _record(folder: Path, name: str) -> Record | None:
     path = folder / f"{name}.json"
-    return from_json(path.read_text(encoding="utf-8"), source=path.name) if path.is_file() else None
+    return record_from_json(path.read_text(encoding="utf-8"), source=path.name) if path.is_file() else None
 
 
 def _roof_told(roof: Any) -> str:

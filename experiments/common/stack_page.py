@@ -24,7 +24,7 @@ def page(scored: Sequence[Scored]) -> list[str]:
         f"{every['n']} of {len(scored)} published runs of `experiments/points.csv` are predicted, by the constants of "
         "their stack and the data",
         f"sheet of their device: MAPE {every['mape']:.1f} %, bias {every['bias']:+.1f} %, {every['under_bound']} under "
-        f"the physical bound by more than {100 * scoring.TOLERANCE:.0f} %.",
+        f"the physical bound by more than {100 * scoring.ROUNDING:.0f} %.",
         "",
         *_refused(scored),
         "",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common.left_out import HELD_OUT
-from llamalab.analytic.stacks import PHASES
+from llamalab.analytic.stacks import SPREAD_PHASES
 from llamalab.comparison.measured_runs import MeasuredPoint
 
 MIN_SPREAD, QUANTILE = 0.06, 0.9
@@ -25,7 +25,7 @@ def spreads(points: Sequence[MeasuredPoint], errors: dict[int, float]) -> dict[s
     """The half-width by phase that holds 9 of 10 of these errors, as a ratio minus 1; of all where a phase has few."""
     every = [abs(error) for error in errors.values()]
     found = {}
-    for phase in PHASES:
+    for phase in SPREAD_PHASES:
         own = [abs(errors[i]) for i, point in enumerate(points) if _phase(point) == phase]
         found[phase] = round(max(MIN_SPREAD, float(np.expm1(_quantile(own if len(own) >= FEW else every)))), 3)
     return found
@@ -62,7 +62,7 @@ def widen(data: dict[str, Any]) -> None:
             errors.setdefault(line["constants"], []).append(float(line["fold_log_error"]))
     rows = {row["key"]: row for row in data["stacks"]}
     for key, width in pooled_spreads(errors).items():
-        rows[key]["spread"] = dict.fromkeys(PHASES, width)
+        rows[key]["spread"] = dict.fromkeys(SPREAD_PHASES, width)
         rows[key]["unseen_spread"] = {p: max(width, value) for p, value in rows[key]["unseen_spread"].items()}
 
 

@@ -7,13 +7,14 @@ bounded: llamalab.analytic.scratch.
 
 from llamalab.analytic.attention_cost import QUERY_CHUNK, AttentionShape, check_shape, keys_in_view
 from llamalab.analytic.pass_memory import Moment, moments
-from llamalab.analytic.pass_shape import LOGITS, PassShape
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.scratch import Scratch, mask_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
+from llamalab.choices import LOGITS
 from llamalab.errors import UnknownNameError
 from llamalab.hints import NamedTuple
-from llamalab.units import check_plain, storage_bytes
+from llamalab.units import check_unscaled, storage_bytes
 
 WAYS = ("flash", "masked", "naive", "chunked")  # of holding what attention makes
 
@@ -33,7 +34,7 @@ def live_moments(arch: LlamaArch, shape: PassShape, scratch: Scratch | None = No
     A cache of another storage is decoded before it is attended. `scratch` tells what kernels take for themselves
     (default: nothing). Raises UnknownNameError and InputError as forward_ops, for a ragged batch too.
     """
-    check_plain(shape.dtype)
+    check_unscaled(shape.dtype)
     if shape.logits not in LOGITS:
         raise UnknownNameError("logits", shape.logits, LOGITS)
     batch, new_tokens = whole(shape.batch, "batch"), whole(shape.new_tokens, "new_tokens")

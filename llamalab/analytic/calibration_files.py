@@ -34,7 +34,7 @@ def default_path(device: str, dtype: str, weight_dtype: str | None = None) -> "P
     return folder() / f"{device}-{dtype}{f'-{weight_dtype}-weights' if weight_dtype else ''}.json"
 
 
-def to_json(
+def constants_to_json(
     device: str, dtype: str, made_on: str, rates: Mapping[str, Rates], validation: Mapping[str, Any], **more: Any
 ) -> str:
     """Calibrated constants as text for default_path.
@@ -74,18 +74,20 @@ def read_constants(path: "Path", dtype: str) -> Constants:
 
 def parsed_constants(data: Mapping[str, Any], source: str, dtype: str) -> Constants:
     """Constants from what read_calibration gives. Raises FormatError, or InputError for another dtype."""
-    from llamalab.records.codec import build  # here: it imports dataclasses, which a tier without a file does not need
+    from llamalab.records.codec import (
+        from_plain,  # here: it imports dataclasses, which a tier without a file does not need
+    )
 
     try:
         if (data["kind"], data["schema_version"]) != ("llamalab-constants", CALIBRATION_SCHEMA):
             raise FormatError(
                 f"{source} must hold llamalab-constants of schema {CALIBRATION_SCHEMA}; got {data['kind']!r}"
             )
-        rates = build(dict[str, Rates], data["classes"], f"classes of {source}")
-        errors = [build(float | None, data["validation"][f"{phase}_error"], f"{phase}_error") for phase in PHASES]
+        rates = from_plain(dict[str, Rates], data["classes"], f"classes of {source}")
+        errors = [from_plain(float | None, data["validation"][f"{phase}_error"], f"{phase}_error") for phase in PHASES]
         for key in ("device", "dtype", "made_on"):
-            build(str, data[key], f"{key} of {source}")
-        made_for, grade = data["dtype"], grades.read(data.get("grade"))
+            from_plain(str, data[key], f"{key} of {source}")
+        made_for, grade = data["dtype"], grades.read_grade(data.get("grade"))
         poor = grade.name == "poor"
         spread = max(_spread(errors), POOR_SPREAD if poor else 0.0)
         basis = f"calibrated on {data['device']} {data['made_on']}{f' ({grade.words})' if poor else ''}"
@@ -100,7 +102,7 @@ def parsed_constants(data: Mapping[str, Any], source: str, dtype: str) -> Consta
             )
         if any(error is not None and error < 0 for error in errors):
             raise FormatError(f"{source} must hold errors of at least 0; got {errors}")
-        ranges = _ranges(build(dict[str, dict[str, Any]], data.get("fitted") or {}, f"fitted of {source}"))
+        ranges = _ranges(from_plain(dict[str, dict[str, Any]], data.get("fitted") or {}, f"fitted of {source}"))
     except (KeyError, TypeError) as error:
         raise FormatError(f"{source} must be written by llamalab calibrate; {error} is wrong") from None
     if made_for != dtype:
@@ -146,9 +148,19 @@ def measured_spec(dtype: str, *, device: str | None = None) -> HardwareSpec:
     shown = [rates["gemm"]] if "gemm" in rates else list(rates.values())
     peaks = dict.fromkeys(PEAK_DTYPES) | {dtype: max(one.peak_flops_per_s or 0.0 for one in shown) or None}
     return HardwareSpec(
-        data["device"], title, peaks, max(one.bandwidth_bytes_per_s for one in shown), memory, None, None, None, None,
-        None, f"measured by llamalab calibrate on {data['made_on']}", measured=True,
-    )  # fmt: skip
+        data["device"],
+        title,
+        peaks,
+        max(one.bandwidth_bytes_per_s for one in shown),
+        memory,
+        None,
+        None,
+        None,
+        None,
+        None,
+        f"measured by llamalab calibrate on {data['made_on']}",
+        measured=True,
+    )
 
 
 _LEAST_EFFICIENCY = 1e-9  # a division by less could be infinite

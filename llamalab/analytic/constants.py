@@ -41,7 +41,9 @@ def choose(
         return read_constants(file or default_path(spec.name, dtype), dtype)
     if spec.measured and tier in TIERS:
         if tier == "shipped":
-            raise UnavailableError(f"{spec.name} must be calibrated: no constants are shipped for it; drop --basis")
+            raise UnavailableError(
+                f"{spec.name} must be calibrated: no constants are shipped for it", hint="leave {basis} out"
+            )
         found = read_constants(file or default_path(spec.name, dtype), dtype)
         return Constants({name: rates.bound() for name, rates in found.rates.items()}, "bound (measured roofs)", None)
     bounds = data_sheet(spec, dtype, weight_dtype or dtype, packed=(weight_dtype or dtype) in WEIGHT_ONLY)

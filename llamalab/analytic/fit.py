@@ -16,7 +16,7 @@ from llamalab.analytic.scratch import Scratch
 from llamalab.checks import whole
 from llamalab.hints import NamedTuple
 
-ACTIVATIONS = "activations"
+_ACTIVATIONS = "activations"
 LIVE_TENSORS = 16  # at the largest moment of a pass, each rounded up by the allocator
 
 CompiledBytes = Callable[[FitRun, int, int], int]  # of kernels compiled until that moment of the pass of that context
@@ -84,7 +84,7 @@ def needs(
         MemoryTerm("device context", runtime.context_bytes, "estimated", runtime.name),
     )
     terms = (*always, *max(moments, key=_sum), MemoryTerm("library workspace", runtime.workspace_bytes, "estimated"))
-    least = _sum(always) + max(_sum(one for one in terms if one.term == ACTIVATIONS) for terms in moments)
+    least = _sum(always) + max(_sum(one for one in terms if one.term == _ACTIVATIONS) for terms in moments)
     terms = tuple(term for term in terms if term.bytes)
     return Needs(terms, int(runtime.margin * _sum(terms)), least)
 
@@ -114,7 +114,7 @@ def _passing(
         waste = LIVE_TENSORS * runtime.rounding_bytes + int(runtime.fragmentation * full)
         kernels = kept(run, context, moment) if kept else bound
         yield (
-            MemoryTerm(ACTIVATIONS, bare, "exact", f"{step} of {phase}"),
+            MemoryTerm(_ACTIVATIONS, bare, "exact", f"{step} of {phase}"),
             MemoryTerm("kernel scratch", full - bare, getattr(scratch, "basis", "estimated")),
             MemoryTerm("compiled kernels", kernels, "measured" if kept else "estimated", "one for each shape"),
             MemoryTerm("allocator", waste, "estimated", "rounding and fragmentation"),

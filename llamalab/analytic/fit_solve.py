@@ -23,11 +23,11 @@ def check_run_fits(run: FitRun, memory_bytes: int, holds: Holds = needs) -> Need
         f"{run.batch:,} × {run.context:,} tokens must fit: they hold {format_bytes(held.total_bytes)} "
         f"({format_bytes(held.least_bytes)} at least) and {format_bytes(held.margin_bytes)} of margin, "
         f"the memory is {format_bytes(memory_bytes)}, {format_bytes(short)} ({short:,} bytes) too little; "
-        f"try {'; '.join(changes(run, memory_bytes, holds))}"
+        f"try {'; '.join(changes_that_fit(run, memory_bytes, holds))}"
     )
 
 
-def changes(run: FitRun, memory_bytes: int, holds: Holds = needs) -> list[str]:
+def changes_that_fit(run: FitRun, memory_bytes: int, holds: Holds = needs) -> list[str]:
     """Single changes with which the run would fit, in words; what comes nearest where there is none."""
     found = [
         *(_shown(f"batch {value:,}", value) for value in [largest_batch(run, memory_bytes, holds)]),

@@ -194,10 +194,12 @@ def check_link(ranks: int, spec: HardwareSpec, constants: Basis) -> None:
         return
     if not spec.interconnect_bytes_per_s and not (spec.measured and "collective" in constants.rates):
         raise UnavailableError(
-            f"devices that share a model must have a known interconnect; {spec.name} has none; use --tensor-parallel 1"
+            f"devices that share a model must have a known interconnect; {spec.name} has none",
+            hint="use {tensor_parallel} 1",
         )
     if "collective" not in constants.rates:
         raise UnavailableError(
             f"devices that share a model must have constants for collectives; those {constants.basis} have none, one "
-            "device has no link; use --tensor-parallel 1 or --basis shipped"
+            "device has no link",
+            hint="use {tensor_parallel} 1 or {basis} shipped",
         )

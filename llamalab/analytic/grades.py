@@ -37,7 +37,7 @@ class Grade(NamedTuple):
 
     @property
     def json(self) -> dict[str, Any]:
-        """Plain data that `read` takes."""
+        """Plain data that `read_grade` takes."""
         return {"name": self.name, "reasons": list(self.reasons)}
 
 
@@ -66,7 +66,7 @@ class GradeLimit(NamedTuple):
 
 # Quiet machines: 12 to 47 rounds, 2 to 10 % between rounds, checks within 10 %. Under two busy neighbours on two cores:
 # 3 rounds, checks from 33 to 114 % off.
-SPREAD, LOAD, MEAN_ERROR, WORST_ERROR = (
+_SPREAD, LOAD, MEAN_ERROR, WORST_ERROR = (
     GradeLimit(0.15, 0.5),
     GradeLimit(0.6, 1.2),
     GradeLimit(0.15, 0.35),
@@ -91,10 +91,10 @@ def grade(signs: Signs) -> Grade:
     return Grade("good")
 
 
-def read(data: Any) -> Grade:
+def read_grade(data: Any) -> Grade:
     """The grade of a calibration's file; ungraded where it has none that can be understood.
 
-    >>> read(Grade("poor", ("3 rounds",)).json) == Grade("poor", ("3 rounds",)), read(None).name
+    >>> read_grade(Grade("poor", ("3 rounds",)).json) == Grade("poor", ("3 rounds",)), read(None).name
     (True, 'ungraded')
     """
     if not isinstance(data, Mapping) or data.get("name") not in GRADES:
@@ -108,7 +108,7 @@ def _findings(signs: Signs) -> Iterable[tuple[str, str]]:
     rounds, errors = signs.rounds, [abs(error) for error in signs.errors]
     if rounds < FEW_ROUNDS.fair:
         yield "poor" if rounds < FEW_ROUNDS.poor else "fair", f"{rounds} round{'s' if rounds != 1 else ''}"
-    if level := _level(signs.spread, SPREAD):
+    if level := _level(signs.spread, _SPREAD):
         yield level, f"passes {100 * signs.spread:.0f} % above their best round"
     if signs.load is not None and (level := _level(signs.load, LOAD)):
         yield level, f"load average {signs.load:.1f} per processor before it"

@@ -119,7 +119,8 @@ def _layout(said: dict[str, Any]) -> tuple[str, StorageLayout]:
         return _compressed(said)
     raise UnavailableError(
         f"quant_method must be one whose storage is known (gptq, awq, auto-round, bitsandbytes, fp8, fbgemm_fp8, "
-        f"compressed-tensors); got {said.get('quant_method')!r}; name the weights' storage with --weight-dtype"
+        f"compressed-tensors); got {said.get('quant_method')!r}",
+        hint="name the weights' storage with {weight_dtype}",
     )
 
 
@@ -163,7 +164,8 @@ def _fp8(method: str, said: dict[str, Any]) -> tuple[str, StorageLayout]:
     block = said.get("weight_block_size")
     if method == "modelopt" and "FP8" not in str(said.get("quant_algo", "FP8")):
         raise UnavailableError(
-            f"quant_algo of modelopt must be FP8; got {said.get('quant_algo')!r}; see --weight-dtype"
+            f"quant_algo of modelopt must be FP8; got {said.get('quant_algo')!r}",
+            hint="name the weights' storage with {weight_dtype}",
         )
     if isinstance(block, list | tuple) and len(block) == 2 and all(type(size) is int and size > 0 for size in block):
         tall, wide = block

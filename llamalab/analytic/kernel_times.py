@@ -24,7 +24,7 @@ from llamalab.arch import LlamaArch
 from llamalab.hints import NamedTuple
 
 FILE = os.path.join(os.path.dirname(__file__), "kernel_times.tsv")
-SOURCES = {"v": "microsoft/vidur 7d47513, fp16", "a": "ai-dynamo/aiconfigurator 0.12, vLLM 0.14, bf16"}
+_SOURCES = {"v": "microsoft/vidur 7d47513, fp16", "a": "ai-dynamo/aiconfigurator 0.12, vLLM 0.14, bf16"}
 HEAD_DIM, ITEMSIZE = 128, 2
 _TIE = 1e-9  # between sums of logarithms that may be one distance
 # Kernels that vidur and AIConfigurator timed, by the end of the name of a row of the op table.
@@ -80,7 +80,7 @@ def kernel_times(device: str, kernel: str) -> dict[tuple[int, ...], PublishedKer
     for line in _lines(device).get(kernel, ()):
         _, _, words, ms, source = line.split()
         sizes = tuple(map(int, words.split("x")))
-        found[sizes] = PublishedKernel(device, kernel, sizes, float(ms) / 1e3, SOURCES[source])
+        found[sizes] = PublishedKernel(device, kernel, sizes, float(ms) / 1e3, _SOURCES[source])
     return found
 
 
@@ -166,7 +166,7 @@ def far(one: tuple[int, ...], other: tuple[int, ...]) -> float:
     return ratio
 
 
-def op_of(one: PublishedKernel) -> Op:
+def kernel_op(one: PublishedKernel) -> Op:
     """The row of an op table that a published kernel is; what is read again counts once, as it does in the fits."""
     if one.kernel == "gemm":
         rows, outputs, inputs = one.sizes

@@ -10,7 +10,7 @@ from llamalab.arch import LlamaArch, attention_kind
 from llamalab.arch_fields import valid_kv_heads
 from llamalab.checks import whole
 from llamalab.hints import NamedTuple
-from llamalab.units import check_plain, storage_bytes
+from llamalab.units import check_unscaled, storage_bytes
 
 
 class Variant(NamedTuple):
@@ -28,7 +28,7 @@ def kv_bytes_per_token(arch: LlamaArch, dtype: str = "bf16") -> int:
     >>> kv_bytes_per_token(PRESETS["7b"].arch)
     524288
     """
-    check_plain(dtype)
+    check_unscaled(dtype)
     return storage_bytes(2 * arch.n_layers * arch.kv_dim, dtype)
 
 

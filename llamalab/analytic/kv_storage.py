@@ -26,7 +26,15 @@ class KvStorage(NamedTuple):
 def kv_storage(
     arch: LlamaArch, *, seq: int, batch: int = 1, dtype: str = "bf16", ranks: int = 1, block_tokens: int = 1
 ) -> KvStorage:
-    """The cache of `batch` sequences of `seq` tokens, each rounded up to blocks of `block_tokens`.
+    """The bytes of a KV cache on one rank.
+
+    Args:
+        arch: the architecture.
+        seq: tokens of each sequence.
+        batch: sequences.
+        dtype: storage of keys and values.
+        ranks: ranks that share the KV heads.
+        block_tokens: tokens of a block, to whole ones of which each sequence is rounded up.
 
     >>> from llamalab.presets import PRESETS
     >>> kv_storage(PRESETS["7b"].arch, seq=100, dtype="int8", block_tokens=16)

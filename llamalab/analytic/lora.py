@@ -57,15 +57,15 @@ def parse_lora(text: str) -> Lora:
         if equals:
             key = name.strip()
             if key not in ("r", "targets"):
-                raise UnknownNameError("the keys of --lora", key, ("r", "targets"))
+                raise UnknownNameError("the keys of an adapter", key, ("r", "targets"))
         if key == "r" and equals and not rank:
             rank = value.strip()
         elif key == "targets":
             targets.append((value if equals else part).strip())
         else:
-            raise InputError(f"--lora must be r=RANK,targets=T,T; got {text!r}; try r=16,targets=q,v")
+            raise InputError(f"an adapter must be r=RANK,targets=T,T; got {text!r}; try r=16,targets=q,v")
     if not rank.isdecimal() or not rank.isascii() or len(rank) > 9 or not targets:
-        raise InputError(f"--lora must be r=RANK,targets=T,T; got {text!r}; try r=16,targets=q,v")
+        raise InputError(f"an adapter must be r=RANK,targets=T,T; got {text!r}; try r=16,targets=q,v")
     return Lora(int(rank), tuple(targets))
 
 

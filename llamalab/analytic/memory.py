@@ -69,8 +69,8 @@ def room_in(arch: LlamaArch, memory_bytes: int, *, dtype: str = "bf16", kv_dtype
     if weights > memory_bytes:
         raise DoesNotFitError(
             f"the weights must fit: they take {format_bytes(weights)} in {dtype}, the memory is "
-            f"{format_bytes(memory_bytes)}, {format_bytes(weights - memory_bytes)} too little; "
-            "try a smaller --dtype, a smaller model or more memory"
+            f"{format_bytes(memory_bytes)}, {format_bytes(weights - memory_bytes)} too little",
+            hint="try a smaller {dtype}, a smaller {model} or more memory",
         )
     return Room(memory_bytes - weights, arch, kv_dtype or dtype, weights)
 

@@ -24,9 +24,10 @@ from llamalab.analytic.batches import Sequences, ragged
 from llamalab.analytic.experts import expert_rows, experts_touched
 from llamalab.analytic.op import Op, Totals, add_up, placed
 from llamalab.analytic.op_rows import LAYER, OpRows
-from llamalab.analytic.pass_shape import LOGITS, PassShape
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts
+from llamalab.choices import LOGITS
 from llamalab.errors import UnknownNameError
 
 __all__ = ["ALGORITHMS", "LAYER", "Op", "Totals", "add_up", "forward_ops"]

@@ -11,6 +11,8 @@ from llamalab.arch_parts import NORMS
 from llamalab.hints import NamedTuple
 from llamalab.units import FLOAT_DTYPES, storage_bytes
 
+SMALL_MODEL_BYTES = 2**30  # a model with fewer bytes of weights is measured in seconds
+
 
 class Weight(NamedTuple):
     """One parameter tensor of the model, under Meta's name; `count` is how often it occurs."""

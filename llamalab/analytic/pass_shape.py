@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from llamalab.checks import whole
 from llamalab.hints import NamedTuple
 
-LOGITS = ("last", "all")
-
 
 class PassShape(NamedTuple):
     """T new tokens of B sequences that end a context of S; built by keyword.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from llamalab.analytic.forecast import Basis, Workload
-from llamalab.analytic.roofline import predict, rates_of_op
+from llamalab.analytic.roofline import predict_op, rates_of_op
 from llamalab.analytic.split_forecast import split_memory, split_times
 from llamalab.analytic.splits import Split, check_split
 from llamalab.arch import LlamaArch
@@ -98,7 +98,7 @@ def _above(ratio: float) -> str:
 
 
 def _timed(arch: LlamaArch, work: Workload, split: Split, needed: int, basis: Basis) -> Planned:
-    found = split_times(arch, work, split, lambda op: predict(op, rates_of_op(op, basis.rates)).time_s, basis.host)
+    found = split_times(arch, work, split, lambda op: predict_op(op, rates_of_op(op, basis.rates)).time_s, basis.host)
     times = found.times
     return Planned(
         split,

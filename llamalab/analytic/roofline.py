@@ -41,11 +41,11 @@ class Prediction(NamedTuple):
     limit: str
 
 
-def predict(op: Op, rates: Rates) -> Prediction:
+def predict_op(op: Op, rates: Rates) -> Prediction:
     """The time of one occurrence of `op`.
 
     >>> op = Op("x", "gemm", 1, 200, 200, 0, 40, 5, 5)
-    >>> predict(op, Rates(100.0, 100.0, t0_s=1.0)).limit
+    >>> predict_op(op, Rates(100.0, 100.0, t0_s=1.0)).limit
     'compute'
     """
     compute_s = op.flops_causal / rates.peak_flops_per_s if rates.peak_flops_per_s else 0.0
@@ -77,7 +77,7 @@ def rates_of_op(op: Op, rates: Mapping[str, Rates]) -> Rates:
 
 def predict_pass(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> dict[str, Prediction]:
     """Predictions by op name; `rates` maps a rate class, or a whole kind, to what it reaches."""
-    return {op.name: predict(op, rates_of_op(op, rates)) for op in ops}
+    return {op.name: predict_op(op, rates_of_op(op, rates)) for op in ops}
 
 
 def total_s(ops: tuple[Op, ...], predictions: Mapping[str, Prediction]) -> float:

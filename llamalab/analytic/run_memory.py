@@ -78,6 +78,7 @@ def check_room(needed: RunMemory, spec: HardwareSpec, devices: int) -> RunMemory
             f"the run must fit into {spec.name}: it needs {format_bytes(needed.total_bytes)}{ranks} (weights "
             f"{format_bytes(needed.weight_bytes)}, KV cache {format_bytes(needed.kv_bytes)}, activations "
             f"{format_bytes(needed.activation_bytes)}) of {format_bytes(room)}, "
-            f"{format_bytes(short)} too much; try a smaller batch, more --tensor-parallel or a smaller dtype"
+            f"{format_bytes(short)} too much",
+            hint="try a smaller {batch}, more {tensor_parallel} or a smaller {dtype}",
         )
     return needed

@@ -24,7 +24,7 @@ from llamalab.analytic.forecast import (
 )
 from llamalab.analytic.op import Op
 from llamalab.analytic.rate_constants import Host
-from llamalab.analytic.roofline import predict, rates_of_op
+from llamalab.analytic.roofline import predict_op, rates_of_op
 from llamalab.analytic.splits import Split, check_split, microbatches, stage_ops
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
@@ -70,14 +70,14 @@ def forecast_split(
     check_split(arch, split, work)
     if work.chunk is not None and work.chunk < work.prompt:
         raise InputError(
-            f"a prompt that is split over stages or context ranks must go in one pass; got chunks of {work.chunk}; "
-            "leave --chunk out"
+            f"a prompt that is split over stages or context ranks must go in one pass; got chunks of {work.chunk}",
+            hint="leave {chunk} out",
         )
     memory = split_memory(arch, work, split)
     check_room(memory, spec, split.devices)
     check_link(split.sharing, spec, constants)
     timed = split_times(
-        arch, work, split, lambda op: predict(op, rates_of_op(op, constants.rates)).time_s, constants.host
+        arch, work, split, lambda op: predict_op(op, rates_of_op(op, constants.rates)).time_s, constants.host
     )
     bound = _bound_times(arch, work, split, spec, constants)
     steps = decode_contexts(work)

@@ -85,7 +85,7 @@ class Stack(NamedTuple):
         return f"{self.name}/{self.on}"
 
 
-PHASES = ("prefill", "decode", "run")
+SPREAD_PHASES = ("prefill", "decode", "run")
 
 
 @lru_cache(maxsize=1)

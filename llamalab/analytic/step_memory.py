@@ -83,11 +83,16 @@ def largest_moment(
     adapter = start + once + all_blocks + rebuilt + sizes.magnitudes()
     tied = gradient_bytes + (3 if kept_gradients else 2) * head_grads * arch.tied_embeddings
     moments = {
-        "loss": loss, "last norm": norm, "last block": last, "first block": first, "tied table": tied, "update": update,
+        "loss": loss,
+        "last norm": norm,
+        "last block": last,
+        "first block": first,
+        "tied table": tied,
+        "update": update,
         "adapter": adapter,
         **({"last scores": last_scores, "first scores": first_scores} if scores else {}),
         **({"quantised": written, "first quantised": written_first} if written_out else {}),
-    }  # fmt: skip
+    }
     name = max(moments, key=moments.__getitem__)
     return LargestMoment(name, moments[name])
 
@@ -140,9 +145,14 @@ class _Sizes:
         """Outputs and inputs of a target on this rank."""
         dim, part = self.kept.arch.dim, self.kept.part
         return {
-            "q": (part.query_dim, dim), "k": (part.kv_dim, dim), "v": (part.kv_dim, dim), "o": (dim, part.query_dim),
-            "gate": (part.ffn_dim, dim), "up": (part.ffn_dim, dim), "down": (dim, part.ffn_dim),
-        }[target]  # fmt: skip
+            "q": (part.query_dim, dim),
+            "k": (part.kv_dim, dim),
+            "v": (part.kv_dim, dim),
+            "o": (dim, part.query_dim),
+            "gate": (part.ffn_dim, dim),
+            "up": (part.ffn_dim, dim),
+            "down": (dim, part.ffn_dim),
+        }[target]
 
     def idle_in_first_block(self) -> int:
         """Bytes of a block that its gradients need and the first block's do not: nothing before it is trained."""

@@ -67,7 +67,7 @@ def step_time(
     forward_s = total_s(ops, predict_pass(ops, rates.forward))
     after = tuple(map(backward, ops))
     backward_s = total_s(after, predict_pass(after, rates.backward))
-    update_s = update_bytes(arch, shape.dtype, accumulate) / rates.update_bytes_per_s
+    update_s = update_traffic_bytes(arch, shape.dtype, accumulate) / rates.update_bytes_per_s
     return StepTime(accumulate * forward_s, accumulate * backward_s, update_s)
 
 
@@ -90,11 +90,11 @@ def backward(op: Op) -> Op:
     )
 
 
-def update_bytes(arch: LlamaArch, dtype: str, accumulate: int = 1) -> int:
+def update_traffic_bytes(arch: LlamaArch, dtype: str, accumulate: int = 1) -> int:
     """Bytes that clipping, AdamW and the copies of a bf16 model's masters move in a step of so many passes.
 
     >>> from llamalab.presets import PRESETS
-    >>> update_bytes(PRESETS["7b"].arch, "bf16") / parameter_count(PRESETS["7b"].arch)
+    >>> update_traffic_bytes(PRESETS["7b"].arch, "bf16") / parameter_count(PRESETS["7b"].arch)
     52.0
     """
     masters = 0 if dtype == "fp32" else _MASTER_BYTES + (accumulate - 1) * _ADDED_BYTES
@@ -105,6 +105,14 @@ def _loss(arch: LlamaArch, rows: int, dtype: str) -> Op:
     """Logits to fp32, then to log-probabilities, of which one a token is taken."""
     logits = rows * arch.vocab_size
     return Op(
-        "loss", "elementwise", 1, vector_flops=4 * logits, read_bytes=storage_bytes(logits, dtype),
-        written_bytes=storage_bytes(logits, "fp32"), mode="loss", part="head", roof="copy", step="logits",
-    )  # fmt: skip
+        "loss",
+        "elementwise",
+        1,
+        vector_flops=4 * logits,
+        read_bytes=storage_bytes(logits, dtype),
+        written_bytes=storage_bytes(logits, "fp32"),
+        mode="loss",
+        part="head",
+        roof="copy",
+        step="logits",
+    )

@@ -149,9 +149,18 @@ def fit(
     19073
     """
     return answered(
-        "fit", model=model, memory=memory, free=free, context=context, batch=batch, kv_heads=kv_heads, dtype=dtype,
-        weight_dtype=weight_dtype, kv_dtype=kv_dtype, **others,
-    )  # fmt: skip
+        "fit",
+        model=model,
+        memory=memory,
+        free=free,
+        context=context,
+        batch=batch,
+        kv_heads=kv_heads,
+        dtype=dtype,
+        weight_dtype=weight_dtype,
+        kv_dtype=kv_dtype,
+        **others,
+    )
 
 
 def predict(

@@ -70,7 +70,7 @@ def in_words_of_python(error: LlamaLabError, verb: str) -> LlamaLabError:
     """An error whose sentence names arguments, not options of a command line."""
     said = re.sub(r"; see llamalab [\w-]+ --help", f"; see help(llamalab.{verb.replace('-', '_')})", str(error))
     said = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), said)
-    error.args = (said,)
+    error.args, error.message, error.hint = (said,), said, ""
     return error
 
 

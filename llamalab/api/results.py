@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from llamalab.cli.output import Answer, Table, cells_of, render
+from llamalab.cli.output import Answer, Table, answer_text, cells_of
 from llamalab.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Result:
         return sorted({*self._answer.data, "rows", "notes", *methods})
 
     def __repr__(self) -> str:
-        return render(self._answer, "table")
+        return answer_text(self._answer, "table")
 
     def _repr_html_(self) -> str:
         """The answer as HTML, for a notebook."""
@@ -83,15 +83,15 @@ class Result:
 
     def to_json(self) -> str:
         """What the command prints with --format json."""
-        return render(self._answer, "json")
+        return answer_text(self._answer, "json")
 
     def to_csv(self) -> str:
         """What the command prints with --format csv."""
-        return render(self._answer, "csv")
+        return answer_text(self._answer, "csv")
 
     def to_markdown(self) -> str:
         """What the command prints with --format md."""
-        return render(self._answer, "md")
+        return answer_text(self._answer, "md")
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the answer with matplotlib, on `ax` or on axes of its own."""

@@ -53,9 +53,18 @@ def bench(
             {"attention": attention, **others},
         )
     return answered(
-        "bench", model=model, prompt=prompt, generate=generate, depth=depth, batch=batch, repetitions=repetitions,
-        device=device, dtype=dtype, attention=attention, **others,
-    )  # fmt: skip
+        "bench",
+        model=model,
+        prompt=prompt,
+        generate=generate,
+        depth=depth,
+        batch=batch,
+        repetitions=repetitions,
+        device=device,
+        dtype=dtype,
+        attention=attention,
+        **others,
+    )
 
 
 def _is_in_memory(model: object) -> bool:
@@ -66,7 +75,7 @@ def _bench_of(model: Any, sizes: dict[str, Any], refused: dict[str, object]) -> 
     """The bench of a model in memory. Raises InputError for what such a model decides itself."""
     if chosen := [name for name, value in refused.items() if value is not None]:
         raise InputError(f"{', '.join(chosen)} must not be given with a model in memory, which is run as it is")
-    from llamalab.cli.bench_output import answer_of
+    from llamalab.cli.bench_output import bench_answer
     from llamalab.measure.bench.in_memory import measure_bench_of
 
     try:
@@ -75,7 +84,7 @@ def _bench_of(model: Any, sizes: dict[str, Any], refused: dict[str, object]) -> 
     except LlamaLabError as error:
         raise in_words_of_python(error, "bench") from None
     rows = list(measure_bench_of(model, cases, name=type(model).__name__, repetitions=args.repetitions))
-    return Result("bench", answer_of(rows))
+    return Result("bench", bench_answer(rows))
 
 
 def profile(model: Any = "7b", **options: Any) -> Any:
@@ -84,18 +93,18 @@ def profile(model: Any = "7b", **options: Any) -> Any:
     `model` is a preset, a path or an architecture, of which as many blocks as fit are measured; `options` are then
     those of `llamalab profile`: phase, prompt, batch, device, dtype, attention, full, roofs, trace, beside. It may also
     be a Transformer or a transformers LlamaForCausalLM in memory, measured as it is; `options` are then those of
-    llamalab.measure.profile.run.profile, and a records.profile.Profile comes back.
+    llamalab.measure.profile.run.measure_profile, and a records.profile.Profile comes back.
     """
     if not isinstance(model, Model):
-        from llamalab.measure.profile.run import profile as profile_module
+        from llamalab.measure.profile.run import measure_profile
 
-        return profile_module(model, **options)
+        return measure_profile(model, **options)
     try:
         module, args = parsed("profile", {"model": model, **options})
         profiles, _ = module.measured(args)
     except LlamaLabError as error:
         raise in_words_of_python(error, "profile") from None
-    return Result("profile", module.answer_of(profiles), profiles[0])
+    return Result("profile", module.profile_answer(profiles), profiles[0])
 
 
 def measure(
@@ -162,12 +171,12 @@ def report(
     """
     from llamalab.cli.report_files import check_page, default_page, write_report
     from llamalab.records.record import Record
-    from llamalab.records.record_json import from_json, shown_text
+    from llamalab.records.record_json import record_from_json, shown_text
 
     if isinstance(record, Record):
         found = record
     elif record is not None:
-        found = from_json(shown_text(record, "record"), source=os.fspath(record))
+        found = record_from_json(shown_text(record, "record"), source=os.fspath(record))
     else:
         if out is not None:
             check_page(Path(out))
@@ -182,16 +191,25 @@ def report(
 
 def of_record(record: "Record") -> Result:
     """A record as a result: the verdict, a row an operation, and the times of both passes."""
-    from llamalab.cli.report_answer import answer_of
+    from llamalab.cli.report_answer import report_answer
 
-    return Result("measure", answer_of(record), record)
+    return Result("measure", report_answer(record), record)
 
 
 def generate(
-    model: "str | os.PathLike[str] | Transformer", text: str = "", *, generate: int = 256,
-    tokenizer: "str | os.PathLike[str] | Tokenizer | None" = None, temperature: float = 0.6, top_p: float = 0.9,
-    top_k: int | None = None, seed: int = 0, stop: Sequence[str] = (), dtype: str | None = None, device: str = "cpu",
-) -> Result:  # fmt: skip
+    model: "str | os.PathLike[str] | Transformer",
+    text: str = "",
+    *,
+    generate: int = 256,
+    tokenizer: "str | os.PathLike[str] | Tokenizer | None" = None,
+    temperature: float = 0.6,
+    top_p: float = 0.9,
+    top_k: int | None = None,
+    seed: int = 0,
+    stop: Sequence[str] = (),
+    dtype: str | None = None,
+    device: str = "cpu",
+) -> Result:
     """Continue a text with a checkpoint; the result has `.text`, and what it cost in tokens, KV cache and seconds.
 
     Args:

@@ -29,7 +29,18 @@ def continued(
     device: str,
     sampling: dict[str, Any],
 ) -> Result:
-    """The text that follows `text`, with its cost; see llamalab.generate."""
+    """The text that follows `text`, with its cost: llamalab.generate without its defaults.
+
+    Args:
+        model: a path, the name of a preset, or a model.
+        text: what is continued.
+        most: new tokens at the most.
+        tokenizer: a path or a tokenizer; None for the one beside the weights.
+        stop: texts at which the continuation ends.
+        dtype: of weights and activations; None for that of the checkpoint.
+        device: where the model runs.
+        sampling: fields of llamalab.text.Sampler.
+    """
     if isinstance(model, str | os.PathLike):
         loaded, pieces = load(model, dtype=dtype, device=device), _tokenizer(tokenizer, model)
     elif tokenizer is None:

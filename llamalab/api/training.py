@@ -45,9 +45,20 @@ def tune(
     8388608
     """
     return answered(
-        "tune", model=model, method=method, context=context, batch=batch, rank=rank, targets=targets, dtype=dtype,
-        optimizer=optimizer, recompute=recompute, memory=memory, hardware=hardware, **others,
-    )  # fmt: skip
+        "tune",
+        model=model,
+        method=method,
+        context=context,
+        batch=batch,
+        rank=rank,
+        targets=targets,
+        dtype=dtype,
+        optimizer=optimizer,
+        recompute=recompute,
+        memory=memory,
+        hardware=hardware,
+        **others,
+    )
 
 
 def train_memory(
@@ -82,6 +93,14 @@ def train_memory(
     80860987392
     """
     return answered(
-        "train-memory", model=model, context=context, batch=batch, dtype=dtype, attention=attention,
-        implementation=implementation, recompute=recompute, tensor_parallel=tensor_parallel, hardware=hardware,
-    )  # fmt: skip
+        "train-memory",
+        model=model,
+        context=context,
+        batch=batch,
+        dtype=dtype,
+        attention=attention,
+        implementation=implementation,
+        recompute=recompute,
+        tensor_parallel=tensor_parallel,
+        hardware=hardware,
+    )

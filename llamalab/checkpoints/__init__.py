@@ -41,7 +41,7 @@ class Format(NamedTuple):
 
 
 # llama2.c last: its first version has no magic, only plausible sizes.
-FORMATS = (
+CHECKPOINT_FORMATS = (
     Format(meta.KIND, meta.recognises, meta.survey),
     Format(f"{huggingface.KIND}, config.json and safetensors or .bin", huggingface.recognises, huggingface.survey),
     Format(lora.KIND, lora.recognises, lora.survey),
@@ -63,7 +63,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         )
     check_exists(target, "checkpoint")
     try:
-        for form in FORMATS:
+        for form in CHECKPOINT_FORMATS:
             if form.recognises(target):
                 return form.survey(target)
     except InputError as error:
@@ -72,7 +72,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
         raise MissingError(f"the checkpoint must be readable; {target}: {error.strerror}") from None
     if (cause := wrong_file(target)) is not None:
         raise FormatError(f"the checkpoint must hold its weights; {target} is {cause}")
-    known = "; ".join(form.name for form in FORMATS)
+    known = "; ".join(form.name for form in CHECKPOINT_FORMATS)
     raise FormatError(f"the checkpoint must be of a format that llamalab reads ({known}); {target} is {nature(target)}")
 
 
@@ -108,11 +108,18 @@ def load(
 ) -> Transformer:
     """A model with the weights of a checkpoint, by default in the dtype of most of them, or fp32 if quantised.
 
-    Weights that need no change are used where they lie in the file, mapped copy-on-write: nothing is
-    read before it is needed. Others are cast and placed one by one. `lora` names a folder in PEFT's layout that is
-    merged. With `weight_dtype`, one of llamalab.units.QUANTISED, matrices are quantised one by one as they are read,
-    without being widened where the file has them in such codes. Errors as for read, and DoesNotFitError where memory
-    ends; before it, those for an unknown attention, dtype, weight dtype or device.
+    Weights that need no change are used where they are in the file, mapped copy-on-write: nothing is read before it
+    is needed. Others are cast and placed one by one. Errors as for read, and DoesNotFitError where memory ends; before
+    it, those for an unknown attention, dtype, weight dtype or device.
+
+    Args:
+        path: a file or folder of any known format.
+        dtype: of weights and activations.
+        device: where the model is placed.
+        attention: the attention backend, by name.
+        lora: a folder in PEFT's layout, whose adapter is merged.
+        weight_dtype: one of llamalab.units.QUANTISED: matrices are quantised one by one as they are read, without being
+            widened where the file has them in such codes.
     """
     if dtype is not None:
         activation_dtype(dtype)

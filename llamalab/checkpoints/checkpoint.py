@@ -96,7 +96,7 @@ def model_shapes(arch: LlamaArch) -> dict[str, tuple[int, ...]]:
     return expanded
 
 
-def check_shapes(needed: dict[str, tuple[int, ...]], stored: dict[str, tuple[int, ...]]) -> None:
+def check_tensors(needed: dict[str, tuple[int, ...]], stored: dict[str, tuple[int, ...]]) -> None:
     """Whether every tensor that an architecture needs is there in its shape.
 
     Raises FormatError naming the first that is not.

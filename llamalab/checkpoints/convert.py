@@ -18,7 +18,7 @@ from llamalab.checkpoints.llama2c import write_weights
 from llamalab.checkpoints.lora import merged
 from llamalab.checkpoints.meta import check_shards, write_meta
 from llamalab.checkpoints.onnx_file import write_onnx
-from llamalab.checkpoints.quantisers import QUANTISERS, check_quantiser
+from llamalab.checkpoints.quantisers import check_quantiser
 from llamalab.checkpoints.text_side import (
     TextSource,
     config_ids,
@@ -30,12 +30,11 @@ from llamalab.checkpoints.text_side import (
     text_source,
 )
 from llamalab.checkpoints.vocabulary import resized
+from llamalab.choices import QUANTISERS, WRITTEN_FORMATS
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.files import check_new, new_outputs, replacing
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype
-
-FORMATS = ("hf", "meta", "llama2c", "gguf", "onnx")
 
 
 class Wishes(NamedTuple):
@@ -57,8 +56,8 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: 
     Raises UnknownNameError for a format, InputError where the target exists or cannot hold the model, MissingError
     where it cannot be written or the disk is full, and whatever load raises.
     """
-    if to not in FORMATS:
-        raise UnknownNameError("format", to, FORMATS)
+    if to not in WRITTEN_FORMATS:
+        raise UnknownNameError("format", to, WRITTEN_FORMATS)
     place = Path(target)
     check_new([place])
     _check(to, wishes)

@@ -25,8 +25,16 @@ def filled_model(
     """A Transformer of the weights, by default of all blocks and in the dtype of most of the weights.
 
     Weights that need no change are used where they lie in the file, mapped copy-on-write; others are cast and placed
-    one by one. With `weight_dtype`, one of llamalab.units.QUANTISED, matrices are quantised as they are read. Raises
-    DoesNotFitError where memory ends, UnavailableError for a model that the built-in one does not run.
+    one by one. Raises DoesNotFitError where memory ends, UnavailableError for a model that the built-in one does not
+    run.
+
+    Args:
+        weights: of a checkpoint.
+        dtype: of weights and activations.
+        device: where the model is placed.
+        attention: the attention backend, by name.
+        blocks: the first so many blocks alone.
+        weight_dtype: one of llamalab.units.QUANTISED: matrices are quantised as they are read.
     """
     arch = weights.arch if blocks is None else weights.arch.replace(n_layers=blocks)
     kind, place = weights.dtype if dtype is None else activation_dtype(dtype), torch_device(device)

@@ -20,7 +20,7 @@ from llamalab.checkpoints.checkpoint import (
     Survey,
     Weights,
     check_no_others,
-    check_shapes,
+    check_tensors,
     common_dtype,
 )
 from llamalab.checkpoints.gguf_architectures import architecture_called
@@ -36,11 +36,32 @@ from llamalab.formats.gguf_header import GgufHeader, TensorInfo, is_gguf
 from llamalab.model.quantised.codes import Codes
 
 KIND = "GGUF"
-QUANTISED = (
-    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S", "IQ1_M", "IQ2_XXS",
-    "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4"
-)  # fmt: skip
-READ = (*FLOATS, *QUANTISED)
+QUANTISED_CODES = (
+    "Q4_0",
+    "Q4_1",
+    "Q5_0",
+    "Q5_1",
+    "Q8_0",
+    "Q2_K",
+    "Q3_K",
+    "Q4_K",
+    "Q5_K",
+    "Q6_K",
+    "IQ1_S",
+    "IQ1_M",
+    "IQ2_XXS",
+    "IQ2_XS",
+    "IQ2_S",
+    "IQ3_XXS",
+    "IQ3_S",
+    "IQ4_NL",
+    "IQ4_XS",
+    "TQ1_0",
+    "TQ2_0",
+    "MXFP4",
+    "NVFP4",
+)
+READ = (*FLOATS, *QUANTISED_CODES)
 _CHUNK_ELEMENTS = 2**22  # dequantised at a time: 16 MB of fp32, and a few times that inside the package
 
 
@@ -119,7 +140,7 @@ def _complete(parts: list[GgufPart], stored: dict[str, StoredTensor]) -> Weights
     for entry in stored.values():
         if entry.dtype not in READ:
             raise FormatError(f"a weight must be one of {', '.join(READ)}; {entry.name} is {entry.dtype}")
-    check_shapes(layout.shapes, {name: entry.shape for name, entry in stored.items()})
+    check_tensors(layout.shapes, {name: entry.shape for name, entry in stored.items()})
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
         tensor, rows = layout.places[name]

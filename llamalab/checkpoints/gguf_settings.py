@@ -18,11 +18,22 @@ from llamalab.formats.gguf_header import Value
 
 _A_LAYER = ("attention.head_count", "attention.head_count_kv", "feed_forward_length")
 _HEADS = ("attention.key_length", "attention.value_length")
-_USED = frozenset((
-    *_A_LAYER, *_HEADS, *SETTINGS, "context_length", "embedding_length", "block_count", "rope.freq_base",
-    "attention.layer_norm_rms_epsilon", "rope.dimension_count", "embedding_length_out", "attention.scale",
-    "attention.sliding_window"
-))  # fmt: skip
+_USED = frozenset(
+    (
+        *_A_LAYER,
+        *_HEADS,
+        *SETTINGS,
+        "context_length",
+        "embedding_length",
+        "block_count",
+        "rope.freq_base",
+        "attention.layer_norm_rms_epsilon",
+        "rope.dimension_count",
+        "embedding_length_out",
+        "attention.scale",
+        "attention.sliding_window",
+    )
+)
 # Of a file's vocabulary, of embedding models, of another norm, or of a stretch that is not there.
 _NO_EFFECT = frozenset(
     ("vocab_size", "pooling_type", "attention.layer_norm_epsilon", "rope.scaling.finetuned", "rope.scaling.alpha")
@@ -35,12 +46,24 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "residual_scale": (1.0, 0.0),
     "embedding_scale": (1.0, 0.0),
     "logit_scale": (1.0, 0.0),
-} | dict.fromkeys((
-    "attention.clamp_kqv", "attention.max_alibi_bias", "attn_logit_softcapping", "final_logit_softcapping",
-    "expert_count", "expert_used_count", "expert_shared_count", "expert_feed_forward_length",
-    "expert_shared_feed_forward_length", "expert_weights_scale", "expert_gating_func", "leading_dense_block_count",
-    "nextn_predict_layers"
-), (0,))  # fmt: skip
+} | dict.fromkeys(
+    (
+        "attention.clamp_kqv",
+        "attention.max_alibi_bias",
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "expert_count",
+        "expert_used_count",
+        "expert_shared_count",
+        "expert_feed_forward_length",
+        "expert_shared_feed_forward_length",
+        "expert_weights_scale",
+        "expert_gating_func",
+        "leading_dense_block_count",
+        "nextn_predict_layers",
+    ),
+    (0,),
+)
 
 
 class Tensors(NamedTuple):

@@ -25,7 +25,7 @@ from llamalab.checkpoints.checkpoint import (
     Weights,
     check_floats,
     check_no_others,
-    check_shapes,
+    check_tensors,
     common_dtype,
     leftover_remarks,
 )
@@ -33,11 +33,11 @@ from llamalab.checkpoints.config_json import config_json
 from llamalab.checkpoints.layout import HUGGING_FACE, hf_name
 from llamalab.checkpoints.nature import nature
 from llamalab.checkpoints.pages import settled
-from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors, stored_as, write_safetensors
+from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors, stored_tensor, write_safetensors
 from llamalab.checkpoints.tensor_names import plain_names
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.checkpoints.weight_files import WeightFiles, find_weights, has_weights
-from llamalab.checkpoints.word_codes import PARTS, WordMatrices, word_format
+from llamalab.checkpoints.word_codes import WORD_PARTS, WordMatrices, word_format
 from llamalab.errors import FormatError
 from llamalab.input_files import read_object
 from llamalab.model.quantised.codes import Codes
@@ -100,7 +100,9 @@ def write_huggingface(
     config = config_json(weights.arch, dtype or weights.dtype) | dict(ids or {})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     layout = arranged(weights.arch, HUGGING_FACE)
-    entries = [stored_as(name, shape, dtype or layout.dtype_of(name, weights)) for name, shape in layout.shapes.items()]
+    entries = [
+        stored_tensor(name, shape, dtype or layout.dtype_of(name, weights)) for name, shape in layout.shapes.items()
+    ]
     groups = _in_shards(entries, shard_bytes)
     index: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
@@ -180,7 +182,7 @@ def _complete(path: Path, config: dict[str, Any], found: _Tensors) -> Weights:
     if arch.tied_embeddings and _EMBEDDING not in stored and _HEAD in stored:
         # A tied model may have been saved with its head alone.
         found, stored[_EMBEDDING] = _with_embedding(found), stored[_HEAD]
-    check_shapes(layout.shapes, {name: entry.shape for name, entry in stored.items()})
+    check_tensors(layout.shapes, {name: entry.shape for name, entry in stored.items()})
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
         tensor, rows = layout.places[name]
@@ -202,7 +204,7 @@ def _complete(path: Path, config: dict[str, Any], found: _Tensors) -> Weights:
 
 def _with_packed(found: _Tensors, packed: WordMatrices) -> _Tensors:
     """What is stored, with every packed matrix as one weight in the place of its parts."""
-    parts = {f"{home}.{part}" for home in packed.names.values() for part in PARTS}
+    parts = {f"{home}.{part}" for home in packed.names.values() for part in WORD_PARTS}
     stored = {name: entry for name, entry in found.stored.items() if name not in parts} | packed.stored
     return _Tensors(stored, lambda name: packed.widened(name) if name in packed.stored else found.tensor(name))
 

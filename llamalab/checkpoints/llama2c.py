@@ -18,9 +18,9 @@ from llamalab.checkpoints.llama2c_layout import (
     ROPE_THETA,
     Llama2cHeader,
     Slot,
-    check_groups,
+    check_group_sizes,
     file_bytes,
-    header_bytes,
+    llama2c_header_bytes,
     read_llama2c_header,
     slots,
 )
@@ -53,7 +53,7 @@ def survey(path: Path) -> Survey:
     """What the header says. Raises InputError where header and size disagree, before anything is allocated."""
     data = map_file(path, "checkpoint")
     header = read_llama2c_header(data)
-    check_groups(header)
+    check_group_sizes(header)
     expected = file_bytes(header)
     if len(data) != expected:
         what = "is cut short" if len(data) < expected else "has bytes left over"
@@ -99,7 +99,7 @@ def write_weights(path: str | os.PathLike[str], weights: Weights, *, version: in
         raise InputError(f"a llama2.c file must be of a Llama 2 to be written; it has no {', '.join(sorted(beyond))}")
     header = Llama2cHeader(version, arch)
     with replacing(path) as file:
-        file.write(header_bytes(header))
+        file.write(llama2c_header_bytes(header))
         for slot in slots(header):
             tables = slot.name == ROPE_TABLES
             tensor = _rope_tables(arch) if tables else weights.fetch(slot.name, dtype=torch.float32)

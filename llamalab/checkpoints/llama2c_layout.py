@@ -134,7 +134,7 @@ def _arch(sizes: tuple[int, ...], *, tied: bool) -> LlamaArch:
     )
 
 
-def header_bytes(header: Llama2cHeader) -> bytes:
+def llama2c_header_bytes(header: Llama2cHeader) -> bytes:
     """The header as a file begins with it."""
     arch = header.arch
     signed_vocab = arch.vocab_size if header.version or arch.tied_embeddings else -arch.vocab_size
@@ -153,7 +153,7 @@ def _checked_group(group_size: int) -> int:
     return group_size
 
 
-def check_groups(header: Llama2cHeader) -> None:
+def check_group_sizes(header: Llama2cHeader) -> None:
     """Raise FormatError where the groups of a quantised file do not divide its matrices."""
     for _, same in groupby(slots(header), key=lambda slot: _kind(slot.name)):
         slot = next(same)

@@ -19,7 +19,7 @@ from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import StoredTensor, Survey, Weights, check_floats, model_shapes
 from llamalab.checkpoints.layout import halves_to_pairs, hf_name, is_rotated
 from llamalab.checkpoints.lora_change import NOTHING, WeightChange, applied, check_change, wholes
-from llamalab.checkpoints.lora_config import CONFIG, Settings, settings_of
+from llamalab.checkpoints.lora_config import CONFIG, Settings, adapter_settings
 from llamalab.checkpoints.lora_names import sorted_names
 from llamalab.checkpoints.pages import readable
 from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors
@@ -64,7 +64,7 @@ def read_adapter(path: str | os.PathLike[str], arch: LlamaArch) -> Adapter:
     if not folder.is_dir():
         raise MissingError(f"the LoRA adapter must be a folder; there is none at {folder}; check the path")
     try:
-        settings = settings_of(read_object(folder / CONFIG, "adapter's config"))
+        settings = adapter_settings(read_object(folder / CONFIG, "adapter's config"))
         stored, tensor = _tensors(folder)
         check_floats(stored)
         return _adapter([entry.name for entry in stored], tensor, arch, settings)

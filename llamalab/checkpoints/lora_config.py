@@ -19,17 +19,46 @@ _DEFAULT = 8  # PEFT's, of r and of lora_alpha
 _MOST_RANK = 1_000_000
 _EMBEDDING, _HEAD = "embed_tokens", "lm_head"
 _EMPTY: tuple[Any, ...] = (None, False, 0, "", [], {})
-_USED = frozenset((
-    "peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "init_lora_weights",
-    "modules_to_save", "trainable_token_indices", "ensure_weight_tying"
-))  # fmt: skip
+_USED = frozenset(
+    (
+        "peft_type",
+        "r",
+        "lora_alpha",
+        "rank_pattern",
+        "alpha_pattern",
+        "use_rslora",
+        "use_dora",
+        "init_lora_weights",
+        "modules_to_save",
+        "trainable_token_indices",
+        "ensure_weight_tying",
+    )
+)
 # Of training, of where things come from, or of choices that the tensors in the file show.
-_NO_EFFECT = frozenset((
-    "task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version",
-    "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "bias",
-    "fan_in_fan_out", "megatron_core", "loftq_config", "eva_config", "corda_config", "qalora_group_size",
-    "velora_config", "runtime_config"
-))  # fmt: skip
+_NO_EFFECT = frozenset(
+    (
+        "task_type",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "auto_mapping",
+        "peft_version",
+        "lora_dropout",
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "bias",
+        "fan_in_fan_out",
+        "megatron_core",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "qalora_group_size",
+        "velora_config",
+        "runtime_config",
+    )
+)
 _SAFE_STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
 # Plain names, and the few signs that people use in them; nothing that could take a matcher for ever.
 _PATTERN = re.compile(r"(?:\w|\\?\.|\\d\+?|\[[\w-]+\]\+?|\.[*+]|[\^$|]|\(\??:?|\))*")
@@ -75,7 +104,7 @@ class Settings(NamedTuple):
         )
 
 
-def settings_of(config: dict[str, Any]) -> Settings:
+def adapter_settings(config: dict[str, Any]) -> Settings:
     """The settings of an adapter. Raises FormatError naming the one that cannot be merged."""
     if config.get("peft_type") != "LORA":
         raise FormatError(f"peft_type of {CONFIG} must be 'LORA'; got {config.get('peft_type')!r}")

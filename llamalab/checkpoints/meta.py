@@ -22,13 +22,13 @@ from llamalab.checkpoints.checkpoint import (
     Weights,
     check_floats,
     check_no_others,
-    check_shapes,
+    check_tensors,
     common_dtype,
     model_shapes,
 )
 from llamalab.checkpoints.nature import nature
 from llamalab.checkpoints.pages import drop_pages, readable, settled
-from llamalab.checkpoints.tensor_names import unwrapped
+from llamalab.checkpoints.tensor_names import without_wrappers
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError
 from llamalab.input_files import read_object
@@ -80,7 +80,7 @@ def write_meta(folder: Path, weights: Weights, *, dtype: torch.dtype | None, sha
     """
     arch = weights.arch
     check_shards(arch, shards)
-    (folder / "params.json").write_text(json.dumps(params(arch)) + "\n", encoding="utf-8")
+    (folder / "params.json").write_text(json.dumps(params_json(arch)) + "\n", encoding="utf-8")
     names = model_shapes(arch.replace(tied_embeddings=False))
     for rank in range(shards):
         state = {}
@@ -99,14 +99,14 @@ def check_shards(arch: LlamaArch, shards: int) -> None:
             raise InputError(f"shards must divide {field}={getattr(arch, field):,}; got {shards}")
 
 
-def params(arch: LlamaArch) -> dict[str, Any]:
+def params_json(arch: LlamaArch) -> dict[str, Any]:
     """Meta's params.json of an architecture.
 
     It has no place for max_positions, which Meta sets at run time, nor for tied embeddings; what other files fuse is
     apart here. Raises InputError for what else it cannot say.
 
     >>> from llamalab.presets import PRESETS
-    >>> params(PRESETS["70b"].arch)["multiple_of"], params(PRESETS["70b"].arch)["ffn_dim_multiplier"]
+    >>> params_json(PRESETS["70b"].arch)["multiple_of"], params(PRESETS["70b"].arch)["ffn_dim_multiplier"]
     (4096, 1.3)
     """
     data: dict[str, Any] = {"dim": arch.dim, "n_layers": arch.n_layers, "n_heads": arch.n_heads}
@@ -158,7 +158,7 @@ def _shard_files(path: Path) -> list[Path]:
 
 
 def _unwrapped(shard: dict[str, Tensor]) -> dict[str, Tensor]:
-    plain = {unwrapped(name): tensor for name, tensor in shard.items()}
+    plain = {without_wrappers(name): tensor for name, tensor in shard.items()}
     if len(plain) < len(shard):
         raise FormatError("a tensor must be stored under one name; a shard has one with wrappers and without")
     return plain
@@ -183,7 +183,7 @@ def _complete(path: Path, shards: list[dict[str, Tensor]], stored: tuple[StoredT
         arch = arch.replace(vocab_size=merged["tok_embeddings.weight"][0])
     check_no_others(merged, {*model_shapes(arch), IGNORED})
     _check_count(merged, arch, len(shards))
-    check_shapes(model_shapes(arch), merged)
+    check_tensors(model_shapes(arch), merged)
 
     def fetch(name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
         parts, axis = [shard[name] for shard in shards], split_axis(name)

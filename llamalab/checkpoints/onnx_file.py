@@ -21,7 +21,7 @@ from llamalab.model import Transformer
 
 # Of the largest logit. Above what rounding in fp32 does to sums over a model's depth and width; a wrong graph
 # is off by the logits' own size.
-TOLERANCE = 1e-3
+LOGIT_TOLERANCE = 1e-3
 _SHAPES = ((1, 1), (2, 7))  # checked: one token, and a ragged batch of more than was exported
 
 
@@ -39,9 +39,9 @@ def write_onnx(path: str | os.PathLike[str], model: Transformer) -> float:
         with _quiet(), torch.no_grad():
             _exported(model).save(aside)
         difference = largest_difference(aside, model)
-        if not difference <= TOLERANCE:
+        if not difference <= LOGIT_TOLERANCE:
             raise FormatError(
-                f"the logits of the ONNX graph must be the model's to {TOLERANCE:g} of the largest; "
+                f"the logits of the ONNX graph must be the model's to {LOGIT_TOLERANCE:g} of the largest; "
                 f"they differ by {difference:.3g} of it"
             )
     return difference

@@ -15,7 +15,6 @@ from llamalab.errors import MissingError
 
 UNQUANTISED = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 OF_LLAMA_CPP = ("q6_k", "q5_k", "q4_k")
-QUANTISERS = (*UNQUANTISED, *OF_LLAMA_CPP)
 _SMALLER_BLOCKS = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 

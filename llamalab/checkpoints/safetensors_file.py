@@ -78,7 +78,7 @@ def header_bytes(entries: Iterable[StoredTensor]) -> bytes:
     return _LENGTH.pack(len(text)) + text
 
 
-def stored_as(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> StoredTensor:
+def stored_tensor(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> StoredTensor:
     """How a tensor will lie in a file."""
     return StoredTensor(name, shape, FLOAT_NAMES[dtype], prod(shape) * dtype.itemsize)
 

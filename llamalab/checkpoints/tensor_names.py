@@ -24,7 +24,7 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
     >>> plain_names(["module.embed_tokens.weight", "module.norm.weight"])
     {'model.embed_tokens.weight': 'module.embed_tokens.weight', 'model.norm.weight': 'module.norm.weight'}
     """
-    found = {name: unwrapped(name) for name in names}
+    found = {name: without_wrappers(name) for name in names}
     # Some tools save the inner model alone; a head beside it has no prefix in either case.
     bare = not any(plain.startswith("model.") for plain in found.values())
     plain_to_stored: dict[str, str] = {}
@@ -38,10 +38,10 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
     return plain_to_stored
 
 
-def unwrapped(name: str) -> str:
+def without_wrappers(name: str) -> str:
     """A name without wrappers.
 
-    >>> unwrapped("base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight")
+    >>> without_wrappers("base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight")
     'model.layers.0.self_attn.q_proj.weight'
     """
     kept = ".".join(part for part in name.split(".") if part not in WRAPPERS)

@@ -19,12 +19,12 @@ from llamalab.input_files import read_object
 from llamalab.text.gguf_text import SENTENCEPIECE, Vocabulary
 from llamalab.text.gguf_vocabulary import model_of
 from llamalab.text.hf_settings import FILES
-from llamalab.text.load import MODEL, NAMES, has_tokenizer, load_tokenizer, load_vocabulary
+from llamalab.text.load import MODEL, TOKENIZER_FILES, has_tokenizer, load_tokenizer, load_vocabulary
 from llamalab.text.pieces import PieceTokenizer
 from llamalab.text.settings import TextSettings
 from llamalab.text.tokenizer_bin import tokenizer_bin
 
-_COPIED = (*NAMES, *(name for name in FILES if name != "config.json"))
+_COPIED = (*TOKENIZER_FILES, *(name for name in FILES if name != "config.json"))
 _MORE_TEMPLATES = "additional_chat_templates"  # a folder of transformers', one file a purpose
 _OF_THE_MODEL = ("generation_config.json",)  # what an adapter's folder does not replace
 _NO_MODEL = "; the format has no place for its tokenizer, which is no SentencePiece model"
@@ -53,7 +53,7 @@ def text_source(source: Path, *, tokenizer: str | None, lora: str | None) -> Tex
         found = next((place for place in places if has_tokenizer(place)), None)
         if found is None or found == source:
             return TextSource(found, source)
-        return TextSource(next(found / name for name in NAMES if (found / name).is_file()), source)
+        return TextSource(next(found / name for name in TOKENIZER_FILES if (found / name).is_file()), source)
     if is_gguf(source):
         has_pieces = "tokenizer.ggml.tokens" in map_gguf(source)[1].settings
         return TextSource(source if has_pieces else None, source)

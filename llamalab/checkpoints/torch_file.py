@@ -42,18 +42,58 @@ _ALLOWED = frozenset(
     }
 )
 # Every opcode that torch's own pickles of tensors have; it has others for what they do not hold.
-_OPCODES = frozenset((
-    "PROTO", "STOP", "MARK", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
-    "SETITEM", "SETITEMS", "APPEND", "APPENDS", "BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "BINUNICODE",
-    "SHORT_BINSTRING", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE", "NEWTRUE", "NEWFALSE",
-    "GLOBAL", "REDUCE", "BUILD", "BINPERSID"
-))  # fmt: skip
+_OPCODES = frozenset(
+    (
+        "PROTO",
+        "STOP",
+        "MARK",
+        "EMPTY_DICT",
+        "EMPTY_LIST",
+        "EMPTY_TUPLE",
+        "TUPLE",
+        "TUPLE1",
+        "TUPLE2",
+        "TUPLE3",
+        "SETITEM",
+        "SETITEMS",
+        "APPEND",
+        "APPENDS",
+        "BINGET",
+        "LONG_BINGET",
+        "BINPUT",
+        "LONG_BINPUT",
+        "BINUNICODE",
+        "SHORT_BINSTRING",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG1",
+        "BINFLOAT",
+        "NONE",
+        "NEWTRUE",
+        "NEWFALSE",
+        "GLOBAL",
+        "REDUCE",
+        "BUILD",
+        "BINPERSID",
+    )
+)
 _PUTS, _GETS = ("BINPUT", "LONG_BINPUT"), ("BINGET", "LONG_BINGET")
 _FULL_TUPLES = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
 _MADE = frozenset(
-    (*_FULL_TUPLES, "EMPTY_TUPLE", "EMPTY_DICT", "EMPTY_LIST", "GLOBAL", "BINUNICODE", "SHORT_BINSTRING", "LONG1",
-     "REDUCE", "BINPERSID")
-)  # fmt: skip
+    (
+        *_FULL_TUPLES,
+        "EMPTY_TUPLE",
+        "EMPTY_DICT",
+        "EMPTY_LIST",
+        "GLOBAL",
+        "BINUNICODE",
+        "SHORT_BINSTRING",
+        "LONG1",
+        "REDUCE",
+        "BINPERSID",
+    )
+)
 
 
 def is_torch_file(path: Path) -> bool:

@@ -24,7 +24,7 @@ from llamalab.checkpoints.checkpoint import StoredTensor
 from llamalab.errors import FormatError
 from llamalab.model.quantised.codes import Codes
 
-PARTS = ("qweight", "qzeros", "scales", "g_idx")
+WORD_PARTS = ("qweight", "qzeros", "scales", "g_idx")
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 _WORD = 32
 
@@ -68,11 +68,11 @@ class WordMatrices:
         self.names = {f"{home}.weight": home for home in homes}
         self.stored: dict[str, StoredTensor] = {}
         for name, home in self.names.items():
-            if lacking := [part for part in PARTS[:3] if f"{home}.{part}" not in stored]:
+            if lacking := [part for part in WORD_PARTS[:3] if f"{home}.{part}" not in stored]:
                 raise FormatError(f"a packed matrix must have qweight, qzeros and scales; {home} has no {lacking[0]}")
             (rows, columns), factor = stored[f"{home}.qweight"].shape, _WORD // form.bits
             shape = (columns, rows * factor) if form.method == "gptq" else (columns * factor, rows)
-            nbytes = sum(stored[f"{home}.{part}"].nbytes for part in PARTS if f"{home}.{part}" in stored)
+            nbytes = sum(stored[f"{home}.{part}"].nbytes for part in WORD_PARTS if f"{home}.{part}" in stored)
             self.stored[name] = StoredTensor(name, shape, form.label, nbytes)
         self._ordered = {home for home in homes if f"{home}.g_idx" in stored}
 

@@ -81,10 +81,17 @@ def classic_ops(
     batch: int = 1,
     dtype: str = "fp32",
 ) -> tuple[Op, ...]:
-    """The rows of one pass: the encoder over the source, and the decoder over target tokens behind `past_tokens`.
+    """The rows of one pass: the encoder over the source, and the decoder over the target.
 
-    With past tokens the source has been encoded: only its keys and values are read. Raises InputError for tokens of a
-    stack that the model has not, or none of one that it has.
+    Raises InputError for tokens of a stack that the model has not, or none of one that it has.
+
+    Args:
+        arch: the architecture.
+        source_tokens: tokens of the source, which is encoded where there are no past tokens.
+        target_tokens: tokens of the target in this pass.
+        past_tokens: tokens of the target before them.
+        batch: sequences.
+        dtype: of weights and activations.
 
     >>> from llamalab.classic.shape import BASE
     >>> table = {op.name: op for op in classic_ops(BASE, source_tokens=8, target_tokens=8)}
@@ -102,9 +109,21 @@ def classic_ops(
     table = _Table(arch, batch, dtype)
     ops: tuple[Op, ...] = ()
     if arch.n_encoder_layers and not past_tokens:
-        ops += table.stack("encoder", source_tokens, AttentionShape(
-            batch, source_tokens, source_tokens, arch.n_heads, arch.n_heads, arch.head_dim, dtype, dtype, causal=False,
-        ))  # fmt: skip
+        ops += table.stack(
+            "encoder",
+            source_tokens,
+            AttentionShape(
+                batch,
+                source_tokens,
+                source_tokens,
+                arch.n_heads,
+                arch.n_heads,
+                arch.head_dim,
+                dtype,
+                dtype,
+                causal=False,
+            ),
+        )
     if arch.n_decoder_layers:
         own = AttentionShape(
             batch, target_tokens, past_tokens + target_tokens, arch.n_heads, arch.n_heads, arch.head_dim, dtype, dtype

@@ -39,11 +39,11 @@ def block_points(stack: str, *, cross: bool) -> tuple[Point, ...]:
     )
 
 
-def points_of(arch: ClassicArch) -> tuple[Point, ...]:
+def classic_points(arch: ClassicArch) -> tuple[Point, ...]:
     """The points that fire in one pass through both stacks, layers as `*`.
 
     >>> from llamalab.classic.shape import BASE
-    >>> len(points_of(BASE)), points_of(BASE)[0].name
+    >>> len(classic_points(BASE)), points_of(BASE)[0].name
     (40, 'encoder.embed')
     """
     found: list[Point] = []
@@ -60,7 +60,7 @@ def points_of(arch: ClassicArch) -> tuple[Point, ...]:
 def names_of(arch: ClassicArch) -> tuple[str, ...]:
     """The names of all points with their layers' numbers, in the order of a pass."""
     names: list[str] = []
-    points = points_of(arch)
+    points = classic_points(arch)
     for stack, layers in zip(STACKS, (arch.n_encoder_layers, arch.n_decoder_layers), strict=True):
         own = [point.name for point in points if point.name.startswith(stack)]
         layered = [name for name in own if "*" in name]

@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from llamalab.arch_fields import MAX_LAYERS, MAX_SIZE
 from llamalab.arch_parts import check_number, check_whole
 from llamalab.errors import InputError
 
-MAX_SIZE, MAX_LAYERS = 10_000_000, 1_000
 _SIZES = ("dim", "n_heads", "ffn_dim", "source_vocab", "target_vocab")
 
 
@@ -54,9 +54,19 @@ class ClassicArch(_Fields):
         shared_embeddings: bool = False,
     ) -> "ClassicArch":
         self = super().__new__(
-            cls, dim, n_heads, ffn_dim, n_encoder_layers, n_decoder_layers, source_vocab, target_vocab, norm_eps,
-            attention_bias, final_norms, shared_embeddings,
-        )  # fmt: skip
+            cls,
+            dim,
+            n_heads,
+            ffn_dim,
+            n_encoder_layers,
+            n_decoder_layers,
+            source_vocab,
+            target_vocab,
+            norm_eps,
+            attention_bias,
+            final_norms,
+            shared_embeddings,
+        )
         for name in _SIZES:
             check_whole(f"{name} of ClassicArch", getattr(self, name), MAX_SIZE)
         for name in ("n_encoder_layers", "n_decoder_layers"):

@@ -85,7 +85,9 @@ def _ended(run: Callable[[], int]) -> int:
     try:
         return run()
     except LlamaLabError as error:
-        return _say(str(error), error.exit_code)
+        from llamalab.cli.output import option_of
+
+        return _say(error.spelled(option_of), error.exit_code)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except SystemExit as stop:  # --help has been printed, or a signal has come

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from llamalab.choices import ACTIVATION_DTYPES, DEVICES, SCOPES
+from llamalab.choices import ACTIVATION_DTYPES, SCOPES
 from llamalab.cli.arguments import (
     MODEL_HELP,
     Parser,
@@ -18,7 +18,7 @@ from llamalab.cli.arguments import (
     parse_counts,
     split_paths,
 )
-from llamalab.cli.bench_output import FORMS, BenchOutput, answer_of
+from llamalab.cli.bench_output import FORMS, BenchOutput, bench_answer
 from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer
 from llamalab.cli.progress import Progress
@@ -26,6 +26,7 @@ from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_target
 from llamalab.hints import TYPE_CHECKING
+from llamalab.measure.device.kinds import DEVICES
 
 if TYPE_CHECKING:
     from llamalab.measure.bench.rows import BenchCase, BenchRow
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 def answer(args: argparse.Namespace) -> Answer:
     """All rows, when the last is done."""
     with Progress() as progress:
-        return answer_of(list(_measured(args, progress)))
+        return bench_answer(list(_measured(args, progress)))
 
 
 def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRow]":
@@ -120,13 +121,24 @@ def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRo
     # Every generator checks what it was asked when it is made: a mistake must not show after an hour.
     benches = [
         measure_bench(
-            name, arch, cases, device=args.device, dtype=args.dtype, attention=args.attention, compiled=args.compile,
-            tie_blocks=args.tie_blocks, weight_dtype=args.weight_dtype, kv_dtype=args.kv_dtype, threads=args.threads,
-            repetitions=args.repetitions, weights=weights,
-            team=getattr(args, "team", None), progress=_part(progress, index, len(models)),
+            name,
+            arch,
+            cases,
+            device=args.device,
+            dtype=args.dtype,
+            attention=args.attention,
+            compiled=args.compile,
+            tie_blocks=args.tie_blocks,
+            weight_dtype=args.weight_dtype,
+            kv_dtype=args.kv_dtype,
+            threads=args.threads,
+            repetitions=args.repetitions,
+            weights=weights,
+            team=getattr(args, "team", None),
+            progress=_part(progress, index, len(models)),
         )
         for index, (name, arch, weights) in enumerate(models)
-    ]  # fmt: skip
+    ]
     for bench in benches:
         yield from bench
 

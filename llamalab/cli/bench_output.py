@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from llamalab.cli.output import Answer, Column, Table, keep, percent, render
+from llamalab.cli.output import Answer, Column, Table, answer_text, keep, percent
 from llamalab.hints import TYPE_CHECKING, Any
 from llamalab.units import format_bytes, format_seconds, format_si
 
@@ -31,7 +31,7 @@ class BenchOutput:
         """Write the row, or keep it for the end."""
         self.rows.append(row)
         if self._out is not None:
-            self._out = keep(self._out, rendered(self.rows, self._form) + "\n")
+            self._out = keep(self._out, bench_text(self.rows, self._form) + "\n")
         elif self._form in STREAMED:
             self._print()
 
@@ -43,30 +43,30 @@ class BenchOutput:
     def _print(self) -> None:
         from tqdm import tqdm
 
-        text = rendered(self.rows, self._form) + "\n"
+        text = bench_text(self.rows, self._form) + "\n"
         # Around the progress bar, if there is one.
         tqdm.write(text.removeprefix(self._printed), file=sys.stdout, end="")
         sys.stdout.flush()
         self._printed = text
 
 
-def rendered(rows: "list[BenchRow]", form: str) -> str:
+def bench_text(rows: "list[BenchRow]", form: str) -> str:
     """All rows in one of FORMS, without the last line's end."""
     if form == "jsonl":
         import json
 
         return "\n".join(json.dumps(row.to_dict(), ensure_ascii=False, allow_nan=False) for row in rows)
     if form == "json":
-        return render(Answer({"rows": [row.to_dict() for row in rows]}, (), ()), form)
+        return answer_text(Answer({"rows": [row.to_dict() for row in rows]}, (), ()), form)
     if form == "csv":
-        return render(Answer({}, (), (Table((), [_flat(row) for row in rows]),)), form)
+        return answer_text(Answer({}, (), (Table((), [_flat(row) for row in rows]),)), form)
     shown = [_shown(row) for row in rows]
     if form == "md":
-        return render(Answer({}, (), (Table(_WIDE, shown),)), form)
-    return render(Answer({}, _lead(rows), (Table(_NARROW, shown),)), form)
+        return answer_text(Answer({}, (), (Table(_WIDE, shown),)), form)
+    return answer_text(Answer({}, _lead(rows), (Table(_NARROW, shown),)), form)
 
 
-def answer_of(rows: "list[BenchRow]") -> Answer:
+def bench_answer(rows: "list[BenchRow]") -> Answer:
     """The rows with all their figures and times, and the table that is shown of them."""
     data = {"rows": [row.to_dict() for row in rows], "basis": "measured"}
     return Answer(data, _lead(rows), (Table(_NARROW, [_shown(row) for row in rows]),))

@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 
 from llamalab.analytic.calibration_files import default_path
-from llamalab.choices import ACTIVATION_DTYPES, DEVICES
+from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.cli.arguments import FORMATS, add_choice, add_weight_storage, count
 from llamalab.cli.output import Answer, Column, Table, keep, note, show
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError
 from llamalab.files import check_target
 from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.measure.device.kinds import DEVICES
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.units import format_bytes, format_seconds, format_si
 
@@ -25,7 +26,7 @@ EXAMPLES = (
     "llamalab calibrate --ranks 2",
 )
 LONGEST_S, QUICK_S = 57.0, 9.5  # with torch's import; what is printed comes after
-OURS = '"kind": "llamalab-constants"'
+CONSTANTS_MARK = '"kind": "llamalab-constants"'
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, keep the constants, print them with their errors."""
     deadline = Deadline(QUICK_S if args.quick else LONGEST_S)  # set before torch is loaded, which counts
     if args.out:
-        check_target(args.out, ours=OURS)
+        check_target(args.out, ours=CONSTANTS_MARK)
     if args.team is not None:
         if args.quick:
             raise InputError("--quick and --ranks must not be given together; a quick one is of one rank")
@@ -62,13 +63,19 @@ def run(args: argparse.Namespace) -> int:
 
     with Progress(deadline) as progress:
         within = Deadline(min(BUDGET_S, deadline.left_s))
-        made = calibrate(device=args.device, dtype=args.dtype, quick=args.quick, deadline=within,
-                         weight_dtype=args.weight_dtype, progress=progress)  # fmt: skip
+        made = calibrate(
+            device=args.device,
+            dtype=args.dtype,
+            quick=args.quick,
+            deadline=within,
+            weight_dtype=args.weight_dtype,
+            progress=progress,
+        )
     path = args.out or default_path(made.device, made.dtype, made.weight_dtype)
     better = None if args.replace else kept_better(path, made)
     if better:
         note(f"{better}; --replace takes the new ones all the same")
-    elif keep(path, made.json, ours=OURS) == path:
+    elif keep(path, made.json, ours=CONSTANTS_MARK) == path:
         note(f"wrote {path}")
     show(_answer(made), args.format)
     return 0
@@ -83,7 +90,7 @@ def _run_ranks(args: argparse.Namespace) -> int:
     with Progress() as progress:
         made = calibrate_ranks(args.team, dtype=args.dtype, progress=progress)
     path = args.out or ranks_path(args.team.device, made.ranks, args.dtype)
-    if keep(path, json.dumps(made.data, indent=1), ours=OURS) == path:
+    if keep(path, json.dumps(made.data, indent=1), ours=CONSTANTS_MARK) == path:
         note(f"wrote {path}")
     answer = _answer(made.made)
     links = [one._asdict() | {"bytes_per_s": one.link_bytes / one.time_s} for one in made.links]
@@ -153,10 +160,21 @@ def _answer(made: "Calibration") -> Answer:
         *(f"  left out: {one}" for one in made.left_out),
     )
     data = {
-        "device": made.device, "title": made.title, "dtype": made.dtype, "weight_dtype": made.weight_dtype,
+        "device": made.device,
+        "title": made.title,
+        "dtype": made.dtype,
+        "weight_dtype": made.weight_dtype,
         "made_on": made.made_on,
-        "quick": made.quick, "rounds": made.rounds, "took_s": made.took_s, "load_average": made.load_average,
-        "grade": made.grade.json, "spread_between_rounds": made.spread, "left_out": made.left_out,
-        "prefill_error": prefill, "decode_error": decode, "classes": constants, "checked": checked,
-    }  # fmt: skip
+        "quick": made.quick,
+        "rounds": made.rounds,
+        "took_s": made.took_s,
+        "load_average": made.load_average,
+        "grade": made.grade.json,
+        "spread_between_rounds": made.spread,
+        "left_out": made.left_out,
+        "prefill_error": prefill,
+        "decode_error": decode,
+        "classes": constants,
+        "checked": checked,
+    }
     return Answer(data, lead, (Table(_CONSTANTS, constants), Table(_CHECKED, checked)))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 
 from llamalab.cli.arguments import Parser, add_count
-from llamalab.cli.output import note
+from llamalab.cli.output import note, option_of
 from llamalab.cli.text_options import (
     add_prompt_format,
     add_sampling,
@@ -17,8 +17,8 @@ from llamalab.cli.text_options import (
     check_paths,
     open_model,
     open_tokenizer,
+    print_text,
     sampler_of,
-    write_text,
 )
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.hints import TYPE_CHECKING
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with suppress(ImportError):
         import readline  # noqa: F401  # gives input() line editing and the lines before
-    write_text("Type a question, or /help.\n")
+    print_text("Type a question, or /help.\n")
     while (line := _next_line()) is not None:
         if not line.strip():
             continue
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             else:
                 _answer(chat, line, stats=args.stats)
         except InputError as error:
-            note(str(error))
+            note(error.spelled(option_of))
     return 0
 
 
@@ -97,10 +97,10 @@ def _next_line() -> str | None:
     try:
         return input("> ")
     except EOFError:
-        write_text("\n")
+        print_text("\n")
         return None
     except KeyboardInterrupt:
-        write_text("\n")
+        print_text("\n")
         note("nothing to stop; /quit or Ctrl-D ends the program")
         return ""
 
@@ -114,10 +114,10 @@ def _answer(chat: "Chat", question: str, *, stats: bool) -> None:
         with closing(chat.ask(question)) as answer:
             for text in answer:
                 watch.see(0, len(chat.answer_ids))
-                write_text(text)
+                print_text(text)
     except KeyboardInterrupt:
-        write_text(" [stopped]")
-    write_text("\n")
+        print_text(" [stopped]")
+    print_text("\n")
     if chat.finish_reason == "context":
         note(f"the model's context of {chat.cache.max_tokens:,} tokens is full; /reset begins anew")
     if stats:
@@ -132,7 +132,7 @@ def _command(chat: "Chat", line: str) -> bool:
     """Do what a line with a slash says; False for /quit."""
     word, _, rest = line.strip().partition(" ")
     commands: dict[str, Callable[[], None]] = {
-        "/help": lambda: write_text(HELP),
+        "/help": lambda: print_text(HELP),
         "/history": lambda: _print_history(chat),
         "/reset": lambda: _reset(chat, None),
         "/system": lambda: _reset(chat, rest.strip()),
@@ -151,6 +151,6 @@ def _reset(chat: "Chat", system: str | None) -> None:
 
 def _print_history(chat: "Chat") -> None:
     if chat.system:
-        write_text(f"system: {chat.system}\n")
+        print_text(f"system: {chat.system}\n")
     for message in chat.messages:
-        write_text(f"{message.role}: {message.content}\n")
+        print_text(f"{message.role}: {message.content}\n")

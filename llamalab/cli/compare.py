@@ -34,7 +34,7 @@ EXAMPLES = (
     "llamalab compare llama-bench.json --model 7b --hardware h100",
     "llamalab compare 7b@a100 7b@h100 7b@h200 --prompt 2048 --format md",
 )
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def configure(parser: Parser) -> None:
@@ -71,17 +71,17 @@ def run(args: argparse.Namespace) -> int:
 def answer(args: argparse.Namespace) -> Answer:
     """Every run against the first; of a single one, its rows beside our predictions."""
     runs = [run for name in args.runs for run in _runs(name, args)]
-    if len(runs) > len(LETTERS):
-        raise InputError(f"at most {len(LETTERS)} runs can be compared; got {len(runs)}; leave some out")
+    if len(runs) > len(_LETTERS):
+        raise InputError(f"at most {len(_LETTERS)} runs can be compared; got {len(runs)}; leave some out")
     measured = _rows(runs, _told(args))
     data: dict[str, Any] = {
         "runs": [
-            {"run": LETTERS[place], "name": run.name, "tool": run.tool, "model": run.model, "device": run.device}
+            {"run": _LETTERS[place], "name": run.name, "tool": run.tool, "model": run.model, "device": run.device}
             | {"settings": run.settings}
             for place, run in enumerate(runs)
         ],
         "rows": measured,
-        "comparisons": [_comparison(runs[0], other, LETTERS[place]) for place, other in enumerate(runs[1:], 1)],
+        "comparisons": [_comparison(runs[0], other, _LETTERS[place]) for place, other in enumerate(runs[1:], 1)],
         "basis": "as each row says",
     }
     tables = [table for one in data["comparisons"] for table in _tables(one)]
@@ -135,7 +135,7 @@ def _rows(runs: list[Run], told: Guess) -> list[dict[str, Any]]:
             ours = _beside(phase, guess) if phase.basis != "predicted" else None
             predicted_s = ours.predicted_s if ours else None
             rows.append(
-                {"run": LETTERS[place], "phase": phase.name, "kind": phase.kind, "batch": phase.batch}
+                {"run": _LETTERS[place], "phase": phase.name, "kind": phase.kind, "batch": phase.batch}
                 | {"new_tokens": phase.new_tokens, "context_tokens": phase.context_tokens, "time_s": phase.total_s}
                 | {"tokens_per_s": phase.tokens_per_s, "samples": len(phase.samples_s), "basis": phase.basis}
                 | {"predicted_s": predicted_s, "error": predicted_s / phase.total_s - 1 if predicted_s else None}
@@ -160,7 +160,8 @@ def _comparison(a: Run, b: Run, letter: str) -> dict[str, Any]:
         "settings": {key: list(pair) for key, pair in differing(a, b).items()},
         "unmatched": unmatched(a, b),
         "phases": [
-            _row(one.whole) | {"verdict": verdict(one.whole), "ops": [_row(row) for row in one.rows]} for one in found
+            _row(one.whole) | {"verdict": phase_verdict(one.whole), "ops": [_row(row) for row in one.rows]}
+            for one in found
         ],
     }
 
@@ -171,10 +172,10 @@ def _row(delta: Delta) -> dict[str, Any]:
     return row | {"low_s": low, "high_s": high, "ratio": delta.b_s / delta.a_s if delta.a_s and delta.b_s else None}
 
 
-def verdict(whole: Delta) -> str:
+def phase_verdict(whole: Delta) -> str:
     """What is to be said of a phase: faster, slower, or no difference seen.
 
-    >>> verdict(Delta("decode", None, 1.0, 1.2, 0.2, 1.0, (0.1, 0.3), True, ""))
+    >>> phase_verdict(Delta("decode", None, 1.0, 1.2, 0.2, 1.0, (0.1, 0.3), True, ""))
     '1.20 × the time (slower)'
     """
     if whole.seen is False:

@@ -18,7 +18,7 @@ EXAMPLES = (
     "llamalab compare-hardware --model 7b --batch 32 --by throughput",
     "llamalab compare-hardware --model 70b --weight-dtype fp8 --kv-dtype fp8 --hardware h100-80gb-sxm,h200",
 )
-ORDERS = {
+_ORDERS = {
     "latency": lambda row: row["total_s"],
     "throughput": lambda row: -row["tokens_per_s"],
     "efficiency": lambda row: -row["tokens_per_s_per_device"],
@@ -57,7 +57,7 @@ def configure(parser: Parser) -> None:
     add_splits(parser)
     add_numbers(parser)
     add_basis(parser)
-    add_choice(parser, "--by", ORDERS, "latency", "what ranks first")
+    add_choice(parser, "--by", _ORDERS, "latency", "what ranks first")
     add_format(parser)
 
 
@@ -79,7 +79,7 @@ def answer(args: argparse.Namespace) -> Answer:
             ranked.append(row | {"tokens_per_s_per_device": row["tokens_per_s"] / split.devices})
     if not ranked:
         raise DoesNotFitError(f"at least one device must hold the run; none does: {refused[0]['reason']}")
-    ranked.sort(key=ORDERS[args.by])
+    ranked.sort(key=_ORDERS[args.by])
     rows: list[dict[str, Any]] = [{"rank": place, **row} for place, row in enumerate(ranked, 1)]
     best = rows[0]
     lead = (

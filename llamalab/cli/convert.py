@@ -2,6 +2,7 @@
 
 import argparse
 
+from llamalab.choices import ACTIVATION_DTYPES, QUANTISERS, WRITTEN_FORMATS
 from llamalab.cli.arguments import add_count, count, one_of
 from llamalab.errors import InputError
 from llamalab.files import check_exists
@@ -14,8 +15,7 @@ EXAMPLES = (
     "llamalab convert llama-2-13b-hf llama-2-13b --to meta --shards 2",
     "llamalab convert stories260K.bin stories.gguf --to gguf --dtype q8_0",
 )
-_FORMATS = ("hf", "meta", "llama2c", "gguf", "onnx")
-_DTYPES = ("bf16", "fp16", "fp32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q6_k", "q5_k", "q4_k")
+_DTYPES = ACTIVATION_DTYPES + QUANTISERS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH", help="as IN")
     parser.add_argument("--out", metavar="PATH", help="as OUT")
     parser.add_argument(
-        "--to", required=True, type=one_of("--to", _FORMATS), metavar="|".join(_FORMATS), help="what to write"
+        "--to",
+        required=True,
+        type=one_of("--to", WRITTEN_FORMATS),
+        metavar="|".join(WRITTEN_FORMATS),
+        help="what to write",
     )
     parser.add_argument(
         "--dtype",

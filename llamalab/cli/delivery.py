@@ -1,6 +1,6 @@
 """Where an answer goes: to standard output, as wide as the terminal, or to a file."""
 
-from llamalab.cli.output import Answer, keep, note, render
+from llamalab.cli.output import Answer, answer_text, keep, note
 from llamalab.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,11 +13,11 @@ def give(answer: Answer, args: "Namespace") -> None:
         from pathlib import Path
 
         path = Path(args.out)
-        if keep(path, render(answer, args.format) + "\n") == path:
+        if keep(path, answer_text(answer, args.format) + "\n") == path:
             note(f"wrote {path}")
     elif args.format == "table":
         from llamalab.cli.terminal import fitted_to_terminal
 
         print(fitted_to_terminal(answer, verbose=args.verbose))
     else:
-        print(render(answer, args.format))
+        print(answer_text(answer, args.format))

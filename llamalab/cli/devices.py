@@ -105,7 +105,9 @@ def _row(printed: Any, where: str) -> dict[str, Any]:
 
 
 def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:
-    from llamalab.records.codec import build  # here: it imports dataclasses, which a name of the table does not need
+    from llamalab.records.codec import (
+        from_plain,  # here: it imports dataclasses, which a name of the table does not need
+    )
 
     if not data.keys() >= set(OWN_KEYS):
         raise FormatError(f"{where} must be a JSON object with the keys {', '.join(OWN_KEYS)}")
@@ -131,7 +133,7 @@ def _device(data: dict[str, Any], where: str, source: str) -> HardwareSpec:
         **({"memory_bytes": 1} if open_ended else {}),
     }
     # What was measured elsewhere is a data sheet here: no calibration of this machine belongs to it.
-    spec: HardwareSpec = build(HardwareSpec, given, where)._replace(measured=False)
+    spec: HardwareSpec = from_plain(HardwareSpec, given, where)._replace(measured=False)
     _check(spec, where)
     none: Any = None
     return spec._replace(memory_bytes=none) if open_ended else spec

@@ -68,16 +68,27 @@ def answer(args: argparse.Namespace) -> Answer:
     found = terms(arch, second, work, seconds)
     ops = [row for phase in ("prefill", "decode") for row in _op_rows(archs, work, phase, constants.rates)]
     data = {
-        "one": names[0], "other": names[1], "prompt": args.prompt, "batch": args.batch, "dtype": args.dtype,
-        "weight_dtype": args.weight_dtype, "kv_dtype": args.kv_dtype,
-        "hardware": spec.name, "basis": f"exact; times predicted, {constants.basis}",
+        "one": names[0],
+        "other": names[1],
+        "prompt": args.prompt,
+        "batch": args.batch,
+        "dtype": args.dtype,
+        "weight_dtype": args.weight_dtype,
+        "kv_dtype": args.kv_dtype,
+        "hardware": spec.name,
+        "basis": f"exact; times predicted, {constants.basis}",
         "costs": {name: cost._asdict() for name, cost in zip(names, costs, strict=True)},
         "terms": [
-            {"fields": term.fields, "before": list(map(_plain, term.before)), "after": list(map(_plain, term.after)),
-             "added": term.added._asdict()} for term in found
+            {
+                "fields": term.fields,
+                "before": list(map(_plain, term.before)),
+                "after": list(map(_plain, term.after)),
+                "added": term.added._asdict(),
+            }
+            for term in found
         ],
         "operations": ops,
-    }  # fmt: skip
+    }
     tables = (
         Table(
             _COLUMNS,

@@ -9,7 +9,7 @@ from llamalab.analytic.fit import Needs, needs
 from llamalab.analytic.fit_run import FitRun
 from llamalab.analytic.fit_solve import (
     Holds,
-    changes,
+    changes_that_fit,
     check_run_fits,
     largest_batch,
     largest_context,
@@ -18,8 +18,8 @@ from llamalab.analytic.fit_solve import (
     widest_weights,
 )
 from llamalab.analytic.kv_storage import KV_DTYPES
-from llamalab.analytic.pass_shape import LOGITS
 from llamalab.analytic.runtimes import RUNTIMES
+from llamalab.choices import LOGITS
 from llamalab.cli.arguments import (
     Parser,
     add_choice,
@@ -252,7 +252,7 @@ def _on_devices(args: argparse.Namespace, model: str, asked: FitRun, holds: Hold
     fitting = [spec for spec in HARDWARE.values() if device_memory(spec) >= held.safe_bytes]
     if not fitting:
         largest = max(HARDWARE.values(), key=device_memory)
-        words = "; ".join(changes(asked, device_memory(largest), holds))
+        words = "; ".join(changes_that_fit(asked, device_memory(largest), holds))
         raise DoesNotFitError(
             f"the run must fit into a known device: it needs {format_bytes(held.safe_bytes)}, {largest.name} has "
             f"{format_bytes(device_memory(largest))}, {format_bytes(held.safe_bytes - device_memory(largest))} too "

@@ -37,7 +37,7 @@ def split_of(model: str, run: FitRun, hardware: str | None, host: str | None) ->
     from llamalab.cli.devices import one_device
 
     device, cpu = one_device(hardware), one_device(host)
-    data |= split_times(run, device, cpu)
+    data |= host_split_times(run, device, cpu)
     where = (
         f"  prefill {format_seconds(data['prefill_s'])}, then {format_seconds(data['decode_s_per_token'])} per token"
     )
@@ -47,7 +47,7 @@ def split_of(model: str, run: FitRun, hardware: str | None, host: str | None) ->
     )
 
 
-def split_times(run: FitRun, device: HardwareSpec, host: HardwareSpec) -> dict[str, float]:
+def host_split_times(run: FitRun, device: HardwareSpec, host: HardwareSpec) -> dict[str, float]:
     """Seconds of the prompt and of a token, layers of host and device one after the other.
 
     The activations that cross between the two are not counted: one row of the residual stream a token and way.

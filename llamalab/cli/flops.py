@@ -5,9 +5,9 @@ from itertools import product
 
 from llamalab.analytic.attention_cost import AttentionShape, AttentionStep, flash_step, naive_steps, total
 from llamalab.analytic.ops import ALGORITHMS, Op, Totals, add_up, forward_ops
-from llamalab.analytic.pass_shape import LOGITS, PassShape
+from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
-from llamalab.choices import PHASES
+from llamalab.choices import LOGITS, PHASES
 from llamalab.cli.arguments import (
     Parser,
     add_choice,

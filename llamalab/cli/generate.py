@@ -7,6 +7,7 @@ Of several prompts the first that is not over streams; the others run beside it 
 import argparse
 from collections.abc import Sequence
 
+from llamalab.choices import INFILL_ORDERS
 from llamalab.cli.arguments import Parser, add_count, one_of
 from llamalab.cli.output import Answer, Column, Table, note, show
 from llamalab.cli.ranks import add_tensor_parallel
@@ -17,8 +18,8 @@ from llamalab.cli.text_options import (
     check_paths,
     open_model,
     open_tokenizer,
+    print_text,
     sampler_of,
-    write_text,
 )
 from llamalab.errors import InputError
 from llamalab.hints import TYPE_CHECKING, Any
@@ -36,7 +37,6 @@ EXAMPLES = (
     "llamalab generate --model stories260K.bin --tokenizer tok512.bin --text-file prompts.txt --stop .",
     'llamalab generate --model CodeLlama-7b --infill "def add(a, b):\\n    " "\\n    return c"',
 )
-INFILL_ORDERS = ("prefix-first", "suffix-first")  # those of llamalab.text.infill
 
 
 def configure(parser: Parser) -> None:
@@ -159,14 +159,14 @@ def _print_texts(args: argparse.Namespace, tokenizer: "Tokenizer", generations: 
     for row, text in stream_texts(tokenizer, generations, stops=args.stop, echo=not args.no_echo):
         watch.see(row, len(generations[row].ids))
         if row == front:
-            write_text(text)
+            print_text(text)
         else:
             waiting[row] += text
         if generations[front].finish_reason is not None and front + 1 < len(generations) and row != front:
             front = _move_on(front, generations, waiting)
     for row in range(front + 1, len(generations)):
         _print_next(row, generations, waiting)
-    write_text("\n")
+    print_text("\n")
     return watch
 
 
@@ -179,15 +179,15 @@ def _move_on(front: int, generations: Sequence["Generation"], waiting: list[str]
 
 
 def _print_next(row: int, generations: Sequence["Generation"], waiting: list[str]) -> None:
-    write_text("\n")
+    print_text("\n")
     _print_title(row, len(generations))
-    write_text(waiting[row])
+    print_text(waiting[row])
     waiting[row] = ""
 
 
 def _print_title(row: int, rows: int) -> None:
     if rows > 1:
-        write_text(f"--- {row + 1} of {rows} ---\n")
+        print_text(f"--- {row + 1} of {rows} ---\n")
 
 
 def _print_logprobs(tokenizer: "Tokenizer", generations: Sequence["Generation"]) -> None:
@@ -207,9 +207,9 @@ def _print_logprobs(tokenizer: "Tokenizer", generations: Sequence["Generation"])
 
 
 def _print_stats(watch: "Stopwatch", generations: Sequence["Generation"], attention: str) -> None:
-    from llamalab.cli.speed import summary
+    from llamalab.cli.speed import speed_summary
 
-    for sentence in summary(watch, generations, attention):
+    for sentence in speed_summary(watch, generations, attention):
         note(sentence)
     for number, generation in enumerate(generations, start=1):
         which = f"prompt {number}: " if len(generations) > 1 else ""

@@ -5,10 +5,11 @@ import argparse
 from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import common_device
-from llamalab.cli.output import UNKNOWN, Answer, Column, Table
+from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import UnavailableError
 from llamalab.hardware import ACCUMULATE, CPU, CPUS, HARDWARE, PEAK_DTYPES, HardwareSpec
 from llamalab.hints import Any
+from llamalab.plain_text import UNKNOWN
 from llamalab.units import format_bytes
 
 SUMMARY = "data-sheet peaks, bandwidth and memory of known devices"

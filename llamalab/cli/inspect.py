@@ -8,7 +8,7 @@ from llamalab.analytic.difference import unlike_llama_2
 from llamalab.arch import LlamaArch, attention_kind
 from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
-from llamalab.cli.output import Answer, Column, Table, thousands
+from llamalab.cli.output import Answer, Column, Table, option_of, thousands
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_exists
 from llamalab.hints import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ def _completed(survey: "Survey") -> tuple[LlamaArch | None, str | None]:
     try:
         return survey.complete().arch, None
     except (InputError, UnavailableError) as error:
-        return None, str(error)
+        return None, error.spelled(option_of)
 
 
 def _oddities(arch: LlamaArch) -> list[str]:

@@ -12,10 +12,9 @@ from llamalab.hints import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
-from llamalab.plain_text import csv_text, in_one_line, markdown_cell, printable, sentence
+from llamalab.plain_text import UNKNOWN, csv_text, in_one_line, markdown_cell, printable, sentence
 
 ANSWER_SCHEMA = 1
-UNKNOWN = "–"
 
 
 class Column(NamedTuple):
@@ -53,10 +52,10 @@ class Answer(NamedTuple):
 
 def show(answer: Answer, form: str) -> None:
     """Print an answer to stdout as table, json, csv or md."""
-    print(render(answer, form))
+    print(answer_text(answer, form))
 
 
-def render(answer: Answer, form: str) -> str:
+def answer_text(answer: Answer, form: str) -> str:
     """An answer as table, json, csv or md, without the last line's end."""
     writers = {"table": cell_text, "json": _json, "csv": _csv, "md": _markdown}
     return printable(writers[form](answer))
@@ -77,6 +76,15 @@ def note(remark: str, *, once: bool = False) -> None:
         print(f"note: {told}", file=sys.stderr)
     if once and said is not None:
         said.add(told)
+
+
+def option_of(argument: str) -> str:
+    """The option of a command line that an argument from Python is.
+
+    >>> option_of("tensor_parallel")
+    '--tensor-parallel'
+    """
+    return f"--{argument.replace('_', '-')}"
 
 
 def keep(path: "Path", text: str, *, ours: str | None = None) -> "Path | None":

@@ -120,7 +120,7 @@ _KERNEL_COLUMNS = (
 )
 
 
-def stack_of(result: Forecast) -> dict[str, Any]:
+def stack_row(result: Forecast) -> dict[str, Any]:
     """The stack of a prediction: its row of constants, or which one was assumed."""
     constants = result.constants
     if not isinstance(constants, StackConstants):
@@ -170,7 +170,7 @@ def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -
         **times._asdict(),
         "bound": bound._asdict(),
         "basis": result.basis,
-        "stack": stack_of(result),
+        "stack": stack_row(result),
         "interval": {"low_s": low, "high_s": high, "of": "total_s"},
         "memory": result.memory._asdict() | {"total_bytes": result.memory.total_bytes},
         "constants": {name: rate._asdict() for name, rate in result.constants.rates.items()},
@@ -200,7 +200,7 @@ def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
 
 
 def _assumption(result: Forecast) -> str:
-    known = stack_of(result)
+    known = stack_row(result)
     return f" · stack: {known['name']} assumed, see --stack" if known["assumed"] and known["name"] else ""
 
 

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from llamalab.choices import ACTIVATION_DTYPES, DEVICES, PHASES
+from llamalab.choices import ACTIVATION_DTYPES, PHASES
 from llamalab.cli.arguments import (
     MODEL_HELP,
     Parser,
@@ -18,12 +18,13 @@ from llamalab.cli.arguments import (
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer, note
-from llamalab.cli.profile_output import answer_of
+from llamalab.cli.profile_output import profile_answer
 from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import UnknownNameError
 from llamalab.files import check_target
 from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.measure.device.kinds import DEVICES
 
 if TYPE_CHECKING:
     from llamalab.records.profile import Profile
@@ -67,7 +68,7 @@ def configure(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Profile, print or write, and say where the traces are."""
     profiles, traces = measured(args)
-    give(answer_of(profiles), args)
+    give(profile_answer(profiles), args)
     for path in traces:
         note(f"wrote {path}")
     return 0
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """The profiles as tables."""
-    return answer_of(measured(args)[0])
+    return profile_answer(measured(args)[0])
 
 
 def measured(args: argparse.Namespace) -> "tuple[list[Profile], list[Path]]":
@@ -95,7 +96,7 @@ def _measure(
 ) -> "tuple[list[Profile], list[Path]]":
     label, arch, weights = model_to_measure(args.model)  # before torch: a name may be wrong
     from llamalab.measure.device.machine import resolve_device
-    from llamalab.measure.profile.run import profile, reference_of
+    from llamalab.measure.profile.run import measure_profile, reference_of
     from llamalab.measure.profile.trace import trace_writer
     from llamalab.measure.target.made import OWN_WEIGHTS
     from llamalab.measure.target.profiled_share import beside, built_in
@@ -122,16 +123,16 @@ def _measure(
         "command": command,
     }
     with Progress() as progress:
-        profiles = [profile(model, **given, trace=writer, progress=progress)]
+        profiles = [measure_profile(model, **given, trace=writer, progress=progress)]
         if args.beside == "transformers":
             given |= {"reference": reference or reference_of(profiles[0]), "kv_dtype": None}
-            profiles.append(profile(beside(model), **given))
+            profiles.append(measure_profile(beside(model), **given))
     if weights is not None:
         profiles[0] = replace(profiles[0], notes=[OWN_WEIGHTS, *profiles[0].notes])
     return profiles, written
 
 
 def _record(path: Path) -> "Record":
-    from llamalab.records.record_json import from_json, shown_text
+    from llamalab.records.record_json import record_from_json, shown_text
 
-    return from_json(shown_text(path, "record of --roofs"), source=str(path))
+    return record_from_json(shown_text(path, "record of --roofs"), source=str(path))

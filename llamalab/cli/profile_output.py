@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from llamalab.report.data_table import DataTable
 
 
-def answer_of(profiles: "list[Profile]") -> Answer:
+def profile_answer(profiles: "list[Profile]") -> Answer:
     """Tables of operations, memory, instruments and the device's state; the first, of operations, is the CSV."""
     from llamalab.report.profile_memory_tables import at_peak, steps, timeline_table
     from llamalab.report.profile_tables import observers, telemetry_table

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from llamalab.analytic import grades
-from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
 from llamalab.analytic.stacks import stack_names
-from llamalab.choices import ACTIVATION_DTYPES, DEVICES, FORMATS
+from llamalab.choices import ACTIVATION_DTYPES, FORMATS
 from llamalab.cli.arguments import (
     MODEL_HELP,
     Parser,
@@ -19,13 +19,14 @@ from llamalab.cli.arguments import (
     one_of,
 )
 from llamalab.cli.find_model import model_to_measure
-from llamalab.cli.output import Answer, Column, Table, note, render
+from llamalab.cli.output import Answer, Column, Table, answer_text, note, option_of
 from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import InputError, LlamaLabError, UnavailableError
 from llamalab.files import check_exists
 from llamalab.hints import TYPE_CHECKING
+from llamalab.measure.device.kinds import DEVICES
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.plain_text import printable
 from llamalab.units import format_bytes
@@ -40,8 +41,7 @@ EXAMPLES = (
     "llamalab report --model tiny --device cpu --out tiny.html",
     "llamalab report --from bench.json --out bench.html",
 )
-SMALL_BYTES = 2**30  # of weights
-SECONDS = {"small": 14.0, "large": 100.0}  # of measuring and calibrating; loading torch and rendering come on top
+_SECONDS = {"small": 14.0, "large": 100.0}  # of measuring and calibrating; loading torch and rendering come on top
 MEASURED_SHARE = 0.8  # of the time, where a calibration follows
 
 
@@ -108,16 +108,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell(args: argparse.Namespace, answer: Answer) -> None:
     """The first lines of an answer in words, or all of it, as --format says."""
-    shown = "\n".join(map(printable, answer.lead)) if args.format == "table" else render(answer, args.format)
+    shown = "\n".join(map(printable, answer.lead)) if args.format == "table" else answer_text(answer, args.format)
     print(shown, flush=True)
 
 
 def _show(record: "Record", args: argparse.Namespace) -> int:
-    from llamalab.cli.report_answer import answer_of
+    from llamalab.cli.report_answer import report_answer
 
     page = Path(args.out or default_page(record.model, record.environment.device))
     size, remarks = write_report(record, page, args.stack)
-    _tell(args, answer_of(record))
+    _tell(args, report_answer(record))
     for remark in (*record.notes, *_uncalibrated(record), *remarks, f"the page is {page} ({format_bytes(size)})"):
         note(remark)
     return 0
@@ -129,18 +129,24 @@ def _show_kept(record: "Record", args: argparse.Namespace, kept: Path | None) ->
         return _show(record, args)
     except Exception as error:
         again = f"the record is kept: render again with llamalab report --from {kept}" if kept else "see the record"
-        told = str(error) if isinstance(error, LlamaLabError | OSError) else f"{type(error).__name__}: {error}"
+        told = (
+            error.spelled(option_of)
+            if isinstance(error, LlamaLabError)
+            else str(error)
+            if isinstance(error, OSError)
+            else f"{type(error).__name__}: {error}"
+        )
         raise UnavailableError(f"the page must be drawn from what was measured; {told}; {again}") from error
 
 
 def _show_profiles(args: argparse.Namespace, text: str) -> int:
     """The page and the CSVs of profiles; their JSON is what they were read from, and stays as it is."""
-    from llamalab.cli.profile_output import answer_of
-    from llamalab.records.profile import from_json
+    from llamalab.cli.profile_output import profile_answer
+    from llamalab.records.profile import profiles_from_json
     from llamalab.report import profile_csv_files, render_profiles
     from llamalab.report.profile_captions import largest_parts
 
-    profiles = from_json(text, source=args.record)
+    profiles = profiles_from_json(text, source=args.record)
     page = Path(args.out or default_page(f"{profiles[0].model}-profile", profiles[0].environment.device))
     texts = {page.with_suffix(f".{name}.csv"): csv for name, csv in profile_csv_files(profiles).items()}
     check_page(page, tuple(texts))
@@ -149,7 +155,7 @@ def _show_profiles(args: argparse.Namespace, text: str) -> int:
     told = [
         f"{one.model}, {one.kind}, {phase.phase}: {largest_parts(phase)}" for one in profiles for phase in one.phases
     ]
-    _tell(args, answer_of(profiles)._replace(lead=tuple(told)))
+    _tell(args, profile_answer(profiles)._replace(lead=tuple(told)))
     for remark in (remark for profile in profiles for remark in profile.notes):
         note(remark)
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")
@@ -191,7 +197,7 @@ def _show_training(args: argparse.Namespace, text: str) -> int:
 
 def _uncalibrated(record: "Record") -> tuple[str, ...]:
     if record.constants is not None:
-        grade = grades.read(record.constants.get("grade"))
+        grade = grades.read_grade(record.constants.get("grade"))
         told = f"predictions rest on a calibration graded {grade.words}; run llamalab calibrate on a quiet machine"
         return (told,) if grade.name == "poor" else ()
     return ("predictions rest on roofs alone, which leave out the time of a call; llamalab calibrate adds it",)
@@ -211,7 +217,7 @@ def _measure(args: argparse.Namespace) -> int:
     from llamalab.measure.report.run import measure_report
 
     read = reading(args.model, weights, args.text, args.tokenizer)
-    deadline = Deadline(SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_BYTES else "large"])
+    deadline = Deadline(_SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_MODEL_BYTES else "large"])
     place = resolve_device(device)
     # Those that are kept are of a process with all processors, and a rank has its share of them.
     alone = getattr(args, "team", None) is None
@@ -253,9 +259,9 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace, text: str) -> "Record":
-    from llamalab.records.record_json import from_json
+    from llamalab.records.record_json import record_from_json
 
-    record = from_json(text, source=args.record)
+    record = record_from_json(text, source=args.record)
     check_page(Path(args.out or default_page(record.model, record.environment.device)))
     return record
 

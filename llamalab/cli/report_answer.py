@@ -15,7 +15,7 @@ _COLUMNS = (
 )
 
 
-def answer_of(record: Record) -> Answer:
+def report_answer(record: Record) -> Answer:
     """What llamalab report prints with --format, and llamalab.measure gives back."""
     comparison = Comparison(record)
     rows = [

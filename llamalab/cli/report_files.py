@@ -24,9 +24,9 @@ T = TypeVar("T")
 
 def keep_record(record: "Record", page: Path) -> Path | None:
     """Write a record where it will lie beside its page, or wherever it can be; None where only stdout took it."""
-    from llamalab.records.record_json import to_json
+    from llamalab.records.record_json import record_to_json
 
-    return keep(page.with_suffix(".json"), to_json(record), ours=OUR_RECORD)
+    return keep(page.with_suffix(".json"), record_to_json(record), ours=OUR_RECORD)
 
 
 def write_report(record: "Record", page: Path, stack: str | None = None) -> tuple[int, list[str]]:
@@ -34,12 +34,12 @@ def write_report(record: "Record", page: Path, stack: str | None = None) -> tupl
 
     Returns the bytes of the page, and what of other runs could not be shown on it.
     """
-    from llamalab.records.record_json import to_json
+    from llamalab.records.record_json import record_to_json
     from llamalab.report import csv_files
 
     html, remarks = _drawn(record, stack)
     texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record, stack).items()}
-    write_files(texts | {page.with_suffix(".json"): to_json(record)}, page, html)
+    write_files(texts | {page.with_suffix(".json"): record_to_json(record)}, page, html)
     return len(html.encode()), remarks
 
 
@@ -60,7 +60,7 @@ def _drawn(record: "Record", stack: str | None) -> tuple[str, list[str]]:
             return []
 
     folder = CHECKOUT_RECORDS if CHECKOUT_RECORDS.is_dir() else PACKAGED
-    recorded = found("recorded runs", lambda: recorded_runs(folder, device="cuda", on_broken=remarks.append))
+    recorded = found("recorded runs", lambda: recorded_runs(folder, accelerators=True, on_broken=remarks.append))
     beside = (
         [one for one in recorded if one != record],
         found("answers of experiments", lambda: recorded_results(folder, on_broken=remarks.append)),

@@ -27,8 +27,8 @@ EXAMPLES = (
     "llamalab roofline --model 7b --hardware h100-80gb-sxm --prompt 2048",
     "llamalab roofline --model 70b --hardware a100-80gb-sxm --tensor-parallel 4 --svg roofline.svg",
 )
-WIDTH, HEIGHT = 64, 16
-MARKS = {"prefill": "P", "decode": "d"}
+_WIDTH, HEIGHT = 64, 16
+_MARKS = {"prefill": "P", "decode": "d"}
 SHARE_NAMED = 0.05  # operations below this share of their pass are not worth a sentence
 
 
@@ -68,7 +68,7 @@ def _summary(args: argparse.Namespace, case: Case) -> dict[str, Any]:
     row: dict[str, Any] = {"model": case.model, "hardware": case.spec.name, "prompt": work.prompt}
     row |= {"generate": work.generate, "batch": work.batch, "tensor_parallel": work.devices}
     found = _one(args, case).data["ops"]
-    for phase in MARKS:
+    for phase in _MARKS:
         own = [one for one in found if one["phase"] == phase]
         row[f"{phase}_s"] = sum(one["total_s"] for one in own) or None
         for limit in REMEDIES:
@@ -81,7 +81,7 @@ def _one(args: argparse.Namespace, case: Case) -> Answer:
     rows = predicted_rows("prefill", result.prefill_ops, result) + predicted_rows("decode", result.decode_ops, result)
     for row in rows:
         row |= _place(row)
-    words = [sentence for phase in MARKS for sentence in _words(phase, rows)]
+    words = [sentence for phase in _MARKS for sentence in _words(phase, rows)]
     peak, bandwidth = _roofs(result)
     title = f"{case.model} on {case.spec.name}: {format_si(peak, 'FLOP/s')}, {format_si(bandwidth, 'B/s')}"
     lead = (title, *words, "", *_text_chart(rows, peak, bandwidth))
@@ -171,22 +171,22 @@ def _text_chart(rows: list[dict[str, Any]], peak: float, bandwidth: float) -> li
     left, right = -1.0, 5.0
     top = log10(peak)
     bottom = top - 6.0
-    grid = [[" "] * WIDTH for _ in range(HEIGHT)]
+    grid = [[" "] * _WIDTH for _ in range(HEIGHT)]
 
     def cell(intensity: float, rate: float) -> tuple[int, int]:
-        x = (log10(intensity) - left) / (right - left) * (WIDTH - 1)
+        x = (log10(intensity) - left) / (right - left) * (_WIDTH - 1)
         y = (log10(rate) - bottom) / (top - bottom) * (HEIGHT - 1)
-        return min(max(round(x), 0), WIDTH - 1), HEIGHT - 1 - min(max(round(y), 0), HEIGHT - 1)
+        return min(max(round(x), 0), _WIDTH - 1), HEIGHT - 1 - min(max(round(y), 0), HEIGHT - 1)
 
-    for step in range(WIDTH):
-        intensity = 10 ** (left + step * (right - left) / (WIDTH - 1))
+    for step in range(_WIDTH):
+        intensity = 10 ** (left + step * (right - left) / (_WIDTH - 1))
         x, y = cell(intensity, min(peak, intensity * bandwidth))
         grid[y][x] = "-" if intensity * bandwidth > peak else "/"
     for row in rows:
         if row["flops_per_s"]:
             x, y = cell(row["intensity"], row["flops_per_s"])
-            mark = MARKS[row["phase"]]
-            grid[y][x] = "*" if grid[y][x] in set(MARKS.values()) - {mark} else mark
+            mark = _MARKS[row["phase"]]
+            grid[y][x] = "*" if grid[y][x] in set(_MARKS.values()) - {mark} else mark
     axis = f"FLOP/B, 0.1 to 100,000 · P prefill, d decode, * both · ridge at {peak / bandwidth:.0f}"
     return [f"{format_si(peak, 'FLOP/s')}", *("  |" + "".join(line).rstrip() for line in grid), "  " + axis]
 

@@ -11,7 +11,7 @@ from time import perf_counter
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import add_up
 from llamalab.analytic.pass_shape import PassShape
-from llamalab.analytic.roofline import Rates, predict
+from llamalab.analytic.roofline import Rates, predict_op
 from llamalab.cli.output import percent
 from llamalab.hints import TYPE_CHECKING
 from llamalab.units import format_si
@@ -56,7 +56,7 @@ class Stopwatch:
         return self.last_s - self.all_begun_s
 
 
-def summary(watch: Stopwatch, generations: Sequence["Generation"], attention: str) -> list[str]:
+def speed_summary(watch: Stopwatch, generations: Sequence["Generation"], attention: str) -> list[str]:
     """Sentences on speed; the roofs are measured for them, in a few seconds."""
     if watch.tokens == 0:
         return ["no new token: TTFT and tokens/s are not measured"]
@@ -107,7 +107,7 @@ def bound(generations: Sequence["Generation"], attention: str, rates: Rates, *, 
             ),
             kept=kept_of(generations[0].model),
         )
-        time_s += sum(op.count * predict(op, rates).bound_s for op in ops)
+        time_s += sum(op.count * predict_op(op, rates).bound_s for op in ops)
         moved += add_up(ops).bytes
     return time_s, moved
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from llamalab.analytic.forecast import Basis, Times, bound_times, check_link, memory_needed, run_times
 from llamalab.analytic.splits import check_split
 from llamalab.analytic.stack_constants import StackConstants
-from llamalab.cli.output import Column
+from llamalab.cli.output import Column, option_of
 from llamalab.cli.runs import Case, cases, constants_of
 from llamalab.errors import InputError, UnavailableError
 from llamalab.hints import Any
@@ -14,10 +14,31 @@ from llamalab.units import format_bytes, format_rate, format_seconds
 
 ASSUMED = "tensorrt-llm"  # shipped constants: kernels as servers fuse them, and the host of its 0.5
 SWEEP_KEYS = (
-    "model", "hardware", "tensor_parallel", "prompt", "generate", "batch", "dtype", "weight_dtype", "kv_dtype",
-    "fits", "needed_bytes", "prefill_s", "decode_s_per_token", "total_s", "tokens_per_s", "bound_s", "basis",
-    "low_s", "high_s", "reason", "stack", "pipeline_parallel", "context_parallel", "replicas",
-)  # fmt: skip
+    "model",
+    "hardware",
+    "tensor_parallel",
+    "prompt",
+    "generate",
+    "batch",
+    "dtype",
+    "weight_dtype",
+    "kv_dtype",
+    "fits",
+    "needed_bytes",
+    "prefill_s",
+    "decode_s_per_token",
+    "total_s",
+    "tokens_per_s",
+    "bound_s",
+    "basis",
+    "low_s",
+    "high_s",
+    "reason",
+    "stack",
+    "pipeline_parallel",
+    "context_parallel",
+    "replicas",
+)
 SWEEP_COLUMNS = (
     Column("model", "model"),
     Column("hardware", "hardware"),
@@ -51,7 +72,7 @@ def sweep(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             try:
                 known[case.spec.name] = constants_of(args, case.spec)
             except UnavailableError as error:
-                known[case.spec.name] = str(error)
+                known[case.spec.name] = error.spelled(option_of)
         yield _row(case, known[case.spec.name])
 
 
@@ -74,7 +95,7 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
     try:
         needed = _needed_bytes(case)
     except InputError as error:  # these devices cannot share this model
-        return row | {"reason": str(error)}
+        return row | {"reason": error.spelled(option_of)}
     room = case.spec.usable_memory_bytes
     row |= {"needed_bytes": needed, "fits": room is None or needed <= room}
     if isinstance(known, str):
@@ -84,7 +105,7 @@ def _row(case: Case, known: Any) -> dict[str, Any]:
     try:
         times, bound_s = _times(case, known)
     except (InputError, UnavailableError) as error:  # no link, or no constants of a class
-        return row | {"reason": str(error)}
+        return row | {"reason": error.spelled(option_of)}
     low, high = known.interval(times.total_s, bound_s)
     row["stack"] = stack_name(known)
     return row | times._asdict() | {"bound_s": bound_s, "basis": known.basis, "low_s": low, "high_s": high}

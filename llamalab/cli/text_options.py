@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS
+from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PROMPT_FORMATS
 from llamalab.cli.arguments import Parser, add_count, add_kv_storage, add_weight_storage, one_of
 from llamalab.errors import InputError
 from llamalab.files import check_exists
@@ -20,7 +20,6 @@ MOST_PADDING = 256  # embeddings are padded to a multiple of this at most; a lar
 
 
 # The names of llamalab.text.prompt_formats, which would import Jinja2's users.
-PROMPT_FORMATS = ("llama2", "chinese-alpaca-2", "alpaca", "llama2-chinese", "chatml", "llama3")
 ATTENTION_HELP = f"{', '.join(ATTENTION_BACKENDS)} (default: sdpa, as PyTorch picks)"
 
 
@@ -137,7 +136,7 @@ def open_model(args: argparse.Namespace, tokenizer: "Tokenizer") -> "Transformer
     return model
 
 
-def write_text(text: str) -> None:
+def print_text(text: str) -> None:
     """To stdout at once. Control characters that a model makes up must not steer the terminal; white space may."""
     sys.stdout.write(printable(text))
     sys.stdout.flush()

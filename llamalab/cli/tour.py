@@ -28,7 +28,7 @@ EXAMPLES = (
     'llamalab tour --model stories260K.bin --tokenizer tok512.bin --text "Once upon a time" --layer 4 --head 2',
     'llamalab tour --model Llama-2-7b-hf --text "The capital of France is" --format json',
 )
-SHADES = " ░▒▓█"
+_SHADES = " ░▒▓█"
 MOST_TOKENS = 512  # a pattern of more is no drawing
 GLIMPSE, LIKELIEST = 3, 5
 
@@ -90,7 +90,7 @@ def answer(args: argparse.Namespace) -> Answer:
         f"{len(ids)} tokens: {' '.join(map(repr, labels))}",
         f"layer {args.layer} of {times}; what is in a layer is done {times} times, with other weights each time",
     )
-    shade = f"darker is more: '{SHADES}' is 0 to 100 %"
+    shade = f"darker is more: '{_SHADES}' is 0 to 100 %"
     data = {
         "text": args.text,
         "token_ids": ids,
@@ -190,7 +190,7 @@ def _drawn(weights: list[float]) -> str:
     >>> _drawn([0.0, 0.2, 0.5, 1.0])
     ' ░▒█'
     """
-    return "".join(SHADES[min(round(weight * (len(SHADES) - 1)), len(SHADES) - 1)] for weight in weights)
+    return "".join(_SHADES[min(round(weight * (len(_SHADES) - 1)), len(_SHADES) - 1)] for weight in weights)
 
 
 def _likeliest(seen: "Walk", tokenizer: "Tokenizer") -> list[dict[str, Any]]:

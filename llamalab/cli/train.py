@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from llamalab.choices import DEVICES
 from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model, short_name
@@ -12,6 +11,7 @@ from llamalab.cli.progress import Progress
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files import check_exists, check_target, write_text
 from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.measure.device.kinds import DEVICES
 from llamalab.units import format_bytes, format_seconds, format_si
 
 if TYPE_CHECKING:
@@ -152,11 +152,11 @@ def _stream(args: argparse.Namespace, tokenizer: "Tokenizer", device: str) -> "T
 
 def _resumed(args: argparse.Namespace, trainer: Any) -> list[dict[str, Any]]:
     """The steps that a run took before, its trainer put behind the last of them; none of a new run."""
-    from llamalab.train.saved import resume, settings_of, steps_saved
+    from llamalab.train.saved import resume, steps_saved, trainer_settings
 
     if args.run is None or not steps_saved(Path(args.run)):
         return []
-    rows = resume(Path(args.run), trainer, settings_of(trainer))
+    rows = resume(Path(args.run), trainer, trainer_settings(trainer))
     note(f"the run in {args.run} goes on after step {trainer.done}")
     return rows
 

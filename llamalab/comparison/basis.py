@@ -20,7 +20,7 @@ from llamalab.analytic.calibration_files import parsed_constants
 from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.analytic.op import ROOFS, Op
 from llamalab.analytic.rate_constants import Constants
-from llamalab.analytic.roofline import Prediction, Rates, known_rates, predict
+from llamalab.analytic.roofline import Prediction, Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnknownNameError
 from llamalab.hints import NamedTuple
@@ -55,11 +55,11 @@ class RecordBasis(NamedTuple):
     def predict(self, op: Op, dtype: str) -> Prediction | str:
         """The time of one occurrence of an op, or why it is not known."""
         rates = rates_of(self.record, op, dtype)
-        bound = rates if isinstance(rates, str) else predict(op, rates)
+        bound = rates if isinstance(rates, str) else predict_op(op, rates)
         own = self.calibrated(op) if dtype == self.record.dtype else None
         if own is None:
             return bound
-        calibrated = predict(op, own)
+        calibrated = predict_op(op, own)
         if isinstance(bound, str):  # an untrusted roof does not spoil constants
             return calibrated
         # The faster of two ceilings is the better known one: the record's own may have been found on a busy machine.

@@ -9,10 +9,10 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Phase, relative_error
 from llamalab.hints import NamedTuple
 
-TOLERANCE = 0.2  # relative error of a pass, or of a peak of memory, that is no failure
+ALLOWED_ERROR = 0.2  # relative error of a pass, or of a peak of memory, that is no failure
 COVERAGE = 0.9  # of the measurements should lie in the interval of their prediction
 FEW = 0.8  # below this share the intervals have failed
-SMALL_BYTES = 2**20  # a peak below this does not matter
+_SMALL_BYTES = 2**20  # a peak below this does not matter
 
 
 class Winner(NamedTuple):
@@ -50,7 +50,7 @@ def phase_held(phase: Phase) -> bool | None:
     if phase.error is None:
         return None
     interval = phase.interval_s
-    return interval[0] <= phase.measured_s <= interval[1] if interval else abs(phase.error) <= TOLERANCE
+    return interval[0] <= phase.measured_s <= interval[1] if interval else abs(phase.error) <= ALLOWED_ERROR
 
 
 def memory_held(phase: Phase) -> bool | None:
@@ -59,7 +59,7 @@ def memory_held(phase: Phase) -> bool | None:
     if measured is None:
         return None
     error = relative_error(predicted, measured)
-    return max(measured, predicted) < SMALL_BYTES or (error is not None and abs(error) <= TOLERANCE)
+    return max(measured, predicted) < _SMALL_BYTES or (error is not None and abs(error) <= ALLOWED_ERROR)
 
 
 def coverage(comparison: Comparison) -> Coverage | None:

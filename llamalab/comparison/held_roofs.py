@@ -22,7 +22,7 @@ from llamalab.hints import NamedTuple
 from llamalab.records.record import Pass, Record, Roof
 from llamalab.units import format_bytes, format_si
 
-WHOLE = "the whole pass"
+_WHOLE_PASS = "the whole pass"
 _UNITS = {"gemm": "FLOP/s", "attention": "FLOP/s"}
 
 
@@ -94,9 +94,9 @@ def _reached(record: Record, run: Pass) -> Iterator[Above]:
             )
     if run.parts and run.total_s:
         totals = add_up(ops)
-        yield Above("gemm", run.dtype, WHOLE, run.phase, totals.flops_causal / run.total_s)
+        yield Above("gemm", run.dtype, _WHOLE_PASS, run.phase, totals.flops_causal / run.total_s)
         kind = weight_roof_kind(record, run.dtype)
-        yield Above(kind, weight_roof_dtype(record, run.dtype), WHOLE, run.phase, totals.bytes / run.total_s)
+        yield Above(kind, weight_roof_dtype(record, run.dtype), _WHOLE_PASS, run.phase, totals.bytes / run.total_s)
 
 
 def _raised(roof: Roof, one: Above | None) -> Roof:

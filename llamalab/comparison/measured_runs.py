@@ -23,7 +23,7 @@ from llamalab.units import DTYPES, dtype_bits
 
 AUTO_STACK = "auto"
 COLUMNS = ("device", "n_gpus", "framework", "model", "dtype", "batch", "prompt", "generate", "metric", "value")
-PHASES = {
+METRICS = {
     "run_s": "run",
     "prefill_ms": "prefill",
     "prefill_tok_s": "prefill",
@@ -69,7 +69,7 @@ FRAMEWORKS = (
     (r"llamalab.*", "llamalab"),
 )
 # (activations, weights) by what a source calls its dtype; the first that matches.
-FORMATS = (
+_FORMATS = (
     (r"(fp16|bf16|fp32)", r"\1", r"\1"),
     (r"fp8.*", "bf16", "fp8"),
     (r"(q4_0|q8_0|q4_k_m|q5_k_m|q6_k)", "fp16", r"\1"),
@@ -96,7 +96,7 @@ class MeasuredPoint(NamedTuple):
     @property
     def phase(self) -> str:
         """run, prefill, decode, serving or memory."""
-        return PHASES[self.metric]
+        return METRICS[self.metric]
 
     @property
     def measured(self) -> float:
@@ -146,7 +146,7 @@ def formats_of(dtype: str, stack: str) -> tuple[str, str]:
         return "fp16", "q4_k_m"  # its usual 4-bit format
     if text == "int4 weights" and stack == "mlc":
         return "fp16", "q4_0"  # q4f16_1: as many bits
-    for pattern, activations, weights in FORMATS:
+    for pattern, activations, weights in _FORMATS:
         if found := re.fullmatch(pattern, text):
             return found.expand(activations), found.expand(weights)
     raise UnknownNameError("dtype", dtype, DTYPES)
@@ -169,10 +169,10 @@ def read_rows(path: str) -> list[dict[str, str]]:
     return rows
 
 
-def point_of(row: dict[str, str], stack: str = AUTO_STACK) -> MeasuredPoint:
+def measured_point(row: dict[str, str], stack: str = AUTO_STACK) -> MeasuredPoint:
     """A row as a point. Raises InputError for what it cannot mean."""
-    if row["metric"] not in PHASES:
-        raise UnknownNameError("metric", row["metric"], PHASES)
+    if row["metric"] not in METRICS:
+        raise UnknownNameError("metric", row["metric"], METRICS)
     name = stack_of(row["framework"]) if stack == AUTO_STACK else stack
     activations, weights = formats_of(row["dtype"], name)
     batch, prompt, generate, ranks = (_count(row, cell) for cell in ("batch", "prompt", "generate", "n_gpus"))

@@ -11,13 +11,12 @@ from llamalab.input_files import parse_json
 from llamalab.records.environment import Environment
 from llamalab.records.frames import bench_rows
 from llamalab.records.peers import runs_of_text
-from llamalab.records.profile import Profile, are_profiles
-from llamalab.records.profile import from_json as profiles_from_json
+from llamalab.records.profile import Profile, are_profiles, profiles_from_json
 from llamalab.records.record import Pass, Record
-from llamalab.records.record_json import from_json, shown_text
+from llamalab.records.record_json import record_from_json, shown_text
 from llamalab.records.run import OpTime, Run, RunPhase
 
-OURS = "llamalab"
+_OURS = "llamalab"
 
 
 def read_runs(path: str | os.PathLike[str]) -> list[Run]:
@@ -33,7 +32,7 @@ def read_runs(path: str | os.PathLike[str]) -> list[Run]:
         return [run_of_bench(rows, name)]
     data = _object(text)
     if data is not None and "passes" in data and "environment" in data:
-        return [run_of_record(from_json(text, source=name), name)]
+        return [run_of_record(record_from_json(text, source=name), name)]
     if data is not None and "interval" in data and "ops" in data:
         return [run_of_prediction(data, name)]
     return runs_of_text(text, name)
@@ -44,7 +43,7 @@ def run_of_record(record: Record, name: str) -> Run:
     phases = tuple(_phase_of_pass(record, one) for one in record.passes)
     stored = record.formats
     settings = _settings(record.environment) | {"dtype": stored, "attention": record.passes[0].attention}
-    return Run(name, OURS, phases, settings, record.model, record.environment.device_name, record.dtype)
+    return Run(name, _OURS, phases, settings, record.model, record.environment.device_name, record.dtype)
 
 
 def _phase_of_pass(record: Record, one: Pass) -> RunPhase:
@@ -112,8 +111,8 @@ def run_of_profile(profile: Profile, name: str) -> Run:
         )  # fmt: skip
     stored = profile.formats
     settings = _settings(profile.environment) | {"dtype": stored, "attention": profile.attention}
-    label = name if profile.kind == OURS else f"{name} ({profile.kind})"
-    return Run(label, OURS, tuple(phases), settings, profile.model, profile.environment.device_name, profile.dtype)
+    label = name if profile.kind == _OURS else f"{name} ({profile.kind})"
+    return Run(label, _OURS, tuple(phases), settings, profile.model, profile.environment.device_name, profile.dtype)
 
 
 def _settings(environment: Environment) -> dict[str, Any]:
@@ -136,7 +135,7 @@ def run_of_bench(rows: list[dict[str, Any]], name: str) -> Run:
         first = rows[0]
         keys = ("device", "threads", "dtype", "attention", "compiled", "blocks")
         settings = {key: first[key] for key in keys} | {"ranks": first.get("ranks", 1)}
-        run = Run(name, OURS, phases, settings, first["model"], first["device"], first["dtype"])
+        run = Run(name, _OURS, phases, settings, first["model"], first["device"], first["dtype"])
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{name} must be what llamalab bench writes; {error} is missing or wrong") from None
     if not phases:
@@ -177,7 +176,7 @@ def run_of_prediction(data: dict[str, Any], name: str) -> Run:
                 ops = tuple(_predicted(row) for row in data["ops"] if row["phase"] == phase)
                 phases.append(RunPhase(phase, phase, total_s, (), batch, new, context, ops, basis="predicted"))
         settings = {"hardware": data["hardware"], "basis": data["basis"], **{k: v for k, v in inputs.items() if v}}
-        return Run(name, OURS, tuple(phases), settings, data["model"], data["hardware"], inputs["dtype"])
+        return Run(name, _OURS, tuple(phases), settings, data["model"], data["hardware"], inputs["dtype"])
     except (KeyError, TypeError) as error:
         raise FormatError(f"{name} must be what llamalab predict prints; {error} is missing or wrong") from None
 

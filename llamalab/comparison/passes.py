@@ -13,7 +13,7 @@ from llamalab.comparison.pass_ops import ops_of, shape_of_pass
 from llamalab.hints import NamedTuple
 from llamalab.records.record import Measurement, Pass, Record
 
-PARTS = ("embedding", "block", "head")
+PASS_PARTS = ("embedding", "block", "head")
 
 
 class Row(NamedTuple):
@@ -84,7 +84,7 @@ class Phase:
     def parts(self) -> tuple[tuple[str, float | None, float | None], ...]:
         """(part, predicted seconds, measured seconds) of the clean passes, one occurrence each."""
         measured = {part.name: part.median_s for part in self.run.parts}
-        return tuple((part, self._part_s(part), measured.get(part)) for part in PARTS)
+        return tuple((part, self._part_s(part), measured.get(part)) for part in PASS_PARTS)
 
     @property
     def unmatched(self) -> list[str]:

@@ -44,9 +44,9 @@ def guessed(run: Run, told: Guess) -> Guess:
 def predicted_beside(phase: RunPhase, guess: Guess) -> Beside:
     """The prediction of one phase."""
     if guess.arch is None:
-        return Beside(None, "the model is not known; name it with --model")
+        return Beside(None, "the model is not known; name it")
     if guess.spec is None:
-        return Beside(None, "the device is not known; name it with --hardware")
+        return Beside(None, "the device is not known; name it")
     if phase.kind == "other" or phase.context_tokens is None or not phase.new_tokens:
         return Beside(None, "the file does not tell the shape of a single pass")
     dtype = guess.dtype or "fp16"

@@ -6,10 +6,10 @@ a reader sees how good predictions of single kernels are on a GPU that nobody ha
 
 from collections.abc import Iterable, Mapping
 
-from llamalab.analytic.kernel_times import PublishedKernel, kernel_of, nearest, op_of, shape_words
+from llamalab.analytic.kernel_times import PublishedKernel, kernel_of, kernel_op, nearest, shape_words
 from llamalab.analytic.op import Op
 from llamalab.analytic.pass_shape import PassShape
-from llamalab.analytic.roofline import Rates, predict, rates_of_op
+from llamalab.analytic.roofline import Rates, predict_op, rates_of_op
 from llamalab.arch import LlamaArch
 from llamalab.hints import NamedTuple
 
@@ -56,6 +56,6 @@ def published_beside(
         kernel = kernel_of(op, arch, shape)
         one = nearest(device, *kernel) if kernel else None
         if kernel and one:
-            here_s, predicted_s = (predict(row, rates_of_op(row, rates)).time_s for row in (op, op_of(one)))
+            here_s, predicted_s = (predict_op(row, rates_of_op(row, rates)).time_s for row in (op, kernel_op(one)))
             found.append(KernelBeside(op.name, shape_words(*kernel), here_s, one, predicted_s))
     return found

@@ -7,7 +7,7 @@ from llamalab.analytic.calibration_files import parsed_constants
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rank_gains import RankGains, rank_gains
-from llamalab.analytic.roofline import Rates, known_rates, predict
+from llamalab.analytic.roofline import Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.hints import Any, NamedTuple
@@ -148,7 +148,7 @@ class RanksPhase:
             rates = known_rates(op, constants)
             if rates is None:
                 return None
-            found.append((op, predict(op, rates).time_s))
+            found.append((op, predict_op(op, rates).time_s))
         return found
 
     def _split(self, ranks: int) -> RankTime | None:

@@ -12,11 +12,11 @@ from llamalab.analytic.forecast import Times, Workload, bound_times, memory_need
 from llamalab.analytic.stack_constants import StackConstants, stack_constants, workload_of
 from llamalab.analytic.stacks import find_stack
 from llamalab.arch import LlamaArch
-from llamalab.comparison.measured_runs import AUTO_STACK, MeasuredPoint, device_named, point_of
+from llamalab.comparison.measured_runs import AUTO_STACK, MeasuredPoint, device_named, measured_point
 from llamalab.errors import InputError, LlamaLabError
 from llamalab.hints import Any, NamedTuple
 
-TOLERANCE = 0.02  # measurements and data sheets are rounded
+ROUNDING = 0.02  # measurements and data sheets are rounded
 MEMORY_SPREAD = 0.15
 
 
@@ -46,7 +46,7 @@ class Scored(NamedTuple):
     @property
     def under_bound(self) -> bool:
         """Whether it was measured faster than the physical bound, by more than TOLERANCE."""
-        return bool(self.point and self.bound and self.point.measured < (1 - TOLERANCE) * self.bound)
+        return bool(self.point and self.bound and self.point.measured < (1 - ROUNDING) * self.bound)
 
 
 @lru_cache(maxsize=4096)
@@ -59,7 +59,7 @@ def predict_row(row: dict[str, str], stack: str = AUTO_STACK) -> Scored:
     """A row with its prediction, or with the reason why there is none."""
     point = None
     try:
-        point = point_of(row, stack)
+        point = measured_point(row, stack)
         work = point.work
         constants = _constants(point.stack, row["device"], work.dtype, work.weight_dtype or work.dtype, work.threads)
         predicted = predicted_of(point, constants)

@@ -6,18 +6,34 @@ _LINEAR = "linear-attention layers, whose memory does not grow with the context"
 MISSING: dict[str, str] = {
     **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "minicpm3", "glm4_moe_lite"), _MLA),
     **dict.fromkeys(
-        ("mamba", "mamba2", "falcon_mamba", "jamba", "bamba", "zamba", "zamba2", "nemotron_h", "falcon_h1",
-         "granitemoehybrid", "hymba", "plamo2"),
+        (
+            "mamba",
+            "mamba2",
+            "falcon_mamba",
+            "jamba",
+            "bamba",
+            "zamba",
+            "zamba2",
+            "nemotron_h",
+            "falcon_h1",
+            "granitemoehybrid",
+            "hymba",
+            "plamo2",
+        ),
         _STATE_SPACE,
     ),
     **dict.fromkeys(
         ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "recurrent_gemma", "rwkv", "minimax", "lfm2", "kimi_linear"),
         _LINEAR,
     ),
-    **dict.fromkeys(("gpt2", "gpt_bigcode", "gpt_neo", "opt", "openai-gpt", "xglm", "biogpt", "bloom", "mpt"),
-                    "LayerNorms, no RoPE, and a feed-forward without a gate"),
-    **dict.fromkeys(("gpt_neox", "gpt_neox_japanese", "gptj", "codegen", "falcon"),
-                    "attention beside a feed-forward without a gate, with norms of their own"),
+    **dict.fromkeys(
+        ("gpt2", "gpt_bigcode", "gpt_neo", "opt", "openai-gpt", "xglm", "biogpt", "bloom", "mpt"),
+        "LayerNorms, no RoPE, and a feed-forward without a gate",
+    ),
+    **dict.fromkeys(
+        ("gpt_neox", "gpt_neox_japanese", "gptj", "codegen", "falcon"),
+        "attention beside a feed-forward without a gate, with norms of their own",
+    ),
     "persimmon": "LayerNorms of queries and keys with biases",
     **dict.fromkeys(("t5", "bart", "mbart", "pegasus", "umt5"), "an encoder"),
     **dict.fromkeys(("bert", "roberta", "modernbert", "electra"), "attention that is not causal"),
@@ -34,6 +50,8 @@ MISSING: dict[str, str] = {
     "gemma3n_text": "embeddings in every layer and a stream of several copies",
     **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), "keys shared between layers, and heads of two sizes"),
     **dict.fromkeys(("afmoe", "laguna", "mellum", "kolibri1"), "gates on its attention, or a RoPE a kind of layer"),
-    **dict.fromkeys(("moshi", "blt", "hrm_text", "cpmant", "ctrl", "reformer", "xlnet", "rembert", "roformer"),
-                    "blocks of another kind than a Llama's"),
-}  # fmt: skip
+    **dict.fromkeys(
+        ("moshi", "blt", "hrm_text", "cpmant", "ctrl", "reformer", "xlnet", "rembert", "roformer"),
+        "blocks of another kind than a Llama's",
+    ),
+}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from llamalab.model.tap import Tap
 
-FAMILIES = (
+HOOKED_TYPES = (
     "llama",
     "mistral",
     "ministral",
@@ -81,12 +81,12 @@ def names_in(model: "nn.Module") -> tuple[str, ...] | None:
 def is_hugging_face(model: "nn.Module") -> bool:
     """Whether it is a model of FAMILIES in transformers with a head, wrapped or not, asked without importing that."""
     real = unwrapped(model)
-    return getattr(getattr(real, "config", None), "model_type", None) in FAMILIES and hasattr(real, "lm_head")
+    return getattr(getattr(real, "config", None), "model_type", None) in HOOKED_TYPES and hasattr(real, "lm_head")
 
 
 _NEEDED = (
     "a tapped model must be a llamalab.Transformer or a LlamaForCausalLM, or of Hugging Face's "
-    f"{', '.join(FAMILIES[1:])}"
+    f"{', '.join(HOOKED_TYPES[1:])}"
 )
 
 

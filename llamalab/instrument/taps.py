@@ -162,9 +162,18 @@ def capture(
 
     The model is a Transformer, a ClassicTransformer (whole tensors only) or a Hugging Face Llama, Mistral, Qwen2,
     Qwen3 or Phi-3, also inside of PEFT, DDP, FSDP or torch.compile. Copies of the model made inside the block are
-    not tapped. `layers`, `tokens` and `heads` restrict what is kept, `copy` and `device` where it is kept: see
-    Capture. `reduce` is mean, rms, absmax, histogram, norm or entropy: statistics over all passes of the
-    block in constant memory instead of tensors, see llamalab.instrument.reduce.
+    not tapped.
+
+    Args:
+        model: what is tapped.
+        patterns: names of points, with `*` for any layer and `?`, `[...]` as in a shell.
+        layers: the layers to keep, all by default.
+        tokens: the positions to keep, all by default.
+        heads: the heads to keep, all by default.
+        copy: keep copies without a graph, in buffers that later passes reuse (see Capture).
+        device: where copies are kept.
+        reduce: mean, rms, absmax, histogram, norm or entropy: statistics over all passes of the block in constant
+            memory instead of tensors (see llamalab.instrument.reduce).
 
     >>> import llamalab, torch
     >>> model = llamalab.build("stories260k", dtype="fp32")

@@ -70,8 +70,8 @@ class Link:
 
     def _moment(self, out: Tensor) -> float:
         """Now; where a log is kept, when the device has done what it was given: what came before it is no sending."""
-        if self.log is not None and out.is_cuda:
-            torch.cuda.synchronize(out.device)
+        if self.log is not None and out.device.type != "cpu":
+            torch.accelerator.synchronize(out.device)
         return time.perf_counter()
 
 

@@ -77,6 +77,6 @@ def _yarn(scaling: RopeScaling, arch: LlamaArch, exponent_P: Tensor) -> Tensor:
 
 
 def _pair_of(turns: float, scaling: RopeScaling, arch: LlamaArch) -> float:
-    """Which pair makes so many turns in the original context? Between two pairs as a rule."""
+    """The pair that makes so many turns in the original context, between two of them as a rule."""
     wave = scaling.original_positions / (turns * 2 * math.pi)
     return arch.rotary_dim * math.log(wave) / (2 * math.log(arch.rope_theta))

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, get_backend
+from llamalab.choices import LOGITS
 from llamalab.errors import FormatError, InputError, UnavailableError, UnknownNameError
 from llamalab.model.attention import Attention
 from llamalab.model.dtypes import activation_dtype, torch_device
@@ -29,8 +30,6 @@ from llamalab.runnable import model_refusal
 
 if TYPE_CHECKING:
     from llamalab.model.own_share import Link, Spread  # imports torch.distributed: for models on ranks only
-
-LOGITS = ("all", "last")
 
 
 class TransformerBlock(nn.Module):

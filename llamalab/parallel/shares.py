@@ -22,11 +22,11 @@ from llamalab.model.own_share import take_shares
 from llamalab.parallel.plan import parallelize, roles
 
 
-def part_of(name: str, whole: Tensor, arch: LlamaArch, rank: int, ranks: int) -> Tensor:
+def share_of_weight(name: str, whole: Tensor, arch: LlamaArch, rank: int, ranks: int) -> Tensor:
     """What a rank holds of a weight or bias under Meta's name: a view.
 
     >>> arch = LlamaArch(8, 1, 4, 2, 16, 32)
-    >>> part_of("layers.0.attention.wo.weight", torch.empty(8, 8), arch, 0, 4).shape
+    >>> share_of_weight("layers.0.attention.wo.weight", torch.empty(8, 8), arch, 0, 4).shape
     torch.Size([8, 2])
     """
     module, _, leaf = name.rpartition(".")
@@ -72,7 +72,7 @@ def fetch_part(weights: Weights, name: str, rank: int, ranks: int, dtype: torch.
     if own is not None:
         return own.to(device=device, dtype=dtype, memory_format=torch.contiguous_format)
     whole = weights.fetch(name)
-    part = part_of(name, whole, weights.arch, rank, ranks)
+    part = share_of_weight(name, whole, weights.arch, rank, ranks)
     return part.to(device=device, dtype=dtype, copy=True, memory_format=torch.contiguous_format)
 
 
@@ -89,7 +89,16 @@ def build_share(
 ) -> Transformer:
     """The model that llamalab.build gives, spread over the ranks of a mesh as plain tensors.
 
-    Arguments and errors as for llamalab.build; InputError too for ranks that do not divide the model.
+    Errors as for llamalab.build; InputError too for ranks that do not divide the model.
+
+    Args:
+        arch: the architecture of the whole model.
+        mesh: torch's device mesh of the ranks.
+        dtype: of weights and activations.
+        device: where this rank's share is placed.
+        attention: the attention backend, by name.
+        seed: of the random weights, the same on every rank.
+        tie_blocks: blocks that are built and used in turn, all by default.
     """
     kind, place = activation_dtype(dtype), torch_device(device)
     few = arch if tie_blocks is None else arch.replace(n_layers=tie_blocks)
@@ -98,7 +107,7 @@ def build_share(
     for name, parameter in model.named_parameters():
         whole = torch.empty(parameter.shape, dtype=kind, device=place)
         draw.fill(name, whole)
-        state[name] = part_of(name, whole, few, mesh.get_local_rank(), mesh.size()).clone(
+        state[name] = share_of_weight(name, whole, few, mesh.get_local_rank(), mesh.size()).clone(
             memory_format=torch.contiguous_format
         )
     _filled(parallelize(model, mesh), state, mesh)

@@ -72,11 +72,12 @@ class Team:
         if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
             return torch.device("cpu")
         if name not in ("cuda", "auto"):
-            raise InputError(f"--device of several ranks must be cpu, cuda or auto: each takes its own; got {name}")
+            raise InputError(f"the device of several ranks must be cpu, cuda or auto: each takes its own; got {name}")
         if local_rank >= torch.cuda.device_count():
             raise UnavailableError(
                 f"each rank must have a GPU of its own; this machine has {torch.cuda.device_count()}, and rank "
-                f"{local_rank} of it none; take fewer ranks or --device cpu"
+                f"{local_rank} of it none",
+                hint="take fewer ranks or {device} cpu",
             )
         torch.cuda.set_device(local_rank)
         return torch.device("cuda", local_rank)
@@ -223,10 +224,11 @@ def place_here() -> Place | None:
     return place if place.ranks > 1 else None
 
 
-def check_plain(weight_dtype: str | None) -> None:
+def check_unquantised(weight_dtype: str | None) -> None:
     """Raise UnavailableError for quantised weights in a report: the constants of ranks are of plain products."""
     if weight_dtype is not None:
         raise UnavailableError(
-            "a report of several ranks must have weights in --dtype, as the constants of ranks have; got "
-            f"--weight-dtype {weight_dtype}; leave it out, or run bench or profile"
+            "a report of several ranks must have weights in the dtype of activations, as the constants of ranks have; "
+            f"got {weight_dtype}",
+            hint="leave {weight_dtype} out, or run bench or profile",
         )

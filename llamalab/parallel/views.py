@@ -13,7 +13,7 @@ from llamalab.errors import InputError
 from llamalab.model import Transformer
 from llamalab.model.tap import Tap, wants
 
-LOCAL, WHOLE = "local", "whole"
+LOCAL, _WHOLE = "local", "whole"
 _KV_HEADS, _WIDTH = ("k", "v", "k_norm", "rot_k", "k_cache", "v_cache"), ("gate", "up", "act")
 
 
@@ -23,7 +23,7 @@ def view_of(name: str) -> str:
     >>> view_of("layers.0.attention.q"), view_of("layers.0.resid_mid"), view_of("layers.1.feed_forward.act")
     ('local', 'whole', 'local')
     """
-    return WHOLE if _axis(name) is None else LOCAL
+    return _WHOLE if _axis(name) is None else LOCAL
 
 
 class WholeView:

@@ -15,7 +15,7 @@ from llamalab.errors import FormatError
 _LARGEST = 1e30  # no rate, time or power is larger; keeps sums and products of them finite
 
 
-def build(kind: Any, data: Any, where: str) -> Any:
+def from_plain(kind: Any, data: Any, where: str) -> Any:
     """Fill a dataclass, named tuple, list, dict or scalar from JSON data, checking names and types."""
     if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")):
         if not isinstance(data, dict):
@@ -24,16 +24,16 @@ def build(kind: Any, data: Any, where: str) -> Any:
         odd = sorted(data.keys() - hints.keys()) or sorted(_required(kind) - data.keys())
         if odd:
             raise FormatError(f"{where} must have the fields of {kind.__name__}; odd or missing: {', '.join(odd)}")
-        return kind(**{name: build(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+        return kind(**{name: from_plain(hints[name], value, f"{where}.{name}") for name, value in data.items()})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return None if data is None else build(next(a for a in arguments if a is not type(None)), data, where)
+        return None if data is None else from_plain(next(a for a in arguments if a is not type(None)), data, where)
     if origin is tuple and isinstance(data, list):  # of any length and one kind
-        return tuple(build(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(data))
+        return tuple(from_plain(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(data))
     if origin is list and isinstance(data, list):
-        return [build(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(data)]
+        return [from_plain(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(data)]
     if origin is dict and isinstance(data, dict):
-        return {key: build(arguments[1], value, f"{where}.{key}") for key, value in data.items()}
+        return {key: from_plain(arguments[1], value, f"{where}.{key}") for key, value in data.items()}
     if (origin is Literal and data in arguments) or kind in (Any, object):  # object: Any of llamalab.hints
         return data
     if kind is float and type(data) in (int, float) and abs(data) <= _LARGEST and math.isfinite(data):

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from llamalab.errors import FormatError, InputError
 from llamalab.input_files import parse_json
 from llamalab.records.peers import runs_of_text
-from llamalab.records.profile import Profile, are_profiles
-from llamalab.records.profile import from_json as profiles_from_json
+from llamalab.records.profile import Profile, are_profiles, profiles_from_json
 from llamalab.records.record import Measurement, Pass, Record
-from llamalab.records.record_json import from_json, shown_text
+from llamalab.records.record_json import record_from_json, shown_text
 from llamalab.records.run_frames import run_frames
 from llamalab.records.tables import frame_of_rows
 
@@ -61,7 +60,7 @@ def _frames_of_text(text: str, name: str) -> "dict[str, DataFrame]":
     if isinstance(data, dict) and "comparisons" in data:
         return _comparison_frames(data["comparisons"], name)
     if isinstance(data, dict) and "passes" in data:
-        return _record_frames(from_json(text, source=name))
+        return _record_frames(record_from_json(text, source=name))
     return run_frames(runs_of_text(text, name))
 
 

@@ -6,7 +6,7 @@ A weight is how much of one token's attention goes to one token before it, or to
 from dataclasses import dataclass, field
 
 SHARES = ("previous", "first", "after_same", "itself", "same")  # of HeadShares, which are shares of attention
-KINDS = (*SHARES, "distance_tokens")  # what a head can have most of
+HEAD_KINDS = (*SHARES, "distance_tokens")  # what a head can have most of
 WHOLE = 1000  # thousandths that the weights of a row add up to, but for rounding
 
 
@@ -76,7 +76,7 @@ class Patterns:
             return "has a share that is none"
         for one in self.shown:
             shares = known.get((one.layer, one.head))
-            if one.kind not in KINDS or getattr(shares, one.kind, None) is None:
+            if one.kind not in HEAD_KINDS or getattr(shares, one.kind, None) is None:
                 return f"has no {one.kind} of head {one.head} of layer {one.layer}, whose weights it has"
             if [len(row) for row in one.rows_permille] != list(range(1, len(self.tokens) + 1)):
                 return "has weights that are not one for each token and those before it"

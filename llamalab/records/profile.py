@@ -11,7 +11,7 @@ from typing import Any
 
 from llamalab.errors import FormatError
 from llamalab.input_files import parse_json
-from llamalab.records.codec import build
+from llamalab.records.codec import from_plain
 from llamalab.records.environment import Environment
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.record import Record, Roof
@@ -54,7 +54,7 @@ class Profile:
         return next(one for one in self.phases if one.phase == name)
 
 
-def of_record(record: Record) -> Profile | None:
+def profile_in(record: Record) -> Profile | None:
     """The profile that llamalab report took of the built-in model; None in a record without one."""
     if not record.profile:
         return None
@@ -75,7 +75,7 @@ def of_record(record: Record) -> Profile | None:
     )
 
 
-def to_json(profiles: Sequence[Profile]) -> str:
+def profiles_to_json(profiles: Sequence[Profile]) -> str:
     """One or more profiles as indented JSON, as `llamalab profile --format json` writes them."""
     return json.dumps({KEY: [dataclasses.asdict(one) for one in profiles]}, indent=1, allow_nan=False) + "\n"
 
@@ -93,7 +93,7 @@ def are_profiles(text: str) -> bool:
     return isinstance(data, dict) and KEY in data
 
 
-def from_json(text: str, *, source: str = "the profile") -> list[Profile]:
+def profiles_from_json(text: str, *, source: str = "the profile") -> list[Profile]:
     """Read profiles back. Raises FormatError where there is none, or one of another schema."""
     data = parse_json(text, source)
     found = data.get(KEY) if isinstance(data, dict) else None
@@ -104,7 +104,7 @@ def from_json(text: str, *, source: str = "the profile") -> list[Profile]:
         version = one.get("schema_version") if isinstance(one, dict) else None
         if version != PROFILE_SCHEMA:
             raise FormatError(f"{source} must have schema_version {PROFILE_SCHEMA}; got {version!r}; measure anew")
-        profile: Profile = build(Profile, one, f"{source}.{KEY}[{place}]")
+        profile: Profile = from_plain(Profile, one, f"{source}.{KEY}[{place}]")
         faults = [f"{phase.phase} {phase.fault}" for phase in profile.phases if phase.fault]
         if faults or not profile.phases:
             raise FormatError(f"{source} must hold a sound measurement; {faults[0] if faults else 'there is no phase'}")

@@ -9,13 +9,13 @@ import os
 
 from llamalab.errors import FormatError
 from llamalab.input_files import parse_json, read_bounded_text
-from llamalab.records.codec import build
+from llamalab.records.codec import from_plain
 from llamalab.records.record import RECORD_SCHEMA, Record
 
 EMBEDDED = '<script type="application/json" id="record">'  # before the JSON in a page (report/templates/page.html)
 
 
-def to_json(record: Record) -> str:
+def record_to_json(record: Record) -> str:
     """The record as indented JSON."""
     return json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n"
 
@@ -35,7 +35,7 @@ def shown_text(path: str | os.PathLike[str], what: str) -> str:
     return data
 
 
-def from_json(text: str, *, source: str = "the record") -> Record:
+def record_from_json(text: str, *, source: str = "the record") -> Record:
     """Read a record back. Raises FormatError where it is not one, or of another schema."""
     data = parse_json(text, source)
     if not isinstance(data, dict) or "schema_version" not in data:
@@ -44,7 +44,7 @@ def from_json(text: str, *, source: str = "the record") -> Record:
         raise FormatError(
             f"{source} must have schema_version {RECORD_SCHEMA}; got {data['schema_version']!r}; measure anew"
         )
-    record = build(Record, data, source)
+    record = from_plain(Record, data, source)
     assert isinstance(record, Record)
     try:
         fault = _fault(record)

@@ -3,8 +3,10 @@
 The page loads nothing: its policy lets only its own script run, and without scripts it reads the same. The record
 itself is embedded, so that a page can be rendered again from what it shows.
 
-Belongs here: pages, tables, captions, charts, themes. Does not belong here: measuring, figures that the comparison
-should compute, anything loaded from outside the page.
+Belongs here: `page` (a report's sections in their order), one file a further page or section (`profile_page`,
+`bench_page`, `compare_page`, `ranks_section`), `tables` and `captions` (figures and sentences of a report), `layout`
+(what a page is made of), `charts` (plots), `templates` (HTML, CSS and the script).
+Does not belong here: measuring, figures that the comparison should compute, anything loaded from outside the page.
 """
 
 import dataclasses

@@ -10,7 +10,7 @@ from llamalab.comparison.wording import full_name, tokens_per_s
 from llamalab.errors import FormatError
 from llamalab.input_files import parse_json
 from llamalab.report.bounded import fill_bounded
-from llamalab.report.charts.bench import bench, curves
+from llamalab.report.charts.bench import bench_curves, curves
 from llamalab.report.data_table import DataTable, byte_count, error, number, seconds, speed, text
 from llamalab.report.layout import Card, Listing, PageContent, Section, figure, plain_json
 
@@ -24,7 +24,7 @@ MAYBE = (
     "token_p99_s",
     "memory_bytes",
 )
-WORDS = ("model", "device", "dtype", "attention", "blocks", "test")
+_WORDS = ("model", "device", "dtype", "attention", "blocks", "test")
 _CLOSING = "An error is predicted / measured − 1 of the tokens per second. GiB is 2³⁰ bytes."
 
 
@@ -47,7 +47,7 @@ def rows_of_bench(text_: str, *, source: str = "the bench") -> list[dict[str, An
     rows: list[dict[str, Any]] = parse_json(text_, source)["rows"]
     for place, row in enumerate(rows):
         wrong = [key for key in NUMBERS if type(row.get(key)) is not int or row[key] < 0]
-        wrong += [key for key in WORDS if not isinstance(row.get(key), str)]
+        wrong += [key for key in _WORDS if not isinstance(row.get(key), str)]
         wrong += [
             key for key in MAYBE if not isinstance(row.get(key), int | float | None) or (row.get(key) or 0) is True
         ]
@@ -72,19 +72,35 @@ def bench_page(rows: Sequence[Mapping[str, Any]], generator: str) -> str:
     )
     missing = None if curves(measured) else "no two tests differ in depth or batch alone"
     doubts = _doubts(rows)
-    return fill_bounded(PageContent(
-        generator=generator, title=models, machine=first["device"], dtype=first["dtype"], purpose="tokens per second",
-        headline=f"{len(measured)} of {len(rows)} tests of {models} were measured.", cards=_best(measured),
-        listings=(Listing("Predictions", told), Listing("What to distrust", doubts, "doubt")),
-        sections=[
-            Section("curves", "Curves", "Over depth and batch", "Measured marks on lines, predictions dashed.",
-                    (figure(bench, measured, "bench", missing),)),
-            Section("tests", "Tests", "Every test", "", (table,)),
-        ],
-        facts=[(key.capitalize(), ", ".join(dict.fromkeys(row[key] for row in rows)))
-               for key in ("device", "dtype", "attention", "blocks")],
-        closing=_CLOSING, record_json=Markup(plain_json({"rows": list(rows)})), tables=(table,),
-    ))  # fmt: skip
+    return fill_bounded(
+        PageContent(
+            generator=generator,
+            title=models,
+            machine=first["device"],
+            dtype=first["dtype"],
+            purpose="tokens per second",
+            headline=f"{len(measured)} of {len(rows)} tests of {models} were measured.",
+            cards=_best(measured),
+            listings=(Listing("Predictions", told), Listing("What to distrust", doubts, "doubt")),
+            sections=[
+                Section(
+                    "curves",
+                    "Curves",
+                    "Over depth and batch",
+                    "Measured marks on lines, predictions dashed.",
+                    (figure(bench_curves, measured, "bench", missing),),
+                ),
+                Section("tests", "Tests", "Every test", "", (table,)),
+            ],
+            facts=[
+                (key.capitalize(), ", ".join(dict.fromkeys(row[key] for row in rows)))
+                for key in ("device", "dtype", "attention", "blocks")
+            ],
+            closing=_CLOSING,
+            record_json=Markup(plain_json({"rows": list(rows)})),
+            tables=(table,),
+        )
+    )
 
 
 def bench_table(rows: Sequence[Mapping[str, Any]]) -> DataTable:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from llamalab.report.layout import PageContent, fill
 
-MOST_BYTES = 450_000  # of a page
+PAGE_BYTES = 450_000  # of a page
 _PLOTS, _TABLES = "figures", "tables"  # of a fold
 _LEFT_OUT = {
     _PLOTS: "Its plot is left out: the page would be too large with it.",
@@ -27,7 +27,7 @@ class Part(NamedTuple):
 def fill_bounded(content: PageContent) -> str:
     """The page as HTML, with as much of what is folded as there is room for."""
     html, parts = fill(content), folded_parts(content)
-    while parts and (excess := len(html.encode()) - MOST_BYTES) > 0:
+    while parts and (excess := len(html.encode()) - PAGE_BYTES) > 0:
         while parts and excess > 0:
             part = parts.pop(0)
             content, excess = without(content, part), excess - part.size

@@ -12,10 +12,27 @@ from llamalab.input_files import MOST_BYTES, read_object
 from llamalab.report.recorded_runs import OnBroken, each_read
 
 ORDER = (
-    "versus", "decode_series", "flash_vs_naive", "attention_arithmetic", "attention_backends", "attention_by_hand",
-    "positions", "norms", "feed_forward", "optimiser", "translation", "gqa_groups", "gqa_uptraining", "kv_cache_onoff",
-    "speculative", "continuous_batch", "prefix_reuse", "memory_peaks", "tied_blocks", "tap_cost",
-)  # fmt: skip
+    "versus",
+    "decode_series",
+    "flash_vs_naive",
+    "attention_arithmetic",
+    "attention_backends",
+    "attention_by_hand",
+    "positions",
+    "norms",
+    "feed_forward",
+    "optimiser",
+    "translation",
+    "gqa_groups",
+    "gqa_uptraining",
+    "kv_cache_onoff",
+    "speculative",
+    "continuous_batch",
+    "prefix_reuse",
+    "memory_peaks",
+    "tied_blocks",
+    "tap_cost",
+)
 
 
 class ExperimentResult(NamedTuple):

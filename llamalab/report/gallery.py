@@ -45,16 +45,40 @@ def gallery_page(records: Sequence[NamedRecord], generator: str) -> str:
     machines = list(dict.fromkeys(machine(one.record.environment) for one in records))
     many = "" if len(machines) == 1 else "s"
     within = sum(one <= 0.1 for one in known)
-    return fill_bounded(_content(
-        generator, f"{len(records)} records", "errors of predictions",
-        f"{len(known)} passes on {len(machines)} machine{many} have a prediction; {within} of them are within 10%.",
-        [Card(row["record"], signed_percent(row["error"]), "", (f"{row['phase']} of {row['model']}", row["machine"]))
-         for row in worst[:4] if row["error"] is not None],
-        (Listing("Single operations", [f"{one.name}: {error_sentence(Comparison(one.record))}" for one in records]),),
-        [Section("errors", "Errors", "Errors of whole passes", "Dots are passes; the band is 20% to either side.",
-                 (_errors_figure(table, known), table))],
-        records, (table,),
-    ))  # fmt: skip
+    return fill_bounded(
+        _content(
+            generator,
+            f"{len(records)} records",
+            "errors of predictions",
+            f"{len(known)} passes on {len(machines)} machine{many} have a prediction; {within} of them are within 10%.",
+            [
+                Card(
+                    row["record"],
+                    signed_percent(row["error"]),
+                    "",
+                    (f"{row['phase']} of {row['model']}", row["machine"]),
+                )
+                for row in worst[:4]
+                if row["error"] is not None
+            ],
+            (
+                Listing(
+                    "Single operations", [f"{one.name}: {error_sentence(Comparison(one.record))}" for one in records]
+                ),
+            ),
+            [
+                Section(
+                    "errors",
+                    "Errors",
+                    "Errors of whole passes",
+                    "Dots are passes; the band is 20% to either side.",
+                    (_errors_figure(table, known), table),
+                )
+            ],
+            records,
+            (table,),
+        )
+    )
 
 
 def _errors_figure(table: DataTable, known: Sequence[float]) -> Figure:
@@ -118,7 +142,17 @@ def _content(
         for one in records
     ]
     return PageContent(
-        generator=generator, title=name, machine="", dtype="", purpose=purpose, headline=headline, cards=cards,
-        listings=listings, sections=sections, facts=facts, closing=_CLOSING,
-        record_json=Markup(plain_json([one.name for one in records])), tables=tables,
-    )  # fmt: skip
+        generator=generator,
+        title=name,
+        machine="",
+        dtype="",
+        purpose=purpose,
+        headline=headline,
+        cards=cards,
+        listings=listings,
+        sections=sections,
+        facts=facts,
+        closing=_CLOSING,
+        record_json=Markup(plain_json([one.name for one in records])),
+        tables=tables,
+    )

@@ -11,12 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from llamalab.report import theme
-from llamalab.report.charts.base import Plot, draw
+from llamalab.report.charts.base import Plot, draw_svg
 from llamalab.report.data_table import DataTable
 from llamalab.report.svg import share_styles
 from llamalab.units import format_bytes
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = ("model.js", "page.js")  # the formulas, then what moves on the page
 WIDE_TABLE = 6  # main columns; a table with more takes the whole width
 
@@ -124,7 +124,7 @@ class PageContent(NamedTuple):
 def fill(content: PageContent) -> str:
     """The page as HTML. `record_json` must be safe inside a script element; all else is escaped here."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(TEMPLATE_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -151,7 +151,7 @@ def fill(content: PageContent) -> str:
 
 def page_script() -> str:
     """The one script of every page."""
-    return "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return "\n".join((TEMPLATE_FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
 
 
 def script_hash(script: str) -> str:
@@ -196,4 +196,4 @@ def figure(
     """The plot of what is shown, or `missing`, the reason that there is none."""
     if missing:
         return Figure(None, f"not measured: {missing}", table, prefix)
-    return Figure(draw(chart, shown, prefix=prefix), "", table, prefix)
+    return Figure(draw_svg(chart, shown, prefix=prefix), "", table, prefix)

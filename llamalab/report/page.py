@@ -24,12 +24,12 @@ from llamalab.report.patterns_section import patterns_sections, patterns_tables
 from llamalab.report.profile_parts import ProfileParts, conditions, profile_of, profile_parts
 from llamalab.report.published_section import published_sections, published_tables
 from llamalab.report.ranks_section import ranks_sections, ranks_tables
-from llamalab.report.settings import settings_of
+from llamalab.report.settings import page_settings
 from llamalab.report.tables import tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
 from llamalab.units import format_seconds
 
-ACTIONS = 3  # on the first screen
+_ACTIONS = 3  # on the first screen
 _CLOSING = (
     "An error is predicted / measured − 1: positive where the prediction was too slow. Predictions rest on {basis}. "
     "GiB is 2³⁰ bytes, GB 10⁹; one multiply-add is 2 FLOP."
@@ -54,7 +54,7 @@ def page(
         time(comparison, made, parts),
         memory_section(comparison, made, parts),
         *parts.kernels,
-        attention(comparison, made),
+        attention_section(comparison, made),
         *patterns_sections(comparison, made),
         *llama_2_sections(comparison, made),
         prospects_section(comparison, found, made),
@@ -75,7 +75,7 @@ def page(
             cards=cards(comparison),
             listings=(
                 Listing("Predictions that failed", conclusion.failures, "bad"),
-                Listing("What would gain most", [_gain(one) for one in found[:ACTIONS]], ordered=True),
+                Listing("What would gain most", [_gain(one) for one in found[:_ACTIONS]], ordered=True),
                 Listing("What was found", _beside_cards(comparison, conclusion.findings)),
                 Listing("What to distrust", [*dict.fromkeys((*conclusion.doubts, *comparison.record.notes))], "doubt"),
             ),
@@ -87,7 +87,7 @@ def page(
             formulas=tuple(provenance.formulas(comparison)),
             tag=extrapolated(comparison),
             tagged=("predicted", "time"),
-            settings=settings_of(comparison, rows),
+            settings=page_settings(comparison, rows),
         )
     )
 
@@ -128,11 +128,20 @@ def time(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts
     untimed = None if any(phase.run.ops for phase in comparison.phases) else "the op-by-op pass has no rows"
     unplaced = None if roofline.plotted(comparison) else "the op-by-op pass has no matrix operation"
     finding = " ".join([*map(captions.blocks_finding, comparison.phases), captions.roofline_finding(comparison)])
-    return Section("time", "Time", "Where the time goes", finding, (
-        figure(blocks.stacked, comparison, "blocks", untimed),
-        figure(roofline.roofline, comparison, "roofline", unplaced), made["roofs"],
-        figure(blocks.bars, comparison, "operations", untimed),
-    ), (), (*parts.time, *_raised(comparison)))  # fmt: skip
+    return Section(
+        "time",
+        "Time",
+        "Where the time goes",
+        finding,
+        (
+            figure(blocks.stacked, comparison, "blocks", untimed),
+            figure(roofline.measured_roofline, comparison, "roofline", unplaced),
+            made["roofs"],
+            figure(blocks.bars, comparison, "operations", untimed),
+        ),
+        (),
+        (*parts.time, *_raised(comparison)),
+    )
 
 
 def memory_section(comparison: Comparison, made: dict[str, DataTable], parts: ProfileParts) -> Section:
@@ -145,14 +154,14 @@ def memory_section(comparison: Comparison, made: dict[str, DataTable], parts: Pr
     )
 
 
-def attention(comparison: Comparison, made: dict[str, DataTable]) -> Section:
+def attention_section(comparison: Comparison, made: dict[str, DataTable]) -> Section:
     """Flash against naive attention by itself."""
     alone = (
         None
         if any(row.point.samples_s for row in attention_sweep.prompts(comparison))
         else ("attention was not run by itself")
     )
-    drawn = figure(attention_sweep.attention, comparison, "sweep", alone, made["attention"])
+    drawn = figure(attention_sweep.attention_sweep, comparison, "sweep", alone, made["attention"])
     return Section(
         "attention",
         "Attention",

@@ -8,7 +8,7 @@ from llamalab.report.charts.patterns import patterns
 from llamalab.report.data_table import DataColumn, DataTable, number, share
 from llamalab.report.layout import Figure, Fold, Section
 
-WORDS = {
+_WORDS = {
     "previous": "to the token before",
     "first": "to the first token",
     "after_same": "to what followed the same token",
@@ -25,7 +25,7 @@ def patterns_tables(found: Patterns | None) -> dict[str, DataTable]:
     columns = (
         number("layer", "layer"),
         number("head", "head"),
-        *(share(kind, title) for kind, title in WORDS.items()),
+        *(share(kind, title) for kind, title in _WORDS.items()),
         DataColumn("distance_tokens", "tokens back, mean", "{:.1f}".format),
     )
     rows = [{column.key: getattr(one, column.key) for column in columns} for one in found.heads]
@@ -52,10 +52,10 @@ def finding(comparison: Comparison, found: Patterns) -> str:
     heads = f"{ran} heads of {layers}" if len(found.heads) == ran else f"{len(found.heads)} clearest heads of {layers}"
     leaning = Counter(one.most[0] for one in found.heads).most_common()
     (most, count), *others = leaning
-    told = "".join(f", {WORDS[kind]} in {number}" for kind, number in others)
+    told = "".join(f", {_WORDS[kind]} in {number}" for kind, number in others)
     return (
         f"“{found.text}” is {len(found.tokens)} tokens, which the checkpoint read once. Of attention to tokens of "
-        f"these kinds most goes {WORDS[most]} in {count} of the {heads}{told}. A row is a token, "
+        f"these kinds most goes {_WORDS[most]} in {count} of the {heads}{told}. A row is a token, "
         "stronger where it looks."
     )
 
@@ -69,7 +69,7 @@ def heading_of(shares: HeadShares, kind: str) -> str:
     ('Layer 1, head 3: 55% to the token before', 'Layer 1, head 3: 0.6 tokens back on average')
     """
     value = getattr(shares, kind)
-    told = f"{value:.0%} {WORDS[kind]}" if kind in WORDS else f"{value:.1f} tokens back on average"
+    told = f"{value:.0%} {_WORDS[kind]}" if kind in _WORDS else f"{value:.1f} tokens back on average"
     return f"Layer {shares.layer}, head {shares.head}: {told}"
 
 

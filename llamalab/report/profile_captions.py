@@ -33,7 +33,7 @@ def closing(phase: PhaseProfile) -> str:
     return f"{sentence}: {phase.missing}." if phase.missing else f"{sentence}."
 
 
-def memory_finding(phase: PhaseProfile) -> str:
+def peak_finding(phase: PhaseProfile) -> str:
     """The peak, where it is, what makes it up, and how far the prediction is off."""
     memory, name = phase.memory, phase.phase.capitalize()
     if memory.peak_bytes is None or not memory.at_peak:

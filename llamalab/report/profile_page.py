@@ -44,7 +44,7 @@ def profile_sections(profiles: Sequence[Profile]) -> list[Section]:
             "memory",
             "Memory",
             "Memory",
-            findings_of(profiles, of_phases(captions.memory_finding)),
+            findings_of(profiles, of_phases(captions.peak_finding)),
             parts.memory_figures,
             (),
             parts.memory,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.phase_profile import PhaseProfile
-from llamalab.records.profile import Profile, of_record
+from llamalab.records.profile import Profile, profile_in
 from llamalab.report import profile_captions as captions
 from llamalab.report import profile_tables as tables
 from llamalab.report.charts.allocations import timeline
@@ -50,7 +50,7 @@ class ProfileParts(NamedTuple):
 
 def profile_of(comparison: Comparison) -> Profile | None:
     """The profile of a report with shares of the same passes that the comparison tells of."""
-    own, totals = of_record(comparison.record), {phase.run.phase: phase.measured_s for phase in comparison.phases}
+    own, totals = profile_in(comparison.record), {phase.run.phase: phase.measured_s for phase in comparison.phases}
     if own is None:
         return None
     phases = [

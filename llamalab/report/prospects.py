@@ -25,10 +25,19 @@ def here(comparison: Comparison) -> Elsewhere | None:
     times = Times(prefill_s, tokens_s, total_s, work.batch * work.generate / total_s)
     environment, constants = comparison.record.environment, comparison.basis.constants
     spec = HardwareSpec(
-        name="this machine", title=environment.device_name, peak_flops_per_s={}, bandwidth_bytes_per_s=0.0,
-        memory_bytes=environment.memory_bytes, l2_bytes=None, interconnect=None, interconnect_bytes_per_s=None,
-        tdp_w=None, clocking=None, source="this record", measured=True,
-    )  # fmt: skip
+        name="this machine",
+        title=environment.device_name,
+        peak_flops_per_s={},
+        bandwidth_bytes_per_s=0.0,
+        memory_bytes=environment.memory_bytes,
+        l2_bytes=None,
+        interconnect=None,
+        interconnect_bytes_per_s=None,
+        tdp_w=None,
+        clocking=None,
+        source="this record",
+        measured=True,
+    )
     low, high = constants.interval(total_s, 0.0) if constants else (total_s, total_s)
     return Elsewhere(spec, 1, times, (low, high or total_s), comparison.basis.words)
 

@@ -9,8 +9,14 @@ from llamalab.records.environment import Environment
 from llamalab.records.phase_profile import Telemetry
 from llamalab.units import dtype_bits, format_bytes, format_si
 
-_PLAIN = {"clock_hz": "clock", "memory_clock_hz": "memory clock", "power_w": "power", "temperature_c": "temperature",
-          "throttle_reasons": "throttling", "load_average": "load"}  # fmt: skip
+_PLAIN = {
+    "clock_hz": "clock",
+    "memory_clock_hz": "memory clock",
+    "power_w": "power",
+    "temperature_c": "temperature",
+    "throttle_reasons": "throttling",
+    "load_average": "load",
+}
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import TypeVar
 from llamalab.errors import LlamaLabError
 from llamalab.input_files import read_bounded_text
 from llamalab.records.record import Record
-from llamalab.records.record_json import from_json
+from llamalab.records.record_json import record_from_json
 
 PACKAGED = Path(__file__).parent / "recorded"  # the wheel has experiments/records here
 _MARK = '"parameters_measured"'  # a key that only records have
@@ -16,14 +16,14 @@ T = TypeVar("T")
 OnBroken = Callable[[str], None] | None
 
 
-def recorded_runs(folder: Path, *, device: str | None = None, on_broken: OnBroken = None) -> list[Record]:
-    """The records under a folder, in the order of their paths, of one kind of device where it is named.
+def recorded_runs(folder: Path, *, accelerators: bool = False, on_broken: OnBroken = None) -> list[Record]:
+    """The records under a folder, in the order of their paths, those of accelerators alone where it is so wished.
 
     Empty where the folder is not there. Raises FormatError for a broken record, or tells
     `on_broken` of it and passes it over.
     """
     records = [record for machine in sorted(folder.glob("*/")) for record in records_of(machine, on_broken=on_broken)]
-    return [record for record in records if device in (None, record.environment.device)]
+    return [record for record in records if not (accelerators and record.environment.device == "cpu")]
 
 
 def records_of(machine: Path, *, on_broken: OnBroken = None) -> list[Record]:
@@ -48,4 +48,4 @@ def each_read(paths: Iterable[Path], read: Callable[[Path], T], on_broken: OnBro
 def read_record(path: Path) -> Record | None:
     """The record in a file; None where it is another JSON file. Raises FormatError for a broken one."""
     text = read_bounded_text(path, "record")
-    return from_json(text, source=path.name) if _MARK in text else None
+    return record_from_json(text, source=path.name) if _MARK in text else None

@@ -18,16 +18,29 @@ from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
 from llamalab.units import DTYPES, PLAIN_DTYPES
 
-ROOFS = ("gemm", "attention", "stream", "copy", "cache")
+_ROOFS = ("gemm", "attention", "stream", "copy", "cache")
 WEIGHTS = ("fp8", "int8", "int4")  # beside the record's own dtype
 HERE = "this machine"
 SHAPE = (  # what the script reads of an architecture that the built-in model runs
-    "dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "rotary_dim", "ffn_dim", "vocab_size", "tied_embeddings",
-    "qkv_bias", "o_bias", "ffn_bias", "qk_norm", "window", "full_layers",
-)  # fmt: skip
+    "dim",
+    "n_layers",
+    "n_heads",
+    "n_kv_heads",
+    "head_dim",
+    "rotary_dim",
+    "ffn_dim",
+    "vocab_size",
+    "tied_embeddings",
+    "qkv_bias",
+    "o_bias",
+    "ffn_bias",
+    "qk_norm",
+    "window",
+    "full_layers",
+)
 
 
-def settings_of(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:
+def page_settings(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:
     """Everything that the script needs, as plain data: amounts in bytes, seconds and FLOPs."""
     arch, work, dtype = comparison.arch, told_run(comparison), comparison.record.dtype
     weight, kv = comparison.record.weight_dtype or dtype, comparison.record.kv_dtype or dtype
@@ -39,21 +52,29 @@ def settings_of(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, 
         "choices": {
             "weight": list(dict.fromkeys((dtype, weight, *WEIGHTS))),
             "kv": list(dict.fromkeys((dtype, kv, *(one for one in PLAIN_DTYPES if DTYPES[one].bits == 8)))),
-            "kv_heads": list(valid_kv_heads(arch.n_heads))[::-1], "attention": ["flash", "naive"],
+            "kv_heads": list(valid_kv_heads(arch.n_heads))[::-1],
+            "attention": ["flash", "naive"],
         },
         "start": {
-            "prompt": work.prompt, "generate": work.generate, "batch": work.batch, "weight": weight, "kv": kv,
-            "kv_heads": arch.n_kv_heads, "attention": as_measured(comparison).attention, "fused": False, "place": 0,
+            "prompt": work.prompt,
+            "generate": work.generate,
+            "batch": work.batch,
+            "weight": weight,
+            "kv": kv,
+            "kv_heads": arch.n_kv_heads,
+            "attention": as_measured(comparison).attention,
+            "fused": False,
+            "place": 0,
         },
         "places": [_here(comparison), *(one for one in devices if one)],
-    }  # fmt: skip
+    }
 
 
 def _here(comparison: Comparison) -> dict[str, Any]:
     """This machine: its constants where it was calibrated, its roofs, and how wide the interval of a run is."""
     record, constants = comparison.record, comparison.basis.constants
     found: dict[str, Any] = {}
-    for kind in ROOFS:
+    for kind in _ROOFS:
         roof = record.roof(kind, record.dtype)
         found[kind] = None if roof is None or roof_fault(kind, record.dtype, roof) else roof.per_second
     launch, cache = launch_roof(record), record.roof("cache", record.dtype)
@@ -80,9 +101,12 @@ def _kept(record: Record) -> dict[str, Any] | None:
         return None
     stored = DTYPES[kept.storage]
     return {
-        "weight": kept.storage, "rows": kept.kernel_rows, "bits": stored.bits, "group": stored.group,
+        "weight": kept.storage,
+        "rows": kept.kernel_rows,
+        "bits": stored.bits,
+        "group": stored.group,
         "constants": constants_of_group(kept),
-    }  # fmt: skip
+    }
 
 
 def _device(spec: HardwareSpec, dtype: str) -> dict[str, Any] | None:

@@ -74,13 +74,25 @@ def ops(comparison: Comparison) -> DataTable:
     """One row per operation and phase; count x time adds up to the pass."""
     rows = [_op(row, _basis(phase.run.basis, blocks(phase))) for phase in comparison.phases for row in phase.rows]
     columns = (
-        text("name", "operation", short), text("phase"), text("kind", main=False), number("count", "count", main=False),
-        rate("flops_causal", "FLOPs", "FLOP", main=False), byte_count("bytes", "bytes", main=False),
-        seconds("predicted_s", "predicted"), seconds("low_s", "from", main=False), seconds("high_s", "to", main=False),
-        seconds("bound_s", "bound", main=False), seconds("measured_s", "measured"),
-        seconds("q1_s", "first quartile", main=False), seconds("q3_s", "third quartile", main=False), error(),
-        share("roof_fraction", "of its roof"), text("limit", "bound by"), text("basis", main=False), text("remark"),
-    )  # fmt: skip
+        text("name", "operation", short),
+        text("phase"),
+        text("kind", main=False),
+        number("count", "count", main=False),
+        rate("flops_causal", "FLOPs", "FLOP", main=False),
+        byte_count("bytes", "bytes", main=False),
+        seconds("predicted_s", "predicted"),
+        seconds("low_s", "from", main=False),
+        seconds("high_s", "to", main=False),
+        seconds("bound_s", "bound", main=False),
+        seconds("measured_s", "measured"),
+        seconds("q1_s", "first quartile", main=False),
+        seconds("q3_s", "third quartile", main=False),
+        error(),
+        share("roof_fraction", "of its roof"),
+        text("limit", "bound by"),
+        text("basis", main=False),
+        text("remark"),
+    )
     return DataTable("ops", "Every operation, one occurrence: predicted and measured", columns, rows)
 
 
@@ -197,13 +209,25 @@ def _op(row: Row, basis: str) -> dict[str, Any]:
     low, high = row.interval_s or (None, None)
     remark = "faster than every probe: its rate is the roof" if row.roof_fraction == 1.0 else row.reason
     return {
-        "name": op.name, "phase": row.phase, "kind": op.kind, "count": op.count, "flops_causal": op.flops_causal,
-        "bytes": op.bytes, "predicted_s": row.predicted_s, "low_s": low, "high_s": high,
+        "name": op.name,
+        "phase": row.phase,
+        "kind": op.kind,
+        "count": op.count,
+        "flops_causal": op.flops_causal,
+        "bytes": op.bytes,
+        "predicted_s": row.predicted_s,
+        "low_s": low,
+        "high_s": high,
         "bound_s": prediction.bound_s if prediction else None,
-        "measured_s": row.measured_s, "q1_s": first, "q3_s": third, "error": row.error,
-        "roof_fraction": row.roof_fraction, "limit": prediction.limit if prediction else None,
-        "basis": basis if op.count > 1 else "measured", "remark": remark,
-    }  # fmt: skip
+        "measured_s": row.measured_s,
+        "q1_s": first,
+        "q3_s": third,
+        "error": row.error,
+        "roof_fraction": row.roof_fraction,
+        "limit": prediction.limit if prediction else None,
+        "basis": basis if op.count > 1 else "measured",
+        "remark": remark,
+    }
 
 
 def _memory_row(what: str, predicted: int, measured: int | None, method: str) -> dict[str, Any]:

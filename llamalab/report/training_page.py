@@ -39,8 +39,11 @@ def training_run(text_: str, *, source: str = "the run") -> dict[str, Any]:
     data: dict[str, Any] = parse_json(text_, source)
     wrong = [key for key in ("model", "device", "dtype") if not isinstance(data.get(key), str)]
     wrong += [key for key in ("held_out_loss", "step_s", "tokens_per_s", "flops") if not _is_number(data.get(key))]
-    wrong += [key for key in ("predicted_step_s", "mfu", "measured_memory_bytes", "predicted_memory_bytes")
-              if data.get(key) is not None and not _is_number(data[key])]  # fmt: skip
+    wrong += [
+        key
+        for key in ("predicted_step_s", "mfu", "measured_memory_bytes", "predicted_memory_bytes")
+        if data.get(key) is not None and not _is_number(data[key])
+    ]
     rows = data.get("steps")
     if not isinstance(rows, list) or not rows or not all(_is_row(row) for row in rows):
         wrong.append("steps")
@@ -64,21 +67,32 @@ def training_page(run: Mapping[str, Any], generator: str) -> str:
     compared, steps = against(run), _steps(run)
     first, last, plan = run["steps"][0], run["steps"][-1], run["plan"]
     doubts = [f"The time of a step is not predicted: {run['reason']}."] if run.get("reason") else []
-    return fill(PageContent(
-        generator=generator, title=full_name(run["model"]), machine=run["device"], dtype=run["dtype"],
-        purpose="training",
-        headline=f"Loss {first['loss']:.3f} to {last['loss']:.3f} in {last['step']:,} steps, "
-        f"{run['held_out_loss']:.3f} on text held out.",
-        cards=_cards(run), listings=(Listing("What to distrust", doubts, "doubt"),),
-        sections=[
-            Section("loss", "Loss", "Loss over the steps", "", (figure(loss_curve, run, "loss"),)),
-            Section("step", "A step", "A step, predicted and measured", "", (compared,)),
-            Section("steps", "Steps", "Every step", "", (steps,)),
-        ],
-        facts=[("Device", run["device"]), ("Dtype", run["dtype"]),
-               *((key.capitalize(), f"{value:,}") for key, value in plan.items() if isinstance(value, int))],
-        closing=_CLOSING, record_json=Markup(plain_json(run)), tables=(compared, steps),
-    ))  # fmt: skip
+    return fill(
+        PageContent(
+            generator=generator,
+            title=full_name(run["model"]),
+            machine=run["device"],
+            dtype=run["dtype"],
+            purpose="training",
+            headline=f"Loss {first['loss']:.3f} to {last['loss']:.3f} in {last['step']:,} steps, "
+            f"{run['held_out_loss']:.3f} on text held out.",
+            cards=_cards(run),
+            listings=(Listing("What to distrust", doubts, "doubt"),),
+            sections=[
+                Section("loss", "Loss", "Loss over the steps", "", (figure(loss_curve, run, "loss"),)),
+                Section("step", "A step", "A step, predicted and measured", "", (compared,)),
+                Section("steps", "Steps", "Every step", "", (steps,)),
+            ],
+            facts=[
+                ("Device", run["device"]),
+                ("Dtype", run["dtype"]),
+                *((key.capitalize(), f"{value:,}") for key, value in plan.items() if isinstance(value, int)),
+            ],
+            closing=_CLOSING,
+            record_json=Markup(plain_json(run)),
+            tables=(compared, steps),
+        )
+    )
 
 
 def against(run: Mapping[str, Any]) -> DataTable:
@@ -93,18 +107,21 @@ def against(run: Mapping[str, Any]) -> DataTable:
 
 def _row(what: str, predicted: float | None, measured: float | None, shown: Any) -> dict[str, Any]:
     return {
-        "what": what, "predicted": None if predicted is None else shown(predicted),
+        "what": what,
+        "predicted": None if predicted is None else shown(predicted),
         "measured": None if measured is None else shown(measured),
         "error": None if predicted is None or not measured else predicted / measured - 1,
-    }  # fmt: skip
+    }
 
 
 def _steps(run: Mapping[str, Any]) -> DataTable:
     columns = (
-        number("step", "step"), number("loss", "loss", "{:.4f}".format),
+        number("step", "step"),
+        number("loss", "loss", "{:.4f}".format),
         number("gradient_norm", "gradient norm", "{:.3f}".format),
-        number("learning_rate", "rate", "{:.2e}".format), seconds("step_s", "time"),
-    )  # fmt: skip
+        number("learning_rate", "rate", "{:.2e}".format),
+        seconds("step_s", "time"),
+    )
     return DataTable("steps", "Steps of the run", columns, [{key: row[key] for key in _STEP} for row in run["steps"]])
 
 

@@ -109,7 +109,7 @@ def _read(path: Path) -> StoredRun | None:
         data = read_object(path, "stored run", most=MOST_BYTES)
         commit, machine = data["commit_info"], data["machine_info"]
         name = f"{machine['cpu'].get('brand_raw', machine['machine'])}, torch {machine.get('torch', 'unknown')}"
-        medians_s = {short_name(one["fullname"]): float(one["stats"]["median"]) for one in data["benchmarks"]}
+        medians_s = {benchmark_name(one["fullname"]): float(one["stats"]["median"]) for one in data["benchmarks"]}
         if not all(0 < median < float("inf") for median in medians_s.values()):
             return None  # a chart and a ratio need times
         return StoredRun(
@@ -123,10 +123,10 @@ def _read(path: Path) -> StoredRun | None:
         return None
 
 
-def short_name(fullname: str) -> str:
+def benchmark_name(fullname: str) -> str:
     """A benchmark's name without folders and what all of them share.
 
-    >>> short_name("tests/benchmarks/test_model.py::test_decode_step[1]")
+    >>> benchmark_name("tests/benchmarks/test_model.py::test_decode_step[1]")
     'model: decode_step[1]'
     """
     path, _, name = fullname.partition("::")

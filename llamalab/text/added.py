@@ -33,8 +33,15 @@ class Cutter:
 
 def added_token(piece: Added) -> dict[str, Any]:
     """An added piece as tokenizer.json and tokenizer_config.json have it, with its id."""
-    return {"id": piece.token_id, "content": piece.text, "single_word": piece.single_word, "lstrip": piece.lstrip,
-            "rstrip": piece.rstrip, "normalized": False, "special": piece.special}  # fmt: skip
+    return {
+        "id": piece.token_id,
+        "content": piece.text,
+        "single_word": piece.single_word,
+        "lstrip": piece.lstrip,
+        "rstrip": piece.rstrip,
+        "normalized": False,
+        "special": piece.special,
+    }
 
 
 def _pattern(piece: Added) -> str:

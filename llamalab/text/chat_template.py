@@ -14,13 +14,15 @@ _WAIT_S = 60  # of the wall's clock, on a machine that does other things
 _WORKER = Path(__file__).with_name("template_worker.py")
 
 
-def render(template: str, contexts: Sequence[Mapping[str, Any]], *, limits: Mapping[str, int] = LIMITS) -> list[str]:
+def render_template(
+    template: str, contexts: Sequence[Mapping[str, Any]], *, limits: Mapping[str, int] = LIMITS
+) -> list[str]:
     r"""The text of each context, a mapping of the template's variables, in one process with limits.
 
     Raises InputError where the template is none, refuses a dialog, reaches for what is not its own, or takes more
     steps, characters, memory or seconds than `limits` allow.
 
-    >>> render("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}", [{"messages": [
+    >>> render_template("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}", [{"messages": [
     ...     {"role": "user", "content": "Hi"}]}])
     ['<user>Hi']
     """

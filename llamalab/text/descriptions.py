@@ -46,8 +46,12 @@ def of_model(tokenizer: SentencePieceModel) -> dict[str, Any]:
     known = {piece.token_id for piece in tokenizer.settings.added}
     added = [*tokenizer.settings.added, *(piece for piece in own if piece.token_id not in known)]
     replaced: dict[str, Any] = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-    scheme = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "first" if space_first else "never",
-              "split": False}  # fmt: skip
+    scheme = {
+        "type": "Metaspace",
+        "replacement": SPACE,
+        "prepend_scheme": "first" if space_first else "never",
+        "split": False,
+    }
     prepended = [{"type": "Prepend", "prepend": SPACE}, replaced]
     steps = [
         {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
@@ -106,8 +110,15 @@ def _description(
     **parts: dict[str, Any] | None,
 ) -> dict[str, Any]:
     vocabulary = ids_of(list(pieces)) | {piece.text: piece.token_id for piece in added}
-    empty = {"dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-             "fuse_unk": False, "byte_fallback": False, "ignore_merges": False}  # fmt: skip
+    empty = {
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+    }
     joined = {"type": "BPE"} | empty | model | {"vocab": vocabulary, "merges": [list(pair) for pair in merges]}
     fields = dict.fromkeys(("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor"))
     return {"version": "1.0", **fields, **parts, "added_tokens": list(map(added_token, added)), "model": joined}

@@ -17,10 +17,21 @@ from llamalab.text.tokenizer import Kind
 
 SENTENCEPIECE, BYTE_LEVEL = "llama", "gpt2"  # what tokenizer.ggml.model calls the two kinds
 LLAMA_3 = ("llama3", "llama-v3", "llama-bpe")  # what tokenizer.ggml.pre calls Llama 3's way to cut a text
-_ENDS = frozenset((
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>", "_<EOT>", "▁<EOT>",
-    "<|end_of_text|>", "<end_of_utterance>"
-))  # fmt: skip
+_ENDS = frozenset(
+    (
+        "<|eot_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<end_of_turn>",
+        "<|endoftext|>",
+        "<|eom_id|>",
+        "<EOT>",
+        "_<EOT>",
+        "▁<EOT>",
+        "<|end_of_text|>",
+        "<end_of_utterance>",
+    )
+)
 _FIM = (("fim_pre", "prefix"), ("fim_suf", "suffix"), ("fim_mid", "middle"))  # the second names are the old ones
 
 

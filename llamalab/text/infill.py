@@ -9,18 +9,17 @@ infilling_prompt_tokens). Only models of 7B and 13B whose vocabulary has the fou
 trained for it.
 """
 
+from llamalab.choices import INFILL_ORDERS
 from llamalab.errors import InputError
 from llamalab.text.settings import Infill
 from llamalab.text.tokenizer import Tokenizer
-
-ORDERS = ("prefix-first", "suffix-first")
 
 
 def infill_ids(tokenizer: Tokenizer, prefix: str, suffix: str, *, order: str = "prefix-first") -> list[int]:
     """The ids after which the middle follows. Raises InputError for a tokenizer without the pieces, or an order."""
     marks = infill_marks(tokenizer)
-    if order not in ORDERS:
-        raise InputError(f"the order of infilling must be {' or '.join(ORDERS)}; got {order!r}")
+    if order not in INFILL_ORDERS:
+        raise InputError(f"the order of infilling must be {' or '.join(INFILL_ORDERS)}; got {order!r}")
     # Meta's code puts a space before every prefix, where a tokenizer of transformers spares one that has its own.
     spaced = f" {prefix}" if prefix and tokenizer.space_first else prefix
     before, after = (tokenizer.encode(part, middle=True) for part in (spaced, suffix))

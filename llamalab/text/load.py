@@ -15,7 +15,7 @@ from llamalab.text.tokenizer_bin import Llama2cTokenizer
 
 # In this order: where tokenizer.json and tokenizer.model lie side by side, transformers reads the first.
 MODEL = "tokenizer.model"
-NAMES = ("tokenizer.json", MODEL, "tokenizer.bin")
+TOKENIZER_FILES = ("tokenizer.json", MODEL, "tokenizer.bin")
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
@@ -75,7 +75,7 @@ def tokenizer_of(checkpoint: str | os.PathLike[str]) -> Tokenizer:
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a tokenizer lies in a folder."""
-    return any((folder / name).is_file() for name in NAMES)
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
 def _read(path: Path) -> Tokenizer:
@@ -139,12 +139,12 @@ def _in_folder(folder: Path) -> Path:
     # Meta's own layout has one tokenizer beside the folders of its models.
     places = [folder, folder.parent] if (folder / "params.json").is_file() else [folder]
     for place in places:
-        for name in NAMES:
+        for name in TOKENIZER_FILES:
             if (place / name).is_file():
                 return place / name
     seen = sorted(entry.name for entry in folder.iterdir())
     shown = ", ".join(seen[:6]) + (f" and {len(seen) - 6} more" if len(seen) > 6 else "")
     raise MissingError(
-        f"a tokenizer must be there: {', '.join(NAMES[:-1])} or {NAMES[-1]}; {folder} has none, only "
-        f"{shown or 'nothing'}; give the path of one"
+        f"a tokenizer must be there: {', '.join(TOKENIZER_FILES[:-1])} or {TOKENIZER_FILES[-1]}; {folder} has none, "
+        f"only {shown or 'nothing'}; give the path of one"
     )

@@ -12,8 +12,9 @@ Stanford Alpaca's; ChatML and Llama 3's as their models' cards have them.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from llamalab.choices import PROMPT_FORMATS
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.text.chat_template import render
+from llamalab.text.chat_template import render_template
 from llamalab.text.dialog import MARKS, Message, question_text
 from llamalab.text.tokenizer import Tokenizer
 
@@ -53,7 +54,6 @@ _LLAMA3 = """\
 TEMPLATES = {"alpaca": _ALPACA, "llama2-chinese": _LLAMA2_CHINESE, "chatml": _CHATML, "llama3": _LLAMA3}
 _NEEDED = {"chatml": ("<|im_start|>", "<|im_end|>"), "llama3": ("<|start_header_id|>", "<|eot_id|>")}
 CHINESE_ALPACA_2_SYSTEM = "You are a helpful assistant. 你是一个乐于助人的助手。"
-PROMPT_FORMATS = ("llama2", "chinese-alpaca-2", *TEMPLATES)
 
 
 class PromptFormat(Protocol):
@@ -107,7 +107,7 @@ class TemplateFormat:
 
     def texts(self, dialogs: Sequence[Sequence[Message]], *, answering: bool = True) -> list[str]:
         """What the template makes of dialogs, up to where an answer begins."""
-        return render(self._template, [self._context(dialog, answering) for dialog in dialogs])
+        return render_template(self._template, [self._context(dialog, answering) for dialog in dialogs])
 
     def _context(self, dialog: Sequence[Message], answering: bool) -> dict[str, Any]:
         settings = self._tokenizer.settings

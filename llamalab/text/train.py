@@ -58,7 +58,8 @@ def train_tokenizer(
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"{os.fspath(source)} must have enough distinct text for {vocab_size} pieces and no more characters than "
-            f"that; sentencepiece says: {' '.join(str(error).split())}; choose another --vocab-size or text"
+            f"that; sentencepiece says: {' '.join(str(error).split())}",
+            hint="choose another {vocab_size} or text",
         ) from None
     with replacing(target) as file:
         file.write(model.getvalue())

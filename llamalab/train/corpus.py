@@ -22,7 +22,7 @@ from llamalab.text import Tokenizer, decode
 from llamalab.text.decode_loop import Choice, DecodeLoop
 from llamalab.train.token_stream import HELD_OUT_SHARE
 
-NAMES = ("stories.txt", "stories.held-out.txt", "stories.json")
+_NAMES = ("stories.txt", "stories.held-out.txt", "stories.json")
 SIZE_BYTES = 3_000_000  # a million tokens of 512 pieces: more than a run of minutes on a CPU reads
 _ROWS = 64
 _SCHEMA_VERSION = 1
@@ -38,7 +38,7 @@ class Corpus(NamedTuple):
 
 def corpus_in(folder: Path) -> Corpus | None:
     """The corpus that write_corpus left in a folder; None where there is none. Raises FormatError for a spoilt one."""
-    text, held_out, about = (folder / name for name in NAMES)
+    text, held_out, about = (folder / name for name in _NAMES)
     if not about.exists():
         return None
     data = read_object(about, "note on a corpus", most=MOST_CONFIG_BYTES)
@@ -64,7 +64,7 @@ def write_corpus(
     A row is as long as the writer's context. Raises InputError where the folder has files of these names, or where
     the tokenizer has no piece that begins a text; nothing is left where it is interrupted.
     """
-    targets = [folder / one for one in NAMES]
+    targets = [folder / one for one in _NAMES]
     check_new(targets)
     if tokenizer.bos_id is None:
         raise InputError("the tokenizer of a writer must have a piece that begins a text; this one has none")

@@ -61,14 +61,14 @@ def save(run: Path, trainer: Trainer, text: TextSource, rows: Sequence[Mapping[s
         write_huggingface(aside, weights_of(trainer.model), dtype=None, ids=config_ids(text))
         save_file(optimizer_tensors(trainer), aside / _STATE)
         (aside / _ROWS).write_text(json.dumps({"steps": list(rows)}) + "\n", encoding="utf-8")
-        (aside / _SETTINGS).write_text(json.dumps(settings_of(trainer), indent=1) + "\n", encoding="utf-8")
+        (aside / _SETTINGS).write_text(json.dumps(trainer_settings(trainer), indent=1) + "\n", encoding="utf-8")
     for step in steps_saved(run):
         if step < trainer.done:
             shutil.rmtree(checkpoint_path(run, step))
     return target
 
 
-def settings_of(trainer: Trainer) -> dict[str, object]:
+def trainer_settings(trainer: Trainer) -> dict[str, object]:
     """Everything that a next step's bits depend on beside weights and state: the text by its digest."""
     texts = [sha256(ids_N.cpu().numpy().tobytes()).hexdigest() for ids_N in trainer.stream]
     dtype = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")

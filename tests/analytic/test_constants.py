@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamalab.analytic.calibration_files import default_path, measured_spec, read_constants, to_json
+from llamalab.analytic.calibration_files import constants_to_json, default_path, measured_spec, read_constants
 from llamalab.analytic.constants import SPREAD, TRANSFERRED_SPREAD, choose
 from llamalab.analytic.data_sheet import data_sheet, product_dtype
 from llamalab.analytic.ops import Op
 from llamalab.analytic.rate_constants import Host
-from llamalab.analytic.roofline import SHARP, Rates, predict
+from llamalab.analytic.roofline import SHARP, Rates, predict_op
 from llamalab.analytic.shipped_constants import SHIPPED, SHIPPED_HOST, SOURCES, nearest_fitted
 from llamalab.errors import FormatError, InputError, MissingError, UnavailableError
 from llamalab.hardware import HARDWARE, PEAK_DTYPES, find_hardware
@@ -41,9 +41,9 @@ def test_nothing_is_predicted_below_its_bound(device: str, flops: int, moved: in
     bounds = data_sheet(spec, dtype, dtype)
     for name, rates in shipped.items():
         op = Op(name, name.partition("_")[0], 1, flops, flops, 0, 0, moved, 0, link_bytes=moved)
-        prediction = predict(op, rates)
+        prediction = predict_op(op, rates)
         assert prediction.time_s >= prediction.bound_s
-        assert prediction.bound_s == predict(op, bounds[name]).bound_s
+        assert prediction.bound_s == predict_op(op, bounds[name]).bound_s
 
 
 def test_the_bound_loses_nothing() -> None:
@@ -117,7 +117,7 @@ def test_a_device_without_a_known_link_has_no_rate_for_collectives() -> None:
 def test_calibrated_constants_survive_the_file(tmp_path: Path) -> None:
     path = tmp_path / "constants.json"
     validation = {"prefill_error": 0.04, "decode_error": 0.06, "points": 9}
-    path.write_text(to_json("box", "bf16", "2026-01-02", RATES, validation))
+    path.write_text(constants_to_json("box", "bf16", "2026-01-02", RATES, validation))
     constants = choose(find_hardware("h200"), "calibrated", "bf16", file=path)
     assert (constants.rates, constants.basis, constants.spread) == (RATES, "calibrated on box 2026-01-02", 0.12)
     with pytest.raises(InputError, match="calibrate with fp16"):
@@ -136,7 +136,9 @@ def test_without_a_calibration_the_command_that_makes_one_is_named(
 def keep(device: str, **more: object) -> Path:
     path = default_path(device, "bf16")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_json(device, "bf16", "2026-01-02", RATES, {"prefill_error": 0.1, "decode_error": 0.1}, **more))
+    path.write_text(
+        constants_to_json(device, "bf16", "2026-01-02", RATES, {"prefill_error": 0.1, "decode_error": 0.1}, **more)
+    )
     return path
 
 
@@ -190,7 +192,7 @@ def test_only_shipped_constants_have_a_host() -> None:
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: object) -> None:
-    data = json.loads(to_json("box", "bf16", "2026", RATES, {"prefill_error": 0.1, "decode_error": 0.1}))
+    data = json.loads(constants_to_json("box", "bf16", "2026", RATES, {"prefill_error": 0.1, "decode_error": 0.1}))
     damage(data)  # type: ignore[operator]
     path = tmp_path / "constants.json"
     path.write_text(json.dumps(data))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llamalab.analytic.grades import GRADES, Grade, Signs, grade, read
+from llamalab.analytic.grades import GRADES, Grade, Signs, grade, read_grade
 from llamalab.analytic.roofline import Rates
 
 SOUND = Signs(
@@ -50,9 +50,9 @@ def test_grades_have_an_order_and_survive_the_file() -> None:
     ranks = [Grade(name) for name in GRADES]
     for low, one in enumerate(ranks):
         assert [one.better_than(other) for other in ranks] == [low > high for high in range(len(ranks))]
-        assert read(one.json) == one
+        assert read_grade(one.json) == one
 
 
 @pytest.mark.parametrize("data", [None, 3, [], {}, {"name": "best"}, {"name": None, "reasons": []}])
 def test_what_is_no_grade_is_ungraded(data: object) -> None:
-    assert read(data) == Grade("ungraded")
+    assert read_grade(data) == Grade("ungraded")

@@ -13,11 +13,11 @@ from llamalab.analytic.kernel_times import (
     devices_with_kernel_times,
     far,
     kernel_of,
+    kernel_op,
     kernel_times,
     nearest,
-    op_of,
 )
-from llamalab.analytic.roofline import predict, rates_of_op
+from llamalab.analytic.roofline import predict_op, rates_of_op
 from llamalab.hardware import HARDWARE
 from llamalab.presets import PRESETS
 
@@ -100,7 +100,7 @@ def test_a_published_kernel_is_the_row_that_constants_were_fitted_on(device: str
     """Were FLOPs or bytes of its row not those of the fit, its prediction would be far off."""
     rates = choose(HARDWARE[device], "shipped", "bf16").rates
     errors = [
-        abs(math.log(predict(op_of(one), rates_of_op(op_of(one), rates)).time_s / one.time_s))
+        abs(math.log(predict_op(kernel_op(one), rates_of_op(kernel_op(one), rates)).time_s / one.time_s))
         for one in kernel_times(device, kernel).values()
     ]
     assert sum(errors) / len(errors) < within

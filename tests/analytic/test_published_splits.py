@@ -13,7 +13,7 @@ import pytest
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload
-from llamalab.analytic.roofline import predict, rates_of_op
+from llamalab.analytic.roofline import predict_op, rates_of_op
 from llamalab.analytic.split_forecast import SplitTimes, split_times
 from llamalab.analytic.splits import Split
 from llamalab.comparison import scoring
@@ -29,7 +29,7 @@ def predicted(model: str, device: str, work: Workload, split: Split) -> SplitTim
     """Shipped constants, and no question of what fits."""
     rates = choose(find_hardware(device), "shipped", work.dtype, work.weight_dtype)
     return split_times(
-        PRESETS[model].arch, work, split, lambda op: predict(op, rates_of_op(op, rates.rates)).time_s, rates.host
+        PRESETS[model].arch, work, split, lambda op: predict_op(op, rates_of_op(op, rates.rates)).time_s, rates.host
     )
 
 

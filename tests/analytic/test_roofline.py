@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamalab.analytic.ops import Op
-from llamalab.analytic.roofline import SHARP, Rates, predict, predict_pass, rates_of_op, soft_maximum, total_s
+from llamalab.analytic.roofline import SHARP, Rates, predict_op, predict_pass, rates_of_op, soft_maximum, total_s
 
 GEMM = Op("w", "gemm", 3, 400, 400, 0, 40, 5, 5)
 positive = st.floats(1e-9, 1e9)
@@ -27,7 +27,7 @@ def test_a_soft_maximum_of_nothing_is_nothing() -> None:
     ],
 )
 def test_time_bound_and_limit(rates: Rates, time_s: float, bound_s: float, limit: str) -> None:
-    prediction = predict(GEMM, rates)
+    prediction = predict_op(GEMM, rates)
     assert prediction.time_s == pytest.approx(time_s, rel=1e-6)
     assert (prediction.bound_s, prediction.limit) == (bound_s, limit)
 
@@ -39,18 +39,18 @@ def test_time_bound_and_limit(rates: Rates, time_s: float, bound_s: float, limit
 def test_no_prediction_falls_below_its_bound(
     flops: int, moved: int, rate: float, t0: float, compute: float, memory: float, q: float
 ) -> None:
-    prediction = predict(Op("x", "gemm", 1, flops, flops, 0, moved), Rates(rate, rate, t0, compute, memory, q))
+    prediction = predict_op(Op("x", "gemm", 1, flops, flops, 0, moved), Rates(rate, rate, t0, compute, memory, q))
     assert prediction.time_s >= prediction.bound_s * (1 - 1e-12)
 
 
 def test_a_collective_takes_the_time_of_its_link() -> None:
     op = Op("r", "collective", 1, read_bytes=10**9, written_bytes=10**9, link_bytes=50)
-    assert predict(op, Rates(None, 100.0)).bound_s == 0.5
+    assert predict_op(op, Rates(None, 100.0)).bound_s == 0.5
 
 
 def test_what_is_read_again_costs_no_memory_time() -> None:
     op = Op("a", "attention", 1, read_bytes=150, written_bytes=50, reread_bytes=100)
-    assert predict(op, Rates(None, 100.0)).bound_s == 1.0
+    assert predict_op(op, Rates(None, 100.0)).bound_s == 1.0
 
 
 def test_an_op_takes_the_constants_of_its_class_or_else_of_its_kind() -> None:

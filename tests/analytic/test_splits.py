@@ -124,7 +124,7 @@ def test_no_split_is_faster_than_its_bound(split: Split) -> None:
 
 
 def test_a_prompt_in_chunks_cannot_be_split_further() -> None:
-    with pytest.raises(InputError, match="leave --chunk out"):
+    with pytest.raises(InputError, match="leave chunk out"):
         forecast_split(ARCH, WORK._replace(chunk=256), Split(pipeline=4), SPEC, BASIS)
 
 

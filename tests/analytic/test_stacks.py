@@ -28,7 +28,7 @@ def test_every_constant_means_what_it_says(row: stacks.Stack) -> None:
         assert 0 <= getattr(row, field) < 1, field
     assert row.unpack in stacks.UNPACKS
     assert row.attention in ("flash", "naive")
-    assert set(row.spread) == set(row.unseen_spread) == set(stacks.PHASES)
+    assert set(row.spread) == set(row.unseen_spread) == set(stacks.SPREAD_PHASES)
     assert row.title
     assert row.versions
 
@@ -39,7 +39,7 @@ def test_a_fitted_row_says_on_what(row: stacks.Stack) -> None:
     assert row.fitted
     assert row.sources
     assert len(row.fitted) <= 10
-    assert all(row.unseen_spread[phase] >= row.spread[phase] for phase in stacks.PHASES)
+    assert all(row.unseen_spread[phase] >= row.spread[phase] for phase in stacks.SPREAD_PHASES)
     assert set(row.devices) <= {spec.name for spec in (*HARDWARE.values(), *CPUS.values())} | {
         "apple-m1max-32gb", "apple-m3-16gb", "apple-m3max-48gb", "apple-m2pro-19core-32gb",
     }  # fmt: skip

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import llamalab
 from llamalab.errors import InputError
 from llamalab.measure.bench.run import measure_bench
-from llamalab.records.record_json import from_json
+from llamalab.records.record_json import record_from_json
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-7b-cpu.json"
 
@@ -29,7 +29,7 @@ def test_a_bench_has_rows_times_and_a_frame(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_report_is_made_of_a_record(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    record = replace(from_json(EXAMPLE.read_text()), constants=None)
+    record = replace(record_from_json(EXAMPLE.read_text()), constants=None)
     result = llamalab.report(record=record, out=page)
     assert page.read_text().startswith("<!")
     assert result.path == str(page)

@@ -112,7 +112,7 @@ def test_the_specialised_form_ends_and_is_right() -> None:
 @pytest.mark.parametrize("n_splits", [1, 2, 7, 100])
 def test_triton_splits(n_splits: int) -> None:
     q, k, v = tensors((2, 6, 2, 3, 301, 80), torch.bfloat16, "cuda")
-    flash = triton_flash.decode(q, k, v, query_offset=298, n_splits=n_splits)
+    flash = triton_flash.decode_attention(q, k, v, query_offset=298, n_splits=n_splits)
     assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
 
 

@@ -34,14 +34,14 @@ def _grid_case(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 
 def _splits(n_splits: int) -> None:
     q, k, v = tensors((2, 6, 2, 3, 301, 80))
-    flash = triton_flash.decode(q, k, v, query_offset=298, n_splits=n_splits)
+    flash = triton_flash.decode_attention(q, k, v, query_offset=298, n_splits=n_splits)
     assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
 
 
 def _split_that_some_queries_do_not_see() -> None:
     """The last of 3 splits of 32 keys holds key 64 alone, which only the last query sees."""
     q, k, v = tensors((1, 4, 2, 5, 65, 64))
-    flash = triton_flash.decode(q, k, v, query_offset=60, n_splits=3)
+    flash = triton_flash.decode_attention(q, k, v, query_offset=60, n_splits=3)
     assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
 
 
@@ -52,7 +52,7 @@ def _position_in_memory(position: int, keys: int, window: int | None) -> None:
     arrived_G = torch.zeros(4, dtype=torch.int32)
     seen = min(position + 1, keys)
     for _ in range(2):  # the second call finds the counts as the first one left them
-        flash = triton_flash.decode(
+        flash = triton_flash.decode_attention(
             q, k, v, query_offset=torch.tensor([position]), window=window, n_splits=5, arrived_G=arrived_G
         )
         assert_close(flash.z_BHTE, flash.lse_BHT, q, k[:, :, :seen], v[:, :, :seen], window)
@@ -70,7 +70,7 @@ def _described(shape: tuple[int, ...], dtype: torch.dtype, window: int | None) -
 def _parts_of_many_rows() -> None:
     """More parts than one program should read: a second kernel weighs them."""
     q, k, v = tensors((1, 48, 1, 1, 513, 64))
-    flash = triton_flash.decode(q, k, v, query_offset=512, n_splits=9)
+    flash = triton_flash.decode_attention(q, k, v, query_offset=512, n_splits=9)
     assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
 
 
@@ -78,7 +78,7 @@ def _views_of_a_cache() -> None:
     q, k, v = tensors((2, 6, 2, 5, 70, 64))
     longer = [torch.cat([x, torch.full_like(x, float("nan"))], dim=2)[:, :, :70] for x in (k, v)]
     q_view = q.transpose(1, 2).contiguous().transpose(1, 2)  # as the model makes it: heads are the inner axis
-    for run in (triton_flash.decode, triton_flash.prefill):
+    for run in (triton_flash.decode_attention, triton_flash.prefill):
         flash = run(q_view, *longer, query_offset=65)
         assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v)
 
@@ -93,7 +93,7 @@ def _keys_after_the_last_query() -> None:
     q, k, v = tensors((2, 6, 2, 35, 90, 64))
     k[:, :, 52:], v[:, :, 52:] = 99.0, 99.0
     expected = reference(q, k[:, :, :52], v[:, :, :52])[0]
-    for run in (triton_flash.decode, triton_flash.prefill):
+    for run in (triton_flash.decode_attention, triton_flash.prefill):
         z: Tensor = run(q, k, v, query_offset=17).z_BHTE
         torch.testing.assert_close(z.double(), expected, rtol=0, atol=3e-6)
 
@@ -102,7 +102,7 @@ def _window(new: int, keys: int, window: int) -> None:
     q, k, v = tensors((2, 6, 2, new, keys, 64))
     runs = [triton_flash.flash]
     if new > 1:  # both kernels, whatever their number of rows; the one that is not chosen too
-        runs += [triton_flash.prefill, triton_flash.decode] if 3 * new <= 64 else [triton_flash.prefill]
+        runs += [triton_flash.prefill, triton_flash.decode_attention] if 3 * new <= 64 else [triton_flash.prefill]
     for run in runs:
         flash = run(q, k, v, query_offset=keys - new, window=window)
         assert_close(flash.z_BHTE, flash.lse_BHT, q, k, v, window)

@@ -12,7 +12,7 @@ import torch
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load, read, survey
 from llamalab.checkpoints.checkpoint import weights_of
-from llamalab.checkpoints.gguf import QUANTISED, READ
+from llamalab.checkpoints.gguf import QUANTISED_CODES, READ
 from llamalab.checkpoints.gguf_write import words_of, write_gguf
 from llamalab.errors import FormatError, InputError, MissingError
 from llamalab.formats.gguf_header import map_gguf
@@ -42,7 +42,7 @@ def test_quantised_by_the_package(tmp_path: Path, kind: str) -> None:
     torch.testing.assert_close(dict(load(path).state_dict()), kept, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", QUANTISED)
+@pytest.mark.parametrize("kind", QUANTISED_CODES)
 def test_every_kind_that_the_package_dequantises(tmp_path: Path, kind: str) -> None:
     import gguf
 

@@ -19,7 +19,8 @@ from llamalab.checkpoints import load
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.convert import Wishes, convert
 from llamalab.checkpoints.gguf_write import words_of, write_gguf
-from llamalab.checkpoints.quantisers import QUANTISERS, UNQUANTISED
+from llamalab.checkpoints.quantisers import UNQUANTISED
+from llamalab.choices import QUANTISERS
 from llamalab.errors import FormatError
 from llamalab.formats.gguf_header import map_gguf
 from llamalab.model import Transformer

@@ -7,7 +7,7 @@ import torch
 
 import llamalab
 from llamalab import checkpoints
-from llamalab.checkpoints import FORMATS, read, survey
+from llamalab.checkpoints import CHECKPOINT_FORMATS, read, survey
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.errors import DoesNotFitError, FormatError, MissingError
 from tests.checkpoints.samples import ARCH, random_model
@@ -18,7 +18,7 @@ from tests.checkpoints.test_convert import make
 def test_names_say_nothing(tmp_path: Path, form: str) -> None:
     path = make(form, tmp_path / "model.zip")
     torch.testing.assert_close(read(path)[1], dict(random_model(ARCH).state_dict()), rtol=0, atol=0)
-    assert [one.recognises(path) for one in FORMATS].count(True) == 1
+    assert [one.recognises(path) for one in CHECKPOINT_FORMATS].count(True) == 1
 
 
 @pytest.mark.parametrize("form", ["hf", "meta", "gguf", "llama2c"])

@@ -8,7 +8,7 @@ import torch
 
 from llamalab.checkpoints import load, read, survey
 from llamalab.checkpoints.checkpoint import weights_of
-from llamalab.checkpoints.meta import params, write_meta
+from llamalab.checkpoints.meta import params_json, write_meta
 from llamalab.errors import FormatError, InputError
 from llamalab.meta_params import from_meta_params
 from llamalab.presets import PRESETS
@@ -80,19 +80,19 @@ _SAID = {name for name, preset in PRESETS.items() if set(preset.arch.beyond_llam
 @pytest.mark.parametrize("name", sorted(_SAID))
 def test_params_of_every_preset_come_back(name: str) -> None:
     arch = PRESETS[name].arch
-    again = from_meta_params(json.loads(json.dumps(params(arch))))
+    again = from_meta_params(json.loads(json.dumps(params_json(arch))))
     assert again == arch.replace(tied_embeddings=False, fused_on_disk=False, max_positions=again.max_positions)
 
 
 @pytest.mark.parametrize("name", sorted(set(PRESETS) - _SAID))
 def test_params_say_all_or_nothing(name: str) -> None:
     with pytest.raises(InputError, match="it has no word for "):
-        params(PRESETS[name].arch)
+        params_json(PRESETS[name].arch)
 
 
 @pytest.mark.parametrize("ffn_dim", [1, 7, 63, 64, 65, 171, 172, 500])
 def test_params_of_any_width_come_back(ffn_dim: int) -> None:
-    assert from_meta_params(params(ARCH.replace(ffn_dim=ffn_dim))).ffn_dim == ffn_dim
+    assert from_meta_params(params_json(ARCH.replace(ffn_dim=ffn_dim))).ffn_dim == ffn_dim
 
 
 @pytest.mark.parametrize(("shards", "message"), [(0, "1 to 64; got 0"), (4, "divide n_heads=6; got 4"), (6, "n_kv")])

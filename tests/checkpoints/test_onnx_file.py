@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llamalab.checkpoints import onnx_file
-from llamalab.checkpoints.onnx_file import TOLERANCE, largest_difference, write_onnx
+from llamalab.checkpoints.onnx_file import LOGIT_TOLERANCE, largest_difference, write_onnx
 from llamalab.errors import FormatError, InputError
 from llamalab.model import Transformer
 from tests.checkpoints.samples import ARCH, random_model
@@ -71,7 +71,7 @@ def test_any_batch_and_length_give_our_logits(graph: tuple[Path, Transformer, fl
 
 
 def test_another_models_graph_is_told(graph: tuple[Path, Transformer, float]) -> None:
-    assert largest_difference(graph[0], random_model(ARCH, seed=12)) > 100 * TOLERANCE
+    assert largest_difference(graph[0], random_model(ARCH, seed=12)) > 100 * LOGIT_TOLERANCE
 
 
 def test_a_graph_that_is_wrong_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,4 +106,4 @@ def test_the_difference_is_relative_to_the_logits(size: float, monkeypatch: pyte
         monkeypatch.setattr(onnx_file, "_session", lambda _, times=times: Scaled(model, times))
         assert least <= largest_difference(Path("x.onnx"), model) <= most
     monkeypatch.setattr(onnx_file, "_session", lambda _: Scaled(model, 1.0, float("nan")))
-    assert not largest_difference(Path("x.onnx"), model) <= TOLERANCE
+    assert not largest_difference(Path("x.onnx"), model) <= LOGIT_TOLERANCE

@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llamalab.checkpoints.checkpoint import StoredTensor
-from llamalab.checkpoints.safetensors_file import open_safetensors, write_safetensors
-from llamalab.checkpoints.safetensors_file import stored_as as described
+from llamalab.checkpoints.safetensors_file import open_safetensors, stored_tensor, write_safetensors
 from llamalab.errors import FormatError, MissingError
 
 GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -75,7 +74,7 @@ def test_what_a_file_says_cannot_steer_a_terminal(tmp_path: Path) -> None:
 def test_both_read_what_the_other_writes(tmp_path: Path, dtype: torch.dtype) -> None:
     tensors = {"a": torch.randn(3, 5).to(dtype), "odd": torch.randn(7).to(dtype)}
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    entries = [described(name, tuple(tensor.shape), dtype) for name, tensor in tensors.items()]
+    entries = [stored_tensor(name, tuple(tensor.shape), dtype) for name, tensor in tensors.items()]
     save_file(tensors, theirs, {"made": "there"})
     stored, tensor = open_safetensors(theirs)
     assert stored == {entry.name: entry for entry in entries}

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llamalab.analytic.op import add_up
 from llamalab.classic.costs import classic_kv_bytes, classic_ops
-from llamalab.classic.points import names_of, points_of
+from llamalab.classic.points import classic_points, names_of
 from llamalab.classic.search import Search, search
 from llamalab.classic.shape import ClassicArch
 from llamalab.classic.state import DecoderState
@@ -130,7 +130,7 @@ def test_points_fire_in_their_order_with_their_shapes(model: ClassicTransformer)
 
     def look(name: str, tensor: torch.Tensor) -> torch.Tensor:
         stack = name.split(".")[0]
-        point = next(one for one in points_of(ARCH) if one.name == _starred(name))
+        point = next(one for one in classic_points(ARCH) if one.name == _starred(name))
         tokens = {"T": 4 if stack == "encoder" else 2, "S": 2 if stack == "decoder" and "cross" not in name else 4}
         assert tensor.shape == tuple((sizes | tokens)[letter] for letter in point.shape), name
         fired.append(name)
@@ -139,7 +139,7 @@ def test_points_fire_in_their_order_with_their_shapes(model: ClassicTransformer)
     model(SOURCE_BS, torch.ones(3, 2, dtype=torch.long), tap=look)
     assert tuple(fired) == names_of(ARCH)
     rows = {op.name for op in classic_ops(ARCH, source_tokens=4, target_tokens=2)}
-    assert {point.op for point in points_of(ARCH)} == rows
+    assert {point.op for point in classic_points(ARCH)} == rows
 
 
 def _starred(name: str) -> str:

@@ -175,7 +175,7 @@ def test_a_disturbed_row_says_so(capsys: Capture, monkeypatch: pytest.MonkeyPatc
 
 
 def test_repetitions_that_spread_carry_a_warning() -> None:
-    from llamalab.cli.bench_output import rendered
+    from llamalab.cli.bench_output import bench_text
     from llamalab.measure.bench.rows import BenchRow
 
     def row(*seconds: float) -> BenchRow:
@@ -186,5 +186,5 @@ def test_repetitions_that_spread_carry_a_warning() -> None:
             passes_s=[[second] for second in seconds],
         )  # fmt: skip
 
-    assert "UNSTEADY: repetitions spread by 99% of their mean" in rendered([row(1.0, 0.2, 1.0)], "table")
-    assert "UNSTEADY" not in rendered([row(1.0, 1.01, 0.99)], "table")
+    assert "UNSTEADY: repetitions spread by 99% of their mean" in bench_text([row(1.0, 0.2, 1.0)], "table")
+    assert "UNSTEADY" not in bench_text([row(1.0, 1.01, 0.99)], "table")

@@ -52,7 +52,7 @@ def test_what_a_file_does_not_tell_is_asked_for_and_can_be_told(capsys: Capture,
     path.write_text(files.vllm_serve())
     unknown = loaded(capsys, "compare", str(path))["rows"]
     assert [row["predicted_s"] for row in unknown] == [None, None]
-    assert {row["predicted_from"] for row in unknown} == {"the device is not known; name it with --hardware"}
+    assert {row["predicted_from"] for row in unknown} == {"the device is not known; name it"}
     told = loaded(capsys, "compare", str(path), "--hardware", "h100-80gb-sxm", "--dtype", "float16")["rows"]
     # The decode of two sequences at a context of 640, as the forecast has it.
     assert told[1]["predicted_s"] == pytest.approx(

@@ -4,19 +4,16 @@ import pytest
 
 import llamalab
 from llamalab.cli import main
-from llamalab.cli.convert import _DTYPES, _FORMATS
 from llamalab.text import load_tokenizer
 from tests.checkpoints.samples import ARCH
 from tests.checkpoints.test_convert import make
 
 
-def test_the_words_of_the_verb_are_those_of_the_converter() -> None:
-    from llamalab.checkpoints.convert import FORMATS
-    from llamalab.checkpoints.quantisers import QUANTISERS
-    from llamalab.choices import ACTIVATION_DTYPES
+def test_every_kind_that_the_verb_offers_has_a_quantiser() -> None:
+    from llamalab.checkpoints.quantisers import OF_LLAMA_CPP, UNQUANTISED
+    from llamalab.choices import QUANTISERS
 
-    assert _FORMATS == FORMATS
-    assert _DTYPES == ACTIVATION_DTYPES + QUANTISERS
+    assert (*UNQUANTISED, *OF_LLAMA_CPP) == QUANTISERS
 
 
 def test_a_checkpoint_goes_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -373,11 +373,3 @@ def test_a_prompt_format_by_name(folder: Path, capsys: pytest.CaptureFixture[str
     assert printed([*argv, "--prompt-format", "alpaca"], capsys).startswith("Below is an instruction that describes")
     assert main([*argv, "--prompt-format", "llama3"]) == 2
     assert "must have the piece <|start_header_id|>" in capsys.readouterr().err
-
-
-def test_the_names_of_the_verb_are_those_of_the_library() -> None:
-    from llamalab.cli import generate, text_options
-    from llamalab.text import infill, prompt_formats
-
-    assert text_options.PROMPT_FORMATS == prompt_formats.PROMPT_FORMATS
-    assert generate.INFILL_ORDERS == infill.ORDERS

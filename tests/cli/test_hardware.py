@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llamalab.analytic.calibration_files import default_path, to_json
+from llamalab.analytic.calibration_files import constants_to_json, default_path
 from llamalab.analytic.constants import TRANSFERRED_SPREAD, choose
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
@@ -30,7 +30,9 @@ def test_the_cpu_is_a_row_once_it_is_measured(capsys: Capture) -> None:
     path, rates = default_path("cpu", "bf16"), dict.fromkeys(CLASSES, Rates(8.85e11, 3.2e10))
     path.parent.mkdir()
     validation = {"prefill_error": 0.1, "decode_error": 0.1}
-    path.write_text(to_json("cpu", "bf16", "2026-01-02", rates, validation, title="A CPU", memory_bytes=24 * 10**9))
+    path.write_text(
+        constants_to_json("cpu", "bf16", "2026-01-02", rates, validation, title="A CPU", memory_bytes=24 * 10**9)
+    )
     row = next(line for line in printed(capsys, "hardware").splitlines() if line.startswith("cpu "))
     assert row.split()[1:10] == ["0.885", "–", "–", "–", "–", "–", "32", "24", "–"]
     assert row.endswith("measured by llamalab calibrate on 2026-01-02")

@@ -49,12 +49,12 @@ def test_weights_are_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     # A sparse file of the size of 13B: reading it would take longer than a test may.
     from llamalab.checkpoints.checkpoint import StoredTensor, model_shapes
     from llamalab.checkpoints.layout import hf_name
-    from llamalab.checkpoints.safetensors_file import header_bytes, stored_as
+    from llamalab.checkpoints.safetensors_file import header_bytes, stored_tensor
 
     arch = PRESETS["13b"].arch
     write_config(tmp_path, arch)
     entries: list[StoredTensor] = [
-        stored_as(hf_name(name), shape, torch.bfloat16) for name, shape in model_shapes(arch).items()
+        stored_tensor(hf_name(name), shape, torch.bfloat16) for name, shape in model_shapes(arch).items()
     ]
     with (tmp_path / "model.safetensors").open("wb") as file:
         head = header_bytes(entries)

@@ -10,8 +10,8 @@ import pytest
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.presets import PRESETS
-from llamalab.records.profile import from_json
-from llamalab.records.record_json import to_json
+from llamalab.records.profile import profiles_from_json
+from llamalab.records.record_json import record_to_json
 from tests.cli.calls import Capture, printed, refused
 from tests.report.sample import sample_record
 
@@ -22,7 +22,7 @@ PASS = ("profile", "--model", "stories260k", "--dtype", "fp32", "--device", "cpu
 @pytest.fixture
 def roofs(tmp_path: Path) -> str:
     path = tmp_path / "record.json"
-    path.write_text(to_json(sample_record("stories260k", dtype="fp32")), encoding="utf-8")
+    path.write_text(record_to_json(sample_record("stories260k", dtype="fp32")), encoding="utf-8")
     return str(path)
 
 
@@ -44,7 +44,7 @@ def test_json_goes_to_a_file_with_memory_and_what_looking_costs(capsys: Capture,
     options = ("--phase", "decode", "--roofs", roofs, "--format", "json", "--out", str(out))
     assert printed(capsys, *PASS, *options) == ""
     (profile,) = json.loads(out.read_text(encoding="utf-8"))["profiles"]
-    (kept,) = from_json(out.read_text(encoding="utf-8"))  # what llamalab report --from reads
+    (kept,) = profiles_from_json(out.read_text(encoding="utf-8"))  # what llamalab report --from reads
     assert kept.phase("decode").fault is None
     (phase,) = profile["phases"]
     assert phase["phase"] == "decode"

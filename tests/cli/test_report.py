@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from llamalab import workspace
-from llamalab.analytic.calibration_files import default_path
-from llamalab.analytic.calibration_files import to_json as to_constants
+from llamalab.analytic.calibration_files import constants_to_json, default_path
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
-from llamalab.records.profile import to_json as profiles_to_json
+from llamalab.records.profile import profiles_to_json
 from llamalab.records.record import Record
-from llamalab.records.record_json import from_json, shown_text, to_json
+from llamalab.records.record_json import record_from_json, record_to_json, shown_text
 from llamalab.report import CSV_HEADS, OURS, render_profiles
 from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile
@@ -56,7 +55,7 @@ def test_writes_page_record_and_tables_and_prints_the_verdict(
     assert main(["report", "--model", "7b", "--device", "cpu"]) == 0
     names = {path.name for path in Path("reports").iterdir()}
     assert names == {"7b-cpu.html", "7b-cpu.json", *(f"7b-cpu.{name}.csv" for name in CSVS)}
-    assert from_json(Path("reports/7b-cpu.json").read_text()) == record
+    assert record_from_json(Path("reports/7b-cpu.json").read_text()) == record
     out, err = capsys.readouterr()
     size = Path("reports/7b-cpu.html").stat().st_size
     assert out.startswith("Llama 2 7B in bf16 on 2 CPU threads reads a 512-token prompt at ")
@@ -76,7 +75,7 @@ def keep_constants(title: str, dtype: str = "bf16") -> Path:
     path = default_path("cpu", dtype)
     path.parent.mkdir(parents=True, exist_ok=True)
     validation = {"prefill_error": 0.04, "decode_error": 0.02}
-    path.write_text(to_constants("cpu", dtype, "2026-01-02", dict.fromkeys(CLASSES, Rates(1e12, 3e10)), validation,
+    path.write_text(constants_to_json("cpu", dtype, "2026-01-02", dict.fromkeys(CLASSES, Rates(1e12, 3e10)), validation,
                                  title=title, memory_bytes=2**34))  # fmt: skip
     return path
 
@@ -89,7 +88,7 @@ def test_a_report_brings_a_short_calibration_where_none_is_kept(monkeypatch: pyt
     default_path("cpu", "bf16").unlink()
     monkeypatch.setattr(constants_here, "short_calibration", lambda *_, **__: made)
     assert main(["report", "--model", "tiny", "--device", "cpu"]) == 0
-    assert from_json(Path("reports/tiny-cpu.json").read_text()).constants == made
+    assert record_from_json(Path("reports/tiny-cpu.json").read_text()).constants == made
 
 
 @pytest.mark.usefixtures("measured")
@@ -97,7 +96,7 @@ def test_a_calibration_of_this_machine_is_what_predictions_rest_on(monkeypatch: 
     monkeypatch.setattr("llamalab.measure.calibration.constants_here.device_name", lambda device: "this CPU")
     keep_constants("this CPU")
     assert main(["report", "--device", "cpu"]) == 0
-    kept = from_json(Path("reports/7b-cpu.json").read_text())
+    kept = record_from_json(Path("reports/7b-cpu.json").read_text())
     assert kept.constants
     assert kept.constants["title"] == "this CPU"
     assert "Predictions rest on constants calibrated on cpu 2026-01-02." in Path("reports/7b-cpu.html").read_text()
@@ -108,7 +107,7 @@ def test_a_calibration_of_another_machine_is_not(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("llamalab.measure.calibration.constants_here.device_name", lambda device: "this CPU")
     keep_constants("another CPU")
     assert main(["report", "--device", "cpu"]) == 0
-    assert from_json(Path("reports/7b-cpu.json").read_text()).constants is None
+    assert record_from_json(Path("reports/7b-cpu.json").read_text()).constants is None
 
 
 def test_a_damaged_calibration_is_told_before_measuring(
@@ -134,7 +133,7 @@ def test_rerenders_a_record_to_the_same_page(measured: list[dict[str, Any]]) -> 
     assert len(measured) == 1
     assert Path("again.html").read_bytes() == page
     assert Path("again.json").read_text() == Path("reports/7b-cpu.json").read_text()
-    assert to_json(from_json(shown_text("again.html", "page"))) == Path("again.json").read_text()
+    assert record_to_json(record_from_json(shown_text("again.html", "page"))) == Path("again.json").read_text()
 
 
 @pytest.mark.parametrize("foreign", ["page.html", "page.json", "page.ops.csv"])
@@ -250,7 +249,7 @@ def test_what_fails_after_measuring_does_not_cost_the_record(
     with monkeypatch.context() as patched:
         patched.setattr(what, broken)
         assert main(["report", "--model", "7b", "--device", "cpu"]) == code
-    assert from_json(Path("reports/7b-cpu.json").read_text()) == record
+    assert record_from_json(Path("reports/7b-cpu.json").read_text()) == record
     said = capsys.readouterr().err
     assert "Traceback" not in said
     if code:
@@ -306,7 +305,7 @@ def test_a_folder_that_fills_up_while_measuring_does_not_cost_the_record(
     assert main(["report", "--device", "cpu"]) == 3
     said = capsys.readouterr().err
     (kept,) = place.glob("*/*.json")
-    assert from_json(kept.read_text()) == record
+    assert record_from_json(kept.read_text()) == record
     assert f"it is kept as {kept}" in said
     assert f"--from {kept}" in said
     assert list(Path("reports").iterdir()) == []
@@ -330,7 +329,7 @@ def test_where_no_file_can_be_written_the_record_is_printed(
 
     monkeypatch.setattr(recording, "measure_report", filled)
     assert main(["report", "--device", "cpu"]) == 3
-    assert from_json(capsys.readouterr().out) == record
+    assert record_from_json(capsys.readouterr().out) == record
 
 
 @pytest.mark.usefixtures("measured", "quick_page")
@@ -389,7 +388,7 @@ def test_record_of_a_model_file_holds_no_path(measured: list[dict[str, Any]], tm
 
 def test_hostile_name_stays_in_its_folder(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("evil.json").write_text(to_json(dataclasses.replace(record, model="../../<b>evil")))
+    Path("evil.json").write_text(record_to_json(dataclasses.replace(record, model="../../<b>evil")))
     assert main(["report", "--from", "evil.json"]) == 0
     assert {path.parent.name for path in tmp_path.rglob("*.html")} == {"reports"}
     assert Path("reports/b-evil-cpu.html").exists()

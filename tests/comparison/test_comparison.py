@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from llamalab.analytic.calibration_files import to_json
-from llamalab.analytic.roofline import Rates, predict, predict_pass, rates_of_op, total_s
+from llamalab.analytic.calibration_files import constants_to_json
+from llamalab.analytic.roofline import Rates, predict_op, predict_pass, rates_of_op, total_s
 from llamalab.comparison.basis import OWN_ROOFS, rates_of
 from llamalab.comparison.comparison import Comparison, ExactCheck
 from llamalab.comparison.held_roofs import hold_roofs
@@ -172,7 +172,7 @@ CALIBRATED = {
 
 
 def calibrated(record: Record, **changes: object) -> Record:
-    text = to_json("cpu", "bf16", "2026-01-02", CALIBRATED, {"prefill_error": 0.04, "decode_error": 0.02})
+    text = constants_to_json("cpu", "bf16", "2026-01-02", CALIBRATED, {"prefill_error": 0.04, "decode_error": 0.02})
     return dataclasses.replace(record, constants=json.loads(text) | changes)
 
 
@@ -181,7 +181,7 @@ def test_a_calibrated_machine_is_predicted_with_its_constants(record: Record) ->
     assert plain.basis.words == OWN_ROOFS
     assert comparison.basis.words == "constants calibrated on cpu 2026-01-02"
     for before, row in zip(plain.rows, comparison.rows, strict=True):
-        expected = predict(row.op, rates_of_op(row.op, CALIBRATED))
+        expected = predict_op(row.op, rates_of_op(row.op, CALIBRATED))
         assert row.predicted_s == expected.time_s
         assert row.prediction
         assert before.prediction
@@ -193,7 +193,7 @@ def test_a_calibrated_machine_is_predicted_with_its_constants(record: Record) ->
 
 def test_without_a_roof_constants_predict_alone(record: Record) -> None:
     rows = Comparison(dataclasses.replace(calibrated(record), roofs=[])).rows
-    assert [row.prediction for row in rows] == [predict(row.op, rates_of_op(row.op, CALIBRATED)) for row in rows]
+    assert [row.prediction for row in rows] == [predict_op(row.op, rates_of_op(row.op, CALIBRATED)) for row in rows]
 
 
 def test_naive_attention_keeps_the_roofs_as_only_the_fused_kernel_is_calibrated(record: Record) -> None:
@@ -213,7 +213,9 @@ def test_constants_that_are_none_are_refused(record: Record, change: dict[str, o
 
 def test_constants_of_naive_attention_are_its_own(record: Record) -> None:
     own = {"attention_prefill_gemm": Rates(GEMM, STREAM, 1e-3), "attention_prefill_copy": Rates(None, COPY, 2e-3)}
-    text = to_json("cpu", "bf16", "2026-01-02", CALIBRATED | own, {"prefill_error": 0.04, "decode_error": 0.02})
+    text = constants_to_json(
+        "cpu", "bf16", "2026-01-02", CALIBRATED | own, {"prefill_error": 0.04, "decode_error": 0.02}
+    )
     found = Comparison(dataclasses.replace(record, constants=json.loads(text)))
     (row,) = (row for row in found.attention if (row.point.backend, row.point.new_tokens) == ("naive", 1024))
     scores, flops = 32 * 1024**2 * 2, 2 * 128 * 32 * (1024 * 1025 // 2)
@@ -234,7 +236,7 @@ def test_attention_without_its_roof_is_not_predicted(record: Record) -> None:
 @pytest.mark.parametrize("lacking", [*([name] for name in sorted(CALIBRATED)), sorted(CALIBRATED)])
 def test_a_class_without_constants_falls_back_to_its_roof(record: Record, lacking: list[str]) -> None:
     plain = {(row.phase, row.op.name): row.prediction for row in Comparison(record).rows}
-    text = to_json(
+    text = constants_to_json(
         "cpu", "bf16", "2026-01-02", {name: rate for name, rate in CALIBRATED.items() if name not in lacking},
         {"prefill_error": 0.04, "decode_error": 0.02},
     )  # fmt: skip

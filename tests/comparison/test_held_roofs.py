@@ -8,7 +8,7 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.held_roofs import above, hold_roofs, raised_sentence
 from llamalab.comparison.sentences import verdict
 from llamalab.records.record import Record, Roof
-from llamalab.records.record_json import from_json, to_json
+from llamalab.records.record_json import record_from_json, record_to_json
 from tests.report.sample import sample_record
 
 
@@ -53,7 +53,7 @@ def test_a_raised_roof_is_the_rate_of_what_raised_it_and_keeps_the_probes(record
             assert roof.per_second > before.per_second
             assert raised_sentence(held, roof).startswith(roof.raised_by.removeprefix("layers.*."))
     assert hold_roofs(held) is held
-    assert from_json(to_json(held)) == held
+    assert record_from_json(record_to_json(held)) == held
 
 
 def test_a_second_raise_keeps_what_the_probes_found(record: Record) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
-from llamalab.analytic.roofline import predict, rates_of_op
+from llamalab.analytic.roofline import predict_op, rates_of_op
 from llamalab.comparison.ranks import RanksPhase, ranks_phases
 from tests.report.sample import sample_record
 from tests.report.sample_ranks import RATES, WAITING_SHARE, constants, sample_run
@@ -19,7 +19,7 @@ def prefill() -> RanksPhase:
 
 def test_a_pass_is_its_own_work_what_it_sends_and_a_share_of_its_work_in_waiting(prefill: RanksPhase) -> None:
     ops = forward_ops(prefill.arch, PassShape(new_tokens=512, tensor_parallel=2))
-    times = [(op.kind == "collective", op.count * predict(op, rates_of_op(op, RATES)).time_s) for op in ops]
+    times = [(op.kind == "collective", op.count * predict_op(op, rates_of_op(op, RATES)).time_s) for op in ops]
     work_s, sent_s = (sum(seconds for sends, seconds in times if sends is which) for which in (False, True))
     split = prefill.predicted_split
     assert split is not None
@@ -32,7 +32,9 @@ def test_a_pass_is_its_own_work_what_it_sends_and_a_share_of_its_work_in_waiting
 def test_one_rank_waits_for_nobody(prefill: RanksPhase) -> None:
     alone, two = prefill.scaling[:2]
     ops = forward_ops(prefill.arch, PassShape(new_tokens=512))
-    assert alone.predicted_s == pytest.approx(sum(op.count * predict(op, rates_of_op(op, RATES)).time_s for op in ops))
+    assert alone.predicted_s == pytest.approx(
+        sum(op.count * predict_op(op, rates_of_op(op, RATES)).time_s for op in ops)
+    )
     assert (two.predicted_s, two.measured_s) == (prefill.predicted_s, prefill.measured_s)
 
 

@@ -9,7 +9,7 @@ import pytest
 from llamalab.comparison.own_runs import read_runs, run_of_record
 from llamalab.comparison.run_deltas import REST, PhaseDelta, bootstrap, compare_runs, differing, unmatched
 from llamalab.records.record import Pass, Record
-from llamalab.records.record_json import from_json
+from llamalab.records.record_json import record_from_json
 from llamalab.records.run import OpTime, Run, RunPhase
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-7b-cpu.json"
@@ -17,7 +17,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-7b-cpu.json
 
 @pytest.fixture(scope="module")
 def record() -> Record:
-    return from_json(EXAMPLE.read_text())
+    return record_from_json(EXAMPLE.read_text())
 
 
 def noisy(seed: int, median_s: float, spread: float = 0.03, rounds: int = 20) -> tuple[float, ...]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llamalab.comparison.measured_runs import COLUMNS, PHASES, formats_of, point_of, read_rows, stack_of
-from llamalab.comparison.scoring import TOLERANCE, grouped, predict_row, summary
+from llamalab.comparison.measured_runs import COLUMNS, METRICS, formats_of, measured_point, read_rows, stack_of
+from llamalab.comparison.scoring import ROUNDING, grouped, predict_row, summary
 from llamalab.errors import FormatError, InputError, MissingError, UnknownNameError
 from llamalab.units import dtype_bits
 
@@ -27,7 +27,7 @@ def scored() -> list:  # type: ignore[type-arg]
 def test_no_published_point_lies_under_the_bound(scored: list) -> None:  # type: ignore[type-arg]
     known = [one for one in scored if one.predicted is not None]
     assert len(known) > 670
-    assert [one.point.row for one in known if one.point.measured < (1 - TOLERANCE) * one.bound] == []
+    assert [one.point.row for one in known if one.point.measured < (1 - ROUNDING) * one.bound] == []
 
 
 def test_a_prediction_is_never_under_its_bound(scored: list) -> None:  # type: ignore[type-arg]
@@ -93,7 +93,7 @@ def test_a_row_that_means_nothing_is_refused_and_scored_with_the_reason(cells: d
     assert one.reason
     if cells != {"n_gpus": "3"}:
         with pytest.raises(InputError):
-            point_of(changed(**cells))
+            measured_point(changed(**cells))
 
 
 def test_a_format_told_by_its_average_width() -> None:
@@ -122,7 +122,7 @@ def test_others_prompts_come_between_the_tokens_of_a_server() -> None:
     assert served > alone
 
 
-@pytest.mark.parametrize("metric", sorted(PHASES))
+@pytest.mark.parametrize("metric", sorted(METRICS))
 def test_every_metric_is_predicted_with_an_interval_around_it(metric: str) -> None:
     one = predict_row(changed(metric=metric))
     assert one.interval is not None
@@ -174,7 +174,7 @@ def test_threads_are_read_from_their_column_or_from_what_the_source_tells(cells,
     cpu = dict.fromkeys(COLUMNS, "1") | {
         "device": "ryzen-7950x", "framework": "llama.cpp", "model": "7b", "dtype": "q8_0", "metric": "decode_ms",
     }  # fmt: skip
-    assert point_of(cpu | cells).work.threads == threads
+    assert measured_point(cpu | cells).work.threads == threads
 
 
 def test_a_row_with_fewer_threads_is_predicted_slower() -> None:

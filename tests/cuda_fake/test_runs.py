@@ -14,13 +14,13 @@ from llamalab.measure.attention.lab import lab_machine, run_lab
 from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.bench.run import measure_bench
 from llamalab.measure.device import watch
-from llamalab.measure.profile.run import profile, reference_of
+from llamalab.measure.profile.run import measure_profile, reference_of
 from llamalab.measure.report import run as report
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.model import build
 from llamalab.records.phase_profile import OpProfile
 from llamalab.records.record import Record, Roof, unmeasured
-from llamalab.records.record_json import to_json
+from llamalab.records.record_json import record_to_json
 from tests.cuda_fake.conftest import FEW
 from tests.cuda_fake.gpu import Gpu
 from tests.report.sample import environment
@@ -76,7 +76,7 @@ def test_a_profile_shows_the_kernels_own_time_and_closes(
     gpu: Gpu, few_rounds: None, brief: None, reference: Record
 ) -> None:
     model = build(ARCH, device="cuda", dtype="bf16").eval()
-    found = profile(model, budget_s=0.02, prompt_tokens=512, reference=reference)
+    found = measure_profile(model, budget_s=0.02, prompt_tokens=512, reference=reference)
     for phase in found.phases:
         check_rows(gpu, phase.ops, phase.new_tokens, phase.context_tokens)
         assert abs(phase.closure) < 0.05, phase.closure
@@ -85,12 +85,12 @@ def test_a_profile_shows_the_kernels_own_time_and_closes(
         assert phase.during.clock_hz == 1_980_000_000
         assert phase.throttled == ["software power cap"]
     assert found.phases[1].kernel == "aten::_scaled_dot_product_flash_attention"
-    assert json.loads(to_json(reference_of(found)))
+    assert json.loads(record_to_json(reference_of(found)))
 
 
 def test_a_report_runs_and_its_record_is_written(gpu: Gpu, few_rounds: None, brief: None) -> None:
     record = report.measure_report("wide", ARCH, device="cuda", prompt_tokens=512, deadline=Deadline(4.0))
-    assert json.loads(to_json(record))["environment"]["device"] == "cuda"
+    assert json.loads(record_to_json(record))["environment"]["device"] == "cuda"
     assert [one.kind for one in record.roofs if not one.trusted] == []
     assert [run.phase for run in record.passes] == ["prefill", "decode"]
     for run, shown in zip(record.passes, record.profile or [], strict=True):

@@ -9,7 +9,7 @@ from experiments import fit_stacks
 from experiments.common import stack_spreads
 from llamalab.analytic.stack_constants import stack_constants
 from llamalab.analytic.stacks import stacks
-from llamalab.comparison.measured_runs import MeasuredPoint, point_of, read_rows
+from llamalab.comparison.measured_runs import MeasuredPoint, measured_point, read_rows
 from llamalab.comparison.scoring import predicted_of
 
 ROWS = read_rows(str(fit_stacks.POINTS))
@@ -24,9 +24,9 @@ def made_by(cells: dict[str, float], noise: float = 0.0) -> list[MeasuredPoint]:
             "model": ("7b", "13b", "34b")[number % 3],
             "batch": str(batch), "prompt": str(prompt), "generate": "64", "metric": "decode_ms", "value": "1",
         }  # fmt: skip
-        point = point_of(row)
+        point = measured_point(row)
         seconds = predicted_of(point, stack_constants(stack, point.spec, "bf16"))
-        made.append(point_of(row | {"value": repr(1e3 * seconds * (1 + noise * (-1) ** number))}))
+        made.append(measured_point(row | {"value": repr(1e3 * seconds * (1 + noise * (-1) ** number))}))
     return made
 
 
@@ -85,7 +85,7 @@ def test_one_wild_point_moves_little() -> None:
 )
 def test_a_source_that_is_unsure_weighs_half(framework: str, device: str, source: str, weight: float) -> None:
     row = made_by({})[0].row | {"framework": framework, "device": device, "source": source}
-    assert fit_stacks.weight(point_of(row)) == weight
+    assert fit_stacks.weight(measured_point(row)) == weight
 
 
 def test_nine_of_ten_errors_lie_in_the_spread() -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from experiments import own_records
 from experiments.common.folders import RECORDS
-from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.calibration_files import constants_to_json
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.record import Record
-from llamalab.records.record_json import to_json as record_json
+from llamalab.records.record_json import record_to_json
 from llamalab.report.recorded_runs import records_of
 from tests.report.sample import GEMM, STREAM, sample_record
 
@@ -33,12 +33,12 @@ def folder(tmp_path: Path) -> Path:
     ]
     machine = tmp_path / "a-cpu"
     machine.mkdir()
-    (machine / "7b.json").write_text(record_json(dataclasses.replace(record, passes=passes)))
+    (machine / "7b.json").write_text(record_to_json(dataclasses.replace(record, passes=passes)))
     validation: dict[str, Any] = {"prefill_error": 0.1, "decode_error": 0.1, "points": [CHECKED]}
-    text = to_json("cpu", "bf16", "2026-01-02", CONSTANTS, validation, load_average=[0.5, 1.5])
+    text = constants_to_json("cpu", "bf16", "2026-01-02", CONSTANTS, validation, load_average=[0.5, 1.5])
     (machine / "constants-bf16.json").write_text(text)
     (tmp_path / "no-constants").mkdir()
-    (tmp_path / "no-constants" / "7b.json").write_text(record_json(record))
+    (tmp_path / "no-constants" / "7b.json").write_text(record_to_json(record))
     return tmp_path
 
 

@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from llamalab.instrument.bind import FAMILIES
+from llamalab.instrument.bind import HOOKED_TYPES
 from llamalab.instrument.taps import capture
-from llamalab.measure.profile.run import profile
+from llamalab.measure.profile.run import measure_profile
 from tests.families.configs import DENSE
 from tests.families.test_against_transformers import built, spread
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
-TAPPED = [name for name, (kind, _) in DENSE.items() if kind in FAMILIES]
+TAPPED = [name for name, (kind, _) in DENSE.items() if kind in HOOKED_TYPES]
 
 
 def test_each_of_them_is_here() -> None:
-    assert {DENSE[name][0] for name in TAPPED} == set(FAMILIES)
+    assert {DENSE[name][0] for name in TAPPED} == set(HOOKED_TYPES)
 
 
 @pytest.mark.parametrize("name", TAPPED)
@@ -32,6 +32,6 @@ def test_patterns_and_streams_are_those_of_the_model(name: str) -> None:
 @pytest.mark.parametrize("name", ["ministral", "seed_oss", "internlm3", "iquestcoder", "cwm"])
 def test_those_of_no_other_test_are_profiled_as_they_are(name: str) -> None:
     arch, model = built(name)
-    found = profile(model, prompt_tokens=11, budget_s=0.02)
+    found = measure_profile(model, prompt_tokens=11, budget_s=0.02)
     assert (found.kind, found.arch) == ("transformers", arch.as_dict())
     assert all(op.flops > 0 and op.time_s > 0 for phase in found.phases for op in phase.ops if "+" in op.name)

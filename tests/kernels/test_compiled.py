@@ -112,7 +112,7 @@ def test_decode(capability: int, head_dim: int, heads: tuple[int, int]) -> None:
     for dtype in (torch.bfloat16, torch.float32):
         if not plan.takes_decode(heads[0] // heads[1], 1, dtype.itemsize <= 2):
             continue
-        made = compiled(capability, triton_flash.decode, 1, *heads, head_dim, dtype, n_splits=8)
+        made = compiled(capability, triton_flash.decode_attention, 1, *heads, head_dim, dtype, n_splits=8)
         assert made[0].name == "decode_kernel"
         for kernel in made:
             assert_fits(kernel)
@@ -123,7 +123,15 @@ def test_decode_at_a_position_in_memory(capability: int) -> None:
     position = torch.empty(1, dtype=torch.int64, device="meta")
     for window in (None, 100):
         for kernel in compiled(
-            capability, triton_flash.decode, 1, 64, 8, 128, torch.bfloat16, query_offset=position, window=window
+            capability,
+            triton_flash.decode_attention,
+            1,
+            64,
+            8,
+            128,
+            torch.bfloat16,
+            query_offset=position,
+            window=window,
         ):
             assert_fits(kernel)
             assert kernel.count(r"ld\.global\S*b64") > 0
@@ -131,7 +139,7 @@ def test_decode_at_a_position_in_memory(capability: int) -> None:
 
 def test_the_last_program_weighs_the_parts_after_it_has_counted_them() -> None:
     """One kernel, in which the count is acquired and released, and the parts are read past the first-level cache."""
-    (kernel,) = compiled(90, triton_flash.decode, 1, 32, 32, 128, torch.bfloat16, n_splits=8)
+    (kernel,) = compiled(90, triton_flash.decode_attention, 1, 32, 32, 128, torch.bfloat16, n_splits=8)
     assert kernel.config["FOLDED"]
     assert_fits(kernel)
     assert kernel.count(r"atom\S*\.acq_rel\S*\.add") == 1

@@ -35,7 +35,7 @@ def run(shape: tuple[int, ...], key_tile: int, stages: int, late: bool, change: 
             module.specialised_kernel, (-(-shape[3] // tile), shape[1], shape[0]),
             Descriptor(q, [1, 1, tile, shape[5]]), *(Descriptor(x, [1, 1, key_tile, shape[5]]) for x in (k, v)),
             Pointer(z.view(-1)), Pointer(lse.view(-1)), *z.stride()[:3], shape[3], shape[4] - shape[3],
-            launch.scale(q), shape[1] // shape[2], stages, 8,
+            launch.default_scale(q), shape[1] // shape[2], stages, 8,
         )  # fmt: skip
     assert_close(z, lse, q, k, v)
 

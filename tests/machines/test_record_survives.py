@@ -12,7 +12,7 @@ from llamalab.measure.calibration import constants_here
 from llamalab.measure.calibration import run as calibrate
 from llamalab.measure.report import run as record
 from llamalab.records.record import Record
-from llamalab.records.record_json import from_json
+from llamalab.records.record_json import record_from_json
 from llamalab.report import recorded_runs as runs
 from tests.fakes import everywhere
 from tests.report.sample import sample_record
@@ -54,7 +54,10 @@ def test_the_record_is_there_and_renders_again(
     said = capsys.readouterr().err
     assert code in (0, 3)
     assert "Traceback" not in said
-    assert from_json((tmp_path / "page.json").read_text(encoding="utf-8"), source="page.json").passes == measured.passes
+    assert (
+        record_from_json((tmp_path / "page.json").read_text(encoding="utf-8"), source="page.json").passes
+        == measured.passes
+    )
     assert (code == 0) == (tmp_path / "page.html").exists()
     assert main(["report", "--from", "page.json", "--out", "again.html"]) == 0
     assert (tmp_path / "again.html").stat().st_size > 10_000

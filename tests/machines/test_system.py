@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llamalab.records.record_json import to_json
+from llamalab.records.record_json import record_to_json
 from tests.report.sample import sample_record
 
 COMMAND = [sys.executable, "-m", "llamalab"]
@@ -24,7 +24,7 @@ PATIENCE_S = 100.0
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
     path = tmp_path / "record.json"
-    path.write_text(to_json(sample_record("tiny")), encoding="utf-8")
+    path.write_text(record_to_json(sample_record("tiny")), encoding="utf-8")
     return path
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from llamalab import __version__
 from llamalab.cli import VERBS
-from llamalab.records.record_json import to_json
+from llamalab.records.record_json import record_to_json
 from tests.report.sample import sample_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +100,7 @@ def test_every_module_compiles(version: str, installed: Path, tmp_path: Path) ->
 
 def test_a_page_is_rendered_where_only_the_wheel_is(empty: Path, tmp_path: Path) -> None:
     """Templates and style sheets travel in the wheel."""
-    (tmp_path / "record.json").write_text(to_json(sample_record("tiny")), encoding="utf-8")
+    (tmp_path / "record.json").write_text(record_to_json(sample_record("tiny")), encoding="utf-8")
     code = "import sys, llamalab; print(llamalab.__file__, llamalab.__version__); from llamalab.cli import main; "
     code += "sys.exit(main(['report', '--from', 'record.json', '--out', 'page.html']))"
     done = subprocess.run([empty, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)

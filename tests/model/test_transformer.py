@@ -126,7 +126,7 @@ def test_last_logits_are_the_last_of_all() -> None:
     assert every.shape == (3, 7, 97)
     assert last.shape == (3, 1, 97)
     torch.testing.assert_close(last, every[:, -1:], rtol=0, atol=1e-6)
-    with pytest.raises(UnknownNameError, match="logits must be one of all, last; got 'first'"):
+    with pytest.raises(UnknownNameError, match="logits must be one of last, all; got 'first'"):
         model(tokens, logits="first")
 
 

@@ -12,8 +12,8 @@ import llamalab
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import FormatError, InputError, MissingError
 from llamalab.records.peers import read_peer
-from llamalab.records.profile import of_record
-from llamalab.records.record_json import from_json
+from llamalab.records.profile import profile_in
+from llamalab.records.record_json import record_from_json
 from llamalab.records.tables import csv_of_rows
 from llamalab.report.page import report_tables
 from tests.records.peers import files
@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-7b-cpu.json
 
 
 def test_a_record_is_passes_parts_ops_samples_and_roofs() -> None:
-    record, made = from_json(EXAMPLE.read_text()), llamalab.frames(EXAMPLE)
+    record, made = record_from_json(EXAMPLE.read_text()), llamalab.frames(EXAMPLE)
     assert len(made["passes"]) == len(record.passes)
     assert list(made["passes"].time_s) == [one.total_s for one in record.passes]
     assert len(made["ops"]) == sum(len(one.ops) for one in record.passes)
@@ -34,13 +34,13 @@ def test_a_record_is_passes_parts_ops_samples_and_roofs() -> None:
 
 
 def test_a_record_in_memory_and_its_file_give_the_same() -> None:
-    ours, theirs = llamalab.frames(from_json(EXAMPLE.read_text())), llamalab.frames(str(EXAMPLE))
+    ours, theirs = llamalab.frames(record_from_json(EXAMPLE.read_text())), llamalab.frames(str(EXAMPLE))
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equals(theirs[name]) for name in ours)
 
 
 def test_a_profile_is_phases_ops_and_memory() -> None:
-    profile = of_record(from_json(EXAMPLE.read_text()))
+    profile = profile_in(record_from_json(EXAMPLE.read_text()))
     if profile is None:
         pytest.skip("the example was made before reports had profiles")
     made = llamalab.frames(profile)
@@ -92,7 +92,7 @@ def test_what_other_tools_write_is_phases_ops_and_samples(tmp_path: Path, text: 
 
 
 def test_the_csv_of_a_report_is_a_frame_of_raw_values() -> None:
-    table = report_tables(Comparison(from_json(EXAMPLE.read_text())))["ops"]
+    table = report_tables(Comparison(record_from_json(EXAMPLE.read_text())))["ops"]
     read = pandas.read_csv(io.StringIO(table.csv))
     assert list(read.columns) == [column.key for column in table.columns]
     assert list(read.measured_s.dropna()) == [row["measured_s"] for row in table.rows if row["measured_s"] is not None]

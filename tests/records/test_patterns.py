@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llamalab.errors import FormatError
-from llamalab.records.record_json import from_json, to_json
+from llamalab.records.record_json import record_from_json, record_to_json
 from tests.report.sample import sample_record
 from tests.report.sample_patterns import sample_patterns
 
@@ -18,9 +18,9 @@ def data() -> dict[str, Any]:
 
 
 def test_they_come_back(data: dict[str, Any]) -> None:
-    record = from_json(json.dumps(data))
+    record = record_from_json(json.dumps(data))
     assert record.patterns == sample_patterns()
-    assert from_json(to_json(record)) == record
+    assert record_from_json(record_to_json(record)) == record
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_no_pattern_has_is_refused(
         inner = inner[key]
     inner[place[-1]] = value
     if fault is None:
-        assert from_json(json.dumps(changed)).patterns
+        assert record_from_json(json.dumps(changed)).patterns
         return
     with pytest.raises(FormatError, match=fault):
-        from_json(json.dumps(changed))
+        record_from_json(json.dumps(changed))

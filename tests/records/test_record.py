@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from llamalab.errors import FormatError
 from llamalab.records.record import Measurement, Record
-from llamalab.records.record_json import from_json, to_json
+from llamalab.records.record_json import record_from_json, record_to_json
 from tests.report.sample import sample_record
 
-SAMPLE = to_json(sample_record("7b"))
+SAMPLE = record_to_json(sample_record("7b"))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -21,7 +21,7 @@ JSON = st.recursive(
 @pytest.mark.parametrize("model", ["7b", "70b", "tiny"])
 def test_round_trip(model):
     record = sample_record(model)
-    assert from_json(to_json(record)) == record
+    assert record_from_json(record_to_json(record)) == record
 
 
 def paths(data, prefix=()):
@@ -47,24 +47,24 @@ def test_a_changed_record_is_read_or_refused(path, value, delete):
     else:
         place[path[-1]] = value
     try:
-        record = from_json(json.dumps(data))
+        record = record_from_json(json.dumps(data))
     except FormatError:
         return
     assert isinstance(record, Record)
-    assert from_json(to_json(record)) == record
+    assert record_from_json(record_to_json(record)) == record
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text() | JSON.map(json.dumps))
 def test_other_text_is_refused(text):
     with pytest.raises(FormatError):
-        from_json(text)
+        record_from_json(text)
 
 
 @given(st.integers(0, len(SAMPLE) - 3))
 def test_a_truncated_record_is_refused(end):
     with pytest.raises(FormatError):
-        from_json(SAMPLE[:end])
+        record_from_json(SAMPLE[:end])
 
 
 def changed(**changes):
@@ -74,30 +74,30 @@ def changed(**changes):
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"schema_version": NaN}', "1" * 10_000, '{"schema_version": 1e999}'])
 def test_hostile_json_is_refused(text):
     with pytest.raises(FormatError):
-        from_json(text)
+        record_from_json(text)
 
 
 def test_another_schema_says_so():
     with pytest.raises(FormatError, match=r"old\.json must have schema_version 1; got 2; measure anew"):
-        from_json(changed(schema_version=2), source="old.json")
+        record_from_json(changed(schema_version=2), source="old.json")
 
 
 def test_a_record_of_before_profiles_is_read():
     data = json.loads(SAMPLE)
     del data["profile"]
-    assert from_json(json.dumps(data)).profile is None
+    assert record_from_json(json.dumps(data)).profile is None
 
 
 def test_an_unknown_field_is_named():
     with pytest.raises(FormatError, match="odd or missing: extra"):
-        from_json(changed(extra=1))
+        record_from_json(changed(extra=1))
 
 
 @pytest.mark.parametrize("arch", [{}, {"dim": 7}, json.loads(SAMPLE)["arch"] | {"n_kv_heads": 5},
                                   json.loads(SAMPLE)["arch"] | {"tied_embeddings": "no"}])  # fmt: skip
 def test_an_impossible_architecture_is_refused(arch):
     with pytest.raises(FormatError):
-        from_json(changed(arch=arch))
+        record_from_json(changed(arch=arch))
 
 
 def mutated(edit):
@@ -128,12 +128,12 @@ def mutated(edit):
 )
 def test_what_nothing_can_be_computed_from_is_refused(edit, fault):
     with pytest.raises(FormatError, match=fault):
-        from_json(mutated(edit))
+        record_from_json(mutated(edit))
 
 
 def test_not_a_number_is_never_written():
     with pytest.raises(ValueError, match="JSON"):
-        to_json(replace(sample_record("tiny"), elapsed_s=float("nan")))
+        record_to_json(replace(sample_record("tiny"), elapsed_s=float("nan")))
 
 
 def test_median_and_quartiles():

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from llamalab.records.patterns import KINDS, WHOLE, HeadShares, HeadWeights, Patterns
+from llamalab.records.patterns import HEAD_KINDS, WHOLE, HeadShares, HeadWeights, Patterns
 
 TOKENS = ("<s>", " A", " cat", " saw", " a", " dog", ";", " the", " cat", " ran", "\n", " unbelievably", " <b>", ".")
 
@@ -16,7 +16,7 @@ def sample_patterns(layers: int = 2, n_heads: int = 4, tokens: Sequence[str] = T
         HeadWeights(
             layer=one.layer, head=one.head, kind=kind, rows_permille=[_row(noise, t) for t in range(len(tokens))]
         )
-        for kind, one in zip(KINDS, heads, strict=False)
+        for kind, one in zip(HEAD_KINDS, heads, strict=False)
     ]
     return Patterns(
         text="A cat saw a dog", tokens=list(tokens), layers=layers, n_heads=n_heads, heads=heads, shown=shown

@@ -20,7 +20,7 @@ from llamalab.records.phase_profile import (
     Telemetry,
     Usage,
 )
-from llamalab.records.profile import Profile, of_record
+from llamalab.records.profile import Profile, profile_in
 from llamalab.records.record import Pass, Record
 
 REASON = "not readable on a CPU without privileges"
@@ -53,7 +53,7 @@ def sample_phase(run: Pass, arch: LlamaArch, **changes: Any) -> PhaseProfile:
 
 def sample_profile(record: Record, **changes: Any) -> Profile:
     """The profile of a sample record by itself."""
-    profile = of_record(record)
+    profile = profile_in(record)
     assert profile is not None
     return replace(profile, **changes)
 

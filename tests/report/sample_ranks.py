@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.calibration_files import constants_to_json
 from llamalab.analytic.roofline import Rates
 from llamalab.records.ranks import RanksPass, RanksRun, RankTime
 
@@ -35,7 +35,7 @@ def constants(**changes: Any) -> dict[str, Any]:
     import json
 
     checked = {"prefill_error": 0.02, "decode_error": 0.03, "points": []}
-    data: dict[str, Any] = json.loads(to_json("cpu", "bf16", "2026-01-15", RATES, checked))
+    data: dict[str, Any] = json.loads(constants_to_json("cpu", "bf16", "2026-01-15", RATES, checked))
     return data | {"ranks": 2, "waiting_share": WAITING_SHARE} | changes
 
 

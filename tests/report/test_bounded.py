@@ -18,7 +18,7 @@ def test_the_page_fits_and_no_more_is_left_out_than_must_be(
     record: Record, html: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = bytes_of(html) - 60_000
-    monkeypatch.setattr(bounded, "MOST_BYTES", most)
+    monkeypatch.setattr(bounded, "PAGE_BYTES", most)
     small = render(record)
     assert most - 35_000 < bytes_of(small) <= most  # the largest part that can go is smaller
     assert small.count("left out: the page") + small.count("left out, as the page") >= 1
@@ -28,7 +28,7 @@ def test_the_page_fits_and_no_more_is_left_out_than_must_be(
 
 
 def test_all_that_is_folded_can_go(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded, "MOST_BYTES", 0)
+    monkeypatch.setattr(bounded, "PAGE_BYTES", 0)
     small = render(record)
     folds = re.findall(r"<details id=.*?</details>", small, re.DOTALL)
     assert small.count(PLOT) >= 5

@@ -10,7 +10,7 @@ from experiments.common.folders import RECORDS
 from llamalab.errors import FormatError
 from llamalab.records.record import Record
 from llamalab.report import bounded, render
-from llamalab.report.charts.base import draw
+from llamalab.report.charts.base import draw_svg
 from llamalab.report.charts.experiment_results import CHARTS
 from llamalab.report.experiment_results import ORDER, ExperimentResult, read_result, recorded_results
 from tests.report.sample import environment
@@ -34,9 +34,9 @@ def test_an_answer_says_its_question_and_is_drawn_where_it_has_a_chart(answer: E
     assert answer.device in answer.origin
     if answer.experiment not in CHARTS:
         return  # it says all in words
-    svg = draw(CHARTS[answer.experiment], answer, prefix=answer.experiment)
+    svg = draw_svg(CHARTS[answer.experiment], answer, prefix=answer.experiment)
     assert svg.startswith('<div class="panels"><svg')
-    assert svg == draw(CHARTS[answer.experiment], answer, prefix=answer.experiment)
+    assert svg == draw_svg(CHARTS[answer.experiment], answer, prefix=answer.experiment)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"experiment": "x"}', "\x00"])
@@ -62,7 +62,7 @@ def test_a_page_that_would_be_too_large_leaves_the_largest_plots_of_the_appendix
     left_out = "Its plot is left out: the page would be too large with it."
 
     def page(most: int) -> str:
-        monkeypatch.setattr(bounded, "MOST_BYTES", most)
+        monkeypatch.setattr(bounded, "PAGE_BYTES", most)
         return render(record, [], RECORDED)
 
     whole = page(1 << 30)

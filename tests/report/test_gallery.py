@@ -9,7 +9,7 @@ import pytest
 from llamalab.cli import main
 from llamalab.comparison.comparison import Comparison
 from llamalab.records.record import Record
-from llamalab.records.record_json import to_json
+from llamalab.records.record_json import record_to_json
 from llamalab.report import OURS, render_gallery
 from llamalab.report.gallery import NamedRecord, errors_table, records_under
 from tests.report.sample import sample_record
@@ -53,7 +53,7 @@ def test_the_verb_finds_records_at_any_depth_and_writes_the_page(
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "records" / "deep"
     folder.mkdir(parents=True)
-    (folder / "tiny.json").write_text(to_json(sample_record("tiny")))
+    (folder / "tiny.json").write_text(record_to_json(sample_record("tiny")))
     (folder / "other.json").write_text('{"a": 1}')
     (folder / "broken.json").write_text('{"parameters_measured": 1}')
     assert main(["gallery", "records", "--out", "page.html"]) == 0

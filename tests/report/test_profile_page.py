@@ -10,9 +10,9 @@ import pytest
 
 from llamalab.arch import LlamaArch
 from llamalab.records.phase_profile import Instrument, PhaseProfile, Telemetry, Usage
-from llamalab.records.profile import Profile, are_profiles, from_json, of_record, to_json
+from llamalab.records.profile import Profile, are_profiles, profile_in, profiles_from_json, profiles_to_json
 from llamalab.records.record import Record
-from llamalab.records.record_json import to_json as record_to_json
+from llamalab.records.record_json import record_to_json
 from llamalab.report import OURS, profile_csv_files, render, render_profiles
 from llamalab.report import profile_captions as findings
 from llamalab.report import profile_tables as tables
@@ -61,8 +61,8 @@ def test_a_page_of_profiles_is_whole_and_comes_back(profile: Profile, other: Pro
     assert len(page.values("id")) == len(set(page.values("id")))
     assert OURS in html[:2_000]
     raw = html.partition('id="record">')[2].partition("</script>")[0]
-    assert from_json(raw) == [profile, other]
-    assert render_profiles(from_json(to_json([profile, other]))) == html
+    assert profiles_from_json(raw) == [profile, other]
+    assert render_profiles(profiles_from_json(profiles_to_json([profile, other]))) == html
     assert "profiled operation by operation: llamalab and transformers" in page.text()
 
 
@@ -115,9 +115,9 @@ def test_findings_are_told_from_the_numbers(profile: Profile) -> None:
     even = [replace(op, layers_s=[op.time_s] * len(op.layers_s)) for op in phase.ops]
     assert "the blocks that ran take much the same time" in findings.depth_finding(replace(phase, ops=even))
     assert "Prefill peaks at 60.00 MiB above weights and cache in layers.0.feed_forward.w1" in (
-        findings.memory_finding(phase)
+        findings.peak_finding(phase)
     )
-    assert "67% of it was made by layers.0.feed_forward.w1" in findings.memory_finding(phase)
+    assert "67% of it was made by layers.0.feed_forward.w1" in findings.peak_finding(phase)
     assert "Prefill is in kernels for 90% of its time" in findings.kernels_finding(phase)
     assert findings.observers_finding(phase) == (
         "In prefill a pass that is looked at takes 1.01x (op clock) to 1.30x (profiler) the time of a clean one."
@@ -136,7 +136,7 @@ def test_a_cache_that_grows_is_no_error_of_the_prediction(profile: Profile) -> N
     phase = profile.phases[0]
     holding = replace(phase.memory.at_peak[0], category="kv")
     memory = replace(phase.memory, at_peak=[holding, phase.memory.at_peak[1]])
-    sentence = findings.memory_finding(replace(phase, memory=memory))
+    sentence = findings.peak_finding(replace(phase, memory=memory))
     assert "40.00 MiB of it a cache that grew in the pass" in sentence
     assert "for the rest predicted" in sentence
 
@@ -195,7 +195,7 @@ def test_csv_has_every_operation_of_every_phase(profile: Profile) -> None:
 
 
 def test_a_record_without_a_profile_has_none(record: Record) -> None:
-    assert of_record(replace(record, profile=None)) is None
+    assert profile_in(replace(record, profile=None)) is None
     assert not are_profiles(record_to_json(record))
     arch = LlamaArch(**sample_profile(record).arch)
     assert arch == record.llama_arch

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from experiments.common.folders import RECORDS
-from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.calibration_files import constants_to_json
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import FormatError
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Record
-from llamalab.records.record_json import to_json as record_json
+from llamalab.records.record_json import record_to_json
 from llamalab.report import csv_files, render
 from llamalab.report import prospects as outlook
 from llamalab.report.recorded_runs import recorded_runs
@@ -40,7 +40,7 @@ def comparison(record: Record) -> Comparison:
 
 
 def calibrated(record: Record) -> Record:
-    text = to_json("cpu", "bf16", "2026-01-02", CONSTANTS, {"prefill_error": 0.04, "decode_error": 0.02})
+    text = constants_to_json("cpu", "bf16", "2026-01-02", CONSTANTS, {"prefill_error": 0.04, "decode_error": 0.02})
     return dataclasses.replace(record, constants=json.loads(text))
 
 
@@ -60,10 +60,10 @@ def test_recorded_runs_stand_on_the_page_and_are_marked(record: Record, gpu: Rec
 def test_committed_records_are_those_of_a_kind_of_device(tmp_path: Path, record: Record, gpu: Record) -> None:
     for folder, name, one in (("a-cpu", "7b", record), ("b-h200", "13b", gpu)):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / f"{name}.json").write_text(record_json(one))
+        (tmp_path / folder / f"{name}.json").write_text(record_to_json(one))
         (tmp_path / folder / "constants-bf16.json").write_text("{}")
     assert recorded_runs(tmp_path) == [record, gpu]
-    assert recorded_runs(tmp_path, device="cuda") == [gpu]
+    assert recorded_runs(tmp_path, accelerators=True) == [gpu]
     assert recorded_runs(tmp_path / "absent") == []
     (tmp_path / "a-cpu" / "broken.json").write_text('{"parameters_measured"')
     with pytest.raises(FormatError, match=r"broken\.json"):

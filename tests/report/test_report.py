@@ -16,7 +16,7 @@ from llamalab.comparison.sentences import phase_sentence, verdict
 from llamalab.comparison.wording import tokens_per_s
 from llamalab.records.patterns import Patterns
 from llamalab.records.record import MeasuredMemory, Record, Roof
-from llamalab.records.record_json import from_json, to_json
+from llamalab.records.record_json import record_from_json, record_to_json
 from llamalab.report import CSV_HEADS, OURS, csv_files, render
 from llamalab.report.layout import page_script, script_hash
 from llamalab.report.tables import tables
@@ -65,7 +65,7 @@ class Page(HTMLParser):
 def embedded(html: str) -> Record:
     found = re.search(r'<script type="application/json" id="record">(.*?)</script>', html, re.DOTALL)
     assert found
-    return from_json(found[1])
+    return record_from_json(found[1])
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_hostile_names_stay_text(record: Record) -> None:
 
 
 def test_same_record_same_bytes(record: Record, html: str) -> None:
-    assert render(from_json(to_json(record))) == html
+    assert render(record_from_json(record_to_json(record))) == html
 
 
 def test_record_comes_back_from_the_page(record: Record, html: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.calibration_files import constants_to_json
 from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import Workload, memory_needed, run_times
 from llamalab.analytic.ops import forward_ops
@@ -22,8 +22,8 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import elsewhere, run_s, told_run
 from llamalab.hardware import WIDELY_USED, find_hardware
 from llamalab.records.record import Record, Roof
-from llamalab.report.layout import TEMPLATES
-from llamalab.report.settings import settings_of
+from llamalab.report.layout import TEMPLATE_FOLDER
+from llamalab.report.settings import page_settings
 from tests.report.conftest import Browser
 from tests.report.sample import sample_record
 
@@ -62,7 +62,7 @@ def calibrated(record: Record, *more: str) -> Record:
                     noise.uniform(0.3, 1), noise.uniform(0.3, 1), noise.uniform(1, 9))
         for name in sorted({*CLASSES, *more})
     }  # fmt: skip
-    text = to_json("cpu", record.dtype, "2026-01-02", rates, {"prefill_error": 0.04, "decode_error": 0.02})
+    text = constants_to_json("cpu", record.dtype, "2026-01-02", rates, {"prefill_error": 0.04, "decode_error": 0.02})
     return dataclasses.replace(record, constants=json.loads(text))
 
 
@@ -117,7 +117,7 @@ def expected(comparison: Comparison, place: int, set_: dict[str, Any], device: d
 
 def ran(code: str, browse: Browser, folder: Path) -> Any:
     """What the script's functions give, in node, or in a browser where there is none."""
-    script = (TEMPLATES / "model.js").read_text(encoding="utf-8") + code
+    script = (TEMPLATE_FOLDER / "model.js").read_text(encoding="utf-8") + code
     if node := shutil.which("node"):
         done = subprocess.run([node, "-"], input=script + "\nconsole.log(answer);", capture_output=True, text=True,
                               timeout=120, check=True)  # fmt: skip
@@ -133,7 +133,7 @@ def test_the_script_computes_what_python_computes(
     comparisons: list[Comparison], browse: Browser, tmp_path: Path
 ) -> None:
     noise = random.Random(11)
-    data = [settings_of(one, elsewhere(one.arch, told_run(one), names=WIDELY_USED)) for one in comparisons]
+    data = [page_settings(one, elsewhere(one.arch, told_run(one), names=WIDELY_USED)) for one in comparisons]
     asked = []
     for number in range(SETTINGS):
         page = number % len(data)
@@ -163,7 +163,7 @@ def test_the_script_computes_what_python_computes(
 
 def test_settings_begin_with_the_measured_run(comparisons: list[Comparison]) -> None:
     for comparison in comparisons:
-        data = settings_of(comparison, elsewhere(comparison.arch, told_run(comparison), names=WIDELY_USED))
+        data = page_settings(comparison, elsewhere(comparison.arch, told_run(comparison), names=WIDELY_USED))
         start = data["start"]
         assert (start["prompt"], start["batch"], start["kv_heads"]) == (512, 1, comparison.arch.n_kv_heads)
         assert start["kv"] == comparison.record.dtype

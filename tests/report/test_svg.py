@@ -9,17 +9,17 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.records.record import Record
 from llamalab.report.charts import attention_sweep as attention
 from llamalab.report.charts import blocks, heatmap, memory, roofline, scatter
-from llamalab.report.charts.base import INK, Plot, canvas, draw
+from llamalab.report.charts.base import INK, Plot, canvas, draw_svg
 from llamalab.report.theme import variables
 
 CHARTS = (
     scatter.scatter,
-    roofline.roofline,
+    roofline.measured_roofline,
     blocks.stacked,
     blocks.bars,
     memory.memory,
     heatmap.heatmap,
-    attention.attention,
+    attention.attention_sweep,
 )
 
 
@@ -31,8 +31,8 @@ def svgs(drawn: str) -> list[ElementTree.Element]:
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.__name__)
 def test_a_plot_is_the_same_byte_for_byte_small_and_clean(record: Record, chart) -> None:
     comparison = Comparison(record)
-    one = draw(chart, comparison, prefix="p")
-    assert draw(chart, comparison, prefix="p") == one
+    one = draw_svg(chart, comparison, prefix="p")
+    assert draw_svg(chart, comparison, prefix="p") == one
     assert len(one) < 60_000
     panels = svgs(one)
     assert panels
@@ -46,13 +46,13 @@ def test_a_plot_is_the_same_byte_for_byte_small_and_clean(record: Record, chart)
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.__name__)
 def test_no_colour_but_the_themes(record: Record, chart) -> None:
-    svg = draw(chart, Comparison(record), prefix="p")
+    svg = draw_svg(chart, Comparison(record), prefix="p")
     assert re.findall(r"#[0-9a-fA-F]{6}", svg) == []
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.__name__)
 def test_marks_have_tooltips(record: Record, chart) -> None:
-    panels = svgs(draw(chart, Comparison(record), prefix="p"))
+    panels = svgs(draw_svg(chart, Comparison(record), prefix="p"))
     tips = [tip.text for root in panels for group in root.iter("g") for tip in group.findall("title")]
     assert len(tips) >= 4
     assert all(tips)
@@ -61,7 +61,8 @@ def test_marks_have_tooltips(record: Record, chart) -> None:
 def test_ids_of_two_figures_do_not_meet(record: Record) -> None:
     comparison = Comparison(record)
     ids = [
-        set(re.findall(r' id="([^"]+)"', draw(scatter.scatter, comparison, prefix=prefix))) for prefix in ("one", "two")
+        set(re.findall(r' id="([^"]+)"', draw_svg(scatter.scatter, comparison, prefix=prefix)))
+        for prefix in ("one", "two")
     ]
     assert ids[0]
     assert not ids[0] & ids[1]
@@ -74,7 +75,7 @@ def test_names_in_a_plot_stay_text() -> None:
         axes.text(0, 0, "</svg><script>alert(1)</script>", color=INK["ink"])
         return Plot(figures, "a < b", "c & d", {"tip": '"><b>'})
 
-    svg = draw(chart, prefix="x")
+    svg = draw_svg(chart, prefix="x")
     (root,) = svgs(svg)
     assert "<script" not in svg
     assert [tip.text for tip in root.iter("title")] == ["a < b", '"><b>']
@@ -87,14 +88,14 @@ def test_a_mark_is_defined_once_however_often_it_is_used() -> None:
             axes.plot([x], [x], "o", color=INK["accent"])
         return Plot(figures, "a", "b", {})
 
-    (root,) = svgs(draw(chart, prefix="x"))
+    (root,) = svgs(draw_svg(chart, prefix="x"))
     uses = [use.attrib["href"] for use in root.iter("use")]
     assert (len(uses), len(set(uses))) == (5, 1)
     assert uses[0][1:] in {element.attrib.get("id") for element in root.iter("path")}
 
 
 def test_the_key_names_every_handle_in_its_colour(record: Record) -> None:
-    drawn = draw(scatter.scatter, Comparison(record), prefix="x")
+    drawn = draw_svg(scatter.scatter, Comparison(record), prefix="x")
     key = drawn[drawn.index('<ul class="key"') :]
     for words in ("prefill", "decode", "attention itself", "exact; band ±20%"):
         assert f"</i>{words}</li>" in key

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from llamalab.choices import PROMPT_FORMATS
 from llamalab.errors import InputError
 from llamalab.text import PieceTokenizer, load_tokenizer
-from llamalab.text.chat_template import LIMITS, render
+from llamalab.text.chat_template import LIMITS, render_template
 from llamalab.text.dialog import Message, check_marks, encode_dialog
-from llamalab.text.prompt_formats import PROMPT_FORMATS, TEMPLATES, Llama2Format, TemplateFormat, prompt_format
+from llamalab.text.prompt_formats import TEMPLATES, Llama2Format, TemplateFormat, prompt_format
 from tests.text.samples import sentencepiece_model, write_json
 
 CHATML = (
@@ -60,20 +61,20 @@ HOSTILE = {
 @pytest.mark.parametrize("template", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_templates_end_in_a_sentence(template: str) -> None:
     with pytest.raises(InputError, match="chat template must write"):
-        render(template, [{"messages": [{"role": "user", "content": "Hi"}]}], limits=LIMITS | {"seconds": 1})
+        render_template(template, [{"messages": [{"role": "user", "content": "Hi"}]}], limits=LIMITS | {"seconds": 1})
 
 
 def test_what_leads_out_is_not_there() -> None:
-    assert render("{{ ''|attr('__class__') }}{{ '{0.__class__}'.format(1) }}{{ x.__class__ is defined }}", [{}]) == [
-        "False"
-    ]
+    assert render_template(
+        "{{ ''|attr('__class__') }}{{ '{0.__class__}'.format(1) }}{{ x.__class__ is defined }}", [{}]
+    ) == ["False"]
 
 
 def test_steps_are_counted_and_not_timed() -> None:
     template = "{% for i in range(n) %}{{ i }}{% endfor %}"
-    assert render(template, [{"n": 3}, {"n": 0}]) == ["012", ""]
+    assert render_template(template, [{"n": 3}, {"n": 0}]) == ["012", ""]
     with pytest.raises(InputError, match="more than 100 steps"):
-        render(template, [{"n": 1_000}], limits=LIMITS | {"steps": 100})
+        render_template(template, [{"n": 1_000}], limits=LIMITS | {"steps": 100})
 
 
 def test_what_templates_lean_on() -> None:
@@ -81,11 +82,11 @@ def test_what_templates_lean_on() -> None:
     text = (
         "{%- for m in messages -%}\n    {{ m | tojson }}{% generation %}!{% endgeneration %}{% break %}\n{%- endfor -%}"
     )
-    assert render(text, [context]) == ['{"role": "user", "content": "<Zoë>"}!']
-    assert render("{{ messages[0] | tojson(separators=(',', ':'), sort_keys=true) }}", [context]) == [
+    assert render_template(text, [context]) == ['{"role": "user", "content": "<Zoë>"}!']
+    assert render_template("{{ messages[0] | tojson(separators=(',', ':'), sort_keys=true) }}", [context]) == [
         '{"content":"<Zoë>","role":"user"}'
     ]
-    assert render("{{ strftime_now('%Y')[:2] }}{% if tools is none %}x{% endif %}", [context]) == ["20x"]
+    assert render_template("{{ strftime_now('%Y')[:2] }}{% if tools is none %}x{% endif %}", [context]) == ["20x"]
 
 
 @pytest.mark.reference

@@ -3,6 +3,9 @@
 Triton is imported when a call is made, not before: it is no dependency of llamalab. With
 TRITON_INTERPRET=1 in the environment before that, the kernels run on the CPU, which is how they
 are tested where there is no GPU.
+
+Belongs here: one file a kernel, `plan` (tiles and splits by shape), and the calls that launch them.
+Does not belong here: other backends (attention), KV caches (model), what attention costs (analytic.attention_cost).
 """
 
 import importlib.util
@@ -13,13 +16,13 @@ from torch import Tensor
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention.limits import shape_of
 from llamalab.attention.shapes import in_view
-from llamalab.attention.triton_flash.few_queries import decode
+from llamalab.attention.triton_flash.few_queries import decode_attention
 from llamalab.attention.triton_flash.launch import Flash, interpreted
 from llamalab.attention.triton_flash.many_queries import prefill
 from llamalab.attention.triton_flash.plan import takes_decode
 from llamalab.errors import MissingError, UnavailableError
 
-__all__ = ["Flash", "attend", "check", "decode", "flash", "interpreted", "prefill"]
+__all__ = ["Flash", "attend", "check", "decode_attention", "flash", "interpreted", "prefill"]
 
 MAX_HEAD_DIM = 256  # a larger tile does not fit the registers of one program
 
@@ -37,7 +40,7 @@ def flash(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, 
     # The kernels step through a head with stride 1.
     q_BHTE, k_BKSE, v_BKSE = (x if x.stride(-1) == 1 else x.contiguous() for x in (q_BHTE, k_BKSE, v_BKSE))
     few_rows = takes_decode(shape.n_heads // shape.n_kv_heads, shape.new_tokens, q_BHTE.element_size() <= 2)
-    run = decode if few_rows else prefill
+    run = decode_attention if few_rows else prefill
     return run(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=window)
 
 

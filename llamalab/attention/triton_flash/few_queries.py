@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from llamalab.attention.triton_flash.launch import FUSED, Flash, constants, empty_lse, padded, scale, strides
+from llamalab.attention.triton_flash.launch import FUSED, Flash, constants, default_scale, empty_lse, padded, strides
 from llamalab.attention.triton_flash.plan import decode_plan, decode_tile, power_of_2
 
 _PROGRAMS_PER_SM = 2  # programs of the decode kernel that share a multiprocessor's memory on chip
 _INTERPRETED_SMS = 4  # stands for a small GPU, so that the interpreter runs the splits too
 
 
-def decode(
+def decode_attention(
     q_BHTE: Tensor,
     k_BKSE: Tensor,
     v_BKSE: Tensor,
@@ -44,7 +44,7 @@ def decode(
         arrived_G = torch.zeros(groups, dtype=torch.int32, device=q_BHTE.device)
     decode_kernel[(plan.n_splits, n_kv_heads, batch)](
         q_BHTE, k_BKSE, v_BKSE, z_BHTE, lse_BHT, part_sBHTE, part_lse_sBHT, arrived_G if plan.folded else lse_BHT,
-        *strides(q_BHTE, k_BKSE, v_BKSE), new_tokens, context, query_offset, window or 0, scale(q_BHTE),
+        *strides(q_BHTE, k_BKSE, v_BKSE), new_tokens, context, query_offset, window or 0, default_scale(q_BHTE),
         **constants(q_BHTE, k_BKSE, window), POSITION_IN_MEMORY=isinstance(query_offset, Tensor), ROWS=rows,
         KEY_TILE=key_tile, PARTS=plan.n_splits > 1, FOLDED=plan.folded, FOLD_ROWS=plan.fold_rows,
         FOLD_SPLITS=plan.fold_splits, num_warps=num_warps, num_stages=num_stages, **FUSED,

@@ -48,7 +48,7 @@ def strides(*tensors: Tensor) -> tuple[int, ...]:
     return tuple(stride for tensor in tensors for stride in tensor.stride()[:-1])
 
 
-def scale(q_BHTE: Tensor) -> float:
+def default_scale(q_BHTE: Tensor) -> float:
     """E**-0.5, and the change to base 2."""
     return float(q_BHTE.shape[-1] ** -0.5 * LOG2_E)
 

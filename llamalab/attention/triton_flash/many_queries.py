@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from llamalab.attention.triton_flash.fastest import Fastest
-from llamalab.attention.triton_flash.launch import FUSED, Flash, constants, empty_lse, interpreted, scale, strides
+from llamalab.attention.triton_flash.launch import (
+    FUSED,
+    Flash,
+    constants,
+    default_scale,
+    empty_lse,
+    interpreted,
+    strides,
+)
 from llamalab.attention.triton_flash.plan import full_tile, specialised_tile
 
 _FASTEST = Fastest()  # as long as the process lives, like what Triton's own tuning remembers
@@ -73,7 +81,7 @@ def _launch(
     if interpreted() or q_BHTE.dtype == torch.float32:
         prefill_kernel[grid](
             *arguments,
-            scale(q_BHTE),
+            default_scale(q_BHTE),
             **given,
             QUERY_TILE=query_tile,
             KEY_TILE=key_tile,
@@ -83,7 +91,7 @@ def _launch(
         )
     else:
         tuned = tuned_described_kernel if described else tuned_prefill_kernel
-        tuned[grid](*arguments, scale(q_BHTE), **given, **FUSED)
+        tuned[grid](*arguments, default_scale(q_BHTE), **given, **FUSED)
     return Flash(z_BHTE, lse_BHT)
 
 
@@ -114,7 +122,7 @@ def _launch_specialised(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, query_of
     z_BHTE, lse_BHT = torch.empty_like(q_BHTE), empty_lse(q_BHTE)
     specialised_kernel[(-(-new_tokens // tile.query_tile), n_heads, batch)](
         described(q_BHTE, tile.query_tile), described(k_BKSE, tile.key_tile), described(v_BKSE, tile.key_tile),
-        z_BHTE, lse_BHT, *strides(z_BHTE), new_tokens, query_offset, scale(q_BHTE),
+        z_BHTE, lse_BHT, *strides(z_BHTE), new_tokens, query_offset, default_scale(q_BHTE),
         GROUP=n_heads // k_BKSE.shape[1], STAGES=tile.stages, WARPS=tile.num_warps, num_warps=tile.num_warps,
     )  # fmt: skip
     return Flash(z_BHTE, lse_BHT)

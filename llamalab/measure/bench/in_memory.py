@@ -34,6 +34,15 @@ def measure_bench_of(
     """A row per case of a model as it is, as llamalab.measure.bench.run.measure_bench gives them.
 
     Raises InputError for another kind of model, for a compiled one of transformers, and for sizes that make no test.
+
+    Args:
+        model: the built-in one, or one of transformers, with its weights.
+        cases: the tests.
+        name: what the rows call the model.
+        repetitions: of each test, at least.
+        repeat_s: seconds for which a disturbed test is repeated at most.
+        reference: a record whose roofs the rates are held against.
+        progress: called with a label and the share done.
     """
     target = target_of(model)
     if repetitions < 1 or not cases:

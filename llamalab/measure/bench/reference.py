@@ -138,9 +138,7 @@ def measure_reference(
     constants = kept_constants(place, dtype, machine.weight_dtype)
     if team is not None:
         if machine.weight_dtype is not None:
-            raise UnavailableError(
-                "constants of ranks must be of the same products; theirs are in --dtype, not quantised"
-            )
+            raise UnavailableError("constants of ranks must be of the same products; theirs are not quantised")
         constants = ranks_constants(team, dtype, weight_bytes)
     progress("roofs of this machine", 0.0)
     with torch.inference_mode():

@@ -54,7 +54,7 @@ from llamalab.parallel.models import ready_model
 from llamalab.parallel.team import Team
 from llamalab.records.phase_profile import Telemetry
 from llamalab.records.record import Record, unmeasured
-from llamalab.units import QUANTISED, check_plain
+from llamalab.units import QUANTISED, check_unscaled
 
 AUTO = "auto"
 REPEAT_S = 10.0  # of repetitions more for a disturbed test
@@ -116,7 +116,7 @@ def measure_bench(
     if weight_dtype is not None and weight_dtype not in QUANTISED:
         raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
     if kv_dtype is not None:
-        check_plain(kv_dtype, "kv dtype")
+        check_unscaled(kv_dtype, "kv dtype")
         kv_dtype = None if kv_dtype == dtype else kv_dtype
     if not repeat_s >= 0:
         raise InputError(f"repeat_s must be 0 or more seconds; got {repeat_s}")

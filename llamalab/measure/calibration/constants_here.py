@@ -13,6 +13,7 @@ import torch
 from llamalab.analytic import grades
 from llamalab.analytic.calibration_files import default_path, parsed_constants, read_calibration
 from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.analytic.params import SMALL_MODEL_BYTES
 from llamalab.errors import DoesNotFitError, LlamaLabError
 from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
 from llamalab.measure.calibration.run import Calibration, calibrate
@@ -21,7 +22,6 @@ from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.presets import PRESETS
 from llamalab.units import KeptWeights
 
-SMALL_BYTES = 2**30  # of weights that run
 _BUDGET_S, _SMALL_BUDGET_S = 16.0, 3.6  # of building and rounds
 _LEAST_S = 1.0
 # All of a small model's report is to stay below 1 GiB: copies of blocks, and the cache of any pass.
@@ -57,7 +57,7 @@ def short_plan(place: torch.device, weight_bytes: int) -> ShortPlan:
     >>> short_plan(torch.device("cpu"), 2**20).budget_s < short_plan(torch.device("cpu"), 2**34).budget_s
     True
     """
-    small, blocks = weight_bytes < SMALL_BYTES, blocks_for(place)
+    small, blocks = weight_bytes < SMALL_MODEL_BYTES, blocks_for(place)
     fit, check = (tuple(map(_light, blocks.fit[:2])), _SMALL_CHECK) if small else (blocks.fit, blocks.check[:1])
     copies_bytes, budget_s = (_SMALL_COPIES_BYTES, _SMALL_BUDGET_S) if small else (None, _BUDGET_S)
     return ShortPlan((fit[0], blocks.naive, *fit[1:]), check, copies_bytes, budget_s)
@@ -114,7 +114,7 @@ def kept_better(path: Path, made: Calibration) -> str | None:
         parsed_constants(kept, str(path), made.dtype)
     except LlamaLabError:  # there is none, or none of this kind
         return None
-    grade = grades.read(kept.get("grade"))
+    grade = grades.read_grade(kept.get("grade"))
     longer = made.quick and not kept.get("quick", False)  # of the same grade the longer one is worth more
     worse = not made.grade.better_than(grade) if longer else grade.better_than(made.grade)
     if kept.get("title") != made.title or not worse:

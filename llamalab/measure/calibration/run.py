@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.calibration_files import constants_to_json
 from llamalab.analytic.grades import Grade, Signs, grade
 from llamalab.analytic.kept_weights import FEW_ROWS, WIDENED_ROWS
 from llamalab.analytic.rate_constants import CLASSES
@@ -105,14 +105,24 @@ class Calibration(NamedTuple):
             for one in self.outcomes
         ]
         errors = {f"{phase}_error": self.error(phase) for phase in ("prefill", "decode")}
-        return to_json(
-            self.device, self.dtype, self.made_on, self.rates, errors | {"points": points},
-            title=self.title, memory_bytes=self.memory_bytes, rounds=self.rounds, load_average=self.load_average,
-            grade=self.grade.json, spread_between_rounds=self.spread, left_out=self.left_out,
-            quick=self.quick, weight_dtype=self.weight_dtype,
+        return constants_to_json(
+            self.device,
+            self.dtype,
+            self.made_on,
+            self.rates,
+            errors | {"points": points},
+            title=self.title,
+            memory_bytes=self.memory_bytes,
+            rounds=self.rounds,
+            load_average=self.load_average,
+            grade=self.grade.json,
+            spread_between_rounds=self.spread,
+            left_out=self.left_out,
+            quick=self.quick,
+            weight_dtype=self.weight_dtype,
             fitted={name: fit.origin for name, fit in self.fits.items()},
             fitted_on=[_described(block) for block in self.fitted_on],
-        )  # fmt: skip
+        )
 
 
 def calibrate(
@@ -237,8 +247,8 @@ def _fitting(free: int, dtype: str, fit: Sequence[Block], check: Sequence[Block]
     if not kept.intersection(serving):
         needed = min(trial_bytes(block, dtype) for block in serving)
         raise DoesNotFitError(
-            f"a calibration needs {format_bytes(needed)} of the free memory and may take {format_bytes(free)}; "
-            "free some, or take a narrower --dtype"
+            f"a calibration needs {format_bytes(needed)} of the free memory and may take {format_bytes(free)}",
+            hint="free some, or take a narrower {dtype}",
         )
     left_out = tuple(
         f"{block.name}: what it may take of the free memory does not hold it"

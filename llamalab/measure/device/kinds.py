@@ -7,3 +7,4 @@ DEVICE_KINDS = {
     "cpu": "llamalab.measure.device.cpu.Cpu",
     "cuda": "llamalab.measure.device.cuda.Cuda",
 }
+DEVICES = ("auto", *DEVICE_KINDS)  # the words that name one

@@ -46,6 +46,15 @@ def memory_profile(
     """Match the events to `ops`, the cost table of the pass. What was allocated before it began is not included.
 
     Raises UnknownNameError for a span of an operation that the table does not have.
+
+    Args:
+        events: allocations and releases, in the order of time.
+        spans: when each operation ran.
+        method: how the events were recorded.
+        weight_bytes: bytes of weights, held all the time.
+        kv_bytes: bytes of the KV cache, held all the time.
+        predicted: bytes by step of attention, of the cost model.
+        ops: the cost table of the pass.
     """
     table = {op.name: op for op in ops}
     blocks = _blocks(events, spans, table)

@@ -21,9 +21,18 @@ OP_CLOCK = "op clock"
 
 
 def phase_profile(
-    work: PhaseRun, base: Record, observed: Observations, wall_s: list[float], clocked: list[dict[str, float]], *,
-    instruments: list[Instrument], before: Telemetry, after: Telemetry, energy: Energy, keep_samples: bool = True,
-) -> PhaseProfile:  # fmt: skip
+    work: PhaseRun,
+    base: Record,
+    observed: Observations,
+    wall_s: list[float],
+    clocked: list[dict[str, float]],
+    *,
+    instruments: list[Instrument],
+    before: Telemetry,
+    after: Telemetry,
+    energy: Energy,
+    keep_samples: bool = True,
+) -> PhaseProfile:
     """Join clean times, times by operation, kernels and memory to the profile of a phase.
 
     Args:
@@ -89,13 +98,24 @@ def _rows(
         for name, (samples, _) in ops.items()
     ]
     run = Pass(
-        phase=work.phase, batch=work.batch, new_tokens=work.new_tokens, context_tokens=work.context_tokens,
-        dtype=target.dtype, kv_dtype=target.kv_dtype, attention=target.attention, algorithm=target.algorithm,
+        phase=work.phase,
+        batch=work.batch,
+        new_tokens=work.new_tokens,
+        context_tokens=work.context_tokens,
+        dtype=target.dtype,
+        kv_dtype=target.kv_dtype,
+        attention=target.attention,
+        algorithm=target.algorithm,
         kernel=observed.kernel,
-        layers_measured=work.layers, layers_total=work.layers_total, parts=[], ops=measured, ranks=target.ranks,
+        layers_measured=work.layers,
+        layers_total=work.layers_total,
+        parts=[],
+        ops=measured,
+        ranks=target.ranks,
         product=product_of(target.model),
-        memory=MeasuredMemory(peak_bytes=observed.memory.peak_bytes, method=observed.memory.method), whole_s=wall_s,
-    )  # fmt: skip
+        memory=MeasuredMemory(peak_bytes=observed.memory.peak_bytes, method=observed.memory.method),
+        whole_s=wall_s,
+    )
     table = {row.op.name: row for row in Phase(base, run, basis_of(base)).rows}
     total = sum(one.median_s * one.count for one in measured)
     return [

@@ -54,7 +54,7 @@ class PromptShape(NamedTuple):
     context_tokens: int | None = None
 
 
-def profile(
+def measure_profile(
     model: nn.Module,
     *,
     name: str = "model",

@@ -35,7 +35,7 @@ def trace_writer(folder: Path, run: str) -> tuple[Callable[[str, Any], None], li
     Raises InputError where the folder is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"--trace must name a folder; {folder} is a file")
+        raise InputError(f"traces must go to a folder; {folder} is a file")
     written: list[Path] = []
 
     def write(phase: str, profiler: Any) -> None:

@@ -24,7 +24,18 @@ def measure_ranks(
 ) -> RanksRun:
     """Passes of `arch`, which may be the first blocks of a model of `layers_total`, on all ranks of a team.
 
-    `weight_bytes` are those that run; `budget_s` is for the passes. Called by the rank that leads.
+    Called by the rank that leads.
+
+    Args:
+        team: the ranks.
+        arch: what they run.
+        dtype: of weights, activations and cache.
+        batch: sequences.
+        prompt_tokens: tokens of a prefill; a decode step follows them.
+        layers_total: blocks of the whole model.
+        weight_bytes: bytes of the weights that run.
+        budget_s: seconds for the passes.
+        progress: called with a label and the share done.
     """
     progress("links and constants of the ranks", 0.0)
     constants = ranks_constants(team, dtype, weight_bytes)

@@ -80,15 +80,25 @@ def measure_pass(
     work, parts_s, ops_s, samples = _timed(bench, target, phase, plan, new_tokens, past_tokens)
     observed = observe(work) if deadline.fits(_OBSERVED_PASSES * median(samples["ops"])) else None
     ratios = {name: paired_ratio(samples[name], samples["whole"]) for name in ("parts", "ops")}
-    profile = None if observed is None else phase_profile(
-        work, base, observed, samples["whole"], ops_s, keep_samples=False, before=before,
-        after=read_telemetry(bench.device),
-        energy=Energy(joules_per_token=None, reason=_NO_ENERGY),
-        instruments=[
-            Instrument(name="part clock", ratio=ratios["parts"], about="a timestamp after every block"),
-            Instrument(name=OP_CLOCK, ratio=ratios["ops"], about="a timestamp at every point"),
-        ],
-    )  # fmt: skip
+    profile = (
+        None
+        if observed is None
+        else phase_profile(
+            work,
+            base,
+            observed,
+            samples["whole"],
+            ops_s,
+            keep_samples=False,
+            before=before,
+            after=read_telemetry(bench.device),
+            energy=Energy(joules_per_token=None, reason=_NO_ENERGY),
+            instruments=[
+                Instrument(name="part clock", ratio=ratios["parts"], about="a timestamp after every block"),
+                Instrument(name=OP_CLOCK, ratio=ratios["ops"], about="a timestamp at every point"),
+            ],
+        )
+    )
     by_op = [{name: seconds for name, seconds in one.items() if name != SETUP} for one in over_blocks(ops_s)]
     measured = Pass(
         phase=phase,

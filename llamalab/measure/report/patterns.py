@@ -17,7 +17,7 @@ from llamalab.errors import InputError, LlamaLabError
 from llamalab.instrument.taps import capture
 from llamalab.model import Transformer
 from llamalab.plain_text import in_one_line, sentence
-from llamalab.records.patterns import KINDS, WHOLE, HeadShares, HeadWeights, Patterns
+from llamalab.records.patterns import HEAD_KINDS, WHOLE, HeadShares, HeadWeights, Patterns
 from llamalab.text.load import load_tokenizer, tokenizer_of
 from llamalab.text.tokenizer import Tokenizer
 
@@ -59,8 +59,9 @@ def reading(
     if weights is None or isinstance(checkpoint, LlamaArch):
         if named:
             raise InputError(
-                "--text and --tokenizer must come with the weights of a checkpoint, whose attention they show; these "
-                "are random; leave both out"
+                "a text and a tokenizer must come with the weights of a checkpoint, whose attention they show; these "
+                "are random",
+                hint="leave {text} and {tokenizer} out",
             )
         return None
     shown = in_one_line(SENTENCE if text is None else text)
@@ -83,10 +84,11 @@ def _read(tokenizer: Tokenizer, arch: LlamaArch, text: str) -> Reading:
     if max(ids, default=0) >= arch.vocab_size:
         raise InputError(
             f"the tokenizer must be of the checkpoint's {arch.vocab_size:,} pieces; the one found has "
-            f"{tokenizer.vocab_size:,}; name the checkpoint's own with --tokenizer"
+            f"{tokenizer.vocab_size:,}",
+            hint="name the checkpoint's own with {tokenizer}",
         )
     if len(ids) < 2:
-        raise InputError(f"--text must have at least two tokens; it has {len(ids)}; give a sentence")
+        raise InputError(f"the text must have at least two tokens; it has {len(ids)}", hint="give a sentence as {text}")
     return Reading(text, tuple(ids), tuple(_label(tokenizer, one) for one in ids))
 
 
@@ -144,7 +146,7 @@ def head_shares(layer: int, head: int, pattern_TS: Tensor, ids: tuple[int, ...])
 def strongest(heads: list[HeadShares]) -> list[tuple[str, HeadShares]]:
     """For each kind the head that has most of it; each head once."""
     chosen: list[tuple[str, HeadShares]] = []
-    for kind in KINDS:
+    for kind in HEAD_KINDS:
         free = [one for one in heads if getattr(one, kind) is not None and all(one is not head for _, head in chosen)]
         chosen += [(kind, one) for one in sorted(free, key=lambda one: -getattr(one, kind))[:1]]
     return chosen

@@ -16,7 +16,7 @@ import torch
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.parallel import shard
-from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.attention import get_backend
@@ -24,7 +24,6 @@ from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checks import whole
 from llamalab.errors import LlamaLabError, UnknownNameError
 from llamalab.measure.attention.sweep import Limits, sweep_attention
-from llamalab.measure.calibration.constants_here import SMALL_BYTES
 from llamalab.measure.device.environment import environment, read_telemetry
 from llamalab.measure.device.machine import available_bytes, clock_for, device_of, release_memory, resolve_device
 from llamalab.measure.report.notes import notes_of
@@ -55,13 +54,12 @@ from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
-from llamalab.parallel.team import Team, check_plain
+from llamalab.parallel.team import Team, check_unquantised
 from llamalab.records.patterns import Patterns
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.ranks import RanksRun
 from llamalab.records.record import AttentionPoint, Pass, Record, Roof, unmeasured
-from llamalab.units import QUANTISED
-from llamalab.units import check_plain as check_plain_dtype
+from llamalab.units import QUANTISED, check_unscaled
 
 _MOST_PREFILL_S, _FEWEST_TOKENS = 3.0, 16
 _ROOFS_DONE, _PASSES_DONE = 0.3, 0.8  # shares of the whole run's time
@@ -156,11 +154,11 @@ def measure_report(
     if weight_dtype is not None and weight_dtype not in QUANTISED:
         raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
     if kv_dtype is not None:
-        check_plain_dtype(kv_dtype, "kv dtype")
+        check_unscaled(kv_dtype, "kv dtype")
     if attention is not None:
         get_backend(attention)
     if team is not None:
-        check_plain(weight_dtype)
+        check_unquantised(weight_dtype)
         shard(arch, team.place.ranks)  # raises where they do not divide the model
     place = resolve_device(device)
     scale = SCALES[device_of(place).role]
@@ -171,7 +169,7 @@ def measure_report(
     generate = None if generate is None else whole(generate, "generate")
     context_tokens = None if context_tokens is None else whole(context_tokens, "context_tokens", least=2)
     longest = ReportShape(batch, scale.prompt_tokens, decoded_at(scale.prompt_tokens, generate, context_tokens)).longest
-    deadline = deadline or Deadline(BUDGETS_S["small" if weight_bytes(arch, dtype) < SMALL_BYTES else "large"])
+    deadline = deadline or Deadline(BUDGETS_S["small" if weight_bytes(arch, dtype) < SMALL_MODEL_BYTES else "large"])
     share = choose_share(
         arch, dtype, limit_bytes=_limit_bytes(arch, dtype, place, scale.prompt_tokens, batch), full=full
     )

@@ -40,7 +40,15 @@ class Share(NamedTuple):
     def need_bytes(
         self, *, batch: int, new_tokens: int, max_tokens: int, dtype: str, kv_dtype: str | None = None
     ) -> int:
-        """Weights, cache and the activations of the larger pass."""
+        """Weights, cache and the activations of the larger pass.
+
+        Args:
+            batch: sequences.
+            new_tokens: tokens of the larger pass.
+            max_tokens: tokens that the cache has room for.
+            dtype: of weights, activations and cache.
+            kv_dtype: of the cache alone (default: as `dtype`).
+        """
         activations = peak_activation_bytes(self.arch, PassShape(new_tokens=new_tokens, batch=batch, dtype=dtype)).bytes
         return (
             weight_bytes(self.arch, dtype)
@@ -139,9 +147,12 @@ def check_share_fits(share: Share, name: str, need_bytes: int, free_bytes: int) 
         return
     what = f"{share.layers} of {share.layers_total} blocks" if share.layers < share.layers_total else "the whole"
     remedy = (
-        "leave out --full to measure some of its blocks" if share.layers > 1 else "free memory, or take a smaller model"
+        "leave {full} out to measure some of its blocks"
+        if share.layers > 1
+        else "free memory, or take a smaller {model}"
     )
     raise DoesNotFitError(
         f"{what} of {name} with embedding, head and cache must fit into {SPARE:.0%} of the free memory, "
-        f"{format_bytes(free_bytes)}; it needs {format_bytes(need_bytes)}; {remedy}"
+        f"{format_bytes(free_bytes)}; it needs {format_bytes(need_bytes)}",
+        hint=remedy,
     )

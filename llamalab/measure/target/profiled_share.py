@@ -67,7 +67,7 @@ def beside(model: Transformer) -> Any:
         from transformers import AutoConfig, AutoModelForCausalLM
     except ImportError as error:
         raise MissingError(
-            "--beside transformers needs that package; it is not installed; pip install transformers"
+            "a profile beside transformers needs that package; it is not installed; pip install transformers"
         ) from error
     from llamalab.checkpoints.config_json import config_json
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.hf_configs.config import from_hf_config
-from llamalab.instrument.bind import FAMILIES, is_hugging_face, unwrapped
+from llamalab.instrument.bind import HOOKED_TYPES, is_hugging_face, unwrapped
 from llamalab.measure.timing.profiler_ranges import Label, merged_labels, own_labels
 from llamalab.model import StaticKVCache, Transformer
 
@@ -62,7 +62,7 @@ def target_of(model: nn.Module, kv_dtype: str | None = None) -> Target:
     if not isinstance(real, Transformer) and not is_hugging_face(real):
         raise InputError(
             "a measured model must be a llamalab.Transformer or a LlamaForCausalLM, or of Hugging Face's "
-            f"{', '.join(FAMILIES[1:])}; got {type(real).__name__}"
+            f"{', '.join(HOOKED_TYPES[1:])}; got {type(real).__name__}"
         )
     stored = next(model.parameters()).dtype
     if stored not in _NAMES:

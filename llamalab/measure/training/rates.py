@@ -18,7 +18,7 @@ from torch.nn import functional
 from llamalab.analytic.op import Op
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, moved_bytes
-from llamalab.analytic.training_time import TrainingRates, backward, training_ops, update_bytes
+from llamalab.analytic.training_time import TrainingRates, backward, training_ops, update_traffic_bytes
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnavailableError
 from llamalab.measure.roofs.machine import Machine
@@ -48,7 +48,7 @@ def training_rates(machine: Machine, arch: LlamaArch, shape: PassShape) -> Train
     return TrainingRates(
         _rates(ops, forward_s),
         _rates(tuple(map(backward, ops)), backward_s),
-        update_bytes(one, machine.dtype) / _update_s(machine, model, batch, seq),
+        update_traffic_bytes(one, machine.dtype) / _update_s(machine, model, batch, seq),
     )
 
 
@@ -81,9 +81,12 @@ def _probes(machine: Machine, model: Any, batch: int, seq: int) -> dict[str, tup
     tokens_BT = torch.randint(arch.vocab_size, (batch, seq), device=machine.device)
     turn_TP, table = rotations(0, seq, arch, machine.device), model.tok_embeddings.weight
     products = [  # those that share an input share its gradient
-        (x_BTD, [attention.wq, attention.wk, attention.wv]), (wide(seq, arch.query_dim), [attention.wo]),
-        (h_BTD, [mlp.w1, mlp.w3]), (gate_BTF, [mlp.w2]), (wide(seq, arch.dim), [model.output]),
-    ]  # fmt: skip
+        (x_BTD, [attention.wq, attention.wk, attention.wv]),
+        (wide(seq, arch.query_dim), [attention.wo]),
+        (h_BTD, [mlp.w1, mlp.w3]),
+        (gate_BTF, [mlp.w2]),
+        (wide(seq, arch.dim), [model.output]),
+    ]
     logits_BTV = wide(seq, arch.vocab_size)
     weights = [weight for _, modules in products for module in modules for weight in module.parameters()]
     weights += [table] if arch.tied_embeddings else []

@@ -84,7 +84,7 @@ class FusedStep:
         q_BH1E = q_B1X.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
         keys, values = self._cache.keys[layer], self._cache.values[layer]
         # A window needs no mask: its layer's cache has room for that many tokens and no more.
-        z_BH1E = triton_flash.decode(
+        z_BH1E = triton_flash.decode_attention(
             q_BH1E, keys, values, query_offset=self.position_1, arrived_G=self._arrived_G
         ).z_BHTE
         out_B1D: Tensor = attention.wo(z_BH1E.view(q_B1X.shape))

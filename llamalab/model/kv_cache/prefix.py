@@ -21,8 +21,9 @@ def forked(cache: StaticKVCache, arch: LlamaArch, max_tokens: int) -> StaticKVCa
     3
     """
     if max_tokens < cache.length:
-        raise InputError(f"a forked KV cache must have room for the {cache.length} tokens it begins with; "
-                         f"got {max_tokens}")  # fmt: skip
+        raise InputError(
+            f"a forked KV cache must have room for the {cache.length} tokens it begins with; got {max_tokens}"
+        )
     device = cache.keys[0].device
     made = StaticKVCache(arch, batch=cache.batch, max_tokens=max_tokens, dtype=cache.dtype, device=device)
     for olds, news in zip(cache.stores, made.stores, strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 from llamalab.records.run import Run, RunPhase
 
 TOOL = "AIPerf"
-SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 def recognises(data: Any) -> bool:
@@ -73,6 +73,6 @@ def _seconds(data: dict[str, Any], key: str) -> float | None:
     if value is None:
         return None
     unit = data[key]["unit"]
-    if unit not in SECONDS:
-        raise ValueError(f"the unit of {key} must be one of {', '.join(SECONDS)}; got {unit!r}")
-    return value * SECONDS[unit]
+    if unit not in _SECONDS:
+        raise ValueError(f"the unit of {key} must be one of {', '.join(_SECONDS)}; got {unit!r}")
+    return value * _SECONDS[unit]

@@ -14,7 +14,7 @@ from llamalab.records.run import Run, RunPhase
 TOOL = "llama-bench"
 _NS = 1e-9
 # How llama.cpp names what weights are stored in, by our names; k-quants of about 4 bits count as int4.
-DTYPES = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "Q8_0": "int8", "Q4_0": "int4", "Q4_1": "int4"}
+_DTYPES = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "Q8_0": "int8", "Q4_0": "int4", "Q4_1": "int4"}
 
 
 def recognises(data: Any) -> bool:
@@ -63,7 +63,7 @@ def _run(rows: list[dict[str, Any]], name: str) -> Run:
 def _dtype(stored: str) -> str | None:
     if stored.startswith(("Q4_K", "IQ4")):
         return "int4"
-    return DTYPES.get(stored)
+    return _DTYPES.get(stored)
 
 
 def _model(row: dict[str, Any]) -> str:

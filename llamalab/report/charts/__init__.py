@@ -1,5 +1,7 @@
 """The plots of the report: one file a plot, from compared data to a matplotlib figure.
 
+A chart is a function from compared data to a `Plot`; `layout.figure` calls it and puts the panels on the page.
+
 Belongs here: functions that draw figures which are handed to them, with what all share in `base`.
 Does not belong here: computing a figure that is shown, captions (report.captions), reading files.
 """

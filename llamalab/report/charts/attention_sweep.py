@@ -8,14 +8,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from llamalab.comparison.attention_rows import AttentionRow
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.wording import signed_percent
-from llamalab.report.charts.base import INK, Plot, canvas, heading, mark, plain_bytes, seconds
+from llamalab.report.charts.base import INK, Plot, canvas, heading, mark, plain_bytes, seconds_tick
 from llamalab.units import format_bytes, format_si
 
 _COLOURS = ("projections", "feed_forward", "elementwise", "ends")
 _MARKERS = ("o", "^", "v", "P")
 
 
-def attention(comparison: Comparison) -> Plot:
+def attention_sweep(comparison: Comparison) -> Plot:
     """Two log-log panels; measured marks on lines, predictions dashed."""
     rows = prompts(comparison)
     styles = _styles(rows)
@@ -34,7 +34,7 @@ def attention(comparison: Comparison) -> Plot:
             f"m{backend}",
             tips,
         )
-    _axes(time, rows, 10, seconds, "Time of one call")
+    _axes(time, rows, 10, seconds_tick, "Time of one call")
     _axes(memory, rows, 8, plain_bytes, "Peak memory above Q, K and V")
     handles = [mark(f"{backend} measured", marker, colour, line="-") for backend, (colour, marker) in styles.items()]
     return Plot(

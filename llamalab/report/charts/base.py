@@ -51,7 +51,7 @@ class Plot(NamedTuple):
     key: tuple[Artist, ...] = ()
 
 
-def draw(chart: Callable[..., Plot], *args: Any, prefix: str) -> Markup:
+def draw_svg(chart: Callable[..., Plot], *args: Any, prefix: str) -> Markup:
     """Call a chart function and give its panels as inline SVG with the key, ids beginning with `prefix`."""
     with matplotlib.rc_context(svg.STYLE):
         plot = chart(*args)
@@ -159,7 +159,7 @@ def bar_axes(axes: Axes) -> None:
 def time_axis(axes: Axes) -> None:
     """A linear time axis with few, round ticks."""
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds_tick(value)))
 
 
 def byte_axis(axes: Axes, largest: float) -> None:
@@ -178,10 +178,10 @@ def byte_step(largest: float) -> float:
     return float(2.0 ** ceil(log2(max(largest, 4.0) / 5)))
 
 
-def seconds(value: float) -> str:
+def seconds_tick(value: float) -> str:
     """A tick of a time axis: no digits that say nothing.
 
-    >>> seconds(0.04), seconds(0.0015)
+    >>> seconds_tick(0.04), seconds(0.0015)
     ('40 ms', '1.5 ms')
     """
     return "0" if not value else format_si(value, "s", 1).replace(".0 ", " ")

@@ -11,7 +11,7 @@ from llamalab.report.charts.base import INK, Plot, canvas, heading, mark
 
 BenchTestRow = Mapping[str, Any]
 AXES = (("depth_tokens", "tokens in the cache before"), ("batch", "sequences in the batch"))
-KINDS = {"prompt": "prompts", "generate": "generation", "both": "prompt and generation"}
+_KINDS = {"prompt": "prompts", "generate": "generation", "both": "prompt and generation"}
 _STYLES = (("projections", "o"), ("attention", "s"), ("feed_forward", "^"), ("elementwise", "D"), ("ends", "v"))
 
 
@@ -37,7 +37,7 @@ def curves(rows: Sequence[BenchTestRow]) -> list[Curve]:
     ]
 
 
-def bench(rows: Sequence[BenchTestRow]) -> Plot:
+def bench_curves(rows: Sequence[BenchTestRow]) -> Plot:
     """A panel for each kind of test and each size that varies; a line for each of the other sizes."""
     drawn = curves(rows)
     wanted = list(dict.fromkeys((one.kind, one.axis) for one in drawn))
@@ -93,7 +93,7 @@ def _dress(axes: Axes, kind: str, axis: str, sizes: Sequence[int]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.set_ylim(bottom=0)
     axes.set_xlabel(dict(AXES)[axis])
-    heading(axes, f"{KINDS[kind].capitalize()}, tokens per second")
+    heading(axes, f"{_KINDS[kind].capitalize()}, tokens per second")
 
 
 def _style(place: int) -> tuple[str, str]:

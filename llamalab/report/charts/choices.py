@@ -51,8 +51,13 @@ def positions(answer: ExperimentResult) -> Plot:
             known = [length for length in lengths if row[f"perplexity_{length}"] is not None]
             colour, marker = LOOKS[look]
             # A line alone, for its bytes; a single length would be no line.
-            axes.plot(known, [row[f"perplexity_{length}"] for length in known], color=INK[colour], linewidth=1.8,
-                      marker=marker if len(known) == 1 else None)  # fmt: skip
+            axes.plot(
+                known,
+                [row[f"perplexity_{length}"] for length in known],
+                color=INK[colour],
+                linewidth=1.8,
+                marker=marker if len(known) == 1 else None,
+            )
             handles.append(handle(row["kind"].replace("rope, ", "RoPE "), look))
         axes.set_xscale("log")
         ticks(axes, lengths)
@@ -84,8 +89,10 @@ def norms(answer: ExperimentResult) -> Plot:
     depth.set_xlabel("block")
     depth.set_ylim(bottom=0)
     heading(depth, "First gradient, share of the last block's")
-    keys = (*(handle(name.replace("none", "no warm-up"), look) for look, name in enumerate(names)),
-            mark("single tokens alone", "", "muted", line="--"))  # fmt: skip
+    keys = (
+        *(handle(name.replace("none", "no warm-up"), look) for look, name in enumerate(names)),
+        mark("single tokens alone", "", "muted", line="--"),
+    )
     description = "Loss of pre-norm and post-norm with and without warm-up, and gradients over depth at the start."
     return Plot(figures, "Where the norms stand", description, {}, keys)
 
@@ -137,8 +144,11 @@ def optimiser(answer: ExperimentResult) -> Plot:
     heading(decay, "What is left of a weight under noise")
     runs = [row for row in answer.data["measured"] if not row["variant"].endswith(" x10")]
     base = {row["seed"]: row["held_out_loss"] for row in runs if row["variant"] == "recipe"}
-    against = [row | {"more": row["held_out_loss"] - base[row["seed"]]} for row in runs
-               if row["variant"] not in ("recipe", names[1]) and row["held_out_loss"] is not None]  # fmt: skip
+    against = [
+        row | {"more": row["held_out_loss"] - base[row["seed"]]}
+        for row in runs
+        if row["variant"] not in ("recipe", names[1]) and row["held_out_loss"] is not None
+    ]
     _seeds(parts, against, "more")
     parts.axvline(0, color=INK["muted"], linewidth=1.0)
     heading(parts, "Held-out loss above the recipe's")
@@ -154,8 +164,9 @@ def _seeds(axes: Axes, rows: Sequence[dict[str, Any]], key: str) -> None:
     ordered = sorted((name for name in names if own[name]), key=lambda name: -mean(own[name]))
     bar_axes(axes)
     for y, name in enumerate(ordered):
-        axes.plot(own[name], [y] * len(own[name]), linestyle="", marker="o", markersize=5, color=INK["projections"],
-                  alpha=0.8)  # fmt: skip
+        axes.plot(
+            own[name], [y] * len(own[name]), linestyle="", marker="o", markersize=5, color=INK["projections"], alpha=0.8
+        )
     axes.set_yticks(range(len(ordered)), ordered)
     axes.margins(y=0.12)
 

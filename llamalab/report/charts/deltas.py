@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from llamalab.report.charts.base import INK, Plot, area, bar_axes, canvas, heading, seconds
+from llamalab.report.charts.base import INK, Plot, area, bar_axes, canvas, heading, seconds_tick
 from llamalab.units import format_seconds
 
 MOST = 12  # operations: those that change most
@@ -47,4 +47,4 @@ def deltas(phases: Sequence[Mapping[str, Any]]) -> Plot:
 
 
 def _tick(value: float, _: object) -> str:
-    return f"{'−' if value < 0 else ''}{seconds(abs(value))}"
+    return f"{'−' if value < 0 else ''}{seconds_tick(abs(value))}"

@@ -13,7 +13,7 @@ from llamalab.arch import LlamaArch
 from llamalab.comparison.wording import short
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
-from llamalab.report.charts.base import INK, Plot, area, canvas, heading, seconds
+from llamalab.report.charts.base import INK, Plot, area, canvas, heading, seconds_tick
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_si
 
@@ -128,7 +128,7 @@ def _bars(axes: Axes, parts: list[Piece], key: str, tips: dict[str, str]) -> Non
     axes.set_ylim(0, 1.08 * max(heights.values()))
     axes.grid(axis="x", visible=False)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds_tick(value)))
 
 
 def _areas(

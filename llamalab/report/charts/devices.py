@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from llamalab.comparison.what_if import Elsewhere
-from llamalab.report.charts.base import INK, Plot, bar_axes, canvas, mark, seconds
+from llamalab.report.charts.base import INK, Plot, bar_axes, canvas, mark, seconds_tick
 from llamalab.units import format_si
 
 
@@ -28,7 +28,7 @@ def devices(rows: Sequence[Elsewhere], here: Elsewhere | None) -> Plot:
     bar_axes(axes)
     axes.xaxis.set_major_locator(LogLocator(10))
     axes.xaxis.set_minor_locator(LogLocator(10, subs=()))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds_tick(value)))
     return Plot(
         figures,
         "Predicted latency on other devices",

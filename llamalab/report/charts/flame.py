@@ -15,9 +15,9 @@ from llamalab.records.profile import Profile
 from llamalab.report.charts.depth import MOST_BY_OP, op_groups, op_rows
 from llamalab.units import format_seconds
 
-WIDTH, ROW = 360.0, 17.0  # of the view, and of a level
+_WIDTH, _ROW = 360.0, 17.0  # of the view, and of a level
 GAP = 26.0  # between the two views
-LETTER = 4.9  # about the width of a letter of 8 units
+_LETTER = 4.9  # about the width of a letter of 8 units
 LEAST = 1.0  # units: a narrower frame is left out, and the one that holds it shows a hole
 
 
@@ -36,11 +36,11 @@ def flame(profile: Profile, phase: PhaseProfile, prefix: str) -> Markup:
     rows = op_rows(profile, phase)
     whole, step = list(whole_pass(phase, rows)), list(time_order(phase, rows))
     levels = 1 + max(bar.level for bar in whole)
-    below = ROW * levels + GAP + 14
-    height = below + ROW * (1 + max(bar.level for bar in step))
+    below = _ROW * levels + GAP + 14
+    height = below + _ROW * (1 + max(bar.level for bar in step))
     title = f"{profile.kind}, {phase.phase}: the whole pass by operation, and what ran in the order of time"
     return Markup(
-        f'<svg class="flame" viewBox="0 0 {WIDTH:g} {height + 14:g}" role="img" aria-labelledby="{prefix}-title">'
+        f'<svg class="flame" viewBox="0 0 {_WIDTH:g} {height + 14:g}" role="img" aria-labelledby="{prefix}-title">'
         f'<title id="{prefix}-title">{escape(title)}</title>'
         f"{_view(whole, 14, f'{phase.phase}: the whole pass, by operation')}"
         f"{_view(step, below, 'What ran, in the order of time')}</svg>"
@@ -86,16 +86,16 @@ def time_order(phase: PhaseProfile, rows: Mapping[str, tuple[Op, ...]]) -> Itera
 
 def _view(bars: Sequence[Bar], top: float, heading: str) -> str:
     total_s = bars[0].time_s or 1.0
-    frames = "".join(_frame(bar, total_s, top) for bar in bars if WIDTH * bar.time_s / total_s >= LEAST)
+    frames = "".join(_frame(bar, total_s, top) for bar in bars if _WIDTH * bar.time_s / total_s >= LEAST)
     return f'<text class="title" x="0" y="{top - 4:g}">{escape(heading)}</text><g class="frames">{frames}</g>'
 
 
 def _frame(bar: Bar, total_s: float, top: float) -> str:
-    x, width = WIDTH * bar.start_s / total_s, WIDTH * bar.time_s / total_s
-    y, fits = top + ROW * bar.level, width > LETTER * len(bar.name) + 6
+    x, width = _WIDTH * bar.start_s / total_s, _WIDTH * bar.time_s / total_s
+    y, fits = top + _ROW * bar.level, width > _LETTER * len(bar.name) + 6
     tip = f"{bar.name}: {format_seconds(bar.time_s)}, {bar.time_s / total_s:.1%}"
     return (
         f'<g class="c-{bar.group or "muted"}"><title>{escape(tip)}</title>'
-        f'<rect x="{x:.1f}" y="{y:g}" width="{width:.1f}" height="{ROW - 1:g}"/>'
+        f'<rect x="{x:.1f}" y="{y:g}" width="{width:.1f}" height="{_ROW - 1:g}"/>'
         + (f'<text x="{x + 3:.1f}" y="{y + 11.5:g}">{escape(bar.name)}</text></g>' if fits else "</g>")
     )

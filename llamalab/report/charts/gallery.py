@@ -5,11 +5,11 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter
 
+from llamalab.comparison.claims import ALLOWED_ERROR
 from llamalab.comparison.wording import signed_percent
 from llamalab.report.charts.base import INK, MARKERS, Plot, bar_axes, canvas, entries, mark
 from llamalab.units import format_seconds
 
-BAND = 0.2
 MOST_LETTERS = 30  # of a name beside an axis
 _COLOURS = ("projections", "attention", "feed_forward", "elementwise", "ends")
 
@@ -28,7 +28,7 @@ def errors_plot(rows: Sequence[Mapping[str, Any]]) -> Plot:
     names = list(dict.fromkeys(row["record"] for row in rows))
     figures, (axes,) = canvas(0.7 + 0.22 * len(names))
     tips: dict[str, str] = {}
-    axes.axvspan(-BAND, BAND, color=INK["accent"], alpha=0.12, linewidth=0)
+    axes.axvspan(-ALLOWED_ERROR, ALLOWED_ERROR, color=INK["accent"], alpha=0.12, linewidth=0)
     axes.axvline(0.0, color=INK["muted"], linewidth=1)
     for place, row in enumerate(row for row in rows if row["error"] is not None):
         gid = f"e{place}"

@@ -8,7 +8,7 @@ from llamalab.comparison.wording import signed_percent
 from llamalab.report.charts.base import INK, Plot, area, bar_axes, byte_axis, canvas, heading, mark
 from llamalab.units import format_bytes
 
-PARTS = (("weights", "projections"), ("KV cache", "feed_forward"), ("activations", "attention"))
+_PARTS = (("weights", "projections"), ("KV cache", "feed_forward"), ("activations", "attention"))
 
 
 def memory(comparison: Comparison) -> Plot:
@@ -23,7 +23,7 @@ def memory(comparison: Comparison) -> Plot:
         "Bytes held by weights and KV cache at full context for growing batches, against the device's memory, "
         "and the peak of activations in each phase, predicted and measured.",
         tips,
-        (*(area(label, colour) for label, colour in PARTS), mark("predicted", "|", "ink")),
+        (*(area(label, colour) for label, colour in _PARTS), mark("predicted", "|", "ink")),
     )
 
 
@@ -40,7 +40,7 @@ def _held(axes: Axes, comparison: Comparison, tips: dict[str, str]) -> None:
     for y, batch in enumerate(shown):
         cache = batch * comparison.kv_bytes_per_sequence
         left = 0
-        for (label, colour), size in zip(PARTS, (weights, cache), strict=False):
+        for (label, colour), size in zip(_PARTS, (weights, cache), strict=False):
             gid = f"m{y}{colour}"
             fits = weights + cache <= capacity
             axes.barh(

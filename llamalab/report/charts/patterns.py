@@ -13,7 +13,7 @@ from llamalab.report.charts.base import area, side_by_side
 
 SIDE = 300.0  # units: of the cells
 TOP = 18.0
-LETTERS, LETTER = 8, 5.2  # most letters of a token, and about the width of one
+_LETTERS, _LETTER = 8, 5.2  # most letters of a token, and about the width of one
 SHADES = 12
 LOOKED_AT = 3  # tokens in the tip of a row
 
@@ -31,14 +31,14 @@ def word(token: str) -> str:
     ('Lily', 'unbelie…')
     """
     text = token.strip() or token
-    return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
+    return text if len(text) <= _LETTERS else text[: _LETTERS - 1] + "…"
 
 
 def _panel(found: Patterns, head: HeadWeights, heading: str, prefix: str) -> str:
     """One head: rows are tokens that look, columns those looked at; a cell is a unit of the scaled group."""
     tokens = len(found.tokens)
     cell, words = SIDE / tokens, [escape(word(token)) for token in found.tokens]
-    size, margin = min(8.5, cell), LETTER * max(map(len, map(word, found.tokens))) + 6
+    size, margin = min(8.5, cell), _LETTER * max(map(len, map(word, found.tokens))) + 6
     beside, below = (
         "".join(f'<text y="{cell * (place + 0.5) + size / 3:.0f}">{one}</text>' for place, one in enumerate(words))
         for _ in range(2)

@@ -15,7 +15,7 @@ from llamalab.report.theme import COLOURS, GROUPS, group_of
 from llamalab.units import format_si
 
 LEFT, RIGHT = 0.1, 1e5  # FLOP per byte
-INK = {name: light for name, (light, _) in COLOURS.items()}
+_INK = {name: light for name, (light, _) in COLOURS.items()}
 
 
 def predicted_roofline(title: str, rows: Sequence[dict[str, Any]], peak: float, bandwidth: float) -> Figure:
@@ -30,7 +30,7 @@ def predicted_roofline(title: str, rows: Sequence[dict[str, Any]], peak: float, 
 def draw_roofline(axes: Axes, rows: Sequence[dict[str, Any]], peak: float, bandwidth: float) -> None:
     """Roofs, and a mark for every operation, log-log: shape = phase, colour = group, area = share of its pass."""
     ridge = peak / bandwidth
-    axes.plot([LEFT, ridge, RIGHT], [LEFT * bandwidth, peak, peak], color=INK["ink"], linewidth=1.3)
+    axes.plot([LEFT, ridge, RIGHT], [LEFT * bandwidth, peak, peak], color=_INK["ink"], linewidth=1.3)
     shown = [row for row in rows if row["flops_per_s"]]
     for row in shown:
         axes.scatter(
@@ -41,15 +41,15 @@ def draw_roofline(axes: Axes, rows: Sequence[dict[str, Any]], peak: float, bandw
             linewidths=0,
             zorder=3,
             marker=MARKERS.get(row["phase"], "s"),
-            color=INK[group_of(row["part"], row["kind"])],
+            color=_INK[group_of(row["part"], row["kind"])],
         )
     for phase in dict.fromkeys(row["phase"] for row in shown):
-        axes.scatter([], [], marker=MARKERS.get(phase, "s"), color=INK["muted"], label=f"{phase}, predicted")
+        axes.scatter([], [], marker=MARKERS.get(phase, "s"), color=_INK["muted"], label=f"{phase}, predicted")
     for group in dict.fromkeys(group_of(row["part"], row["kind"]) for row in shown):
-        axes.scatter([], [], marker="s", color=INK[group], label=GROUPS[group])
+        axes.scatter([], [], marker="s", color=_INK[group], label=GROUPS[group])
     axes.set(xscale="log", yscale="log", xlim=(LEFT, RIGHT))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_si(value, "FLOP/s", 0)))
-    axes.grid(color=INK["grid"], linewidth=0.8)
+    axes.grid(color=_INK["grid"], linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_xlabel(f"operations per byte (FLOP/B); the ridge is at {ridge:.0f}")
     axes.legend(fontsize="small", loc="lower right")

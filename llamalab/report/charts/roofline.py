@@ -19,7 +19,7 @@ from llamalab.units import format_si
 AREA = 500.0  # square points of a mark that takes all of a phase's time
 
 
-def roofline(comparison: Comparison) -> Plot:
+def measured_roofline(comparison: Comparison) -> Plot:
     """FLOP/s over intensity, log-log; shape = phase, colour = group, area = share of measured time."""
     rows = plotted(comparison)
     figures, (axes,) = canvas(3.4)

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from llamalab.comparison.ranks import ScalingPoint
-from llamalab.report.charts.base import INK, LOOKS, Plot, canvas, heading, mark, seconds, ticks
+from llamalab.report.charts.base import INK, LOOKS, Plot, canvas, heading, mark, seconds_tick, ticks
 from llamalab.units import format_seconds
 
 
@@ -85,7 +85,7 @@ def _axes(axes: Axes, curve: ScalingCurve, times_s: Sequence[float]) -> None:
     narrow = bool(times_s) and max(times_s) < 10 * min(times_s)
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds_tick(value)))
     axes.set_xlabel("ranks")
     heading(axes, curve.name)
 

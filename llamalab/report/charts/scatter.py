@@ -6,14 +6,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
+from llamalab.comparison.claims import ALLOWED_ERROR
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Row
 from llamalab.comparison.wording import short, signed_percent
-from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, entries, mark, seconds
+from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, entries, mark, seconds_tick
 from llamalab.report.theme import GROUPS, group_of
 from llamalab.units import format_si
 
-BAND = 0.2
 LABELLED = 4  # rows named in the plot: those furthest off
 APART = 0.22  # decades between two names
 ROOM = 25  # the measured axis goes on by this factor on the sides where names stand
@@ -30,8 +30,8 @@ def scatter(comparison: Comparison) -> Plot:
     axes.set_xlim(low / (ROOM if True in sides else 1), high * (ROOM if False in sides else 1))
     axes.fill_between(
         [low, high],
-        [low * (1 - BAND), high * (1 - BAND)],
-        [low * (1 + BAND), high * (1 + BAND)],
+        [low * (1 - ALLOWED_ERROR), high * (1 - ALLOWED_ERROR)],
+        [low * (1 + ALLOWED_ERROR), high * (1 + ALLOWED_ERROR)],
         color=INK["accent"],
         alpha=0.12,
         linewidth=0,
@@ -42,7 +42,7 @@ def scatter(comparison: Comparison) -> Plot:
         tips.update(_mark(axes, row, f"op{index}"))
     for row in named:
         _label(axes, row)
-    ticks = FuncFormatter(lambda value, _: seconds(value))
+    ticks = FuncFormatter(lambda value, _: seconds_tick(value))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(10))
         axis.set_major_formatter(ticks)
@@ -83,7 +83,7 @@ def _named(rows: list[Row]) -> list[Row]:
     named: list[Row] = []
     for row in sorted(rows, key=lambda row: -abs(row.error or 0.0)):
         near = any(abs(math.log10(_point(row)[1] / _point(other)[1])) < APART for other in named)
-        if len(named) < LABELLED and not row.outside and abs(row.error or 0.0) > BAND and not near:
+        if len(named) < LABELLED and not row.outside and abs(row.error or 0.0) > ALLOWED_ERROR and not near:
             named.append(row)
     return named
 

@@ -35,8 +35,13 @@ def speculative(answer: ExperimentResult) -> Plot:
             counts = [row["proposals"] for row in own]
             measured = "measured_speed_up" if key == "speed_up" else key
             curve(axes, counts, [row[measured] for row in own], look)
-            axes.plot(counts, [row[f"predicted_{key}"] for row in own], linestyle=dashes(), color=INK[LOOKS[look][0]],
-                      linewidth=1.2)  # fmt: skip
+            axes.plot(
+                counts,
+                [row[f"predicted_{key}"] for row in own],
+                linestyle=dashes(),
+                color=INK[LOOKS[look][0]],
+                linewidth=1.2,
+            )
         ticks(axes, sorted({row["proposals"] for row in rows}))
         axes.set_ylim(bottom=0)
         axes.set_xlabel("proposals of a round")
@@ -87,8 +92,15 @@ def _bars(axes: Axes, measured: Mapping[str, float], predicted: Mapping[str, flo
     for y, (name, value) in enumerate(measured.items()):
         colour = "muted" if others and not name.startswith("llamalab") else "projections"
         axes.barh(y, value, height=0.56, color=INK[colour])
-        axes.annotate(f"{value:.3g}", (value, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8,
-                      color=INK["ink"])  # fmt: skip
+        axes.annotate(
+            f"{value:.3g}",
+            (value, y),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=INK["ink"],
+        )
         if name in predicted:
             axes.plot([predicted[name]] * 2, [y - 0.38, y + 0.38], color=INK["ink"], linewidth=2)
     axes.set_yticks(range(len(measured)), list(measured))

@@ -29,9 +29,10 @@ def loss_curve(run: Mapping[str, Any]) -> Plot:
         f"Loss from {losses[0]:.2f} to {losses[-1]:.2f} in {len(rows)} steps, {run['held_out_loss']:.2f} held out."
     )
     key = (
-        mark("a step, and their running mean", "", "projections", line="-"), mark("held-out text", "D", "attention"),
+        mark("a step, and their running mean", "", "projections", line="-"),
+        mark("held-out text", "D", "attention"),
         mark("norm of the gradient", "", "feed_forward", line="-"),
-    )  # fmt: skip
+    )
     return Plot(figures, TITLE, description, {}, key)
 
 

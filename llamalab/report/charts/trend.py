@@ -5,15 +5,15 @@ from math import log2
 
 from matplotlib.axes import Axes
 
-from llamalab.report.charts.base import INK, Plot, canvas, seconds
+from llamalab.report.charts.base import INK, Plot, canvas, seconds_tick
 
 REACH = 1.0  # half a row is one doubling; what moved farther stays at the row's edge
-ROW, MARGIN = 0.21, 0.3  # inches
+_ROW, MARGIN = 0.21, 0.3  # inches
 
 
 def trend(medians_s: Mapping[str, Sequence[float | None]]) -> Plot:
     """One row per benchmark: its line moves up as it becomes slower than in its first run."""
-    height = ROW * len(medians_s) + MARGIN
+    height = _ROW * len(medians_s) + MARGIN
     figures, (axes,) = canvas(height)
     tips: dict[str, str] = {}
     for row, (name, series) in enumerate(medians_s.items()):
@@ -44,7 +44,7 @@ def _sparkline(axes: Axes, row: int, name: str, series: Sequence[float | None], 
     axes.plot([place for place, _ in known], heights, color=INK["accent"], linewidth=1.4, gid=gid)
     axes.plot([known[-1][0]], heights[-1:], marker="o", markersize=3.2, color=INK["accent"])
     axes.annotate(
-        seconds(last),
+        seconds_tick(last),
         (1.0, row),
         xycoords=("axes fraction", "data"),
         fontsize=8,
@@ -53,4 +53,4 @@ def _sparkline(axes: Axes, row: int, name: str, series: Sequence[float | None], 
         textcoords="offset points",
         va="center",
     )
-    tips[gid] = f"{name}: {len(known)} runs, {seconds(first)} in the first, {seconds(last)} in the last"
+    tips[gid] = f"{name}: {len(known)} runs, {seconds_tick(first)} in the first, {seconds_tick(last)} in the last"

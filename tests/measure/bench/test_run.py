@@ -8,7 +8,7 @@ from statistics import mean, stdev
 import pytest
 import torch
 
-from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.calibration_files import constants_to_json
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count, weight_bytes
@@ -270,7 +270,7 @@ def test_what_cannot_be_predicted_is_measured_with_the_reason(monkeypatch, error
 @pytest.mark.parametrize("lacking", [*([name] for name in sorted(CLASSES)), sorted(CLASSES)])
 def test_a_class_without_constants_is_predicted_from_its_roof(lacking):
     rates = {name: Rates(1e12, 1e10, 1e-5) for name in CLASSES if name not in lacking}
-    text = to_json("cpu", "bf16", "2026-01-02", rates, {"prefill_error": None, "decode_error": 0.1})
+    text = constants_to_json("cpu", "bf16", "2026-01-02", rates, {"prefill_error": None, "decode_error": 0.1})
     (row,) = measured([BenchCase(5, 0)], reference=replace(sample_record(), constants=json.loads(text)))
     assert row.predicted_tokens_per_s > 0
     assert f"{', '.join(lacking)} from roofs alone, as the calibration has no kernel of it" in row.prediction_basis

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from llamalab.analytic.calibration_files import to_json
+from llamalab.analytic.calibration_files import constants_to_json
 from llamalab.analytic.grades import Grade
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
@@ -66,7 +66,9 @@ def kept(path: Path, grade: Grade | None, title: str = "A CPU") -> Path:
     more = {} if grade is None else {"grade": grade.json}
     rates = dict.fromkeys(CLASSES, Rates(1e12, 1e10))
     validation = {"prefill_error": 0.1, "decode_error": 0.1}
-    path.write_text(to_json("cpu", "bf16", "2026-01-02", rates, validation, title=title, memory_bytes=1, **more))
+    path.write_text(
+        constants_to_json("cpu", "bf16", "2026-01-02", rates, validation, title=title, memory_bytes=1, **more)
+    )
     return path
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llamalab.analytic.ops import Op
-from llamalab.analytic.roofline import Rates, predict
+from llamalab.analytic.roofline import Rates, predict_op
 from llamalab.measure.calibration.fit import Kernel, best_rates, fit_class, minimum_within, nelder_mead
 
 PEAK, BANDWIDTH = 8e11, 3e10
@@ -21,7 +21,7 @@ SIZES = [(m, n, k) for m in (1, 7, 24, 100, 392) for n, k in ((2048, 2048), (550
 
 
 def timed(rates: Rates) -> list[Kernel]:
-    return [Kernel(op, predict(op, rates).time_s) for op in (product(*size) for size in SIZES)]
+    return [Kernel(op, predict_op(op, rates).time_s) for op in (product(*size) for size in SIZES)]
 
 
 def test_the_constants_that_made_the_times_are_found() -> None:
@@ -35,7 +35,7 @@ def test_the_constants_that_made_the_times_are_found() -> None:
 def test_a_class_that_computes_nothing_has_two_constants() -> None:
     true = Rates(None, BANDWIDTH, 3e-5, 1.0, 0.4, 1.0)
     ops = [Op("x", "elementwise", 1, 0, 0, 9, 0, size, size) for size in (10**3, 10**5, 3 * 10**6, 10**8)]
-    fit = fit_class([Kernel(op, predict(op, true).time_s) for op in ops], None, BANDWIDTH)
+    fit = fit_class([Kernel(op, predict_op(op, true).time_s) for op in ops], None, BANDWIDTH)
     assert fit.rates.peak_flops_per_s is None
     assert fit.rates[1:] == pytest.approx(true[1:], rel=1e-2)
 
@@ -58,7 +58,7 @@ def test_the_same_times_give_the_same_constants() -> None:
 def test_a_kernel_weighs_as_much_as_its_share_of_a_pass() -> None:
     op = Op("x", "elementwise", 1, 0, 0, 9, 0, 1000, 1000)
     kernels = [Kernel(op, 20e-6, 0.05), *(Kernel(op, 60e-6, 0.001) for _ in range(9))]
-    assert predict(op, fit_class(kernels, None, BANDWIDTH).rates).time_s == pytest.approx(20e-6, rel=1e-3)
+    assert predict_op(op, fit_class(kernels, None, BANDWIDTH).rates).time_s == pytest.approx(20e-6, rel=1e-3)
 
 
 def test_roofs_are_the_best_rates_seen() -> None:

@@ -13,7 +13,7 @@ from llamalab.measure.device.cpu import profiler_events
 from llamalab.measure.device.cuda import history_events
 from llamalab.measure.device.machine import measure_peak
 from llamalab.measure.profile.allocations import memory_profile, predicted_steps
-from llamalab.measure.profile.run import profile as profile_model
+from llamalab.measure.profile.run import measure_profile
 from llamalab.measure.timing.profiler_ranges import Span
 from llamalab.model import StaticKVCache
 from tests.model.shrunk import ARCHES, small_model
@@ -85,7 +85,7 @@ def test_the_peak_is_the_one_that_the_running_sum_finds_and_is_what_is_predicted
     """Two ways of measuring and one of counting, of the same pass."""
     arch = ARCHES["GQA"].replace(dim=240, ffn_dim=1820)
     model = small_model(arch)
-    profile = profile_model(
+    profile = measure_profile(
         model, phases=("prefill",), prompt_tokens=37, reference=sample_record(dtype="fp32"), budget_s=0.0
     )
     memory = profile.phase("prefill").memory

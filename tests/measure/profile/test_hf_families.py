@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llamalab.errors import InputError
-from llamalab.measure.profile.run import profile
+from llamalab.measure.profile.run import measure_profile
 from tests.instrument.test_hf_families import FAMILIES, IDS, family_model
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
@@ -25,7 +25,7 @@ def test_a_model_of_the_family_is_profiled_as_it_is(kind: str) -> None:
     if kind == "peft":
         peft = pytest.importorskip("peft")
         model = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"], r=2))
-    found = profile(model, prompt_tokens=9, budget_s=0.05)
+    found = measure_profile(model, prompt_tokens=9, budget_s=0.05)
     assert found.kind == "transformers"
     for phase in found.phases:
         merged = {op.name for op in phase.ops if "+" in op.name}
@@ -40,7 +40,7 @@ def test_a_model_of_the_family_is_profiled_as_it_is(kind: str) -> None:
 def test_a_compiled_model_is_refused() -> None:
     compiled = torch.compile(family_model_without_gradients(), backend="eager")
     with pytest.raises(InputError, match="must not be compiled"):
-        profile(compiled, prompt_tokens=4)
+        measure_profile(compiled, prompt_tokens=4)
 
 
 def family_model_without_gradients() -> Any:

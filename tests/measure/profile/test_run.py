@@ -11,11 +11,11 @@ from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.measure.profile.rows import medians_by_block, missing_time, ops_and_outside, throttle_reasons
-from llamalab.measure.profile.run import profile as profile_model
+from llamalab.measure.profile.run import measure_profile
 from llamalab.model.compiled import compile
 from llamalab.model.packed import product_of
 from llamalab.records.phase_profile import Telemetry
-from llamalab.records.profile import Profile, from_json, to_json
+from llamalab.records.profile import Profile, profiles_from_json, profiles_to_json
 from llamalab.records.record import Roof
 from tests.model.hf_reference import hf_model
 from tests.model.shrunk import ARCHES, small_model
@@ -26,7 +26,7 @@ PHASES = {"prefill": (11, 11), "decode": (1, 12)}
 
 def profiled(model: Any, **options: Any) -> Profile:
     given: dict[str, Any] = {"prompt_tokens": 11, "batch": 2, "reference": sample_record(dtype="fp32"), "budget_s": 0.0}
-    return profile_model(model, **given | options)
+    return measure_profile(model, **given | options)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_model_of_quantised_weights_is_told_and_predicted_by_its_own_bytes() -
     assert w1.predicted_s == pytest.approx(w1.bytes / 1e9 + launch)
     prefill = made.phase("prefill")  # 22 rows: the weight is written out and read again
     assert next(op for op in prefill.ops if op.name.endswith("w1")).bytes > 2 * 4 * 96 * 64
-    assert from_json(to_json([made]))[0] == made
+    assert profiles_from_json(profiles_to_json([made]))[0] == made
 
 
 @pytest.mark.parametrize("kind", ["llamalab", "transformers"])
@@ -140,9 +140,9 @@ def test_the_state_is_read_before_during_and_after(profile: Profile) -> None:
 
 
 def test_it_becomes_json_and_comes_back(profile: Profile) -> None:
-    text = to_json([profile, profile])
+    text = profiles_to_json([profile, profile])
     assert json.loads(text)["profiles"][0]["phases"][0]["ops"][2]["name"] == "layers.*.attention.wq"
-    assert from_json(text) == [profile, profile]
+    assert profiles_from_json(text) == [profile, profile]
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -21,7 +21,7 @@ import pytest
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.errors import InputError
-from llamalab.measure.profile.run import profile as profile_model
+from llamalab.measure.profile.run import measure_profile
 from llamalab.measure.profile.trace import trace_path, trace_writer
 from tests.model.shrunk import ARCHES, small_model
 from tests.report.sample import sample_record
@@ -35,7 +35,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("traces")
     writer, written = trace_writer(folder, "small-cpu")
     given: dict[str, Any] = {"prompt_tokens": 7, "reference": sample_record(dtype="fp32"), "budget_s": 0.0}
-    profile_model(small_model(ARCHES["GQA"]), trace=writer, **given)
+    measure_profile(small_model(ARCHES["GQA"]), trace=writer, **given)
     assert written == [folder / "small-cpu" / f"{phase}.pt.trace.json" for phase in ("prefill", "decode")]
     return folder
 
@@ -66,7 +66,7 @@ def test_names_become_those_of_files() -> None:
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
-    with pytest.raises(InputError, match="--trace must name a folder"):
+    with pytest.raises(InputError, match="traces must go to a folder"):
         trace_writer(tmp_path / "x", "run")
 
 

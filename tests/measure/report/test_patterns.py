@@ -11,7 +11,7 @@ from llamalab.errors import InputError, LlamaLabError
 from llamalab.measure.report import patterns as module
 from llamalab.measure.report.patterns import MOST_PIECES, SENTENCE, Reading, head_shares, patterns_of, reading
 from llamalab.model import Transformer
-from llamalab.records.patterns import KINDS, WHOLE, Patterns
+from llamalab.records.patterns import HEAD_KINDS, WHOLE, Patterns
 from tests.checkpoints.samples import ARCH, random_model
 
 IDS = (1, 5, 9, 7, 5, 9, 7, 7)
@@ -35,8 +35,8 @@ def test_the_sentence_is_in_the_checkpoints_own_tokens(story: tuple[Transformer,
     assert read.options == " --tokenizer tok512.bin"
     assert (found.tokens, found.fault, found.reason) == (list(read.tokens), None, None)
     assert (found.layers, found.n_heads, len(found.heads)) == (5, 8, 40)
-    assert [one.kind for one in found.shown] == list(KINDS)
-    assert len({(one.layer, one.head) for one in found.shown}) == len(KINDS)
+    assert [one.kind for one in found.shown] == list(HEAD_KINDS)
+    assert len({(one.layer, one.head) for one in found.shown}) == len(HEAD_KINDS)
 
 
 @pytest.mark.shared

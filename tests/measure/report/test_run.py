@@ -26,7 +26,7 @@ from llamalab.measure.timing.deadline import Deadline, unlimited
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
 from llamalab.records.record import Roof
-from llamalab.records.record_json import from_json, to_json
+from llamalab.records.record_json import record_from_json, record_to_json
 from tests.checkpoints.samples import random_model
 from tests.fakes import everywhere
 
@@ -125,7 +125,7 @@ def test_memory_of_a_pass(record):
 
 
 def test_it_survives_json_and_can_be_compared(record):
-    assert from_json(to_json(record)) == record
+    assert record_from_json(record_to_json(record)) == record
     comparison = Comparison(record)
     assert comparison.parameters.exact
     assert comparison.kv.exact
@@ -145,7 +145,7 @@ def test_quantised_weights_have_their_roof_their_product_and_their_bytes(small):
     assert record.environment.command.endswith("--dtype bf16 --weight-dtype int8")
     assert record.roof("stream", "int8").per_second > 0
     assert {run.product for run in record.passes} == {record.kept.product}
-    prefill, decode = Comparison(from_json(to_json(record))).phases
+    prefill, decode = Comparison(record_from_json(record_to_json(record))).phases
     assert decode.ops == model_ops(arch, PassShape(new_tokens=1, context_tokens=25), record.kept)
     assert prefill.predicted_s is None or prefill.predicted_s > 0
     with pytest.raises(UnknownNameError, match="weight dtype"):
@@ -177,12 +177,12 @@ def test_ranks_that_fail_cost_their_section_and_not_the_record(small, error, mon
 def test_a_path_leaves_only_its_name(small):
     record = measure_report("some/where/params.json", ARCH, device="cpu")
     assert record.model == "params.json"
-    assert "where" not in to_json(record)
+    assert "where" not in record_to_json(record)
 
 
 def test_what_does_not_fit_is_said_before_work(no_work, monkeypatch):
     monkeypatch.setattr(recording, "available_bytes", lambda device: 10_000)
-    with pytest.raises(DoesNotFitError, match=r"the whole of toy .* leave out --full"):
+    with pytest.raises(DoesNotFitError, match=r"the whole of toy .* leave full out"):
         measure_report("toy", ARCH, device="cpu", full=True)
 
 
@@ -237,7 +237,7 @@ def test_a_machine_20_times_slower_is_done_in_time_with_fewer_rounds_and_wider_i
         assert widths[0] > 1.2 * widths[1] > 0
         assert few.interval_s[0] <= few.total_s <= few.interval_s[1]
     assert any("few rounds" in note for note in slow.notes)
-    assert from_json(to_json(slow)) == slow
+    assert record_from_json(record_to_json(slow)) == slow
 
 
 def test_without_time_each_pass_runs_once_and_what_is_left_out_says_so(small, monkeypatch, record):
@@ -286,7 +286,7 @@ def test_decode_is_at_the_length_that_is_named(small, given, context, told):
     assert Comparison(record).kv.exact
     assert (record.generate_tokens, told_run(Comparison(record)).generate) == (told, told or GENERATED)
     assert all(row.op.flops_causal is not None for row in Comparison(record).rows if row.phase == "decode")
-    assert from_json(to_json(record)) == record
+    assert record_from_json(record_to_json(record)) == record
 
 
 def test_the_weights_of_a_checkpoint_are_what_runs(small, monkeypatch):

@@ -46,7 +46,7 @@ def test_need_covers_what_is_allocated():
 def test_what_fits_passes_and_what_does_not_says_what_helps():
     share = choose_share(ARCH, "bf16", limit_bytes=2**30, full=True)
     check_share_fits(share, "toy", 900, 1000)
-    with pytest.raises(DoesNotFitError, match=r"the whole of toy .* 1000 B; it needs 901 B; leave out --full"):
+    with pytest.raises(DoesNotFitError, match=r"the whole of toy .* 1000 B; it needs 901 B; leave full out"):
         check_share_fits(share, "toy", 901, 1000)
     one = choose_share(ARCH, "bf16", limit_bytes=1)
     with pytest.raises(DoesNotFitError, match=r"1 of 7 blocks of toy .* smaller model"):
