@@ -19,8 +19,14 @@ PEAK_DTYPES = ("bf16", "fp16", "tf32", "fp32", "int8", "fp8")
 _RATES = ("bandwidth_bytes_per_s", "interconnect_bytes_per_s", "fp16_in_fp16_flops_per_s", "max_clock_hz")
 _WORDS = ("vendor", "kind", "interconnect", "isa", "note")
 _COUNTS = (
-    "memory_bytes", "reported_memory_bytes", "l2_bytes", "tdp_w", "cores_per_die", "memory_channels", "memory_mt_per_s",
-)  # fmt: skip
+    "memory_bytes",
+    "reported_memory_bytes",
+    "l2_bytes",
+    "tdp_w",
+    "cores_per_die",
+    "memory_channels",
+    "memory_mt_per_s",
+)
 
 
 class Clocking(NamedTuple):

@@ -232,9 +232,12 @@ def chosen_model(args: argparse.Namespace) -> tuple[str, LlamaArch]:
 
 def chosen_models(text: str | LlamaArch) -> list[tuple[str, LlamaArch]]:
     """The names and architectures of --model with commas; from Python an architecture may stand for itself."""
-    if isinstance(text, LlamaArch):
-        return [find_model(text)]
-    return [find_model(name) for name in split_paths(text) or [text]]
+    return [find_model(name) for name in named_models(text)]
+
+
+def named_models(text: str | LlamaArch) -> list[str] | list[LlamaArch]:
+    """What --model with commas names, one by one."""
+    return [text] if isinstance(text, LlamaArch) else split_paths(text) or [text]
 
 
 def _sentenced(read: Callable[[str], T]) -> Callable[[str], T]:

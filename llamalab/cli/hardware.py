@@ -17,10 +17,19 @@ EXAMPLES = ("llamalab hardware", "llamalab hardware h200", "llamalab hardware a1
 CALIBRATED = "bf16"  # the dtype of the calibration that the CPU's row is read from
 _PEAK = "peak_{}_flops_per_s"
 SOURCED = (
-    "bandwidth_bytes_per_s", "memory_bytes", "reported_memory_bytes", "l2_bytes", "interconnect_bytes_per_s", "tdp_w",
-    "clocking", "max_clock_hz", "fp16_in_fp16_flops_per_s", "cores_per_die", "memory_channels",
+    "bandwidth_bytes_per_s",
+    "memory_bytes",
+    "reported_memory_bytes",
+    "l2_bytes",
+    "interconnect_bytes_per_s",
+    "tdp_w",
+    "clocking",
+    "max_clock_hz",
+    "fp16_in_fp16_flops_per_s",
+    "cores_per_die",
+    "memory_channels",
     "memory_mt_per_s",
-)  # fmt: skip
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

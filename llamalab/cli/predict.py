@@ -71,7 +71,7 @@ def answer(args: argparse.Namespace) -> Answer:
     """One prediction with its op table, or a row for every combination."""
     case, *others = islice(cases(args), 2)
     if not others:
-        return _answer(case, *_predicted(case, constants_of(args, case.spec)))
+        return _answer(case, *_predicted(case, constants_of(args, case)))
     rows = list(sweep(args))
     found = sorted(row["total_s"] for row in rows if row["total_s"] is not None)
     told = f": {format_seconds(found[0])} to {format_seconds(found[-1])} a run" if found else ""

@@ -102,10 +102,21 @@ def _measure(
     from llamalab.measure.target.profiled_share import beside, built_in
 
     device = resolve_device(args.device)
-    model, total = built_in(label, arch, device=device, dtype=args.dtype, attention=args.attention, full=args.full,
-                            batch=args.batch, prompt_tokens=args.prompt, context_tokens=args.context,
-                            weights=weights, weight_dtype=args.weight_dtype, kv_dtype=args.kv_dtype,
-                            team=getattr(args, "team", None))  # fmt: skip
+    model, total = built_in(
+        label,
+        arch,
+        device=device,
+        dtype=args.dtype,
+        attention=args.attention,
+        full=args.full,
+        batch=args.batch,
+        prompt_tokens=args.prompt,
+        context_tokens=args.context,
+        weights=weights,
+        weight_dtype=args.weight_dtype,
+        kv_dtype=args.kv_dtype,
+        team=getattr(args, "team", None),
+    )
     command = f"llamalab profile --model {label} --phase {','.join(phases)} --prompt {args.prompt}"
     command += f" --context {args.context}" if args.context else ""
     command += f" --weight-dtype {args.weight_dtype}" if args.weight_dtype else ""

@@ -77,7 +77,7 @@ def _summary(args: argparse.Namespace, case: Case) -> dict[str, Any]:
 
 
 def _one(args: argparse.Namespace, case: Case) -> Answer:
-    result = forecast(case.arch, case.work, case.spec, constants_of(args, case.spec))
+    result = forecast(case.arch, case.work, case.spec, constants_of(args, case))
     rows = predicted_rows("prefill", result.prefill_ops, result) + predicted_rows("decode", result.decode_ops, result)
     for row in rows:
         row |= _place(row)

@@ -24,6 +24,7 @@ from llamalab.cli.arguments import (
     chosen_models,
     counts,
     file_path,
+    named_models,
     one_of,
     parse_counts,
 )
@@ -136,17 +137,26 @@ def _splits(args: argparse.Namespace) -> Iterator[Split]:
 def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, ranks: int) -> Workload:
     """One run of the options."""
     return Workload(
-        prompt, generate, batch, args.dtype, args.weight_dtype, args.kv_dtype, args.attention,
-        args.fused or not (args.unfused or args.basis == "calibrated"), ranks, args.chunk,
-        args.logits, getattr(args, "expert_parallel", False), threads=args.threads,
-    )  # fmt: skip
+        prompt,
+        generate,
+        batch,
+        args.dtype,
+        args.weight_dtype,
+        args.kv_dtype,
+        args.attention,
+        args.fused or not (args.unfused or args.basis == "calibrated"),
+        ranks,
+        args.chunk,
+        args.logits,
+        getattr(args, "expert_parallel", False),
+        threads=args.threads,
+    )
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Every combination of the options, devices innermost: passes that differ in nothing else are shared."""
     _check_stack(args)
-    models = chosen_models(args.model)
-    stored = take_storage(args) if len(models) == 1 else None
+    models = [(path, *chosen_models(path)[0]) for path in named_models(args.model)]
     devices = chosen_devices(args.hardware, args.dtype)
     if args.threads and not any(_takes_threads(args, spec) for spec in devices):
         raise InputError(
@@ -156,8 +166,10 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     if args.basis is None and all(spec.measured for spec in devices):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
     shapes = product(run_lengths(args), args.batch, _splits(args))
-    for (name, arch), ((prompt, generate), batch, split) in product(models, list(shapes)):
-        work = workload(args, prompt, generate, batch, split.tensor)._replace(
+    own = [argparse.Namespace(**vars(args) | {"model": path}) for path, _, _ in models]
+    each = [(asked, take_storage(asked), name, arch) for asked, (_, name, arch) in zip(own, models, strict=True)]
+    for (asked, stored, name, arch), ((prompt, generate), batch, split) in product(each, list(shapes)):
+        work = workload(asked, prompt, generate, batch, split.tensor)._replace(
             stored_bytes=stored.bytes if stored else None
         )
         for spec in devices:
@@ -210,8 +222,10 @@ def _check_stack(args: argparse.Namespace) -> None:
             raise InputError(f"--stack and {option} must not be given together: a stack tells how it runs a model")
 
 
-def constants_of(args: argparse.Namespace, spec: HardwareSpec) -> Constants | StackConstants:
-    """What a prediction for a device rests on."""
+def constants_of(args: argparse.Namespace, case: Case) -> Constants | StackConstants:
+    """What the prediction of a case rests on: its device, and how its weights are stored."""
+    spec = case.spec
+    args = argparse.Namespace(**vars(args) | {"weight_dtype": case.work.weight_dtype})
     name = _stack(args, spec)
     if name and args.basis != "bound":
         return prepared(spec, workload(args, 1, 1, 1, 1), name, assumed=args.stack is None)[1]

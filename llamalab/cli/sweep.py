@@ -66,14 +66,15 @@ def stack_name(constants: Basis) -> str | None:
 
 def sweep(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row per combination, as it is computed; times are None, with the reason, where there can be none."""
-    known: dict[str, Any] = {}
+    known: dict[tuple[str, str | None], Any] = {}
     for case in cases(args):
-        if case.spec.name not in known:
+        place = case.spec.name, case.work.weight_dtype
+        if place not in known:
             try:
-                known[case.spec.name] = constants_of(args, case.spec)
+                known[place] = constants_of(args, case)
             except UnavailableError as error:
-                known[case.spec.name] = error.spelled(option_of)
-        yield _row(case, known[case.spec.name])
+                known[place] = error.spelled(option_of)
+        yield _row(case, known[place])
 
 
 def _row(case: Case, known: Any) -> dict[str, Any]:

@@ -106,9 +106,19 @@ def run_of_profile(profile: Profile, name: str) -> Run:
         total_s = phase.wall_s if exact else sum(op.total_s for op in ops) + phase.outside_s
         samples = tuple(sample / phase.wall_s * total_s for sample in phase.wall_samples_s)
         phases.append(
-            RunPhase(phase.phase, phase.phase, total_s, samples, phase.batch, phase.new_tokens, phase.context_tokens,
-                     ops, clock, "measured" if exact else "extrapolated")
-        )  # fmt: skip
+            RunPhase(
+                phase.phase,
+                phase.phase,
+                total_s,
+                samples,
+                phase.batch,
+                phase.new_tokens,
+                phase.context_tokens,
+                ops,
+                clock,
+                "measured" if exact else "extrapolated",
+            )
+        )
     stored = profile.formats
     settings = _settings(profile.environment) | {"dtype": stored, "attention": profile.attention}
     label = name if profile.kind == _OURS else f"{name} ({profile.kind})"

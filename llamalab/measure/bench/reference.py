@@ -63,9 +63,15 @@ class Reference:
         """The same machine, for a model whose attention follows another cost model, or that keeps weights so."""
         arch, dtype = self.record.llama_arch, self.record.dtype
         return Reference(
-            self.record, arch, dtype, algorithm, ranks=self._ranks, fault=self._fault, kept=kept,
+            self.record,
+            arch,
+            dtype,
+            algorithm,
+            ranks=self._ranks,
+            fault=self._fault,
+            kept=kept,
             kv_dtype=self._kv_dtype,
-        )  # fmt: skip
+        )
 
     @property
     def words(self) -> str:

@@ -233,9 +233,15 @@ def _measured_reference(bench: BenchSettings, progress: ProgressCallback) -> Ref
 
 def _reference(bench: BenchSettings, record: Record, fault: str | None = None) -> Reference:
     return Reference(
-        record, bench.arch, bench.dtype, bench.backend.algorithm, ranks=bench.ranks, fault=fault, kept=bench.kept,
+        record,
+        bench.arch,
+        bench.dtype,
+        bench.backend.algorithm,
+        ranks=bench.ranks,
+        fault=fault,
+        kept=bench.kept,
         kv_dtype=bench.kv_dtype,
-    )  # fmt: skip
+    )
 
 
 def _built(bench: BenchSettings) -> Transformer:

@@ -151,9 +151,18 @@ CHECKED_ON_ACCELERATOR = (
 
 
 QUICK = _block(
-    "3072 wide, GQA", 3072, (24, 8), 8192, (1, 24), (1, 104), (1, 392),
-    (1, 1, 130), (1, 1, 900), (3, 1, 250), (6, 1, 1000),
-)  # fmt: skip
+    "3072 wide, GQA",
+    3072,
+    (24, 8),
+    8192,
+    (1, 24),
+    (1, 104),
+    (1, 392),
+    (1, 1, 130),
+    (1, 1, 900),
+    (3, 1, 250),
+    (6, 1, 1000),
+)
 # 7B's layers with a small vocabulary: its own takes longer to build than a block.
 QUICK_CHECK = Block(
     "7b, 8192 words", PRESETS["7b"].arch.replace(vocab_size=_VOCAB_SIZE), (BlockPass(1, 32), BlockPass(1, 1, 512))

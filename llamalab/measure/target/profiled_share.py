@@ -22,10 +22,21 @@ from llamalab.parallel.team import Team
 
 
 def built_in(
-    name: str, arch: LlamaArch, *, device: torch.device, dtype: str, attention: str | None, full: bool, batch: int,
-    prompt_tokens: int, context_tokens: int | None = None, weights: Weights | None = None,
-    weight_dtype: str | None = None, kv_dtype: str | None = None, team: Team | None = None,
-) -> tuple[Transformer, int]:  # fmt: skip
+    name: str,
+    arch: LlamaArch,
+    *,
+    device: torch.device,
+    dtype: str,
+    attention: str | None,
+    full: bool,
+    batch: int,
+    prompt_tokens: int,
+    context_tokens: int | None = None,
+    weights: Weights | None = None,
+    weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
+    team: Team | None = None,
+) -> tuple[Transformer, int]:
     """Blocks of the real size, made ready for speed, and how many the whole model has.
 
     Args:

@@ -39,10 +39,15 @@ def _row(cells: dict[str, str], build: str) -> dict[str, Any]:
         raise ValueError(f"a test must be like pp512 or tg128 @ d4096, with a rate; got {cells['test']!r}")
     prompt, made = int(test["prompt"] or 0), int(test["made"] or 0)
     row: dict[str, Any] = {
-        "model_type": cells["model"], "model_n_params": 0, "build_commit": build, "backends": cells.get("backend", ""),
-        "n_prompt": prompt, "n_gen": made, "n_depth": int(test["depth"] or 0),
+        "model_type": cells["model"],
+        "model_n_params": 0,
+        "build_commit": build,
+        "backends": cells.get("backend", ""),
+        "n_prompt": prompt,
+        "n_gen": made,
+        "n_depth": int(test["depth"] or 0),
         "avg_ns": (prompt + made) / float(rate[0]) * _NS,
-    }  # fmt: skip
+    }
     names = {
         "threads": "n_threads",
         "ngl": "n_gpu_layers",
