@@ -74,6 +74,9 @@ class Parser(argparse.ArgumentParser):
         """The options of a command line, old names taken for the new."""
         words = [self._today(word) for word in argv]
         self._refuse_empty(words)
+        places = [action for action in self._actions if not action.option_strings]
+        if len(places) > 1 and any(action.nargs in ("?", "*") for action in places):
+            return self.parse_intermixed_args(words)  # an option between two places ends none of them
         return self.parse_args(words)
 
     def _refuse_empty(self, words: list[str]) -> None:

@@ -323,6 +323,22 @@ def test_an_answer_goes_where_out_says(verb: str) -> None:
     assert "give(" in inspect.getsource(module) or verb in ("calibrate", "bench", "report")
 
 
+@pytest.mark.parametrize(
+    ("words", "source", "target"),
+    [
+        ("IN --to hf OUT", "IN", "OUT"),
+        ("--to hf IN OUT", "IN", "OUT"),
+        ("OUT --to hf --model IN", "OUT", None),
+        ("--model IN --to hf OUT", "OUT", None),
+    ],
+)
+def test_an_option_between_places_ends_none_of_them(words: str, source: str, target: str | None) -> None:
+    args = verb_parser("convert")[1].read(words.split())
+    assert (args.source, args.target) == (source, target)
+    read = verb_parser("tokenizer")[1].read(["encode", "--model", "a", "Once upon"])
+    assert (read.action, read.file, read.model) == ("encode", "Once upon", "a")
+
+
 def test_options_that_contradict_each_other_are_refused(capsys: Capture) -> None:
     assert "must be 1" in refused(capsys, "flops", "--phase", "decode", "--prompt", "7", "--context", "512")
     assert "both were given" in refused(capsys, "flops", "--phase", "decode", "--seq", "7", "--context", "512")
