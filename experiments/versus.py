@@ -11,23 +11,19 @@ Predicted: decode reads every weight and the cache once, so in 8 and 4 bits it i
 matrix products, whatever weights are kept in.
 """
 
-import gc
 import sys
-import time
 from collections.abc import Sequence
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from experiments.common import results as answers
-from experiments.common.contestants import CONTESTANTS, PROMPT, READ, READ_BYTES, Entry, entries
+from experiments.common.contestants import CONTESTANTS, PRODUCTS, PROMPT, READ, READ_BYTES, entries
 from experiments.common.race import Ratio, ratio
+from experiments.common.sides import Side, ask, end, started
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import add_up
 from llamalab.analytic.pass_shape import PassShape
@@ -44,7 +40,10 @@ OURS = "llamalab {}"
 # Of each phase and rival: how many times as fast the built-in model is to be.
 BARS = (
     ("prefill", "llamalab bf16", "transformers", 1.2),
+    ("prefill", "llamalab bf16", "transformers compiled", 1.2),
+    ("prefill", "llamalab bf16", "llama.cpp bf16", 1.0),
     ("decode", "llamalab bf16", "transformers", 1.25),
+    ("decode", "llamalab bf16", "transformers compiled", 1.25),
     ("decode", "llamalab int8", "llamalab bf16", 1.8),
     ("decode", "llamalab int4", "llamalab bf16", 2.8),
     ("decode", "llamalab bf16", "llama.cpp bf16", 1.0),
@@ -53,32 +52,6 @@ BARS = (
     ("decode", "llamalab int4", "llama.cpp q4_0", 1.0),
 )
 STREAM_BAR = 0.95
-
-
-class Side(NamedTuple):
-    """A contestant's process, the pipe to it, and the names of what it can run."""
-
-    process: BaseProcess
-    pipe: Connection
-    names: list[str]
-
-
-def work(entry: Entry, arch: LlamaArch, dtype: str, folder: Path, pipe: Connection) -> None:
-    """A process: makes its turns, then does what it is told and answers with seconds a token."""
-    try:
-        with torch.inference_mode():
-            turns = entry.turns(arch, dtype, folder)
-            pipe.send(list(turns))
-            gc.disable()
-            while (name := pipe.recv()) is not None:
-                turn = turns[name]
-                turn.before()
-                began = time.perf_counter()
-                told_s = turn.work()
-                spent_s = time.perf_counter() - began if told_s is None else told_s
-                pipe.send(spent_s / turn.tokens)
-    except KeyboardInterrupt:
-        return
 
 
 def predict(arch: LlamaArch, dtype: str) -> dict[str, float]:
@@ -111,36 +84,19 @@ def measure(
     try:
         for entry in entries(dtype, only, compiled=compiled):
             print(f"  building {entry.name}", file=sys.stderr)
-            sides[entry.name] = _started(entry, arch, dtype, folder)
+            sides[entry.name] = started(entry, arch, dtype, folder)
         order = [(side, name) for side, (_, _, names) in sides.items() for name in names]
         samples = {side: {name: [] for name in names} for side, (_, _, names) in sides.items()}
         for side, name in order * (2 if compiled else 1):
-            print(f"  warm-up: {side}, {name}: {_ask(sides[side], name) * 1e3:.1f} ms a token", file=sys.stderr)
+            print(f"  warm-up: {side}, {name}: {ask(sides[side], name) * 1e3:.1f} ms a token", file=sys.stderr)
         order = [(side, name) for side, name in order if phase_of(name) in phases]
         for turn in range(rounds):
             print(f"  round {turn + 1} of {rounds}", file=sys.stderr)
             for side, name in order if turn % 2 == 0 else order[::-1]:
-                samples[side][name].append(_ask(sides[side], name))
+                samples[side][name].append(ask(sides[side], name))
     finally:
-        for process, pipe, _ in sides.values():
-            if process.is_alive():
-                pipe.send(None)
-            process.join(10)
+        end(sides.values())
     return {side: {name: times for name, times in rows.items() if times} for side, rows in samples.items()}
-
-
-def _started(entry: Entry, arch: LlamaArch, dtype: str, folder: Path) -> Side:
-    context = get_context("spawn")
-    ours, other = context.Pipe()
-    process = context.Process(target=work, args=(entry, arch, dtype, folder, other), daemon=True)
-    process.start()
-    other.close()  # so that a process that ends is told by an end of file
-    return Side(process, ours, ours.recv())
-
-
-def _ask(side: Side, name: str) -> float:
-    side.pipe.send(name)
-    return float(side.pipe.recv())
 
 
 def phase_of(name: str) -> str:
@@ -156,6 +112,7 @@ def best(samples: dict[str, list[float]], phase: str) -> str:
 def summary(samples: dict[str, dict[str, list[float]]], predicted: dict[str, float], dtype: str) -> dict[str, Any]:
     """Tokens per second of each contestant's best variant, the ratios that the bars are about, and the reads."""
     phases = [phase for phase in PHASES if any(phase_of(name) == phase for rows in samples.values() for name in rows)]
+    samples = apart(samples)
     bests = {side: {phase: best(rows, phase) for phase in phases} for side, rows in samples.items()}
     times = {side: {phase: samples[side][name] for phase, name in names.items()} for side, names in bests.items()}
     ratios = []
@@ -170,6 +127,31 @@ def summary(samples: dict[str, dict[str, list[float]]], predicted: dict[str, flo
         "variants": bests,
         "ratios": ratios,
         "of_best_read": _reads(samples, times, predicted, dtype),
+        "ceilings": _ceilings(samples, times, OURS.format(dtype)),
+    }
+
+
+def apart(samples: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, list[float]]]:
+    """Contestants by name; what torch.compile made of transformers is one of its own."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for side, rows in samples.items():
+        for name, times_s in rows.items():
+            compiled = side == "transformers" and name.partition(" cache")[0].count(", compiled")
+            found.setdefault(f"{side} compiled" if compiled else side, {})[name] = times_s
+    return found
+
+
+def _ceilings(
+    samples: dict[str, dict[str, list[float]]], times: dict[str, dict[str, list[float]]], ours: str
+) -> dict[str, dict[str, float]]:
+    """By rival: how many times as fast as it the matrix products of a prompt are alone, which no pass can beat."""
+    alone = samples.get(ours, {}).get(PRODUCTS)
+    if alone is None:
+        return {}
+    return {
+        rival: ratio(own["prefill"], alone)._asdict()
+        for rival, own in times.items()
+        if rival.startswith("transformers") and "prefill" in own
     }
 
 
@@ -199,6 +181,9 @@ def conclude(found: dict[str, Any]) -> str:
             f"{one['phase'].capitalize()}, {one['ours']}: {rate:.1f} tokens/s, {made.words} times {one['rival']}"
             f"{', no difference seen' if made.low <= 1 <= made.high else ''}."
         )
+    for rival, one in found["ceilings"].items():
+        made = Ratio(one["middle"], one["low"], one["high"])
+        parts.append(f"The GEMM ceiling: a prompt's products alone are {made.words} times as fast as {rival}.")
     if found["of_best_read"]:
         shares = ", ".join(f"{storage} {share:.0%}" for storage, share in found["of_best_read"].items())
         parts.append(f"Of the fastest read of memory, decode reaches: {shares}.")

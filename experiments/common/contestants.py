@@ -25,6 +25,7 @@ from llamalab.units import QUANTISED
 
 PROMPT, STEPS = 512, 4
 READ_BYTES, READ = 1 << 31, "sum of 2 GiB"
+PRODUCTS = "its products alone, prefill"
 
 
 class Turn(NamedTuple):
@@ -95,7 +96,7 @@ def _yardsticks(model: Transformer) -> Iterator[tuple[str, Turn]]:
         head(inputs[head.in_features, 1])
 
     buffer = torch.ones(READ_BYTES // 4)
-    yield "its products alone, prefill", Turn(_nothing, lambda: products(PROMPT), PROMPT)
+    yield PRODUCTS, Turn(_nothing, lambda: products(PROMPT), PROMPT)
     yield "its products alone, decode", Turn(_nothing, lambda: products(1), 1)
     yield READ, Turn(_nothing, lambda: _untold(buffer.sum()), 1)
 

@@ -50,7 +50,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every check; exit code 3 where something needed is missing."""
-    checks = [_python(), *_packages(), _tensorboard(), *_extras(), *_torch_devices(), *_products(), _nvml(), _cpu()]
+    checks = [
+        _python(),
+        *_packages(),
+        _tensorboard(),
+        *_extras(),
+        *_torch_devices(),
+        *_products(),
+        *_shapes(),
+        _nvml(),
+        _cpu(),
+    ]
     rows = [check._asdict() for check in checks if check is not None]
     missing = [row["what"] for row in rows if row["status"] == "missing"]
     columns = tuple(Column(key, key) for key in ("status", "what", "found", "mend"))
@@ -166,6 +176,26 @@ def _products() -> Iterator[Check]:
         else:
             mend = "--dtype fp32 reads prompts faster, of twice the bytes"
             yield Check(f"product {dtype}", "warn", f"{_product(rate)}, slower than fp32", mend)
+
+
+def _shapes() -> Iterator[Check]:
+    """Which product was measured to be the fastest for each shape of weights, by dtype."""
+    if _installed("torch") is None:
+        return
+    try:
+        import torch
+
+        from llamalab.measure.roofs.shape_products import kept_products
+
+        known = {dtype: kept_products(torch.device("cpu"), dtype) for dtype in ("fp32", "bf16", "fp16")}
+    except Exception:  # whatever a broken torch raises: products have the line that says it
+        return
+    for dtype, shapes in known.items():
+        if shapes:
+            told = ", ".join(f"{out} x {inner} {one.words}" for (out, inner), one in shapes.items())
+            yield Check(f"fastest {dtype}", "ok", f"measured: {told}")
+    if not any(known.values()):
+        yield Check("fastest", "ok", "not measured yet: bench, profile and report try the products of each shape once")
 
 
 def _product(rate: "ProductRate") -> str:

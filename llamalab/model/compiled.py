@@ -8,6 +8,7 @@ The first pass of each kind compiles, which is not to be counted as the model's 
 """
 
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.model.kv_cache.static import StaticKVCache
 from llamalab.model.transformer import Transformer
+from llamalab.model.wide import ShapeProduct
 
 _DEFAULT = "sdpa"
 _STEPS = 3  # the first has a new shape, the second another length; the third compiles nothing
@@ -38,6 +40,7 @@ def compile(
     attention: str | None = None,
     weight_dtype: str | None = None,
     kernel_rows: int | None = None,
+    products: Mapping[tuple[int, int], ShapeProduct] | None = None,
 ) -> Transformer:
     """The same model, made ready for speed: inference only.
 
@@ -49,7 +52,8 @@ def compile(
 
     With `weight_dtype`, one of llamalab.units.QUANTISED, the matrices are quantised: values change, and the state dict
     has what the codes stand for. `kernel_rows` is how many rows a kernel multiplies at most before weights are widened
-    (default: llamalab.model.quantised.products.KERNEL_ROWS).
+    (default: llamalab.model.quantised.products.KERNEL_ROWS). `products` are those of weights of (out, in) on a CPU that
+    were measured to be faster than packed ones (llamalab.measure.roofs.shape_products).
 
     Raises InputError for another kind of model, UnknownNameError for another scope or backend.
 
@@ -77,7 +81,7 @@ def compile(
     elif model.backend.name == _DEFAULT:
         model.use_attention(fastest_backend(place, model.norm.weight.dtype))
     if place.type == "cpu":
-        _ready_for_cpu(model)
+        _ready_for_cpu(model, products)
     if scope == "block":
         for layer in model.layers:
             layer.compile()
@@ -103,8 +107,8 @@ def warm_up(model: Transformer, cache: StaticKVCache, *, batch: int, prompt_toke
     return WarmUp(filled - began, done - filled)
 
 
-def _ready_for_cpu(model: Transformer) -> None:
+def _ready_for_cpu(model: Transformer, products: Mapping[tuple[int, int], ShapeProduct] | None) -> None:
     from llamalab.model.packed import pack_weights  # registers an operation with torch: for its users only
 
     keep_freed_memory()
-    pack_weights(model)
+    pack_weights(model, products)

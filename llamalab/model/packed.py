@@ -10,8 +10,8 @@ Not every CPU and every build of torch has these products for every element type
 O out features, I in features.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from llamalab.errors import UnavailableError
 from llamalab.model.quantised.weights import kept_of
+from llamalab.model.wide import PACKED, PLAIN, ShapeProduct, WideLinear, is_wide, multiply_wide
 
 _ROWS = 512  # of the product that the packing is for; one row runs as fast on it
 _TRIED_OI, _TRIED_ROWS = (48, 80), (1, 3, 40)
-PACKED, PLAIN = "packed", "plain"
 
 
 class Product(NamedTuple):
@@ -43,11 +43,17 @@ def product_for(device: torch.device, dtype: torch.dtype) -> Product:
 
 
 def product_of(model: nn.Module) -> str:
-    """The name of the product that a model's weights are multiplied with: packed where any weight is, or quantised."""
+    """How most of a model's weights are multiplied: packed, plain, in fp32 from so many rows on, or quantised."""
     kept = kept_of(model)
     if kept is not None and kept.product is not None:
         return kept.product
-    return PACKED if any(isinstance(module, PackedLinear) for module in model.modules()) else PLAIN
+    ways = Counter(_way(module).words for module in model.modules() if isinstance(module, PackedLinear | nn.Linear))
+    return ways.most_common(1)[0][0] if ways else PLAIN
+
+
+def _way(module: nn.Module) -> ShapeProduct:
+    order = PACKED if isinstance(module, PackedLinear) else PLAIN
+    return ShapeProduct(order, module.wide_rows if isinstance(module, PackedLinear | WideLinear) else None)
 
 
 def can_pack(dtype: torch.dtype) -> bool:
@@ -87,27 +93,38 @@ def multiply_packed(x: Tensor, packed_OI: Tensor, bias_O: Tensor | None = None) 
 
 
 @torch.library.custom_op("llamalab::packed_linear", mutates_args=())
-def _packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None, wide: bool) -> Tensor:
     """The product as one opaque operation: inductor takes packed weights only as constants of its graph."""
-    return multiply_packed(x, weight, bias)
+    return multiply_wide(x, weight.to_dense(), bias) if wide else multiply_packed(x, weight, bias)
 
 
 @_packed_linear.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, wide: bool) -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
 class PackedLinear(nn.Module):
-    """x W^T, and a bias, with a packed weight_OI, for inference on a CPU. Its state dict has the plain weight."""
+    """x W^T, and a bias, with a packed weight_OI, for inference on a CPU. Its state dict has the plain weight.
 
-    def __init__(self, packed_OI: nn.Parameter, bias_O: nn.Parameter | None = None) -> None:
+    From `wide_rows` rows on the product is one in fp32 (None: never).
+    """
+
+    def __init__(
+        self, packed_OI: nn.Parameter, bias_O: nn.Parameter | None = None, wide_rows: int | None = None
+    ) -> None:
         super().__init__()
+        self.wide_rows = wide_rows
         self.out_features, self.in_features = packed_OI.shape
         self.weight, self.bias = packed_OI, bias_O
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = (_packed_linear if torch.compiler.is_compiling() else multiply_packed)(x, self.weight, self.bias)
-        return made
+        wide = is_wide(x, self.wide_rows)
+        if torch.compiler.is_compiling():
+            made: Tensor = _packed_linear(x, self.weight, self.bias, wide)
+            return made
+        if wide:
+            return multiply_wide(x, self.weight.to_dense(), self.bias)
+        return multiply_packed(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
@@ -134,11 +151,12 @@ def pack(weight_OI: Tensor) -> nn.Parameter:
     return nn.Parameter(torch.ops.mkldnn._reorder_linear_weight(weight_OI.detach(), _ROWS), requires_grad=False)
 
 
-def pack_weights(model: nn.Module) -> None:
+def pack_weights(model: nn.Module, products: Mapping[tuple[int, int], ShapeProduct] | None = None) -> None:
     """Put a PackedLinear in the place of every nn.Linear inside `model`, one by one; plain weights are let go.
 
     A weight that several products share is packed once. One that this CPU cannot multiply packed stays plain, and so
-    does its layer. Raises UnavailableError where the model is not on a CPU.
+    does its layer. `products` has the product of weights of (out, in) where another is known to be faster: plain, or in
+    fp32 from so many rows on. Raises UnavailableError where the model is not on a CPU.
     """
     homes: dict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
     for module in model.modules():
@@ -147,11 +165,18 @@ def pack_weights(model: nn.Module) -> None:
                 homes[id(child.weight)].append((module, name))
     for places in homes.values():
         weight_OI = getattr(*places[0]).weight
-        if weight_OI.device.type == "cpu" and not can_pack(weight_OI.dtype):
+        order, wide_rows = (products or {}).get(tuple(weight_OI.shape), ShapeProduct())
+        stays = weight_OI.device.type == "cpu" and (order == PLAIN or not can_pack(weight_OI.dtype))
+        if stays and wide_rows is None:
             continue
-        packed_OI = pack(weight_OI)
+        packed_OI = None if stays else pack(weight_OI)
         for module, name in places:
             plain = getattr(module, name)
-            packed = PackedLinear(packed_OI, plain.bias)
-            packed._forward_hooks = plain._forward_hooks  # what ranks send each other hangs there (own_share)
-            setattr(module, name, packed)
+            made: nn.Module
+            if packed_OI is not None:
+                made = PackedLinear(packed_OI, plain.bias, wide_rows)
+            else:
+                assert wide_rows is not None
+                made = WideLinear(plain, wide_rows)
+            made._forward_hooks = plain._forward_hooks  # what ranks send each other hangs there (own_share)
+            setattr(module, name, made)

@@ -13,6 +13,7 @@ from llamalab.report.recorded_runs import OnBroken, each_read
 
 ORDER = (
     "versus",
+    "neighbour",
     "decode_series",
     "flash_vs_naive",
     "attention_arithmetic",

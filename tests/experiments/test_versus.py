@@ -90,6 +90,22 @@ def test_the_best_variant_of_a_contestant_counts() -> None:
     assert found["of_best_read"] == {"bf16": pytest.approx(0.5)}
 
 
+def test_compiled_transformers_is_a_contestant_of_its_own_and_products_alone_are_the_ceiling() -> None:
+    runs = samples({"llamalab bf16": 1.0, "transformers": 1.3}, 0.5)
+    theirs = {f"{phase}, sdpa attention, compiled, static cache": [1.1] * 3 for phase in PHASES}
+    runs["transformers"] |= theirs
+    runs["llamalab bf16"][contestants.PRODUCTS] = [0.9] * 3
+    found = lab.summary(runs, counted({"bf16": 1.0}), "bf16")
+    rivals = {(one["phase"], one["rival"]): one["middle"] for one in found["ratios"]}
+    assert rivals == {
+        (phase, rival): pytest.approx(share)
+        for phase in PHASES
+        for rival, share in (("transformers", 1.3), ("transformers compiled", 1.1))
+    }
+    assert found["ceilings"]["transformers compiled"]["middle"] == pytest.approx(1.1 / 0.9)
+    assert "The GEMM ceiling: a prompt's products alone are 1.22" in lab.conclude(found)
+
+
 @pytest.mark.parametrize("int8_s", [0.5, 0.6, 1.0])
 def test_the_conclusion_says_where_no_difference_is_seen(int8_s: float) -> None:
     runs = samples({"llamalab bf16": 1.0, "llamalab int8": int8_s}, 0.5)

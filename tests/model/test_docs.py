@@ -17,7 +17,7 @@ def test_the_python_does_what_is_shown() -> None:
     assert failed == 0
 
 
-@pytest.mark.parametrize("name", ["versus", "speculative", "continuous_batch", "prefix_reuse"])
+@pytest.mark.parametrize("name", ["versus", "neighbour", "speculative", "continuous_batch", "prefix_reuse"])
 def test_the_figures_are_the_records(name: str) -> None:
     conclusion = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))["conclusion"]
     assert " ".join(conclusion.split()) in " ".join(PAGE.read_text(encoding="utf-8").replace("> ", "").split())

@@ -22,6 +22,7 @@ from llamalab.measure.device.environment import environment
 from llamalab.measure.ranks.constants import ranks_constants
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
+from llamalab.measure.roofs.shape_products import products_here
 from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.parallel.team import Team
 from llamalab.records.record import Record, unmeasured
@@ -146,6 +147,8 @@ def measure_reference(
         if machine.weight_dtype is not None:
             raise UnavailableError("constants of ranks must be of the same products; theirs are not quantised")
         constants = ranks_constants(team, dtype, weight_bytes)
+    progress("products of this machine", 0.0)
+    products_here(place, dtype, arch, machine.weight_dtype)  # kept for all that follow, calibration included
     progress("roofs of this machine", 0.0)
     with torch.inference_mode():
         roofs = quick_roofs(machine, arch)

@@ -22,6 +22,7 @@ from llamalab.measure.calibration.fit import Kernel
 from llamalab.measure.calibration.peers import Peers
 from llamalab.measure.device.machine import clock_for
 from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.shape_products import products_like
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback, now_s
 from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock, cost_rows, model_part_of
 from llamalab.model import StaticKVCache, Transformer
@@ -291,4 +292,5 @@ def _model(machine: Machine, block: Block) -> Transformer:
         attention=block.attention,
         weight_dtype=machine.weight_dtype,
         kernel_rows=machine.kernel_rows,
+        products=products_like(machine.device, machine.dtype, block.arch),
     )

@@ -44,6 +44,7 @@ from llamalab.measure.roofs.probes import (
     stream_roof,
     weight_shapes,
 )
+from llamalab.measure.roofs.shape_products import products_here
 from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, Share, bytes_of_block, check_share_fits, choose_share
 from llamalab.measure.target.filled_cache import fill_to
 from llamalab.measure.target.made import OWN_WEIGHTS, made_model
@@ -195,6 +196,7 @@ def measure_report(
     with torch.inference_mode():
         probing = deadline.part(_ROOFS_SHARE)
         kernel_rows = None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype)
+        products_here(place, dtype, arch, weight_dtype)  # kept for all that follow, calibration included
         roofs = _roofs(
             Machine(place, clock_for(place), dtype, probing, weight_dtype, kernel_rows), arch, scale, progress
         )
@@ -347,9 +349,12 @@ def _passes(
     """Prefill of the prompt, then decode of one token that sees the context, then the sentence that is to be read."""
     blocks = f"{share.layers} of {share.layers_total} blocks"
     progress(f"building {blocks}", _ROOFS_DONE)
+    made = make()
+    products = products_here(made.norm.weight.device, dtype, share.arch, base.weight_dtype)
     model = compile(
-        make(), scope="none", attention=shape.attention, weight_dtype=base.weight_dtype, kernel_rows=base.kernel_rows
-    )
+        made, scope="none", attention=shape.attention, weight_dtype=base.weight_dtype, kernel_rows=base.kernel_rows,
+        products=products,
+    )  # fmt: skip
     cache = StaticKVCache(
         model.rank_arch,
         batch=shape.batch,

@@ -24,9 +24,10 @@ from llamalab.measure.roofs.best import FINAL, SURVEY, Candidate, Probe, best_ro
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.doubling_check import check_doubling
 from llamalab.measure.timing.timer import Call, Plan, time_one
-from llamalab.model.packed import PLAIN, Product, product_for
+from llamalab.model.packed import Product, product_for
 from llamalab.model.quantised.codes import coded
 from llamalab.model.quantised.linear import QuantisedLinear
+from llamalab.model.wide import PLAIN
 from llamalab.records.record import Roof
 from llamalab.units import format_bytes, group_in_row
 

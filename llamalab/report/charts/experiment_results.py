@@ -155,6 +155,7 @@ CHARTS: dict[str, Callable[[ExperimentResult], Plot]] = {
     "continuous_batch": serving.continuous_batch,
     "prefix_reuse": serving.prefix_reuse,
     "versus": serving.versus,
+    "neighbour": serving.neighbour,
 }
 
 

@@ -85,6 +85,19 @@ def versus(answer: ExperimentResult) -> Plot:
     return Plot(figures, "The race", "Tokens per second of every contestant, by phase.", {}, entries)
 
 
+def neighbour(answer: ExperimentResult) -> Plot:
+    """Milliseconds a token of each contestant, alone and beside a process that takes one core; a panel a phase."""
+    found = answer.data["found"]
+    figures, panels = canvas(1.9, len(found))
+    for axes, (phase, own) in zip(panels, found.items(), strict=True):
+        rows = {f"{name}, {condition}": 1e3 * seconds for condition, by_name in own["seconds"].items()
+                for name, seconds in by_name.items()}  # fmt: skip
+        _bars(axes, dict(sorted(rows.items(), reverse=True)), {})
+        heading(axes, f"{phase.capitalize()}, milliseconds a token")
+    entries = (area("llamalab", "projections"), area("others", "muted"))
+    return Plot(figures, "Beside a busy core", "Time of a token alone and beside a busy process.", {}, entries)
+
+
 def _bars(axes: Axes, measured: Mapping[str, float], predicted: Mapping[str, float]) -> None:
     """A bar each, in the order given from below, its figure behind it; a stroke where it was predicted."""
     bar_axes(axes)

@@ -229,7 +229,9 @@ def test_a_compiled_model_is_what_is_run(monkeypatch):
     monkeypatch.setattr(bench, "compile", double)
     (row,) = measured([BenchCase(0, 4)], compiled="block", attention="sdpa")
     assert row.compiled == "block"
-    assert scopes == [{"scope": "block", "attention": "sdpa", "weight_dtype": None, "kernel_rows": None}]
+    assert scopes == [
+        {"scope": "block", "attention": "sdpa", "weight_dtype": None, "kernel_rows": None, "products": {}}
+    ]
     assert calls == [(1, 1)] * (4 + 1 + 3 * 4)  # a whole repetition of warm-up, the kernel's pass, repetitions
 
 

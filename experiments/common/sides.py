@@ -1,0 +1,65 @@
+"""Contestants in processes of their own: started, told what to run, ended."""
+
+import gc
+import time
+from collections.abc import Iterable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from experiments.common.contestants import Entry
+from llamalab.arch import LlamaArch
+
+
+class Side(NamedTuple):
+    """A contestant's process, the pipe to it, and the names of what it can run."""
+
+    process: BaseProcess
+    pipe: Connection
+    names: list[str]
+
+
+def work(entry: Entry, arch: LlamaArch, dtype: str, folder: Path, pipe: Connection) -> None:
+    """A process: makes its turns, then does what it is told and answers with seconds a token."""
+    try:
+        with torch.inference_mode():
+            turns = entry.turns(arch, dtype, folder)
+            pipe.send(list(turns))
+            gc.disable()
+            while (name := pipe.recv()) is not None:
+                turn = turns[name]
+                turn.before()
+                began = time.perf_counter()
+                told_s = turn.work()
+                spent_s = time.perf_counter() - began if told_s is None else told_s
+                pipe.send(spent_s / turn.tokens)
+    except KeyboardInterrupt:
+        return
+
+
+def started(entry: Entry, arch: LlamaArch, dtype: str, folder: Path) -> Side:
+    """The contestant's process, once its turns are made."""
+    context = get_context("spawn")
+    ours, other = context.Pipe()
+    process = context.Process(target=work, args=(entry, arch, dtype, folder, other), daemon=True)
+    process.start()
+    other.close()  # so that a process that ends is told by an end of file
+    return Side(process, ours, ours.recv())
+
+
+def ask(side: Side, name: str) -> float:
+    """Seconds a token of one turn."""
+    side.pipe.send(name)
+    return float(side.pipe.recv())
+
+
+def end(sides: Iterable[Side]) -> None:
+    """Let all of them go."""
+    for process, pipe, _ in sides:
+        if process.is_alive():
+            pipe.send(None)
+        process.join(10)

@@ -1,0 +1,188 @@
+"""Which product is the fastest here for the weights of each shape: packed, plain, or in fp32 from so many rows on.
+
+One row, as in decode, and many, as in a prompt, are timed in every way that this CPU has, over weights that no cache
+holds. The answers are kept beside the calibrations of this machine, one file a dtype, and are measured anew where the
+CPU, torch or the number of threads is another.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llamalab.analytic.calibration_files import folder
+from llamalab.analytic.kept_weights import shapes_of
+from llamalab.arch import LlamaArch
+from llamalab.errors import LlamaLabError
+from llamalab.files import write_text
+from llamalab.input_files import read_object
+from llamalab.measure.device.machine import clock_for, device_name, probe_budget_bytes
+from llamalab.measure.timing.clock import Clock
+from llamalab.measure.timing.timer import Plan, time_one
+from llamalab.model.dtypes import torch_dtype
+from llamalab.model.packed import can_pack, multiply_packed, pack
+from llamalab.model.wide import PACKED, PLAIN, ShapeProduct, multiply_wide
+
+WeightShape = tuple[int, int]
+SecondsOfWay = Callable[[str, int], float]
+
+_KIND = "llamalab-products"
+ROWS = (32, 128, 512)
+_LEAST_SIZE = 2**22  # of a matrix: smaller ones are a matter of calls
+_MOST_OUT = 8192  # of a trial: wider ones are multiplied alike
+_BEYOND_BYTES = 2**27  # of copies of a weight that take turns
+_MARGIN = 1.05  # another product must be so many times as fast to take the place of the packed one
+_PLAN = Plan(0.15, 2, 8, 1, 0.0)
+_LONGEST_S = 2.0  # of a product: what fewer rows say would take longer is told in proportion, not run
+_WIDE = ", fp32"
+
+
+def products_here(
+    device: torch.device, dtype: str, arch: LlamaArch, weight_dtype: str | None = None
+) -> dict[WeightShape, ShapeProduct]:
+    """The products of a model's large matrices on this device: kept ones, and those that are tried now and kept.
+
+    Empty on an accelerator, for quantised weights, which have kernels of their own, and for a model of small matrices.
+    """
+    if device.type != "cpu" or weight_dtype is not None:
+        return {}
+    wanted = set(map(_trial_shape, _large(arch)))
+    known = kept_products(device, dtype)
+    lacking = sorted(wanted - known.keys())
+    if lacking:
+        clock = clock_for(device)
+        known |= {shape: chosen(orders(dtype), dtype, _timed(shape, device, dtype, clock)) for shape in lacking}
+        _keep(device, dtype, known)
+    return {(out, inner): known[_trial_shape((out, inner))] for out, inner in _large(arch)}
+
+
+def products_like(device: torch.device, dtype: str, arch: LlamaArch) -> dict[WeightShape, ShapeProduct]:
+    """For a model's large matrices the kept product of the shape nearest in size; empty where none is kept."""
+    known = kept_products(device, dtype) if device.type == "cpu" else {}
+    return {
+        shape: known[min(known, key=lambda one: abs(one[0] * one[1] - shape[0] * shape[1]))]
+        for shape in (_large(arch) if known else ())
+    }
+
+
+def _large(arch: LlamaArch) -> list[WeightShape]:
+    """The shapes of matrices that are more than a matter of calls."""
+    shapes = {(shape[0], shape[1]) for shape in shapes_of(arch).values()}
+    return sorted(shape for shape in shapes if shape[0] * shape[1] >= _LEAST_SIZE)
+
+
+def chosen(orders: Sequence[str], dtype: str, seconds: SecondsOfWay) -> ShapeProduct:
+    """The product of least time: the order by one row and many alike, the first one where they are close.
+
+    >>> chosen(["packed", "plain"], "bf16", lambda way, rows: rows / (3 if way == "packed, fp32" else 1))
+    ShapeProduct(order='packed', wide_rows=32)
+    """
+    widens = dtype != "fp32"
+
+    def both(order: str) -> float:
+        ways = [order, order + _WIDE] if widens else [order]
+        return seconds(order, 1) * min(seconds(way, ROWS[-1]) for way in ways)
+
+    order = orders[0]
+    for other in orders[1:]:
+        order = other if both(other) * _MARGIN < both(order) else order
+    wide_rows = None
+    for rows in reversed(ROWS if widens else ()):
+        if seconds(order + _WIDE, rows) * _MARGIN >= seconds(order, rows):
+            break
+        wide_rows = rows
+    return ShapeProduct(order, wide_rows)
+
+
+def orders(dtype: str) -> list[str]:
+    """The orders of weights that this CPU multiplies."""
+    return [PACKED, PLAIN] if can_pack(torch_dtype(dtype)) else [PLAIN]
+
+
+def kept_products(device: torch.device, dtype: str) -> dict[WeightShape, ShapeProduct]:
+    """Those that were measured on this machine as it is; none where there are none."""
+    try:
+        data = read_object(path_of(dtype), "file of measured products")
+        if any(data.get(key) != value for key, value in _machine(device, dtype).items()):
+            return {}
+        return {_shape(name): ShapeProduct(*_checked(one)) for name, one in data["shapes"].items()}
+    except (LlamaLabError, KeyError, ValueError, TypeError, AttributeError):  # none, or none of this kind
+        return {}
+
+
+def path_of(dtype: str) -> Path:
+    """Where the products of a dtype are kept."""
+    return folder() / f"cpu-{dtype}-products.json"
+
+
+def _checked(one: Mapping[str, Any]) -> tuple[str, int | None]:
+    order, wide_rows = one["order"], one["wide_rows"]
+    if order not in (PACKED, PLAIN) or not (wide_rows is None or (type(wide_rows) is int and wide_rows > 0)):
+        raise ValueError(order, wide_rows)
+    return order, wide_rows
+
+
+def _machine(device: torch.device, dtype: str) -> dict[str, Any]:
+    """What another machine, or this one with another torch, differs in."""
+    return {
+        "kind": _KIND, "device": device_name(device), "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "most_instructions": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
+        "instructions": torch.backends.cpu.get_cpu_capability(), "dtype": dtype,
+    }  # fmt: skip
+
+
+def _keep(device: torch.device, dtype: str, known: Mapping[WeightShape, ShapeProduct]) -> None:
+    shapes = {f"{out}x{inner}": one._asdict() for (out, inner), one in sorted(known.items())}
+    try:
+        write_text(
+            path_of(dtype), json.dumps(_machine(device, dtype) | {"shapes": shapes}, indent=1) + "\n", ours=_KIND
+        )
+    except (LlamaLabError, OSError):
+        return  # a folder that cannot be written costs a trial the next time
+
+
+def _shape(name: str) -> WeightShape:
+    out, _, inner = name.partition("x")
+    return int(out), int(inner)
+
+
+def _trial_shape(shape: WeightShape) -> WeightShape:
+    return min(shape[0], _MOST_OUT), shape[1]
+
+
+def _timed(shape: WeightShape, device: torch.device, dtype: str, clock: Clock) -> SecondsOfWay:
+    """SecondsOfWay of products with weights of this shape, measured when asked for the first time."""
+    out, inner = shape
+    kind = torch_dtype(dtype)
+    size = out * inner * kind.itemsize
+    copies = max(1, min(-(-_BEYOND_BYTES // size), probe_budget_bytes(device) // (2 * size)))
+    weights = {PLAIN: [torch.full(shape, 0.5, dtype=kind) for _ in range(copies)]}
+    if can_pack(kind):
+        weights[PACKED] = [pack(one) for one in weights[PLAIN]]
+    multiply: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        PACKED: multiply_packed,
+        PLAIN: torch.nn.functional.linear,
+        PACKED + _WIDE: lambda x, weight: multiply_wide(x, weight.to_dense()),
+        PLAIN + _WIDE: multiply_wide,
+    }
+    found: dict[tuple[str, int], float] = {}
+
+    @torch.inference_mode()
+    def seconds(way: str, rows: int) -> float:
+        if (way, rows) in found:
+            return found[way, rows]
+        least = ROWS[0]  # one row is a matter of memory, and says nothing of many
+        in_proportion_s = seconds(way, least) * rows / least if rows > least else 0.0
+        if in_proportion_s > _LONGEST_S:
+            found[way, rows] = in_proportion_s
+        else:
+            x, turns = torch.full((rows, inner), 0.25, dtype=kind), cycle(weights[way.removesuffix(_WIDE)])
+            found[way, rows] = min(time_one(lambda: multiply[way](x, next(turns)), clock, _PLAN))
+        return found[way, rows]
+
+    return seconds
