@@ -16,12 +16,10 @@ def read_arch(path: str) -> LlamaArch:
     data = read_object(path, "model file")
     from llamalab.hf_configs.config import from_hf_config  # here: a calculation by a model's name must not wait for it
 
-    if "hidden_size" in data or "model_type" in data:
-        read = from_hf_config
-    else:
-        read = LlamaArch.from_dict if data.keys() >= _OWN else from_meta_params
     try:
-        return read(data)
+        if "hidden_size" in data or "model_type" in data:
+            return from_hf_config(data)
+        return LlamaArch.from_dict(data) if data.keys() >= _OWN else from_meta_params(data)
     except KeyError as missing:
         raise FormatError(
             f"{path} must be Meta's params.json, a Hugging Face config.json or a LlamaArch as JSON; it lacks {missing}"
