@@ -9,7 +9,7 @@ from llamalab.analytic.ops import LAYER, forward_ops
 from llamalab.analytic.packed_weights import unpacked_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape
-from llamalab.arch_fields import FLAGS
+from llamalab.arch_fields import ARCH_FLAGS
 from llamalab.comparison.basis import basis_of
 from llamalab.comparison.passes import Phase
 from llamalab.errors import UnknownNameError
@@ -123,7 +123,7 @@ def test_every_row_that_runs_has_its_point(algorithm: str) -> None:
     assert list(dict.fromkeys(seen)) == [op.name for op in ops]
 
 
-@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag in RUNS or flag == "tied_embeddings"])
+@pytest.mark.parametrize("flag", [flag for flag in ARCH_FLAGS if flag in RUNS or flag == "tied_embeddings"])
 def test_what_a_flag_brings_is_in_every_account(flag: str) -> None:
     """The operations, the points and the weights of a model that differs by one flag."""
     small = PRESETS["stories260k"].arch
