@@ -15,7 +15,7 @@ _SIZES = tuple(
     (name, f"{name} of LlamaArch", MAX_LAYERS if name == "n_layers" else MAX_SIZE)
     for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "max_positions")
 )
-_FLAGS = (
+ARCH_FLAGS = (  # fields that are true or false
     "tied_embeddings",
     "qkv_bias",
     "o_bias",
@@ -37,7 +37,7 @@ _FLAGS = (
     "gate_up_on_disk",
     "pairs_on_disk",
 )
-_flags_of = attrgetter(*_FLAGS)
+_flags_of = attrgetter(*ARCH_FLAGS)
 OF_LAYERS = ("full_layers", "unrotated_layers")  # fields that name layers of the model
 
 
@@ -119,7 +119,7 @@ def _check_sizes(arch: ArchFields) -> None:
         if getattr(arch, name) is not None:
             check_number(f"{name} of LlamaArch", getattr(arch, name))
     if set(map(type, _flags_of(arch))) != {bool}:
-        name = next(name for name in _FLAGS if type(getattr(arch, name)) is not bool)
+        name = next(name for name in ARCH_FLAGS if type(getattr(arch, name)) is not bool)
         raise InputError(f"{name} of LlamaArch must be true or false; got {getattr(arch, name)!r}")
 
 

@@ -1,10 +1,23 @@
 """Whether the built-in model can run an architecture. Shape is one question, this is the other, answered here alone.
 
 The calculators answer for any LlamaArch. llamalab.model is to be read in one sitting, and does without what would
-cost that: what it leaves out is listed here, one sentence each.
+cost that. What it runs beyond Llama 2 is listed here; a field that is not is refused, so that none is left unread.
 """
 
-from llamalab.arch import LlamaArch
+from llamalab.arch import ON_DISK, LlamaArch
+
+RUNS = (  # fields beyond those of a Llama 2 that the forward pass heeds
+    "head_dim",
+    "rope_scaling",
+    "rotary_fraction",
+    "qkv_bias",
+    "o_bias",
+    "ffn_bias",
+    "qk_norm",
+    "window",
+    "full_layers",
+    *ON_DISK,
+)
 
 
 def model_refusal(arch: LlamaArch) -> str | None:
@@ -15,28 +28,35 @@ def model_refusal(arch: LlamaArch) -> str | None:
     >>> model_refusal(PRESETS["7b"].arch.replace(post_norms=True))
     'the built-in model runs dense Llamas; it has no norms behind attention and feed-forward; use the calculators'
     """
-    lacks = (
-        ("mixture of experts", arch.experts is not None),
-        ("norms behind attention and feed-forward", arch.post_norms),
-        ("norms that multiply by 1 + w", arch.norm_plus_one),
-        ("constants on its streams", arch.scaled_streams),
-        ("soft-capped scores", arch.attention_softcap is not None),
-        ("soft-capped logits", arch.logits_softcap is not None),
-        (f"gate of {arch.activation}", arch.gated and arch.activation != "silu"),
-        ("feed-forward without a gate", not arch.gated),
-        ("LayerNorms", arch.norm.startswith("layer")),
-        ("norms without weights", arch.norm == "rms_bare"),
-        ("blocks without norms before attention and feed-forward", not arch.pre_norms),
-        ("attention beside the feed-forward", arch.shared_norm),
-        ("norms of queries and keys with a weight for each head", arch.wide_qk_norm),
-        ("norms of queries and keys after RoPE", arch.norms_after_rope),
-        ("layers without RoPE", bool(arch.unrotated_layers)),
-        ("ALiBi", arch.alibi),
-        ("attention sinks", arch.attention_sinks),
-        ("bias of its head", arch.head_bias),
-        ("head of rows scaled to length 1", arch.normed_head),
-    )
-    missing = [what for what, needed in lacks if needed]
-    if not missing:
+    differs = [name for name in arch.beyond_llama_2 if name not in RUNS]
+    if not arch.gated and "activation" in differs:
+        differs.remove("activation")  # of a gate that is not there
+    if not differs:
         return None
+    words = _words(arch)
+    missing = [words[name] for name in words if name in differs] + [name for name in differs if name not in words]
     return f"the built-in model runs dense Llamas; it has no {' and no '.join(missing)}; use the calculators"
+
+
+def _words(arch: LlamaArch) -> dict[str, str]:
+    """What is missing, by the field that asks for it."""
+    return {
+        "experts": "mixture of experts",
+        "post_norms": "norms behind attention and feed-forward",
+        "norm_plus_one": "norms that multiply by 1 + w",
+        "scaled_streams": "constants on its streams",
+        "attention_softcap": "soft-capped scores",
+        "logits_softcap": "soft-capped logits",
+        "activation": f"gate of {arch.activation}",
+        "gated": "feed-forward without a gate",
+        "norm": "norms without weights" if arch.norm == "rms_bare" else "LayerNorms",
+        "pre_norms": "blocks without norms before attention and feed-forward",
+        "shared_norm": "attention beside the feed-forward",
+        "wide_qk_norm": "norms of queries and keys with a weight for each head",
+        "norms_after_rope": "norms of queries and keys after RoPE",
+        "unrotated_layers": "layers without RoPE",
+        "alibi": "ALiBi",
+        "attention_sinks": "attention sinks",
+        "head_bias": "bias of its head",
+        "normed_head": "head of rows scaled to length 1",
+    }

@@ -41,6 +41,7 @@ def _highest(spec: HardwareSpec, dtype: str, *, packed: bool = False) -> float:
 def product_dtype(spec: HardwareSpec, dtype: str, weight_dtype: str) -> str:
     """The dtype that matrix products run in: the weights' where they are no mere storage and the device has it.
 
+    >>> from llamalab.hardware import find_hardware
     >>> product_dtype(find_hardware("h200"), "bf16", "int4"), product_dtype(find_hardware("h200"), "bf16", "fp8")
     ('bf16', 'fp8')
     """

@@ -94,7 +94,7 @@ def grade(signs: Signs) -> Grade:
 def read_grade(data: Any) -> Grade:
     """The grade of a calibration's file; ungraded where it has none that can be understood.
 
-    >>> read_grade(Grade("poor", ("3 rounds",)).json) == Grade("poor", ("3 rounds",)), read(None).name
+    >>> read_grade(Grade("poor", ("3 rounds",)).json) == Grade("poor", ("3 rounds",)), read_grade(None).name
     (True, 'ungraded')
     """
     if not isinstance(data, Mapping) or data.get("name") not in GRADES:

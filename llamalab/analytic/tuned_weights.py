@@ -12,6 +12,7 @@ from llamalab.units import storage_bytes
 def trained_parameters(step: Tuning) -> int:
     """Parameters of one device that are trained: all, or adapters, their magnitudes (DoRA) and the embeddings.
 
+    >>> from llamalab.analytic.lora import Lora
     >>> from llamalab.presets import PRESETS
     >>> trained_parameters(Tuning(PRESETS["7b"].arch, 1, method="lora", lora=Lora(16, ("q", "v"))))
     8388608

@@ -27,7 +27,16 @@ from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype, torch_device
 from llamalab.units import QUANTISED
 
-__all__ = ["FORMATS", "Format", "load", "open_weights", "read", "resize_vocabulary", "survey", "write_llama2c"]
+__all__ = [
+    "CHECKPOINT_FORMATS",
+    "Format",
+    "load",
+    "open_weights",
+    "read",
+    "resize_vocabulary",
+    "survey",
+    "write_llama2c",
+]
 
 
 class Format(NamedTuple):

@@ -106,7 +106,7 @@ def params_json(arch: LlamaArch) -> dict[str, Any]:
     apart here. Raises InputError for what else it cannot say.
 
     >>> from llamalab.presets import PRESETS
-    >>> params_json(PRESETS["70b"].arch)["multiple_of"], params(PRESETS["70b"].arch)["ffn_dim_multiplier"]
+    >>> params_json(PRESETS["70b"].arch)["multiple_of"], params_json(PRESETS["70b"].arch)["ffn_dim_multiplier"]
     (4096, 1.3)
     """
     data: dict[str, Any] = {"dim": arch.dim, "n_layers": arch.n_layers, "n_heads": arch.n_heads}

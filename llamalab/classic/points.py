@@ -43,7 +43,7 @@ def classic_points(arch: ClassicArch) -> tuple[Point, ...]:
     """The points that fire in one pass through both stacks, layers as `*`.
 
     >>> from llamalab.classic.shape import BASE
-    >>> len(classic_points(BASE)), points_of(BASE)[0].name
+    >>> len(classic_points(BASE)), classic_points(BASE)[0].name
     (40, 'encoder.embed')
     """
     found: list[Point] = []

@@ -44,16 +44,19 @@ def compile(
 ) -> Transformer:
     """The same model, made ready for speed: inference only.
 
-    With scope "block" a block is compiled once for all layers, with "step" the forward pass as one graph, with "none"
-    nothing, and no compiler is needed. Parameters keep names and values, and the state dict its contents. Taps and
-    hooks work as before; one that comes later fires after another compilation. Of a model on several ranks
-    each keeps its own share as plain tensors. `attention` is a backend's name; without one a model that has the
-    default, "sdpa", gets the fastest of its device.
+    Parameters keep names and values, and the state dict its contents. Taps and hooks work as before; one that comes
+    later fires after another compilation. Of a model on several ranks each keeps its own share as plain tensors.
 
-    With `weight_dtype`, one of llamalab.units.QUANTISED, the matrices are quantised: values change, and the state dict
-    has what the codes stand for. `kernel_rows` is how many rows a kernel multiplies at most before weights are widened
-    (default: llamalab.model.quantised.products.KERNEL_ROWS). `products` are those of weights of (out, in) on a CPU that
-    were measured to be faster than packed ones (llamalab.measure.roofs.shape_products).
+    Args:
+        model: one that is only to be run, no longer trained.
+        scope: "block" compiles a block once for all layers, "step" the forward pass as one graph, "none" nothing, and
+            no compiler is needed.
+        attention: a backend's name; without one a model that has the default, "sdpa", gets the fastest of its device.
+        weight_dtype: one of llamalab.units.QUANTISED: values change, and the state dict has what the codes stand for.
+        kernel_rows: how many rows a kernel multiplies at most before quantised weights are widened (default:
+            llamalab.model.quantised.products.KERNEL_ROWS).
+        products: those of weights of (out, in) on a CPU that were measured to be faster than packed ones
+            (llamalab.measure.roofs.shape_products).
 
     Raises InputError for another kind of model, UnknownNameError for another scope or backend.
 

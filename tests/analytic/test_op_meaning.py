@@ -7,16 +7,22 @@ from llamalab.analytic.op import PARTS, ROOFS, STEPS, Op, placed, rows_named
 from llamalab.analytic.op_rows import OpRows
 from llamalab.analytic.ops import LAYER, forward_ops
 from llamalab.analytic.packed_weights import unpacked_ops
+from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.arch_fields import ARCH_FLAGS
 from llamalab.comparison.basis import basis_of
 from llamalab.comparison.passes import Phase
 from llamalab.errors import UnknownNameError
-from llamalab.instrument.points import BLOCK, POINTS, inside_points, op_of
+from llamalab.instrument.points import BLOCK, POINTS, inside_points, op_of, points_of
 from llamalab.measure.device.base import AllocatorEvent
 from llamalab.measure.profile.allocations import memory_profile
 from llamalab.measure.timing.profiler_ranges import Span
+from llamalab.model import Transformer
 from llamalab.presets import PRESETS
+from llamalab.runnable import RUNS, model_refusal
 from tests.report.sample import sample_record
+
+OPTIONAL = {point.needs: True for point in POINTS if point.needs}  # fields that bring an operation along
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -112,6 +118,30 @@ def test_the_points_inside_attention_are_those_of_its_rows(algorithm: str) -> No
 @pytest.mark.parametrize("algorithm", ["flash", "naive"])
 def test_every_row_that_runs_has_its_point(algorithm: str) -> None:
     """A row that was forgotten in the points, or a point without its row."""
-    ops = forward_ops(PRESETS["qwen3-8b"].arch, PassShape(new_tokens=3, attention=algorithm))
+    ops = forward_ops(PRESETS["7b"].arch.replace(**OPTIONAL), PassShape(new_tokens=3, attention=algorithm))
     seen = [row for point in POINTS if (row := op_of(point.name, algorithm=algorithm))]
     assert list(dict.fromkeys(seen)) == [op.name for op in ops]
+
+
+@pytest.mark.parametrize("flag", [flag for flag in ARCH_FLAGS if flag in RUNS or flag == "tied_embeddings"])
+def test_what_a_flag_brings_is_in_every_account(flag: str) -> None:
+    """The operations, the points and the weights of a model that differs by one flag."""
+    small = PRESETS["stories260k"].arch
+    arch = small.replace(**{flag: not getattr(small, flag)})
+    ops = forward_ops(arch, PassShape(new_tokens=3, attention="naive"))
+    seen = [row for point in points_of(arch) if (row := op_of(point.name, algorithm="naive"))]
+    assert list(dict.fromkeys(seen)) == [op.name for op in ops]
+    model = Transformer(arch, dtype="fp32", device="meta")
+    assert parameter_count(arch) == sum(weight.numel() for weight in model.parameters())
+
+
+def test_a_flag_that_no_one_runs_is_refused_by_its_name() -> None:
+    """What is forgotten in runnable.py is refused, not run wrongly."""
+
+    class Grown(type(PRESETS["7b"].arch)):  # type: ignore[misc]
+        beyond_llama_2 = ("embedding_norm",)
+
+    arch = Grown(*PRESETS["7b"].arch[:6])
+    assert model_refusal(arch) == (
+        "the built-in model runs dense Llamas; it has no embedding_norm; use the calculators"
+    )

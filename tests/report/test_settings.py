@@ -17,13 +17,14 @@ from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates, moved_bytes
-from llamalab.arch import LlamaArch
+from llamalab.arch import ON_DISK, LlamaArch
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import elsewhere, run_s, told_run
 from llamalab.hardware import WIDELY_USED, find_hardware
 from llamalab.records.record import Record, Roof
 from llamalab.report.layout import TEMPLATE_FOLDER
-from llamalab.report.settings import page_settings
+from llamalab.report.settings import SHAPE, page_settings
+from llamalab.runnable import RUNS
 from tests.report.conftest import Browser
 from tests.report.sample import sample_record
 
@@ -170,3 +171,9 @@ def test_settings_begin_with_the_measured_run(comparisons: list[Comparison]) -> 
         assert start["weight"] == (comparison.record.weight_dtype or comparison.record.dtype)
         assert data["places"][0]["name"] == "this machine"
         assert all(start[key] in data["choices"][key] for key in data["choices"])
+
+
+def test_the_script_reads_every_field_that_changes_what_a_model_costs() -> None:
+    """One that the model learns to run must be told to the page too."""
+    without_cost = {"rope_scaling", "rotary_fraction", *ON_DISK}  # the fraction stands as rotary_dim
+    assert set(RUNS) - without_cost <= set(SHAPE)

@@ -39,7 +39,7 @@ def _class_of(path: str) -> type:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of `auto` (an accelerator where there is one), `cpu`, `cuda` or `cuda:1`, made the current one.
+    """The device of `auto` (an accelerator where there is one), of a kind or of one of several, made the current one.
 
     Events, graphs and kernels that name no device go to the current one of their kind.
     Raises InputError for another name, MissingError where there is no such device.
@@ -61,11 +61,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _spellings() -> str:
-    """How devices are named.
-
-    >>> _spellings()
-    'auto, cpu, cuda or cuda:N'
-    """
+    """How devices are named, each kind and one of several of it."""
     *rest, last = [CPU, *(form for kind in DEVICE_KINDS if kind != CPU for form in (kind, f"{kind}:N"))]
     return f"{', '.join(['auto', *rest])} or {last}"
 

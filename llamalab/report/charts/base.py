@@ -181,7 +181,7 @@ def byte_step(largest: float) -> float:
 def seconds_tick(value: float) -> str:
     """A tick of a time axis: no digits that say nothing.
 
-    >>> seconds_tick(0.04), seconds(0.0015)
+    >>> seconds_tick(0.04), seconds_tick(0.0015)
     ('40 ms', '1.5 ms')
     """
     return "0" if not value else format_si(value, "s", 1).replace(".0 ", " ")

@@ -1,6 +1,7 @@
 import gc
 import itertools
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -168,7 +169,7 @@ def test_ranks_that_fail_cost_their_section_and_not_the_record(small, error, mon
         raise error
 
     monkeypatch.setattr("llamalab.measure.ranks.run.measure_ranks", fails)
-    record = measure_report("toy", ARCH, device="cpu", team=object())
+    record = measure_report("toy", ARCH, device="cpu", team=SimpleNamespace(place=SimpleNamespace(ranks=1)))
     assert record.ranks is None
     assert [run.phase for run in record.passes] == ["prefill", "decode"]
     assert record.notes[-1] == f"The ranks were not measured together: {' '.join(str(error).split())}."
