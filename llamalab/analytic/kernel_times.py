@@ -13,6 +13,7 @@ dim 128. Where both have a shape it is vidur's, which timed whole blocks. Sizes 
 """
 
 import os
+from bisect import bisect
 from functools import lru_cache
 from math import log
 
@@ -136,22 +137,34 @@ def nearest(device: str, kernel: str, sizes: tuple[int, ...]) -> PublishedKernel
     known = kernel_times(device, kernel)
     if sizes in known or not known:
         return known.get(sizes)
-    apart = [
-        sum([abs(a - b) for a, b in zip(logs, asked, strict=True)])
-        for asked in [tuple(map(log, sizes))]
-        for logs in _logarithms(device, kernel)
-    ]
-    least = min(apart) + _TIE
-    return min(
-        (one for one, way in zip(known.values(), apart, strict=True) if way <= least),
-        key=lambda one: far(one.sizes, sizes),
-    )
+    axis, lines = _series(device, kernel)
+    asked = [log(size) for size in sizes]
+    along, others = asked.pop(axis), asked
+    found: list[tuple[float, int]] = []
+    for rest, logs, places in lines:
+        apart = sum([abs(a - b) for a, b in zip(rest, others, strict=True)])
+        at = bisect(logs, along)
+        found += [(apart + abs(logs[one] - along), places[one]) for one in (at - 1, at) if 0 <= one < len(logs)]
+    least = min(found)[0] + _TIE
+    shapes = tuple(known)
+    place = min((place for way, place in found if way <= least), key=lambda place: (far(shapes[place], sizes), place))
+    return known[shapes[place]]
 
 
 @lru_cache(maxsize=64)
-def _logarithms(device: str, kernel: str) -> list[tuple[float, ...]]:
-    """Of the sizes of what is published, in its order: distances between them are those of `far`, added up."""
-    return [tuple(map(log, sizes)) for sizes in kernel_times(device, kernel)]
+def _series(device: str, kernel: str) -> tuple[int, list[tuple[list[float], list[float], list[int]]]]:
+    """The size that takes most values, and what is published in lines along it: only the two beside can be nearest.
+
+    Of each line the logarithms of its other sizes, of its own in order, and where they stand in what is published:
+    distances between logarithms are those of `far`, added up.
+    """
+    shapes = list(kernel_times(device, kernel))
+    axis = max(range(len(shapes[0])), key=lambda place: len({sizes[place] for sizes in shapes}))
+    by_rest: dict[tuple[int, ...], list[tuple[float, int]]] = {}
+    for place, sizes in enumerate(shapes):
+        by_rest.setdefault(sizes[:axis] + sizes[axis + 1 :], []).append((log(sizes[axis]), place))
+    lines = [([log(size) for size in rest], sorted(line)) for rest, line in by_rest.items()]
+    return axis, [(rest, [way for way, _ in line], [place for _, place in line]) for rest, line in lines]
 
 
 def far(one: tuple[int, ...], other: tuple[int, ...]) -> float:
