@@ -100,7 +100,7 @@ def test_peak_of_other_families(kind: str, attention: str, way: str, dtype: str,
     predicted = peak_activation_bytes(
         arch, PassShape(new_tokens=new, context_tokens=tokens, dtype=dtype, attention=way)
     )
-    scratch = 150_000 if attention == "sdpa" else 0
+    scratch = 150_000 * torch.get_num_threads() if attention == "sdpa" else 0  # each thread has its own
     assert measured == pytest.approx(predicted.bytes, rel=0.02, abs=scratch), predicted.step
 
 
