@@ -100,7 +100,8 @@ def test_peak_of_other_families(kind: str, attention: str, way: str, dtype: str,
     predicted = peak_activation_bytes(
         arch, PassShape(new_tokens=new, context_tokens=tokens, dtype=dtype, attention=way)
     )
-    scratch = 150_000 * torch.get_num_threads() if attention == "sdpa" else 0  # each thread has its own
+    # Each thread of the fused kernel has scores of its own: 256 queries by 512 keys in fp32, of short prompts 64.
+    scratch = (550_000 if new >= 768 else 150_000) * torch.get_num_threads() if attention == "sdpa" else 0
     assert measured == pytest.approx(predicted.bytes, rel=0.02, abs=scratch), predicted.step
 
 
