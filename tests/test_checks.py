@@ -21,7 +21,6 @@ from llamalab.analytic.fit_solve import (
     most_gpu_layers,
     widest_weights,
 )
-from llamalab.analytic.forecast import Workload
 from llamalab.analytic.kernel_shapes import compiled_kernels, kernel_shapes
 from llamalab.analytic.kv_cache import kv_bytes, kv_bytes_per_token, kv_variants
 from llamalab.analytic.lora import Lora, lora_parameters
@@ -34,6 +33,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.analytic.training import rank_parameters, training_flops, training_memory
 from llamalab.analytic.tuning import Tuning
+from llamalab.analytic.workload import Workload
 from llamalab.checks import whole
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.meta_params import meta_ffn_dim

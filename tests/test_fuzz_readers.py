@@ -13,13 +13,14 @@ import pytest
 
 from llamalab.analytic.calibration_files import constants_to_json, read_constants
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Workload, forecast
+from llamalab.analytic.forecast import forecast
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
+from llamalab.analytic.workload import Workload
 from llamalab.arch_files import read_arch
 from llamalab.cli import main
 from llamalab.cli.devices import chosen_devices

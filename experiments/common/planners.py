@@ -5,11 +5,11 @@ The head is on every token and the whole embedding is read; ranks divide peak an
 
 import math
 
-from llamalab.analytic.forecast import Workload
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.hardware import HardwareSpec
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from experiments.common.planners import SHARES, planned_s
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Times, Workload, run_times
+from llamalab.analytic.forecast import Times, run_times
+from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.hardware import HardwareSpec, find_hardware
 from llamalab.presets import PRESETS

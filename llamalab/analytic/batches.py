@@ -42,6 +42,15 @@ def ragged(new_tokens: int, context_tokens: int | Sequence[int] | None, batch: i
     return tuple(Sequences(count, new_tokens, context) for context, count in counts.items())
 
 
+def last_chunk(prompt: int, chunk: int) -> int:
+    """New tokens of the last pass of a prompt that is prefilled `chunk` tokens at a time.
+
+    >>> last_chunk(5, 2), last_chunk(4, 2)
+    (1, 2)
+    """
+    return (prompt - 1) % chunk + 1
+
+
 def chunks(prompt: int, chunk: int) -> tuple[tuple[int, int], ...]:
     """(new_tokens, context_tokens) of each pass of a prompt that is prefilled `chunk` tokens at a time.
 

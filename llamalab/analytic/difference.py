@@ -7,11 +7,11 @@ layers without it) change together.
 
 from collections.abc import Callable
 
-from llamalab.analytic.forecast import Workload, pass_ops
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.op import Op
 from llamalab.analytic.ops import add_up
 from llamalab.analytic.params import parameter_count, weight_bytes
+from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.errors import InputError

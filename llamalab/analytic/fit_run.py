@@ -1,6 +1,7 @@
 """A run whose memory is asked for: a cache of `context` tokens a sequence, filled by a prompt and token by token."""
 
 from llamalab.analytic.activations import WAYS
+from llamalab.analytic.batches import last_chunk
 from llamalab.analytic.kv_storage import KV_DTYPES
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
@@ -69,7 +70,7 @@ def passes(run: FitRun) -> list[tuple[int, int]]:
     [(256, 512), (188, 700), (1, 1000)]
     """
     prompt, chunk = prompt_and_chunk(run)
-    rest = (prompt - 1) % chunk + 1
+    rest = last_chunk(prompt, chunk)
     before = [(chunk, prompt - rest)] if prompt > rest else []
     return [*before, (rest, prompt), (1, run.context)]
 

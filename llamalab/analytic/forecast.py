@@ -17,16 +17,8 @@ from functools import partial
 from llamalab.analytic.ops import Op
 from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
-from llamalab.analytic.run_memory import RunMemory as RunMemory
-from llamalab.analytic.run_memory import check_memory as check_memory
-from llamalab.analytic.run_memory import check_room as check_room
-from llamalab.analytic.run_memory import memory_needed as memory_needed
-from llamalab.analytic.run_memory import weight_and_cache_bytes as weight_and_cache_bytes
-from llamalab.analytic.workload import Workload as Workload
-from llamalab.analytic.workload import decode_contexts as decode_contexts
-from llamalab.analytic.workload import last_part as last_part
-from llamalab.analytic.workload import pass_ops as pass_ops
-from llamalab.analytic.workload import prompt_parts as prompt_parts
+from llamalab.analytic.run_memory import RunMemory, check_memory, weight_and_cache_bytes
+from llamalab.analytic.workload import Workload, decode_contexts, last_part, pass_ops, prompt_parts
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnavailableError
 from llamalab.hardware import HardwareSpec

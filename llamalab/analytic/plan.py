@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from llamalab.analytic.forecast import Basis, Workload
+from llamalab.analytic.forecast import Basis
 from llamalab.analytic.roofline import predict_op, rates_of_op
 from llamalab.analytic.split_forecast import split_memory, split_times
 from llamalab.analytic.splits import Split, check_split
+from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.hints import NamedTuple

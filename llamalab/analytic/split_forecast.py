@@ -9,23 +9,13 @@ llamalab.analytic.forecast predicts.
 
 from collections.abc import Callable, Iterable
 
-from llamalab.analytic.forecast import (
-    NO_HOST,
-    Basis,
-    Forecast,
-    RunMemory,
-    Times,
-    Workload,
-    bound_seconds,
-    check_link,
-    check_room,
-    decode_contexts,
-    memory_needed,
-)
+from llamalab.analytic.forecast import NO_HOST, Basis, Forecast, Times, bound_seconds, check_link
 from llamalab.analytic.op import Op
 from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import predict_op, rates_of_op
+from llamalab.analytic.run_memory import RunMemory, check_room, memory_needed
 from llamalab.analytic.splits import Split, check_split, microbatches, stage_ops
+from llamalab.analytic.workload import Workload, decode_contexts
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.hardware import HardwareSpec

@@ -9,10 +9,10 @@ context    C ranks share the prompt's tokens, each with all weights: keys and va
 replicas   whole models beside each other share the sequences
 """
 
-from llamalab.analytic.forecast import Workload, pass_ops
 from llamalab.analytic.op import Op
 from llamalab.analytic.op_rows import LAYER
 from llamalab.analytic.parallel import all_reduce_bytes, collective_mode, shard
+from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.hints import NamedTuple

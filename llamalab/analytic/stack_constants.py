@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from llamalab.analytic.cpu_threads import reach
 from llamalab.analytic.data_sheet import data_sheet, peak_of, product_dtype
-from llamalab.analytic.forecast import Workload
 from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import Rates
 from llamalab.analytic.stacks import OWN, Stack, find_stack
+from llamalab.analytic.workload import Workload
 from llamalab.hardware import HardwareSpec
 from llamalab.hints import NamedTuple
 from llamalab.units import dtype_bits

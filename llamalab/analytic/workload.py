@@ -6,6 +6,7 @@ is Simpson's rule over the first, the middle and the last step, not a loop over 
 
 from functools import lru_cache
 
+from llamalab.analytic.batches import last_chunk
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.packed_weights import head_bytes, unpacked_ops
 from llamalab.analytic.pass_shape import PassShape
@@ -137,8 +138,7 @@ def last_part(work: Workload) -> tuple[int, int]:
     >>> last_part(Workload(prompt=5, chunk=2))
     (1, 5)
     """
-    chunk = min(work.chunk or work.prompt, work.prompt)
-    return work.prompt % chunk or chunk, work.prompt
+    return last_chunk(work.prompt, min(work.chunk or work.prompt, work.prompt)), work.prompt
 
 
 def decode_contexts(work: Workload) -> list[tuple[float, int]]:

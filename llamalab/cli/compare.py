@@ -9,8 +9,9 @@ from itertools import product
 from pathlib import Path
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Workload, forecast
+from llamalab.analytic.forecast import forecast
 from llamalab.analytic.ops import ALGORITHMS
+from llamalab.analytic.workload import Workload
 from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.cli.arguments import Parser, add_choice, add_counts, add_format, add_part_dtypes, add_shared, one_of
 from llamalab.cli.delivery import give

@@ -4,9 +4,10 @@ import argparse
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.difference import DifferenceTerm, cost_of, table_rows, terms
-from llamalab.analytic.forecast import Workload, pass_ops, pass_s
+from llamalab.analytic.forecast import pass_s
 from llamalab.analytic.op import Op
 from llamalab.analytic.ops import ALGORITHMS
+from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
 from llamalab.arch_parts import Experts, RopeScaling
 from llamalab.cli.arguments import MODEL_NAMES, add_choice, add_count, add_dtype, add_format, add_part_dtypes

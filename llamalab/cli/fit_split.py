@@ -1,9 +1,10 @@
 """What `llamalab fit` says of a model whose first layers stay on a host: what lies there, and what it costs in time."""
 
 from llamalab.analytic.fit_run import FitRun, prompt_and_chunk
-from llamalab.analytic.forecast import Times, Workload, run_times
+from llamalab.analytic.forecast import Times, run_times
 from llamalab.analytic.offload import host_bytes
 from llamalab.analytic.stack_constants import prepared
+from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.hardware import HardwareSpec
 from llamalab.hints import Any, NamedTuple

@@ -3,9 +3,9 @@
 import argparse
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Workload
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.plan import Goals, Planned, plan
+from llamalab.analytic.workload import Workload
 from llamalab.cli.arguments import (
     MODEL_HELP,
     Parser,

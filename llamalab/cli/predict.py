@@ -5,17 +5,11 @@ import sys
 from collections.abc import Iterable
 from itertools import islice
 
-from llamalab.analytic.forecast import (
-    Basis,
-    Forecast,
-    Workload,
-    decode_contexts,
-    forecast,
-    last_part,
-)
+from llamalab.analytic.forecast import Basis, Forecast, forecast
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
 from llamalab.analytic.stack_constants import StackConstants
+from llamalab.analytic.workload import Workload, decode_contexts, last_part
 from llamalab.cli.arguments import Parser, add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model

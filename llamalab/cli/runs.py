@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from itertools import product
 
 from llamalab.analytic.constants import TIERS, choose
-from llamalab.analytic.forecast import Workload
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.splits import Split
 from llamalab.analytic.stack_constants import StackConstants, prepared
 from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
+from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.choices import LOGITS
 from llamalab.cli.arguments import (

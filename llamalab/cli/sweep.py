@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Iterator
 
-from llamalab.analytic.forecast import Basis, Times, bound_times, check_link, memory_needed, run_times
+from llamalab.analytic.forecast import Basis, Times, bound_times, check_link, run_times
+from llamalab.analytic.run_memory import memory_needed
 from llamalab.analytic.splits import check_split
 from llamalab.analytic.stack_constants import StackConstants
 from llamalab.cli.output import Column, option_of

@@ -12,7 +12,7 @@ import io
 import re
 from functools import lru_cache
 
-from llamalab.analytic.forecast import Workload
+from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError, InputError, UnknownNameError
 from llamalab.hardware import HARDWARE, HardwareSpec, device_family

@@ -3,9 +3,10 @@
 import re
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Workload, pass_ops, pass_s
+from llamalab.analytic.forecast import pass_s
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.rate_constants import Constants
+from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
 from llamalab.errors import LlamaLabError
 from llamalab.hardware import HARDWARE, HardwareSpec

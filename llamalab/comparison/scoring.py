@@ -8,9 +8,11 @@ the physical bound. A row that cannot be predicted keeps its place, with the rea
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from llamalab.analytic.forecast import Times, Workload, bound_times, memory_needed, run_times
+from llamalab.analytic.forecast import Times, bound_times, run_times
+from llamalab.analytic.run_memory import memory_needed
 from llamalab.analytic.stack_constants import StackConstants, stack_constants, workload_of
 from llamalab.analytic.stacks import find_stack
+from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.comparison.measured_runs import AUTO_STACK, MeasuredPoint, device_named, measured_point
 from llamalab.errors import InputError, LlamaLabError

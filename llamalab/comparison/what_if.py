@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Forecast, Times, Workload, decode_contexts, forecast
+from llamalab.analytic.forecast import Forecast, Times, forecast
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.stack_constants import prepared
 from llamalab.analytic.stacks import assumed_stack
+from llamalab.analytic.workload import Workload, decode_contexts
 from llamalab.arch import LlamaArch, attention_kind
 from llamalab.comparison.basis import RecordBasis
 from llamalab.comparison.comparison import Comparison

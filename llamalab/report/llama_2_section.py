@@ -15,8 +15,8 @@ from llamalab.analytic.difference import (
     terms,
     unlike_llama_2,
 )
-from llamalab.analytic.forecast import Workload
 from llamalab.analytic.op import Op
+from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import as_measured, told_run

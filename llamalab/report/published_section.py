@@ -3,8 +3,8 @@
 from statistics import median
 from typing import Any
 
-from llamalab.analytic.forecast import decode_contexts, last_part
 from llamalab.analytic.kernel_times import devices_with_kernel_times
+from llamalab.analytic.workload import decode_contexts, last_part
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.published_kernels import published_beside
 from llamalab.comparison.what_if import forecast_on, told_run

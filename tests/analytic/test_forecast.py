@@ -7,24 +7,15 @@ from hypothesis import strategies as st
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import (
-    Workload,
-    check_memory,
-    forecast,
-    held_pass_s,
-    last_part,
-    memory_needed,
-    pass_ops,
-    pass_s,
-    prompt_parts,
-    run_times,
-)
+from llamalab.analytic.forecast import forecast, held_pass_s, pass_s, run_times
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import predict_pass, total_s
+from llamalab.analytic.run_memory import check_memory, memory_needed
 from llamalab.analytic.weight_storage import stored_weight_bytes
+from llamalab.analytic.workload import Workload, last_part, pass_ops, prompt_parts
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError
 from llamalab.hardware import HARDWARE, find_hardware
 from llamalab.presets import PRESETS

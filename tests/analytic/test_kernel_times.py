@@ -5,9 +5,10 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Workload, pass_ops
 from llamalab.analytic.kernel_times import (
     FILE,
     devices_with_kernel_times,
@@ -18,6 +19,7 @@ from llamalab.analytic.kernel_times import (
     nearest,
 )
 from llamalab.analytic.roofline import predict_op, rates_of_op
+from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.hardware import HARDWARE
 from llamalab.presets import PRESETS
 
@@ -104,3 +106,19 @@ def test_a_published_kernel_is_the_row_that_constants_were_fitted_on(device: str
         for one in kernel_times(device, kernel).values()
     ]
     assert sum(errors) / len(errors) < within
+
+
+@given(
+    st.sampled_from(devices_with_kernel_times()),
+    st.sampled_from(["gemm", "attention_prefill", "attention_decode"]),
+    st.data(),
+)
+def test_no_published_kernel_is_nearer_than_the_nearest(device: str, kernel: str, data: st.DataObject) -> None:
+    """The search looks at two of each line; here at all."""
+    known = kernel_times(device, kernel)
+    assume(known)
+    factors = st.sampled_from([1, 1, 2, 0.5, 1.3, 0.1, 7])
+    sizes = tuple(max(1, int(size * data.draw(factors))) for size in data.draw(st.sampled_from(list(known))))
+    found = nearest(device, kernel, sizes)
+    assert found is not None
+    assert far(found.sizes, sizes) <= min(far(one, sizes) for one in known) * (1 + 1e-12)

@@ -4,9 +4,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Workload, run_times
+from llamalab.analytic.forecast import run_times
 from llamalab.analytic.stack_constants import prepared
 from llamalab.analytic.stacks import stack_names
+from llamalab.analytic.workload import Workload
 from llamalab.errors import UnavailableError
 from llamalab.hardware import CPUS, HARDWARE
 from llamalab.presets import PRESETS

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from llamalab.analytic.activations import peak_activation_bytes
-from llamalab.analytic.forecast import Workload, memory_needed
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.run_memory import memory_needed
 from llamalab.analytic.weight_storage import stored_weight_bytes
+from llamalab.analytic.workload import Workload
 from llamalab.cli import main
 from llamalab.presets import PRESETS
 from llamalab.units import DTYPES, FLOAT_DTYPES, PLAIN_DTYPES

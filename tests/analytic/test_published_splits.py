@@ -12,10 +12,10 @@ from statistics import median
 import pytest
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Workload
 from llamalab.analytic.roofline import predict_op, rates_of_op
 from llamalab.analytic.split_forecast import SplitTimes, split_times
 from llamalab.analytic.splits import Split
+from llamalab.analytic.workload import Workload
 from llamalab.comparison import scoring
 from llamalab.comparison.measured_runs import read_rows
 from llamalab.comparison.scoring import Scored

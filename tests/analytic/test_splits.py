@@ -3,10 +3,11 @@
 import pytest
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Workload, forecast
+from llamalab.analytic.forecast import forecast
 from llamalab.analytic.plan import Goals, plan, splits_of
 from llamalab.analytic.split_forecast import forecast_split, split_memory
 from llamalab.analytic.splits import Split, check_split, microbatches, stage_ops
+from llamalab.analytic.workload import Workload
 from llamalab.errors import InputError
 from llamalab.hardware import find_hardware
 from llamalab.links import LINKS, find_link

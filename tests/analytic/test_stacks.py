@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from llamalab.analytic import stacks
-from llamalab.analytic.forecast import Workload, bound_times, forecast, memory_needed, pass_ops, run_times
+from llamalab.analytic.forecast import bound_times, forecast, run_times
 from llamalab.analytic.ops import add_up
+from llamalab.analytic.run_memory import memory_needed
 from llamalab.analytic.stack_constants import UNPACK_ROWS, computed_in, is_packed, prepared, workload_of
 from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
+from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.errors import UnavailableError, UnknownNameError
 from llamalab.hardware import CPUS, HARDWARE, find_hardware
 from llamalab.presets import PRESETS

@@ -5,8 +5,6 @@ most three heads stands for all; one case keeps every sequence and head. A GPU r
 The last line of its output is a JSON object: case -> "ok" or what was wrong.
 """
 
-import json
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from llamalab.attention import triton_flash
 from tests.attention.grid import DTYPES, GRID, WINDOWS, assert_close, reference, tensors
+from tests.verdicts import print_verdicts
 
 WHOLE = (2, 6, 3, 150, 150, 80)
 # (position, keys of the cache, window): at the beginning, between, at the end, beyond a ring, in a window.
@@ -124,14 +123,5 @@ CASES: dict[str, Callable[[], None]] = {
 }
 
 
-def _verdict(case: Callable[[], None]) -> str:
-    try:
-        case()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return "ok"
-
-
 if __name__ == "__main__":
-    warnings.simplefilter("error")
-    print(json.dumps({name: _verdict(case) for name, case in CASES.items()}))
+    print_verdicts(CASES)

@@ -3,7 +3,7 @@
 import pytest
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Workload, pass_ops
+from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.comparison.published_kernels import published_beside
 from llamalab.hardware import find_hardware
 from llamalab.presets import PRESETS

@@ -3,10 +3,11 @@
 import pytest
 
 from llamalab.analytic.experts import active_parameters
-from llamalab.analytic.forecast import Workload, memory_needed
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.run_memory import memory_needed
+from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError, InputError
 from llamalab.hf_configs.config import from_hf_config

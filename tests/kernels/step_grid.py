@@ -3,9 +3,7 @@
 The last line of its output is a JSON object: case -> "ok" or what was wrong.
 """
 
-import json
 import sys
-import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +16,7 @@ from llamalab.model.quantised.weights import quantise_weights
 from llamalab.text.decode_loop import DecodeLoop
 from tests.model.families import FAMILIES
 from tests.model.shrunk import ARCHES, small_model, some_tokens
+from tests.verdicts import print_verdicts
 
 PAST, STEPS, ROOM = 8, 3, 12  # windows of 2, 7, 9 and 11 keys turn before, while and after the steps are made
 # Logits of order 3 and two layers, rounded at the same places: what sums in another order leave, times ten.
@@ -87,14 +86,5 @@ CASES: dict[str, Callable[[], None]] = {
 }  # fmt: skip
 
 
-def verdict(case: Callable[[], None]) -> str:
-    try:
-        case()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return "ok"
-
-
 if __name__ == "__main__":
-    warnings.simplefilter("error")
-    print(json.dumps({name: verdict(CASES[name]) for name in sys.argv[1:] or CASES}))
+    print_verdicts(CASES, sys.argv[1:])

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from llamalab.analytic.kv_cache import kv_bytes
+from llamalab.arch import ON_DISK
 from llamalab.instrument.points import points_of
 from llamalab.instrument.taps import Capture
 from llamalab.model import DynamicKVCache, StaticKVCache
+from llamalab.runnable import RUNS
 from tests.model.families import FAMILIES, ORIGINAL, hf_twin
 from tests.model.shrunk import small_model, some_tokens
 
@@ -124,3 +126,9 @@ def test_rows_of_a_ragged_cache_compute_what_they_would_alone(kind: str) -> None
     for row, (filled, cache) in enumerate(zip((25, 6), alone, strict=True)):
         model(tokens[row : row + 1, :filled], cache=cache)
         assert_same(ours[row : row + 1], model(tokens[row : row + 1, filled : filled + 3], cache=cache))
+
+
+def test_the_families_have_every_field_that_the_model_runs() -> None:
+    """Each is compared with transformers here, compiled, tapped, and as a fused step: a new field joins them."""
+    tried = {name for arch in FAMILIES.values() for name in arch.beyond_llama_2}
+    assert set(RUNS) - set(ON_DISK) <= tried

@@ -6,8 +6,8 @@ import io
 import pytest
 
 from llamalab.analytic.difference import cost_of, nearest_llama_2
-from llamalab.analytic.forecast import Workload
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.workload import Workload
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import as_measured, run_s, told_run
 from llamalab.presets import PRESETS

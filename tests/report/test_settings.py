@@ -12,11 +12,13 @@ import pytest
 
 from llamalab.analytic.calibration_files import constants_to_json
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import Workload, memory_needed, run_times
+from llamalab.analytic.forecast import run_times
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates, moved_bytes
+from llamalab.analytic.run_memory import memory_needed
+from llamalab.analytic.workload import Workload
 from llamalab.arch import ON_DISK, LlamaArch
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import elsewhere, run_s, told_run
