@@ -56,7 +56,7 @@ families: $(STAMP) ## hold every family of models to its own class in transforme
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -o addopts='$(OWN_OPTIONS)' tests/families
 
 machines: $(STAMP) ## run what a machine unlike this one would: other caches, memory, processors, disks, Pythons
-	$(BIN)/python -m pytest -o addopts='$(OWN_OPTIONS)' tests/machines
+	$(BIN)/python -m pytest -n 2 --dist loadfile -o addopts='$(OWN_OPTIONS)' tests/machines
 
 cuda-fake: $(STAMP) ## run the CUDA code on a simulated GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts='$(OWN_OPTIONS)' tests/cuda_fake
