@@ -56,7 +56,7 @@ ADAPTED: tuple[dict[str, Any], ...] = (
 def steps() -> Iterator[tuple[str, Tuning]]:
     """Every step, with the name of its shape."""
     for name, (arch, batch, seq) in SHAPES.items():
-        plain = Tuning(arch, seq, batch, fused_optimizer=False)
+        plain = Tuning(arch, seq, batch, fused_optimizer=False, on_cpu=True)
         for precision in ("fp32", "pure", "mixed"):
             yield from ((name, plain._replace(precision=precision, **change)) for change in FULL)
         for precision in ("fp32", "pure"):

@@ -117,6 +117,7 @@ def largest_of_step(step: Tuning) -> LargestMoment:
         dora=step.dora,
         frozen_input=step.method != "full" and not step.train_embeddings,
         written_out=written_out_bytes(step),
+        widens=step.on_cpu,
     )
 
 

@@ -36,6 +36,7 @@ def largest_moment(
     dora: bool = False,
     frozen_input: bool = False,
     written_out: int = 0,
+    widens: bool = False,
 ) -> LargestMoment:
     """Over one forward and backward pass of `layers` blocks, with `in_flight` micro-batches in a pipeline.
 
@@ -51,9 +52,11 @@ def largest_moment(
         dora: whether adapters have magnitudes.
         frozen_input: whether nothing before the first adapter needs a gradient.
         written_out: bytes of the largest quantised matrix, as it is multiplied.
+        widens: whether a sum of a half and an fp32 tensor copies the first to fp32, as torch's CPU kernels do and
+            CUDA's do not. Adapters of a quantised base narrow their output first.
     """
     arch, dtype, fused = kept.arch, kept.dtype, kept.implementation == "fused"
-    sizes = _Sizes(kept, lora, dora)
+    sizes = _Sizes(kept, lora, dora, widens and not written_out)
     block, inside = sizes.block()
     x = storage_bytes(kept.own_rows * arch.dim, dtype)
     stored = {"none": block, "selective": block - inside, "full": x}[recompute]
@@ -100,8 +103,8 @@ def largest_moment(
 class _Sizes:
     """What is kept and made, of a model trained in full or by adapters in fp32 on frozen matrices."""
 
-    def __init__(self, kept: Kept, lora: Lora | None, dora: bool) -> None:
-        self.kept, self.lora, self.dora = kept, lora, dora
+    def __init__(self, kept: Kept, lora: Lora | None, dora: bool, widens: bool) -> None:
+        self.kept, self.lora, self.dora, self.widens = kept, lora, dora, widens
         self.narrow = kept.dtype != "fp32"
 
     def _of(self, width: int) -> int:
@@ -226,7 +229,7 @@ class _Sizes:
     def ffn_backward(self) -> int:
         """Gradients of product, silu(gate) and up at once; the product that was kept has gone by then.
 
-        Those of adapters on half weights are fp32: a copy of what comes in, and its multiple where `up` has one.
+        Those of adapters on half weights are fp32: a copy of what comes in, and the base's output widened to be added.
         """
         rows, width = self.kept.rows, self.kept.part.ffn_dim
         targets = set(TARGETS if self.lora is None else self.lora.targets)
@@ -235,7 +238,7 @@ class _Sizes:
         if "down" not in targets:
             held += storage_bytes(rows * width, "fp32") if adapters and targets & {*_INTO_FFN} else self._of(width)
         if adapters and "up" in targets:
-            held += storage_bytes(rows * (width + self.kept.arch.dim), "fp32") + self._of(self.kept.arch.dim)
+            held += storage_bytes(rows * (width * self.widens + self.kept.arch.dim), "fp32") + self._of(self.kept.arch.dim)
         return held
 
     def w2_gradient(self) -> int:

@@ -38,6 +38,7 @@ class Tuning(NamedTuple):
     sequence_parallel: bool = False
     pipeline_parallel: int = 1
     offload: str = "none"
+    on_cpu: bool = False
 
     @property
     def dtype(self) -> str:
@@ -57,7 +58,7 @@ def check_tuning(step: Tuning) -> None:
             raise UnknownNameError(what, given, known)
     for name in ("seq", "batch", "accumulate", "data_parallel", "tensor_parallel", "pipeline_parallel"):
         whole(getattr(step, name), name)
-    for name in ("dora", "train_embeddings", "double_quant", "fused_optimizer", "sequence_parallel"):
+    for name in ("dora", "train_embeddings", "double_quant", "fused_optimizer", "sequence_parallel", "on_cpu"):
         if not isinstance(getattr(step, name), bool):
             raise InputError(f"{name} must be True or False; got {getattr(step, name)!r}")
     if whole(step.zero, "the ZeRO stage", least=0) > 3:

@@ -77,7 +77,7 @@ def test_a_step_holds_what_the_allocator_sees(
     measured, trained = peak_of_a_step(arch, dtype, lora, batch, seq)
     step = Tuning(
         arch, seq, batch, method="lora" if lora else "full", lora=lora, fused_optimizer=False,
-        precision="fp32" if dtype == "fp32" else "pure",
+        precision="fp32" if dtype == "fp32" else "pure", on_cpu=True,
     )  # fmt: skip
     held = tuning_memory(step)
     weights = (2 if dtype == "bf16" else 4) * parameter_count(arch)
@@ -115,7 +115,7 @@ def test_other_methods_and_optimisers_hold_what_the_allocator_sees(
     measured, trained = peak_of_a_step(arch, dtype, lora, batch, seq, optimizer, **adapter)
     step = Tuning(
         arch, seq, batch, method="lora" if lora else "full", fused_optimizer=False,
-        precision="fp32" if dtype == "fp32" else "pure",
+        precision="fp32" if dtype == "fp32" else "pure", on_cpu=True,
     )._replace(**changes)  # fmt: skip
     held = tuning_memory(step)
     assert trained_parameters(step) == trained
