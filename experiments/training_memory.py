@@ -51,6 +51,10 @@ ADAPTED: tuple[dict[str, Any], ...] = (
     {}, {"lora": ALL}, {"recompute": "full"}, {"lora": ALL, "recompute": "full"}, {"accumulate": 2},
     {"optimizer": "adamw-8bit"},
 )  # fmt: skip
+PACKED: tuple[dict[str, Any], ...] = (
+    {}, {"attention": "masked"}, {"attention": "naive"},
+    *({"attention": way, "recompute": level} for level in ("full", "selective") for way in ("flash", "masked")),
+)  # fmt: skip
 
 
 def steps() -> Iterator[tuple[str, Tuning]]:
@@ -63,8 +67,17 @@ def steps() -> Iterator[tuple[str, Tuning]]:
             base = plain._replace(method="lora", lora=FEW, precision=precision)
             more = ({"dora": True}, {"train_embeddings": True})
             yield from ((name, base._replace(**change)) for change in (*ADAPTED, *more))
+            yield from _packed_steps(name, plain._replace(precision=precision), base)
             nested = base._replace(method="qlora")
             yield from ((name, nested._replace(**change)) for change in (*ADAPTED, {"double_quant": False}))
+
+
+def _packed_steps(name: str, full: Tuning, adapted: Tuning) -> Iterator[tuple[str, Tuning]]:
+    """Documents side by side, of several lengths and with padding after them."""
+    documents = (full.seq // 2, full.seq // 4, full.seq // 8)
+    for step in (full, adapted):
+        for change in PACKED:
+            yield name, step._replace(documents=documents, **change)
 
 
 def described(step: Tuning) -> str:
@@ -72,6 +85,7 @@ def described(step: Tuning) -> str:
     said = [step.method, step.precision, step.optimizer + (" fused" if step.fused_optimizer else "")]
     said += [] if step.lora is None else [",".join(step.lora.targets)]
     said += [] if step.attention == "flash" else [step.attention]
+    said += ["packed"] if step.documents else []
     said += [] if step.recompute == "none" else [f"recompute {step.recompute}"]
     said += [] if step.accumulate == 1 else [f"{step.accumulate} passes"]
     for name in ("dora", "train_embeddings"):

@@ -8,6 +8,7 @@ Precision: `mixed` holds an fp32 master beside half weights, `pure` none, `fp32`
 PEFT does. The states of an optimiser are fp32 but for `pure`, where they are as the weights.
 """
 
+from llamalab.analytic.packing import taught_tokens
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
 from llamalab.analytic.step_memory import LargestMoment, largest_moment
@@ -48,10 +49,14 @@ class Held(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Matrix FLOPs of one step over all devices, and what they come to in time at a utilisation."""
+    """Matrix FLOPs of one step over all devices, and what they come to in time at a utilisation.
+
+    `tokens` are all that are computed, `taught_tokens` those that are no padding; the rate is of the latter.
+    """
 
     flops: int
     tokens: int
+    taught_tokens: int
     step_s: float | None
     tokens_per_s: float | None
 
@@ -106,7 +111,13 @@ def largest_of_step(step: Tuning) -> LargestMoment:
     if step.zero >= 2:  # gradients are given to their owners as they come
         gradient_bytes = -(-gradient_bytes // step.data_parallel)
     return largest_moment(
-        Kept(step.arch, _shape(step), step.implementation, sequence_parallel=step.sequence_parallel),
+        Kept(
+            step.arch,
+            _shape(step),
+            step.implementation,
+            sequence_parallel=step.sequence_parallel,
+            documents=step.documents,
+        ),
         recompute=step.recompute,
         lora=None if step.method == "full" else step.lora,
         layers=-(-step.arch.n_layers // step.pipeline_parallel),
@@ -128,16 +139,18 @@ def tuning_work(step: Tuning, *, peak_flops_per_s: float | None = None, utilisat
     """
     check_tuning(step)
     # Of the whole model, whatever shares it.
-    flops = training_flops(step.arch, _shape(step)._replace(tensor_parallel=1), recompute=step.recompute)
+    shape = _shape(step)._replace(tensor_parallel=1)
+    flops = training_flops(step.arch, shape, recompute=step.recompute, documents=step.documents)
     backward = flops.backward if step.method == "full" else flops.backward - flops.forward
     passes = step.data_parallel * step.accumulate
     total = passes * (flops.forward + backward + flops.recomputed)
     tokens = passes * step.batch * step.seq
+    taught = passes * step.batch * taught_tokens(step.seq, step.documents)
     if peak_flops_per_s is None:
-        return Work(total, tokens, None, None)
+        return Work(total, tokens, taught, None, None)
     devices = step.data_parallel * step.tensor_parallel * step.pipeline_parallel
     step_s = total / (peak_flops_per_s * utilisation * devices)
-    return Work(total, tokens, step_s, tokens / step_s)
+    return Work(total, tokens, taught, step_s, taught / step_s)
 
 
 def largest_tuning_batch(step: Tuning, memory_bytes: int) -> int:

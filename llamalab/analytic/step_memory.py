@@ -63,7 +63,7 @@ def largest_moment(
     rebuilt = {"none": 0, "selective": inside, "full": block}[recompute]
     idle = sizes.idle_in_first_block() if frozen_input and recompute == "none" else 0
     all_blocks = in_flight * (layers * stored - idle)
-    head, once = sizes.head(), kept.once() - kept.rows * INDEX_BYTES
+    head, once = sizes.head(), kept.once() - kept.rows * INDEX_BYTES + (kept.mask() if recompute != "none" else 0)
     logits = storage_bytes(kept.rows * kept.part.vocab_size, "fp32")
     head_grads = 0 if lora else storage_bytes(arch.vocab_size // kept.ranks * arch.dim, dtype)
     block_grads = max(0, gradient_bytes - head_grads) // max(layers, 1)
@@ -121,8 +121,10 @@ class _Sizes:
         wide = 0 if self.kept.implementation == "fused" else 1
         # No gradient of a frozen matrix or norm: their inputs, and the quotients of norms, are not kept.
         frozen = 2 * self._of(dim) * (1 + wide) + self._of(part.ffn_dim)
-        if self.kept.attention != "flash":
+        if self.kept.attention == "naive":
             frozen += self._of(part.query_dim)
+        elif "o" not in self.lora.targets:  # only attention itself keeps its output, and makes it again
+            inside += self._of(part.query_dim)
         return everything - frozen + self._adapters(self.lora), inside
 
     def _adapters(self, lora: Lora) -> int:
@@ -136,7 +138,7 @@ class _Sizes:
             (("down",), part.ffn_dim),
         ):
             targeted = sum(target in group for target in lora.targets)
-            shared = group == ("o",) and self.kept.attention == "flash"  # the kernel keeps its output itself
+            shared = group == ("o",) and self.kept.attention != "naive"  # the kernel keeps its output itself
             copies = targeted if self.narrow else min(targeted, 1) * (not shared)
             total += copies * storage_bytes(rows * width, "fp32")
         if self.dora:  # what the magnitude multiplies: the frozen product, and that of A and B in fp32
@@ -190,7 +192,7 @@ class _Sizes:
     def scores_backward(self) -> int:
         """Gradients of the pattern and of the scores, and of the values for each query head; 0 where there are none."""
         kept = self.kept
-        if kept.attention == "flash":
+        if kept.attention != "naive":
             return 0
         elements = kept.batch * kept.part.n_heads * kept.seq * kept.seq
         wide = "fp32" if kept.implementation == "hugging-face" else kept.dtype
@@ -238,7 +240,8 @@ class _Sizes:
         if "down" not in targets:
             held += storage_bytes(rows * width, "fp32") if adapters and targets & {*_INTO_FFN} else self._of(width)
         if adapters and "up" in targets:
-            held += storage_bytes(rows * (width * self.widens + self.kept.arch.dim), "fp32") + self._of(self.kept.arch.dim)
+            dim = self.kept.arch.dim
+            held += storage_bytes(rows * (width * self.widens + dim), "fp32") + self._of(dim)
         return held
 
     def w2_gradient(self) -> int:

@@ -2,6 +2,7 @@
 
 from llamalab.analytic.lora import Lora
 from llamalab.analytic.optimizers import find_optimizer
+from llamalab.analytic.packing import checked
 from llamalab.analytic.training import RECOMPUTE
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
@@ -15,7 +16,10 @@ OFFLOADS = ("none", "optimizer", "weights")
 
 
 class Tuning(NamedTuple):
-    """A step: `batch` sequences of `seq` tokens a device and pass, `accumulate` passes, on data x tensor x pipeline."""
+    """A step: `batch` sequences of `seq` tokens a device and pass, `accumulate` passes, on data x tensor x pipeline.
+
+    `documents` are the lengths of those packed into each sequence; none: one fills it.
+    """
 
     arch: LlamaArch
     seq: int
@@ -39,6 +43,7 @@ class Tuning(NamedTuple):
     pipeline_parallel: int = 1
     offload: str = "none"
     on_cpu: bool = False
+    documents: tuple[int, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -69,5 +74,6 @@ def check_tuning(step: Tuning) -> None:
         raise InputError(
             f"pipeline stages must be at most the {step.arch.n_layers} layers; got {step.pipeline_parallel}"
         )
+    checked(step.seq, step.documents)
     find_optimizer(step.optimizer)
     storage_bytes(0, step.dtype)
