@@ -191,6 +191,6 @@ def _bitsandbytes() -> Any:
         import bitsandbytes
     except ImportError as error:
         raise MissingError(
-            f"QLoRA and 8-bit optimisers need bitsandbytes; pip install bitsandbytes ({error})"
+            f"QLoRA and 8-bit optimisers need bitsandbytes; pip install llamalab[qlora] ({error})"
         ) from None
     return bitsandbytes

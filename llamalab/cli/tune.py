@@ -4,9 +4,8 @@ import argparse
 
 from llamalab.analytic.fine_tuning import check_tuning_fits, largest_tuning_batch, tuning_memory, tuning_work
 from llamalab.analytic.lora import TARGETS, Lora
-from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.optimizers import OPTIMIZERS
-from llamalab.analytic.saved_activations import IMPLEMENTATIONS
+from llamalab.analytic.saved_activations import IMPLEMENTATIONS, TRAINED_WITH
 from llamalab.analytic.training import RECOMPUTE
 from llamalab.analytic.tuned_weights import trained_parameters
 from llamalab.analytic.tuning import METHODS, OFFLOADS, PRECISIONS, Tuning
@@ -25,6 +24,7 @@ from llamalab.cli.arguments import (
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
+from llamalab.cli.packing import add_packing, documents_of, said_of
 from llamalab.errors import InputError
 from llamalab.hints import Any
 from llamalab.units import format_bytes, format_seconds, format_si
@@ -48,7 +48,7 @@ _ROWS = (Column("term", "on each device"), Column("bytes", "size", format_bytes)
 def configure(parser: Parser) -> None:
     """The options of `llamalab tune`."""
     add_model(parser)
-    add_counts(parser, "--context", "tokens in each sequence; packed ones fill it", default=2048)
+    add_counts(parser, "--context", "tokens in each sequence", default=2048)
     parser.rename("--seq", "--context")
     add_counts(parser, "--batch", "sequences of one pass on one device", default=1)
     add_count(parser, "--accumulate", "passes of a step", default=1)
@@ -67,7 +67,8 @@ def configure(parser: Parser) -> None:
         help="bf16 with an fp32 master, bf16 alone, or fp32 (default: mixed)",
     )
     add_choice(parser, "--optimizer", OPTIMIZERS, "adamw", "its states")
-    add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
+    add_choice(parser, "--attention", TRAINED_WITH, "flash", "the attention algorithm")
+    add_packing(parser)
     add_choice(parser, "--implementation", IMPLEMENTATIONS, "hugging-face", "whose operations keep what")
     add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
     parser.add_argument("--zero", type=int, default=0, metavar="0|1|2|3", help="ZeRO stage; FSDP is 3 (default: 0)")
@@ -107,7 +108,7 @@ def _one(args: argparse.Namespace) -> Answer:
         arch, args.context, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
         args.precision, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
         args.zero, args.data_parallel, args.tensor_parallel, args.split_norms, args.pipeline_parallel,
-        args.offload,
+        args.offload, documents=documents_of(args),
     )  # fmt: skip
     name, size, peak = _device(args, step.dtype)
     held = tuning_memory(step) if size is None else check_tuning_fits(step, size, name)
@@ -165,6 +166,8 @@ def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
         f"{format_bytes(data['total_bytes'])} on each device, {data['trained_parameters']:,} parameters trained",
         f"  {format_si(data['flops'], 'FLOP')} and {data['tokens']:,} tokens a step",
     ]
+    if words := said_of(inputs["seq"], inputs["documents"]):
+        lines.append(f"  {words}: {data['taught_tokens']:,} a step")
     if data["memory_bytes"] is not None:
         lines.append(
             f"  fits into {format_bytes(data['memory_bytes'])} of {name}; at most batch {data['largest_batch']}"
