@@ -4,7 +4,8 @@ Full training, LoRA (Hu et al. 2021) and QLoRA (Dettmers et al. 2023); ZeRO stag
 gradients and weights out over the data-parallel devices (Rajbhandari et al. 2020, arXiv 1910.02054; FSDP is stage 3),
 tensor parallelism shares a layer out, pipeline parallelism the layers.
 
-Precision: `mixed` holds an fp32 master beside half weights, `pure` none, `fp32` is fp32. Adapters are kept in fp32, as
+Precision: `mixed` holds an fp32 master beside half weights, `masters` one that takes the gradients too, in fp32,
+`pure` none, `fp32` is fp32. Adapters are kept in fp32, as
 PEFT does. The states of an optimiser are fp32 but for `pure`, where they are as the weights.
 """
 
@@ -24,10 +25,7 @@ from llamalab.analytic.tuned_weights import (
     written_out_bytes,
 )
 from llamalab.analytic.tuning import Tuning, check_tuning
-from llamalab.checks import MOST_MEMORY_BYTES, whole
-from llamalab.errors import DoesNotFitError
 from llamalab.hints import NamedTuple
-from llamalab.units import format_bytes
 
 
 class Held(NamedTuple):
@@ -70,6 +68,23 @@ def tuning_memory(step: Tuning) -> Held:
     16.0
     """
     check_tuning(step)
+    return _with_wide_gradients(step) if step.precision == "masters" else _held(step)
+
+
+def _with_wide_gradients(step: Tuning) -> Held:
+    """Of masters that take the gradients of each pass in fp32 and free the model's, as llamalab.train's do.
+
+    These are there during the next pass, or at the end of the only one, when activations are gone.
+    """
+    held = _held(step._replace(precision="mixed", accumulate=1))
+    wide = -(-4 * trained_parameters(step) // (step.data_parallel if step.zero >= 2 else 1))
+    if step.accumulate > 1:
+        return held._replace(gradient_bytes=held.gradient_bytes + wide)
+    at_end = held._replace(gradient_bytes=wide, activation_bytes=0)
+    return max(held, at_end, key=lambda one: one.total_bytes)
+
+
+def _held(step: Tuning) -> Held:
     trained, base = trained_parameters(step), on_stage(step, rank_parameters(step.arch, step.tensor_parallel))
     half = 4 if step.precision == "fp32" else 2
     adapters = step.method != "full"
@@ -151,28 +166,3 @@ def tuning_work(step: Tuning, *, peak_flops_per_s: float | None = None, utilisat
     devices = step.data_parallel * step.tensor_parallel * step.pipeline_parallel
     step_s = total / (peak_flops_per_s * utilisation * devices)
     return Work(total, tokens, taught, step_s, taught / step_s)
-
-
-def largest_tuning_batch(step: Tuning, memory_bytes: int) -> int:
-    """Sequences a device and pass that fit; 0 where not one does."""
-    memory_bytes, low, high = whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES), 0, 1
-    while high < 2**20 and tuning_memory(step._replace(batch=high)).total_bytes <= memory_bytes:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        fits = tuning_memory(step._replace(batch=middle)).total_bytes <= memory_bytes
-        low, high = (middle, high) if fits else (low, middle)
-    return low
-
-
-def check_tuning_fits(step: Tuning, memory_bytes: int, where: str) -> Held:
-    """What a device holds. Raises DoesNotFitError with the missing bytes."""
-    held = tuning_memory(step)
-    short = held.total_bytes - whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
-    if short > 0:
-        raise DoesNotFitError(
-            f"the step must fit into {where}: it holds {format_bytes(held.total_bytes)} of "
-            f"{format_bytes(memory_bytes)}, {format_bytes(short)} ({short:,} bytes) too much; try full recomputation, "
-            "a smaller batch, LoRA or QLoRA, ZeRO over more devices, or offloading"
-        )
-    return held

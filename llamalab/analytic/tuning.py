@@ -11,7 +11,7 @@ from llamalab.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 METHODS = ("full", "lora", "qlora")
-PRECISIONS = ("mixed", "pure", "fp32")
+PRECISIONS = ("mixed", "masters", "pure", "fp32")
 OFFLOADS = ("none", "optimizer", "weights")
 
 
@@ -66,6 +66,8 @@ def check_tuning(step: Tuning) -> None:
     for name in ("dora", "train_embeddings", "double_quant", "fused_optimizer", "sequence_parallel", "on_cpu"):
         if not isinstance(getattr(step, name), bool):
             raise InputError(f"{name} must be True or False; got {getattr(step, name)!r}")
+    if step.precision == "masters" and step.method != "full":
+        raise InputError(f"masters must be of a model that is trained in full; got {step.method}; take pure or mixed")
     if whole(step.zero, "the ZeRO stage", least=0) > 3:
         raise InputError(f"the ZeRO stage must be from 0 to 3; got {step.zero}")
     if (step.method != "full") != (step.lora is not None):
