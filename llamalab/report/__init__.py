@@ -60,13 +60,14 @@ def render(
     results: Sequence[ExperimentResult] = (),
     stored: Sequence[StoredRun] = (),
     stack: str | None = None,
+    hardware: str | None = None,
 ) -> str:
     """The report as HTML; beside it runs recorded on other devices, results of experiments and stored benchmarks.
 
-    The same arguments give the same bytes.
+    `stack` and `hardware` are those of Comparison. The same arguments give the same bytes.
     """
     generator = f"{GENERATOR} {record.environment.llamalab}"
-    return page(Comparison(record, stack), embedded(record), generator, recorded, results, stored)
+    return page(Comparison(record, stack, hardware), embedded(record), generator, recorded, results, stored)
 
 
 def render_profiles(profiles: Sequence[Profile]) -> str:
@@ -94,9 +95,9 @@ def render_training(run: Mapping[str, Any]) -> str:
     return training_page(run, f"{GENERATOR} {__version__}")
 
 
-def csv_files(record: Record, stack: str | None = None) -> dict[str, str]:
+def csv_files(record: Record, stack: str | None = None, hardware: str | None = None) -> dict[str, str]:
     """The report's tables as CSV text, by names of CSV_HEADS; those of its profile where it has one."""
-    comparison = Comparison(record, stack)
+    comparison = Comparison(record, stack, hardware)
     own = profile_of(comparison)
     made = {name: table.csv for name, table in report_tables(comparison).items()}
     return made | (profile_csv_files([own]) if own else {})
