@@ -1,5 +1,7 @@
 """Decode on the device: the tokens that plain generation makes, without a word to the host."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -39,6 +41,17 @@ def test_replayed_graphs_make_the_tokens_that_plain_steps_make(compiled: bool) -
     loop = DecodeLoop(llamalab.compile(model) if compiled else model, batch=3, max_tokens=404)
     made = torch.cat((loop.prefill(prompt_BT), loop.steps(399)), dim=1)
     assert torch.equal(made, expected)
+
+
+def test_the_compilers_word_on_fp32_fails_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp32 is meant where it is asked for: what inductor says of it on a GPU is no error, as other warnings are."""
+    from torch._inductor.compile_fx import _warn_tf32_disabled
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    _warn_tf32_disabled()
+    with pytest.raises(UserWarning):
+        warnings.warn("another", UserWarning, stacklevel=1)
 
 
 def test_room_is_checked_before_any_step() -> None:
