@@ -6,8 +6,8 @@
 Blocks of 7B, some of them, with embedding and head; a prompt of 512 tokens, then steps of one. Each contestant runs in
 a process of its own, with its own memory settings and the same threads, and only one at a time: rounds go through all
 of them, there and back. llama.cpp, through xllamacpp, tells its own times of a pass. A ratio is the median over the
-rounds of two times of one round, its interval from resampling the rounds. On CUDA the built-in model in bf16 runs beside
-transformers: 8 and 4 bits and llama.cpp have kernels for the CPU alone.
+rounds of two times of one round, its interval from resampling the rounds. On CUDA the built-in model and transformers
+run in one dtype: 8 and 4 bits and llama.cpp have kernels for the CPU alone.
 Predicted: decode reads every weight and the cache once, so in 8 and 4 bits it is faster by the bytes; prefill is its
 matrix products, whatever weights are kept in.
 """

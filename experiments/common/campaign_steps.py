@@ -138,9 +138,5 @@ def question_of(module: str) -> str:
     'What does the first attention call at a new number of keys cost, kernel by kernel?'
     """
     tree = ast.parse((_EXPERIMENTS / f"{module}.py").read_text(encoding="utf-8"))
-    return next(
-        str(ast.literal_eval(node.value))
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        and [one.id for one in node.targets if isinstance(one, ast.Name)] == ["QUESTION"]
-    )
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+    return next(str(ast.literal_eval(node.value)) for node in assigned if ast.unparse(node.targets[0]) == "QUESTION")

@@ -62,9 +62,15 @@ def render(
     stack: str | None = None,
     hardware: str | None = None,
 ) -> str:
-    """The report as HTML; beside it runs recorded on other devices, results of experiments and stored benchmarks.
+    """The report as HTML. The same arguments give the same bytes.
 
-    `stack` and `hardware` are those of Comparison. The same arguments give the same bytes.
+    Args:
+        record: what was measured.
+        recorded: runs on other devices, shown beside it.
+        results: of experiments.
+        stored: benchmarks that were kept.
+        stack: the software that predictions for other devices are of (default: what is usual on each).
+        hardware: the device of which published kernels are shown (default: every device that has some).
     """
     generator = f"{GENERATOR} {record.environment.llamalab}"
     return page(Comparison(record, stack, hardware), embedded(record), generator, recorded, results, stored)
