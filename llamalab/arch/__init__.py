@@ -1,15 +1,19 @@
-"""The shape of a model of the Llama family: sizes and what differs from Llama 2, checked once, all else derived.
+"""The shape of a model of the Llama family (`LlamaArch`): sizes and what differs from Llama 2, checked once.
 
 A field beyond the first ten has a default that is Llama 2: a family is a row of fields, never a branch on a name.
-The calculators answer for any LlamaArch; llamalab.runnable says which of them the built-in model runs.
-Batch, cache length and dtype belong to a run, not to the architecture.
+The calculators answer for any LlamaArch; `runnable` says which of them the built-in model runs.
+
+Belongs here: `fields` and `parts` (what must hold of sizes, stretched RoPE and experts), `files`, `meta_params` and
+`hf_configs` (params.json and config.json as a shape), `runnable`. Does not belong here: models by name (presets);
+batch, cache length and dtype (they are of a run); costs (analytic).
+May import: errors, checks, files, startup.
 """
 
 from collections.abc import Mapping
 
-from llamalab.arch_fields import OF_LAYERS, ArchFields, check_fields
-from llamalab.arch_parts import Experts, RopeScaling, as_tuples
-from llamalab.hints import Any
+from llamalab.arch.fields import OF_LAYERS, ArchFields, check_fields
+from llamalab.arch.parts import Experts, RopeScaling, as_tuples
+from llamalab.startup.hints import Any
 
 ALWAYS_STORED = 10  # the fields of a Llama 2: in every record, also of older versions
 ON_DISK = ("fused_on_disk", "gate_up_on_disk", "pairs_on_disk")  # fields that tell of Hugging Face files alone
@@ -36,7 +40,7 @@ class LlamaArch(ArchFields):
     attention_softcap, logits_softcap    x becomes cap * tanh(x / cap), None for no cap (Gemma 2)
     wide_qk_norm       the norms of queries and keys have a weight for each head, not one of E for all (OLMo 2, Cohere)
     norms_after_rope   the norms of queries and keys come after RoPE (Hunyuan)
-    norm               rms or layer, or one of arch_parts.NORMS with fewer weights
+    norm               rms or layer, or one of parts.NORMS with fewer weights
     pre_norms          a norm before attention and feed-forward; without it those behind them are all (OLMo 2)
     shared_norm        attention and feed-forward read one norm and stand side by side (Cohere, Phi 2)
     gated              the feed-forward has a gate; without it w1 goes up and w3 is not there (StarCoder 2)

@@ -5,9 +5,9 @@ llamalab.arch explains every field and derives the rest; here each is typed, bou
 
 from operator import attrgetter
 
-from llamalab.arch_parts import ACTIVATIONS, NORMS, Experts, RopeScaling, check_number, check_whole
+from llamalab.arch.parts import ACTIVATIONS, NORMS, Experts, RopeScaling, check_number, check_whole
 from llamalab.errors import InputError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 MAX_LAYERS = 1_000
 MAX_SIZE = 10_000_000  # no width or vocabulary is larger; a typo must not allocate terabytes

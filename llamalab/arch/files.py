@@ -1,9 +1,9 @@
 """Architectures from files: Meta's `params.json`, a Hugging Face `config.json` or our own, told apart by content."""
 
 from llamalab.arch import LlamaArch
+from llamalab.arch.meta_params import from_meta_params
 from llamalab.errors import FormatError, InputError
-from llamalab.input_files import read_object
-from llamalab.meta_params import from_meta_params
+from llamalab.files.inputs import read_object
 
 _OWN = {"n_layers", "n_kv_heads", "ffn_dim"}  # Meta has no ffn_dim
 
@@ -14,7 +14,9 @@ def read_arch(path: str) -> LlamaArch:
     Raises MissingError where there is no file, FormatError where it is none of them.
     """
     data = read_object(path, "model file")
-    from llamalab.hf_configs.config import from_hf_config  # here: a calculation by a model's name must not wait for it
+    from llamalab.arch.hf_configs.config import (
+        from_hf_config,  # here: a calculation by a model's name must not wait for it
+    )
 
     try:
         if "hidden_size" in data or "model_type" in data:

@@ -5,11 +5,11 @@ truncations, then rounds it up to `multiple_of`.
 """
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_fields import MAX_SIZE
-from llamalab.arch_parts import RopeScaling
+from llamalab.arch.fields import MAX_SIZE
+from llamalab.arch.parts import RopeScaling
 from llamalab.checks import whole
 from llamalab.errors import InputError
-from llamalab.hints import Any
+from llamalab.startup.hints import Any
 
 
 def meta_ffn_dim(dim: int, multiple_of: int, multiplier: float | None = None) -> int:

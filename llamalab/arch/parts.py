@@ -6,7 +6,7 @@ Formulas of the stretched frequencies are in llamalab.model.rope; here is what t
 from collections.abc import Mapping
 
 from llamalab.errors import InputError
-from llamalab.hints import Any, NamedTuple
+from llamalab.startup.hints import Any, NamedTuple
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu2")
 ROPE_KINDS = ("linear", "dynamic", "yarn", "llama3", "longrope")

@@ -9,7 +9,7 @@ import os
 import stat
 
 from llamalab.errors import FormatError, MissingError
-from llamalab.hints import Any
+from llamalab.startup.hints import Any
 
 MOST_BYTES = 64 * 2**20  # a record of many runs, the index of a model with half a million tensors
 MOST_CONFIG_BYTES = 4 * 2**20  # a config, a calibration or a device has kilobytes
@@ -26,6 +26,12 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+def check_exists(path: str | os.PathLike[str], what: str) -> None:
+    """Raise MissingError where there is neither a file nor a folder of this name."""
+    if not os.path.exists(path):
+        raise MissingError(f"the {what} must exist; there is no {os.fspath(path)}; check the path")
 
 
 def read_bounded_text(path: str | os.PathLike[str], what: str, *, most: int = MOST_BYTES, hint: str = "") -> str:

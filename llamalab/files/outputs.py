@@ -1,22 +1,16 @@
-"""Writing files so that none is ever left half written, and mapping files so that none is trusted."""
+"""Files and folders written so that none is ever left half done."""
 
 import errno
-import mmap
 import os
-import stat
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from llamalab.errors import FormatError, InputError, LlamaLabError, MissingError
-from llamalab.hints import BinaryIO
-from llamalab.workspace import put_in_place, workspace
+from llamalab.errors import InputError, LlamaLabError, MissingError
+from llamalab.files.workspace import put_in_place, workspace
+from llamalab.startup.hints import BinaryIO
 
-# Without it Linux grants no private mapping of a file larger than memory, though nobody will write to
-# it. Python names it from 3.13 on.
-_NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -95,33 +89,6 @@ def keep_text(path: str | os.PathLike[str], text: str, *, ours: str | None = Non
         return place / f"kept{Path(path).suffix}"
 
 
-def check_exists(path: str | os.PathLike[str], what: str) -> None:
-    """Raise MissingError where there is neither a file nor a folder of this name."""
-    if not os.path.exists(path):
-        raise MissingError(f"the {what} must exist; there is no {os.fspath(path)}; check the path")
-
-
-def map_file(path: str | os.PathLike[str], what: str) -> mmap.mmap:
-    """The bytes of a regular file, mapped copy-on-write: nothing is read before it is touched.
-
-    Raises MissingError where there is no file, FormatError where it is empty or no regular file.
-    """
-    try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or not status.st_size:
-                raise FormatError(f"the {what} must be a file with content; {os.fspath(path)} is not one")
-            return mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE | _NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE)
-    except FormatError:
-        raise
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingError(f"the {what} must exist; there is no file {os.fspath(path)}; check the path") from None
-    except IsADirectoryError:
-        raise FormatError(f"the {what} must be a file; {os.fspath(path)} is a folder; name a file in it") from None
-    except (OSError, ValueError) as error:
-        raise MissingError(f"the {what} must be readable; {os.fspath(path)}: {error}") from None
-
-
 def check_target(path: str | os.PathLike[str], *, ours: str | None = None) -> None:
     """Say before any work whether `path` can be written: see write_text."""
     check_targets({Path(path): ours})
@@ -192,8 +159,3 @@ def _lack_of_room(place: Path, error: Exception) -> str | None:
 def _head(path: Path) -> str:
     with path.open("rb") as file:
         return file.read(65_536).decode("utf-8", "replace")
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    # A named pipe without a writer would block the open for ever.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

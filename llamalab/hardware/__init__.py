@@ -1,16 +1,33 @@
-"""Known devices by the names that people and drivers have for them, and which of them hold what."""
+"""Known devices by the names that people and drivers have for them, and which of them hold what.
+
+Belongs here: `devices.tsv` (data sheets, a row a device) and `sheet` (its reader), `names` (how people write the name
+of a device), `links` (NVLink, PCIe, networks). Does not belong here: what a machine was measured to reach (records).
+May import: errors, startup.
+"""
 
 import re
 from functools import lru_cache
 
-from llamalab.device_sheet import CPUS as CPUS
-from llamalab.device_sheet import HARDWARE as HARDWARE
-from llamalab.device_sheet import PEAK_DTYPES as PEAK_DTYPES
-from llamalab.device_sheet import Clocking as Clocking
-from llamalab.device_sheet import HardwareSpec as HardwareSpec
-from llamalab.device_sheet import smallest_holding as smallest_holding
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.hardware_names import spelled_name
+from llamalab.hardware.names import spelled_name
+from llamalab.hardware.sheet import CPUS, HARDWARE, PEAK_DTYPES, Clocking, HardwareSpec, smallest_holding
+
+__all__ = [
+    "ACCUMULATE",
+    "CPU",
+    "CPUS",
+    "HARDWARE",
+    "KINDS",
+    "PEAK_DTYPES",
+    "WIDELY_USED",
+    "Clocking",
+    "HardwareSpec",
+    "device_family",
+    "find_hardware",
+    "is_listed",
+    "of_device",
+    "smallest_holding",
+]
 
 CPU = "cpu"  # this machine's: no row of the table, it is always measured
 ACCUMULATE = {dtype: "int32" if dtype == "int8" else "fp32" for dtype in PEAK_DTYPES}

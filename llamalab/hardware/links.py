@@ -5,7 +5,7 @@ Switched links (NVSwitch, a fat tree) give every device its whole rate to any ot
 """
 
 from llamalab.errors import UnknownNameError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class LinkSpec(NamedTuple):

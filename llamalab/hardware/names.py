@@ -2,7 +2,7 @@
 
 import re
 
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 # What names carry beside the chip: vendors, lines of products, kinds of memory.
 _FILLING = {

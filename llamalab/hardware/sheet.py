@@ -12,8 +12,8 @@ A CPU's row is cores x what its instruction set does in a clock x base clock, an
 import os
 from functools import cache
 
-from llamalab.hints import NamedTuple
-from llamalab.made_rows import MadeRows
+from llamalab.startup.hints import NamedTuple
+from llamalab.startup.made_rows import MadeRows
 
 PEAK_DTYPES = ("bf16", "fp16", "tf32", "fp32", "int8", "fp8")
 _RATES = ("bandwidth_bytes_per_s", "interconnect_bytes_per_s", "fp16_in_fp16_flops_per_s", "max_clock_hz")

@@ -1,21 +1,25 @@
 """Known models by name, each with its source.
 
-Sizes are those of the published `params.json` and `config.json` files. A row (presets_llama, presets_relatives) says
-what differs from Llama 2; what the members of a family have in common is written once. Variants of the same shape
-(instruct, chat, quantised) are the same row: `resolve_model` takes names as people write them (preset_names).
+Sizes are those of the published `params.json` and `config.json` files. A row says what differs from Llama 2; what the
+members of a family have in common is written once. Variants of the same shape (instruct, chat, quantised) are the same
+row: `resolve_model` takes names as people write them.
+
+Belongs here: `llama` and `relatives` (the rows), `rows` (how one is made), `names` (other names of a model),
+`rope_divisors` (published lists). Does not belong here: how a config.json is read (arch.hf_configs).
+May import: arch and what it imports.
 """
 
 from functools import cache
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_files import read_arch
+from llamalab.arch.files import read_arch
 from llamalab.errors import UnknownNameError
-from llamalab.hints import NamedTuple
-from llamalab.made_rows import MadeRows
-from llamalab.preset_names import ALIASES, plain
-from llamalab.preset_rows import PresetRow
-from llamalab.presets_llama import LLAMA_ROWS
-from llamalab.presets_relatives import RELATIVE_ROWS
+from llamalab.presets.llama import LLAMA_ROWS
+from llamalab.presets.names import ALIASES, plain
+from llamalab.presets.relatives import RELATIVE_ROWS
+from llamalab.presets.rows import PresetRow
+from llamalab.startup.hints import NamedTuple
+from llamalab.startup.made_rows import MadeRows
 
 
 class Preset(NamedTuple):

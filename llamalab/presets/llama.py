@@ -1,7 +1,7 @@
 """Llama 1 to 3.3, what was trained from them, and models of their shape: one row each with its source."""
 
-from llamalab.arch_parts import RopeScaling
-from llamalab.preset_rows import TIED, PresetRow, on_hub, row
+from llamalab.arch.parts import RopeScaling
+from llamalab.presets.rows import TIED, PresetRow, on_hub, row
 
 _META = "meta-llama/llama params.json"
 _LLAMA1 = "Touvron et al. 2023, LLaMA, table 2 (arXiv 2302.13971)"

@@ -2,9 +2,9 @@
 
 import math
 
-from llamalab.arch_parts import Experts, RopeScaling
-from llamalab.preset_rows import TIED, PresetRow, on_hub
-from llamalab.rope_divisors import ONES_48, PHI_3_5_MINI_LONG, PHI_3_5_MINI_SHORT, PHI_4_MINI_LONG
+from llamalab.arch.parts import Experts, RopeScaling
+from llamalab.presets.rope_divisors import ONES_48, PHI_3_5_MINI_LONG, PHI_3_5_MINI_SHORT, PHI_4_MINI_LONG
+from llamalab.presets.rows import TIED, PresetRow, on_hub
 
 _QWEN = {"vocab_size": 151_936, "norm_eps": 1e-6, "rope_theta": 1_000_000.0}
 _QWEN2 = {**_QWEN, "qkv_bias": True, "max_positions": 32_768}

@@ -3,7 +3,7 @@
 A row is plain data; llamalab.presets makes the architecture of it once somebody asks for the model.
 """
 
-from llamalab.hints import Any, NamedTuple
+from llamalab.startup.hints import Any, NamedTuple
 
 TIED = {"tied_embeddings": True}
 

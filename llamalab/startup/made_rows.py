@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
-from llamalab.hints import Any, TypeVar
+from llamalab.startup.hints import Any, TypeVar
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 import os
 from contextlib import suppress
 
-from llamalab.hints import Any
+from llamalab.startup.hints import Any
 
 
 def import_matplotlib() -> Any:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamalab.arch import LlamaArch, attention_kind
-from llamalab.arch_fields import valid_kv_heads
-from llamalab.arch_files import read_arch
-from llamalab.arch_parts import Experts, RopeScaling
+from llamalab.arch.fields import valid_kv_heads
+from llamalab.arch.files import read_arch
+from llamalab.arch.parts import Experts, RopeScaling
 from llamalab.errors import FormatError, InputError, MissingError
 from llamalab.presets import PRESETS
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_files import read_arch
+from llamalab.arch.files import read_arch
 from llamalab.cli import main
 from llamalab.errors import FormatError
 from llamalab.presets import PRESETS

@@ -2,10 +2,10 @@
 
 import pytest
 
-from llamalab.arch_parts import RopeScaling
-from llamalab.meta_params import from_meta_params, meta_ffn_dim
+from llamalab.arch.meta_params import from_meta_params, meta_ffn_dim
+from llamalab.arch.parts import RopeScaling
 from llamalab.presets import PRESETS
-from tests.test_arch import META_7B, META_70B
+from tests.arch.test_arch import META_7B, META_70B
 
 
 @pytest.mark.parametrize(

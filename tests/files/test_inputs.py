@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llamalab.errors import FormatError, LlamaLabError, MissingError
-from llamalab.input_files import parse_json, read_bounded_text, read_object
+from llamalab.files.inputs import parse_json, read_bounded_text, read_object
 
 
 def a_socket(path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from llamalab.errors import FormatError, InputError, MissingError
-from llamalab.files import map_file, replacing, write_text
+from llamalab.files.mapped import map_file
+from llamalab.files.outputs import replacing, write_text
 
 
 def test_text_is_written_and_readable_as_any_new_file(tmp_path: Path) -> None:

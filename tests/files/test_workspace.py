@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from llamalab.errors import InputError, MissingError
-from llamalab.files import check_target, check_targets, keep_text, new_outputs, write_texts
-from llamalab.workspace import PREFIX, SUFFIX, put_in_place, undisturbed, workspace
+from llamalab.files.outputs import check_target, check_targets, keep_text, new_outputs, write_texts
+from llamalab.files.workspace import PREFIX, SUFFIX, put_in_place, undisturbed, workspace
 
-HOLD = "import sys, time; from pathlib import Path; from llamalab.workspace import workspace\n"
+HOLD = "import sys, time; from pathlib import Path; from llamalab.files.workspace import workspace\n"
 WRITER = """
-import sys; from pathlib import Path; from llamalab.files import write_texts
+import sys; from pathlib import Path; from llamalab.files.outputs import write_texts
 paths = [Path(sys.argv[1]) / f"{n}.txt" for n in range(8)]
 for _ in range(40):
     write_texts(dict.fromkeys(paths, sys.argv[2] * 50_000), ours=dict.fromkeys(paths))
@@ -67,7 +67,7 @@ def test_a_file_is_written_into_a_workspace_without_waiting_for_its_own_lock(
     def waited(seconds: float) -> None:
         raise AssertionError(seconds)
 
-    monkeypatch.setattr("llamalab.workspace.time.sleep", waited)
+    monkeypatch.setattr("llamalab.files.workspace.time.sleep", waited)
     with new_outputs([tmp_path / "a.txt"]) as place:
         write_texts({place / "a.txt": "made"}, ours={place / "a.txt": None})
     assert (tmp_path / "a.txt").read_text() == "made"

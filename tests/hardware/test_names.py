@@ -5,7 +5,7 @@ import pytest
 from llamalab.cli.devices import common_device
 from llamalab.errors import LlamaLabError
 from llamalab.hardware import CPUS, HARDWARE, device_family
-from llamalab.hardware_names import spelled_name
+from llamalab.hardware.names import spelled_name
 
 
 @pytest.mark.parametrize("name", sorted(HARDWARE | CPUS))

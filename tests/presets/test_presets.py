@@ -5,8 +5,8 @@ import pytest
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.params import parameter_count
 from llamalab.errors import MissingError, UnknownNameError
-from llamalab.preset_names import ALIASES, plain
 from llamalab.presets import PRESETS, resolve_model
+from llamalab.presets.names import ALIASES, plain
 
 # Parameters, and KV bytes per token in 2-byte storage.
 KNOWN = {

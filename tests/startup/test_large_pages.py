@@ -5,7 +5,7 @@ import os
 import pytest
 
 from llamalab.cli import main
-from llamalab.large_pages import SWITCH, ask_for_large_pages
+from llamalab.startup.large_pages import SWITCH, ask_for_large_pages
 
 
 def test_what_a_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:

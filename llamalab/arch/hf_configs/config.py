@@ -7,14 +7,14 @@ RoPE may be written as transformers 4 does (rope_theta, rope_scaling) or 5 (rope
 import math
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_fields import MAX_LAYERS, MAX_SIZE
-from llamalab.arch_parts import MAX_EXPERTS, Experts, RopeScaling, check_number
+from llamalab.arch.fields import MAX_LAYERS, MAX_SIZE
+from llamalab.arch.hf_configs.families import FAMILIES
+from llamalab.arch.hf_configs.family import Family
+from llamalab.arch.hf_configs.missing import MISSING
+from llamalab.arch.parts import MAX_EXPERTS, Experts, RopeScaling, check_number
 from llamalab.checks import whole
 from llamalab.errors import FormatError, InputError
-from llamalab.hf_configs.families import FAMILIES
-from llamalab.hf_configs.family import Family
-from llamalab.hf_configs.missing import MISSING
-from llamalab.hints import Any
+from llamalab.startup.hints import Any
 
 _ACTIVATIONS = {
     "silu": "silu",

@@ -6,7 +6,7 @@ models/<model_type>/configuration_*.py and modeling_*.py, where no other is name
 without them is no description of a model.
 """
 
-from llamalab.hf_configs.family import (
+from llamalab.arch.hf_configs.family import (
     ATTENTION_BIASES,
     QWEN,
     Family,
@@ -14,8 +14,8 @@ from llamalab.hf_configs.family import (
     last_of_each_is_full,
     later_slide,
 )
-from llamalab.hf_configs.mixtures import MIXTURES
-from llamalab.hf_configs.relatives import RELATIVES
+from llamalab.arch.hf_configs.mixtures import MIXTURES
+from llamalab.arch.hf_configs.relatives import RELATIVES
 
 _LLAMA_BIASES = {**ATTENTION_BIASES, "ffn_bias": "mlp_bias"}
 _MISTRAL = {"num_key_value_heads": 8, "sliding_window": 4096, "max_position_embeddings": 131_072}

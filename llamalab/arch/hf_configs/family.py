@@ -6,7 +6,7 @@ Source of the patterns: transformers 5.23, models/<model_type>/configuration_*.p
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from llamalab.hints import Any, NamedTuple
+from llamalab.startup.hints import Any, NamedTuple
 
 Config = Mapping[str, Any]
 _NOTHING: Config = MappingProxyType({})

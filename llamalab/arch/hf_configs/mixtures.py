@@ -3,7 +3,7 @@
 Source: transformers 5.23, models/<model_type>/configuration_*.py and modeling_*.py, where no other is named.
 """
 
-from llamalab.hf_configs.family import (
+from llamalab.arch.hf_configs.family import (
     ATTENTION_BIASES,
     GLM_4,
     OLMO_2,
@@ -15,7 +15,7 @@ from llamalab.hf_configs.family import (
     last_of_each_is_full,
     later_slide,
 )
-from llamalab.hints import Any
+from llamalab.startup.hints import Any
 
 
 def _biased_head(config: Config, layers: int) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Models beside Llama's family, by the `model_type` of their config.json: other norms or blocks, layers without RoPE.
 
-The calculators answer for them; which of them the built-in model runs says llamalab.runnable. Source: transformers
+The calculators answer for them; which of them the built-in model runs says llamalab.arch.runnable. Source: transformers
 5.23, models/<model_type>/configuration_*.py and modeling_*.py, where no other is named.
 """
 
-from llamalab.hf_configs.family import (
+from llamalab.arch.hf_configs.family import (
     ATTENTION_BIASES,
     GLM_4,
     OLMO_2,
@@ -13,7 +13,7 @@ from llamalab.hf_configs.family import (
     Family,
     last_of_each_is_full,
 )
-from llamalab.hints import Any
+from llamalab.startup.hints import Any
 
 _COHERE = {"norm": "layer_unbiased", "shared_norm": True, "scaled_streams": True, "pairs_on_disk": True}
 _COHERE_KEYS = {"rms_norm_eps": "layer_norm_eps"}

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_files import read_arch
-from llamalab.arch_parts import Experts, RopeScaling
+from llamalab.arch.files import read_arch
+from llamalab.arch.hf_configs.config import from_hf_config
+from llamalab.arch.parts import Experts, RopeScaling
 from llamalab.errors import FormatError
-from llamalab.hf_configs.config import from_hf_config
 from llamalab.presets import PRESETS
 
 SIZES = {
@@ -144,7 +144,7 @@ def test_a_text_config_alone_is_looked_into(tmp_path: Path) -> None:
 
 
 def test_every_family_reads_a_config_of_sizes_alone() -> None:
-    from llamalab.hf_configs.families import FAMILIES
+    from llamalab.arch.hf_configs.families import FAMILIES
 
     for name in FAMILIES:
         config = SIZES | {"model_type": name, "num_key_value_heads": 8}

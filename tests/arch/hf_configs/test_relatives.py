@@ -9,9 +9,9 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.run_memory import memory_needed
 from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
+from llamalab.arch.hf_configs.config import from_hf_config
+from llamalab.arch.runnable import model_refusal
 from llamalab.errors import FormatError, InputError
-from llamalab.hf_configs.config import from_hf_config
-from llamalab.runnable import model_refusal
 
 # hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, vocab_size.
 # Counts are those of the safetensors of each repository as its page on huggingface.co shows them.
