@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from llamalab.arch import LlamaArch
-from llamalab.files import replacing
+from llamalab.files.outputs import replacing
 from llamalab.hardware import CPU
 from llamalab.measure.device.machine import device_of
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here

@@ -20,7 +20,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_op, rates_of_op
 from llamalab.analytic.workload import Workload, decode_contexts, last_part
 from llamalab.arch import LlamaArch
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 PUBLISHED = "published"  # the basis of such a time
 
