@@ -101,18 +101,20 @@ class Parser(argparse.ArgumentParser):
             if action is None or value in ("", "--"):
                 return None
             try:
-                values[action.dest] = value if action.type is None else action.type(value)
+                values[action.dest] = action.type(value) if callable(action.type) else value
             except (argparse.ArgumentTypeError, TypeError, ValueError):  # argparse says it in its own way
                 return None
         return asked
 
     def _plain_options(self) -> tuple[dict[str, argparse.Action], dict[str, Any]]:
         """Options of one value that stand alone, by name, and all defaults; none where something must be given."""
-        if any(one.required for one in (*self._actions, *self._mutually_exclusive_groups)):
+        groups = self._mutually_exclusive_groups
+        if any(action.required for action in self._actions) or any(group.required for group in groups):
             return {}, {}
-        tied = {id(action) for group in self._mutually_exclusive_groups for action in group._group_actions}
+        tied = {id(action) for group in groups for action in group._group_actions}
         alone = [one for one in self._actions if type(one) is argparse._StoreAction and id(one) not in tied]
-        plain = {name: one for one in alone if one.nargs is None and one.choices is None for name in one.option_strings}
+        single = [one for one in alone if one.nargs is None and one.choices is None]
+        plain: dict[str, argparse.Action] = {name: one for one in single for name in one.option_strings}
         return plain, vars(self.parse_args([]))
 
     def _refuse_empty(self, words: list[str]) -> None:
