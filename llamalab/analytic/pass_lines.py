@@ -18,7 +18,7 @@ from llamalab.analytic.split_attention import split_ops
 from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
 from llamalab.checks import MOST_COUNT
-from llamalab.hints import Any, NamedTuple
+from llamalab.startup.hints import Any, NamedTuple
 from llamalab.units import takes_whole_bytes
 
 _FEW = 2  # rows from which the straight line begins: a single row runs in a kernel of its own

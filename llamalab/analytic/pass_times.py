@@ -9,7 +9,7 @@ from functools import lru_cache
 from llamalab.analytic.op import Op
 from llamalab.analytic.pass_lines import Line, PassLines, line_of
 from llamalab.analytic.roofline import Rates, rates_of_classes, soft_maximum
-from llamalab.hints import Any, NamedTuple
+from llamalab.startup.hints import Any, NamedTuple
 
 _KEPT = 512  # timings of one PassLines: of every device of a sweep two
 

@@ -32,7 +32,7 @@ from llamalab.cli.find_model import find_model, take_storage
 from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
-from llamalab.hints import TYPE_CHECKING, NamedTuple
+from llamalab.startup.hints import TYPE_CHECKING, NamedTuple
 from llamalab.units import DTYPES
 
 if TYPE_CHECKING:
