@@ -4,7 +4,8 @@ from functools import cached_property
 from statistics import median
 
 from llamalab.analytic.calibration_files import parsed_constants
-from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.kept_weights import model_ops
+from llamalab.analytic.op import Op
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rank_gains import RankGains, rank_gains
 from llamalab.analytic.roofline import Rates, known_rates, predict_op
@@ -101,11 +102,9 @@ class RanksPhase:
     @property
     def _alone_s(self) -> float | None:
         for one in self.record.passes:
-            same = (one.phase, one.batch, one.new_tokens, one.layers_measured) == (
-                self.run.phase,
-                self.run.batch,
-                self.run.new_tokens,
-                self.run.layers_measured,
+            same = all(
+                getattr(one, name) == getattr(self.run, name)
+                for name in ("phase", "batch", "new_tokens", "context_tokens", "layers_measured", "kv_dtype")
             )
             if same and one.whole_s:
                 return median(one.whole_s)
@@ -134,17 +133,16 @@ class RanksPhase:
 
     def _predicted(self, ranks: int) -> list[tuple[Op, float]] | None:
         found, constants = [], self._rates if ranks > 1 else self._rates_alone
-        for op in forward_ops(
-            self.arch,
-            PassShape(
-                new_tokens=self.run.new_tokens,
-                context_tokens=self.run.context_tokens,
-                batch=self.run.batch,
-                dtype=self.record.dtype,
-                attention=self.run.attention,
-                tensor_parallel=ranks,
-            ),
-        ):
+        shape = PassShape(
+            new_tokens=self.run.new_tokens,
+            context_tokens=self.run.context_tokens,
+            batch=self.run.batch,
+            dtype=self.record.dtype,
+            kv_dtype=self.run.kv_dtype,
+            attention=self.run.attention,
+            tensor_parallel=ranks,
+        )
+        for op in model_ops(self.arch, shape, self.record.kept):
             rates = known_rates(op, constants)
             if rates is None:
                 return None

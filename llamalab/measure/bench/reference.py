@@ -15,7 +15,7 @@ from llamalab.analytic.ops import Op, add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import OWN_ROOFS, basis_of, roof_fault
-from llamalab.errors import InputError, UnavailableError
+from llamalab.errors import InputError
 from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.calibration.constants_here import kept_constants, short_calibration
 from llamalab.measure.device.environment import environment
@@ -144,9 +144,7 @@ def measure_reference(
     kept = None if machine.weight_dtype is None else KeptWeights(machine.weight_dtype, None, machine.kernel_rows)
     constants = kept_constants(place, dtype, machine.weight_dtype)
     if team is not None:
-        if machine.weight_dtype is not None:
-            raise UnavailableError("constants of ranks must be of the same products; theirs are not quantised")
-        constants = ranks_constants(team, dtype, weight_bytes)
+        constants = ranks_constants(team, dtype, weight_bytes, kept)
     progress("products of this machine", 0.0)
     products_here(place, dtype, arch, machine.weight_dtype)  # kept for all that follow, calibration included
     progress("roofs of this machine", 0.0)

@@ -20,6 +20,7 @@ from llamalab.measure.device.machine import calibration_name, device_name
 from llamalab.measure.ranks.link import LinkTime, fit_link, time_links, waiting_share
 from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.parallel.team import Team
+from llamalab.units import KeptWeights
 
 T = TypeVar("T")
 _LONGER = 1.5  # times what a process alone is given: they build side by side, and each round waits for the slowest
@@ -54,14 +55,16 @@ class RanksCalibration:
         return data | {"ranks": self.ranks, "waiting_share": self.waiting_share, "links": links}
 
 
-def ranks_path(place: torch.device, ranks: int, dtype: str) -> Path:
+def ranks_path(place: torch.device, ranks: int, dtype: str, weight_dtype: str | None = None) -> Path:
     """Where the constants of one of so many ranks of this machine are kept."""
-    return default_path(f"{calibration_name(place)}-{ranks}-ranks", dtype)
+    return default_path(f"{calibration_name(place)}-{ranks}-ranks", dtype, weight_dtype)
 
 
-def kept_ranks_constants(place: torch.device, ranks: int, dtype: str) -> dict[str, Any] | None:
+def kept_ranks_constants(
+    place: torch.device, ranks: int, dtype: str, weight_dtype: str | None = None
+) -> dict[str, Any] | None:
     """What llamalab calibrate --ranks kept for this machine; None where it kept nothing. Raises FormatError."""
-    path = ranks_path(place, ranks, dtype)
+    path = ranks_path(place, ranks, dtype, weight_dtype)
     if not path.exists():
         return None
     data = read_calibration(path)
@@ -74,16 +77,18 @@ def calibrate_ranks(
     *,
     dtype: str,
     weight_bytes: int | None = None,
+    kept: KeptWeights | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> RanksCalibration:
     """Calibrate all ranks of a team at once; called by the one that leads.
 
-    As short as will do for so many bytes of weights on all of them (default: as llamalab calibrate does it).
+    As short as will do for so many bytes of weights on all of them (default: as llamalab calibrate does it), of blocks
+    whose matrices are `kept` so. What ranks send each other is in `dtype` whatever their weights are.
     """
     progress("links between ranks", 0.0)
     links = team.everywhere(time_links, dtype)
     shown = {"progress": lambda label, done: progress(f"ranks in step, {label}", 0.1 + 0.9 * done)}
-    made: Calibration = team.everywhere(_calibrated, dtype, weight_bytes, own=shown)
+    made: Calibration = team.everywhere(_calibrated, dtype, weight_bytes, kept, own=shown)
     return RanksCalibration(team.place.ranks, made, tuple(links))
 
 
@@ -101,7 +106,11 @@ class _Ranks(InStep):
 
 
 def _calibrated(
-    team: Team, dtype: str, weight_bytes: int | None, progress: ProgressCallback = lambda label, done: None
+    team: Team,
+    dtype: str,
+    weight_bytes: int | None,
+    kept: KeptWeights | None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> Calibration:
     peers = _Ranks(team)
     plan = None if weight_bytes is None else short_plan(team.device, weight_bytes)
@@ -112,12 +121,19 @@ def _calibrated(
         fit=plan and plan.fit,
         check=plan and plan.check,
         copies_bytes=plan and plan.copies_bytes,
+        weight_dtype=kept and kept.storage,
+        kernel_rows=kept and kept.kernel_rows,
         peers=peers,
         progress=progress,
     )
 
 
-def ranks_constants(team: Team, dtype: str, weight_bytes: int) -> dict[str, Any]:
-    """The constants of a team's ranks: those that were kept, else of a short calibration of all of them at once."""
-    kept = kept_ranks_constants(team.device, team.place.ranks, dtype)
-    return calibrate_ranks(team, dtype=dtype, weight_bytes=weight_bytes).data if kept is None else kept
+def ranks_constants(team: Team, dtype: str, weight_bytes: int, kept: KeptWeights | None = None) -> dict[str, Any]:
+    """The constants of a team's ranks: those that were kept, else of a short calibration of all of them at once.
+
+    Of weights that are `kept` so, where they are quantised.
+    """
+    found = kept_ranks_constants(team.device, team.place.ranks, dtype, kept and kept.storage)
+    if found is None:
+        found = calibrate_ranks(team, dtype=dtype, weight_bytes=weight_bytes, kept=kept).data
+    return found
