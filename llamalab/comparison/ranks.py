@@ -7,6 +7,7 @@ from llamalab.analytic.calibration_files import parsed_constants
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.op import Op
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.rank_costs import RankCosts
 from llamalab.analytic.rank_gains import RankGains, rank_gains
 from llamalab.analytic.roofline import Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
@@ -110,12 +111,6 @@ class RanksPhase:
                 return median(one.whole_s)
         return None
 
-    @property
-    def _waiting_share(self) -> float:
-        """Seconds of waiting per second of own work, as measured beside the links; 0 in records of before."""
-        data = None if self.record.ranks is None else self.record.ranks.constants
-        return float((data or {}).get("waiting_share", 0.0))
-
     @cached_property
     def _rates(self) -> dict[str, Rates]:
         return self._rates_in(None if self.record.ranks is None else self.record.ranks.constants)
@@ -154,9 +149,12 @@ class RanksPhase:
         if found is None:
             return None
         communication_s = sum(op.count * seconds for op, seconds in found if op.kind == "collective")
-        compute_s = sum(op.count * seconds for op, seconds in found) - communication_s
-        waiting_s = self._waiting_share * compute_s if ranks > 1 else 0.0
-        return RankTime(rank=0, compute_s=compute_s, communication_s=communication_s, waiting_s=waiting_s)
+        rows_s = sum(op.count * seconds for op, seconds in found) - communication_s
+        collectives = sum(op.count for op, _ in found if op.kind == "collective")
+        data = None if self.record.ranks is None or ranks == 1 else self.record.ranks.constants
+        costs = RankCosts.of(data)
+        own_s = costs.own_s(rows_s, collectives)
+        return RankTime(rank=0, compute_s=own_s, communication_s=communication_s, waiting_s=costs.waiting_s(own_s))
 
     def _total_s(self, ranks: int) -> float | None:
         found = self._split(ranks)

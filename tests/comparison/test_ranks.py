@@ -47,6 +47,16 @@ def test_quantised_weights_and_their_cache_are_predicted_as_they_are_kept() -> N
     )
 
 
+def test_each_collective_costs_its_rank_what_was_seen_beside_the_rows(prefill: RanksPhase) -> None:
+    run = sample_run(resuming_s=1e-3)
+    split, plain = ranks_phases(sample_record(ranks=run))[0].predicted_split, prefill.predicted_split
+    assert split is not None
+    assert plain is not None
+    sends = 2 * prefill.arch.n_layers + 2
+    assert split.compute_s - plain.compute_s == pytest.approx(1e-3 * sends)
+    assert split.waiting_s == pytest.approx(WAITING_SHARE * split.compute_s)
+
+
 def test_one_rank_waits_for_nobody(prefill: RanksPhase) -> None:
     alone, two = prefill.scaling[:2]
     ops = forward_ops(prefill.arch, PassShape(new_tokens=512))

@@ -12,12 +12,13 @@ import torch
 import torch.distributed as dist
 
 from llamalab.analytic.calibration_files import default_path, parsed_constants, read_calibration
+from llamalab.analytic.rank_costs import RankCosts
 from llamalab.measure.calibration.constants_here import short_plan
 from llamalab.measure.calibration.fit import Fit
 from llamalab.measure.calibration.peers import AgreedDeadline, InStep
 from llamalab.measure.calibration.run import BUDGET_S, Calibration, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
-from llamalab.measure.ranks.link import LinkTime, fit_link, time_links, waiting_share
+from llamalab.measure.ranks.link import LinkRuns, LinkTime, OwnWork, fit_link, resuming_s, time_links, waiting_share
 from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.parallel.team import Team
 from llamalab.units import KeptWeights
@@ -33,6 +34,7 @@ class RanksCalibration:
     ranks: int
     made: Calibration
     links: tuple[LinkTime, ...]
+    works: tuple[OwnWork, ...] = ()
 
     @property
     def link_fits(self) -> dict[str, Fit]:
@@ -45,14 +47,20 @@ class RanksCalibration:
         return waiting_share(list(self.links))
 
     @property
+    def resuming_s(self) -> float:
+        """Own seconds of a rank beside its rows for each collective; not known of quantised weights: 0."""
+        return 0.0 if self.made.weight_dtype else resuming_s(self.works, self.made.rates)
+
+    @property
     def data(self) -> dict[str, Any]:
-        """As llamalab.analytic.calibration_files reads it, with `ranks`, `waiting_share` and `links` beside."""
+        """As llamalab.analytic.calibration_files reads it, with ranks, their costs and their links beside."""
         data: dict[str, Any] = json.loads(self.made.json)
         fits = self.link_fits
         data["classes"] |= {name: fit.rates._asdict() for name, fit in fits.items()}
         data["fitted"] |= {name: json.loads(json.dumps(fit.origin)) for name, fit in fits.items()}
         links = [one._asdict() for one in self.links]
-        return data | {"ranks": self.ranks, "waiting_share": self.waiting_share, "links": links}
+        costs = RankCosts(self.waiting_share, self.resuming_s)._asdict()
+        return data | {"ranks": self.ranks, **costs, "links": links}
 
 
 def ranks_path(place: torch.device, ranks: int, dtype: str, weight_dtype: str | None = None) -> Path:
@@ -86,10 +94,10 @@ def calibrate_ranks(
     whose matrices are `kept` so. What ranks send each other is in `dtype` whatever their weights are.
     """
     progress("links between ranks", 0.0)
-    links = team.everywhere(time_links, dtype)
+    links: LinkRuns = team.everywhere(time_links, dtype)
     shown = {"progress": lambda label, done: progress(f"ranks in step, {label}", 0.1 + 0.9 * done)}
     made: Calibration = team.everywhere(_calibrated, dtype, weight_bytes, kept, own=shown)
-    return RanksCalibration(team.place.ranks, made, tuple(links))
+    return RanksCalibration(team.place.ranks, made, tuple(links.collectives), tuple(links.passes))
 
 
 class _Ranks(InStep):

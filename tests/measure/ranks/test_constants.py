@@ -10,6 +10,7 @@ import torch
 
 from llamalab.measure.ranks import constants
 from llamalab.measure.ranks.constants import kept_ranks_constants, ranks_constants, ranks_path
+from llamalab.measure.ranks.link import LinkRuns
 from llamalab.parallel.team import Place
 from llamalab.units import KeptWeights
 from tests.report.sample_ranks import constants as sample_constants
@@ -39,9 +40,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return SimpleNamespace(json=json.dumps(sample_constants(fitted={})))
 
     monkeypatch.setattr(constants, "calibrate", calibrate)
-    monkeypatch.setattr(constants, "time_links", lambda team, dtype: [])
+    monkeypatch.setattr(constants, "time_links", lambda team, dtype: LinkRuns([], []))
     monkeypatch.setattr(constants.RanksCalibration, "link_fits", {})
     monkeypatch.setattr(constants.RanksCalibration, "waiting_share", 0.0)
+    monkeypatch.setattr(constants.RanksCalibration, "resuming_s", 0.0)
     return found
 
 
