@@ -1,6 +1,6 @@
 """What a pass on several ranks takes beside its rows, as a calibration of ranks side by side found it."""
 
-from llamalab.hints import Any, NamedTuple
+from llamalab.startup.hints import Any, NamedTuple
 
 
 class RankCosts(NamedTuple):
