@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 
 from llamalab.analytic.forecast import Basis, Forecast, forecast
@@ -31,6 +32,7 @@ from llamalab.formatting import format_bytes, format_rate, format_seconds, forma
 from llamalab.hardware import HardwareSpec
 from llamalab.plain_text import csv_text
 from llamalab.startup.hints import Any
+from llamalab.startup.made_rows import MadeRows
 
 SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
 EXAMPLES = (
@@ -153,28 +155,44 @@ def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Foreca
 
 
 def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -> Answer:
-    work, times, bound = case.work, result.times, result.bound
-    rows = predicted_rows("prefill", result.prefill_ops, result) + predicted_rows("decode", result.decode_ops, result)
-    published = _published(case, result)
-    low, high = result.interval
-    data = {
-        "model": case.model,
-        "hardware": case.spec.name,
-        "inputs": work._asdict(),
-        **times._asdict(),
-        "bound": bound._asdict(),
-        "basis": result.basis,
-        "stack": stack_row(result),
-        "interval": {"low_s": low, "high_s": high, "of": "total_s"},
-        "memory": result.memory._asdict() | {"total_bytes": result.memory.total_bytes},
-        "constants": {name: rate._asdict() for name, rate in result.constants.rates.items()},
-        "host": result.constants.host._asdict(),
-        **(split or {}),
-        "ops": rows,
-        "published_kernels": published,
+    figures: Any = MadeRows(lambda: _figures(case, result, split or {}), lambda make: make())  # a dict, but late
+
+    def tables() -> tuple[Table, ...]:
+        kernels = figures["published_kernels"]
+        return (Table(_OP_COLUMNS, figures["ops"]), *([Table(_KERNEL_COLUMNS, kernels)] if kernels else []))
+
+    return Answer(figures, lambda: (*_lead(case, result), *_split_words(case, split)), tables)
+
+
+def _figures(case: Case, result: Forecast, split: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    """How each figure of an answer is made: whoever asks for a time need not wait for the op tables."""
+    memory, (low, high) = result.memory, result.interval
+    known = {"model": case.model, "hardware": case.spec.name, "inputs": case.work._asdict()} | result.times._asdict()
+    late = {
+        "bound": result.bound._asdict,
+        "basis": lambda: result.basis,
+        "stack": lambda: stack_row(result),
+        "interval": lambda: {"low_s": low, "high_s": high, "of": "total_s"},
+        "memory": lambda: memory._asdict() | {"total_bytes": memory.total_bytes},
+        "constants": lambda: {name: rate._asdict() for name, rate in result.constants.rates.items()},
+        "host": result.constants.host._asdict,
     }
-    tables = (Table(_OP_COLUMNS, rows), *([Table(_KERNEL_COLUMNS, published)] if published else []))
-    return Answer(data, (*_lead(case, result), *_split_words(case, split)), tables)
+    tables = {
+        "ops": lambda: [
+            *predicted_rows("prefill", result.prefill_ops, result),
+            *predicted_rows("decode", result.decode_ops, result),
+        ],
+        "published_kernels": lambda: _published(case, result),
+    }
+    return _constant(known) | late | _constant(split) | tables
+
+
+def _constant(known: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    return {name: partial(_itself, value) for name, value in known.items()}
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
