@@ -14,7 +14,7 @@ import torch.distributed as dist
 _QUESTIONS = 30
 
 
-class Answer(NamedTuple):
+class ClockReply(NamedTuple):
     """The first rank's time, and this rank's own when it asked and when it had the answer."""
 
     asked_s: float
@@ -22,14 +22,14 @@ class Answer(NamedTuple):
     answered_s: float
 
 
-def lead_of(answers: Iterable[Answer]) -> float:
+def lead_of(answers: Iterable[ClockReply]) -> float:
     """Seconds that this rank's clock is ahead of the first rank's; 0 where both may be one clock.
 
     They may be where the time of the answer lies between question and answer of the shortest way.
 
-    >>> lead_of([Answer(10.0, 3.0, 10.4), Answer(11.0, 4.05, 11.1)])
+    >>> lead_of([ClockReply(10.0, 3.0, 10.4), ClockReply(11.0, 4.05, 11.1)])
     7.0
-    >>> lead_of([Answer(10.0, 10.1, 10.4)])
+    >>> lead_of([ClockReply(10.0, 10.1, 10.4)])
     0.0
     """
     best = min(answers, key=lambda one: one.answered_s - one.asked_s)
@@ -50,7 +50,7 @@ def clock_lead_s(group: Any, *, now: Callable[[], float] = time.perf_counter) ->
     for _ in range(_QUESTIONS):
         asked_s = now()
         _send(asked_s, 0, group)
-        answers.append(Answer(asked_s, _received(0, group), now()))
+        answers.append(ClockReply(asked_s, _received(0, group), now()))
     return lead_of(answers)
 
 
