@@ -228,7 +228,7 @@ def constants_of(args: argparse.Namespace, case: Case) -> Constants | StackConst
     args = argparse.Namespace(**vars(args) | {"weight_dtype": case.work.weight_dtype})
     name = _stack(args, spec)
     if name and args.basis != "bound":
-        return prepared(spec, workload(args, 1, 1, 1, 1), name, assumed=args.stack is None)[1]
+        return prepared(spec, case.work, name, assumed=args.stack is None)[1]
     if name:
         find_stack(name, spec)
     tier = args.basis or ("calibrated" if spec.measured else "shipped")
