@@ -49,8 +49,8 @@ class Clocking(NamedTuple):
 class HardwareSpec(NamedTuple):
     """One device of one memory size, as its data sheet has it.
 
-    `interconnect_bytes_per_s` counts both directions. `bus` is the link (llamalab.hardware.links) that more than two share
-    where the interconnect is a bridge, which joins two. `device_names` are what its driver calls it.
+    `interconnect_bytes_per_s` counts both directions. `bus` is the link (llamalab.hardware.links) that more than two
+    share where the interconnect is a bridge, which joins two. `device_names` are what its driver calls it.
     `fp16_in_fp16_flops_per_s` is the fp16 peak with fp16 accumulation where that is another one.
     `reported_memory_bytes` is what its driver tells, `max_clock_hz` the highest clock that it may run at.
     `multiprocessors` are the streaming multiprocessors of NVIDIA, the compute units of AMD.
