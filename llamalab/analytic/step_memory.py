@@ -14,6 +14,7 @@ from llamalab.units import storage_bytes
 
 _INTO_QKV = ("q", "k", "v")
 _INTO_FFN = ("gate", "up")
+BEFORE_BLOCKS = ("loss", "last norm")  # moments of the backward pass before it comes to a block
 
 
 class LargestMoment(NamedTuple):
