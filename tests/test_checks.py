@@ -35,9 +35,9 @@ from llamalab.analytic.training import rank_parameters, training_flops, training
 from llamalab.analytic.tuning import Tuning
 from llamalab.analytic.tuning_solve import check_tuning_fits, largest_tuning_batch
 from llamalab.analytic.workload import Workload
+from llamalab.arch.meta_params import meta_ffn_dim
 from llamalab.checks import whole
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.meta_params import meta_ffn_dim
 from llamalab.presets import PRESETS
 from llamalab.units import storage_bytes
 

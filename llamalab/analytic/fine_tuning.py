@@ -26,7 +26,7 @@ from llamalab.analytic.tuned_weights import (
     written_out_bytes,
 )
 from llamalab.analytic.tuning import Tuning, check_tuning
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class Held(NamedTuple):

@@ -9,10 +9,10 @@ from llamalab.analytic.tuned_weights import trained_parameters
 from llamalab.analytic.tuning import Tuning
 from llamalab.checks import MOST_MEMORY_BYTES, whole
 from llamalab.errors import DoesNotFitError, InputError
-from llamalab.units import format_bytes
+from llamalab.formatting import format_bytes
 
 LARGEST = 2**20  # of batch and devices
-NARROWER = ("adamw", "adamw-8bit", "adafactor")  # optimisers that a step of AdamW may change to, by their states
+SMALLER_STATES = ("adamw", "adamw-8bit", "adafactor")  # optimisers that a step of AdamW may change to, by their states
 
 
 def check_tuning_fits(step: Tuning, memory_bytes: int, where: str) -> Held:
@@ -23,12 +23,12 @@ def check_tuning_fits(step: Tuning, memory_bytes: int, where: str) -> Held:
         raise DoesNotFitError(
             f"the step must fit into {where}: it holds {format_bytes(held.total_bytes)} of "
             f"{format_bytes(memory_bytes)}, {format_bytes(short)} ({short:,} bytes) too much; "
-            f"try {'; '.join(changes_that_fit(step, memory_bytes))}"
+            f"try {'; '.join(step_changes_that_fit(step, memory_bytes))}"
         )
     return held
 
 
-def changes_that_fit(step: Tuning, memory_bytes: int) -> list[str]:
+def step_changes_that_fit(step: Tuning, memory_bytes: int) -> list[str]:
     """Single changes with which the step would fit, in words; what comes nearest where there is none."""
     found = [words for words, changed in _changes(step) if changed != step and tuning_fits(changed, memory_bytes)]
     for words, solve in (("batch", largest_tuning_batch), ("context", largest_tuning_context)):
@@ -42,7 +42,7 @@ def changes_that_fit(step: Tuning, memory_bytes: int) -> list[str]:
 
 def _changes(step: Tuning) -> Iterator[tuple[str, Tuning]]:
     yield from ((f"{level} recomputation", step._replace(recompute=level)) for level in RECOMPUTE[1:])
-    yield from ((name, step._replace(optimizer=name)) for name in NARROWER[1:] if step.optimizer == "adamw")
+    yield from ((name, step._replace(optimizer=name)) for name in SMALLER_STATES[1:] if step.optimizer == "adamw")
     yield from ((f"offload of {what}", step._replace(offload=what)) for what in ("optimizer", "weights"))
 
 
@@ -97,7 +97,7 @@ def least_recompute(step: Tuning, memory_bytes: int) -> str | None:
 
 def widest_optimizer(step: Tuning, memory_bytes: int) -> str | None:
     """The first of AdamW, its 8-bit form and Adafactor with which the step fits."""
-    return _first(NARROWER, lambda name: tuning_fits(step._replace(optimizer=name), memory_bytes))
+    return _first(SMALLER_STATES, lambda name: tuning_fits(step._replace(optimizer=name), memory_bytes))
 
 
 def _first(words: tuple[str, ...], fits: Callable[[str], bool]) -> str | None:
@@ -128,4 +128,4 @@ def solved_step(solve: str, step: Tuning, memory_bytes: int) -> Tuning:
     return step._replace(optimizer=widest_optimizer(step, memory_bytes) or step.optimizer)
 
 
-SOLVES = ("batch", "context", "rank", "devices", "recompute", "optimizer")
+STEP_QUESTIONS = ("batch", "context", "rank", "devices", "recompute", "optimizer")

@@ -4,11 +4,11 @@ import argparse
 import os
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_files import read_arch
+from llamalab.arch.files import read_arch
 from llamalab.cli.output import note
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
-from llamalab.hints import TYPE_CHECKING
 from llamalab.presets import PRESETS, resolve_model
+from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamalab.checkpoints.checkpoint import Weights
@@ -93,7 +93,9 @@ def short_name(model: str | LlamaArch) -> str:
 
 def take_storage(args: "argparse.Namespace") -> "StoredWeights | None":
     """The storage of --model, taken for --weight-dtype where that is not given; None where either tells nothing."""
-    if args.weight_dtype is not None or not (isinstance(args.model, str) and os.path.exists(args.model)):
+    if args.weight_dtype is not None or not isinstance(args.model, str) or args.model in PRESETS:
+        return None
+    if not os.path.exists(args.model):
         return None
     from llamalab.cli.stored_models import noted_storage  # here: a preset needs no reader of files
 

@@ -9,7 +9,7 @@ from llamalab.analytic.saved_activations import IMPLEMENTATIONS, TRAINED_WITH
 from llamalab.analytic.training import RECOMPUTE
 from llamalab.analytic.tuned_weights import trained_parameters
 from llamalab.analytic.tuning import METHODS, OFFLOADS, PRECISIONS, Tuning
-from llamalab.analytic.tuning_solve import SOLVES, check_tuning_fits, largest_tuning_batch, solved_step
+from llamalab.analytic.tuning_solve import STEP_QUESTIONS, check_tuning_fits, largest_tuning_batch, solved_step
 from llamalab.cli.arguments import (
     Parser,
     add_choice,
@@ -27,8 +27,8 @@ from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.packing import add_packing, documents_of, said_of
 from llamalab.errors import InputError
-from llamalab.hints import Any
-from llamalab.units import format_bytes, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_seconds, format_si
+from llamalab.startup.hints import Any
 
 SUMMARY = "memory per device, FLOPs and time of full training, LoRA and QLoRA, with ZeRO, parallelism and offload"
 EXAMPLES = (
@@ -87,7 +87,7 @@ def configure(parser: Parser) -> None:
     )
     space.add_argument("--hardware", metavar="NAME", help="a device, for its memory and its peak")
     about = "what to look for: the most that fits, or the least that makes it fit"
-    parser.add_argument("--solve", type=one_of("--solve", SOLVES), metavar="|".join(SOLVES), help=about)
+    parser.add_argument("--solve", type=one_of("--solve", STEP_QUESTIONS), metavar="|".join(STEP_QUESTIONS), help=about)
     parser.add_argument("--utilisation", type=float, default=0.4, help="of the peak, model FLOPs (default: 0.4)")
     add_format(parser)
 

@@ -20,8 +20,8 @@ from llamalab.comparison.held_roofs import hold_roofs, raised_sentence
 from llamalab.comparison.kv_cells import CacheCell, kv_cells
 from llamalab.comparison.passes import Phase, Row
 from llamalab.errors import DoesNotFitError
-from llamalab.hints import NamedTuple
 from llamalab.records.record import Record
+from llamalab.startup.hints import NamedTuple
 
 
 class ExactCheck(NamedTuple):
@@ -49,9 +49,12 @@ class Errors(NamedTuple):
 class Comparison:
     """A record and everything that can be said by holding prediction and measurement together."""
 
-    def __init__(self, record: Record, stack: str | None = None) -> None:
-        """`stack` is the software that predictions for other devices are of; None: what is usual on each."""
-        self.stack = stack
+    def __init__(self, record: Record, stack: str | None = None, hardware: str | None = None) -> None:
+        """`stack` is the software that predictions for other devices are of; None: what is usual on each.
+
+        `hardware` is the device of which published kernels are shown; None: every device that has some.
+        """
+        self.stack, self.hardware = stack, hardware
         self.record, self.arch = hold_roofs(record), record.llama_arch
         self.basis = basis_of(self.record)
         self.phases = tuple(Phase(self.record, run, self.basis) for run in record.passes)

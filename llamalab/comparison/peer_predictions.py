@@ -3,16 +3,16 @@
 import re
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import pass_s
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.pass_times import pass_s
 from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
 from llamalab.errors import LlamaLabError
 from llamalab.hardware import HARDWARE, HardwareSpec
-from llamalab.hints import NamedTuple
 from llamalab.presets import PRESETS, resolve_model
 from llamalab.records.run import Run, RunPhase
+from llamalab.startup.hints import NamedTuple
 
 
 class Beside(NamedTuple):

@@ -10,7 +10,7 @@ from llamalab.analytic.fine_tuning import tuning_memory
 from llamalab.analytic.lora import Lora
 from llamalab.analytic.tuned_weights import trained_parameters
 from llamalab.analytic.tuning import Tuning
-from llamalab.analytic.tuning_solve import changes_that_fit, check_tuning_fits, solved_step, tuning_fits
+from llamalab.analytic.tuning_solve import check_tuning_fits, solved_step, step_changes_that_fit, tuning_fits
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.presets import PRESETS
 
@@ -68,7 +68,7 @@ def test_a_refusal_tells_the_missing_bytes_and_changes_that_do_fit() -> None:
     missing = tuning_memory(step).total_bytes - 80 * 10**9
     with pytest.raises(DoesNotFitError, match=rf"\({missing:,} bytes\) too much; try "):
         check_tuning_fits(step, 80 * 10**9, "it")
-    words = changes_that_fit(QLORA._replace(batch=8, recompute="none"), 24 * 10**9)
+    words = step_changes_that_fit(QLORA._replace(batch=8, recompute="none"), 24 * 10**9)
     assert "full recomputation" in words
     assert any(word.startswith("batch ") for word in words)
     assert any(word.startswith("context ") for word in words)
