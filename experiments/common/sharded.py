@@ -1,4 +1,4 @@
-"""One training step for real on several ranks of this machine, by torch's own ways of sharing it, and what a rank holds.
+"""One training step for real on two ranks of this machine, shared in torch's own ways, and what a rank holds.
 
     zero-1     ZeroRedundancyOptimizer: every rank has weights and gradients, and a part of the states
     zero-3     fully_shard (FSDP2): every block, and the rest, gathered for its use
@@ -29,9 +29,8 @@ def shared_step(step: Tuning, way: str) -> Taken:
     """What the fullest rank holds in the second step that it takes."""
     with tempfile.TemporaryDirectory() as folder:
         spawn(_rank, (step, way, folder), nprocs=RANKS)
-        return max(
-            (Taken(*torch.load(f"{folder}/{rank}.pt")) for rank in range(RANKS)), key=lambda one: one.total_bytes
-        )
+        held = [Taken(*torch.load(f"{folder}/{rank}.pt")) for rank in range(RANKS)]
+        return max(held, key=lambda one: one.total_bytes)
 
 
 def _rank(rank: int, step: Tuning, way: str, folder: str) -> None:
@@ -100,12 +99,17 @@ def _zero_3(model: Any, step: Tuning, rank: int) -> tuple[Any, Any, Any]:
 
 def _tensor(model: Any, step: Tuning, rank: int) -> tuple[Any, Any, Any]:
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Replicate
-    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+    from torch.distributed.tensor import Replicate, Shard
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        RowwiseParallel,
+        loss_parallel,
+        parallelize_module,
+    )
 
     plan: dict[str, Any] = {
         "model.embed_tokens": RowwiseParallel(input_layouts=Replicate()),
-        "lm_head": ColwiseParallel(output_layouts=Replicate()),
+        "lm_head": ColwiseParallel(output_layouts=Shard(-1), use_local_output=False),
     }
     for layer in range(step.arch.n_layers):
         home = f"model.layers.{layer}."
@@ -113,7 +117,12 @@ def _tensor(model: Any, step: Tuning, rank: int) -> tuple[Any, Any, Any]:
         plan |= {f"{home}mlp.{name}_proj": ColwiseParallel() for name in ("gate", "up")}
         plan |= {f"{home}self_attn.o_proj": RowwiseParallel(), f"{home}mlp.down_proj": RowwiseParallel()}
     parallelize_module(model, init_device_mesh("cpu", (RANKS,)), plan)
-    return model, torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False), partial(_loss, model, step)
+
+    def run() -> None:
+        with loss_parallel():
+            _loss(model, step)
+
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False), run
 
 
 class _Stage(nn.Module):

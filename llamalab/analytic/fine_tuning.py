@@ -13,7 +13,7 @@ from llamalab.analytic.packing import taught_tokens
 from llamalab.analytic.params import weights
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
-from llamalab.analytic.step_memory import BEFORE_BLOCKS, LargestMoment, largest_moment
+from llamalab.analytic.step_memory import LargestMoment, largest_moment
 from llamalab.analytic.training import rank_parameters, training_flops
 from llamalab.analytic.tuned_weights import (
     frozen_bytes,
@@ -99,8 +99,8 @@ def _held(step: Tuning) -> Held:
     states = state_bytes(step, trained if step.precision == "mixed" and not adapters else held_bytes / 4)
     gradients = -(-held_bytes // shard_gradients)
     largest = largest_of_step(step)
-    beyond = max(0, largest.peak_bytes - gradients)
-    gathered = _gathered_bytes(step, largest.moment, half) if shard_weights > 1 else 0
+    gathered = largest.lent_bytes
+    beyond = max(0, largest.peak_bytes - gathered - gradients)
     master, states = -(-master // shard_optimizer), -(-states // shard_optimizer)
     host = (master + states if step.offload != "none" else 0) + (stored if step.offload == "weights" else 0)
     if step.offload != "none":
@@ -112,14 +112,18 @@ def _held(step: Tuning) -> Held:
     )
 
 
-def _gathered_bytes(step: Tuning, moment: str, half: int) -> int:
-    """What stage 3 has whole: tables and last norm all the time, a block in use, the next on its way.
+def _lent_bytes(step: Tuning) -> tuple[int, int]:
+    """What stage 3 has whole, as fully_shard (FSDP2) of each block does: before a block is in use, and then.
 
-    As fully_shard (FSDP2) does by block: at the loss no block is in use yet. Of adapters the frozen weights.
+    Tables and last norm all the time; a block in use, and the next on its way or, of one that is trained, its gradient
+    and that once more as it is given to its owners. How far these overlap depends on the links.
     """
-    blocks = 1 if moment in BEFORE_BLOCKS else 2
+    if step.zero < 3 or step.data_parallel == 1:
+        return 0, 0
+    half = 4 if step.precision == "fp32" else 2
     outside = sum(one.parameters for one in weights(step.arch) if not one.name.startswith("layers."))
-    return half * (blocks * largest_block_parameters(step) + outside // step.tensor_parallel)
+    block, always = half * largest_block_parameters(step), half * outside // step.tensor_parallel
+    return always + block, always + (3 if step.method == "full" else 2) * block
 
 
 def _shape(step: Tuning) -> PassShape:
@@ -151,12 +155,13 @@ def largest_of_step(step: Tuning) -> LargestMoment:
         in_flight=step.pipeline_parallel,
         gradient_bytes=gradient_bytes,
         # Reduced in buckets, which stay; what is given to its owner is not there before it is made.
-        kept_gradients=step.accumulate > 1 or (step.data_parallel > 1 and step.zero < 2),
+        kept_gradients=step.accumulate > 1 or (step.data_parallel > 1 and step.zero < 3),
         update_bytes=update_bytes(step),
         dora=step.dora,
         frozen_input=step.method != "full" and not step.train_embeddings,
         written_out=written_out_bytes(step),
         widens=step.on_cpu,
+        lent=_lent_bytes(step),
     )
 
 
