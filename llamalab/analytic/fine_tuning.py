@@ -10,6 +10,7 @@ PEFT does. The states of an optimiser are fp32 but for `pure`, where they are as
 """
 
 from llamalab.analytic.packing import taught_tokens
+from llamalab.analytic.params import weights
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
 from llamalab.analytic.step_memory import LargestMoment, largest_moment
@@ -97,8 +98,9 @@ def _held(step: Tuning) -> Held:
     # States are as what is trained; of a master in fp32 beside half weights, as the master.
     states = state_bytes(step, trained if step.precision == "mixed" and not adapters else held_bytes / 4)
     gradients = -(-held_bytes // shard_gradients)
-    beyond = max(0, largest_of_step(step).peak_bytes - gradients)
-    gathered = 2 * largest_block_parameters(step) * half if shard_weights > 1 else 0  # one in use, the next on its way
+    largest = largest_of_step(step)
+    gathered = largest.lent_bytes
+    beyond = max(0, largest.peak_bytes - gathered - gradients)
     master, states = -(-master // shard_optimizer), -(-states // shard_optimizer)
     host = (master + states if step.offload != "none" else 0) + (stored if step.offload == "weights" else 0)
     if step.offload != "none":
@@ -108,6 +110,20 @@ def _held(step: Tuning) -> Held:
     return Held(
         -(-stored // shard_weights), held_bytes if adapters else 0, gradients, master, states, gathered, beyond, host
     )
+
+
+def _lent_bytes(step: Tuning) -> tuple[int, int]:
+    """What stage 3 has whole, as fully_shard (FSDP2) of each block does: before a block is in use, and then.
+
+    Tables and last norm all the time; a block in use, and the next on its way or, of one that is trained, its gradient
+    and that once more as it is given to its owners. How far these overlap depends on the links.
+    """
+    if step.zero < 3 or step.data_parallel == 1:
+        return 0, 0
+    half = 4 if step.precision == "fp32" else 2
+    outside = sum(one.parameters for one in weights(step.arch) if not one.name.startswith("layers."))
+    block, always = half * largest_block_parameters(step), half * outside // step.tensor_parallel
+    return always + block, always + (3 if step.method == "full" else 2) * block
 
 
 def _shape(step: Tuning) -> PassShape:
@@ -138,12 +154,14 @@ def largest_of_step(step: Tuning) -> LargestMoment:
         layers=-(-step.arch.n_layers // step.pipeline_parallel),
         in_flight=step.pipeline_parallel,
         gradient_bytes=gradient_bytes,
-        kept_gradients=step.accumulate > 1 or step.data_parallel > 1,
+        # Reduced in buckets, which stay; what is given to its owner is not there before it is made.
+        kept_gradients=step.accumulate > 1 or (step.data_parallel > 1 and step.zero < 3),
         update_bytes=update_bytes(step),
         dora=step.dora,
         frozen_input=step.method != "full" and not step.train_embeddings,
         written_out=written_out_bytes(step),
         widens=step.on_cpu,
+        lent=_lent_bytes(step),
     )
 
 

@@ -14,13 +14,15 @@ from llamalab.units import storage_bytes
 
 _INTO_QKV = ("q", "k", "v")
 _INTO_FFN = ("gate", "up")
+BEFORE_BLOCKS = ("loss", "last norm")  # moments of the backward pass before it comes to a block
 
 
 class LargestMoment(NamedTuple):
-    """The moment's name and its bytes, gradients included."""
+    """The moment's name and its bytes, gradients included, and of them those that other devices lend."""
 
     moment: str
     peak_bytes: int
+    lent_bytes: int = 0
 
 
 def largest_moment(
@@ -37,6 +39,7 @@ def largest_moment(
     frozen_input: bool = False,
     written_out: int = 0,
     widens: bool = False,
+    lent: tuple[int, int] = (0, 0),
 ) -> LargestMoment:
     """Over one forward and backward pass of `layers` blocks, with `in_flight` micro-batches in a pipeline.
 
@@ -54,6 +57,7 @@ def largest_moment(
         written_out: bytes of the largest quantised matrix, as it is multiplied.
         widens: whether a sum of a half and an fp32 tensor copies the first to fp32, as torch's CPU kernels do and
             CUDA's do not. Adapters of a quantised base narrow their output first.
+        lent: bytes that weights shared out are gathered in, before the backward pass comes to a block and after.
     """
     arch, dtype, fused = kept.arch, kept.dtype, kept.implementation == "fused"
     sizes = _Sizes(kept, lora, dora, widens and not written_out)
@@ -96,8 +100,9 @@ def largest_moment(
         **({"last scores": last_scores, "first scores": first_scores} if scores else {}),
         **({"quantised": written, "first quantised": written_first} if written_out else {}),
     }
-    name = max(moments, key=moments.__getitem__)
-    return LargestMoment(name, moments[name])
+    beside = {name: lent[name not in BEFORE_BLOCKS] for name in moments if name != "update"} | {"update": 0}
+    name = max(moments, key=lambda one: moments[one] + beside[one])
+    return LargestMoment(name, moments[name] + beside[name], beside[name])
 
 
 class _Sizes:
