@@ -15,10 +15,10 @@ from llamalab.cli.arguments import (
     add_weight_storage,
     count,
     one_of,
-    parse_counts,
     split_paths,
 )
 from llamalab.cli.bench_output import FORMS, BenchOutput, bench_answer
+from llamalab.cli.counts import parse_counts
 from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer
 from llamalab.cli.progress import Progress

@@ -16,7 +16,7 @@ from llamalab.measure.timing.deadline import Deadline
 from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llamalab.measure.calibration.run import Calibration
+    from llamalab.measure.calibration.result import Calibration
 
 ON_RANKS = True
 SUMMARY = "this machine's own constants, fitted in under a minute and checked on other shapes"

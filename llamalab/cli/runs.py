@@ -26,8 +26,8 @@ from llamalab.cli.arguments import (
     file_path,
     named_models,
     one_of,
-    parse_counts,
 )
+from llamalab.cli.counts import parse_counts
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.lengths import add_lengths, run_lengths

@@ -150,7 +150,7 @@ def _device(args: argparse.Namespace, dtype: str) -> tuple[str, int | None, floa
     if args.hardware is None:
         return "the memory", args.memory, None
     from llamalab.cli.devices import chosen_devices
-    from llamalab.cli.fit import device_memory
+    from llamalab.cli.fit_answer import device_memory
 
     specs = chosen_devices(args.hardware)
     if len(specs) != 1:

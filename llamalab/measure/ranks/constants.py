@@ -15,7 +15,8 @@ from llamalab.analytic.calibration_files import default_path, parsed_constants, 
 from llamalab.measure.calibration.constants_here import short_plan
 from llamalab.measure.calibration.fit import Fit
 from llamalab.measure.calibration.peers import AgreedDeadline, InStep
-from llamalab.measure.calibration.run import BUDGET_S, Calibration, calibrate
+from llamalab.measure.calibration.result import Calibration
+from llamalab.measure.calibration.run import BUDGET_S, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
 from llamalab.measure.ranks.link import LinkTime, fit_link, time_links, waiting_share
 from llamalab.measure.timing.deadline import ProgressCallback
