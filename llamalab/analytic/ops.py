@@ -1,18 +1,15 @@
-"""THE op table: every operation of a forward pass, with its FLOPs and the bytes it moves.
+"""The op table: every operation of a forward pass, with its FLOPs and the bytes it moves.
 
-Prefill, chunked prefill and decode are one function of (new_tokens, context_tokens): prefill is
-T = S, decode is T = 1. Everything else that speaks of cost (FLOPs, bytes, intensity, predicted
-time, memory traffic, the report) adds up rows of this table.
+Prefill (T = S), chunked prefill and decode (T = 1) are one function of (new_tokens, context_tokens). Everything else
+that speaks of cost (FLOPs, bytes, intensity, predicted time, memory traffic, the report) adds up rows of this table.
 
 Conventions (1 multiply-add = 2 FLOPs):
 - flops_* are matrix products only; norms, RoPE, softmax, SwiGLU and residuals are vector_flops.
 - The context counts the new tokens. The embedding is a gather: it reads B*T rows, not the table.
 - The head runs on the last position unless logits="all".
-- Each operation reads its inputs and writes its outputs once; weights are streamed once.
-- Under tensor parallelism the table is that of one rank.
+- Inputs are read, outputs written and weights streamed once; under tensor parallelism the table is that of one rank.
 - Layers with a sliding window and layers without have attention rows of their own where a model has both.
-- Experts: every row of a token and an expert that it picked is computed; weights of the experts that are expected to
-  be picked at all are read (llamalab.analytic.experts).
+- Experts: each token is computed by the experts it picked; the weights of those expected to be picked are read once.
 
 Names are those of the model's modules and of the measured table; `layers.*.` stands for a layer. Every row is `placed`
 in its part of the model and in the step whose memory it takes: all that looks at rows asks these, never their names.
@@ -56,15 +53,14 @@ def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
         raise UnknownNameError("logits", shape.logits, LOGITS)
     sequences = ragged(shape.new_tokens, shape.context_tokens, shape.batch)
     if shape.new_tokens == 1 and type(shape.context_tokens) is int:
-        return _step_ops(arch, sequences, shape)
+        return _step_ops(arch, shape)
     return _pass_ops(arch, sequences, shape)
 
 
-def _step_ops(arch: LlamaArch, sequences: tuple[Sequences, ...], shape: PassShape) -> tuple[Op, ...]:
+def _step_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
     """A step of one token: all but attention is the same at every length, and made once."""
     before, after = _around_attention(arch, shape._replace(context_tokens=1))
-    rows = _Table(arch, sequences, shape).attention(shape.attention)
-    return (*before, *placed("attention", ATTENTION, *rows), *after)
+    return (*before, *attention_ops(arch, shape), *after)
 
 
 @lru_cache(maxsize=256)
@@ -73,6 +69,18 @@ def _around_attention(arch: LlamaArch, shape: PassShape) -> tuple[tuple[Op, ...]
     ops = _pass_ops(arch, ragged(1, shape.context_tokens, shape.batch), shape)
     places = [place for place, op in enumerate(ops) if op.step == ATTENTION]
     return ops[: places[0]], ops[places[-1] + 1 :]
+
+
+def attention_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
+    """The rows of attention alone, as in the table of the whole pass."""
+    table = _Table(arch, ragged(shape.new_tokens, shape.context_tokens, shape.batch), shape)
+    return placed("attention", ATTENTION, *table.attention(shape.attention))
+
+
+def mixture_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
+    """The rows of experts and of what chooses them, as in the table of the whole pass; none without experts."""
+    table = _Table(arch, ragged(shape.new_tokens, shape.context_tokens, shape.batch), shape)
+    return placed("feed_forward", "feed-forward", *table.mixture())
 
 
 def _pass_ops(arch: LlamaArch, sequences: tuple[Sequences, ...], shape: PassShape) -> tuple[Op, ...]:

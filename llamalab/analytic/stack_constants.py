@@ -1,6 +1,7 @@
 """What a run costs in a stack on a device: the stack's shares of the data sheet as rates by class of operation."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from llamalab.analytic.cpu_threads import reach
 from llamalab.analytic.data_sheet import data_sheet, peak_of, product_dtype
@@ -168,6 +169,14 @@ def prepared(
     spec: HardwareSpec, work: Workload, name: str, *, assumed: bool = False
 ) -> tuple[Workload, StackConstants]:
     """A run as a stack does it on a device, and what its prediction rests on. Raises UnavailableError."""
-    stack = find_stack(name, spec)
-    constants = stack_constants(stack, spec, work.dtype, work.weight_dtype, threads=work.threads)
-    return workload_of(stack, work), constants._replace(assumed=assumed)
+    constants = named_constants(name, spec, work.dtype, work.weight_dtype, threads=work.threads, assumed=assumed)
+    return workload_of(constants.stack, work), constants
+
+
+@lru_cache(maxsize=1024)  # of a sweep, each for thousands of predictions
+def named_constants(
+    name: str, spec: HardwareSpec, dtype: str, weight_dtype: str | None, *, threads: int | None, assumed: bool
+) -> StackConstants:
+    """As stack_constants, of a stack by its name. Raises UnavailableError where it does not run on the device."""
+    constants = stack_constants(find_stack(name, spec), spec, dtype, weight_dtype, threads=threads)
+    return constants._replace(assumed=assumed)

@@ -11,11 +11,9 @@ import os
 from collections.abc import Callable, Iterable
 
 from llamalab.arch import LlamaArch
-from llamalab.choices import ATTENTION_BACKENDS, plain_dtype
-from llamalab.choices import FORMATS as FORMATS
+from llamalab.choices import ATTENTION_BACKENDS, FORMATS, plain_dtype
 from llamalab.cli.counts import parse_counts
 from llamalab.cli.find_model import find_model
-from llamalab.cli.parser import Parser as Parser
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.startup.hints import TYPE_CHECKING, TypeVar
 from llamalab.units import DTYPES, PLAIN_DTYPES, QUANTISED, parse_count, parse_memory

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from llamalab.analytic.calibration_files import default_path
-from llamalab.choices import ACTIVATION_DTYPES
-from llamalab.cli.arguments import FORMATS, add_choice, add_weight_storage, count
+from llamalab.choices import ACTIVATION_DTYPES, FORMATS
+from llamalab.cli.arguments import add_choice, add_weight_storage, count
 from llamalab.cli.output import Answer, Column, Table, keep, note, show
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError

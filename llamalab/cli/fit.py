@@ -20,7 +20,6 @@ from llamalab.analytic.kv_storage import KV_DTYPES
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.choices import LOGITS
 from llamalab.cli.arguments import (
-    Parser,
     add_choice,
     add_count,
     add_counts,
@@ -40,6 +39,7 @@ from llamalab.cli.fit_answer import device_memory, devices_answer, fitting_answe
 from llamalab.cli.fit_cache import cache_alone
 from llamalab.cli.lengths import run_lengths
 from llamalab.cli.output import Answer, Column, thousands
+from llamalab.cli.parser import Parser
 from llamalab.cli.stored_models import StoredWeights
 from llamalab.errors import InputError
 from llamalab.formatting import format_bytes

@@ -2,18 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 
 from llamalab.analytic.forecast import Basis, Forecast, forecast
-from llamalab.analytic.ops import Op
-from llamalab.analytic.roofline import predict_pass
 from llamalab.analytic.stack_constants import StackConstants
-from llamalab.analytic.workload import Workload, decode_contexts, last_part
-from llamalab.cli.arguments import Parser, add_format
+from llamalab.analytic.workload import Workload
+from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
-from llamalab.cli.output import Answer, Column, Table, percent
+from llamalab.cli.output import Answer, Table, percent
+from llamalab.cli.parser import Parser
+from llamalab.cli.predicted_rows import KERNEL_COLUMNS, OP_COLUMNS, predicted_rows, published_rows
 from llamalab.cli.runs import (
     Case,
     add_basis,
@@ -27,10 +28,11 @@ from llamalab.cli.runs import (
     constants_of,
 )
 from llamalab.cli.sweep import SWEEP_COLUMNS, SWEEP_KEYS, stack_name, sweep
-from llamalab.formatting import format_bytes, format_rate, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_rate, format_seconds
 from llamalab.hardware import HardwareSpec
 from llamalab.plain_text import csv_text
 from llamalab.startup.hints import Any
+from llamalab.startup.made_rows import MadeRows
 
 SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
 EXAMPLES = (
@@ -90,30 +92,6 @@ def _stream(rows: Iterable[dict[str, Any]]) -> None:
         sys.stdout.write(csv_text(SWEEP_KEYS, [row], header=False))
 
 
-_OP_COLUMNS = (
-    Column("phase", "phase"),
-    Column("op", "operation"),
-    Column("count", "count"),
-    Column("flops", "FLOPs", lambda value: format_si(value, "FLOP")),
-    Column("bytes", "moved", format_bytes),
-    Column("time_s", "time each", format_seconds),
-    Column("bound_s", "bound", format_seconds, 1),
-    Column("total_s", "in all", format_seconds),
-    Column("limit", "limit"),
-)
-_KERNEL_COLUMNS = (
-    Column("phase", "phase"),
-    Column("op", "operation"),
-    Column("shape", "shape", rank=1),
-    Column("time_s", "predicted", format_seconds),
-    Column("published_shape", "nearest published"),
-    Column("published_s", "published", format_seconds),
-    Column("predicted_s", "predicted there", format_seconds),
-    Column("error", "error", "{:+.1%}".format),
-    Column("source", "source", rank=1),
-)
-
-
 def stack_row(result: Forecast) -> dict[str, Any]:
     """The stack of a prediction: its row of constants, or which one was assumed."""
     constants = result.constants
@@ -123,74 +101,50 @@ def stack_row(result: Forecast) -> dict[str, Any]:
     return {"name": row.pop("name"), "assumed": constants.assumed, **row}
 
 
-def predicted_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[dict[str, Any]]:
-    """The table of one pass with its predicted times."""
-    predictions = predict_pass(ops, result.constants.rates)
-    return [
-        {
-            "phase": phase,
-            "op": op.name,
-            "kind": op.kind,
-            "part": op.part,
-            "count": op.count,
-            "flops": op.flops_causal,
-            "vector_flops": op.vector_flops,
-            "weight_bytes": op.weight_bytes,
-            "read_bytes": op.read_bytes,
-            "written_bytes": op.written_bytes,
-            "link_bytes": op.link_bytes,
-            "bytes": op.bytes,
-            **predictions[op.name]._asdict(),
-            "total_s": op.count * predictions[op.name].time_s,
-        }
-        for op in ops
-    ]
-
-
 def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Forecast) -> Answer:
     """One prediction of a model by its name."""
     return _answer(Case(model, find_model(model)[1], spec, work), result)
 
 
 def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -> Answer:
-    work, times, bound = case.work, result.times, result.bound
-    rows = predicted_rows("prefill", result.prefill_ops, result) + predicted_rows("decode", result.decode_ops, result)
-    published = _published(case, result)
-    low, high = result.interval
-    data = {
-        "model": case.model,
-        "hardware": case.spec.name,
-        "inputs": work._asdict(),
-        **times._asdict(),
-        "bound": bound._asdict(),
-        "basis": result.basis,
-        "stack": stack_row(result),
-        "interval": {"low_s": low, "high_s": high, "of": "total_s"},
-        "memory": result.memory._asdict() | {"total_bytes": result.memory.total_bytes},
-        "constants": {name: rate._asdict() for name, rate in result.constants.rates.items()},
-        "host": result.constants.host._asdict(),
-        **(split or {}),
-        "ops": rows,
-        "published_kernels": published,
+    figures: Any = MadeRows(lambda: _figures(case, result, split or {}), lambda make: make())  # a dict, but late
+
+    def tables() -> tuple[Table, ...]:
+        kernels = figures["published_kernels"]
+        return (Table(OP_COLUMNS, figures["ops"]), *([Table(KERNEL_COLUMNS, kernels)] if kernels else []))
+
+    return Answer(figures, lambda: (*_lead(case, result), *_split_words(case, split)), tables)
+
+
+def _figures(case: Case, result: Forecast, split: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    """How each figure of an answer is made: whoever asks for a time need not wait for the op tables."""
+    memory, (low, high) = result.memory, result.interval
+    known = {"model": case.model, "hardware": case.spec.name, "inputs": case.work._asdict()} | result.times._asdict()
+    late = {
+        "bound": result.bound._asdict,
+        "basis": lambda: result.basis,
+        "stack": lambda: stack_row(result),
+        "interval": lambda: {"low_s": low, "high_s": high, "of": "total_s"},
+        "memory": lambda: memory._asdict() | {"total_bytes": memory.total_bytes},
+        "constants": lambda: {name: rate._asdict() for name, rate in result.constants.rates.items()},
+        "host": result.constants.host._asdict,
     }
-    tables = (Table(_OP_COLUMNS, rows), *([Table(_KERNEL_COLUMNS, published)] if published else []))
-    return Answer(data, (*_lead(case, result), *_split_words(case, split)), tables)
+    tables = {
+        "ops": lambda: [
+            *predicted_rows("prefill", result.prefill_ops, result),
+            *predicted_rows("decode", result.decode_ops, result),
+        ],
+        "published_kernels": lambda: published_rows(case, result),
+    }
+    return _constant(known) | late | _constant(split) | tables
 
 
-def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
-    """What others measured of single kernels on the device, beside the rows of both passes."""
-    if not case.split.only_tensor or case.spec.measured:
-        return []
-    from llamalab.comparison.published_kernels import published_beside
+def _constant(known: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    return {name: partial(_itself, value) for name, value in known.items()}
 
-    passes = [("prefill", result.prefill_ops, last_part(case.work))]
-    if result.decode_ops:
-        passes.append(("decode", result.decode_ops, (1, decode_contexts(case.work)[1][1])))
-    return [
-        one.row(phase)
-        for phase, ops, tokens in passes
-        for one in published_beside(case.spec.name, case.arch, ops, case.work.shape(*tokens), result.constants.rates)
-    ]
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _assumption(result: Forecast) -> str:

@@ -7,7 +7,6 @@ from llamalab.analytic.stacks import stack_names
 from llamalab.choices import ACTIVATION_DTYPES, FORMATS
 from llamalab.cli.arguments import (
     MODEL_HELP,
-    Parser,
     add_backend,
     add_choice,
     add_count,
@@ -15,6 +14,7 @@ from llamalab.cli.arguments import (
     add_weight_storage,
     one_of,
 )
+from llamalab.cli.parser import Parser
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.report_files import check_page, default_page
 from llamalab.cli.report_measure import measure_and_show

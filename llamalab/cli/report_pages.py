@@ -65,7 +65,8 @@ def show_profiles(args: argparse.Namespace, text: str) -> int:
     told = [
         f"{one.model}, {one.kind}, {phase.phase}: {largest_parts(phase)}" for one in profiles for phase in one.phases
     ]
-    _tell(args, profile_answer(profiles)._replace(lead=tuple(told)))
+    answer = profile_answer(profiles)
+    _tell(args, Answer(answer.data, tuple(told), answer.tables))
     for remark in (remark for profile in profiles for remark in profile.notes):
         note(remark)
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")

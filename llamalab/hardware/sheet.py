@@ -82,6 +82,10 @@ class HardwareSpec(NamedTuple):
     memory_mt_per_s: int | None = None
     sources: dict[str, str] = {}  # noqa: RUF012  # never written
 
+    def __hash__(self) -> int:
+        """By what tells devices apart; peaks and sources are dicts, and compared alone."""
+        return hash((self.name, self.bandwidth_bytes_per_s, self.memory_bytes))
+
     @property
     def usable_memory_bytes(self) -> int | None:
         """What a program may hold: the driver's figure where it is known, else the nominal one; None of a CPU."""

@@ -10,8 +10,8 @@ import pytest
 
 from llamalab.cli import bench as verb
 from llamalab.cli import main
-from llamalab.cli.arguments import Parser
-from llamalab.measure.bench import one_test, reference
+from llamalab.cli.parser import Parser
+from llamalab.measure.bench import one_test, reference_here
 from llamalab.measure.bench import run as bench
 from tests.cli.calls import Capture, loaded, printed, refused
 from tests.report.sample import sample_record
@@ -24,7 +24,7 @@ NAMES = ["pp6", "pp4", "tg3", "pp5+tg2"]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "measure_reference", lambda *a, **k: sample_record())
+    monkeypatch.setattr(reference_here, "measure_reference", lambda *a, **k: sample_record())
 
 
 def test_json_has_a_row_for_every_combination_with_its_raw_times(capsys: Capture) -> None:
@@ -159,7 +159,7 @@ def test_rows_without_a_prediction_have_a_dash_and_the_reason(capsys: Capture, m
     def measure(*_: object, **__: object) -> None:
         raise KeyError("gemm")
 
-    monkeypatch.setattr(reference, "measure_reference", measure)
+    monkeypatch.setattr(reference_here, "measure_reference", measure)
     text = printed(capsys, *SMALL, "-p", "6", "-n", "3", "-o", "md")
     for row in text.splitlines()[2:]:
         assert " | - | " in row

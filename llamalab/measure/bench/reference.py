@@ -5,8 +5,6 @@ kept for this device; where it kept none, on a short calibration. Every pass of 
 at its own context.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,15 +15,10 @@ from llamalab.analytic.ops import Op, add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import OWN_ROOFS, basis_of, roof_fault
-from llamalab.errors import InputError, LlamaLabError, UnavailableError
+from llamalab.errors import InputError, UnavailableError
 from llamalab.measure.bench.rows import BenchCase
-from llamalab.measure.bench.settings import BenchSettings
 from llamalab.measure.calibration.constants_here import kept_constants, short_calibration
 from llamalab.measure.device.environment import environment
-from llamalab.measure.device.machine import (
-    clock_for,
-    release_memory,
-)
 from llamalab.measure.ranks.constants import ranks_constants
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
@@ -169,52 +162,3 @@ def measure_reference(
         )
     record = unmeasured(name, arch, dtype, environment(place, ""), roofs, constants)
     return replace(record, weight_dtype=machine.weight_dtype, kernel_rows=machine.kernel_rows)
-
-
-REFERENCE_DONE = 0.1  # share of the whole time, roughly
-
-
-def reference_here(bench: BenchSettings, progress: ProgressCallback) -> Reference:
-    """Roofs and constants of this machine; where they cannot be had, the reason in the place of every prediction."""
-    machine = Machine(bench.place, clock_for(bench.place), bench.dtype, None, bench.weight_dtype, bench.kernel_rows)
-    try:
-        with torch_threads(bench.threads):
-            record = measure_reference(
-                bench.name,
-                bench.arch,
-                machine,
-                weight_bytes=bench.depth.held_weight_bytes(bench.dtype, bench.kept),
-                team=bench.team,
-                progress=lambda label, done: progress(label, REFERENCE_DONE * done),
-            )
-        return reference_of(bench, record)
-    except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # it costs a prediction
-        release_memory(bench.place)
-        record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return reference_of(bench, record, f"not predicted: {reason}")
-
-
-def reference_of(bench: BenchSettings, record: Record, fault: str | None = None) -> Reference:
-    """Predictions for the tests of a bench from a record's roofs and constants; `fault` says why there are none."""
-    return Reference(
-        record,
-        bench.arch,
-        bench.dtype,
-        bench.backend.algorithm,
-        ranks=bench.ranks,
-        fault=fault,
-        kept=bench.kept,
-        kv_dtype=bench.kv_dtype,
-    )
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """So many threads of the CPU while the block runs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -18,13 +18,8 @@ from llamalab.checkpoints.checkpoint import Weights
 from llamalab.choices import SCOPES
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
 from llamalab.measure.bench.one_test import measure_test
-from llamalab.measure.bench.reference import (
-    REFERENCE_DONE,
-    Reference,
-    reference_here,
-    reference_of,
-    torch_threads,
-)
+from llamalab.measure.bench.reference import Reference
+from llamalab.measure.bench.reference_here import REFERENCE_DONE, reference_from, reference_here, torch_threads
 from llamalab.measure.bench.rows import BenchCase, BenchRow
 from llamalab.measure.bench.settings import BenchSettings, blank_row, filled_row, need_bytes, reason_too_large
 from llamalab.measure.device.cache_size import effective_cache_bytes
@@ -135,7 +130,7 @@ def measure_bench(
         kernel_rows=None if weight_dtype is None else kernel_rows_here(place, dtype, weight_dtype),
         weight_product=None if weight_dtype is None else product_here(place, dtype, weight_dtype),
     )
-    known = None if reference is None else reference_of(bench, reference)
+    known = None if reference is None else reference_from(bench, reference)
     return measured_rows(bench, cases, known, progress)
 
 

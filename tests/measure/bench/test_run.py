@@ -18,7 +18,7 @@ from llamalab.analytic.roofline import Rates
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.errors import DoesNotFitError, InputError, MissingError, UnknownNameError
-from llamalab.measure.bench import one_test, reference
+from llamalab.measure.bench import one_test, reference_here
 from llamalab.measure.bench import run as bench
 from llamalab.measure.bench.passes import filled_cache, time_passes
 from llamalab.measure.bench.reference import Reference
@@ -211,7 +211,7 @@ def test_without_a_reference_the_roofs_are_measured(monkeypatch):
         asked.update(name=name, dtype=machine.dtype, weight_bytes=weight_bytes, threads=torch.get_num_threads())
         return sample_record()
 
-    monkeypatch.setattr(reference, "measure_reference", measure)
+    monkeypatch.setattr(reference_here, "measure_reference", measure)
     list(measured([BenchCase(5, 0)], reference=None, tie_blocks=2))
     assert asked == {
         "name": "toy", "dtype": "bf16", "weight_bytes": weight_bytes(ARCH.replace(n_layers=2), "bf16"), "threads": 1,
@@ -262,7 +262,7 @@ def test_what_cannot_be_predicted_is_measured_with_the_reason(monkeypatch, error
     def measure(*_, **__):
         raise error
 
-    monkeypatch.setattr(reference, "measure_reference", measure)
+    monkeypatch.setattr(reference_here, "measure_reference", measure)
     rows = list(measured([BenchCase(5, 0), BenchCase(0, 2)], reference=None))
     assert all(row.basis == "measured" and row.tokens_per_s > 0 for row in rows)
     assert {row.predicted_tokens_per_s for row in rows} == {None}
