@@ -14,7 +14,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Table, percent
 from llamalab.cli.parser import Parser
-from llamalab.cli.predicted_rows import KERNEL_COLUMNS, OP_COLUMNS, predicted_rows, published_rows
+from llamalab.cli.predicted_rows import KERNEL_COLUMNS, OP_COLUMNS, kernels_beside, predicted_rows, unpublished
 from llamalab.cli.runs import (
     Case,
     add_basis,
@@ -110,10 +110,13 @@ def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -
     figures: Any = MadeRows(lambda: _figures(case, result, split or {}), lambda make: make())  # a dict, but late
 
     def tables() -> tuple[Table, ...]:
-        kernels = figures["published_kernels"]
-        return (Table(OP_COLUMNS, figures["ops"]), *([Table(KERNEL_COLUMNS, kernels)] if kernels else []))
+        known = [row for row in figures["published_kernels"] if row["published_s"] is not None]
+        return (Table(OP_COLUMNS, figures["ops"]), *([Table(KERNEL_COLUMNS, known)] if known else []))
 
-    return Answer(figures, lambda: (*_lead(case, result), *_split_words(case, split)), tables)
+    def lead() -> tuple[str, ...]:
+        return (*_lead(case, result), *_split_words(case, split), *unpublished(figures["published_kernels"]))
+
+    return Answer(figures, lead, tables)
 
 
 def _figures(case: Case, result: Forecast, split: dict[str, Any]) -> dict[str, Callable[[], Any]]:
@@ -134,7 +137,7 @@ def _figures(case: Case, result: Forecast, split: dict[str, Any]) -> dict[str, C
             *predicted_rows("prefill", result.prefill_ops, result),
             *predicted_rows("decode", result.decode_ops, result),
         ],
-        "published_kernels": lambda: published_rows(case, result),
+        "published_kernels": lambda: kernels_beside(case, result),
     }
     return _constant(known) | late | _constant(split) | tables
 

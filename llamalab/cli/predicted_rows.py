@@ -3,7 +3,6 @@
 from llamalab.analytic.forecast import Forecast
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
-from llamalab.analytic.workload import decode_contexts, last_part
 from llamalab.cli.output import Column
 from llamalab.cli.runs import (
     Case,
@@ -59,17 +58,19 @@ def predicted_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[di
     ]
 
 
-def published_rows(case: Case, result: Forecast) -> list[dict[str, Any]]:
+def kernels_beside(case: Case, result: Forecast) -> list[dict[str, Any]]:
     """What others measured of single kernels on the device, beside the rows of both passes."""
     if not case.split.only_tensor or case.spec.measured:
         return []
-    from llamalab.comparison.published_kernels import published_beside
+    from llamalab.comparison.published_kernels import published_rows
 
-    passes = [("prefill", result.prefill_ops, last_part(case.work))]
-    if result.decode_ops:
-        passes.append(("decode", result.decode_ops, (1, decode_contexts(case.work)[1][1])))
-    return [
-        one.row(phase)
-        for phase, ops, tokens in passes
-        for one in published_beside(case.spec.name, case.arch, ops, case.work.shape(*tokens), result.constants.rates)
-    ]
+    return published_rows(case.spec.name, case.arch, case.work, result)
+
+
+def unpublished(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """How many rows have no published kernel beside them, and why."""
+    reasons = [row["reason"] for row in rows if row["reason"]]
+    if not reasons:
+        return ()
+    why = "; ".join(dict.fromkeys(reasons))
+    return (f"  published kernels: none beside {len(reasons)} of {len(rows)} rows ({why})",)

@@ -20,6 +20,7 @@ from llamalab.cli.report_files import check_page, default_page
 from llamalab.cli.report_measure import measure_and_show
 from llamalab.cli.report_pages import show_bench, show_profiles, show_record, show_training
 from llamalab.errors import InputError
+from llamalab.hardware import find_hardware
 from llamalab.measure.device.kinds import DEVICES
 from llamalab.startup.hints import TYPE_CHECKING
 
@@ -61,6 +62,11 @@ def configure(parser: Parser) -> None:
         metavar="NAME",
         help="the software that predictions for other devices are of (default: what is usual on each)",
     )
+    parser.add_argument(
+        "--hardware",
+        metavar="NAME",
+        help="the GPU whose published kernels stand beside the op table predicted for it (default: all that have some)",
+    )
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
         "--from",
@@ -73,6 +79,8 @@ def configure(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure or read, render, write; print the verdict, and beside it what to know and where the page is."""
+    if args.hardware is not None:
+        args.hardware = find_hardware(args.hardware).name
     if args.record is None:
         return measure_and_show(args)
     if len(args.record) > 1:

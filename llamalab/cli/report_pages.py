@@ -26,7 +26,7 @@ def show_record(record: "Record", args: argparse.Namespace) -> int:
     from llamalab.cli.report_answer import report_answer
 
     page = Path(args.out or default_page(record.model, record.environment.device))
-    size, remarks = write_report(record, page, args.stack)
+    size, remarks = write_report(record, page, args.stack, args.hardware)
     _tell(args, report_answer(record))
     for remark in (*record.notes, *_uncalibrated(record), *remarks, f"the page is {page} ({format_bytes(size)})"):
         note(remark)
