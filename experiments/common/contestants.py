@@ -18,6 +18,7 @@ from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.gguf_write import write_gguf
 from llamalab.files import replacing
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
+from llamalab.measure.roofs.shape_products import products_here
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile
 from llamalab.model.packed import PackedLinear
@@ -48,12 +49,13 @@ def tokens_of(arch: LlamaArch, count: int) -> Tensor:
 
 
 def built_in(arch: LlamaArch, dtype: str, folder: Path, *, storage: str | None = None, compiled: bool = False) -> Turns:
-    """The model made ready by `compile`; in `dtype` with its blocks compiled too, and with the yardsticks."""
+    """The model made ready as bench does; in `dtype` with its blocks compiled too, and with the yardsticks."""
+    cpu = torch.device("cpu")
     if storage is not None:
-        rows = kernel_rows_here(torch.device("cpu"), dtype, storage)
+        rows = kernel_rows_here(cpu, dtype, storage)
         kept = compile(build(arch, dtype=dtype), scope="none", weight_dtype=storage, kernel_rows=rows)
         return _passes("ready", kept, dtype)
-    ready = compile(build(arch, dtype=dtype), scope="none")
+    ready = compile(build(arch, dtype=dtype), scope="none", products=products_here(cpu, dtype, arch))
     turns = _passes("ready", ready, dtype, stance="force_eager")
     if compiled:
         turns |= _passes("compiled blocks", ready, dtype, stance="default")
@@ -82,7 +84,7 @@ def _passes(name: str, model: Transformer, dtype: str, stance: str = "default") 
 
 def _yardsticks(model: Transformer) -> Iterator[tuple[str, Turn]]:
     """What no pass can beat: its own products alone, and reading as many bytes as memory gives."""
-    linears = [module for module in model.modules() if isinstance(module, PackedLinear)]
+    linears = [module for module in model.modules() if isinstance(module, PackedLinear | nn.Linear)]
     blocks, head = linears[:-1], linears[-1]
     inputs = {
         (linear.in_features, rows): torch.randn(1, rows, linear.in_features, dtype=model.norm.weight.dtype)

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from llamalab.model.quantised import int4_groups, int8_groups, int8_rows, kleidi, plain
+from llamalab.model.quantised import int4_groups, int8_groups, int8_rows, kleidi, plain, streamed_codes
 from llamalab.model.quantised.codes import Codes
 from llamalab.model.quantised.kernel import Parts, Spot, WeightKernel
 
 WEIGHT_KERNELS = (
+    streamed_codes.STREAMED_CODES,
     int8_rows.INT8_ROWS,
     kleidi.KLEIDI,
     int4_groups.INT4_CPU,
