@@ -25,7 +25,8 @@ def _arrange(codes: Codes, dtype: torch.dtype) -> Parts:
 
 
 def _multiply(x_MI: Tensor, parts: Parts, group: int) -> Tensor:
-    return multiply_codes(x_MI, *parts, group)
+    laid, scales_OG = parts
+    return multiply_codes(x_MI, laid, scales_OG, group)
 
 
 def _widen(parts: Parts, group: int, dtype: torch.dtype) -> Tensor:

@@ -75,13 +75,13 @@ def _shaped(x: Tensor, weight: Tensor, *_: object) -> Tensor:
 
 
 # Operations of torch, so that compilers take them as they are and a profiler names them.
-_OPERATIONS = torch.library.Library("llamalab_streamed", "DEF")
+_OPERATIONS = torch.library.Library("llamalab_streamed", "DEF")  # type: ignore[no-untyped-call]
 for _name, _run, _words in (
     ("plain", _plain, "(Tensor x, Tensor weight) -> Tensor"),
     ("codes", _codes, "(Tensor x, Tensor codes, Tensor scales, int group) -> Tensor"),
 ):
-    _OPERATIONS.define(_name + _words)
-    _OPERATIONS.impl(_name, _run, "CPU")
+    _OPERATIONS.define(_name + _words)  # type: ignore[no-untyped-call]
+    _OPERATIONS.impl(_name, _run, "CPU")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"llamalab_streamed::{_name}", _shaped, lib=_OPERATIONS)
 
 
