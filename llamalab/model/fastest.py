@@ -3,7 +3,7 @@
 import torch
 
 from llamalab.attention import Backend, get_backend
-from llamalab.model.packed import can_pack
+from llamalab.model.onednn import can_pack
 
 
 def fastest_backend(device: torch.device, dtype: torch.dtype) -> Backend:

@@ -1,25 +1,20 @@
 """Weights copied into another order, so that a CPU streams them at the speed of its memory.
 
-oneDNN keeps the weight of a product in blocks that fit the registers. Given a plain matrix it multiplies one
-row at about two thirds of the rate (docs/decisions.md has the figures); packed once, it is used as it
-is. The packed weight takes the place of the plain one, of the same size: no second copy stays.
-
-Not every CPU and every build of torch has these products for every element type: whether this one does is tried
-(`can_pack`), and `product_for` chooses for all who multiply with weights.
+The packed weight takes the place of the plain one, of the same size: no second copy stays. Where oneDNN has no packed
+products (llamalab.model.onednn) few rows are streamed; `product_for` chooses for all who multiply with weights.
 
 O out features, I in features.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from llamalab.errors import UnavailableError
+from llamalab.model.onednn import can_pack, multiply_packed, pack
 from llamalab.model.quantised.weights import kept_of
 from llamalab.model.streamed.products import UNIT, can_stream, multiply_plain
 from llamalab.model.wide import (
@@ -33,8 +28,6 @@ from llamalab.model.wide import (
     rows_of,
 )
 
-_ROWS = 512  # of the product that the packing is for; one row runs as fast on it
-_TRIED_OI, _TRIED_ROWS = (48, 80), (1, 3, 40)
 # Rows up to which a plain weight is streamed where nobody has measured: with so many the loops still take a quarter of
 # the time of torch's stand-in for bf16, and from some dozens on a product in fp32 is the fastest.
 STREAMED_ROWS = 16
@@ -76,42 +69,6 @@ def _way(module: nn.Module) -> ShapeProduct:
     if isinstance(module, PlainLinear):
         return module.product
     return ShapeProduct(PACKED, module.wide_rows) if isinstance(module, PackedLinear) else ShapeProduct(PLAIN)
-
-
-def can_pack(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is present and enabled, and multiplies packed weights of this type here with correct results.
-
-    A tiny product is tried once per process and type.
-    """
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(available and torch.backends.mkldnn.enabled and _packs(dtype))
-
-
-@cache
-def _packs(dtype: torch.dtype) -> bool:
-    """Packed products of one row and of several, held against plain ones in double precision."""
-    if not dtype.is_floating_point:
-        return False
-    out, inner = _TRIED_OI
-    with torch.inference_mode(), torch.device("cpu"):
-        weight_OI = torch.linspace(-1, 1, out * inner).view(out, inner).sin().to(dtype)
-        try:
-            packed_OI = pack(weight_OI)
-            return all(_close(weight_OI, packed_OI, rows) for rows in _TRIED_ROWS)
-        except (RuntimeError, AttributeError):  # the CPU lacks instructions, or torch lacks the operation
-            return False
-
-
-def _close(weight_OI: Tensor, packed_OI: Tensor, rows: int) -> bool:
-    x = torch.linspace(-2, 2, rows * weight_OI.shape[1]).view(rows, -1).cos().to(weight_OI.dtype)
-    made, exact = multiply_packed(x, packed_OI).double(), x.double() @ weight_OI.double().T
-    return bool((made - exact).abs().max() <= 8 * exact.abs().max() * torch.finfo(weight_OI.dtype).eps)
-
-
-def multiply_packed(x: Tensor, packed_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    """The product x W^T of a weight that `pack` made, and the bias added to it."""
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed_OI, bias_O, "none", [], "")
-    return made
 
 
 @torch.library.custom_op("llamalab::packed_linear", mutates_args=())
@@ -161,16 +118,6 @@ class PackedLinear(nn.Module):
             self.weight = pack(state[prefix + "weight"].to(self.weight.dtype))
         if self.bias is not None and prefix + "bias" in state:
             self.bias = nn.Parameter(state[prefix + "bias"].detach(), requires_grad=False)
-
-
-def pack(weight_OI: Tensor) -> nn.Parameter:
-    """The weight in the order that one row and many are multiplied fastest in; no gradient flows to it.
-
-    Raises UnavailableError where the weight is not on a CPU; `can_pack` says whether this CPU can.
-    """
-    if weight_OI.device.type != "cpu":
-        raise UnavailableError(f"weights can be packed on a CPU only; these are on {weight_OI.device}")
-    return nn.Parameter(torch.ops.mkldnn._reorder_linear_weight(weight_OI.detach(), _ROWS), requires_grad=False)
 
 
 def pack_weights(model: nn.Module, products: Mapping[tuple[int, int], ShapeProduct] | None = None) -> None:

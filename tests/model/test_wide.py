@@ -5,6 +5,7 @@ import torch
 
 from llamalab.model import packed
 from llamalab.model import wide as wide_products
+from llamalab.model.onednn import can_pack
 from llamalab.model.packed import PackedLinear, pack_weights, product_of
 from llamalab.model.wide import PlainLinear, ShapeProduct
 from tests.model.shrunk import ARCHES, small_model, some_tokens
@@ -21,7 +22,7 @@ def shapes(product: ShapeProduct) -> dict[tuple[int, int], ShapeProduct]:
 def test_many_rows_are_multiplied_wide_and_few_are_not(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, wide = small_model(ARCH), small_model(ARCH)
     pack_weights(wide, shapes(ShapeProduct(order, 6)))
-    kind = PackedLinear if order == "packed" and packed.can_pack(torch.float32) else PlainLinear
+    kind = PackedLinear if order == "packed" and can_pack(torch.float32) else PlainLinear
     assert sum(type(module) is kind for module in wide.modules()) == 2 * 7 + 1
     assert product_of(wide).endswith(", fp32 from 6 rows")
     asked = []

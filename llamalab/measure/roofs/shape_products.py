@@ -25,7 +25,7 @@ from llamalab.measure.device.machine import clock_for, device_name, probe_budget
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model.dtypes import torch_dtype
-from llamalab.model.packed import can_pack, multiply_packed, pack
+from llamalab.model.onednn import can_pack, multiply_packed, pack
 from llamalab.model.streamed.products import can_stream, multiply_plain
 from llamalab.model.wide import PACKED, PLAIN, STREAMED, ShapeProduct, multiply_wide
 
