@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from llamalab.measure.device import machine as machine_module
 from llamalab.model import onednn
-from llamalab.model.streamed.products import UNIT, can_stream
+from llamalab.streamed.products import UNIT, can_stream
 
 MiB, GiB = 2**20, 2**30
 

@@ -24,10 +24,11 @@ from llamalab.comparison.own_runs import read_runs, run_of_prediction
 from llamalab.comparison.peer_predictions import Beside, Guess, guessed, predicted_beside
 from llamalab.comparison.run_deltas import Delta, compare_runs, differing, unmatched
 from llamalab.errors import InputError
-from llamalab.files import check_target, write_text
-from llamalab.hints import Any
+from llamalab.files.outputs import check_target, write_text
+from llamalab.formatting import format_rate, format_ratio, format_seconds
 from llamalab.records.run import Run, RunPhase
-from llamalab.units import DTYPES, format_rate, format_ratio, format_seconds
+from llamalab.startup.hints import Any
+from llamalab.units import DTYPES
 
 SUMMARY = "runs, predictions or other tools' results held against each other, operation by operation"
 EXAMPLES = (

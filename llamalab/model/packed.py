@@ -16,17 +16,17 @@ from torch import Tensor, nn
 
 from llamalab.model.onednn import can_pack, multiply_packed, pack
 from llamalab.model.quantised.weights import kept_of
-from llamalab.model.streamed.products import UNIT, can_stream, multiply_plain
 from llamalab.model.wide import (
+    BY_LOOPS,
     PACKED,
     PLAIN,
-    STREAMED,
     PlainLinear,
     ShapeProduct,
     is_wide,
     multiply_wide,
     rows_of,
 )
+from llamalab.streamed.products import UNIT, can_stream, multiply_plain
 
 # Rows up to which a plain weight is streamed where nobody has measured: with so many the loops still take a quarter of
 # the time of torch's stand-in for bf16, and from some dozens on a product in fp32 is the fastest.
@@ -47,7 +47,7 @@ def product_for(device: torch.device, dtype: torch.dtype) -> Product:
     if device.type == "cpu" and can_pack(dtype):
         return Product(PACKED, pack, multiply_packed)
     if device.type == "cpu" and dtype.itemsize == 2 and can_stream(dtype, UNIT):
-        return Product(STREAMED, lambda weight_OI: weight_OI, multiply_by_rows)
+        return Product(BY_LOOPS, lambda weight_OI: weight_OI, multiply_by_rows)
     return Product(PLAIN, lambda weight_OI: weight_OI, F.linear)
 
 

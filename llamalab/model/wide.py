@@ -1,6 +1,6 @@
 """Which product a weight of a shape has, by rows: few by loops of our own, many in fp32.
 
-Few rows of a plain weight may come faster from memory by llamalab.model.streamed than by torch.
+Few rows of a plain weight may come faster from memory by llamalab.streamed than by torch.
 
 Where a CPU multiplies 16 bits slowly and fp32 fast, many rows pay for one copy of the weight as large as a layer. One
 row never does: it would read the weight several times over. From how many rows on is a matter of the machine and the
@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from llamalab.model.streamed.products import multiply_plain
+from llamalab.streamed.products import multiply_plain
 
-PACKED, PLAIN, STREAMED = "packed", "plain", "streamed"
+PACKED, PLAIN, BY_LOOPS = "packed", "plain", "streamed"
 
 
 class ShapeProduct(NamedTuple):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llamalab.errors import InputError
-from llamalab.files import write_text
+from llamalab.files.outputs import write_text
 
 TRACE_SUFFIX = ".pt.trace.json"
 _PRIVATE = ("host_name", "traceName")  # of the machine it was made on

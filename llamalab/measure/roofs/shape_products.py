@@ -19,15 +19,15 @@ from llamalab.analytic.calibration_files import folder
 from llamalab.analytic.kept_weights import shapes_of
 from llamalab.arch import LlamaArch
 from llamalab.errors import LlamaLabError
-from llamalab.files import write_text
-from llamalab.input_files import read_object
+from llamalab.files.inputs import read_object
+from llamalab.files.outputs import write_text
 from llamalab.measure.device.machine import clock_for, device_name, probe_budget_bytes
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model.dtypes import torch_dtype
 from llamalab.model.onednn import can_pack, multiply_packed, pack
-from llamalab.model.streamed.products import can_stream, multiply_plain
-from llamalab.model.wide import PACKED, PLAIN, STREAMED, ShapeProduct, multiply_wide
+from llamalab.model.wide import BY_LOOPS, PACKED, PLAIN, ShapeProduct, multiply_wide
+from llamalab.streamed.products import can_stream, multiply_plain
 
 WeightShape = tuple[int, int]
 SecondsOfWay = Callable[[str, int], float]
@@ -89,7 +89,7 @@ def chosen(orders: Sequence[str], dtype: str, seconds: SecondsOfWay) -> ShapePro
     widens = dtype != "fp32"
 
     def by_torch(order: str, rows: int) -> float:
-        kept = PLAIN if order == STREAMED else order
+        kept = PLAIN if order == BY_LOOPS else order
         return min(seconds(way, rows) for way in ([kept, kept + _WIDE] if widens else [kept]))
 
     def both(order: str) -> float:
@@ -98,13 +98,13 @@ def chosen(orders: Sequence[str], dtype: str, seconds: SecondsOfWay) -> ShapePro
     order = orders[0]
     for other in orders[1:]:
         order = other if both(other) * _MARGIN < both(order) else order
-    kept, wide_rows, streamed_rows = PLAIN if order == STREAMED else order, None, 0
+    kept, wide_rows, streamed_rows = PLAIN if order == BY_LOOPS else order, None, 0
     for rows in reversed(ROWS if widens else ()):
         if seconds(kept + _WIDE, rows) * _MARGIN >= seconds(kept, rows):
             break
         wide_rows = rows
-    for rows in (1, *_FEW_ROWS) if order == STREAMED else ():
-        if rows > 1 and seconds(STREAMED, rows) > by_torch(order, rows):
+    for rows in (1, *_FEW_ROWS) if order == BY_LOOPS else ():
+        if rows > 1 and seconds(BY_LOOPS, rows) > by_torch(order, rows):
             break
         streamed_rows = rows
     return ShapeProduct(kept, wide_rows, streamed_rows)
@@ -113,7 +113,7 @@ def chosen(orders: Sequence[str], dtype: str, seconds: SecondsOfWay) -> ShapePro
 def orders(dtype: str, inner: int) -> list[str]:
     """The ways of one row that this CPU has with weights of so many features."""
     kind = torch_dtype(dtype)
-    return [PACKED] * can_pack(kind) + [PLAIN] + [STREAMED] * can_stream(kind, inner)
+    return [PACKED] * can_pack(kind) + [PLAIN] + [BY_LOOPS] * can_stream(kind, inner)
 
 
 def kept_products(device: torch.device, dtype: str) -> dict[WeightShape, ShapeProduct]:
@@ -180,7 +180,7 @@ def _timed(shape: WeightShape, device: torch.device, dtype: str, clock: Clock) -
     multiply: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         PACKED: multiply_packed,
         PLAIN: torch.nn.functional.linear,
-        STREAMED: multiply_plain,
+        BY_LOOPS: multiply_plain,
         PACKED + _WIDE: lambda x, weight: multiply_wide(x, weight.to_dense()),
         PLAIN + _WIDE: multiply_wide,
     }
@@ -195,7 +195,7 @@ def _timed(shape: WeightShape, device: torch.device, dtype: str, clock: Clock) -
         if in_proportion_s > _LONGEST_S:
             found[way, rows] = in_proportion_s
         else:
-            kept = PLAIN if way == STREAMED else way.removesuffix(_WIDE)
+            kept = PLAIN if way == BY_LOOPS else way.removesuffix(_WIDE)
             x, turns = torch.full((rows, inner), 0.25, dtype=kind), cycle(weights[kept])
             found[way, rows] = min(time_one(lambda: multiply[way](x, next(turns)), clock, _PLAN))
         return found[way, rows]

@@ -1,4 +1,4 @@
-"""int8 and int4 by loops of our own on a CPU (llamalab.model.streamed): in groups, or with a scale for each row.
+"""int8 and int4 by loops of our own on a CPU (llamalab.streamed): in groups, or with a scale for each row.
 
 Scales are kept in the dtype of activations, and nothing else beside the codes; there are no offsets.
 """
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from llamalab.model.quantised.codes import Codes
 from llamalab.model.quantised.kernel import Parts, Spot, WeightKernel
-from llamalab.model.streamed.products import UNIT, can_stream, from_bytes, in_bytes, multiply_codes
+from llamalab.streamed.products import UNIT, can_stream, from_bytes, in_bytes, multiply_codes
 
 
 def _takes(spot: Spot) -> bool:

@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from llamalab.errors import FormatError
-from llamalab.input_files import parse_json, read_bounded_text
+from llamalab.files.inputs import parse_json, read_bounded_text
 from llamalab.records.peers import aiperf, guidellm, llama_bench, optimum_benchmark, torch_trace, vllm
 from llamalab.records.run import Run
 
