@@ -24,6 +24,8 @@ HEAVY = (
     "triton",
 )
 TORCH_ZONE = (
+    "streamed", "formats", "attention", "model", "checkpoints", "text", "train", "parallel", "measure", "report"
+)  # fmt: skip
     "streamed",
     "formats",
     "attention",
