@@ -24,8 +24,6 @@ HEAVY = (
     "triton",
 )
 TORCH_ZONE = (
-    "streamed", "formats", "attention", "model", "checkpoints", "text", "train", "parallel", "measure", "report"
-)  # fmt: skip
     "streamed",
     "formats",
     "attention",
