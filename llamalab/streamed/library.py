@@ -1,4 +1,4 @@
-"""rows.cpp as a library of this process: compiled once with the machine's C++ compiler, kept, loaded.
+"""The loops in C++ as a library of this process: compiled once with the machine's C++ compiler, kept, loaded.
 
 It is there on a CPU with AVX2 where a compiler is (CXX, else g++ or c++) and its OpenMP is the one that torch runs
 on: a second one would bring threads of its own, which take the cores from the first. Everywhere else `library` is
@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-_SOURCE = Path(__file__).with_name("rows.cpp")
+_SOURCES = ("rows.cpp", "attention.cpp")
+_READ = (*_SOURCES, "registers.h")
 _FLAGS = ("-std=c++17", "-O3", "-mavx2", "-mfma", "-mf16c", "-fopenmp", "-shared", "-fPIC")
 _CAPABLE = ("AVX2", "AVX512")  # as torch calls them; what it is told to do without is done without here too
 _LONGEST_S = 120
@@ -24,19 +25,19 @@ _LONGEST_S = 120
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The functions of rows.cpp; None where they cannot be had. Compiling takes some seconds, once a machine."""
+    """The functions of the loops; None where they cannot be had. Compiling takes some seconds, once a machine."""
     named = (os.environ.get("CXX"), "g++", "c++")
     compiler = next((path for name in named if name and (path := shutil.which(name))), None)
     if torch.backends.cpu.get_cpu_capability() not in _CAPABLE or compiler is None:
         return None
-    kept = _folder() / f"rows-{_fingerprint(compiler)}.so"
+    kept = _folder() / f"loops-{_fingerprint(compiler)}.so"
     try:
         if kept.exists():
             return _loaded(kept)
-        with TemporaryDirectory(prefix="llamalab-rows-") as folder:
+        with TemporaryDirectory(prefix="llamalab-loops-") as folder:
             made = Path(folder) / kept.name
             subprocess.run(
-                [compiler, *_FLAGS, str(_SOURCE), "-o", str(made)],
+                [compiler, *_FLAGS, *(str(_beside(name)) for name in _SOURCES), "-o", str(made)],
                 check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=_LONGEST_S,
             )  # fmt: skip
             return _loaded(_keep(made, kept))
@@ -50,10 +51,15 @@ def _folder() -> Path:
     return Path(base) / "llamalab"
 
 
+def _beside(name: str) -> Path:
+    return Path(__file__).with_name(name)
+
+
 def _fingerprint(compiler: str) -> str:
     """What another source, other flags or another compiler differ in."""
     told = os.stat(compiler)
-    whole = _SOURCE.read_bytes() + repr((_FLAGS, os.path.realpath(compiler), told.st_size, told.st_mtime_ns)).encode()
+    told_of = (_FLAGS, os.path.realpath(compiler), told.st_size, told.st_mtime_ns)
+    whole = b"".join(_beside(name).read_bytes() for name in _READ) + repr(told_of).encode()
     return hashlib.sha256(whole).hexdigest()[:16]
 
 

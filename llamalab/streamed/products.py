@@ -11,14 +11,14 @@ from torch import Tensor
 
 from llamalab.streamed.library import library
 
-_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 UNIT = 32  # weights that the loops read at once
 _TRIED_OI, _TRIED_ROWS = (23, 96), (1, 3)
 
 
 def can_stream(dtype: torch.dtype, inner: int) -> bool:
     """Whether rows of so many weights are multiplied here; the loops were tried on a small product."""
-    return dtype in _TYPES and inner % UNIT == 0 and _streams(dtype)
+    return dtype in TYPES and inner % UNIT == 0 and _streams(dtype)
 
 
 def multiply_plain(x: Tensor, weight_OI: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def _called(name: str, x: Tensor, weight: tuple[Tensor, ...], dtype: torch.dtype
     assert loops is not None, "can_stream says where the loops are"
     out, inner = len(weight[0]), x.shape[-1]
     wide, made = x.float().contiguous(), torch.empty(*x.shape[:-1], out)
-    loops[f"{name}_{_TYPES[dtype]}"](
+    loops[f"{name}_{TYPES[dtype]}"](
         *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (wide, *weight, made)),
         *(ctypes.c_long(size) for size in (x.numel() // inner, out, inner, *group)),
         ctypes.c_int(torch.get_num_threads()),
