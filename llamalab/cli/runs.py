@@ -11,7 +11,7 @@ from llamalab.analytic.constants import TIERS, choose
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.splits import Split
-from llamalab.analytic.stack_constants import StackConstants, prepared
+from llamalab.analytic.stack_constants import StackConstants, named_constants, prepared
 from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
 from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
@@ -21,7 +21,6 @@ from llamalab.cli.arguments import (
     add_choice,
     add_count,
     add_counts,
-    chosen_models,
     counts,
     file_path,
     named_models,
@@ -29,12 +28,15 @@ from llamalab.cli.arguments import (
     parse_counts,
 )
 from llamalab.cli.devices import chosen_devices
-from llamalab.cli.find_model import take_storage
+from llamalab.cli.find_model import find_model, take_storage
 from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
-from llamalab.startup.hints import NamedTuple
+from llamalab.startup.hints import TYPE_CHECKING, NamedTuple
 from llamalab.units import DTYPES
+
+if TYPE_CHECKING:
+    from llamalab.cli.stored_models import StoredWeights
 
 
 class Case(NamedTuple):
@@ -156,7 +158,7 @@ def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, r
 def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Every combination of the options, devices innermost: passes that differ in nothing else are shared."""
     _check_stack(args)
-    models = [(path, *chosen_models(path)[0]) for path in named_models(args.model)]
+    models = [(path, *find_model(path)) for path in named_models(args.model)]
     devices = chosen_devices(args.hardware, args.dtype)
     if args.threads and not any(_takes_threads(args, spec) for spec in devices):
         raise InputError(
@@ -166,8 +168,7 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     if args.basis is None and all(spec.measured for spec in devices):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
     shapes = product(run_lengths(args), args.batch, _splits(args))
-    own = [argparse.Namespace(**vars(args) | {"model": path}) for path, _, _ in models]
-    each = [(asked, take_storage(asked), name, arch) for asked, (_, name, arch) in zip(own, models, strict=True)]
+    each = [(*_own_storage(args, path), name, arch) for path, name, arch in models]
     for (asked, stored, name, arch), ((prompt, generate), batch, split) in product(each, list(shapes)):
         work = workload(asked, prompt, generate, batch, split.tensor)._replace(
             stored_bytes=stored.bytes if stored else None
@@ -180,6 +181,13 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
                     "ways to split, one must be 1"
                 )
             yield Case(name, arch, spec, run, split)
+
+
+def _own_storage(args: argparse.Namespace, model: str | LlamaArch) -> "tuple[argparse.Namespace, StoredWeights | None]":
+    """The options for one of the models, whose file may have a storage of its own."""
+    asked = argparse.Namespace()
+    vars(asked).update(vars(args), model=model)
+    return asked, take_storage(asked)
 
 
 def _as_run(args: argparse.Namespace, spec: HardwareSpec, work: Workload) -> Workload:
@@ -225,11 +233,13 @@ def _check_stack(args: argparse.Namespace) -> None:
 def constants_of(args: argparse.Namespace, case: Case) -> Constants | StackConstants:
     """What the prediction of a case rests on: its device, and how its weights are stored."""
     spec = case.spec
-    args = argparse.Namespace(**vars(args) | {"weight_dtype": case.work.weight_dtype})
     name = _stack(args, spec)
     if name and args.basis != "bound":
-        return prepared(spec, workload(args, 1, 1, 1, 1), name, assumed=args.stack is None)[1]
+        work, assumed = case.work, args.stack is None
+        return named_constants(
+            name, spec, work.dtype, work.weight_dtype, threads=work.threads, ranks=work.tensor_parallel, assumed=assumed
+        )
     if name:
         find_stack(name, spec)
     tier = args.basis or ("calibrated" if spec.measured else "shipped")
-    return choose(spec, tier, args.dtype, args.weight_dtype, file=args.constants)
+    return choose(spec, tier, args.dtype, case.work.weight_dtype, file=args.constants)

@@ -12,7 +12,9 @@ from llamalab.streamed.products import UNIT, can_stream, from_bytes, in_bytes, m
 
 
 def _takes(spot: Spot) -> bool:
-    """In fp32 activations are not rounded to 16 bits."""
+    """In fp32 activations are not rounded to 16 bits; torch's kernels for AVX-512 were as fast (docs/decisions.md)."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX2":
+        return False
     shaped = spot.group % UNIT == 0 and can_stream(spot.dtype, spot.inner)
     return spot.device.type == "cpu" and spot.dtype in (torch.bfloat16, torch.float16) and shaped
 
