@@ -18,6 +18,7 @@ FLOORS = (
     {"arch"},
     {"presets", "records"},
     {"analytic"},
+    {"streamed"},
     {"attention", "comparison"},
     {"model"},
     {"instrument", "formats"},
