@@ -18,7 +18,7 @@ from llamalab.measure.roofs.probes import (
 )
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 
 _ROWS, _ATTENTION_TOKENS = 256, (512,)
 
