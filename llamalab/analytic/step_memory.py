@@ -55,8 +55,8 @@ def largest_moment(
         dora: whether adapters have magnitudes.
         frozen_input: whether nothing before the first adapter needs a gradient.
         written_out: bytes of the largest quantised matrix, as it is multiplied.
-        widens: whether a sum of a half and an fp32 tensor copies the first to fp32, as torch's CPU kernels do and
-            CUDA's do not. Adapters of a quantised base narrow their output first.
+        widens: whether a sum of a half and an fp32 tensor copies the first to fp32: on a CPU, not on CUDA, and not
+            where adapters of a quantised base narrow their output first.
         lent: bytes that weights shared out are gathered in, before the backward pass comes to a block and after.
     """
     arch, dtype, fused = kept.arch, kept.dtype, kept.implementation == "fused"
@@ -78,12 +78,12 @@ def largest_moment(
     ffn = rebuilt + x + sizes.ffn_backward()
     last = (start or head_grads) + once + all_blocks + ffn + sizes.w2_gradient()
     first = (start or gradient_bytes - block_grads) + once + stored - idle + ffn + sizes.w2_gradient()
-    scores, later = sizes.scores_backward(), sizes.after_scores()
+    scores, later, qkv_grads = sizes.scores_backward(), sizes.after_scores(), sizes.qkv_gradients()
     at_scores = (x if recompute == "full" else 0) + block - later + x + scores
-    qkv_grads = sizes.qkv_gradients()
     last_scores = (start or head_grads + block_grads - qkv_grads) + once + all_blocks - stored + at_scores
     first_scores = (start or gradient_bytes - qkv_grads) + once + at_scores - idle
-    beside = sizes.product() + (2 if recompute == "full" else 3) * x  # residual, norm's output, the product's result
+    streams = 2 if recompute == "full" else 3  # residual, norm's output, the product's result
+    beside = storage_bytes(kept.rows * kept.part.ffn_dim, dtype) + streams * x
     written = start + once + all_blocks + rebuilt + written_out + beside
     written_first = (start or gradient_bytes - block_grads) + once + stored + rebuilt - idle + written_out + beside
     update = gradient_bytes + update_bytes
@@ -100,9 +100,9 @@ def largest_moment(
         **({"last scores": last_scores, "first scores": first_scores} if scores else {}),
         **({"quantised": written, "first quantised": written_first} if written_out else {}),
     }
-    beside = {name: lent[name not in BEFORE_BLOCKS] for name in moments if name != "update"} | {"update": 0}
-    name = max(moments, key=lambda one: moments[one] + beside[one])
-    return LargestMoment(name, moments[name] + beside[name], beside[name])
+    lends = {name: lent[name not in BEFORE_BLOCKS] for name in moments} | {"update": 0}
+    name = max(moments, key=lambda one: moments[one] + lends[one])
+    return LargestMoment(name, moments[name] + lends[name], lends[name])
 
 
 class _Sizes:
@@ -221,10 +221,6 @@ class _Sizes:
         return (
             0 if self.lora else storage_bytes(self.kept.arch.dim * (part.query_dim + 2 * part.kv_dim), self.kept.dtype)
         )
-
-    def product(self) -> int:
-        """What goes into the last matrix of the feed-forward."""
-        return self._of(self.kept.part.ffn_dim)
 
     def head(self) -> int:
         """Final norm, log-probabilities; the head's input where the head is trained."""

@@ -3,7 +3,8 @@
 import argparse
 
 from llamalab.analytic.packing import packed, taught_tokens
-from llamalab.cli.arguments import Parser, add_count, counts
+from llamalab.cli.arguments import add_count, counts
+from llamalab.cli.parser import Parser
 
 
 def add_packing(parser: Parser) -> None:

@@ -5,12 +5,13 @@ import argparse
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, TRAINED_WITH, Kept
 from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
-from llamalab.cli.arguments import Parser, add_choice, add_counts, add_format, add_model, add_shared, chosen_model
+from llamalab.cli.arguments import add_choice, add_counts, add_format, add_model, add_shared, chosen_model
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.packing import add_packing, documents_of, said_of
+from llamalab.cli.parser import Parser
 from llamalab.errors import DoesNotFitError
 from llamalab.formatting import format_bytes, format_si
 from llamalab.startup.hints import Any
