@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from llamalab.startup.hints import Any
+from llamalab.startup.hints import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 UNKNOWN = "–"  # in a table, for a value that is not known
 MOST_CHARACTERS = 2_000  # of a sentence: a file can hold a name of megabytes
@@ -44,15 +47,23 @@ def markdown_cell(text: str) -> str:
 
 def csv_text(keys: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: bool = True) -> str:
     """Rows as CSV under these keys; what is None or not there is empty."""
-    import csv
     import io
 
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    write_csv(text, keys, rows, header=header)
+    return text.getvalue()
+
+
+def write_csv(file: "SupportsWrite[str]", keys: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: bool = True) -> None:
+    """As csv_text, each row as soon as it is there."""
+    import csv
+
+    writer = csv.writer(file, lineterminator="\n")
     if header:
         writer.writerow(keys)
-    writer.writerows([csv_cell(row.get(key)) for key in keys] for row in rows)
-    return text.getvalue()
+    for row in rows:
+        values = map(row.get, keys)
+        writer.writerow([csv_cell(value) if isinstance(value, str) else value for value in values])
 
 
 def csv_cell(value: object) -> object:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 
@@ -30,7 +30,7 @@ from llamalab.cli.runs import (
 from llamalab.cli.sweep import SWEEP_COLUMNS, SWEEP_KEYS, stack_name, sweep
 from llamalab.formatting import format_bytes, format_rate, format_seconds, format_si
 from llamalab.hardware import HardwareSpec
-from llamalab.plain_text import csv_text
+from llamalab.plain_text import write_csv
 from llamalab.startup.hints import Any
 from llamalab.startup.made_rows import MadeRows
 
@@ -57,7 +57,7 @@ def configure(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one prediction with its op table, or a row for every combination."""
     if args.format == "csv" and args.out is None and len(list(islice(cases(args), 2))) > 1:
-        _stream(sweep(args))
+        write_csv(sys.stdout, SWEEP_KEYS, sweep(args))
     else:
         give(answer(args), args)
     return 0
@@ -84,12 +84,6 @@ def _predicted(case: Case, constants: Basis) -> tuple[Forecast, dict[str, Any]]:
     found = forecast_split(case.arch, case.work, case.split, case.spec, constants)
     shares = {"communication_share": found.communication_share, "bubble_share": found.bubble_share}
     return found.forecast, {"split": case.split._asdict(), **shares}
-
-
-def _stream(rows: Iterable[dict[str, Any]]) -> None:
-    sys.stdout.write(csv_text(SWEEP_KEYS, ()))
-    for row in rows:
-        sys.stdout.write(csv_text(SWEEP_KEYS, [row], header=False))
 
 
 _OP_COLUMNS = (

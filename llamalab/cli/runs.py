@@ -170,9 +170,9 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     shapes = product(run_lengths(args), args.batch, _splits(args))
     each = [(*_own_storage(args, path), name, arch) for path, name, arch in models]
     for (asked, stored, name, arch), ((prompt, generate), batch, split) in product(each, list(shapes)):
-        work = workload(asked, prompt, generate, batch, split.tensor)._replace(
-            stored_bytes=stored.bytes if stored else None
-        )
+        work = workload(asked, prompt, generate, batch, split.tensor)
+        if stored:
+            work = work._replace(stored_bytes=stored.bytes)
         for spec in devices:
             run = _as_run(args, spec, work)
             if run.layer_parallel > 1 and not split.only_tensor:
