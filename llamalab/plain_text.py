@@ -54,7 +54,9 @@ def csv_text(keys: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: 
     return text.getvalue()
 
 
-def write_csv(file: "SupportsWrite[str]", keys: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: bool = True) -> None:
+def write_csv(
+    file: "SupportsWrite[str]", keys: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: bool = True
+) -> None:
     """As csv_text, each row as soon as it is there."""
     import csv
 

@@ -119,14 +119,23 @@ class Parser(argparse.ArgumentParser):
 
     def _refuse_empty(self, words: list[str]) -> None:
         """Raise InputError where nothing is given for a name, a number or a path: a text alone may be empty."""
+        places, named, options = [one for one in self._actions if not one.option_strings], 0, True
+        taken = False  # by the option before it
         for word, following in pairwise((*words, None)):
-            if word in ("--", None):
-                return
-            name, equals, value = word.partition("=")
-            action = self._option_string_actions.get(name)
-            empty = not value if equals else following == ""
-            if empty and action is not None and action.nargs is None and action.metavar != "TEXT":
-                raise InputError(f"{name} must not be empty; got ''; name a value or leave the option out")
+            name, equals, value = str(word).partition("=")
+            action = self._option_string_actions.get(name) if options and not taken else None
+            if action is not None:
+                taken = action.nargs != 0 and not equals
+                empty = not value if equals else taken and following == ""
+                if empty and action.nargs is None and action.metavar != "TEXT":
+                    raise InputError(f"{name} must not be empty; got ''; name a value or leave the option out")
+                continue
+            if word == "" and not taken:
+                if not places:
+                    raise InputError(f"{self.prog} takes no argument ''; see {self.prog} --help")
+                place = places[min(named, len(places) - 1)]
+                raise InputError(f"{place.metavar or place.dest} must not be empty; got ''; give a name or a path")
+            named, taken, options = named + (not taken), False, options and word != "--"
 
     def _today(self, word: str) -> str:
         name, equals, value = word.partition("=")
