@@ -92,6 +92,7 @@ def _kernel(line: str, sizes: tuple[int, ...]) -> PublishedKernel:
     return PublishedKernel(device, kernel, sizes, float(ms) / 1e3, _SOURCES[source])
 
 
+@lru_cache(maxsize=1)
 def devices_with_kernel_times() -> tuple[str, ...]:
     """The devices of which kernels are published."""
     with open(FILE, encoding="utf-8") as file:

@@ -10,7 +10,7 @@ from llamalab.analytic.forecast import Basis, Forecast, forecast
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
 from llamalab.analytic.stack_constants import StackConstants
-from llamalab.analytic.workload import Workload, decode_contexts, last_part
+from llamalab.analytic.workload import Workload
 from llamalab.cli.arguments import Parser, add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
@@ -152,10 +152,13 @@ def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -
     figures: Any = MadeRows(lambda: _figures(case, result, split or {}), lambda make: make())  # a dict, but late
 
     def tables() -> tuple[Table, ...]:
-        kernels = figures["published_kernels"]
-        return (Table(_OP_COLUMNS, figures["ops"]), *([Table(_KERNEL_COLUMNS, kernels)] if kernels else []))
+        known = [row for row in figures["published_kernels"] if row["published_s"] is not None]
+        return (Table(_OP_COLUMNS, figures["ops"]), *([Table(_KERNEL_COLUMNS, known)] if known else []))
 
-    return Answer(figures, lambda: (*_lead(case, result), *_split_words(case, split)), tables)
+    def lead() -> tuple[str, ...]:
+        return (*_lead(case, result), *_split_words(case, split), *_unpublished(figures["published_kernels"]))
+
+    return Answer(figures, lead, tables)
 
 
 def _figures(case: Case, result: Forecast, split: dict[str, Any]) -> dict[str, Callable[[], Any]]:
@@ -193,16 +196,18 @@ def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
     """What others measured of single kernels on the device, beside the rows of both passes."""
     if not case.split.only_tensor or case.spec.measured:
         return []
-    from llamalab.comparison.published_kernels import published_beside
+    from llamalab.comparison.published_kernels import published_rows
 
-    passes = [("prefill", result.prefill_ops, last_part(case.work))]
-    if result.decode_ops:
-        passes.append(("decode", result.decode_ops, (1, decode_contexts(case.work)[1][1])))
-    return [
-        one.row(phase)
-        for phase, ops, tokens in passes
-        for one in published_beside(case.spec.name, case.arch, ops, case.work.shape(*tokens), result.constants.rates)
-    ]
+    return published_rows(case.spec.name, case.arch, case.work, result)
+
+
+def _unpublished(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """How many rows have no published kernel beside them, and why."""
+    reasons = [row["reason"] for row in rows if row["reason"]]
+    if not reasons:
+        return ()
+    why = "; ".join(dict.fromkeys(reasons))
+    return (f"  published kernels: none beside {len(reasons)} of {len(rows)} rows ({why})",)
 
 
 def _assumption(result: Forecast) -> str:
