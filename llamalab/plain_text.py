@@ -18,7 +18,7 @@ def printable(text: str) -> str:
     >>> printable("red: \x1b[31m, one\ttwo")
     'red: [31m, one\ttwo'
     """
-    return text if text.isprintable() else "".join(filter(_is_harmless, text))
+    return text if text.isprintable() else text.translate(_STEERING)
 
 
 def in_one_line(text: str) -> str:
@@ -95,5 +95,4 @@ def _visible(character: str) -> str:
     return character if character.isprintable() else " " if character.isspace() else "?"
 
 
-def _is_harmless(character: str) -> bool:
-    return character in "\t\n\r" or not (character < " " or "\x7f" <= character <= "\x9f")
+_STEERING = dict.fromkeys(code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\r")

@@ -206,7 +206,10 @@ def _json(answer: Answer) -> str:
 
 
 def _is_flat(row: object) -> bool:
-    return isinstance(row, dict) and bool(row) and not any(isinstance(one, dict | list | tuple) for one in row.values())
+    return isinstance(row, dict) and bool(row) and _PLAIN.issuperset(map(type, row.values()))
+
+
+_PLAIN = {str, int, float, bool, type(None)}
 
 
 # JSON escapes the control characters below a space itself.
