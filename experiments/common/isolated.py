@@ -56,15 +56,21 @@ def _answer(work: Callable[[], object], pipe: Connection) -> None:
     os.dup2(sys.stderr.fileno(), 1)
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            outcome = Outcome(work())
+            outcome = outcome_of(work)
         except KeyboardInterrupt:
             return  # who started this process knows
-        except ModuleNotFoundError as error:
-            outcome = Outcome(None, lacking(error))
-        except (Exception, SystemExit) as error:
-            told = " ".join(f"{type(error).__name__}: {error}".split())
-            outcome = Outcome(None, told, "".join(traceback.format_exception(error, limit=-4)))
     pipe.send(outcome)
+
+
+def outcome_of(work: Callable[[], object]) -> Outcome:
+    """Call `work` here; raises KeyboardInterrupt alone."""
+    try:
+        return Outcome(work())
+    except ModuleNotFoundError as error:
+        return Outcome(None, lacking(error))
+    except (Exception, SystemExit) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        return Outcome(None, told, "".join(traceback.format_exception(error, limit=-4)))
 
 
 def lacking(error: ModuleNotFoundError) -> str:

@@ -236,7 +236,9 @@ def constants_of(args: argparse.Namespace, case: Case) -> Constants | StackConst
     name = _stack(args, spec)
     if name and args.basis != "bound":
         work, assumed = case.work, args.stack is None
-        return named_constants(name, spec, work.dtype, work.weight_dtype, threads=work.threads, assumed=assumed)
+        return named_constants(
+            name, spec, work.dtype, work.weight_dtype, threads=work.threads, ranks=work.tensor_parallel, assumed=assumed
+        )
     if name:
         find_stack(name, spec)
     tier = args.basis or ("calibrated" if spec.measured else "shipped")
