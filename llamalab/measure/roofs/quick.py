@@ -22,16 +22,16 @@ from llamalab.model.host_memory import keep_freed_memory
 from llamalab.records.record import Roof
 
 _ROWS, _ATTENTION_TOKENS = 256, (512,)
-QUICK_S = 15.0  # for all of them, where the caller gives no deadline; most machines take a few seconds
+SHORT_ROOFS_S = 15.0  # for all of them, where the caller gives no deadline; most machines take a few seconds
 
 
 def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
     """GEMM, stream, copy, cache, attention and launch in the machine's dtype, and the stream of quantised weights.
 
-    By the machine's deadline (default: QUICK_S from now); a roof that it leaves no time for is absent and says so.
+    By the machine's deadline (default: SHORT_ROOFS_S from now); a roof that it leaves no time for is absent and says so.
     """
     keep_freed_memory()  # as a model that is compiled does
-    machine = machine._replace(deadline=machine.deadline or Deadline(QUICK_S))
+    machine = machine._replace(deadline=machine.deadline or Deadline(SHORT_ROOFS_S))
     shapes, ours, storage = _shapes(arch), machine.dtype, machine.weight_dtype
     lengths = [machine.filling(tokens) for tokens in _ATTENTION_TOKENS]
     attend = fastest_backend(machine.device, machine.torch_dtype).attend
