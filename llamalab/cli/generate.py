@@ -8,8 +8,9 @@ import argparse
 from collections.abc import Sequence
 
 from llamalab.choices import INFILL_ORDERS
-from llamalab.cli.arguments import Parser, add_count, one_of
+from llamalab.cli.arguments import add_count, one_of
 from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.parser import Parser
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.text_options import (
     add_prompt_format,

@@ -16,20 +16,12 @@ from llamalab.analytic.stacks import assumed_stack, find_stack
 from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.choices import LOGITS, STACK_NAMES
-from llamalab.cli.arguments import (
-    Parser,
-    add_choice,
-    add_count,
-    add_counts,
-    counts,
-    file_path,
-    named_models,
-    one_of,
-    parse_counts,
-)
+from llamalab.cli.arguments import add_choice, add_count, add_counts, counts, file_path, named_models, one_of
+from llamalab.cli.counts import parse_counts
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import find_model, take_storage
 from llamalab.cli.lengths import add_lengths, run_lengths
+from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
 from llamalab.startup.hints import TYPE_CHECKING, NamedTuple

@@ -6,11 +6,12 @@ from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, saved_in_block
 from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
-from llamalab.cli.arguments import Parser, add_choice, add_counts, add_format, add_model, add_shared, chosen_model
+from llamalab.cli.arguments import add_choice, add_counts, add_format, add_model, add_shared, chosen_model
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table
+from llamalab.cli.parser import Parser
 from llamalab.errors import DoesNotFitError
 from llamalab.formatting import format_bytes, format_si
 from llamalab.startup.hints import Any

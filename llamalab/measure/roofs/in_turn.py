@@ -7,7 +7,7 @@ from llamalab.measure.device.machine import release_memory
 from llamalab.measure.roofs.best import absent_roof
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import ProgressCallback
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 
 NO_TIME = "there was no time left for it"
 

@@ -5,6 +5,7 @@ can be given instead.
 """
 
 from llamalab.arch import LlamaArch
+from llamalab.measure.device.machine import device_of
 from llamalab.measure.roofs.in_turn import RoofStep, roofs_in_turn
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.moves import cache_roof, copy_roof
@@ -19,7 +20,7 @@ from llamalab.measure.roofs.probes import (
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 
 _ROWS, _ATTENTION_TOKENS = 256, (512,)
 SHORT_ROOFS_S = 15.0  # for all of them, where the caller gives no deadline; most machines take a few seconds
@@ -28,7 +29,7 @@ SHORT_ROOFS_S = 15.0  # for all of them, where the caller gives no deadline; mos
 def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
     """GEMM, stream, copy, cache, attention and launch in the machine's dtype, and the stream of quantised weights.
 
-    By the machine's deadline (default: SHORT_ROOFS_S from now); a roof that it leaves no time for is absent and says so.
+    By the machine's deadline (default: SHORT_ROOFS_S from now); a roof without time is absent and says so.
     """
     keep_freed_memory()  # as a model that is compiled does
     machine = machine._replace(deadline=machine.deadline or Deadline(SHORT_ROOFS_S))
@@ -37,7 +38,7 @@ def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
     attend = fastest_backend(machine.device, machine.torch_dtype).attend
     steps = [
         RoofStep("products", "gemm", ours, lambda own: quick_gemm(own, arch)),
-        RoofStep("stream", "stream", ours, lambda own: stream_roof(own, shapes)),
+        RoofStep("stream", "stream", ours, lambda own: stream_roof(own, _streamed(own, arch))),
         RoofStep("copy", "copy", ours, copy_roof),
         RoofStep("cache", "cache", ours, cache_roof),
         RoofStep("attention", "attention", ours, lambda own: attention_roof(own, arch, attend, lengths)),
@@ -56,6 +57,12 @@ def quick_gemm(machine: Machine, arch: LlamaArch) -> Roof:
     """The roof of products alone."""
     shapes = _shapes(arch)
     return gemm_roof(machine, shapes, affordable_rows(machine, max(shapes), machine.filling(_ROWS)))
+
+
+def _streamed(machine: Machine, arch: LlamaArch) -> list[tuple[int, int]]:
+    """The shapes; on an accelerator the head's too, as the gap between kernels counts against smaller ones."""
+    head = [(arch.vocab_size, arch.dim)] if device_of(machine.device).role == "accelerator" else []
+    return [*_shapes(arch), *head]
 
 
 def _shapes(arch: LlamaArch) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from llamalab.measure.roofs import quick
 from llamalab.measure.roofs.in_turn import NO_TIME, RoofStep, roofs_in_turn
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import Deadline
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 from tests.model.shrunk import ARCHES
 
 CPU = torch.device("cpu")
