@@ -87,7 +87,7 @@ def _one(args: argparse.Namespace) -> Answer:
         _check_fits(args.hardware, chosen)
     kept = [item._asdict() for item in saved_in_block(arch, shape, args.implementation)]
     inputs = {
-        "seq": args.context,
+        "context": args.context,
         "batch": args.batch,
         "attention": args.attention,
         "tensor_parallel": args.tensor_parallel,

@@ -119,7 +119,7 @@ def _one(args: argparse.Namespace) -> Answer:
     ]
     data: dict[str, Any] = {
         "model": model,
-        "inputs": {key: value for key, value in step._asdict().items() if key not in ("arch", "lora")},
+        "inputs": _inputs(step),
         "lora": None if lora is None else lora._asdict(),
         "trained_parameters": trained_parameters(step),
         **held._asdict(),
@@ -131,6 +131,15 @@ def _one(args: argparse.Namespace) -> Answer:
         "terms": terms,
     }
     return Answer(data, _lead(data, name), (Table(_ROWS, terms),))
+
+
+def _inputs(step: Tuning) -> dict[str, Any]:
+    """What was asked, by the names of the options."""
+    return {
+        "context" if key == "seq" else key: value
+        for key, value in step._asdict().items()
+        if key not in ("arch", "lora")
+    }
 
 
 def _adapters(args: argparse.Namespace) -> Lora | None:
@@ -161,7 +170,7 @@ def _device(args: argparse.Namespace, dtype: str) -> tuple[str, int | None, floa
 def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
     inputs = data["inputs"]
     lines = [
-        f"{inputs['method']} training of {data['model']}, {inputs['batch']} × {inputs['seq']:,} tokens a pass: "
+        f"{inputs['method']} training of {data['model']}, {inputs['batch']} × {inputs['context']:,} tokens a pass: "
         f"{format_bytes(data['total_bytes'])} on each device, {data['trained_parameters']:,} parameters trained",
         f"  {format_si(data['flops'], 'FLOP')} and {data['tokens']:,} tokens a step",
     ]

@@ -355,10 +355,10 @@ def test_dtypes_go_by_the_names_of_torch(capsys: Capture, name: str) -> None:
 
 def test_sweeps_are_spelled_alike(capsys: Capture) -> None:
     rows = loaded(capsys, "kv", "--context", "512-4096*2", "--batch", "1,4")["rows"]
-    assert [(row["seq"], row["batch"]) for row in rows] == [
+    assert [(row["context"], row["batch"]) for row in rows] == [
         (seq, batch) for batch in (1, 4) for seq in (512, 1024, 2048, 4096)
     ]
-    assert all(row["kv_bytes"] == 2**19 * row["seq"] * row["batch"] for row in rows)
+    assert all(row["kv_bytes"] == 2**19 * row["context"] * row["batch"] for row in rows)
     assert loaded(capsys, "kv", "--context", "4,096") == loaded(capsys, "kv", "--context", "4096")
 
 
