@@ -1,6 +1,7 @@
 """Known models by name, each with its source.
 
-Sizes are those of the published `params.json` and `config.json` files. A row (presets_llama, presets_relatives) says
+Sizes are those of the published `params.json` and `config.json` files. A row (presets_llama, presets_relatives,
+presets_beside) says
 what differs from Llama 2; what the members of a family have in common is written once. Variants of the same shape
 (instruct, chat, quantised) are the same row: `resolve_model` takes names as people write them (preset_names).
 """
@@ -14,6 +15,7 @@ from llamalab.hints import NamedTuple
 from llamalab.made_rows import MadeRows
 from llamalab.preset_names import ALIASES, plain
 from llamalab.preset_rows import PresetRow
+from llamalab.presets_beside import BESIDE_ROWS
 from llamalab.presets_llama import LLAMA_ROWS
 from llamalab.presets_relatives import RELATIVE_ROWS
 
@@ -30,7 +32,8 @@ def _preset(row: PresetRow) -> Preset:
     return Preset(LlamaArch(*row.sizes, **{"vocab_size": 32_000, **row.differs}), row.title, row.source)
 
 
-PRESETS = MadeRows(lambda: LLAMA_ROWS | RELATIVE_ROWS, _preset)
+FEWEST_LETTERS = 6  # of a name that tells a model wherever it stands: "7b" and "phi4" do not
+PRESETS = MadeRows(lambda: LLAMA_ROWS | RELATIVE_ROWS | BESIDE_ROWS, _preset)
 
 
 def resolve_model(name: str) -> tuple[str, LlamaArch]:
@@ -49,7 +52,15 @@ def resolve_model(name: str) -> tuple[str, LlamaArch]:
     found = _plain_names().get(plain(name))
     if found is not None:
         return found, PRESETS[found].arch
-    raise UnknownNameError("model", name, PRESETS, hint=" or a path to params.json or config.json")
+    hint = " or a path to params.json or config.json"
+    raise UnknownNameError("model", name, PRESETS, hint=hint, nearest=_named_inside(name))
+
+
+def _named_inside(name: str) -> list[str]:
+    """The preset whose name stands in that of a fine-tune, which may have another shape: to be said, not taken."""
+    given = plain(name)
+    inside = [one for one in _plain_names() if len(one) >= FEWEST_LETTERS and one in given]
+    return [_plain_names()[max(inside, key=len)]] if inside else []
 
 
 @cache

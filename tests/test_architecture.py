@@ -15,7 +15,7 @@ FLOORS = (
     {"checks", "choices", "hardware_names", "large_pages", "made_rows", "plain_text", "plotting", "workspace"},
     {"files", "input_files", "units", "formatting"},
     {"arch_parts", "device_sheet", "links", "preset_rows", "rope_divisors"},
-    {"hardware", "presets_llama", "presets_relatives"},
+    {"hardware", "presets_llama", "presets_relatives", "presets_beside"},
     {"arch_fields"},
     {"arch"},
     {"hf_configs", "meta_params", "runnable"},

@@ -79,7 +79,9 @@ def _answer(args: argparse.Namespace) -> Answer:
     return _one(model, own, args.context, args.batch, dtype, (kind, size), ranks)
 
 
-def _one(model: str, arch: LlamaArch, context: int, batch: int, dtype: str, held: tuple[str, int], ranks: int) -> Answer:
+def _one(
+    model: str, arch: LlamaArch, context: int, batch: int, dtype: str, held: tuple[str, int], ranks: int
+) -> Answer:
     variants = kv_variants(arch, seq=context, batch=batch, dtype=dtype)
     data = {
         "model": model,
@@ -123,7 +125,9 @@ def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str
     alike = kept == arch.n_layers * context
     factors: tuple[object, ...] = (2, arch.n_layers, arch.n_kv_heads, arch.head_dim, context, batch, element)
     factors = factors if alike else (2, kept, arch.n_kv_heads, arch.head_dim, batch, element)
-    layers = " + ".join(f"{layers} layers × {min(context, window or context)} tokens" for window, layers in arch.windows)
+    layers = " + ".join(
+        f"{layers} layers × {min(context, window or context)} tokens" for window, layers in arch.windows
+    )
     return (
         f"KV cache of {data['model']} in {dtype}, {data['attention']}: {format_bytes(size)} ({size:,} bytes)"
         f"{where}, exact",
