@@ -12,7 +12,7 @@ from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import forecast
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.workload import Workload
-from llamalab.choices import ACTIVATION_DTYPES
+from llamalab.choices import ACTIVATION_DTYPES, PHASES
 from llamalab.cli.arguments import Parser, add_choice, add_counts, add_format, add_part_dtypes, add_shared, one_of
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
@@ -21,7 +21,15 @@ from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.predict import single_answer
 from llamalab.comparison.own_runs import read_runs, run_of_prediction
-from llamalab.comparison.peer_predictions import Beside, Guess, guessed, predicted_beside
+from llamalab.comparison.peer_predictions import (
+    Beside,
+    Guess,
+    ToldPass,
+    as_told,
+    guessed,
+    predicted_beside,
+    single_pass,
+)
 from llamalab.comparison.run_deltas import Delta, compare_runs, differing, unmatched
 from llamalab.errors import InputError
 from llamalab.files import check_target, write_text
@@ -47,8 +55,10 @@ def configure(parser: Parser) -> None:
         "--dtype", type=one_of("--dtype", DTYPES), metavar="|".join(DTYPES), help="the dtype that files do not tell"
     )
     add_part_dtypes(parser)
+    about = "the passes of a trace that tells no shapes, of --prompt tokens or at --context"
+    parser.add_argument("--phase", type=one_of("--phase", PHASES), metavar="|".join(PHASES), help=about)
     add_lengths(parser, prompt=512, generate=128)
-    add_counts(parser, "--batch", "sequences of MODEL@HARDWARE", default=1)
+    add_counts(parser, "--batch", "sequences of MODEL@HARDWARE, or of a trace", default=1)
     add_shared(parser)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "its attention algorithm")
     parser.add_argument("--page", metavar="FILE.html", help="write the comparison as a page too")
@@ -74,7 +84,7 @@ def answer(args: argparse.Namespace) -> Answer:
     runs = [run for name in args.runs for run in _runs(name, args)]
     if len(runs) > len(_LETTERS):
         raise InputError(f"at most {len(_LETTERS)} runs can be compared; got {len(runs)}; leave some out")
-    measured = _rows(runs, _told(args))
+    measured = _rows(runs, _told(args), _told_pass(args))
     data: dict[str, Any] = {
         "runs": [
             {"run": _LETTERS[place], "name": run.name, "tool": run.tool, "model": run.model, "device": run.device}
@@ -128,11 +138,23 @@ def _told(args: argparse.Namespace) -> Guess:
     return Guess(arch, spec, args.weight_dtype or args.dtype, args.tensor_parallel[0], args.kv_dtype, args.attention)
 
 
-def _rows(runs: list[Run], told: Guess) -> list[dict[str, Any]]:
+def _told_pass(args: argparse.Namespace) -> ToldPass | None:
+    """What --phase says of a trace without shapes."""
+    if args.phase is None:
+        return None
+    (prompt, made), batch = run_lengths(args)[0], args.batch[0]
+    return (
+        ToldPass("prefill", batch, prompt, prompt)
+        if args.phase == "prefill"
+        else ToldPass("decode", batch, 1, prompt + made)
+    )
+
+
+def _rows(runs: list[Run], told: Guess, told_pass: ToldPass | None) -> list[dict[str, Any]]:
     rows = []
     for place, run in enumerate(runs):
         guess = guessed(run, told)
-        for phase in run.phases:
+        for phase in (single_pass(as_told(one, told_pass), guess.arch) for one in run.phases):
             ours = _beside(phase, guess) if phase.basis != "predicted" else None
             predicted_s = ours.predicted_s if ours else None
             rows.append(

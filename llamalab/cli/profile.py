@@ -121,7 +121,7 @@ def _measure(
     command += f" --context {args.context}" if args.context else ""
     command += f" --weight-dtype {args.weight_dtype}" if args.weight_dtype else ""
     command += f" --kv-dtype {args.kv_dtype}" if args.kv_dtype else ""
-    writer, written = trace_writer(args.trace, f"{label}-{device.type}") if args.trace else (None, [])
+    writer, written = trace_writer(args.trace, f"{label}-{device.type}", label) if args.trace else (None, [])
     given: dict[str, Any] = {
         "name": label,
         "phases": phases,

@@ -85,7 +85,7 @@ def measure_profile(
             measurement of the roofs).
         budget_s: seconds for the timed passes of all phases.
         command: the command line, for the profile.
-        trace: called as `trace(phase, profiler)` with the profiled pass of each phase.
+        trace: called as `trace(work, profiler)` with the profiled pass of each phase.
         progress: called with the label of each step and the share that is done.
 
     Raises UnknownNameError for another phase, InputError for another kind of model.
