@@ -13,7 +13,7 @@ from llamalab.analytic.forecast import forecast
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.workload import Workload
 from llamalab.choices import ACTIVATION_DTYPES, PHASES
-from llamalab.cli.arguments import Parser, add_choice, add_counts, add_format, add_part_dtypes, add_shared, one_of
+from llamalab.cli.arguments import Parser, add_choice, add_counts, add_format, add_shared, one_of
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import find_model
@@ -35,7 +35,7 @@ from llamalab.errors import InputError
 from llamalab.files import check_target, write_text
 from llamalab.hints import Any
 from llamalab.records.run import Run, RunPhase
-from llamalab.units import DTYPES, format_rate, format_ratio, format_seconds
+from llamalab.units import DTYPES, PLAIN_DTYPES, format_rate, format_ratio, format_seconds
 
 SUMMARY = "runs, predictions or other tools' results held against each other, operation by operation"
 EXAMPLES = (
@@ -51,10 +51,12 @@ def configure(parser: Parser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="files, or predictions as MODEL@HARDWARE")
     parser.add_argument("--model", help="the model of files that do not tell it, for the prediction beside each row")
     parser.add_argument("--hardware", help="the device of files that do not tell it")
-    parser.add_argument(
-        "--dtype", type=one_of("--dtype", DTYPES), metavar="|".join(DTYPES), help="the dtype that files do not tell"
-    )
-    add_part_dtypes(parser)
+    for option, known, about in (
+        ("--dtype", DTYPES, "the dtype that files do not tell"),
+        ("--weight-dtype", DTYPES, "storage of the weights (default: as --dtype)"),
+        ("--kv-dtype", PLAIN_DTYPES, "storage of the KV cache (default: as --dtype)"),
+    ):
+        parser.add_argument(option, type=one_of(option, known), metavar="|".join(known), help=about)
     about = "the passes of a trace that tells no shapes, of --prompt tokens or at --context"
     parser.add_argument("--phase", type=one_of("--phase", PHASES), metavar="|".join(PHASES), help=about)
     add_lengths(parser, prompt=512, generate=128)

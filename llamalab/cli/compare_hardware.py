@@ -4,6 +4,7 @@ import argparse
 
 from llamalab.analytic.splits import Split
 from llamalab.cli.arguments import Parser, add_choice, add_format
+from llamalab.cli.combinations import with_formats
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.runs import add_basis, add_hardware, add_models, add_numbers, add_ranks, add_shape, add_splits
@@ -88,5 +89,5 @@ def answer(args: argparse.Namespace) -> Answer:
         f"({format_seconds(best['low_s'])} to {format_seconds(best['high_s'] or best['total_s'])}), "
         f"{format_rate(best['tokens_per_s'])} tokens/s",
     )
-    tables = (Table(_COLUMNS, rows), *([Table(_REFUSED, refused)] if refused else []))
+    tables = (Table(with_formats(_COLUMNS, rows, "batch"), rows), *([Table(_REFUSED, refused)] if refused else []))
     return Answer({"by": args.by, "ranked": rows, "not_ranked": refused}, lead, tables)

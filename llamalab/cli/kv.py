@@ -9,7 +9,7 @@ from llamalab.arch import LlamaArch, attention_kind
 from llamalab.cli.arguments import (
     Parser,
     add_counts,
-    add_dtype,
+    add_dtypes,
     add_format,
     add_model,
     add_part_dtypes,
@@ -43,7 +43,7 @@ def configure(parser: Parser) -> None:
     add_counts(parser, "--generate", "and tokens after them, which are as many in the cache", default=None)
     add_counts(parser, "--batch", "sequences", default=1)
     add_shared(parser)
-    add_dtype(parser, "storage of the cache, and of the weights it is compared with")
+    add_dtypes(parser, "storage of the cache, and of the weights it is compared with")
     add_part_dtypes(parser)
     add_format(parser)
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """The cache at one length and batch under every number of KV heads; at several, a row for each."""
-    axes = [models(args), *axis(args, "tensor_parallel", "batch")]
+    axes = [models(args), *axis(args, "dtype", "weight_dtype", "kv_dtype", "tensor_parallel", "batch")]
     lengths = [{"context": tokens} for tokens in held_lengths(args, 4096)]
     return combined(args, _answer, [*axes, lengths], _SIZES)
 

@@ -21,6 +21,8 @@ from llamalab.cli.arguments import (
     add_choice,
     add_count,
     add_counts,
+    add_dtypes,
+    add_part_dtypes,
     chosen_models,
     counts,
     file_path,
@@ -60,11 +62,8 @@ def add_hardware(parser: argparse.ArgumentParser, default: str) -> None:
 
 def add_numbers(parser: argparse.ArgumentParser) -> None:
     """The number formats, and how the model is run."""
-    add_choice(parser, "--dtype", DTYPES, "bf16", "of activations, and of what is not named")
-    for option, what in (("--weight-dtype", "the matrices"), ("--kv-dtype", "the KV cache")):
-        parser.add_argument(
-            option, type=one_of(option, DTYPES), metavar="|".join(DTYPES), help=f"of {what} (default: --dtype)"
-        )
+    add_dtypes(parser, "of activations, and of what is not named", known=DTYPES)
+    add_part_dtypes(parser, cache=DTYPES)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
     add_choice(parser, "--logits", LOGITS, "last", "the positions whose logits are wanted")
     fusion = parser.add_mutually_exclusive_group()
@@ -157,22 +156,26 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Every combination of the options, devices innermost: passes that differ in nothing else are shared."""
     _check_stack(args)
     models = [(path, *chosen_models(path)[0]) for path in named_models(args.model)]
-    devices = chosen_devices(args.hardware, args.dtype)
-    if args.threads and not any(_takes_threads(args, spec) for spec in devices):
+    devices = {dtype: chosen_devices(args.hardware, dtype) for dtype in args.dtype}
+    known = devices[args.dtype[0]]
+    if args.threads and not any(_takes_threads(args, spec) for spec in known):
         raise InputError(
             "--threads must be given for a CPU of the table, by stack: --hardware ryzen-7950x; "
-            f"got {', '.join(spec.name for spec in devices)}"
+            f"got {', '.join(spec.name for spec in known)}"
         )
-    if args.basis is None and all(spec.measured for spec in devices):
+    if args.basis is None and all(spec.measured for spec in known):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
     shapes = product(run_lengths(args), args.batch, _splits(args))
-    own = [argparse.Namespace(**vars(args) | {"model": path}) for path, _, _ in models]
-    each = [(asked, take_storage(asked), name, arch) for asked, (_, name, arch) in zip(own, models, strict=True)]
+    each = [
+        (asked, take_storage(asked), name, arch)
+        for path, name, arch in models
+        for asked in (argparse.Namespace(**vars(args) | {"model": path} | stored) for stored in _stored(args))
+    ]
     for (asked, stored, name, arch), ((prompt, generate), batch, split) in product(each, list(shapes)):
         work = workload(asked, prompt, generate, batch, split.tensor)._replace(
             stored_bytes=stored.bytes if stored else None
         )
-        for spec in devices:
+        for spec in devices[asked.dtype]:
             run = _as_run(args, spec, work)
             if run.layer_parallel > 1 and not split.only_tensor:
                 raise InputError(
@@ -180,6 +183,13 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
                     "ways to split, one must be 1"
                 )
             yield Case(name, arch, spec, run, split)
+
+
+def _stored(args: argparse.Namespace) -> list[dict[str, str | None]]:
+    """Every combination of the number formats."""
+    names = ("dtype", "weight_dtype", "kv_dtype")
+    values = product(*(getattr(args, name) or [None] for name in names))
+    return [dict(zip(names, each, strict=True)) for each in values]
 
 
 def _as_run(args: argparse.Namespace, spec: HardwareSpec, work: Workload) -> Workload:
@@ -224,8 +234,9 @@ def _check_stack(args: argparse.Namespace) -> None:
 
 def constants_of(args: argparse.Namespace, case: Case) -> Constants | StackConstants:
     """What the prediction of a case rests on: its device, and how its weights are stored."""
-    spec = case.spec
-    args = argparse.Namespace(**vars(args) | {"weight_dtype": case.work.weight_dtype})
+    spec, work = case.spec, case.work
+    formats = {"dtype": work.dtype, "weight_dtype": work.weight_dtype, "kv_dtype": work.kv_dtype}
+    args = argparse.Namespace(**vars(args) | formats)
     name = _stack(args, spec)
     if name and args.basis != "bound":
         return prepared(spec, workload(args, 1, 1, 1, 1), name, assumed=args.stack is None)[1]

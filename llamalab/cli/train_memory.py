@@ -6,7 +6,16 @@ from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, saved_in_block
 from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
-from llamalab.cli.arguments import Parser, add_choice, add_counts, add_format, add_model, add_shared, chosen_model
+from llamalab.cli.arguments import (
+    Parser,
+    add_choice,
+    add_counts,
+    add_dtypes,
+    add_format,
+    add_model,
+    add_shared,
+    chosen_model,
+)
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
@@ -44,7 +53,7 @@ def configure(parser: Parser) -> None:
     add_counts(parser, "--context", "tokens in each sequence", default=4096)
     parser.rename("--seq", "--context")
     add_counts(parser, "--batch", "sequences in a step", default=1)
-    add_choice(parser, "--dtype", FLOAT_DTYPES, "bf16", "of weights, gradients and activations")
+    add_dtypes(parser, "of weights, gradients and activations", known=FLOAT_DTYPES)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
     add_choice(parser, "--implementation", IMPLEMENTATIONS, "llamalab", "whose operations keep what")
     add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
@@ -61,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """Every recomputation level; a row for each of several steps. Raises DoesNotFitError where it does not fit."""
-    return combined(args, _one, [models(args), *axis(args, "tensor_parallel", "batch", "context")], _COLUMNS[1:-1])
+    return combined(
+        args, _one, [models(args), *axis(args, "dtype", "tensor_parallel", "batch", "context")], _COLUMNS[1:-1]
+    )
 
 
 def _one(args: argparse.Namespace) -> Answer:

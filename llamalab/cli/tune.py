@@ -20,7 +20,7 @@ from llamalab.cli.arguments import (
     add_shared,
     bytes_of_option,
     chosen_model,
-    one_of,
+    some_of,
 )
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
@@ -60,9 +60,8 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--single-quant", action="store_true", help="qlora without double quantisation")
     parser.add_argument(
         "--dtype",
-        dest="precision",
-        type=one_of("--dtype", PRECISIONS),
-        default="mixed",
+        type=some_of("--dtype", PRECISIONS),
+        default=["mixed"],
         metavar="|".join(PRECISIONS),
         help="bf16 with an fp32 master, bf16 alone, or fp32 (default: mixed)",
     )
@@ -95,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """What a step takes; a row for each of several. Raises DoesNotFitError where it does not fit into the memory."""
-    return combined(args, _one, [models(args), *axis(args, "tensor_parallel", "batch", "context")], _STEPS)
+    return combined(args, _one, [models(args), *axis(args, "dtype", "tensor_parallel", "batch", "context")], _STEPS)
 
 
 def _one(args: argparse.Namespace) -> Answer:
@@ -105,7 +104,7 @@ def _one(args: argparse.Namespace) -> Answer:
     lora = _adapters(args)
     step = Tuning(
         arch, args.context, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
-        args.precision, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
+        args.dtype, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
         args.zero, args.data_parallel, args.tensor_parallel, args.split_norms, args.pipeline_parallel,
         args.offload,
     )  # fmt: skip
