@@ -87,7 +87,8 @@ def params(
 def flops(
     model: Model = "7b", *, phase: str = "prefill", prompt: Counts | None = None, context: Counts | None = None,
     batch: Counts = 1, attention: str = "flash", logits: str = "last", kv_heads: int | None = None,
-    dtype: Words = "bf16", weight_dtype: Words | None = None, kv_dtype: Words | None = None, tensor_parallel: Counts = 1,
+    dtype: Words = "bf16", weight_dtype: Words | None = None, kv_dtype: Words | None = None,
+    tensor_parallel: Counts = 1,
 ) -> Result:  # fmt: skip
     """FLOPs, bytes and intensity of one pass, operation by operation; of several passes the totals of each.
 
