@@ -100,7 +100,6 @@ def roofs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llamalab.cli.speed.measured_rates", lambda generation: Rates(1e11, 1e10))
 
 
-@pytest.mark.usefixtures("roofs")
 def test_the_texts_in_one_answer(options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     asked = [*options, "--text", "Lily has", "--text", "One day", "--generate", "9", "--seed", "3"]
     streamed = printed(asked, capsys)
@@ -114,6 +113,7 @@ def test_the_texts_in_one_answer(options: list[str], capsys: pytest.CaptureFixtu
     assert data["texts"][1]["text"] in (tmp_path / "texts.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("roofs")
 def test_stats_go_to_stderr(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*options, "--temperature", "0", "--generate", "9", "--stats"]) == 0
     out, err = capsys.readouterr()
