@@ -12,7 +12,7 @@ from llama_index.core.schema import TextNode
 from pydantic import PrivateAttr
 
 import llamalab
-from llamalab.units import format_bytes
+from llamalab.formatting import format_bytes
 
 # As short as can be: a small model has a small context.
 QUESTION = PromptTemplate("{context_str}\n{query_str}")

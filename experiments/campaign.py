@@ -28,7 +28,7 @@ from experiments.common.campaign_steps import Step, all_steps, default_models
 from experiments.common.folders import RECORDS
 from experiments.common.isolated import Outcome, run_isolated
 from llamalab.errors import LlamaLabError, UnknownNameError
-from llamalab.files import check_target, write_text
+from llamalab.files.outputs import check_target, write_text
 from llamalab.measure.device.machine import device_name, resolve_device
 from llamalab.presets import resolve_model
 

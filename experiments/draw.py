@@ -12,7 +12,7 @@ from pathlib import Path
 
 from experiments.common.folders import RECORDS
 from llamalab.errors import LlamaLabError
-from llamalab.files import write_text
+from llamalab.files.outputs import write_text
 from llamalab.report.charts.experiment_results import CHARTS
 from llamalab.report.drawing import drawing
 from llamalab.report.experiment_results import read_result, recorded_results

@@ -20,7 +20,7 @@ import torch
 from experiments.common import results as answers
 from experiments.common import training_runs as runs_of
 from experiments.common.variants import FeedForwardVariant, with_feed_forward
-from llamalab.meta_params import meta_ffn_dim
+from llamalab.arch.meta_params import meta_ffn_dim
 from llamalab.presets import PRESETS
 from llamalab.train.initial import begin
 

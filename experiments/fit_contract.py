@@ -40,11 +40,11 @@ from llamalab.analytic.fit_run import FitRun
 from llamalab.analytic.kernel_shapes import kernel_shapes
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.arch import LlamaArch
+from llamalab.formatting import format_bytes
 from llamalab.measure.device.peak_memory import process_peak_bytes
 from llamalab.measure.profile.compiled import compile_shapes, held_here
 from llamalab.measure.profile.scratch import ProbedScratch
 from llamalab.model import StaticKVCache, Transformer
-from llamalab.units import format_bytes
 
 QUESTION = "Does what `llamalab fit` says hold? Random runs, each for real in a process with a limit of memory."
 

@@ -16,9 +16,9 @@ import torch
 from experiments.common import results as answers
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps, total
 from llamalab.attention import get_backend
+from llamalab.formatting import format_bytes
 from llamalab.measure.attention.lab import LabRow, crossover_tokens, lab_machine, run_lab
 from llamalab.measure.timing.timer import Plan
-from llamalab.units import format_bytes
 
 QUESTION = "From which length on is flash attention faster than naive, by how much, and can one know before?"
 

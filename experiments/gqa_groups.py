@@ -21,11 +21,12 @@ from llamalab import LlamaArch, build
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.arch import attention_kind
-from llamalab.arch_fields import valid_kv_heads
+from llamalab.arch.fields import valid_kv_heads
+from llamalab.formatting import format_bytes
 from llamalab.measure.device.machine import clock_for, resolve_device
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model import StaticKVCache
-from llamalab.units import format_bytes, parse_memory
+from llamalab.units import parse_memory
 
 QUESTION = "What does sharing KV heads buy in decode? MHA, GQA and MQA over batch, until memory ends."
 

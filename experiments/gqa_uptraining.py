@@ -24,7 +24,7 @@ from experiments.common import training_runs as runs_of
 from llamalab import build
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.arch import attention_kind
-from llamalab.arch_fields import valid_kv_heads
+from llamalab.arch.fields import valid_kv_heads
 from llamalab.model import Transformer
 from llamalab.train.trainer import Trainer, TrainingPlan, held_out_loss
 

@@ -28,6 +28,7 @@ from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, add_up, forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_pass, total_s
+from llamalab.formatting import format_bytes
 from llamalab.measure.device.machine import cache_bytes
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.moves import copy_roof
@@ -35,7 +36,6 @@ from llamalab.measure.roofs.probes import gemm_roof
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model import StaticKVCache
 from llamalab.text import load_tokenizer
-from llamalab.units import format_bytes
 
 QUESTION = "What does a KV cache save, token by token, and what do growing it by concatenation and 8 bits change?"
 

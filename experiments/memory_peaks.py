@@ -20,13 +20,13 @@ from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
+from llamalab.formatting import format_bytes
 from llamalab.measure.bench.passes import filled_cache
 from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.device.machine import measure_peak, resolve_device
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import Transformer, build
 from llamalab.presets import resolve_model
-from llamalab.units import format_bytes
 
 QUESTION = "Is the memory of a pass known before it runs? Weights, cache and the peak of activations, counted and held."
 

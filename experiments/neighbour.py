@@ -30,8 +30,8 @@ from experiments.common.race import Ratio, ratio
 from experiments.common.sides import Side, ask, end, started
 from llamalab.arch import LlamaArch
 from llamalab.choices import PHASES
-from llamalab.large_pages import ask_for_large_pages
 from llamalab.presets import PRESETS
+from llamalab.startup.large_pages import ask_for_large_pages
 
 QUESTION = "How much do the built-in model and transformers lose to a process that takes one core?"
 

@@ -18,7 +18,7 @@ from experiments.common import results as answers
 from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.checkpoints import load
 from llamalab.errors import InputError
-from llamalab.input_files import read_bounded_text
+from llamalab.files.inputs import read_bounded_text
 from llamalab.model.quantised.weights import kept_of
 from llamalab.text import load_tokenizer
 from llamalab.units import QUANTISED

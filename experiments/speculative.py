@@ -26,7 +26,7 @@ from experiments.common.race import ratio
 from llamalab.analytic.speculation import acceptance_of, replayed, speed_up
 from llamalab.checkpoints import load
 from llamalab.errors import InputError
-from llamalab.input_files import read_bounded_text
+from llamalab.files.inputs import read_bounded_text
 from llamalab.model import StaticKVCache, Transformer
 from llamalab.model.compiled import compile
 from llamalab.text import load_tokenizer

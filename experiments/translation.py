@@ -28,8 +28,8 @@ from llamalab.classic.costs import classic_kv_bytes, classic_ops, classic_params
 from llamalab.classic.shape import ClassicArch
 from llamalab.classic.state import DecoderState
 from llamalab.classic.transformer import ClassicTransformer
+from llamalab.formatting import format_bytes, format_si
 from llamalab.instrument.taps import capture
-from llamalab.units import format_bytes, format_si
 
 QUESTION = "What do an encoder, a decoder and both cost, and does beam search find more than greedy? Numbers in words."
 

@@ -30,8 +30,8 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.choices import PHASES
 from llamalab.errors import InputError
-from llamalab.large_pages import ask_for_large_pages
 from llamalab.presets import PRESETS
+from llamalab.startup.large_pages import ask_for_large_pages
 from llamalab.units import QUANTISED, KeptWeights
 
 QUESTION = "How fast is the built-in model beside transformers and llama.cpp, in bf16, 8 and 4 bits?"

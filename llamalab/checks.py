@@ -7,7 +7,7 @@ float and a text do not: `batch="2"` would repeat what it should multiply.
 from operator import index
 
 from llamalab.errors import InputError
-from llamalab.hints import Any
+from llamalab.startup.hints import Any
 
 MOST_COUNT = 10**9  # above this a count is a slip of the keyboard, not a workload
 MOST_MEMORY_BYTES = 10**18

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from llamalab.hints import Any
+from llamalab.startup.hints import Any
 
 UNKNOWN = "–"  # in a table, for a value that is not known
 MOST_CHARACTERS = 2_000  # of a sentence: a file can hold a name of megabytes

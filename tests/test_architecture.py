@@ -11,15 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 MAP = (ROOT / "docs" / "architecture.md").read_text()
 # From the bottom up; packages of one floor do not import each other.
 FLOORS = (
-    {"errors", "hints", "version"},
-    {"checks", "choices", "hardware_names", "large_pages", "made_rows", "plain_text", "plotting", "workspace"},
-    {"files", "input_files", "units", "formatting"},
-    {"arch_parts", "device_sheet", "links", "preset_rows", "rope_divisors"},
-    {"hardware", "presets_llama", "presets_relatives", "presets_beside"},
-    {"arch_fields"},
+    {"errors", "startup", "version"},
+    {"checks", "choices", "plain_text", "files", "hardware"},
+    {"units"},
+    {"formatting"},
     {"arch"},
-    {"hf_configs", "meta_params", "runnable"},
-    {"arch_files", "preset_names"},
     {"presets", "records"},
     {"analytic"},
     {"attention", "comparison"},

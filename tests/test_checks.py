@@ -34,9 +34,9 @@ from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.analytic.training import rank_parameters, training_flops, training_memory
 from llamalab.analytic.tuning import Tuning
 from llamalab.analytic.workload import Workload
+from llamalab.arch.meta_params import meta_ffn_dim
 from llamalab.checks import whole
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.meta_params import meta_ffn_dim
 from llamalab.presets import PRESETS
 from llamalab.units import storage_bytes
 

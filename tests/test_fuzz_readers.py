@@ -21,7 +21,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.analytic.workload import Workload
-from llamalab.arch_files import read_arch
+from llamalab.arch.files import read_arch
 from llamalab.cli import main
 from llamalab.cli.devices import chosen_devices
 from llamalab.comparison.comparison import Comparison

@@ -5,16 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.units import (
-    DTYPES,
-    MEMORY_UNITS,
-    dtype_bits,
-    format_bytes,
-    format_si,
-    parse_count,
-    parse_memory,
-    storage_bytes,
-)
+from llamalab.formatting import format_bytes, format_si
+from llamalab.units import DTYPES, MEMORY_UNITS, dtype_bits, parse_count, parse_memory, storage_bytes
 
 COUNTS = st.integers(1, 10**9)
 

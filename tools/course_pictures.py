@@ -15,7 +15,7 @@ from llamalab.analytic.parallel import all_reduce_bytes
 from llamalab.analytic.params import weights
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.training import rank_parameters
-from llamalab.files import write_text
+from llamalab.files.outputs import write_text
 from llamalab.presets import PRESETS
 from llamalab.report.charts.base import INK, LOOKS, Plot, area, bar_axes, canvas, curve, handle, heading, ticks
 from llamalab.report.drawing import drawing

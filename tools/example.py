@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llamalab.cli import main as llamalab
-from llamalab.files import write_text
+from llamalab.files.outputs import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "reports" / "example-7b-cpu"

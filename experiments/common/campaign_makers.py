@@ -20,7 +20,8 @@ from llamalab.arch import LlamaArch
 from llamalab.cli.calibrate import CONSTANTS_MARK
 from llamalab.cli.report_files import OUR_RECORD
 from llamalab.comparison.comparison import Comparison
-from llamalab.files import write_text
+from llamalab.files.outputs import write_text
+from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.measure.bench.rows import BenchCase, BenchRow
 from llamalab.measure.bench.run import measure_bench
 from llamalab.measure.calibration.run import calibrate
@@ -30,7 +31,6 @@ from llamalab.measure.report.run import measure_report
 from llamalab.presets import resolve_model
 from llamalab.records.record import Record
 from llamalab.records.record_json import record_from_json, record_to_json
-from llamalab.units import format_bytes, format_seconds, format_si
 
 DTYPE = "bf16"
 CONSTANTS_FILE = f"constants-{DTYPE}.json"

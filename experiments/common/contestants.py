@@ -16,7 +16,7 @@ from experiments.common.llama_server import LlamaServer, bytes_alone
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.gguf_write import write_gguf
-from llamalab.files import replacing
+from llamalab.files.outputs import replacing
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile

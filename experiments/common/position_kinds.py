@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import RopeScaling
+from llamalab.arch.parts import RopeScaling
 from llamalab.attention import Backend
 from llamalab.classic.positions import sinusoids
 from llamalab.errors import InputError

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common.position_kinds import STRETCHED, TRAINED, Spread
-from llamalab.plotting import import_matplotlib
+from llamalab.startup.plotting import import_matplotlib
 
 DRAWN = 64  # tokens
 EVERY = 2  # of them is a row of the picture

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from llamalab.files import write_text
+from llamalab.files.outputs import write_text
 from llamalab.measure.device.machine import device_name, resolve_device
 
 SCHEMA_VERSION = 1

@@ -13,7 +13,7 @@ from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.choices import LOGITS
 from llamalab.errors import UnknownNameError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import check_unscaled, storage_bytes
 
 WAYS = ("flash", "masked", "naive", "chunked")  # of holding what attention makes

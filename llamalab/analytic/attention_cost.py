@@ -11,7 +11,7 @@ E head dim. Causal counts are exact: query t of T sees S - T + t + 1 keys, and o
 
 from llamalab.checks import whole
 from llamalab.errors import InputError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 QUERY_TILE = 128  # rows of Q that a flash kernel keeps on chip (FlashAttention-2, head dim 128)

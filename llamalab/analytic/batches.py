@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from llamalab.analytic.attention_cost import causal_pairs
 from llamalab.checks import whole
 from llamalab.errors import InputError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class Sequences(NamedTuple):

@@ -9,9 +9,9 @@ from llamalab.analytic.roofline import Rates
 from llamalab.checks import MOST_MEMORY_BYTES
 from llamalab.choices import PHASES
 from llamalab.errors import FormatError, InputError, UnavailableError
+from llamalab.files.inputs import read_object
 from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec
-from llamalab.hints import TYPE_CHECKING, Any
-from llamalab.input_files import read_object
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.shipped_constants import FP8_SHARE, SHIPPED, SHIPPED_HOST, nearest_fitted, with_losses
 from llamalab.errors import InputError, MissingError, UnavailableError
 from llamalab.hardware import HardwareSpec, is_listed
-from llamalab.hints import TYPE_CHECKING
+from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

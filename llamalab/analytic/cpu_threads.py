@@ -5,7 +5,7 @@ its way to the memory, which is narrower than all channels together.
 """
 
 from llamalab.hardware import HardwareSpec
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class Reach(NamedTuple):

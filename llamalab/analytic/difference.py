@@ -13,10 +13,10 @@ from llamalab.analytic.ops import add_up
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import Experts, RopeScaling
+from llamalab.arch.parts import Experts, RopeScaling
 from llamalab.errors import InputError
-from llamalab.hints import Any, NamedTuple
 from llamalab.presets import PRESETS
+from llamalab.startup.hints import Any, NamedTuple
 
 LLAMA_2 = ("7b", "13b", "70b")  # as released
 Seconds = Callable[[LlamaArch, tuple[Op, ...]], float | None]  # of a pass of an architecture; None where unknown

@@ -10,7 +10,7 @@ from math import ceil
 
 from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import Experts
+from llamalab.arch.parts import Experts
 
 
 def experts_touched(experts: Experts, tokens: int, ranks: int = 1) -> float:

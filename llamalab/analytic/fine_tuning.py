@@ -25,8 +25,8 @@ from llamalab.analytic.tuned_weights import (
 from llamalab.analytic.tuning import Tuning, check_tuning
 from llamalab.checks import MOST_MEMORY_BYTES, whole
 from llamalab.errors import DoesNotFitError
-from llamalab.hints import NamedTuple
-from llamalab.units import format_bytes
+from llamalab.formatting import format_bytes
+from llamalab.startup.hints import NamedTuple
 
 
 class Held(NamedTuple):

@@ -14,7 +14,7 @@ from llamalab.analytic.pass_memory import Moment
 from llamalab.analytic.runtimes import RUNTIMES, Runtime
 from llamalab.analytic.scratch import Scratch
 from llamalab.checks import whole
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 _ACTIVATIONS = "activations"
 LIVE_TENSORS = 16  # at the largest moment of a pass, each rounded up by the allocator

@@ -6,7 +6,7 @@ from llamalab.analytic.fit import Needs, needs
 from llamalab.analytic.fit_run import FitRun
 from llamalab.checks import MOST_COUNT, MOST_MEMORY_BYTES, whole
 from llamalab.errors import DoesNotFitError, InputError
-from llamalab.units import format_bytes
+from llamalab.formatting import format_bytes
 
 NARROWER = ("bf16", "int8", "int4")  # weight types to try, widest first
 Holds = Callable[[FitRun], Needs]

@@ -22,7 +22,7 @@ from llamalab.analytic.workload import Workload, decode_contexts, last_part, pas
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnavailableError
 from llamalab.hardware import HardwareSpec
-from llamalab.hints import NamedTuple, Protocol
+from llamalab.startup.hints import NamedTuple, Protocol
 
 NO_HOST = Host()
 

@@ -10,7 +10,7 @@ A file without a grade is ungraded; it ranks below fair, because nobody looked, 
 from collections.abc import Iterable, Mapping
 
 from llamalab.analytic.roofline import Rates
-from llamalab.hints import Any, NamedTuple
+from llamalab.startup.hints import Any, NamedTuple
 
 GRADES = ("poor", "ungraded", "fair", "good")  # the worst first
 _AT_BOUND = 0.021  # an efficiency that the fit left at its lower bound, 0.02

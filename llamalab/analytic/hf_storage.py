@@ -11,7 +11,7 @@ from llamalab.analytic.nf4 import nf4_bytes
 from llamalab.analytic.params import Weight, weights
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnavailableError
-from llamalab.hints import Any, NamedTuple
+from llamalab.startup.hints import Any, NamedTuple
 from llamalab.units import storage_bytes
 
 _NAMES = {  # of modules that a method may leave out, by ours

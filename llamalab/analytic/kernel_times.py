@@ -22,7 +22,7 @@ from llamalab.analytic.op import Op
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 FILE = os.path.join(os.path.dirname(__file__), "kernel_times.tsv")
 _SOURCES = {"v": "microsoft/vidur 7d47513, fp16", "a": "ai-dynamo/aiconfigurator 0.12, vLLM 0.14, bf16"}

@@ -7,9 +7,9 @@ a sliding window those of the last so many.
 from collections.abc import Iterable
 
 from llamalab.arch import LlamaArch, attention_kind
-from llamalab.arch_fields import valid_kv_heads
+from llamalab.arch.fields import valid_kv_heads
 from llamalab.checks import whole
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import check_unscaled, storage_bytes
 
 

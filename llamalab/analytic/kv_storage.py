@@ -8,7 +8,7 @@ fp8: no scales. The formula of the values is llamalab.analytic.kv_cache's.
 from llamalab.analytic.parallel import shard
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import PLAIN_DTYPES, storage_bytes
 
 KV_DTYPES = (*PLAIN_DTYPES, "int4")

@@ -9,7 +9,7 @@ from llamalab.analytic.params import Weight, weights
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 TRAINING_BYTES_PER_PARAMETER = 16
 TARGETS = {

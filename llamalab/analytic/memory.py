@@ -10,8 +10,8 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.arch import LlamaArch
 from llamalab.checks import MOST_MEMORY_BYTES, whole
 from llamalab.errors import DoesNotFitError
-from llamalab.hints import NamedTuple
-from llamalab.units import format_bytes
+from llamalab.formatting import format_bytes
+from llamalab.startup.hints import NamedTuple
 
 
 class Room(NamedTuple):

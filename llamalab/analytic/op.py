@@ -5,7 +5,7 @@ from functools import cache
 from operator import attrgetter
 
 from llamalab.errors import UnknownNameError
-from llamalab.hints import NamedTuple, TypeVar
+from llamalab.startup.hints import NamedTuple, TypeVar
 
 T = TypeVar("T")
 PARTS = ("embedding", "attention", "feed_forward", "head")

@@ -19,7 +19,7 @@ from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, colle
 from llamalab.analytic.params import head_norm_widths
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import NORMS
+from llamalab.arch.parts import NORMS
 from llamalab.units import storage_bytes
 
 LAYER = "layers.*."

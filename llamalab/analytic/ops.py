@@ -26,7 +26,7 @@ from llamalab.analytic.op import Op, Totals, add_up, placed
 from llamalab.analytic.op_rows import LAYER, OpRows
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import Experts
+from llamalab.arch.parts import Experts
 from llamalab.choices import LOGITS
 from llamalab.errors import UnknownNameError
 

@@ -1,7 +1,7 @@
 """What an optimiser holds for each trained parameter."""
 
 from llamalab.errors import UnknownNameError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class Optimizer(NamedTuple):

@@ -16,10 +16,10 @@ from math import prod
 
 from llamalab.analytic.params import Weight
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import Experts
+from llamalab.arch.parts import Experts
 from llamalab.checks import MOST_MEMORY_BYTES, whole
 from llamalab.errors import InputError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 # Below these sizes servers send to all ranks at once instead of round a ring (vLLM csrc/custom_all_reduce.cuh).
 ONE_SHOT_BYTES, ONE_SHOT_BYTES_MANY, MANY_RANKS = 512 * 1024, 256 * 1024, 4

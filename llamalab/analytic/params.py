@@ -7,8 +7,8 @@ and shapes that checkpoints are checked against.
 """
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import NORMS
-from llamalab.hints import NamedTuple
+from llamalab.arch.parts import NORMS
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import FLOAT_DTYPES, storage_bytes
 
 SMALL_MODEL_BYTES = 2**30  # a model with fewer bytes of weights is measured in seconds

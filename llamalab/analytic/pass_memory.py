@@ -13,7 +13,7 @@ from llamalab.analytic.parallel import shard
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.scratch import MatrixProduct, NoScratch, Scratch, mask_bytes
 from llamalab.arch import LlamaArch
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 LAST_OF_BLOCK, HEAD = "feed-forward", "logits"  # steps

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from llamalab.checks import whole
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class PassShape(NamedTuple):

@@ -9,8 +9,8 @@ from llamalab.analytic.splits import Split, check_split
 from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
-from llamalab.hints import NamedTuple
-from llamalab.units import format_bytes, format_seconds
+from llamalab.formatting import format_bytes, format_seconds
+from llamalab.startup.hints import NamedTuple
 
 _SLIGHTLY, _MANY_TIMES = 1.1, 10  # of a goal: below, a share in whole percent tells too little; above, too much
 _SHOWN_SHARE = 0.001  # of the time: less is no reason that a table could show

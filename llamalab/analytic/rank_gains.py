@@ -8,7 +8,7 @@ work on 1 / N of the rows. Overlap hides collectives behind products: at best on
 from collections.abc import Iterable
 
 from llamalab.analytic.op import Op
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class RankGains(NamedTuple):

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from llamalab.analytic.grades import Grade
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import Rates, moved_bytes
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 CLASSES = {"gather", "gemm", "elementwise", "attention_prefill", "attention_decode"}  # a pass has all of them
 STRETCH = 4.0  # constants hold this far beyond the work they were fitted on: 7B's products lie up to 3 times beyond

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from llamalab.analytic.ops import Op
 from llamalab.errors import UnavailableError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 SHARP = 64.0  # an exponent at which the soft maximum is the maximum to within 1.1 %
 

@@ -10,9 +10,9 @@ from llamalab.analytic.weight_storage import bytes_on_rank, stored_weight_bytes
 from llamalab.analytic.workload import CACHED_PASSES, Workload
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError
+from llamalab.formatting import format_bytes
 from llamalab.hardware import HardwareSpec
-from llamalab.hints import NamedTuple
-from llamalab.units import format_bytes
+from llamalab.startup.hints import NamedTuple
 
 
 class RunMemory(NamedTuple):

@@ -6,7 +6,7 @@ device can measure its own and hand it in (experiments/fit_contract.py does).
 
 from llamalab.analytic.scratch import CpuBound, NoScratch, Scratch
 from llamalab.errors import UnknownNameError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 MIB = 2**20
 

@@ -18,7 +18,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import FLOAT_DTYPES, storage_bytes
 
 IMPLEMENTATIONS = ("llamalab", "hugging-face", "fused")

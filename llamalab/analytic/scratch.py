@@ -6,7 +6,7 @@ probed where the machine is at hand (llamalab.measure.device.scratch) and bounde
 """
 
 from llamalab.analytic.attention_cost import AttentionShape
-from llamalab.hints import NamedTuple, Protocol
+from llamalab.startup.hints import NamedTuple, Protocol
 from llamalab.units import storage_bytes
 
 # PyTorch's fused attention on a CPU: queries and keys of a tile (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp).

@@ -11,7 +11,7 @@ from llamalab.analytic.data_sheet import matrix_peak
 from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import Rates
 from llamalab.hardware import HardwareSpec, find_hardware, is_listed
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class ClassFit(NamedTuple):

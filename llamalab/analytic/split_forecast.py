@@ -19,7 +19,7 @@ from llamalab.analytic.workload import Workload, decode_contexts
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.hardware import HardwareSpec
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 OpSeconds = Callable[[Op], float]
 

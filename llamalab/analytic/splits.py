@@ -15,7 +15,7 @@ from llamalab.analytic.parallel import all_reduce_bytes, collective_mode, shard
 from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 

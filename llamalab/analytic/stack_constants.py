@@ -9,7 +9,7 @@ from llamalab.analytic.roofline import Rates
 from llamalab.analytic.stacks import OWN, Stack, find_stack
 from llamalab.analytic.workload import Workload
 from llamalab.hardware import HardwareSpec
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import dtype_bits
 
 CLOCK_HZ = 1.83e9  # at which fixed times are told: a GPU of another clock takes inversely as long

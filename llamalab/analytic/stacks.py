@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from llamalab.errors import UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
-from llamalab.hints import Any, NamedTuple
+from llamalab.startup.hints import Any, NamedTuple
 
 UNPACKS = ("inside", "first", "integer")
 OWN = ("apple", "cpu")  # a kind of device whose rows serve no other

@@ -9,7 +9,7 @@ head's gradient has waited for the embedding's, and their sum is made beside bot
 
 from llamalab.analytic.lora import TARGETS, Lora
 from llamalab.analytic.saved_activations import INDEX_BYTES, Kept
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 _INTO_QKV = ("q", "k", "v")

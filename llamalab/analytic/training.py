@@ -21,7 +21,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnknownNameError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 RECOMPUTE = ("none", "selective", "full")

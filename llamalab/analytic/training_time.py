@@ -17,7 +17,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_pass, total_s
 from llamalab.analytic.training import FLASH_BACKWARD
 from llamalab.arch import LlamaArch
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 _UPDATE_FP32 = 7 + 3  # fp32 values a parameter that AdamW and clipping move

@@ -6,7 +6,7 @@ from llamalab.analytic.training import RECOMPUTE
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import storage_bytes
 
 METHODS = ("full", "lora", "qlora")

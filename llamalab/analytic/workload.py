@@ -13,7 +13,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.split_attention import split_ops
 from llamalab.arch import LlamaArch
 from llamalab.checks import whole
-from llamalab.hints import Any, NamedTuple
+from llamalab.startup.hints import Any, NamedTuple
 
 CACHED_PASSES = 4096  # a sweep meets the same pass once per device
 

@@ -10,7 +10,7 @@ from llamalab.cli import verb_parser
 from llamalab.cli.parser import Parser
 from llamalab.cli.remarks import HEARD
 from llamalab.errors import InputError, LlamaLabError, MissingError
-from llamalab.hints import Any
+from llamalab.startup.hints import Any
 
 _parser = lru_cache(maxsize=None)(verb_parser)
 

@@ -1,7 +1,7 @@
 """Drawings of results: bars of what was answered, lines over a sweep, and the roofline."""
 
-from llamalab.hints import TYPE_CHECKING, Any
-from llamalab.units import format_bytes, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_seconds, format_si
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def draw(verb: str, result: Any, ax: "Axes | None") -> "Axes":
 
 
 def _axes() -> "Axes":
-    from llamalab.plotting import import_matplotlib
+    from llamalab.startup.plotting import import_matplotlib
 
     import_matplotlib()
     from matplotlib import pyplot

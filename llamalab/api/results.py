@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from llamalab.cli.output import Answer, Table, answer_text, cells_of
-from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

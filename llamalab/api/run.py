@@ -8,7 +8,7 @@ from llamalab.api.calculate import Counts, Model
 from llamalab.api.calls import answered, in_words_of_python, parsed
 from llamalab.api.results import Result
 from llamalab.errors import InputError, LlamaLabError
-from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn

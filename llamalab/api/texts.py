@@ -9,13 +9,13 @@ from llamalab.api.results import Result
 from llamalab.checkpoints import load
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
-from llamalab.hints import Any
+from llamalab.formatting import format_bytes, format_seconds
 from llamalab.model import Transformer
+from llamalab.startup.hints import Any
 from llamalab.text import Tokenizer, load_tokenizer, tokenizer_of
 from llamalab.text.batch import stream_texts
 from llamalab.text.generate import Generation
 from llamalab.text.sampling import Sampler
-from llamalab.units import format_bytes, format_seconds
 
 
 def continued(

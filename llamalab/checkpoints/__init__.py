@@ -22,7 +22,7 @@ from llamalab.checkpoints.lora import merged
 from llamalab.checkpoints.nature import nature, wrong_file
 from llamalab.checkpoints.vocabulary import resize_vocabulary
 from llamalab.errors import FormatError, InputError, MissingError, UnknownNameError
-from llamalab.files import check_exists
+from llamalab.files.inputs import check_exists
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype, torch_device
 from llamalab.units import QUANTISED

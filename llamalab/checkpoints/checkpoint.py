@@ -15,10 +15,10 @@ from torch import Tensor
 
 from llamalab.analytic.params import weights
 from llamalab.arch import LlamaArch
+from llamalab.arch.runnable import model_refusal
 from llamalab.errors import FormatError, UnavailableError
 from llamalab.model import Transformer
 from llamalab.model.quantised.codes import Codes
-from llamalab.runnable import model_refusal
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 FLOAT_NAMES = {kind: name for name, kind in FLOATS.items()}

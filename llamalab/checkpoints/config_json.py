@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import RopeScaling
+from llamalab.arch.hf_configs.config import from_hf_config
+from llamalab.arch.parts import RopeScaling
 from llamalab.errors import InputError
-from llamalab.hf_configs.config import from_hf_config
 
 _TORCH_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 _WINDOWS = ("use_sliding_window", "sliding_window", "max_window_layers", "layer_types")

@@ -32,7 +32,7 @@ from llamalab.checkpoints.text_side import (
 from llamalab.checkpoints.vocabulary import resized
 from llamalab.choices import QUANTISERS, WRITTEN_FORMATS
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.files import check_new, new_outputs, replacing
+from llamalab.files.outputs import check_new, new_outputs, replacing
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype
 

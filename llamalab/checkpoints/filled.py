@@ -7,10 +7,10 @@ import torch
 from llamalab.checkpoints.checkpoint import Weights, model_shapes
 from llamalab.checkpoints.quantised import quantised_weights
 from llamalab.errors import DoesNotFitError
+from llamalab.formatting import format_bytes
 from llamalab.model import Transformer
 from llamalab.model.dtypes import activation_dtype, torch_device
 from llamalab.model.quantised.linear import QuantisedLinear
-from llamalab.units import format_bytes
 
 
 def filled_model(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import RopeScaling
+from llamalab.arch.parts import RopeScaling
 from llamalab.errors import FormatError
 from llamalab.model.rope_scaling import frequencies
 

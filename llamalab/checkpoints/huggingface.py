@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from llamalab.arch_files import read_arch
+from llamalab.arch.files import read_arch
 from llamalab.checkpoints.arrangement import arranged
 from llamalab.checkpoints.checkpoint import (
     FLOATS,
@@ -39,7 +39,7 @@ from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stor
 from llamalab.checkpoints.weight_files import WeightFiles, find_weights, has_weights
 from llamalab.checkpoints.word_codes import WORD_PARTS, WordMatrices, word_format
 from llamalab.errors import FormatError
-from llamalab.input_files import read_object
+from llamalab.files.inputs import read_object
 from llamalab.model.quantised.codes import Codes
 
 KIND = "Hugging Face"

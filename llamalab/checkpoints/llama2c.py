@@ -26,7 +26,8 @@ from llamalab.checkpoints.llama2c_layout import (
 )
 from llamalab.checkpoints.pages import drop_pages, settled
 from llamalab.errors import FormatError, InputError
-from llamalab.files import map_file, replacing
+from llamalab.files.mapped import map_file
+from llamalab.files.outputs import replacing
 from llamalab.model import Transformer
 from llamalab.model.rope import rotations
 

@@ -25,7 +25,7 @@ from llamalab.checkpoints.pages import readable
 from llamalab.checkpoints.safetensors_file import is_safetensors, open_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError, MissingError
-from llamalab.input_files import read_object
+from llamalab.files.inputs import read_object
 
 KIND = "LoRA adapter, adapter_config.json and adapter_model"
 _EMBEDDING, _HEAD = "tok_embeddings.weight", "output.weight"

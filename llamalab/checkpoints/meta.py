@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from llamalab.arch import ON_DISK, LlamaArch
-from llamalab.arch_files import read_arch
+from llamalab.arch.files import read_arch
+from llamalab.arch.meta_params import from_meta_params, meta_ffn_dim
 from llamalab.checkpoints.checkpoint import (
     StoredTensor,
     Survey,
@@ -31,8 +32,7 @@ from llamalab.checkpoints.pages import drop_pages, readable, settled
 from llamalab.checkpoints.tensor_names import without_wrappers
 from llamalab.checkpoints.torch_file import is_torch_file, read_torch_file, stored_in
 from llamalab.errors import FormatError, InputError
-from llamalab.input_files import read_object
-from llamalab.meta_params import from_meta_params, meta_ffn_dim
+from llamalab.files.inputs import read_object
 
 KIND = "Meta, params.json and consolidated.NN.pth"
 MAX_SHARDS = 64

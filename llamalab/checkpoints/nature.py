@@ -4,7 +4,7 @@ from pathlib import Path
 
 from llamalab.checkpoints.safetensors_file import is_safetensors
 from llamalab.checkpoints.torch_file import LEGACY, is_torch_file
-from llamalab.input_files import IS_POINTER, POINTER
+from llamalab.files.inputs import IS_POINTER, POINTER
 
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".gguf")
 _SHOWN = 6

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from llamalab.errors import FormatError, MissingError
-from llamalab.files import check_new, new_outputs
+from llamalab.files.outputs import check_new, new_outputs
 from llamalab.model import Transformer
 
 # Of the largest logit. Above what rounding in fp32 does to sums over a model's depth and width; a wrong graph

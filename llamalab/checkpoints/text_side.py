@@ -14,8 +14,8 @@ from llamalab.checkpoints.gguf_words import as_model
 from llamalab.checkpoints.gguf_write import special_ids
 from llamalab.checkpoints.text_files import ending_ids, write_tokenizer
 from llamalab.errors import FormatError
+from llamalab.files.inputs import read_object
 from llamalab.formats.gguf_header import is_gguf, map_gguf
-from llamalab.input_files import read_object
 from llamalab.text.gguf_text import SENTENCEPIECE, Vocabulary
 from llamalab.text.gguf_vocabulary import model_of
 from llamalab.text.hf_settings import FILES

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from llamalab.errors import FormatError
-from llamalab.files import map_file
+from llamalab.files.mapped import map_file
 
 _COUNT = struct.Struct("<q")
 _VERSION = 1001

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from llamalab.checkpoints.safetensors_file import is_safetensors
 from llamalab.checkpoints.torch_file import is_torch_file
 from llamalab.errors import FormatError
-from llamalab.input_files import MOST_BYTES, read_object
+from llamalab.files.inputs import MOST_BYTES, read_object
 
 _NAMES = ("model.safetensors", "pytorch_model.bin")
 _NAMED_BY_CONFIG = "transformers_weights"

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from llamalab.arch_fields import MAX_LAYERS, MAX_SIZE
-from llamalab.arch_parts import check_number, check_whole
+from llamalab.arch.fields import MAX_LAYERS, MAX_SIZE
+from llamalab.arch.parts import check_number, check_whole
 from llamalab.errors import InputError
 
 _SIZES = ("dim", "n_heads", "ffn_dim", "source_vocab", "target_vocab")

@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 from llamalab.cli import streams
 from llamalab.cli.signals import ended_as_by_signal
 from llamalab.errors import InputError, LlamaLabError, MissingError, UnavailableError, UnknownNameError
-from llamalab.hints import TYPE_CHECKING
-from llamalab.large_pages import ask_for_large_pages
 from llamalab.plain_text import sentence
+from llamalab.startup.hints import TYPE_CHECKING
+from llamalab.startup.large_pages import ask_for_large_pages
 
 if TYPE_CHECKING:
     from llamalab.cli.parser import Parser
-    from llamalab.hints import Any
+    from llamalab.startup.hints import Any
 
 # Static, so that the overview and an unknown verb cost no import of all their modules.
 VERBS = {

@@ -17,7 +17,7 @@ from llamalab.choices import FORMATS as FORMATS
 from llamalab.cli.find_model import find_model
 from llamalab.cli.parser import Parser as Parser
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.hints import TYPE_CHECKING, TypeVar
+from llamalab.startup.hints import TYPE_CHECKING, TypeVar
 from llamalab.units import DTYPES, PLAIN_DTYPES, QUANTISED, parse_count, parse_memory
 
 if TYPE_CHECKING:

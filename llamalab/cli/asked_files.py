@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llamalab.errors import InputError
-from llamalab.files import check_target
+from llamalab.files.outputs import check_target
 
 
 def check_out(args: Namespace) -> None:

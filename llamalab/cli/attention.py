@@ -10,8 +10,8 @@ from llamalab.cli.arguments import Parser, add_choice, add_count, add_format, co
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
-from llamalab.hints import TYPE_CHECKING, Any
-from llamalab.units import format_bytes, format_si
+from llamalab.formatting import format_bytes, format_si
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamalab.measure.attention.lab import LabRow

@@ -24,9 +24,9 @@ from llamalab.cli.output import Answer
 from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import InputError, UnavailableError
-from llamalab.files import check_target
-from llamalab.hints import TYPE_CHECKING
+from llamalab.files.outputs import check_target
 from llamalab.measure.device.kinds import DEVICES
+from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamalab.measure.bench.rows import BenchCase, BenchRow

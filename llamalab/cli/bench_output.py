@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llamalab.cli.output import Answer, Column, Table, answer_text, keep, percent
-from llamalab.hints import TYPE_CHECKING, Any
-from llamalab.units import format_bytes, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_seconds, format_si
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamalab.measure.bench.rows import BenchRow, Percentiles

@@ -9,11 +9,11 @@ from llamalab.cli.arguments import FORMATS, add_choice, add_weight_storage, coun
 from llamalab.cli.output import Answer, Column, Table, keep, note, show
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError
-from llamalab.files import check_target
-from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.files.outputs import check_target
+from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.measure.device.kinds import DEVICES
 from llamalab.measure.timing.deadline import Deadline
-from llamalab.units import format_bytes, format_seconds, format_si
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamalab.measure.calibration.run import Calibration

@@ -21,7 +21,7 @@ from llamalab.cli.text_options import (
     sampler_of,
 )
 from llamalab.errors import InputError, UnknownNameError
-from llamalab.hints import TYPE_CHECKING
+from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamalab.text.chat import Chat

@@ -7,7 +7,7 @@ from itertools import islice, product
 from llamalab.cli.arguments import split_paths
 from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.errors import LlamaLabError
-from llamalab.hints import Any
+from llamalab.startup.hints import Any
 
 Axis = Sequence[dict[str, Any]]  # the values of an option, or of several that go together
 FORMATS = (  # of numbers: shown where rows differ in them

@@ -32,10 +32,11 @@ from llamalab.comparison.peer_predictions import (
 )
 from llamalab.comparison.run_deltas import Delta, compare_runs, differing, unmatched
 from llamalab.errors import InputError
-from llamalab.files import check_target, write_text
-from llamalab.hints import Any
+from llamalab.files.outputs import check_target, write_text
+from llamalab.formatting import format_rate, format_ratio, format_seconds
 from llamalab.records.run import Run, RunPhase
-from llamalab.units import DTYPES, PLAIN_DTYPES, format_rate, format_ratio, format_seconds
+from llamalab.startup.hints import Any
+from llamalab.units import DTYPES, PLAIN_DTYPES
 
 SUMMARY = "runs, predictions or other tools' results held against each other, operation by operation"
 EXAMPLES = (

@@ -10,8 +10,8 @@ from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.runs import add_basis, add_hardware, add_models, add_numbers, add_ranks, add_shape, add_splits
 from llamalab.cli.sweep import sweep
 from llamalab.errors import DoesNotFitError
-from llamalab.hints import Any
-from llamalab.units import format_bytes, format_rate, format_seconds
+from llamalab.formatting import format_bytes, format_rate, format_seconds
+from llamalab.startup.hints import Any
 
 SUMMARY = "devices and device counts ranked by latency and throughput, and what fits"
 EXAMPLES = (

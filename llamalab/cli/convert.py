@@ -5,7 +5,7 @@ import argparse
 from llamalab.choices import ACTIVATION_DTYPES, QUANTISERS, WRITTEN_FORMATS
 from llamalab.cli.arguments import add_count, count, one_of
 from llamalab.errors import InputError
-from llamalab.files import check_exists
+from llamalab.files.inputs import check_exists
 from llamalab.plain_text import printable
 from llamalab.text.vocabularies import VOCABULARIES
 

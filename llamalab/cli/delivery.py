@@ -1,7 +1,7 @@
 """Where an answer goes: to standard output, as wide as the terminal, or to a file."""
 
 from llamalab.cli.output import Answer, answer_text, keep, note
-from llamalab.hints import TYPE_CHECKING
+from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import Namespace

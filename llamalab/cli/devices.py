@@ -14,9 +14,9 @@ from llamalab.checks import MOST_MEMORY_BYTES
 from llamalab.cli.arguments import split_paths
 from llamalab.cli.output import note
 from llamalab.errors import FormatError, InputError
+from llamalab.files.inputs import read_object
 from llamalab.hardware import CPU, HARDWARE, PEAK_DTYPES, HardwareSpec, device_family, find_hardware
-from llamalab.hints import Any
-from llamalab.input_files import read_object
+from llamalab.startup.hints import Any
 
 THIS = "this"
 # The parts that most machines with a chip of that name have, the likelier first: the boards of NVIDIA's HGX servers.

@@ -9,16 +9,16 @@ from llamalab.analytic.op import Op
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import Experts, RopeScaling
+from llamalab.arch.parts import Experts, RopeScaling
+from llamalab.arch.runnable import model_refusal
 from llamalab.cli.arguments import MODEL_NAMES, add_choice, add_counts, add_dtypes, add_format, add_part_dtypes
 from llamalab.cli.combinations import axis, combined
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import one_device
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Column, Table
-from llamalab.hints import Any
-from llamalab.runnable import model_refusal
-from llamalab.units import format_bytes, format_seconds, format_si, signed
+from llamalab.formatting import format_bytes, format_seconds, format_si, signed
+from llamalab.startup.hints import Any
 
 SUMMARY = "what differs between two models, and what each difference costs"
 EXAMPLES = (

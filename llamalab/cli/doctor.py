@@ -16,10 +16,10 @@ from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.extras import EXTRAS
 from llamalab.cli.output import Answer, Column, Table, note
+from llamalab.formatting import format_bytes, format_si
 from llamalab.hardware import of_device
-from llamalab.hints import TYPE_CHECKING, Any, NamedTuple
 from llamalab.plain_text import in_one_line
-from llamalab.units import format_bytes, format_si
+from llamalab.startup.hints import TYPE_CHECKING, Any, NamedTuple
 from llamalab.version import __version__
 
 if TYPE_CHECKING:

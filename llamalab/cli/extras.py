@@ -1,6 +1,6 @@
 """What the extras of the package would add, and the command that installs each."""
 
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class Extra(NamedTuple):

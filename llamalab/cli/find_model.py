@@ -4,11 +4,11 @@ import argparse
 import os
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_files import read_arch
+from llamalab.arch.files import read_arch
 from llamalab.cli.output import note
 from llamalab.errors import InputError, LlamaLabError, UnknownNameError
-from llamalab.hints import TYPE_CHECKING
 from llamalab.presets import PRESETS, resolve_model
+from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamalab.checkpoints.checkpoint import Weights

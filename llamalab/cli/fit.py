@@ -44,9 +44,10 @@ from llamalab.cli.lengths import run_lengths
 from llamalab.cli.output import Answer, Column, Table, counted, thousands
 from llamalab.cli.stored_models import StoredWeights
 from llamalab.errors import DoesNotFitError, InputError
+from llamalab.formatting import format_bytes
 from llamalab.hardware import HARDWARE, HardwareSpec
-from llamalab.hints import Any
-from llamalab.units import DTYPES, FLOAT_DTYPES, format_bytes
+from llamalab.startup.hints import Any
+from llamalab.units import DTYPES, FLOAT_DTYPES
 
 SUMMARY = "whether a run fits into a memory, term by term, and the largest that does"
 EXAMPLES = (

@@ -5,7 +5,7 @@ import argparse
 from llamalab.analytic.memory import check_fits, room_free
 from llamalab.cli.arguments import chosen_model
 from llamalab.cli.output import Answer, Column, Table, counted, thousands
-from llamalab.units import format_bytes
+from llamalab.formatting import format_bytes
 
 
 def cache_alone(args: argparse.Namespace) -> Answer:

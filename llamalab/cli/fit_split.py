@@ -6,9 +6,9 @@ from llamalab.analytic.offload import host_bytes
 from llamalab.analytic.stack_constants import prepared
 from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
+from llamalab.formatting import format_bytes, format_seconds
 from llamalab.hardware import HardwareSpec
-from llamalab.hints import Any, NamedTuple
-from llamalab.units import format_bytes, format_seconds
+from llamalab.startup.hints import Any, NamedTuple
 
 STACK = "llama.cpp"  # the one that splits so
 

@@ -25,8 +25,8 @@ from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.errors import InputError
-from llamalab.hints import Any
-from llamalab.units import format_bytes, format_si
+from llamalab.formatting import format_bytes, format_si
+from llamalab.startup.hints import Any
 
 SUMMARY = "FLOPs, bytes and intensity of prefill or decode, operation by operation"
 EXAMPLES = (

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Read all records, write the page, print a line for each pass."""
     if not Path(args.folder).is_dir():
         raise MissingError(f"the folder of records must exist; there is no folder {args.folder}; check the path")
-    from llamalab.files import check_targets, write_texts
+    from llamalab.files.outputs import check_targets, write_texts
     from llamalab.report import OURS, render_gallery
     from llamalab.report.gallery import errors_table, records_under
 

@@ -24,8 +24,8 @@ from llamalab.cli.text_options import (
     sampler_of,
 )
 from llamalab.errors import InputError
-from llamalab.hints import TYPE_CHECKING, Any
-from llamalab.input_files import read_bounded_text
+from llamalab.files.inputs import read_bounded_text
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamalab.cli.speed import Stopwatch

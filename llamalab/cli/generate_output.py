@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.speed import Stopwatch
-from llamalab.hints import TYPE_CHECKING, Any
-from llamalab.units import format_rate, format_seconds
+from llamalab.formatting import format_rate, format_seconds
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamalab.text import Tokenizer

@@ -7,10 +7,10 @@ from llamalab.cli.delivery import give
 from llamalab.cli.devices import common_device
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import UnavailableError
+from llamalab.formatting import format_bytes
 from llamalab.hardware import ACCUMULATE, CPU, CPUS, HARDWARE, PEAK_DTYPES, HardwareSpec
-from llamalab.hints import Any
 from llamalab.plain_text import UNKNOWN
-from llamalab.units import format_bytes
+from llamalab.startup.hints import Any
 
 SUMMARY = "data-sheet peaks, bandwidth and memory of known devices"
 EXAMPLES = ("llamalab hardware", "llamalab hardware h200", "llamalab hardware a100-80gb-sxm --format json")

@@ -10,11 +10,11 @@ from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, option_of, thousands
 from llamalab.errors import InputError, UnavailableError
-from llamalab.files import check_exists
-from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.files.inputs import check_exists
+from llamalab.formatting import format_bytes
 from llamalab.presets import PRESETS
+from llamalab.startup.hints import TYPE_CHECKING, Any
 from llamalab.text.vocabularies import vocabulary_name
-from llamalab.units import format_bytes
 
 if TYPE_CHECKING:
     from llamalab.checkpoints.checkpoint import StoredTensor, Survey

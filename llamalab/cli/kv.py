@@ -21,9 +21,10 @@ from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.lengths import held_lengths
 from llamalab.cli.output import Answer, Column, Table, counted, note, percent, thousands
-from llamalab.device_sheet import smallest_holding
-from llamalab.hints import Any
-from llamalab.units import dtype_bits, format_bytes, format_ratio
+from llamalab.formatting import format_bytes, format_ratio
+from llamalab.hardware.sheet import smallest_holding
+from llamalab.startup.hints import Any
+from llamalab.units import dtype_bits
 
 SUMMARY = "size of the KV cache, under MHA, GQA and MQA"
 EXAMPLES = (

@@ -5,13 +5,14 @@ import argparse
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.arch import ALWAYS_STORED, LlamaArch
+from llamalab.arch.runnable import model_refusal
 from llamalab.cli.arguments import add_choice, add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, thousands
-from llamalab.hints import Any
+from llamalab.formatting import format_bytes
 from llamalab.presets import PRESETS
-from llamalab.runnable import model_refusal
-from llamalab.units import PLAIN_DTYPES, format_bytes
+from llamalab.startup.hints import Any
+from llamalab.units import PLAIN_DTYPES
 
 SUMMARY = "the known models and their sizes"
 EXAMPLES = ("llamalab models", "llamalab models --dtype int8", "llamalab models --format csv")

@@ -3,7 +3,7 @@
 import argparse
 
 from llamalab.cli import VERBS, verb_parser
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class Option(NamedTuple):

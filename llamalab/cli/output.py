@@ -7,7 +7,7 @@ are null in JSON, empty in CSV and a dash elsewhere.
 import sys
 from collections.abc import Callable, Sequence
 
-from llamalab.hints import TYPE_CHECKING, Any, NamedTuple
+from llamalab.startup.hints import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ def option_of(argument: str) -> str:
 def keep(path: "Path", text: str, *, ours: str | None = None) -> "Path | None":
     """Write what could not be measured again, elsewhere if need be, and say where; None where only stdout took it."""
     from llamalab.errors import LlamaLabError
-    from llamalab.files import keep_text
+    from llamalab.files.outputs import keep_text
 
     try:
         place = keep_text(path, text, ours=ours)

@@ -20,8 +20,9 @@ from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent, thousands
 from llamalab.cli.stored_models import StoredWeights, stored_model
 from llamalab.errors import InputError
-from llamalab.hints import Any
-from llamalab.units import DTYPES, format_bytes, storage_bytes
+from llamalab.formatting import format_bytes
+from llamalab.startup.hints import Any
+from llamalab.units import DTYPES, storage_bytes
 
 SUMMARY = "parameters and weight bytes, by component"
 EXAMPLES = (

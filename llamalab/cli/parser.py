@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from llamalab.errors import InputError
-from llamalab.hints import TYPE_CHECKING, NoReturn
+from llamalab.startup.hints import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite

@@ -24,10 +24,10 @@ from llamalab.cli.find_model import find_model, short_name
 from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.output import Answer, Column, Table, percent
 from llamalab.errors import DoesNotFitError, InputError
+from llamalab.formatting import format_bytes, format_rate, format_seconds
 from llamalab.hardware import HardwareSpec
-from llamalab.hints import Any
-from llamalab.links import LINKS, find_link
-from llamalab.units import format_bytes, format_rate, format_seconds
+from llamalab.hardware.links import LINKS, find_link
+from llamalab.startup.hints import Any
 
 SUMMARY = "the ways to split a model over devices, ranked, with why each other one loses"
 EXAMPLES = (

@@ -28,10 +28,10 @@ from llamalab.cli.runs import (
     constants_of,
 )
 from llamalab.cli.sweep import SWEEP_COLUMNS, SWEEP_KEYS, stack_name, sweep
+from llamalab.formatting import format_bytes, format_rate, format_seconds, format_si
 from llamalab.hardware import HardwareSpec
-from llamalab.hints import Any
 from llamalab.plain_text import csv_text
-from llamalab.units import format_bytes, format_rate, format_seconds, format_si
+from llamalab.startup.hints import Any
 
 SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
 EXAMPLES = (

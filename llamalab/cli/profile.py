@@ -22,9 +22,9 @@ from llamalab.cli.profile_output import profile_answer
 from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import UnknownNameError
-from llamalab.files import check_target
-from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.files.outputs import check_target
 from llamalab.measure.device.kinds import DEVICES
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamalab.records.profile import Profile

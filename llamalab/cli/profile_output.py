@@ -3,8 +3,8 @@
 from dataclasses import asdict
 
 from llamalab.cli.output import Answer, Column, Table, percent
-from llamalab.hints import TYPE_CHECKING, Any
-from llamalab.units import format_bytes, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_seconds, format_si
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamalab.records.phase_profile import MemoryProfile, PhaseProfile

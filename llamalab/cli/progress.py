@@ -4,8 +4,8 @@ import sys
 import threading
 from types import TracebackType
 
-from llamalab.hints import Protocol
 from llamalab.measure.timing.deadline import now_s
+from llamalab.startup.hints import Protocol
 
 TICK_S = 1.6  # between two signs of life
 _LEAST_DONE = 0.05  # before which the time left is not guessed at

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, LlamaLabError
-from llamalab.hints import Any, NoReturn
+from llamalab.startup.hints import Any, NoReturn
 
 
 def is_rank() -> bool:

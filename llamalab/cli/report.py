@@ -24,12 +24,12 @@ from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.report_files import check_page, default_page, keep_record, write_files, write_report
 from llamalab.errors import InputError, LlamaLabError, UnavailableError
-from llamalab.files import check_exists
-from llamalab.hints import TYPE_CHECKING
+from llamalab.files.inputs import check_exists
+from llamalab.formatting import format_bytes
 from llamalab.measure.device.kinds import DEVICES
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.plain_text import printable
-from llamalab.units import format_bytes
+from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamalab.records.record import Record

@@ -3,9 +3,9 @@
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import verdict
-from llamalab.hints import Any
+from llamalab.formatting import format_seconds
 from llamalab.records.record import Record
-from llamalab.units import format_seconds
+from llamalab.startup.hints import Any
 
 _COLUMNS = (
     *(Column(key, key) for key in ("phase", "op", "count")),

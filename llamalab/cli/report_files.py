@@ -9,8 +9,8 @@ from pathlib import Path
 
 from llamalab.cli.output import keep
 from llamalab.errors import InputError
-from llamalab.files import check_targets, write_texts
-from llamalab.hints import TYPE_CHECKING, TypeVar
+from llamalab.files.outputs import check_targets, write_texts
+from llamalab.startup.hints import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from llamalab.records.record import Record

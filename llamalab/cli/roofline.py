@@ -20,8 +20,8 @@ from llamalab.cli.runs import (
     constants_of,
 )
 from llamalab.errors import InputError
-from llamalab.hints import Any
-from llamalab.units import format_seconds, format_si
+from llamalab.formatting import format_seconds, format_si
+from llamalab.startup.hints import Any
 
 SUMMARY = "what limits each operation on a device, and what would move it"
 EXAMPLES = (
@@ -99,7 +99,7 @@ def _one(args: argparse.Namespace, case: Case) -> Answer:
         "ops": rows,
     }
     if args.svg:
-        from llamalab.files import write_text  # here: a table needs no file
+        from llamalab.files.outputs import write_text  # here: a table needs no file
 
         write_text(args.svg, _svg(case, rows, peak, bandwidth))
         note(f"wrote {args.svg}")
@@ -197,7 +197,7 @@ def _text_chart(rows: list[dict[str, Any]], peak: float, bandwidth: float) -> li
 def _svg(case: Case, rows: list[dict[str, Any]], peak: float, bandwidth: float) -> str:
     import io
 
-    from llamalab.plotting import import_matplotlib
+    from llamalab.startup.plotting import import_matplotlib
 
     import_matplotlib()
     from llamalab.report.charts.predicted_roofline import predicted_roofline

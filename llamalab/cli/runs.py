@@ -35,7 +35,7 @@ from llamalab.cli.find_model import take_storage
 from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import DTYPES
 
 

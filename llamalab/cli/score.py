@@ -9,7 +9,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.comparison.measured_runs import AUTO_STACK, read_rows
 from llamalab.comparison.scoring import Scored, grouped, predict_row, summary
-from llamalab.hints import Any
+from llamalab.startup.hints import Any
 
 SUMMARY = "how far predictions are from the measured runs of a CSV file, by stack, device and phase"
 EXAMPLES = (

@@ -4,7 +4,7 @@ import signal
 import sys
 from types import FrameType, ModuleType
 
-from llamalab.hints import Any, NoReturn
+from llamalab.startup.hints import Any, NoReturn
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _Handlers = dict[signal.Signals, Any]

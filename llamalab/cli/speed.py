@@ -13,8 +13,8 @@ from llamalab.analytic.ops import add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_op
 from llamalab.cli.output import percent
-from llamalab.hints import TYPE_CHECKING
-from llamalab.units import format_si
+from llamalab.formatting import format_si
+from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamalab.text.generate import Generation

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from llamalab.analytic.hf_storage import HfStorage, hf_storage
 from llamalab.arch import LlamaArch
-from llamalab.arch_files import read_arch
+from llamalab.arch.files import read_arch
 from llamalab.cli.output import note
 from llamalab.errors import FormatError
-from llamalab.hints import TYPE_CHECKING, NamedTuple
-from llamalab.input_files import read_object
-from llamalab.units import format_bytes
+from llamalab.files.inputs import read_object
+from llamalab.formatting import format_bytes
+from llamalab.startup.hints import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from llamalab.analytic.stack_constants import StackConstants
 from llamalab.cli.output import Column, option_of
 from llamalab.cli.runs import Case, cases, constants_of
 from llamalab.errors import InputError, UnavailableError
-from llamalab.hints import Any
-from llamalab.units import format_bytes, format_rate, format_seconds
+from llamalab.formatting import format_bytes, format_rate, format_seconds
+from llamalab.startup.hints import Any
 
 ASSUMED = "tensorrt-llm"  # shipped constants: kernels as servers fuse them, and the host of its 0.5
 SWEEP_KEYS = (

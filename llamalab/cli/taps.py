@@ -10,9 +10,10 @@ from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
-from llamalab.hints import Any
+from llamalab.formatting import format_bytes
 from llamalab.instrument.points import POINTS, Point, points_of
-from llamalab.units import format_bytes, storage_bytes
+from llamalab.startup.hints import Any
+from llamalab.units import storage_bytes
 
 SUMMARY = "the points at which a model can be tapped, with their shapes"
 EXAMPLES = (

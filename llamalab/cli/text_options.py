@@ -7,9 +7,9 @@ from pathlib import Path
 from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PROMPT_FORMATS
 from llamalab.cli.arguments import Parser, add_count, add_kv_storage, add_weight_storage, one_of
 from llamalab.errors import InputError
-from llamalab.files import check_exists
-from llamalab.hints import TYPE_CHECKING
+from llamalab.files.inputs import check_exists
 from llamalab.plain_text import printable
+from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamalab.model import Transformer

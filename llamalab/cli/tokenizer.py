@@ -6,8 +6,8 @@ import sys
 from llamalab.cli.arguments import add_count, one_of
 from llamalab.cli.output import note
 from llamalab.errors import InputError
-from llamalab.hints import TYPE_CHECKING
 from llamalab.plain_text import printable
+from llamalab.startup.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,8 +13,8 @@ from llamalab.cli.output import Answer, Column, Table, percent
 from llamalab.cli.text_options import check_paths, open_model, open_tokenizer
 from llamalab.cli.tour_words import what_does
 from llamalab.errors import InputError
-from llamalab.hints import TYPE_CHECKING, Any
-from llamalab.units import format_bytes, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_seconds, format_si
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,10 +9,11 @@ from llamalab.cli.find_model import find_model, short_name
 from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError, UnavailableError
-from llamalab.files import check_exists, check_target, write_text
-from llamalab.hints import TYPE_CHECKING, Any
+from llamalab.files.inputs import check_exists
+from llamalab.files.outputs import check_target, write_text
+from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.measure.device.kinds import DEVICES
-from llamalab.units import format_bytes, format_seconds, format_si
+from llamalab.startup.hints import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llamalab.measure.training.step import StepForecast
@@ -130,7 +131,7 @@ def _keep(args: argparse.Namespace, data: dict[str, Any]) -> None:
 
 
 def _stream(args: argparse.Namespace, tokenizer: "Tokenizer", device: str) -> "TokenStream":
-    from llamalab.input_files import read_bounded_text
+    from llamalab.files.inputs import read_bounded_text
     from llamalab.text.train import MOST_TEXT_BYTES
     from llamalab.train.corpus import corpus_in, write_corpus
     from llamalab.train.token_stream import stream_of

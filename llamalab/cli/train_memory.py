@@ -21,8 +21,9 @@ from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import DoesNotFitError
-from llamalab.hints import Any
-from llamalab.units import FLOAT_DTYPES, format_bytes, format_si
+from llamalab.formatting import format_bytes, format_si
+from llamalab.startup.hints import Any
+from llamalab.units import FLOAT_DTYPES
 
 SUMMARY = "memory and FLOPs of a training step, by recomputation level"
 EXAMPLES = (

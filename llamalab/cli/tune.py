@@ -26,8 +26,8 @@ from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
-from llamalab.hints import Any
-from llamalab.units import format_bytes, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_seconds, format_si
+from llamalab.startup.hints import Any
 
 SUMMARY = "memory per device, FLOPs and time of full training, LoRA and QLoRA, with ZeRO, parallelism and offload"
 EXAMPLES = (

@@ -7,8 +7,8 @@ from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_s
 from llamalab.analytic.ops import Op
 from llamalab.comparison.basis import RecordBasis
 from llamalab.comparison.passes import relative_error
-from llamalab.hints import NamedTuple
 from llamalab.records.record import AttentionPoint
+from llamalab.startup.hints import NamedTuple
 
 
 class AttentionRow(NamedTuple):

@@ -23,8 +23,8 @@ from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.roofline import Prediction, Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnknownNameError
-from llamalab.hints import NamedTuple
 from llamalab.records.record import Record, Roof
+from llamalab.startup.hints import NamedTuple
 
 OWN_ROOFS = "this record's own roofs"
 

@@ -7,7 +7,7 @@ Figures only; llamalab.comparison.sentences words them.
 from llamalab.comparison.attention_rows import AttentionRow
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Phase, relative_error
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 ALLOWED_ERROR = 0.2  # relative error of a pass, or of a peak of memory, that is no failure
 COVERAGE = 0.9  # of the measurements should lie in the interval of their prediction

@@ -20,8 +20,8 @@ from llamalab.comparison.held_roofs import hold_roofs, raised_sentence
 from llamalab.comparison.kv_cells import CacheCell, kv_cells
 from llamalab.comparison.passes import Phase, Row
 from llamalab.errors import DoesNotFitError
-from llamalab.hints import NamedTuple
 from llamalab.records.record import Record
+from llamalab.startup.hints import NamedTuple
 
 
 class ExactCheck(NamedTuple):

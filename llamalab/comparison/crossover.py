@@ -2,7 +2,7 @@
 
 from llamalab.comparison.attention_rows import AttentionRow
 from llamalab.comparison.comparison import Comparison
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class Crossover(NamedTuple):

@@ -18,9 +18,9 @@ from llamalab.comparison.basis import (
     weights_that_ran,
 )
 from llamalab.comparison.pass_ops import ops_of
-from llamalab.hints import NamedTuple
+from llamalab.formatting import format_bytes, format_si
 from llamalab.records.record import Pass, Record, Roof
-from llamalab.units import format_bytes, format_si
+from llamalab.startup.hints import NamedTuple
 
 _WHOLE_PASS = "the whole pass"
 _UNITS = {"gemm": "FLOP/s", "attention": "FLOP/s"}

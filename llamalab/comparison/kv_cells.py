@@ -2,8 +2,8 @@
 
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.arch import LlamaArch, attention_kind
-from llamalab.arch_fields import valid_kv_heads
-from llamalab.hints import NamedTuple
+from llamalab.arch.fields import valid_kv_heads
+from llamalab.startup.hints import NamedTuple
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 

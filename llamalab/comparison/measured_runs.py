@@ -15,10 +15,10 @@ from functools import lru_cache
 from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.errors import FormatError, InputError, UnknownNameError
+from llamalab.files.inputs import read_bounded_text
 from llamalab.hardware import HARDWARE, HardwareSpec, device_family
-from llamalab.hints import NamedTuple
-from llamalab.input_files import read_bounded_text
 from llamalab.presets import PRESETS
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import DTYPES, dtype_bits
 
 AUTO_STACK = "auto"

@@ -6,8 +6,7 @@ from statistics import median
 from llamalab.analytic.ops import Op
 from llamalab.comparison.pass_ops import ops_of
 from llamalab.errors import FormatError
-from llamalab.hints import Any
-from llamalab.input_files import parse_json
+from llamalab.files.inputs import parse_json
 from llamalab.records.environment import Environment
 from llamalab.records.frames import bench_rows
 from llamalab.records.peers import read_trace, runs_of_text
@@ -15,6 +14,7 @@ from llamalab.records.profile import Profile, are_profiles, profiles_from_json
 from llamalab.records.record import Pass, Record
 from llamalab.records.record_json import record_from_json, shown_text
 from llamalab.records.run import OpTime, Run, RunPhase
+from llamalab.startup.hints import Any
 
 _OURS = "llamalab"
 

@@ -10,8 +10,8 @@ from llamalab.analytic.ops import Op, add_up
 from llamalab.analytic.roofline import Prediction
 from llamalab.comparison.basis import RecordBasis, weight_roof_kind
 from llamalab.comparison.pass_ops import ops_of, shape_of_pass
-from llamalab.hints import NamedTuple
 from llamalab.records.record import Measurement, Pass, Record
+from llamalab.startup.hints import NamedTuple
 
 PASS_PARTS = ("embedding", "block", "head")
 

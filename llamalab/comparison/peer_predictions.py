@@ -10,9 +10,9 @@ from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
 from llamalab.errors import LlamaLabError
 from llamalab.hardware import HARDWARE, HardwareSpec
-from llamalab.hints import NamedTuple
 from llamalab.presets import PRESETS, resolve_model
 from llamalab.records.run import Run, RunPhase, of_one_pass
+from llamalab.startup.hints import NamedTuple
 
 
 class Beside(NamedTuple):

@@ -10,9 +10,9 @@ from llamalab.analytic.rank_gains import RankGains, rank_gains
 from llamalab.analytic.roofline import Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
-from llamalab.hints import Any, NamedTuple
 from llamalab.records.ranks import RanksPass, RankTime
 from llamalab.records.record import Record
+from llamalab.startup.hints import Any, NamedTuple
 
 _MOST_RANKS = 8
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from math import isnan
 from statistics import median
 
-from llamalab.hints import Any, NamedTuple
+from llamalab.formatting import format_ratio
 from llamalab.records.run import OpTime, Run, RunPhase
 from llamalab.records.run_frames import REST, joined_ops
-from llamalab.units import format_ratio
+from llamalab.startup.hints import Any, NamedTuple
 
 RESAMPLES = 1000
 FEWEST = 4  # samples of each, below which there is no interval

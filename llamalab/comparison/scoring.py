@@ -16,7 +16,7 @@ from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.comparison.measured_runs import AUTO_STACK, MeasuredPoint, device_named, measured_point
 from llamalab.errors import InputError, LlamaLabError
-from llamalab.hints import Any, NamedTuple
+from llamalab.startup.hints import Any, NamedTuple
 
 ROUNDING = 0.02  # measurements and data sheets are rounded
 MEMORY_SPREAD = 0.15

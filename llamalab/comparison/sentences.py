@@ -5,8 +5,8 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.crossover import crossover
 from llamalab.comparison.passes import Phase, relative_error
 from llamalab.comparison.wording import blocks, machine, short, signed_percent, title, tokens_per_s
-from llamalab.hints import NamedTuple
-from llamalab.units import format_bytes, format_si
+from llamalab.formatting import format_bytes, format_si
+from llamalab.startup.hints import NamedTuple
 
 _VERBS = {"prefill": "reads a {tokens:,}-token prompt at", "decode": "writes at"}
 DISTURBED = 1.1  # an op-by-op pass that takes so much longer is no picture of a clean one

@@ -20,7 +20,7 @@ from llamalab.comparison.basis import RecordBasis
 from llamalab.comparison.comparison import Comparison
 from llamalab.errors import DoesNotFitError, InputError, UnavailableError
 from llamalab.hardware import HARDWARE, HardwareSpec
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 from llamalab.units import KeptWeights
 
 GENERATED = 128

@@ -2,5 +2,5 @@
 
 Belongs here: what a container says before anything in it is read (`gguf_header`).
 Does not belong here: what the weights (checkpoints) or the vocabulary (text) in it mean.
-May import: files, input_files, errors.
+May import: files, errors.
 """

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llamalab.errors import FormatError
-from llamalab.files import map_file
+from llamalab.files.mapped import map_file
 
 MAGIC = b"GGUF"
 DEFAULT_ALIGNMENT = 32

@@ -9,7 +9,7 @@ H query heads, K KV heads, E head dim, F feed-forward dim, V vocabulary.
 """
 
 from llamalab.arch import LlamaArch
-from llamalab.hints import NamedTuple
+from llamalab.startup.hints import NamedTuple
 
 
 class Point(NamedTuple):

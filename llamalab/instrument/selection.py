@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
-from llamalab.arch_fields import MAX_LAYERS
+from llamalab.arch.fields import MAX_LAYERS
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.instrument.points import POINTS, point_of
 

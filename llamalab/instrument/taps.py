@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from llamalab.arch_fields import MAX_LAYERS
+from llamalab.arch.fields import MAX_LAYERS
 from llamalab.errors import InputError
 from llamalab.instrument.bind import depth_of, names_in, tapped
 from llamalab.instrument.copies import Arrived, buffer_like

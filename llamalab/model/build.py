@@ -14,10 +14,10 @@ from torch import Tensor
 
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError, InputError
+from llamalab.formatting import format_bytes
 from llamalab.model.dtypes import torch_device
 from llamalab.model.transformer import Transformer, TransformerBlock
 from llamalab.presets import resolve_model
-from llamalab.units import format_bytes
 
 _POOL_SIZE = 2**22 - 3
 _STD = 0.02

@@ -1,6 +1,6 @@
 """Frequencies of RoPE: theta**(-2j/E), or slower where RoPE was stretched beyond its first context.
 
-What each kind does, and its source, is said of llamalab.arch_parts.RopeScaling. All is in fp32, as the weights were
+What each kind does, and its source, is said of llamalab.arch.parts.RopeScaling. All is in fp32, as the weights were
 trained with it: at position 100,000 another rounding of a frequency is another angle.
 
 P = E / 2 frequencies of a head dim E (of its turned part).
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import RopeScaling
+from llamalab.arch.parts import RopeScaling
 
 
 def frequencies(arch: LlamaArch, position_T: Tensor) -> Tensor:

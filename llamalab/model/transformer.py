@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llamalab.arch import LlamaArch
+from llamalab.arch.runnable import model_refusal
 from llamalab.attention import Backend, get_backend
 from llamalab.choices import LOGITS
 from llamalab.errors import FormatError, InputError, UnavailableError, UnknownNameError
@@ -26,7 +27,6 @@ from llamalab.model.norm import RMSNorm
 from llamalab.model.rope import rotations
 from llamalab.model.tap import Tap, joined
 from llamalab.model.tap_stack import TapStack
-from llamalab.runnable import model_refusal
 
 if TYPE_CHECKING:
     from llamalab.model.own_share import Link, Spread  # imports torch.distributed: for models on ranks only

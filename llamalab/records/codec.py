@@ -34,7 +34,7 @@ def from_plain(kind: Any, data: Any, where: str) -> Any:
         return [from_plain(arguments[0], one, f"{where}[{i}]") for i, one in enumerate(data)]
     if origin is dict and isinstance(data, dict):
         return {key: from_plain(arguments[1], value, f"{where}.{key}") for key, value in data.items()}
-    if (origin is Literal and data in arguments) or kind in (Any, object):  # object: Any of llamalab.hints
+    if (origin is Literal and data in arguments) or kind in (Any, object):  # object: Any of llamalab.startup.hints
         return data
     if kind is float and type(data) in (int, float) and abs(data) <= _LARGEST and math.isfinite(data):
         return float(data)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamalab.errors import FormatError, InputError
-from llamalab.input_files import parse_json
+from llamalab.files.inputs import parse_json
 from llamalab.records.peers import runs_of_text
 from llamalab.records.profile import Profile, are_profiles, profiles_from_json
 from llamalab.records.record import Measurement, Pass, Record

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llamalab.errors import FormatError
-from llamalab.input_files import parse_json
+from llamalab.files.inputs import parse_json
+from llamalab.formatting import formats
 from llamalab.records.codec import from_plain
 from llamalab.records.environment import Environment
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.record import Record, Roof
-from llamalab.units import formats
 
 PROFILE_SCHEMA = 1
 KEY = "profiles"  # of the JSON of one or more profiles; no record has it

@@ -10,11 +10,12 @@ from statistics import median, quantiles
 from typing import Any, Literal
 
 from llamalab.arch import LlamaArch
+from llamalab.formatting import formats
 from llamalab.records.environment import Environment
 from llamalab.records.patterns import Patterns
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.ranks import RanksRun
-from llamalab.units import KeptWeights, formats
+from llamalab.units import KeptWeights
 
 RECORD_SCHEMA = 1
 BasisWord = Literal["measured", "extrapolated"]

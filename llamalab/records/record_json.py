@@ -8,7 +8,7 @@ import json
 import os
 
 from llamalab.errors import FormatError
-from llamalab.input_files import parse_json, read_bounded_text
+from llamalab.files.inputs import parse_json, read_bounded_text
 from llamalab.records.codec import from_plain
 from llamalab.records.record import RECORD_SCHEMA, Record
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from llamalab.comparison.wording import full_name, tokens_per_s
 from llamalab.errors import FormatError
-from llamalab.input_files import parse_json
+from llamalab.files.inputs import parse_json
 from llamalab.report.bounded import fill_bounded
 from llamalab.report.charts.bench import bench_curves, curves
 from llamalab.report.data_table import DataTable, byte_count, error, number, seconds, speed, text

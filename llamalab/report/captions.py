@@ -4,10 +4,10 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Phase
 from llamalab.comparison.sentences import crossover_sentence, fit_sentence, memory_sentence, winner_sentence
 from llamalab.comparison.wording import short, signed_percent
+from llamalab.formatting import format_bytes, format_si
 from llamalab.report.charts.attention_sweep import prompts
 from llamalab.report.charts.roofline import plotted
 from llamalab.report.theme import GROUPS, group_of
-from llamalab.units import format_bytes, format_si
 
 
 def roofline_finding(comparison: Comparison) -> str:

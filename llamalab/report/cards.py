@@ -4,8 +4,8 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Phase
 from llamalab.comparison.wording import blocks as blocks_run
 from llamalab.comparison.wording import short, signed_percent, tokens_per_s
+from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.report.layout import Card
-from llamalab.units import format_bytes, format_seconds, format_si
 
 
 def cards(comparison: Comparison) -> list[Card]:

@@ -6,12 +6,12 @@ from typing import Any
 from markupsafe import Markup
 
 from llamalab.comparison.ranks import ScalingPoint
+from llamalab.formatting import format_seconds
 from llamalab.report.bounded import fill_bounded
 from llamalab.report.charts.deltas import deltas, signed_seconds
 from llamalab.report.charts.scaling import ScalingCurve, scaling
 from llamalab.report.data_table import DataColumn, DataTable, error, number, seconds, share, speed, text
 from llamalab.report.layout import Card, Figure, Fold, Listing, PageContent, Section, figure, plain_json
-from llamalab.units import format_seconds
 
 _CLOSING = (
     "Differences are of the other run less A; shares are of all that changed in a phase. Intervals are bootstrapped "

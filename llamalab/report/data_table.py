@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from llamalab.comparison.wording import signed_percent, tokens_per_s
+from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.plain_text import UNKNOWN
 from llamalab.records.tables import csv_of_rows
-from llamalab.units import format_bytes, format_seconds, format_si
 
 
 class DataColumn(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llamalab.errors import FormatError, LlamaLabError
-from llamalab.input_files import MOST_BYTES, read_object
+from llamalab.files.inputs import MOST_BYTES, read_object
 from llamalab.report.recorded_runs import OnBroken, each_read
 
 ORDER = (

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from llamalab.formatting import format_bytes
 from llamalab.report import theme
 from llamalab.report.charts.base import Plot, draw_svg
 from llamalab.report.data_table import DataTable
 from llamalab.report.svg import share_styles
-from llamalab.units import format_bytes
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SCRIPTS = ("model.js", "page.js")  # the formulas, then what moves on the page

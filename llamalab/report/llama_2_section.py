@@ -20,10 +20,10 @@ from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import as_measured, told_run
+from llamalab.formatting import format_bytes, format_seconds, format_si, signed
 from llamalab.presets import PRESETS
 from llamalab.report.data_table import DataColumn, DataTable, text
 from llamalab.report.layout import Section
-from llamalab.units import format_bytes, format_seconds, format_si, signed
 
 NAME = "llama2"
 

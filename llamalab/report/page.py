@@ -9,6 +9,7 @@ from llamalab.comparison.sentences import error_sentence, phase_sentence, verdic
 from llamalab.comparison.what_if import Change, actions, elsewhere, told_run
 from llamalab.comparison.wording import blocks as blocks_run
 from llamalab.comparison.wording import machine, title
+from llamalab.formatting import format_seconds
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import Record
 from llamalab.report import captions, prospects, provenance
@@ -27,7 +28,6 @@ from llamalab.report.ranks_section import ranks_sections, ranks_tables
 from llamalab.report.settings import page_settings
 from llamalab.report.tables import tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
-from llamalab.units import format_seconds
 
 _ACTIONS = 3  # on the first screen
 _CLOSING = (

@@ -3,10 +3,10 @@
 from statistics import median
 
 from llamalab.comparison.wording import short, signed_percent
+from llamalab.formatting import format_bytes, format_si
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.charts.telemetry import GAUGES, known
-from llamalab.units import format_bytes, format_si
 
 EVEN = 0.05  # blocks within so much of their median are alike
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from llamalab.comparison.wording import full_name, machine, tokens_per_s
+from llamalab.formatting import format_seconds
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report import profile_captions as captions
@@ -16,7 +17,6 @@ from llamalab.report.bounded import fill_bounded
 from llamalab.report.layout import Card, Listing, PageContent, Section
 from llamalab.report.profile_parts import conditions, findings_of, of_phases, profile_parts
 from llamalab.report.provenance import surroundings
-from llamalab.units import format_seconds
 
 _CLOSING = (
     "Times are of the blocks that ran; shares are of the whole model's pass. Clean times, kernels and memory come "

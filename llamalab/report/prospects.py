@@ -6,10 +6,10 @@ from llamalab.analytic.forecast import Times
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import Change, Elsewhere, as_measured, run_s, told_run
 from llamalab.comparison.wording import title
+from llamalab.formatting import format_seconds
 from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
 from llamalab.report.data_table import DataTable, error, number, seconds, share, speed, text
-from llamalab.units import format_seconds
 
 RECORDED = "recorded"
 

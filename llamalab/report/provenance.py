@@ -5,9 +5,10 @@ from llamalab.comparison.basis import rates_of
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Phase, Row
 from llamalab.comparison.wording import blocks, short, tokens_per_s
+from llamalab.formatting import format_bytes, format_si
 from llamalab.records.environment import Environment
 from llamalab.records.phase_profile import Telemetry
-from llamalab.units import dtype_bits, format_bytes, format_si
+from llamalab.units import dtype_bits
 
 _PLAIN = {
     "clock_hz": "clock",

@@ -4,11 +4,11 @@ from typing import Any
 
 from llamalab.comparison.ranks import RanksPhase, ranks_phases
 from llamalab.comparison.wording import signed_percent
+from llamalab.formatting import format_seconds
 from llamalab.records.record import Record
 from llamalab.report.charts.scaling import ScalingCurve, scaling
 from llamalab.report.data_table import DataTable, error, number, seconds, text
 from llamalab.report.layout import Section, figure
-from llamalab.units import format_seconds
 
 SCALING = "The same pass over ranks, each with what one rank has here"
 

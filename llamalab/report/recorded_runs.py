@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from llamalab.errors import LlamaLabError
-from llamalab.input_files import read_bounded_text
+from llamalab.files.inputs import read_bounded_text
 from llamalab.records.record import Record
 from llamalab.records.record_json import record_from_json
 

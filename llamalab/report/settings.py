@@ -9,7 +9,7 @@ from typing import Any
 from llamalab.analytic.constants import choose
 from llamalab.analytic.kept_weights import constants_of_group
 from llamalab.analytic.roofline import Rates
-from llamalab.arch_fields import valid_kv_heads
+from llamalab.arch.fields import valid_kv_heads
 from llamalab.comparison.basis import launch_roof, roof_fault, weights_held
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import Elsewhere, as_measured, told_run

@@ -7,11 +7,11 @@ from markupsafe import Markup
 
 from llamalab.comparison.wording import full_name, tokens_per_s
 from llamalab.errors import FormatError
-from llamalab.input_files import parse_json
+from llamalab.files.inputs import parse_json
+from llamalab.formatting import format_bytes, format_seconds
 from llamalab.report.charts.training import loss_curve
 from llamalab.report.data_table import DataTable, error, number, seconds, text
 from llamalab.report.layout import Card, Listing, PageContent, Section, figure, fill, plain_json
-from llamalab.units import format_bytes, format_seconds
 
 _MARKS = ("steps", "held_out_loss", "plan")
 _STEP = ("step", "loss", "gradient_norm", "learning_rate", "step_s")

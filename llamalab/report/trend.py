@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llamalab.errors import LlamaLabError
-from llamalab.input_files import MOST_BYTES, read_object
+from llamalab.files.inputs import MOST_BYTES, read_object
 from llamalab.report.charts.trend import trend
 from llamalab.report.data_table import DataTable, number, seconds, text
 from llamalab.report.layout import Section, figure

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llamalab.errors import FormatError
-from llamalab.files import map_file
-from llamalab.input_files import MOST_BYTES, read_object
+from llamalab.files.inputs import MOST_BYTES, read_object
+from llamalab.files.mapped import map_file
 from llamalab.text.settings import MAX_ID, Added, Rules, TextSettings
 
 FILES = (

@@ -5,8 +5,8 @@ from codecs import BOM_UTF8
 from pathlib import Path
 
 from llamalab.errors import FormatError, MissingError
-from llamalab.files import map_file
-from llamalab.input_files import IS_POINTER, POINTER
+from llamalab.files.inputs import IS_POINTER, POINTER
+from llamalab.files.mapped import map_file
 from llamalab.text.hf_settings import has_side_files, read_side_files, settings_from
 from llamalab.text.sentencepiece_model import SentencePieceModel, SentencePieceTokenizer, ids_of
 from llamalab.text.settings import Added, Rules

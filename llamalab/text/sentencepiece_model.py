@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from llamalab.errors import FormatError
-from llamalab.files import map_file
+from llamalab.files.mapped import map_file
 from llamalab.text.added import Cutter
 from llamalab.text.decoders import FallbackDecoder, PieceDecoder
 from llamalab.text.model_proto import NO_DUMMY_PREFIX, Pieces, is_bpe, read_pieces

@@ -11,7 +11,7 @@ import os
 from functools import cached_property
 
 from llamalab.errors import FormatError
-from llamalab.files import map_file
+from llamalab.files.mapped import map_file
 from llamalab.text.added import Cutter
 from llamalab.text.byte_level import written
 from llamalab.text.decoders import ByteLevelDecoder

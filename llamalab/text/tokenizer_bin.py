@@ -11,7 +11,8 @@ import os
 import struct
 
 from llamalab.errors import FormatError, InputError
-from llamalab.files import map_file, replacing
+from llamalab.files.mapped import map_file
+from llamalab.files.outputs import replacing
 from llamalab.text.pieces import PieceTokenizer
 from llamalab.text.sentencepiece_model import (
     SentencePieceModel,

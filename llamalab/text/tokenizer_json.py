@@ -15,7 +15,7 @@ from typing import Any
 import tokenizers
 
 from llamalab.errors import FormatError
-from llamalab.input_files import MOST_BYTES, read_object
+from llamalab.files.inputs import MOST_BYTES, read_object
 from llamalab.text.added import added_token
 from llamalab.text.byte_level import spelled
 from llamalab.text.decoders import ByteLevelDecoder, FallbackDecoder

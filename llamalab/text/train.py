@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import sentencepiece
 
 from llamalab.errors import InputError
-from llamalab.files import check_target, replacing
-from llamalab.input_files import read_bounded_text
+from llamalab.files.inputs import read_bounded_text
+from llamalab.files.outputs import check_target, replacing
 from llamalab.text.tokenizer import check_text
 
 LEAST_VOCABULARY = 3 + 256 + 1  # the fixed ids, the bytes, and the space

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 
 from llamalab.errors import FormatError, InputError
-from llamalab.files import check_new, write_texts
-from llamalab.input_files import MOST_CONFIG_BYTES, read_bounded_text, read_object
+from llamalab.files.inputs import MOST_CONFIG_BYTES, read_bounded_text, read_object
+from llamalab.files.outputs import check_new, write_texts
 from llamalab.model import Transformer
 from llamalab.text import Tokenizer, decode
 from llamalab.text.decode_loop import Choice, DecodeLoop

@@ -24,8 +24,8 @@ from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.huggingface import write_huggingface
 from llamalab.checkpoints.text_side import TextSource, config_ids, place_text
 from llamalab.errors import FormatError, InputError
-from llamalab.files import new_outputs
-from llamalab.input_files import MOST_BYTES, read_object
+from llamalab.files.inputs import MOST_BYTES, read_object
+from llamalab.files.outputs import new_outputs
 from llamalab.model import Transformer
 from llamalab.train.trainer import Trainer
 

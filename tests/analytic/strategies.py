@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_fields import valid_kv_heads
+from llamalab.arch.fields import valid_kv_heads
 
 PLAIN_DTYPES = st.sampled_from(["bf16", "fp16", "fp32", "int8", "fp8"])
 

@@ -17,9 +17,9 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.training import rank_parameters
 from llamalab.analytic.weight_storage import stored_weight_bytes
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import Experts
+from llamalab.arch.parts import Experts
 from llamalab.presets import PRESETS
-from tests.hf_configs.samples import hf_config
+from tests.arch.hf_configs.samples import hf_config
 
 # One of each way to differ; the rest are the same rows at other sizes.
 IN_TRANSFORMERS = (

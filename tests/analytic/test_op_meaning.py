@@ -9,7 +9,8 @@ from llamalab.analytic.ops import LAYER, forward_ops
 from llamalab.analytic.packed_weights import unpacked_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape
-from llamalab.arch_fields import ARCH_FLAGS
+from llamalab.arch.fields import ARCH_FLAGS
+from llamalab.arch.runnable import RUNS, model_refusal
 from llamalab.comparison.basis import basis_of
 from llamalab.comparison.passes import Phase
 from llamalab.errors import UnknownNameError
@@ -19,7 +20,6 @@ from llamalab.measure.profile.allocations import memory_profile
 from llamalab.measure.timing.profiler_ranges import Span
 from llamalab.model import Transformer
 from llamalab.presets import PRESETS
-from llamalab.runnable import RUNS, model_refusal
 from tests.report.sample import sample_record
 
 OPTIONAL = {point.needs: True for point in POINTS if point.needs}  # fields that bring an operation along

@@ -10,7 +10,7 @@ from llamalab.analytic.splits import Split, check_split, microbatches, stage_ops
 from llamalab.analytic.workload import Workload
 from llamalab.errors import InputError
 from llamalab.hardware import find_hardware
-from llamalab.links import LINKS, find_link
+from llamalab.hardware.links import LINKS, find_link
 from llamalab.presets import PRESETS
 
 ARCH = PRESETS["70b"].arch

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llamalab.files import write_text
+from llamalab.files.outputs import write_text
 from tools.speedgate.counters import ROOT, Counters
 from tools.speedgate.differences import differences, flat, text_table, unknown_scopes
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from llamalab.arch.meta_params import from_meta_params
 from llamalab.checkpoints import load, read, survey
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.meta import params_json, write_meta
 from llamalab.errors import FormatError, InputError
-from llamalab.meta_params import from_meta_params
 from llamalab.presets import PRESETS
 from tests.checkpoints.samples import ARCH, TIED, random_model, write_params, write_shards
 

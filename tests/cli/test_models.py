@@ -2,7 +2,7 @@
 
 from llamalab.presets import PRESETS
 from tests.cli.calls import Capture, loaded, printed
-from tests.test_presets import KNOWN
+from tests.presets.test_presets import KNOWN
 
 
 def test_every_preset_is_shown_with_its_size(capsys: Capture) -> None:

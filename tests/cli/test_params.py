@@ -9,7 +9,7 @@ import pytest
 
 from llamalab.presets import PRESETS
 from tests.cli.calls import Capture, loaded, printed
-from tests.test_presets import KNOWN
+from tests.presets.test_presets import KNOWN
 
 
 @pytest.mark.parametrize("model", PRESETS)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from llamalab import workspace
 from llamalab.analytic.calibration_files import constants_to_json, default_path
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
 from llamalab.cli import main, report
+from llamalab.files import workspace
 from llamalab.records.profile import profiles_to_json
 from llamalab.records.record import Record
 from llamalab.records.record_json import record_from_json, record_to_json, shown_text

@@ -110,7 +110,7 @@ def test_a_defect_of_ours_stays_one(monkeypatch: pytest.MonkeyPatch, error: Exce
 SLOW = """
 import sys, time
 from llamalab.cli import kv, main
-from llamalab.workspace import workspace
+from llamalab.files.workspace import workspace
 from pathlib import Path
 def run(_):
     with workspace(Path(sys.argv[1])) as place:
@@ -207,7 +207,7 @@ def test_a_backend_that_matplotlib_does_not_know_costs_nothing(tmp_path: Path) -
 
 
 def test_a_known_backend_is_left_to_others() -> None:
-    code = "import os; from llamalab.plotting import import_matplotlib as given; m = given(); "
+    code = "import os; from llamalab.startup.plotting import import_matplotlib as given; m = given(); "
     code += "assert (m.rcParams['backend'], os.environ['MPLBACKEND']) == ('pdf', 'pdf')"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=PLAIN | {"MPLBACKEND": "pdf"})
 

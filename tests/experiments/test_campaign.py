@@ -18,7 +18,7 @@ from experiments.common.campaign_makers import Job, Made, cases, make_bench, mak
 from experiments.common.campaign_steps import Step, all_steps
 from experiments.common.isolated import Outcome, run_isolated
 from llamalab.errors import UnknownNameError
-from llamalab.files import write_text
+from llamalab.files.outputs import write_text
 from llamalab.presets import PRESETS
 from llamalab.report.experiment_results import recorded_results
 from llamalab.report.recorded_runs import recorded_runs

@@ -18,14 +18,14 @@ from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
+from llamalab.arch.hf_configs.config import from_hf_config
+from llamalab.arch.hf_configs.families import FAMILIES
+from llamalab.arch.runnable import model_refusal
 from llamalab.checkpoints import load
 from llamalab.errors import UnavailableError
-from llamalab.hf_configs.config import from_hf_config
-from llamalab.hf_configs.families import FAMILIES
 from llamalab.presets import PRESETS
-from llamalab.runnable import model_refusal
+from tests.arch.hf_configs.samples import hf_config
 from tests.families.configs import DENSE, MIXTURES
-from tests.hf_configs.samples import hf_config
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 BATCH, TOKENS = 2, 17

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
-from llamalab.arch_parts import RopeScaling
+from llamalab.arch.parts import RopeScaling
 from llamalab.model import Transformer
 from llamalab.presets import PRESETS
-from tests.hf_configs.samples import hf_config
+from tests.arch.hf_configs.samples import hf_config
 
 ORIGINAL = 20  # positions before RoPE was stretched: texts of tests are longer
 _SMALL = {"dim": 120, "n_layers": 3, "n_heads": 12, "n_kv_heads": 4, "ffn_dim": 182, "vocab_size": 97}

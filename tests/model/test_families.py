@@ -9,10 +9,10 @@ from torch import Tensor
 
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.arch import ON_DISK
+from llamalab.arch.runnable import RUNS
 from llamalab.instrument.points import points_of
 from llamalab.instrument.taps import Capture
 from llamalab.model import DynamicKVCache, StaticKVCache
-from llamalab.runnable import RUNS
 from tests.model.families import FAMILIES, ORIGINAL, hf_twin
 from tests.model.shrunk import small_model, some_tokens
 

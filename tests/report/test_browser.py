@@ -12,11 +12,11 @@ import pytest
 
 import llamalab
 from llamalab.comparison.comparison import Comparison
+from llamalab.formatting import format_bytes, format_seconds
 from llamalab.records.record import Record
 from llamalab.report import render_bench, render_comparison, render_gallery, render_profiles
 from llamalab.report.bench_page import rows_of_bench
 from llamalab.report.gallery import NamedRecord
-from llamalab.units import format_bytes, format_seconds
 from tests.report.conftest import AXE, DARK, LIGHT, Browser, console
 from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile

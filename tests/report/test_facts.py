@@ -12,11 +12,11 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import verdict
 from llamalab.comparison.what_if import actions, as_measured, elsewhere, run_s, told_run
 from llamalab.comparison.wording import signed_percent, tokens_per_s
+from llamalab.formatting import format_bytes, format_seconds
 from llamalab.hardware import WIDELY_USED
 from llamalab.records.record import MeasuredMemory, Record
 from llamalab.report import render
 from llamalab.report.llama_2_section import llama_2_tables
-from llamalab.units import format_bytes, format_seconds
 from tests.report.sample import sample_record
 from tests.report.test_prospects import calibrated
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llamalab.arch import LlamaArch
+from llamalab.formatting import format_seconds
 from llamalab.records.phase_profile import Instrument, PhaseProfile, Telemetry, Usage
 from llamalab.records.profile import Profile, are_profiles, profile_in, profiles_from_json, profiles_to_json
 from llamalab.records.record import Record
@@ -17,7 +18,6 @@ from llamalab.report import OURS, profile_csv_files, render, render_profiles
 from llamalab.report import profile_captions as findings
 from llamalab.report import profile_tables as tables
 from llamalab.report.charts.depth import pieces
-from llamalab.units import format_seconds
 from tests.report.sample import sample_record
 from tests.report.sample_profile import sample_profile
 from tests.report.test_report import HOSTILE, Page

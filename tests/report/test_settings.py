@@ -20,13 +20,13 @@ from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.analytic.run_memory import memory_needed
 from llamalab.analytic.workload import Workload
 from llamalab.arch import ON_DISK, LlamaArch
+from llamalab.arch.runnable import RUNS
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import elsewhere, run_s, told_run
 from llamalab.hardware import WIDELY_USED, find_hardware
 from llamalab.records.record import Record, Roof
 from llamalab.report.layout import TEMPLATE_FOLDER
 from llamalab.report.settings import SHAPE, page_settings
-from llamalab.runnable import RUNS
 from tests.report.conftest import Browser
 from tests.report.sample import sample_record
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from llamalab.files import write_text
+from llamalab.files.outputs import write_text
 from tools.speedgate import baseline
 from tools.speedgate.decision import MOST_SETS, THRESHOLD, Decision
 from tools.speedgate.differences import text_table

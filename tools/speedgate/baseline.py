@@ -14,7 +14,7 @@ from statistics import median
 
 import torch
 
-from llamalab.files import write_text
+from llamalab.files.outputs import write_text
 from llamalab.measure.device.machine import cache_bytes, device_name
 from tools.speedgate.decision import Decision, Ratios, decide
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llamalab.formatting import format_seconds
 from llamalab.report.trend import StoredRun, stored_runs
-from llamalab.units import format_seconds
 from tools.speedgate.differences import ABSENT, text_table
 
 FOLDER = Path(__file__).resolve().parents[2] / ".benchmarks"  # of the checkout, where make bench leaves its runs

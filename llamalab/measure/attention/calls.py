@@ -20,6 +20,7 @@ from llamalab.analytic.activations import attention_bytes, memory_of
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.attention import Backend
 from llamalab.errors import UnavailableError
+from llamalab.formatting import format_bytes
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import (
     available_bytes,
@@ -33,7 +34,7 @@ from llamalab.measure.roofs.best import repeated
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Call, Plan, time_one, time_variants
 from llamalab.records.record import AttentionPoint
-from llamalab.units import format_bytes, storage_bytes
+from llamalab.units import storage_bytes
 
 FEW_TOKENS = 16  # up to so many new tokens, reading keys and values is what takes the time
 _RING_CACHES, _LARGEST_RING = 4, 1 << 12  # an input so small that more were needed is a matter of launches

@@ -14,12 +14,12 @@ import torch
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend, get_backend
+from llamalab.formatting import format_bytes, format_si
 from llamalab.measure.attention.calls import measure_attention
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.timer import Plan
 from llamalab.model.fastest import fastest_backend
 from llamalab.records.record import AttentionPoint
-from llamalab.units import format_bytes, format_si
 
 _NO_TIME = "there was no time left for it"
 _LENGTH_SHARE, _CALL_SHARE = 0.4, 0.03  # of the time that is left: of one length, and of one call

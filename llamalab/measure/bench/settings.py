@@ -10,6 +10,7 @@ from llamalab.analytic.params import parameter_count
 from llamalab.arch import LlamaArch
 from llamalab.attention import Backend
 from llamalab.checkpoints.checkpoint import Weights
+from llamalab.formatting import format_bytes
 from llamalab.measure.bench.reference import Reference
 from llamalab.measure.bench.rows import MEASURED, MEASURED_TIED, BenchCase, BenchRow
 from llamalab.measure.device.machine import device_name, device_of
@@ -17,7 +18,7 @@ from llamalab.measure.target.blocks import SPARE, Depth
 from llamalab.measure.target.made import weights_origin
 from llamalab.measure.target.target import Target
 from llamalab.parallel.team import Team
-from llamalab.units import KeptWeights, format_bytes
+from llamalab.units import KeptWeights
 
 
 class BenchSettings(NamedTuple):

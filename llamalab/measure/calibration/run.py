@@ -26,6 +26,7 @@ from llamalab.analytic.kept_weights import FEW_ROWS, WIDENED_ROWS
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates, known_rates, predict_pass, total_s
 from llamalab.errors import DoesNotFitError, UnknownNameError
+from llamalab.formatting import format_bytes
 from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
 from llamalab.measure.calibration.fit import Fit, Kernel, best_rates, fit_class
 from llamalab.measure.calibration.peers import Peers
@@ -45,7 +46,7 @@ from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.model.dtypes import activation_dtype
-from llamalab.units import QUANTISED, format_bytes
+from llamalab.units import QUANTISED
 
 BUDGET_S = 48.0  # of building and rounds; with imports and the fit it stays under a minute
 QUICK_BUDGET_S = 8.0  # the same for ten seconds

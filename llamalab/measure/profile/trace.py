@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llamalab.errors import InputError
-from llamalab.files import write_text
+from llamalab.files.outputs import write_text
 from llamalab.measure.device.machine import device_of
 from llamalab.measure.profile.observations import PhaseRun, TraceWriter
 from llamalab.records.peers.torch_trace import WHAT_RAN

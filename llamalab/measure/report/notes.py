@@ -3,9 +3,9 @@
 import torch
 
 from llamalab.comparison.basis import weights_that_ran
+from llamalab.formatting import format_bytes, format_si
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.records.record import Record
-from llamalab.units import format_bytes, format_si
 
 
 def notes_of(record: Record, device: torch.device) -> list[str]:

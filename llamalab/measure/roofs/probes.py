@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from llamalab.arch import LlamaArch
+from llamalab.formatting import format_bytes
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import probe_budget_bytes
 from llamalab.measure.roofs.best import FINAL, SURVEY, Candidate, Probe, best_roof, deferred, repeated, roof_of
@@ -29,7 +30,7 @@ from llamalab.model.quantised.codes import coded
 from llamalab.model.quantised.linear import QuantisedLinear
 from llamalab.model.wide import PLAIN
 from llamalab.records.record import Roof
-from llamalab.units import format_bytes, group_in_row
+from llamalab.units import group_in_row
 
 _LAUNCHES = 400  # twice as many still fit into the queue of a device that is held while they are launched
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from llamalab.analytic.calibration_files import folder
 from llamalab.analytic.kept_weights import shapes_of
 from llamalab.arch import LlamaArch
 from llamalab.errors import LlamaLabError
-from llamalab.files import write_text
-from llamalab.input_files import read_object
+from llamalab.files.inputs import read_object
+from llamalab.files.outputs import write_text
 from llamalab.measure.device.machine import clock_for, device_name, probe_budget_bytes
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one

@@ -19,7 +19,8 @@ from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError
-from llamalab.units import KeptWeights, format_bytes
+from llamalab.formatting import format_bytes
+from llamalab.units import KeptWeights
 
 BLOCK_LIMITS_BYTES = {"host": 2**30, "accelerator": 2**33}  # by the role of the device
 SPARE = 0.9  # of the free memory; libraries and the allocator need some

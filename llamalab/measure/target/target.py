@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from llamalab.arch import LlamaArch
+from llamalab.arch.hf_configs.config import from_hf_config
 from llamalab.errors import InputError
-from llamalab.hf_configs.config import from_hf_config
 from llamalab.instrument.bind import HOOKED_TYPES, is_hugging_face, unwrapped
 from llamalab.measure.timing.profiler_ranges import Label, merged_labels, own_labels
 from llamalab.model import StaticKVCache, Transformer

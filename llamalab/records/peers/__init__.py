@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from llamalab.errors import FormatError
-from llamalab.input_files import parse_json, read_bounded_text
+from llamalab.files.inputs import parse_json, read_bounded_text
 from llamalab.records.peers import aiperf, guidellm, llama_bench, optimum_benchmark, torch_trace, vllm
 from llamalab.records.peers.trace_file import is_trace
 from llamalab.records.run import Run

@@ -11,7 +11,7 @@ from json import JSONDecoder
 from typing import Any
 
 from llamalab.errors import FormatError
-from llamalab.input_files import text_pieces
+from llamalab.files.inputs import text_pieces
 
 MOST_TRACE_BYTES = 8 * 2**30  # unpacked
 _MOST_VALUE = 16 * 2**20  # characters of one event, or of what stands beside them

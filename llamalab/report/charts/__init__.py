@@ -6,6 +6,6 @@ Belongs here: functions that draw figures which are handed to them, with what al
 Does not belong here: computing a figure that is shown, captions (report.captions), reading files.
 """
 
-from llamalab.plotting import import_matplotlib
+from llamalab.startup.plotting import import_matplotlib
 
 import_matplotlib()  # before any module below imports a part of it

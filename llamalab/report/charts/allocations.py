@@ -4,11 +4,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from llamalab.analytic.op import row_names
+from llamalab.formatting import format_bytes
 from llamalab.instrument.selection import layer_of
 from llamalab.records.phase_profile import MemoryMoment, PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.charts.base import INK, Plot, area, byte_step, canvas, heading, mark, plain_bytes
-from llamalab.units import format_bytes
 
 CATEGORIES = (
     ("kv_bytes", "KV cache that grows", "feed_forward"),

@@ -8,8 +8,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from llamalab.comparison.attention_rows import AttentionRow
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.wording import signed_percent
+from llamalab.formatting import format_bytes, format_si
 from llamalab.report.charts.base import INK, Plot, canvas, heading, mark, plain_bytes, seconds_tick
-from llamalab.units import format_bytes, format_si
 
 _COLOURS = ("projections", "feed_forward", "elementwise", "ends")
 _MARKERS = ("o", "^", "v", "P")

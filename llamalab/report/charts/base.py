@@ -18,9 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
 
+from llamalab.formatting import format_bytes, format_si
 from llamalab.report import svg
 from llamalab.report.theme import sentinels
-from llamalab.units import format_bytes, format_si
 
 INK = sentinels()
 _NAMES = {colour: name for name, colour in INK.items()}

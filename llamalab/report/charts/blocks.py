@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Phase, Row
 from llamalab.comparison.wording import short, signed_percent
+from llamalab.formatting import format_si
 from llamalab.report.charts.base import INK, Plot, area, bar_axes, canvas, heading, mark, time_axis
 from llamalab.report.theme import GROUPS, group_of
-from llamalab.units import format_si
 
 SHORTEST_NAMED = 0.09  # a segment narrower than this share of the longest bar carries no number
 

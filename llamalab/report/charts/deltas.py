@@ -5,8 +5,8 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from llamalab.formatting import format_seconds
 from llamalab.report.charts.base import INK, Plot, area, bar_axes, canvas, heading, seconds_tick
-from llamalab.units import format_seconds
 
 MOST = 12  # operations: those that change most
 

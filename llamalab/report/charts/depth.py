@@ -11,11 +11,11 @@ from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.comparison.wording import short
+from llamalab.formatting import format_si
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.charts.base import INK, Plot, area, canvas, heading, seconds_tick
 from llamalab.report.theme import GROUPS, group_of
-from llamalab.units import format_si
 
 MOST_BY_OP = 8  # blocks; with more of them a bar is split by group of operations alone
 BETWEEN = "between operations"

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from llamalab.comparison.what_if import Elsewhere
+from llamalab.formatting import format_si
 from llamalab.report.charts.base import INK, Plot, bar_axes, canvas, mark, seconds_tick
-from llamalab.units import format_si
 
 
 def devices(rows: Sequence[Elsewhere], here: Elsewhere | None) -> Plot:

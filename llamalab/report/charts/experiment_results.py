@@ -5,6 +5,7 @@ from collections.abc import Callable
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from llamalab.formatting import format_bytes
 from llamalab.report.charts import choices, serving
 from llamalab.report.charts.base import (
     INK,
@@ -20,7 +21,6 @@ from llamalab.report.charts.base import (
     ticks,
 )
 from llamalab.report.experiment_results import ExperimentResult
-from llamalab.units import format_bytes
 
 
 def speedup(answer: ExperimentResult) -> Plot:

@@ -10,10 +10,10 @@ from markupsafe import Markup, escape
 
 from llamalab.analytic.op import Op
 from llamalab.comparison.wording import short
+from llamalab.formatting import format_seconds
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.profile import Profile
 from llamalab.report.charts.depth import MOST_BY_OP, op_groups, op_rows
-from llamalab.units import format_seconds
 
 _WIDTH, _ROW = 360.0, 17.0  # of the view, and of a level
 GAP = 26.0  # between the two views

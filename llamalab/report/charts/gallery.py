@@ -7,8 +7,8 @@ from matplotlib.ticker import FuncFormatter
 
 from llamalab.comparison.claims import ALLOWED_ERROR
 from llamalab.comparison.wording import signed_percent
+from llamalab.formatting import format_seconds
 from llamalab.report.charts.base import INK, MARKERS, Plot, bar_axes, canvas, entries, mark
-from llamalab.units import format_seconds
 
 MOST_LETTERS = 30  # of a name beside an axis
 _COLOURS = ("projections", "attention", "feed_forward", "elementwise", "ends")

@@ -8,9 +8,9 @@ from matplotlib.patches import Rectangle
 
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.kv_cells import CacheCell
+from llamalab.formatting import format_bytes
 from llamalab.report.charts.base import INK, Plot, area, canvas, heading
 from llamalab.report.theme import HEAT_STEPS, heat_variable
-from llamalab.units import format_bytes
 
 
 def heatmap(comparison: Comparison) -> Plot:

@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import relative_error
 from llamalab.comparison.wording import signed_percent
+from llamalab.formatting import format_bytes
 from llamalab.report.charts.base import INK, Plot, area, bar_axes, byte_axis, canvas, heading, mark
-from llamalab.units import format_bytes
 
 _PARTS = (("weights", "projections"), ("KV cache", "feed_forward"), ("activations", "attention"))
 

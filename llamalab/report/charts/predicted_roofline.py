@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from llamalab.formatting import format_si
 from llamalab.report.charts.base import MARKERS
 from llamalab.report.theme import COLOURS, GROUPS, group_of
-from llamalab.units import format_si
 
 LEFT, RIGHT = 0.1, 1e5  # FLOP per byte
 _INK = {name: light for name, (light, _) in COLOURS.items()}

@@ -10,11 +10,11 @@ from llamalab.comparison.basis import roof_fault
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Row
 from llamalab.comparison.wording import short
+from llamalab.formatting import format_si
 from llamalab.hardware import of_device
 from llamalab.records.record import Roof
 from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, entries, mark
 from llamalab.report.theme import GROUPS, group_of
-from llamalab.units import format_si
 
 AREA = 500.0  # square points of a mark that takes all of a phase's time
 

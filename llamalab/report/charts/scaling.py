@@ -8,8 +8,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from llamalab.comparison.ranks import ScalingPoint
+from llamalab.formatting import format_seconds
 from llamalab.report.charts.base import INK, LOOKS, Plot, canvas, heading, mark, seconds_tick, ticks
-from llamalab.units import format_seconds
 
 
 class ScalingCurve(NamedTuple):

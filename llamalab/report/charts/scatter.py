@@ -10,9 +10,9 @@ from llamalab.comparison.claims import ALLOWED_ERROR
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.passes import Row
 from llamalab.comparison.wording import short, signed_percent
+from llamalab.formatting import format_si
 from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, entries, mark, seconds_tick
 from llamalab.report.theme import GROUPS, group_of
-from llamalab.units import format_si
 
 LABELLED = 4  # rows named in the plot: those furthest off
 APART = 0.22  # decades between two names

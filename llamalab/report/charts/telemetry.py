@@ -6,10 +6,10 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from llamalab.formatting import format_si
 from llamalab.records.phase_profile import Telemetry
 from llamalab.records.profile import Profile
 from llamalab.report.charts.base import INK, Plot, canvas, heading, mark
-from llamalab.units import format_si
 
 
 class Gauge(NamedTuple):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.arch import LlamaArch
-from llamalab.arch_fields import valid_kv_heads
+from llamalab.arch.fields import valid_kv_heads
 from llamalab.errors import CacheOverflowError, DoesNotFitError, InputError, UnknownNameError
 from llamalab.model import StaticKVCache
 from llamalab.model.dtypes import TORCH_DTYPES

@@ -1,0 +1,72 @@
+"""Known models by name, each with its source.
+
+Sizes are those of the published `params.json` and `config.json` files. A row says what differs from Llama 2; what the
+members of a family have in common is written once. Variants of the same shape (instruct, chat, quantised) are the same
+row: `resolve_model` takes names as people write them.
+
+Belongs here: `llama`, `relatives` and `beside` (the rows), `rows` (how one is made), `names` (other names of a model),
+`rope_divisors` (published lists). Does not belong here: how a config.json is read (arch.hf_configs).
+May import: arch and what it imports.
+"""
+
+from functools import cache
+
+from llamalab.arch import LlamaArch
+from llamalab.arch.files import read_arch
+from llamalab.errors import UnknownNameError
+from llamalab.presets.beside import BESIDE_ROWS
+from llamalab.presets.llama import LLAMA_ROWS
+from llamalab.presets.names import ALIASES, plain
+from llamalab.presets.relatives import RELATIVE_ROWS
+from llamalab.presets.rows import PresetRow
+from llamalab.startup.hints import NamedTuple
+from llamalab.startup.made_rows import MadeRows
+
+
+class Preset(NamedTuple):
+    """A named architecture and where its numbers come from."""
+
+    arch: LlamaArch
+    title: str
+    source: str
+
+
+def _preset(row: PresetRow) -> Preset:
+    return Preset(LlamaArch(*row.sizes, **{"vocab_size": 32_000, **row.differs}), row.title, row.source)
+
+
+FEWEST_LETTERS = 6  # of a name that tells a model wherever it stands: "7b" and "phi4" do not
+PRESETS = MadeRows(lambda: LLAMA_ROWS | RELATIVE_ROWS | BESIDE_ROWS, _preset)
+
+
+def resolve_model(name: str) -> tuple[str, LlamaArch]:
+    """The name and architecture of a preset, or of a `params.json` or `config.json` path.
+
+    A preset goes by any name that people write for it: case, owner, hyphens and words that say nothing of the shape
+    do not count.
+
+    >>> resolve_model("7b")[1].n_layers, resolve_model("meta-llama/Llama-2-7b-chat-hf")[0]
+    (32, '7b')
+    """
+    if name in PRESETS:
+        return name, PRESETS[name].arch
+    if name.lower().endswith(".json"):
+        return name, read_arch(name)
+    found = _plain_names().get(plain(name))
+    if found is not None:
+        return found, PRESETS[found].arch
+    hint = " or a path to params.json or config.json"
+    raise UnknownNameError("model", name, PRESETS, hint=hint, nearest=_named_inside(name))
+
+
+def _named_inside(name: str) -> list[str]:
+    """The preset whose name stands in that of a fine-tune, which may have another shape: to be said, not taken."""
+    given = plain(name)
+    inside = [one for one in _plain_names() if len(one) >= FEWEST_LETTERS and one in given]
+    return [_plain_names()[max(inside, key=len)]] if inside else []
+
+
+@cache
+def _plain_names() -> dict[str, str]:
+    """Presets by all their names, without what says nothing of the shape."""
+    return {plain(one): one for one in PRESETS} | {plain(alias): one for alias, one in ALIASES.items()}

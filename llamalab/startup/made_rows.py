@@ -1,0 +1,42 @@
+"""A table by name whose rows are made when they are first asked for: a calculator needs one or two of hundreds."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+
+from llamalab.startup.hints import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class MadeRows(Mapping[str, T]):
+    """Rows by name in the order of the table; each is made once, and the table is read when first looked at.
+
+    >>> squares = MadeRows(lambda: {"two": 2, "three": 3}, lambda number: number**2)
+    >>> squares["three"], list(squares), "four" in squares, len(squares)
+    (9, ['two', 'three'], False, 2)
+    """
+
+    def __init__(self, read: Callable[[], Mapping[str, Any]], make: Callable[[Any], T]) -> None:
+        self._cells = cache(read)
+        self._make = make
+        self._made: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._made:
+            self._made[name] = self._make(self._cells()[name])
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._cells()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cells())
+
+    def __len__(self) -> int:
+        return len(self._cells())
+
+    def __or__(self, others: Mapping[str, T]) -> dict[str, T]:
+        return {**self, **others}
+
+    def __repr__(self) -> str:
+        return repr(dict(self))

@@ -1,0 +1,20 @@
+"""matplotlib, imported whatever backend the environment names: figures here are drawn and saved without one."""
+
+import os
+from contextlib import suppress
+
+from llamalab.startup.hints import Any
+
+
+def import_matplotlib() -> Any:
+    """The module. A backend in MPLBACKEND that it knows is kept for whoever else plots in this process."""
+    wished = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if wished is not None:
+            os.environ["MPLBACKEND"] = wished
+    if wished:
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = wished
+    return matplotlib
