@@ -85,9 +85,9 @@ def run(args: argparse.Namespace) -> int:
     check_paths(args)
     prompts = _prompts(args)
     # Everything that can be wrong with the options is said before a checkpoint is opened.
-    sampler_of(args)
     if "" in args.stop:
         raise InputError("--stop must have at least one character; got an empty text")
+    sampler_of(args)
     from llamalab.text.generate import Generation
 
     tokenizer = open_tokenizer(args)

@@ -18,7 +18,7 @@ from llamalab.cli.arguments import (
     add_weight_storage,
     one_of,
 )
-from llamalab.cli.find_model import model_to_measure
+from llamalab.cli.find_model import is_checkpoint, model_to_measure
 from llamalab.cli.output import Answer, Column, Table, answer_text, note, option_of
 from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
@@ -205,8 +205,14 @@ def _uncalibrated(record: "Record") -> tuple[str, ...]:
 
 def _measure(args: argparse.Namespace) -> int:
     """Measure and write the record; only then calibrate, draw and judge, none of which can cost the measurement."""
+    if args.out is not None:
+        check_page(Path(args.out))
     if args.tokenizer is not None:
         check_exists(args.tokenizer, "tokenizer")
+    if (args.text is not None or args.tokenizer is not None) and not is_checkpoint(args.model):
+        from llamalab.records.patterns import sentence_without_weights
+
+        raise sentence_without_weights()
     name, arch, weights = model_to_measure(args.model)
     device = _resolved(args.device)
     page = Path(args.out or default_page(name, device))
