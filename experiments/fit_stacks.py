@@ -53,9 +53,12 @@ SCALES = {
     "split_gain": 1.0,
     "elementwise_memory": 0.2,
     "unpack_ops": 6.0,
+    "k_quant_ops": 0.5,
+    "row_bytes_per_clock": 4.0,
     "vector_ops": 15.0,
     "link_s": 1e-5,
     "link_memory": 0.2,
+    "hop_s": 2e-5,
     "step_s": 1e-3,
     "sequence_s": 3e-5,
     "request_s": 1e-2,
@@ -64,11 +67,14 @@ SCALES = {
 }
 LIMITS = {
     "unpack_ops": (1.0, 100.0),
+    "k_quant_ops": (1.0, 4.0),
+    "row_bytes_per_clock": (1.0, 64.0),
     "split_gain": (1.0, 20.0),
     "vector_ops": (0.0, 200.0),
     "decode_vector_compute": (1e-3, 1.0),
     "kernel_s": (2e-7, 6e-5),
     "link_s": (1e-6, 3e-4),
+    "hop_s": (1e-6, 1e-4),
     "step_s": (0.0, 0.2),
     "sequence_s": (0.0, 1e-3),
     "request_s": (0.0, 1.0),
@@ -114,7 +120,9 @@ def usable(rows: Sequence[dict[str, str]]) -> list[MeasuredPoint]:
 def log_error(point: MeasuredPoint, stack: stacks.Stack) -> float:
     """log(predicted / measured)."""
     work = point.work
-    constants = stack_constants(stack, point.spec, work.dtype, work.weight_dtype, threads=work.threads)
+    constants = stack_constants(
+        stack, point.spec, work.dtype, work.weight_dtype, threads=work.threads, ranks=work.tensor_parallel
+    )
     return float(np.log(scoring.predicted_of(point, constants) / point.measured))
 
 

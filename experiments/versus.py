@@ -1,12 +1,13 @@
 """The built-in model beside transformers and llama.cpp, in bf16, 8 and 4 bits.
 
-    python -m experiments.versus [--layers 4] [--dtype bf16] [--rounds 7] [--only llamalab,llama.cpp] [--compiled]
-                                 [--folder DIR] [--out PATH.json]
+    python -m experiments.versus [--device auto|cpu|cuda] [--layers 4] [--dtype bf16] [--rounds 7] [--compiled]
+                                 [--only llamalab,llama.cpp] [--folder DIR] [--out PATH.json]
 
 Blocks of 7B, some of them, with embedding and head; a prompt of 512 tokens, then steps of one. Each contestant runs in
 a process of its own, with its own memory settings and the same threads, and only one at a time: rounds go through all
 of them, there and back. llama.cpp, through xllamacpp, tells its own times of a pass. A ratio is the median over the
-rounds of two times of one round, its interval from resampling the rounds.
+rounds of two times of one round, its interval from resampling the rounds. On CUDA the built-in model and transformers
+run in one dtype: 8 and 4 bits and llama.cpp have kernels for the CPU alone.
 Predicted: decode reads every weight and the cache once, so in 8 and 4 bits it is faster by the bytes; prefill is its
 matrix products, whatever weights are kept in.
 """
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 
 from experiments.common import results as answers
-from experiments.common.contestants import CONTESTANTS, PRODUCTS, PROMPT, READ, READ_BYTES, entries
+from experiments.common.contestants import CONTESTANTS, HERE, PRODUCTS, PROMPT, READ, READ_BYTES, entries
 from experiments.common.race import Ratio, ratio
 from experiments.common.sides import Side, ask, end, started
 from llamalab.analytic.kept_weights import model_ops
@@ -30,6 +31,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.choices import PHASES
 from llamalab.errors import InputError
+from llamalab.measure.device.machine import resolve_device
 from llamalab.presets import PRESETS
 from llamalab.startup.large_pages import ask_for_large_pages
 from llamalab.units import QUANTISED, KeptWeights
@@ -72,6 +74,7 @@ def measure(
     only: Sequence[str],
     folder: Path,
     *,
+    place: torch.device = HERE,
     compiled: bool = False,
     phases: Sequence[str] = PHASES,
 ) -> dict[str, dict[str, list[float]]]:
@@ -82,7 +85,7 @@ def measure(
     sides: dict[str, Side] = {}
     samples: dict[str, dict[str, list[float]]] = {}
     try:
-        for entry in entries(dtype, only, compiled=compiled):
+        for entry in entries(dtype, only, place=place, compiled=compiled):
             print(f"  building {entry.name}", file=sys.stderr)
             sides[entry.name] = started(entry, arch, dtype, folder)
         order = [(side, name) for side, (_, _, names) in sides.items() for name in names]
@@ -193,6 +196,7 @@ def conclude(found: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict, measure, conclude; the last line is all of it as JSON."""
     parser = answers.parser(__doc__)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--dtype", default="bf16")
     parser.add_argument("--rounds", type=int, default=7)
@@ -205,19 +209,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     only = tuple(args.only.split(","))
     if unknown := set(only) - set(CONTESTANTS):
         raise InputError(f"--only must name some of {', '.join(CONTESTANTS)}; got {', '.join(sorted(unknown))}")
+    place = resolve_device(args.device)
     arch = PRESETS["7b"].arch.replace(n_layers=args.layers)
     predicted = predict(arch, args.dtype)
     with TemporaryDirectory(prefix="llamalab-versus-") as folder:
         kept = args.folder or Path(folder)
         samples = measure(
-            arch, args.dtype, args.rounds, only, kept, compiled=args.compiled, phases=args.phase.split(",")
+            arch, args.dtype, args.rounds, only, kept, place=place, compiled=args.compiled, phases=args.phase.split(",")
         )
     for side, rows in samples.items():
         for name, times_s in rows.items():
             print(f"{side:15} {name:50} {median(times_s) * 1e3:8.2f} ms a token, least {min(times_s) * 1e3:8.2f}")
     found = summary(samples, predicted, args.dtype)
     answers.finish(
-        QUESTION, "versus", args.out, conclude(found), dtype=args.dtype, layers=args.layers,
+        QUESTION, "versus", args.out, conclude(found), device=args.device, dtype=args.dtype, layers=args.layers,
         threads=torch.get_num_threads(), predicted=predicted, samples_s_per_token=samples, found=found,
     )  # fmt: skip
 

@@ -93,7 +93,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'llamalab' has no attribute {name!r}")
     from importlib import import_module  # here: it costs a millisecond that a calculation need not pay
 
-    return getattr(import_module(_HOMES[name]), name)
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)  # asked for once
+    return found
 
 
 def __dir__() -> list[str]:

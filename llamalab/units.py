@@ -77,6 +77,16 @@ def dtype_bits(name: str) -> int:
     return _dtype(name).bits
 
 
+def takes_whole_bytes(dtype: str) -> bool:
+    """Whether every element takes whole bytes of its own, so that storage goes with elements in a straight line.
+
+    >>> takes_whole_bytes("bf16"), takes_whole_bytes("int4")
+    (True, False)
+    """
+    kind = _dtype(dtype)
+    return kind.bits % 8 == 0 and not kind.group
+
+
 def storage_bytes(elements: int, dtype: str) -> int:
     """Bytes that `elements` values take with the scales of their groups, rounded up to whole bytes.
 
@@ -137,10 +147,13 @@ def parse_count(text: str, what: str = "count") -> int:
     >>> parse_count("4k"), parse_count("4,096")
     (4096, 4096)
     """
-    match = re.fullmatch(r"(\d+(?:[_,]\d{3})*)([km]?)", text.strip().lower())
-    if not match:
-        raise InputError(f"{what} must be a whole number of at least 1; got {text!r}; try 4096, 4_096 or 4k")
-    value = int(re.sub("[_,]", "", match[1])) * _TOKEN_SUFFIXES[match[2]]
+    if text.isdecimal():  # as all that thousands of calls in a sweep write
+        value = int(text)
+    else:
+        match = re.fullmatch(r"(\d+(?:[_,]\d{3})*)([km]?)", text.strip().lower())
+        if not match:
+            raise InputError(f"{what} must be a whole number of at least 1; got {text!r}; try 4096, 4_096 or 4k")
+        value = int(re.sub("[_,]", "", match[1])) * _TOKEN_SUFFIXES[match[2]]
     if not 1 <= value <= MOST_COUNT:
         raise InputError(f"{what} must be between 1 and {MOST_COUNT:,}; got {text!r}; try 4096, 4_096 or 4k")
     return value

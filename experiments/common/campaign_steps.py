@@ -1,12 +1,14 @@
 """The records that a campaign makes, and their order: the most valuable first.
 
 A step makes one file in the folder of a machine, by llamalab calibrate, report and bench, or by an experiment
-(campaign_makers). Estimates of seconds are of an H200 and of a CPU with two cores.
+(campaign_makers). Estimates of seconds are of an H200 and of a CPU with two cores. Experiments are read here, not
+imported: what one of them needs is missed by its own step alone.
 """
 
+import ast
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple
 
 from experiments.common.campaign_makers import (
@@ -21,9 +23,11 @@ from experiments.common.campaign_makers import (
     make_experiment,
     make_report,
 )
-from experiments.kv_cache_onoff import SHARED
 from llamalab.analytic.params import weight_bytes
 from llamalab.presets import resolve_model
+
+_EXPERIMENTS = Path(__file__).resolve().parents[1]
+_TEXTS = _EXPERIMENTS.parents[1] / "shared" / "real"  # of which kv_cache_onoff makes one
 
 
 class Step(NamedTuple):
@@ -79,6 +83,7 @@ def _cuda_steps(first: str) -> list[Step]:
         _experiment("attention_arithmetic", 5),
         _experiment("decode_series", 60, *device, "--compiled", models=True, label="decode_compiled"),
         _bench(first, cuda=True, compiled="block"),
+        _experiment("versus", 240, *device, "--compiled"),
     ]
 
 
@@ -95,8 +100,8 @@ def _cpu_steps(first: str) -> list[Step]:
         _experiment("tied_blocks", 150, *device),
         _experiment("decode_series", 60, *device, models=True),
     ]
-    texts = [_experiment("kv_cache_onoff", 60)] if SHARED.is_dir() else []
-    return [*steps, *texts, _experiment("versus", 900, "--compiled")]
+    texts = [_experiment("kv_cache_onoff", 60)] if _TEXTS.is_dir() else []
+    return [*steps, *texts, _experiment("versus", 900, *device, "--compiled")]
 
 
 def _report(name: str, cuda: bool) -> Step:
@@ -120,7 +125,18 @@ def _bench(name: str, cuda: bool, compiled: str = "none") -> Step:
 
 
 def _experiment(module: str, seconds: float, *arguments: str, models: bool = False, label: str | None = None) -> Step:
-    about = import_module(f"experiments.{module}").QUESTION
+    about = question_of(module)
     file = f"{label or module}.json"
     make = partial(make_experiment, module=module, arguments=arguments, models=models, file=file)
     return Step(label or module, file, seconds, about, make)
+
+
+def question_of(module: str) -> str:
+    """The question of an experiment, from its source.
+
+    >>> question_of("plan_times")
+    'What does the first attention call at a new number of keys cost, kernel by kernel?'
+    """
+    tree = ast.parse((_EXPERIMENTS / f"{module}.py").read_text(encoding="utf-8"))
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+    return next(str(ast.literal_eval(node.value)) for node in assigned if ast.unparse(node.targets[0]) == "QUESTION")

@@ -2,6 +2,8 @@
 
 A contestant is a function that makes `Turn`s by name: prefill of a prompt, or a few decode steps behind it. The
 built-in model brings its yardsticks along: its matrix products alone, and the fastest read of memory that torch has.
+On an accelerator a turn is over when the device is done, storages and llama.cpp, whose kernels here are the CPU's, do
+not take part, and the built-in model also decodes in its loop of graphs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,20 +14,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from experiments.common.llama_server import LlamaServer, bytes_alone
 from llamalab.arch import LlamaArch
-from llamalab.checkpoints.checkpoint import weights_of
-from llamalab.checkpoints.gguf_write import write_gguf
 from llamalab.files.outputs import replacing
+from llamalab.hardware import CPU
+from llamalab.measure.device.machine import device_of
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile
 from llamalab.model.packed import PackedLinear
+from llamalab.text.decode_loop import DecodeLoop
 from llamalab.units import QUANTISED
 
 PROMPT, STEPS = 512, 4
 READ_BYTES, READ = 1 << 31, "sum of 2 GiB"
 PRODUCTS = "its products alone, prefill"
+HERE = torch.device(CPU)
 
 
 class Turn(NamedTuple):
@@ -47,23 +50,62 @@ def tokens_of(arch: LlamaArch, count: int) -> Tensor:
     return torch.randint(arch.vocab_size, (1, count), generator=torch.Generator().manual_seed(count))
 
 
-def built_in(arch: LlamaArch, dtype: str, folder: Path, *, storage: str | None = None, compiled: bool = False) -> Turns:
+def built_in(
+    arch: LlamaArch, dtype: str, folder: Path, *, place: torch.device = HERE, storage: str | None = None,
+    compiled: bool = False,
+) -> Turns:  # fmt: skip
     """The model made ready by `compile`; in `dtype` with its blocks compiled too, and with the yardsticks."""
     if storage is not None:
-        rows = kernel_rows_here(torch.device("cpu"), dtype, storage)
+        rows = kernel_rows_here(place, dtype, storage)
         kept = compile(build(arch, dtype=dtype), scope="none", weight_dtype=storage, kernel_rows=rows)
         return _passes("ready", kept, dtype)
-    ready = compile(build(arch, dtype=dtype), scope="none")
+    ready = compile(build(arch, dtype=dtype, device=place), scope="none")
     turns = _passes("ready", ready, dtype, stance="force_eager")
+    if place.type != CPU:
+        turns |= _loop(ready)
     if compiled:
         turns |= _passes("compiled blocks", ready, dtype, stance="default")
         compile(ready, scope="block")
-    return turns | dict(_yardsticks(ready))
+    return {name: finished(turn, place) for name, turn in (turns | dict(_yardsticks(ready))).items()}
+
+
+def finished(turn: Turn, place: torch.device) -> Turn:
+    """The same, begun and over when the device has nothing left to do."""
+    wait = device_of(place).synchronise
+
+    def before() -> None:
+        turn.before()
+        wait()
+
+    def work() -> float | None:
+        told_s = turn.work()
+        wait()
+        return told_s
+
+    return Turn(before, work, turn.tokens)
+
+
+def _loop(model: Transformer) -> Turns:
+    """Decode as text is made: a step in a graph, and the choice of its token."""
+    loop = DecodeLoop(model, batch=1, max_tokens=PROMPT + STEPS)
+    prompt = tokens_of(model.arch, PROMPT).to(model.norm.weight.device)
+
+    def back() -> None:
+        if loop.cache.length < PROMPT:
+            loop.prefill(prompt)
+        loop.cache.rewind(PROMPT)
+
+    def steps() -> None:
+        with torch.compiler.set_stance("force_eager"):  # where steps are the model's own passes
+            loop.steps(STEPS)
+
+    return {"decode, loop": Turn(back, steps, STEPS)}
 
 
 def _passes(name: str, model: Transformer, dtype: str, stance: str = "default") -> Turns:
-    cache = StaticKVCache(model.arch, batch=1, max_tokens=PROMPT + STEPS, dtype=dtype)
-    prompt, one = tokens_of(model.arch, PROMPT), tokens_of(model.arch, 1)
+    place = model.norm.weight.device
+    cache = StaticKVCache(model.arch, batch=1, max_tokens=PROMPT + STEPS, dtype=dtype, device=place)
+    prompt, one = tokens_of(model.arch, PROMPT).to(place), tokens_of(model.arch, 1).to(place)
 
     def prefill() -> None:
         with torch.compiler.set_stance(stance):
@@ -82,10 +124,12 @@ def _passes(name: str, model: Transformer, dtype: str, stance: str = "default") 
 
 def _yardsticks(model: Transformer) -> Iterator[tuple[str, Turn]]:
     """What no pass can beat: its own products alone, and reading as many bytes as memory gives."""
-    linears = [module for module in model.modules() if isinstance(module, PackedLinear)]
+    place = model.norm.weight.device
+    kind = PackedLinear if place.type == CPU else nn.Linear
+    linears = [module for module in model.modules() if isinstance(module, kind)]
     blocks, head = linears[:-1], linears[-1]
     inputs = {
-        (linear.in_features, rows): torch.randn(1, rows, linear.in_features, dtype=model.norm.weight.dtype)
+        (linear.in_features, rows): torch.randn(1, rows, linear.in_features, dtype=model.norm.weight.dtype).to(place)
         for linear in linears
         for rows in (1, PROMPT)
     }
@@ -95,13 +139,15 @@ def _yardsticks(model: Transformer) -> Iterator[tuple[str, Turn]]:
             linear(inputs[linear.in_features, rows])
         head(inputs[head.in_features, 1])
 
-    buffer = torch.ones(READ_BYTES // 4)
+    buffer = torch.ones(READ_BYTES // 4, device=place)
     yield PRODUCTS, Turn(_nothing, lambda: products(PROMPT), PROMPT)
     yield "its products alone, decode", Turn(_nothing, lambda: products(1), 1)
     yield READ, Turn(_nothing, lambda: _untold(buffer.sum()), 1)
 
 
-def theirs(arch: LlamaArch, dtype: str, folder: Path, *, compiled: bool = False) -> Turns:
+def theirs(
+    arch: LlamaArch, dtype: str, folder: Path, *, place: torch.device = HERE, compiled: bool = False
+) -> Turns:  # fmt: skip
     """LlamaForCausalLM with either attention, either cache, compiled or not."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -116,25 +162,25 @@ def theirs(arch: LlamaArch, dtype: str, folder: Path, *, compiled: bool = False)
         with torch.device("meta"):
             model = LlamaForCausalLM(config)
         if not weights:
-            made = build(arch, dtype=dtype).state_dict().values()
+            made = build(arch, dtype=dtype, device=place).state_dict().values()
             by_shape: dict[tuple[int, ...], list[Tensor]] = {}
             for tensor in made:
                 by_shape.setdefault(tuple(tensor.shape), []).append(tensor)
             weights = {name: by_shape[tuple(slot.shape)].pop() for name, slot in model.state_dict().items()}
         model.load_state_dict(weights, assign=True)
-        model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its buffers are in no state dict
+        model.model.rotary_emb = type(model.model.rotary_emb)(config).to(place)  # its buffers are in no state dict
         for way in (False, True) if compiled else (False,):
-            turns |= _their_passes(attention, model.eval(), compiled=way)
-    return turns
+            turns |= _their_passes(attention, model.eval(), place, compiled=way)
+    return {name: finished(turn, place) for name, turn in turns.items()}
 
 
-def _their_passes(attention: str, model: nn.Module, *, compiled: bool) -> Turns:
+def _their_passes(attention: str, model: nn.Module, place: torch.device, *, compiled: bool) -> Turns:
     from transformers import DynamicCache, StaticCache
 
     config: Any = model.config
     call = torch.compile(model) if compiled else model
     name = f"{attention} attention{', compiled' if compiled else ''}"
-    prompt = torch.randint(config.vocab_size, (1, PROMPT), generator=torch.Generator().manual_seed(PROMPT))
+    prompt = torch.randint(config.vocab_size, (1, PROMPT), generator=torch.Generator().manual_seed(PROMPT)).to(place)
     one = prompt[:, :1]
     held: dict[str, Any] = {"dynamic": DynamicCache(config=config)}
     static = StaticCache(config=config, max_cache_len=PROMPT + STEPS)
@@ -167,6 +213,10 @@ def _their_passes(attention: str, model: nn.Module, *, compiled: bool) -> Turns:
 
 def llama_cpp(arch: LlamaArch, dtype: str, folder: Path, *, kind: str) -> Turns:
     """llama.cpp on a GGUF file of the same shape, in `dtype` or a kind of ggml; threads as torch has."""
+    from experiments.common.llama_server import LlamaServer, bytes_alone
+    from llamalab.checkpoints.checkpoint import weights_of
+    from llamalab.checkpoints.gguf_write import write_gguf
+
     path = folder / f"{arch.n_layers}-layers-{kind}.gguf"
     if not path.exists():
         source = weights_of(build(arch, dtype=dtype))
@@ -207,18 +257,23 @@ CONTESTANTS = ("llamalab", "transformers", "llama.cpp")
 LLAMA_CPP_KINDS = ("bf16", "q8_0", "q4_0")
 
 
-def entries(dtype: str, only: Sequence[str] = CONTESTANTS, *, compiled: bool = False) -> list[Entry]:
-    """All that run, each a process.
+def entries(
+    dtype: str, only: Sequence[str] = CONTESTANTS, *, place: torch.device = HERE, compiled: bool = False
+) -> list[Entry]:  # fmt: skip
+    """All that run on a device, each a process.
 
     >>> [entry.name for entry in entries("bf16", ["transformers", "llama.cpp"])]
     ['transformers', 'llama.cpp bf16', 'llama.cpp q8_0', 'llama.cpp q4_0']
+    >>> [entry.name for entry in entries("bf16", place=torch.device("cuda", 0))]
+    ['llamalab bf16', 'transformers']
     """
+    here = place.type == CPU
     found = {
         "llamalab": [
-            Entry(f"llamalab {dtype}", partial(built_in, compiled=compiled)),
-            *(Entry(f"llamalab {storage}", partial(built_in, storage=storage)) for storage in QUANTISED),
+            Entry(f"llamalab {dtype}", partial(built_in, place=place, compiled=compiled)),
+            *(Entry(f"llamalab {storage}", partial(built_in, storage=storage)) for storage in QUANTISED if here),
         ],
-        "transformers": [Entry("transformers", partial(theirs, compiled=compiled))],
-        "llama.cpp": [Entry(f"llama.cpp {kind}", partial(llama_cpp, kind=kind)) for kind in LLAMA_CPP_KINDS],
+        "transformers": [Entry("transformers", partial(theirs, place=place, compiled=compiled))],
+        "llama.cpp": [Entry(f"llama.cpp {kind}", partial(llama_cpp, kind=kind)) for kind in LLAMA_CPP_KINDS if here],
     }
     return [entry for name in CONTESTANTS if name in only for entry in found[name]]

@@ -56,13 +56,31 @@ def _answer(work: Callable[[], object], pipe: Connection) -> None:
     os.dup2(sys.stderr.fileno(), 1)
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            outcome = Outcome(work())
+            outcome = outcome_of(work)
         except KeyboardInterrupt:
             return  # who started this process knows
-        except (Exception, SystemExit) as error:
-            told = " ".join(f"{type(error).__name__}: {error}".split())
-            outcome = Outcome(None, told, "".join(traceback.format_exception(error, limit=-4)))
     pipe.send(outcome)
+
+
+def outcome_of(work: Callable[[], object]) -> Outcome:
+    """Call `work` here; raises KeyboardInterrupt alone."""
+    try:
+        return Outcome(work())
+    except ModuleNotFoundError as error:
+        return Outcome(None, lacking(error))
+    except (Exception, SystemExit) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        return Outcome(None, told, "".join(traceback.format_exception(error, limit=-4)))
+
+
+def lacking(error: ModuleNotFoundError) -> str:
+    """Which package is not there, and what to do about it.
+
+    >>> lacking(ModuleNotFoundError("No module named 'gguf.x'", name="gguf.x"))
+    'the package gguf must be there; it is not installed; pip install gguf'
+    """
+    package = (error.name or str(error)).partition(".")[0]
+    return f"the package {package} must be there; it is not installed; pip install {package}"
 
 
 def _end(process: BaseProcess) -> None:

@@ -11,6 +11,8 @@ Shipped constants are fractions, so a device without kernel data takes those of 
 whose peak and bandwidth are nearest, and its prediction says so.
 """
 
+from functools import lru_cache
+
 from llamalab.analytic.calibration_files import default_path, read_constants
 from llamalab.analytic.data_sheet import WEIGHT_ONLY, data_sheet, nominal_peaks, product_dtype
 from llamalab.analytic.rate_constants import Constants
@@ -46,6 +48,11 @@ def choose(
             )
         found = read_constants(file or default_path(spec.name, dtype), dtype)
         return Constants({name: rates.bound() for name, rates in found.rates.items()}, "bound (measured roofs)", None)
+    return _of_data_sheet(spec, tier, dtype, weight_dtype)
+
+
+@lru_cache(maxsize=1024)  # of a sweep, each for thousands of predictions
+def _of_data_sheet(spec: HardwareSpec, tier: str, dtype: str, weight_dtype: str | None) -> Constants:
     bounds = data_sheet(spec, dtype, weight_dtype or dtype, packed=(weight_dtype or dtype) in WEIGHT_ONLY)
     if tier == "bound":
         return Constants(bounds, "bound (data sheet)", None)

@@ -4,6 +4,8 @@ from llamalab.analytic.roofline import Rates
 from llamalab.errors import UnavailableError
 from llamalab.hardware import HardwareSpec
 
+# A multiprocessor issues this many lanes a clock: four schedulers x a warp of 32, four SIMDs x 16.
+ISSUE_LANES = {"NVIDIA": 128, "AMD": 64}
 # Stored small, multiplied in the dtype of the activations.
 WEIGHT_ONLY = ("int8", "int4", "q4_0", "q8_0", "q4_k_m", "q5_k_m", "q6_k")
 
@@ -67,6 +69,23 @@ def peak_of(spec: HardwareSpec, dtype: str) -> float:
             raise UnavailableError(f"{spec.name} must have a known peak to predict with; its data sheet has none")
         raise UnavailableError(f"{spec.name} must have a {dtype} peak to predict with; it has {known}; choose one")
     return peak
+
+
+def issue_peak(spec: HardwareSpec) -> float | None:
+    """Multiply-adds of the vector units that a device's schedulers start a second, times 2.
+
+    A kernel that loads, converts and adds for each of them is bound by what is issued, not by lanes of one type: a
+    multiprocessor of GA100 has half as many fp32 lanes as it issues to, and the data sheets of CDNA 3 and RDNA 3
+    count two operations an instruction. Where the multiprocessors are not known, the fp32 peak of the data sheet.
+
+    >>> from llamalab.hardware import find_hardware
+    >>> [round(issue_peak(find_hardware(name)) / 1e12, 1) for name in ("a100-80gb-sxm", "h100-80gb-sxm", "mi300x")]
+    [39.0, 61.8, 81.7]
+    """
+    lanes = ISSUE_LANES.get(spec.vendor or "")
+    if lanes is None or spec.multiprocessors is None or spec.clocking is None:
+        return spec.peak_flops_per_s["fp32"]
+    return 2.0 * lanes * spec.multiprocessors * spec.clocking.clock_hz
 
 
 def matrix_peak(spec: HardwareSpec) -> float:

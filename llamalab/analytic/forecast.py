@@ -11,12 +11,13 @@ Nothing is predicted for a run that does not fit: weights, KV cache of the whole
 activations of a pass, per rank, must fit into the memory of the device.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 
 from llamalab.analytic.ops import Op
+from llamalab.analytic.pass_lines import pass_lines
+from llamalab.analytic.pass_times import PREDICTED, least_times, pass_times
 from llamalab.analytic.rate_constants import Host
-from llamalab.analytic.roofline import Rates, moved_bytes, rates_of_op, soft_maximum
+from llamalab.analytic.roofline import Rates
 from llamalab.analytic.run_memory import RunMemory, check_memory, weight_and_cache_bytes
 from llamalab.analytic.workload import Workload, decode_contexts, last_part, pass_ops, prompt_parts
 from llamalab.arch import LlamaArch
@@ -58,8 +59,8 @@ class Times(NamedTuple):
 class Forecast(NamedTuple):
     """Predicted and bounding times of a run, the basis, and the passes behind them.
 
-    `interval` is the low and high end of total_s, never below the bound; high is None for a bound.
-    `decode_ops` are those of the middle step, empty where one token is generated.
+    `interval` is the low and high end of total_s, never below the bound; high is None for a bound. `make_tables` makes
+    the op tables of both passes: most who ask for a time look at neither.
     """
 
     times: Times
@@ -67,9 +68,18 @@ class Forecast(NamedTuple):
     basis: str
     interval: tuple[float, float | None]
     memory: RunMemory
-    prefill_ops: tuple[Op, ...]
-    decode_ops: tuple[Op, ...]
+    make_tables: Callable[[], tuple[tuple[Op, ...], tuple[Op, ...]]]
     constants: Basis
+
+    @property
+    def prefill_ops(self) -> tuple[Op, ...]:
+        """The table of the prompt's last pass."""
+        return self.make_tables()[0]
+
+    @property
+    def decode_ops(self) -> tuple[Op, ...]:
+        """The table of the middle step; empty where one token is generated."""
+        return self.make_tables()[1]
 
 
 def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Basis) -> Forecast:
@@ -87,23 +97,24 @@ def forecast(arch: LlamaArch, work: Workload, spec: HardwareSpec, constants: Bas
     times = run_times(arch, work, constants.rates, constants.host)
     bound = bound_times(arch, work, constants.rates, spec.l2_bytes)
     interval = constants.interval(times.total_s, bound.total_s)
-    prefill = pass_ops(arch, work, *last_part(work))
-    steps = decode_contexts(work)
-    middle = pass_ops(arch, work, 1, steps[1][1]) if steps else ()
-    return Forecast(times, bound, constants.basis, interval, memory, prefill, middle, constants)
+
+    def tables() -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+        steps = decode_contexts(work)
+        return pass_ops(arch, work, *last_part(work)), pass_ops(arch, work, 1, steps[1][1]) if steps else ()
+
+    return Forecast(times, bound, constants.basis, interval, memory, tables, constants)
 
 
 def run_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], host: Host = NO_HOST) -> Times:
     """Seconds of a run at given rates and the host's cost; no check of memory."""
-    token_s, seconds = work.batch * host.sequence_s, PassSeconds(partial(_op_s, rates))
-    passes_s = sum(times * held_pass_s(arch, work, new, seen, seconds) for times, new, seen in prompt_parts(work))
+    times, batch = pass_times(pass_lines(arch, work), rates, PREDICTED), work.batch
+    token_s = batch * host.sequence_s
+    passes_s = sum([often * times.held_s(batch, new, seen) for often, new, seen in prompt_parts(work)])
     prefill_s = passes_s + host.request_s + token_s
     steps = decode_contexts(work)
     step_s = token_s + host.step_s
-    decode_s = sum(weight * (held_pass_s(arch, work, 1, context, seconds) + step_s) for weight, context in steps)
-    total_s = prefill_s + (work.generate - 1) * decode_s
-    tokens = work.batch * work.generate
-    return Times(prefill_s, decode_s if steps else None, total_s, tokens / total_s)
+    decode_s = sum([weight * (times.held_s(batch, 1, context) + step_s) for weight, context in steps])
+    return _times(work, prefill_s, decode_s)
 
 
 def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cache_bytes: int | None) -> Times:
@@ -112,72 +123,18 @@ def bound_times(arch: LlamaArch, work: Workload, rates: Mapping[str, Rates], cac
     Activations that fit into the last-level cache are not charged to the memory, nor is anything where weights and
     KV cache fit too: how fast a cache is no data sheet tells, so that arithmetic alone bounds them.
     """
-    cache = cache_bytes or 0
-    run = work._replace(fused=True, attention="flash", chunk=None, unpack_rows=None)
-    resident = sum(weight_and_cache_bytes(arch, run)) <= cache
-    passes = PassSeconds(lambda op: bound_seconds(op, rates_of_op(op, rates), cache, resident))
+    cache, batch = cache_bytes or 0, work.batch
+    resident = sum(weight_and_cache_bytes(arch, work)) <= cache
+    lines = pass_lines(arch, work._replace(fused=True, attention="flash", unpack_rows=None))
+    times = pass_times(lines, rates, least_times(cache, resident))
+    prefill_s = times.pass_s(batch, work.prompt, work.prompt)
+    decode_s = sum([weight * times.pass_s(batch, 1, context) for weight, context in decode_contexts(work)])
+    return _times(work, prefill_s, decode_s)
 
-    def seconds(new_tokens: int, context_tokens: int) -> float:
-        return passes(pass_ops(arch, run, new_tokens, context_tokens))
 
-    prefill_s = seconds(work.prompt, work.prompt)
-    steps = decode_contexts(work)
-    decode_s = sum(weight * seconds(1, context) for weight, context in steps)
+def _times(work: Workload, prefill_s: float, decode_s: float) -> Times:
     total_s = prefill_s + (work.generate - 1) * decode_s
-    return Times(prefill_s, decode_s if steps else None, total_s, work.batch * work.generate / total_s)
-
-
-def bound_seconds(op: Op, rates: Rates, cache_bytes: int, resident: bool) -> float:
-    """The least time of one occurrence; `resident`: whether weights and KV cache fit into the last-level cache."""
-    moved = moved_bytes(op)
-    if op.kind != "collective":
-        activations = moved - op.weight_bytes
-        if resident:
-            moved = 0
-        elif op.kind != "attention" and activations <= cache_bytes:  # keys come from memory: weights passed between
-            moved = op.weight_bytes
-    compute_s = op.flops_causal / rates.peak_flops_per_s if rates.peak_flops_per_s else 0.0
-    return max(compute_s, moved / rates.bandwidth_bytes_per_s)
-
-
-def held_pass_s(arch: LlamaArch, work: Workload, new_tokens: int, context_tokens: int, seconds: "PassSeconds") -> float:
-    """Seconds of one pass, not less than one of its tokens takes alone, nor one of its sequences.
-
-    A single row, and a few, run in kernels of their own, whose constants are fitted apart: without the floor two
-    tokens could come out faster than one, in one sequence or in two.
-    """
-    batches, tokens = {work.batch, 1}, {new_tokens, 1}
-    runs = [work if batch == work.batch else work._replace(batch=batch) for batch in batches]
-    return max(seconds(pass_ops(arch, run, new, context_tokens)) for run in runs for new in tokens)
-
-
-class PassSeconds:
-    """Seconds of passes by what one occurrence of a row takes; rows that passes share, as steps do, are asked once."""
-
-    def __init__(self, op_s: Callable[[Op], float]) -> None:
-        self._op_s = op_s
-        self._known: dict[int, tuple[Op, float]] = {}  # the row is held, so that its number stays its own
-
-    def __call__(self, ops: Iterable[Op]) -> float:
-        """Seconds of a pass. Raises UnavailableError where an operation has no constants."""
-        total_s, known = 0.0, self._known
-        for op in ops:
-            found = known.get(id(op))
-            if found is None:
-                found = known[id(op)] = op, op.count * self._op_s(op)
-            total_s += found[1]
-        return total_s
-
-
-def pass_s(ops: Iterable[Op], rates: Mapping[str, Rates]) -> float:
-    """Seconds of one pass: what total_s(ops, predict_pass(ops, rates)) gives, without the table."""
-    return PassSeconds(partial(_op_s, rates))(ops)
-
-
-def _op_s(rates: Mapping[str, Rates], op: Op) -> float:
-    peak, bandwidth, t0, compute, memory, q = rates_of_op(op, rates)
-    compute_s = op.flops_causal / (peak * compute) if peak else 0.0
-    return t0 + soft_maximum(compute_s, moved_bytes(op) / (bandwidth * memory), q)
+    return Times(prefill_s, decode_s if work.generate > 1 else None, total_s, work.batch * work.generate / total_s)
 
 
 def check_link(ranks: int, spec: HardwareSpec, constants: Basis) -> None:

@@ -85,6 +85,7 @@ def kernel_times(device: str, kernel: str) -> dict[tuple[int, ...], PublishedKer
     return found
 
 
+@lru_cache(maxsize=1)
 def devices_with_kernel_times() -> tuple[str, ...]:
     """The devices of which kernels are published."""
     with open(FILE, encoding="utf-8") as file:

@@ -74,11 +74,12 @@ class Op(NamedTuple):
     @property
     def rate_classes(self) -> tuple[str, ...]:
         """Its class, and the wider ones whose constants serve where that class has none."""
-        return _rate_classes(self.kind, self.mode, self.roof if self.is_naive_step else "")
+        return rate_classes(self.kind, self.mode, self.roof if self.is_naive_step else "")
 
 
 @cache
-def _rate_classes(kind: str, mode: str, step: str) -> tuple[str, ...]:
+def rate_classes(kind: str, mode: str, step: str = "") -> tuple[str, ...]:
+    """The rate classes of an operation of a kind and a mode; `step` is the roof of a step of naive attention."""
     of_mode = f"{kind}_{mode}" if mode else kind
     wider = of_mode.removesuffix("_gather") if kind == "collective" else of_mode
     return tuple(dict.fromkeys((f"{of_mode}_{step}" if step else of_mode, of_mode, wider, kind)))

@@ -56,15 +56,14 @@ def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
         raise UnknownNameError("logits", shape.logits, LOGITS)
     sequences = ragged(shape.new_tokens, shape.context_tokens, shape.batch)
     if shape.new_tokens == 1 and type(shape.context_tokens) is int:
-        return _step_ops(arch, sequences, shape)
+        return _step_ops(arch, shape)
     return _pass_ops(arch, sequences, shape)
 
 
-def _step_ops(arch: LlamaArch, sequences: tuple[Sequences, ...], shape: PassShape) -> tuple[Op, ...]:
+def _step_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
     """A step of one token: all but attention is the same at every length, and made once."""
     before, after = _around_attention(arch, shape._replace(context_tokens=1))
-    rows = _Table(arch, sequences, shape).attention(shape.attention)
-    return (*before, *placed("attention", ATTENTION, *rows), *after)
+    return (*before, *attention_ops(arch, shape), *after)
 
 
 @lru_cache(maxsize=256)
@@ -73,6 +72,18 @@ def _around_attention(arch: LlamaArch, shape: PassShape) -> tuple[tuple[Op, ...]
     ops = _pass_ops(arch, ragged(1, shape.context_tokens, shape.batch), shape)
     places = [place for place, op in enumerate(ops) if op.step == ATTENTION]
     return ops[: places[0]], ops[places[-1] + 1 :]
+
+
+def attention_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
+    """The rows of attention alone, as in the table of the whole pass."""
+    table = _Table(arch, ragged(shape.new_tokens, shape.context_tokens, shape.batch), shape)
+    return placed("attention", ATTENTION, *table.attention(shape.attention))
+
+
+def mixture_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
+    """The rows of experts and of what chooses them, as in the table of the whole pass; none without experts."""
+    table = _Table(arch, ragged(shape.new_tokens, shape.context_tokens, shape.batch), shape)
+    return placed("feed_forward", "feed-forward", *table.mixture())
 
 
 def _pass_ops(arch: LlamaArch, sequences: tuple[Sequences, ...], shape: PassShape) -> tuple[Op, ...]:

@@ -66,13 +66,18 @@ def known_rates(op: Op, rates: Mapping[str, Rates]) -> Rates | None:
 
 def rates_of_op(op: Op, rates: Mapping[str, Rates]) -> Rates:
     """As known_rates. Raises UnavailableError where there are none."""
-    found = known_rates(op, rates)
-    if found is None:
-        raise UnavailableError(
-            f"a prediction of {op.name} must have constants of the class {op.rate_class}; the calibration found no "
-            "kernel of it; calibrate again, or predict on another basis"
-        )
-    return found
+    return rates_of_classes(op.name, op.rate_classes, rates)
+
+
+def rates_of_classes(name: str, classes: tuple[str, ...], rates: Mapping[str, Rates]) -> Rates:
+    """As rates_of_op, of an operation by its name and classes."""
+    for one in classes:
+        if one in rates:
+            return rates[one]
+    raise UnavailableError(
+        f"a prediction of {name} must have constants of the class {classes[0]}; the calibration found no "
+        "kernel of it; calibrate again, or predict on another basis"
+    )
 
 
 def predict_pass(ops: tuple[Op, ...], rates: Mapping[str, Rates]) -> dict[str, Prediction]:
@@ -100,7 +105,7 @@ def soft_maximum(x: float, y: float, q: float) -> float:
     >>> soft_maximum(3.0, 4.0, 2.0)
     5.0
     """
+    if x == 0.0:  # as of whatever computes nothing
+        return y
     largest = max(x, y)
-    if largest == 0.0:
-        return 0.0
     return float(largest * ((x / largest) ** q + (y / largest) ** q) ** (1 / q))

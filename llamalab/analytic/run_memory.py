@@ -2,10 +2,9 @@
 
 from functools import lru_cache
 
-from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.kv_cache import layers_kv_bytes
 from llamalab.analytic.parallel import Shard, shard
-from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.prompt_memory import peak_of_prompt
 from llamalab.analytic.weight_storage import bytes_on_rank, stored_weight_bytes
 from llamalab.analytic.workload import CACHED_PASSES, Workload
 from llamalab.arch import LlamaArch
@@ -32,7 +31,7 @@ def memory_needed(arch: LlamaArch, work: Workload) -> RunMemory:
     """Weights, KV cache of prompt and generated tokens, and the largest activations, of one rank."""
     new = min(work.chunk or work.prompt, work.prompt)
     # The kernels of a server read a cache of another storage as it is.
-    peak = _activations(arch, work.shape(new, work.prompt)._replace(kv_dtype=None))
+    peak = peak_of_prompt(arch, work.shape(new, work.prompt)._replace(kv_dtype=None))
     return RunMemory(*weight_and_cache_bytes(arch, work), peak)
 
 
@@ -54,11 +53,6 @@ _stored_bytes = lru_cache(maxsize=CACHED_PASSES)(stored_weight_bytes)
 @lru_cache(maxsize=CACHED_PASSES)
 def _shard(arch: LlamaArch, ranks: int, expert_parallel: bool) -> Shard:
     return shard(arch, ranks, expert_parallel=expert_parallel)
-
-
-@lru_cache(maxsize=CACHED_PASSES)
-def _activations(arch: LlamaArch, shape: PassShape) -> int:
-    return peak_activation_bytes(arch, shape).bytes
 
 
 def check_memory(arch: LlamaArch, work: Workload, spec: HardwareSpec) -> RunMemory:

@@ -9,8 +9,9 @@ llamalab.analytic.forecast predicts.
 
 from collections.abc import Callable, Iterable
 
-from llamalab.analytic.forecast import NO_HOST, Basis, Forecast, Times, bound_seconds, check_link
+from llamalab.analytic.forecast import NO_HOST, Basis, Forecast, Times, check_link
 from llamalab.analytic.op import Op
+from llamalab.analytic.pass_times import least_times, op_s
 from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import predict_op, rates_of_op
 from llamalab.analytic.run_memory import RunMemory, check_room, memory_needed
@@ -70,15 +71,19 @@ def forecast_split(
         arch, work, split, lambda op: predict_op(op, rates_of_op(op, constants.rates)).time_s, constants.host
     )
     bound = _bound_times(arch, work, split, spec, constants)
-    steps = decode_contexts(work)
+
+    def tables() -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+        steps = decode_contexts(work)
+        last = stage_ops(arch, work, split, work.prompt, work.prompt)
+        return last, stage_ops(arch, work, split, 1, steps[1][1]) if steps else ()
+
     result = Forecast(
         timed.times,
         bound,
         constants.basis,
         constants.interval(timed.times.total_s, bound.total_s),
         memory,
-        stage_ops(arch, work, split, work.prompt, work.prompt),
-        stage_ops(arch, work, split, 1, steps[1][1]) if steps else (),
+        tables,
         constants,
     )
     return SplitForecast(split, result, timed.communication_share, timed.bubble_share)
@@ -141,6 +146,10 @@ def _bound_times(arch: LlamaArch, work: Workload, split: Split, spec: HardwareSp
     run = work._replace(fused=True, attention="flash", unpack_rows=None)
     needed, cache = split_memory(arch, run, split), spec.l2_bytes or 0
     resident = needed.weight_bytes + needed.kv_bytes <= cache
-    return split_times(
-        arch, run, split, lambda op: bound_seconds(op, rates_of_op(op, constants.rates), cache, resident)
-    ).times
+
+    def least_s(op: Op) -> float:
+        if op.name.endswith(".merge"):  # a kernel that takes up the sum where the last one left it needs none
+            return 0.0
+        return op_s(op, rates_of_op(op, constants.rates), least_times(cache, resident))
+
+    return split_times(arch, run, split, least_s).times

@@ -4,8 +4,9 @@ tensor     N ranks share every layer (analytic.parallel): two all-reduces a laye
 pipeline   P stages share the layers: a stage sends its activations on; with m microbatches of M a stage is idle for
            (P - 1) / (m + P - 1) of the time (Huang et al. 2019, GPipe, arXiv 1811.06965)
 context    C ranks share the prompt's tokens, each with all weights: keys and values go round a ring, C - 1 times a
-           layer (Liu et al. 2023, Ring Attention, arXiv 2310.01889), while attention works on what is there; a
-           decode step attends to 1 / C of the cache and adds up the parts
+           layer (Liu et al. 2023, Ring Attention, arXiv 2310.01889), while attention works on what is there, and
+           what it gives is merged with what is there already, in fp32; a decode step attends to 1 / C of the cache
+           and adds up the parts
 replicas   whole models beside each other share the sequences
 """
 
@@ -93,6 +94,7 @@ def stage_ops(
     ops = pass_ops(arch, run, own_new, own_context)
     extra = [
         _ring(arch, run, split, own_new, decodes) if split.context > 1 else None,
+        _merge(arch, run, split, own_new) if split.context > 1 and not decodes else None,
         _send(arch, run, split, own_new) if split.pipeline > 1 else None,
     ]
     return (*ops, *(op for op in extra if op is not None))
@@ -107,6 +109,21 @@ def _ring(arch: LlamaArch, work: Workload, split: Split, own_new: int, decodes: 
         buffer = storage_bytes(2 * work.batch * own_new * part.kv_dim, work.kv_dtype or work.dtype)
         link = (split.context - 1) * buffer
     return _collective(f"{LAYER}attention.ring", arch.n_layers, buffer, link, split.context)
+
+
+def _merge(arch: LlamaArch, work: Workload, split: Split, own_new: int) -> Op:
+    """Each further part of attention's output, scaled and added to the sum."""
+    elements = work.batch * own_new * shard(arch, split.tensor).query_dim
+    return Op(
+        f"{LAYER}attention.merge",
+        "elementwise",
+        arch.n_layers * (split.context - 1),
+        vector_flops=3 * elements,
+        read_bytes=storage_bytes(elements, "fp32") + storage_bytes(elements, work.dtype),
+        written_bytes=storage_bytes(elements, "fp32"),
+        part="attention",
+        roof="copy",
+    )
 
 
 def _send(arch: LlamaArch, work: Workload, split: Split, own_new: int) -> Op:

@@ -1,19 +1,21 @@
 """What a run costs in a stack on a device: the stack's shares of the data sheet as rates by class of operation."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from llamalab.analytic.cpu_threads import reach
-from llamalab.analytic.data_sheet import data_sheet, peak_of, product_dtype
+from llamalab.analytic.data_sheet import data_sheet, issue_peak, peak_of, product_dtype
 from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import Rates
 from llamalab.analytic.stacks import OWN, Stack, find_stack
 from llamalab.analytic.workload import Workload
 from llamalab.hardware import HardwareSpec
+from llamalab.hardware.links import find_link
 from llamalab.startup.hints import NamedTuple
 from llamalab.units import dtype_bits
 
 CLOCK_HZ = 1.83e9  # at which fixed times are told: a GPU of another clock takes inversely as long
-GEMM_Q, ATTENTION_Q = 2.0, 1.3  # how far compute and memory overlap in a product, and in attention
+GEMM_Q, ROW_Q, ATTENTION_Q = 2.0, 4.0, 1.3  # how far compute and memory overlap in a product, of one row, in attention
 UNPACK_ROWS = 32  # stacks that unpack first have kernels of their own for fewer rows than this
 MARGIN_OF_BORROWED = 1.5  # times the spread of the row that is borrowed, where no point tells more
 
@@ -67,9 +69,16 @@ def is_packed(weight_dtype: str) -> bool:
 
 
 def stack_constants(
-    stack: Stack, spec: HardwareSpec, dtype: str, weight_dtype: str | None = None, *, threads: int | None = None
+    stack: Stack,
+    spec: HardwareSpec,
+    dtype: str,
+    weight_dtype: str | None = None,
+    *,
+    threads: int | None = None,
+    ranks: int = 1,
 ) -> StackConstants:
-    """Rates by class of operation, and the host's part, of a stack on a device; of a CPU with so many threads."""
+    """Rates by class of operation, and the host's part, of a stack on so many devices, or threads of a CPU."""
+    spec = between(spec, ranks)
     weight = weight_dtype or dtype
     dtype = computed_in(spec, dtype)
     bounds = data_sheet(spec, dtype, weight if weight == "fp8" else dtype, packed=is_packed(weight))
@@ -77,7 +86,7 @@ def stack_constants(
     compute, memory = (
         (stack.packed_compute, stack.packed_memory) if is_packed(weight) else (stack.gemm_compute, stack.gemm_memory)
     )
-    vector = spec.peak_flops_per_s["fp32"] if stack.decode_vector_compute else None
+    vector = issue_peak(spec)
     within = reach(spec, threads, stack.die_bytes_per_s)
     moving, attending = (_moved(stack, spec, share) for share in (stack.elementwise_memory, stack.attention_memory))
 
@@ -103,12 +112,12 @@ def stack_constants(
         "attention_decode": attending_step(1.0),
         "attention_decode_split": attending_step(stack.split_gain),
     }
-    if is_packed(weight) and spec.peak_flops_per_s["fp32"]:
-        unpacking = 2 * spec.peak_flops_per_s["fp32"] / stack.unpack_ops
-        rates["gemm_row"] = lossy("gemm", fixed_s, unpacking, memory, GEMM_Q)
+    if one_row := _one_row(stack, spec, weight):
+        rates["gemm_row"] = lossy("gemm", fixed_s, one_row[0], memory, one_row[1])
     for name in ("collective", "collective_one_shot"):
         if name in bounds:
-            rates[name] = lossy(name, stack.link_s * _slowness(spec), None, stack.link_memory)
+            ring_s = 2 * (ranks - 1) * stack.hop_s if over_bus(spec) else stack.link_s * _slowness(spec)
+            rates[name] = lossy(name, ring_s, None, stack.link_memory)
     seen = spec.name in stack.devices
     spread = stack.spread if seen else stack.unseen_spread
     if not stack.points:
@@ -117,16 +126,37 @@ def stack_constants(
     return StackConstants(rates, _basis(stack, seen), max(spread.values()), host, stack, spread)
 
 
+def between(spec: HardwareSpec, ranks: int) -> HardwareSpec:
+    """The device with the link that so many of them share: a bridge joins two, more of them share the bus.
+
+    >>> from llamalab.hardware import find_hardware
+    >>> [between(find_hardware("a100-80gb-pcie"), ranks).interconnect for ranks in (2, 4)]
+    ['NVLink bridge', 'PCIe 4.0 x16']
+    """
+    if ranks <= 2 or spec.bus is None:
+        return spec
+    link = find_link(spec.bus)
+    return spec._replace(interconnect=link.title, interconnect_bytes_per_s=link.bytes_per_s)
+
+
+def over_bus(spec: HardwareSpec) -> bool:
+    """Whether devices talk over PCIe, where every step of a ring goes through the host."""
+    return (spec.interconnect or "").startswith("PCIe")
+
+
 def _basis(stack: Stack, seen: bool) -> str:
     if not stack.points:
         return f"stack {stack.name} ({stack.versions}), constants borrowed: no point was fitted"
     unseen = "" if seen else ", none on this device"
-    return f"stack {stack.name} ({stack.versions}), fitted on {stack.points} published points{unseen}"
+    return (
+        f"stack {stack.name} ({stack.versions}), fitted on {stack.points} published points to "
+        f"{100 * (stack.error or 0):.1f} %{unseen}"
+    )
 
 
 def _moved(stack: Stack, spec: HardwareSpec, share: float) -> float:
     """The share of bandwidth that is left where the vector units have work for every byte too."""
-    vector = spec.peak_flops_per_s["fp32"]
+    vector = issue_peak(spec)
     if not stack.vector_ops or not vector:
         return share
     return 1 / (1 / share + stack.vector_ops * spec.bandwidth_bytes_per_s / vector)
@@ -153,6 +183,18 @@ def computed_in(spec: HardwareSpec, dtype: str) -> str:
     return "bf16" if dtype == "fp16" and spec.peak_flops_per_s["bf16"] is not None else "fp32"
 
 
+def _one_row(stack: Stack, spec: HardwareSpec, weight_dtype: str) -> tuple[float, float] | None:
+    """FLOP/s of a product with one row apart from the memory, and their overlap; None where it is like any product."""
+    vector = issue_peak(spec)
+    if is_packed(weight_dtype):
+        operations = stack.unpack_ops * (stack.k_quant_ops if "_k" in weight_dtype else 1.0)
+        return (2 * vector / operations, GEMM_Q) if vector else None
+    if stack.row_bytes_per_clock is None or spec.multiprocessors is None or spec.clocking is None:
+        return None
+    bytes_per_s = stack.row_bytes_per_clock * spec.multiprocessors * spec.clocking.clock_hz
+    return 2 * bytes_per_s * 8 / dtype_bits(weight_dtype), ROW_Q
+
+
 def _product_peak(stack: Stack, spec: HardwareSpec, dtype: str, weight: str) -> float:
     """The data sheet's peak in the types that a stack multiplies and accumulates in."""
     if stack.vector_products:
@@ -168,6 +210,23 @@ def prepared(
     spec: HardwareSpec, work: Workload, name: str, *, assumed: bool = False
 ) -> tuple[Workload, StackConstants]:
     """A run as a stack does it on a device, and what its prediction rests on. Raises UnavailableError."""
-    stack = find_stack(name, spec)
-    constants = stack_constants(stack, spec, work.dtype, work.weight_dtype, threads=work.threads)
-    return workload_of(stack, work), constants._replace(assumed=assumed)
+    constants = named_constants(
+        name, spec, work.dtype, work.weight_dtype, threads=work.threads, ranks=work.tensor_parallel, assumed=assumed
+    )
+    return workload_of(constants.stack, work), constants
+
+
+@lru_cache(maxsize=1024)  # of a sweep, each for thousands of predictions
+def named_constants(
+    name: str,
+    spec: HardwareSpec,
+    dtype: str,
+    weight_dtype: str | None,
+    *,
+    threads: int | None,
+    ranks: int,
+    assumed: bool,
+) -> StackConstants:
+    """As stack_constants, of a stack by its name. Raises UnavailableError where it does not run on the device."""
+    constants = stack_constants(find_stack(name, spec), spec, dtype, weight_dtype, threads=threads, ranks=ranks)
+    return constants._replace(assumed=assumed)

@@ -27,8 +27,12 @@ class Stack(NamedTuple):
     `chunk` is how many tokens of a prompt go through at a time; several devices `split` every layer (tensor), or
     take layers each, one after the other (layers). `unpack` tells what becomes of packed weights
     under many rows: unpacked inside the product, first (written out in 16 bits), or multiplied as integers.
-    Under one row they are unpacked by the vector units, with `unpack_ops` operations a weight. `vector_ops` is how
-    many operations those units do for a byte that an elementwise kernel, or attention in steps, moves.
+    Under one row they are unpacked by the vector units, with `unpack_ops` operations a weight, `k_quant_ops` times as
+    many in GGML's K formats, whose scales are packed too; of 16-bit weights a multiprocessor then reads
+    `row_bytes_per_clock`, what its warps keep in flight (None: no limit of its own). `vector_ops` is how
+    many operations the vector units do for a byte that an elementwise kernel, or attention in steps, moves.
+    Operations and shares of vector units are told of what their schedulers issue (analytic.data_sheet.issue_peak).
+    A collective takes `link_s` over NVLink, and `hop_s` for each of the 2 (N - 1) steps of a ring over PCIe.
     `vector_products` tells that products run on the vector units of a CPU, whose fp32 peak shares are of, whatever
     else it has; `die_bytes_per_s` is what the threads of one of its dies read (analytic.cpu_threads).
     Up to `split_heads` query heads over all sequences, decode attention is split over its keys and reaches
@@ -61,11 +65,14 @@ class Stack(NamedTuple):
     split_gain: float
     elementwise_memory: float
     unpack_ops: float
+    k_quant_ops: float
+    row_bytes_per_clock: float | None
     vector_ops: float
     vector_products: bool
     die_bytes_per_s: float | None
     link_s: float
     link_memory: float
+    hop_s: float
     step_s: float
     sequence_s: float
     request_s: float

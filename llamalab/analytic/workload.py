@@ -4,6 +4,7 @@ Only attention depends on the context, and its time is all but linear in it, so 
 is Simpson's rule over the first, the middle and the last step, not a loop over tokens.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from llamalab.analytic.batches import last_chunk
@@ -16,6 +17,10 @@ from llamalab.checks import whole
 from llamalab.startup.hints import Any, NamedTuple
 
 CACHED_PASSES = 4096  # a sweep meets the same pass once per device
+
+
+_OPEN = ("chunk", "threads")  # counts that may be None
+_COUNTS = ("prompt", "generate", "batch", "tensor_parallel", "layer_parallel", *_OPEN)
 
 
 class _WorkloadFields(NamedTuple):
@@ -52,20 +57,28 @@ class Workload(_WorkloadFields):
     __slots__ = ()
 
     def __new__(cls, prompt: int, *others: Any, **named: Any) -> "Workload":
-        self = super().__new__(cls, prompt, *others, **named)
-        return super()._replace(
-            self,
-            prompt=whole(self.prompt, "prompt"),
-            generate=whole(self.generate, "generate"),
-            batch=whole(self.batch, "batch"),
-            tensor_parallel=whole(self.tensor_parallel, "tensor_parallel"),
-            layer_parallel=whole(self.layer_parallel, "layer_parallel"),
-            chunk=None if self.chunk is None else whole(self.chunk, "chunk"),
-            threads=None if self.threads is None else whole(self.threads, "threads"),
-        )
+        return super().__new__(cls, prompt, *others, **named)._counted(_COUNTS)
 
     def _replace(self, **changes: Any) -> "Workload":
-        return Workload(**(self._asdict() | changes))
+        return super()._replace(**changes)._counted([name for name in _COUNTS if name in changes])
+
+    def _counted(self, names: Iterable[str]) -> "Workload":
+        """The same with these counts as whole numbers; chunk and threads may be None."""
+        others: dict[str, Any] = {}
+        for name in names:
+            given = getattr(self, name)
+            if given is None and name in _OPEN:
+                continue
+            if (count := whole(given, name)) is not given:
+                others[name] = count
+        return super()._replace(**others) if others else self
+
+    @property
+    def manner(self) -> "Workload":
+        """How it is run, of any lengths and batch: number formats, kernels and ranks alone."""
+        return super()._replace(
+            prompt=1, generate=1, batch=1, chunk=None, layer_parallel=1, stored_bytes=None, threads=None
+        )
 
     def shape(self, new_tokens: int, context_tokens: int) -> PassShape:
         """That of one pass of the run."""

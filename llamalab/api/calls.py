@@ -35,7 +35,8 @@ def parsed(verb: str, given: dict[str, Any]) -> tuple[Any, Namespace]:
     """The module of a verb and its options as its parser reads them."""
     module, parser = _parser(verb)
     models = {name: value for name, value in given.items() if isinstance(value, LlamaArch)}
-    argv = [word for name, value in given.items() if name not in models for word in _words(parser, name, value)]
+    others = [(name, value) for name, value in given.items() if value is not None and name not in models]
+    argv = [word for name, value in others for word in _words(parser, name, value)]
     args = parser.read(argv)
     vars(args).update(models)
     return module, args
@@ -46,8 +47,6 @@ def _words(parser: Parser, name: str, value: Any) -> list[str]:
 
     Raises InputError for True and False where a value is taken: they would count as 1, or as nothing given.
     """
-    if value is None:
-        return []
     option = f"--{name.replace('_', '-')}"
     if type(value).__name__ in ("bool", "bool_"):
         if takes := parser.takes_value(option):

@@ -46,6 +46,8 @@ def parse_counts(text: str, what: str = "count") -> list[int]:
     >>> parse_counts("512-8192*2"), parse_counts("1,2,4"), parse_counts("1k-3k+1k"), parse_counts("4,096")
     ([512, 1024, 2048, 4096, 8192], [1, 2, 4], [1024, 2048, 3072], [4096])
     """
+    if text.isdecimal():
+        return [parse_count(text, what)]
     values: list[int] = []
     for part in [text] if _GROUPED.fullmatch(text.strip()) else text.split(","):
         first, dash, rest = part.partition("-")

@@ -14,6 +14,7 @@ from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.measure.device.kinds import DEVICES
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.startup.hints import TYPE_CHECKING, Any
+from llamalab.units import KeptWeights
 
 if TYPE_CHECKING:
     from llamalab.measure.calibration.run import Calibration
@@ -55,8 +56,6 @@ def run(args: argparse.Namespace) -> int:
     if args.team is not None:
         if args.quick:
             raise InputError("--quick and --ranks must not be given together; a quick one is of one rank")
-        if args.weight_dtype:
-            raise InputError("--weight-dtype and --ranks must not be given together; ranks hold weights in --dtype")
         return _run_ranks(args)
     from llamalab.measure.calibration.constants_here import kept_better
     from llamalab.measure.calibration.run import BUDGET_S, calibrate
@@ -88,8 +87,9 @@ def _run_ranks(args: argparse.Namespace) -> int:
     from llamalab.measure.ranks.constants import calibrate_ranks, ranks_path
 
     with Progress() as progress:
-        made = calibrate_ranks(args.team, dtype=args.dtype, progress=progress)
-    path = args.out or ranks_path(args.team.device, made.ranks, args.dtype)
+        kept = KeptWeights(args.weight_dtype) if args.weight_dtype else None
+        made = calibrate_ranks(args.team, dtype=args.dtype, kept=kept, progress=progress)
+    path = args.out or ranks_path(args.team.device, made.ranks, args.dtype, args.weight_dtype)
     if keep(path, json.dumps(made.data, indent=1), ours=CONSTANTS_MARK) == path:
         note(f"wrote {path}")
     answer = _answer(made.made)

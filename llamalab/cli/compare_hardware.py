@@ -83,11 +83,13 @@ def answer(args: argparse.Namespace) -> Answer:
     ranked.sort(key=_ORDERS[args.by])
     rows: list[dict[str, Any]] = [{"rank": place, **row} for place, row in enumerate(ranked, 1)]
     best = rows[0]
+    assumed = () if args.stack else sorted({row["stack"] for row in rows} - {None})
     lead = (
         f"{args.model}: {best['prompt']} + {best['generate']} tokens, by {args.by}",
         f"  first: {best['devices']} × {best['hardware']}, {format_seconds(best['total_s'])} a run "
         f"({format_seconds(best['low_s'])} to {format_seconds(best['high_s'] or best['total_s'])}), "
         f"{format_rate(best['tokens_per_s'])} tokens/s",
+        *([f"  stack: {', '.join(assumed)} assumed, see --stack"] if assumed else []),
     )
     tables = (Table(with_formats(_COLUMNS, rows, "batch"), rows), *([Table(_REFUSED, refused)] if refused else []))
     return Answer({"by": args.by, "ranked": rows, "not_ranked": refused}, lead, tables)

@@ -8,6 +8,7 @@ and where they are known title, l2_bytes, interconnect_bytes_per_s, source. What
 """
 
 import os
+from functools import lru_cache
 
 from llamalab.analytic.calibration_files import measured_spec
 from llamalab.checks import MOST_MEMORY_BYTES
@@ -61,12 +62,19 @@ def common_device(name: str) -> HardwareSpec:
     >>> common_device("h100").name
     'h100-80gb-sxm'
     """
+    found = _common(name)
+    if found is None:
+        return find_hardware(name)
+    note(f"{name} is taken for {found.name}, the common one; name another in full (see llamalab hardware)", once=True)
+    return found
+
+
+@lru_cache(maxsize=1024)  # of a sweep, each name for thousands of predictions
+def _common(name: str) -> HardwareSpec | None:
+    """The common one of several devices that go by a name; None for any other name."""
     family = [spec.name for spec in device_family(name)]
     common = next((one for one in COMMON if one in family), None)
-    if len(family) < 2 or common is None:
-        return find_hardware(name)
-    note(f"{name} is taken for {common}, the common one; name another in full (see llamalab hardware)", once=True)
-    return find_hardware(common)
+    return None if len(family) < 2 or common is None else find_hardware(common)
 
 
 def read_devices(path: str | os.PathLike[str]) -> list[HardwareSpec]:

@@ -4,9 +4,9 @@ import argparse
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.difference import DifferenceTerm, cost_of, table_rows, terms
-from llamalab.analytic.forecast import pass_s
 from llamalab.analytic.op import Op
 from llamalab.analytic.ops import ALGORITHMS
+from llamalab.analytic.pass_times import pass_s
 from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
 from llamalab.arch.parts import Experts, RopeScaling

@@ -104,7 +104,9 @@ def short_name(model: str | LlamaArch) -> str:
 
 def take_storage(args: "argparse.Namespace") -> "StoredWeights | None":
     """The storage of --model, taken for --weight-dtype where that is not given; None where either tells nothing."""
-    if args.weight_dtype is not None or not (isinstance(args.model, str) and os.path.exists(args.model)):
+    if args.weight_dtype is not None or not isinstance(args.model, str) or args.model in PRESETS:
+        return None
+    if not os.path.exists(args.model):
         return None
     from llamalab.cli.stored_models import noted_storage  # here: a preset needs no reader of files
 

@@ -28,6 +28,7 @@ SOURCED = (
     "fp16_in_fp16_flops_per_s",
     "cores_per_die",
     "memory_channels",
+    "multiprocessors",
     "memory_mt_per_s",
 )
 

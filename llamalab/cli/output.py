@@ -42,12 +42,34 @@ class Table(NamedTuple):
     total: dict[str, Any] | None = None
 
 
-class Answer(NamedTuple):
-    """What a verb found: `data` for JSON, `lead` lines and tables for people, the first table for CSV."""
+class Answer:
+    """What a verb found: `data` for JSON, `lead` lines and tables for people, the first table for CSV.
 
-    data: dict[str, Any]
-    lead: tuple[str, ...]
-    tables: tuple[Table, ...]
+    Lead and tables may be given as functions, which are called once somebody looks, and `data` as MadeRows: a call from
+    Python often asks for one figure of many.
+    """
+
+    def __init__(
+        self,
+        data: dict[str, Any],
+        lead: tuple[str, ...] | Callable[[], tuple[str, ...]],
+        tables: tuple[Table, ...] | Callable[[], tuple[Table, ...]],
+    ) -> None:
+        self.data, self._lead, self._tables = data, lead, tables
+
+    @property
+    def lead(self) -> tuple[str, ...]:
+        """The lines above the tables."""
+        if callable(self._lead):
+            self._lead = self._lead()
+        return self._lead
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All tables."""
+        if callable(self._tables):
+            self._tables = self._tables()
+        return self._tables
 
 
 def show(answer: Answer, form: str) -> None:

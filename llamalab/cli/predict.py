@@ -2,14 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 
 from llamalab.analytic.forecast import Basis, Forecast, forecast
 from llamalab.analytic.ops import Op
 from llamalab.analytic.roofline import predict_pass
 from llamalab.analytic.stack_constants import StackConstants
-from llamalab.analytic.workload import Workload, decode_contexts, last_part
+from llamalab.analytic.workload import Workload
 from llamalab.cli.arguments import Parser, add_format
 from llamalab.cli.combinations import with_formats
 from llamalab.cli.delivery import give
@@ -32,6 +33,7 @@ from llamalab.formatting import format_bytes, format_rate, format_seconds, forma
 from llamalab.hardware import HardwareSpec
 from llamalab.plain_text import csv_text
 from llamalab.startup.hints import Any
+from llamalab.startup.made_rows import MadeRows
 
 SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
 EXAMPLES = (
@@ -154,44 +156,65 @@ def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Foreca
 
 
 def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -> Answer:
-    work, times, bound = case.work, result.times, result.bound
-    rows = predicted_rows("prefill", result.prefill_ops, result) + predicted_rows("decode", result.decode_ops, result)
-    published = _published(case, result)
-    low, high = result.interval
-    data = {
-        "model": case.model,
-        "hardware": case.spec.name,
-        "inputs": work._asdict(),
-        **times._asdict(),
-        "bound": bound._asdict(),
-        "basis": result.basis,
-        "stack": stack_row(result),
-        "interval": {"low_s": low, "high_s": high, "of": "total_s"},
-        "memory": result.memory._asdict() | {"total_bytes": result.memory.total_bytes},
-        "constants": {name: rate._asdict() for name, rate in result.constants.rates.items()},
-        "host": result.constants.host._asdict(),
-        **(split or {}),
-        "ops": rows,
-        "published_kernels": published,
+    figures: Any = MadeRows(lambda: _figures(case, result, split or {}), lambda make: make())  # a dict, but late
+
+    def tables() -> tuple[Table, ...]:
+        known = [row for row in figures["published_kernels"] if row["published_s"] is not None]
+        return (Table(_OP_COLUMNS, figures["ops"]), *([Table(_KERNEL_COLUMNS, known)] if known else []))
+
+    def lead() -> tuple[str, ...]:
+        return (*_lead(case, result), *_split_words(case, split), *_unpublished(figures["published_kernels"]))
+
+    return Answer(figures, lead, tables)
+
+
+def _figures(case: Case, result: Forecast, split: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    """How each figure of an answer is made: whoever asks for a time need not wait for the op tables."""
+    memory, (low, high) = result.memory, result.interval
+    known = {"model": case.model, "hardware": case.spec.name, "inputs": case.work._asdict()} | result.times._asdict()
+    late = {
+        "bound": result.bound._asdict,
+        "basis": lambda: result.basis,
+        "stack": lambda: stack_row(result),
+        "interval": lambda: {"low_s": low, "high_s": high, "of": "total_s"},
+        "memory": lambda: memory._asdict() | {"total_bytes": memory.total_bytes},
+        "constants": lambda: {name: rate._asdict() for name, rate in result.constants.rates.items()},
+        "host": result.constants.host._asdict,
     }
-    tables = (Table(_OP_COLUMNS, rows), *([Table(_KERNEL_COLUMNS, published)] if published else []))
-    return Answer(data, (*_lead(case, result), *_split_words(case, split)), tables)
+    tables = {
+        "ops": lambda: [
+            *predicted_rows("prefill", result.prefill_ops, result),
+            *predicted_rows("decode", result.decode_ops, result),
+        ],
+        "published_kernels": lambda: _published(case, result),
+    }
+    return _constant(known) | late | _constant(split) | tables
+
+
+def _constant(known: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    return {name: partial(_itself, value) for name, value in known.items()}
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
     """What others measured of single kernels on the device, beside the rows of both passes."""
     if not case.split.only_tensor or case.spec.measured:
         return []
-    from llamalab.comparison.published_kernels import published_beside
+    from llamalab.comparison.published_kernels import published_rows
 
-    passes = [("prefill", result.prefill_ops, last_part(case.work))]
-    if result.decode_ops:
-        passes.append(("decode", result.decode_ops, (1, decode_contexts(case.work)[1][1])))
-    return [
-        one.row(phase)
-        for phase, ops, tokens in passes
-        for one in published_beside(case.spec.name, case.arch, ops, case.work.shape(*tokens), result.constants.rates)
-    ]
+    return published_rows(case.spec.name, case.arch, case.work, result)
+
+
+def _unpublished(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """How many rows have no published kernel beside them, and why."""
+    reasons = [row["reason"] for row in rows if row["reason"]]
+    if not reasons:
+        return ()
+    why = "; ".join(dict.fromkeys(reasons))
+    return (f"  published kernels: none beside {len(reasons)} of {len(rows)} rows ({why})",)
 
 
 def _assumption(result: Forecast) -> str:

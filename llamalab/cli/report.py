@@ -26,6 +26,7 @@ from llamalab.cli.report_files import check_page, default_page, keep_record, wri
 from llamalab.errors import InputError, LlamaLabError, UnavailableError
 from llamalab.files.inputs import check_exists
 from llamalab.formatting import format_bytes
+from llamalab.hardware import find_hardware
 from llamalab.measure.device.kinds import DEVICES
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.plain_text import printable
@@ -71,6 +72,11 @@ def configure(parser: Parser) -> None:
         metavar="NAME",
         help="the software that predictions for other devices are of (default: what is usual on each)",
     )
+    parser.add_argument(
+        "--hardware",
+        metavar="NAME",
+        help="the GPU whose published kernels stand beside the op table predicted for it (default: all that have some)",
+    )
     parser.add_argument("--full", action="store_true", help="run every block instead of a few; the model must fit")
     parser.add_argument(
         "--from",
@@ -83,6 +89,8 @@ def configure(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure or read, render, write; print the verdict, and beside it what to know and where the page is."""
+    if args.hardware is not None:
+        args.hardware = find_hardware(args.hardware).name
     if args.record is None:
         return _measure(args)
     if len(args.record) > 1:
@@ -116,7 +124,7 @@ def _show(record: "Record", args: argparse.Namespace) -> int:
     from llamalab.cli.report_answer import report_answer
 
     page = Path(args.out or default_page(record.model, record.environment.device))
-    size, remarks = write_report(record, page, args.stack)
+    size, remarks = write_report(record, page, args.stack, args.hardware)
     _tell(args, report_answer(record))
     for remark in (*record.notes, *_uncalibrated(record), *remarks, f"the page is {page} ({format_bytes(size)})"):
         note(remark)
@@ -155,7 +163,8 @@ def _show_profiles(args: argparse.Namespace, text: str) -> int:
     told = [
         f"{one.model}, {one.kind}, {phase.phase}: {largest_parts(phase)}" for one in profiles for phase in one.phases
     ]
-    _tell(args, profile_answer(profiles)._replace(lead=tuple(told)))
+    answer = profile_answer(profiles)
+    _tell(args, Answer(answer.data, tuple(told), answer.tables))
     for remark in (remark for profile in profiles for remark in profile.notes):
         note(remark)
     note(f"the page is {page} ({format_bytes(len(html.encode()))})")

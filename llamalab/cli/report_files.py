@@ -29,7 +29,9 @@ def keep_record(record: "Record", page: Path) -> Path | None:
     return keep(page.with_suffix(".json"), record_to_json(record), ours=OUR_RECORD)
 
 
-def write_report(record: "Record", page: Path, stack: str | None = None) -> tuple[int, list[str]]:
+def write_report(
+    record: "Record", page: Path, stack: str | None = None, hardware: str | None = None
+) -> tuple[int, list[str]]:
     """Write the page, and the record and the CSVs beside it; nothing where one of them is not ours.
 
     Returns the bytes of the page, and what of other runs could not be shown on it.
@@ -37,13 +39,13 @@ def write_report(record: "Record", page: Path, stack: str | None = None) -> tupl
     from llamalab.records.record_json import record_to_json
     from llamalab.report import csv_files
 
-    html, remarks = _drawn(record, stack)
-    texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record, stack).items()}
+    html, remarks = _drawn(record, stack, hardware)
+    texts = {page.with_suffix(f".{name}.csv"): text for name, text in csv_files(record, stack, hardware).items()}
     write_files(texts | {page.with_suffix(".json"): record_to_json(record)}, page, html)
     return len(html.encode()), remarks
 
 
-def _drawn(record: "Record", stack: str | None) -> tuple[str, list[str]]:
+def _drawn(record: "Record", stack: str | None, hardware: str | None) -> tuple[str, list[str]]:
     """The page, with what others measured as far as it can be read and drawn."""
     from llamalab.report import render
     from llamalab.report.experiment_results import recorded_results
@@ -67,12 +69,12 @@ def _drawn(record: "Record", stack: str | None) -> tuple[str, list[str]]:
         found("stored benchmarks", lambda: stored_runs(BENCHMARKS)),
     )
     try:
-        return render(record, *beside, stack=stack), remarks
+        return render(record, *beside, stack=stack, hardware=hardware), remarks
     except Exception as error:
         # What others measured, drawn beside this run, must not cost its page.
         if not any(beside):
             raise
-        html = render(record, stack=stack)
+        html = render(record, stack=stack, hardware=hardware)
         return html, [*remarks, f"other runs are left out of the page ({type(error).__name__}: {error})"]
 
 

@@ -11,7 +11,7 @@ from llamalab.analytic.constants import TIERS, choose
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.splits import Split
-from llamalab.analytic.stack_constants import StackConstants, prepared
+from llamalab.analytic.stack_constants import StackConstants, named_constants, prepared
 from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
 from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
@@ -23,7 +23,6 @@ from llamalab.cli.arguments import (
     add_counts,
     add_dtypes,
     add_part_dtypes,
-    chosen_models,
     counts,
     file_path,
     named_models,
@@ -31,12 +30,15 @@ from llamalab.cli.arguments import (
     parse_counts,
 )
 from llamalab.cli.devices import chosen_devices
-from llamalab.cli.find_model import take_storage
+from llamalab.cli.find_model import find_model, take_storage
 from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
-from llamalab.startup.hints import NamedTuple
+from llamalab.startup.hints import TYPE_CHECKING, NamedTuple
 from llamalab.units import DTYPES
+
+if TYPE_CHECKING:
+    from llamalab.cli.stored_models import StoredWeights
 
 
 class Case(NamedTuple):
@@ -155,7 +157,7 @@ def workload(args: argparse.Namespace, prompt: int, generate: int, batch: int, r
 def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Every combination of the options, devices innermost: passes that differ in nothing else are shared."""
     _check_stack(args)
-    models = [(path, *chosen_models(path)[0]) for path in named_models(args.model)]
+    models = [(path, *find_model(path)) for path in named_models(args.model)]
     devices = {dtype: chosen_devices(args.hardware, dtype) for dtype in args.dtype}
     known = devices[args.dtype[0]]
     if args.threads and not any(_takes_threads(args, spec) for spec in known):
@@ -167,9 +169,7 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
     shapes = product(run_lengths(args), args.batch, _splits(args))
     each = [
-        (asked, take_storage(asked), name, arch)
-        for path, name, arch in models
-        for asked in (argparse.Namespace(**vars(args) | {"model": path} | stored) for stored in _stored(args))
+        (*_own_storage(args, path, formats), name, arch) for path, name, arch in models for formats in _formats(args)
     ]
     for (asked, stored, name, arch), ((prompt, generate), batch, split) in product(each, list(shapes)):
         work = workload(asked, prompt, generate, batch, split.tensor)._replace(
@@ -185,11 +185,20 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
             yield Case(name, arch, spec, run, split)
 
 
-def _stored(args: argparse.Namespace) -> list[dict[str, str | None]]:
+def _formats(args: argparse.Namespace) -> list[dict[str, str | None]]:
     """Every combination of the number formats."""
     names = ("dtype", "weight_dtype", "kv_dtype")
     values = product(*(getattr(args, name) or [None] for name in names))
     return [dict(zip(names, each, strict=True)) for each in values]
+
+
+def _own_storage(
+    args: argparse.Namespace, model: str | LlamaArch, formats: dict[str, str | None]
+) -> "tuple[argparse.Namespace, StoredWeights | None]":
+    """The options for one of the models in one set of formats; its file may have a storage of its own."""
+    asked = argparse.Namespace()
+    vars(asked).update(vars(args) | formats, model=model)
+    return asked, take_storage(asked)
 
 
 def _as_run(args: argparse.Namespace, spec: HardwareSpec, work: Workload) -> Workload:
@@ -235,12 +244,13 @@ def _check_stack(args: argparse.Namespace) -> None:
 def constants_of(args: argparse.Namespace, case: Case) -> Constants | StackConstants:
     """What the prediction of a case rests on: its device, and how its weights are stored."""
     spec, work = case.spec, case.work
-    formats = {"dtype": work.dtype, "weight_dtype": work.weight_dtype, "kv_dtype": work.kv_dtype}
-    args = argparse.Namespace(**vars(args) | formats)
     name = _stack(args, spec)
     if name and args.basis != "bound":
-        return prepared(spec, workload(args, 1, 1, 1, 1), name, assumed=args.stack is None)[1]
+        assumed = args.stack is None
+        return named_constants(
+            name, spec, work.dtype, work.weight_dtype, threads=work.threads, ranks=work.tensor_parallel, assumed=assumed
+        )
     if name:
         find_stack(name, spec)
     tier = args.basis or ("calibrated" if spec.measured else "shipped")
-    return choose(spec, tier, args.dtype, args.weight_dtype, file=args.constants)
+    return choose(spec, tier, work.dtype, work.weight_dtype, file=args.constants)

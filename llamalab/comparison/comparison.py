@@ -49,9 +49,12 @@ class Errors(NamedTuple):
 class Comparison:
     """A record and everything that can be said by holding prediction and measurement together."""
 
-    def __init__(self, record: Record, stack: str | None = None) -> None:
-        """`stack` is the software that predictions for other devices are of; None: what is usual on each."""
-        self.stack = stack
+    def __init__(self, record: Record, stack: str | None = None, hardware: str | None = None) -> None:
+        """`stack` is the software that predictions for other devices are of; None: what is usual on each.
+
+        `hardware` is the device of which published kernels are shown; None: every device that has some.
+        """
+        self.stack, self.hardware = stack, hardware
         self.record, self.arch = hold_roofs(record), record.llama_arch
         self.basis = basis_of(self.record)
         self.phases = tuple(Phase(self.record, run, self.basis) for run in record.passes)

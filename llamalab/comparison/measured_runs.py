@@ -33,6 +33,7 @@ METRICS = {
     "peak_memory_gb": "memory",
 }
 MOST_ROWS = 1_000_000
+BEYOND = "cells beyond the columns"  # the key of what a row has too many of
 LEAST_VALUE, MOST_VALUE = 1e-9, 1e15  # of a measurement in its unit: beyond them no error has a meaning
 _LLAMA3 = {"rope_theta": 500_000.0, "max_positions": 8192}
 SHAPES = {  # config.json of models that have no preset
@@ -159,9 +160,14 @@ def read_rows(path: str) -> list[dict[str, str]]:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         if lacking := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
             raise FormatError(f"{path} must have the columns {', '.join(COLUMNS)}; it lacks {', '.join(lacking)}")
+        if repeated := [column for column in COLUMNS if (reader.fieldnames or ()).count(column) > 1]:
+            raise FormatError(f"{path} must have every column once; it repeats {', '.join(repeated)}")
         rows = []
         for row in reader:
-            rows.append({key: value or "" for key, value in row.items() if key is not None})
+            beyond = ",".join(row.pop(None, ()))
+            rows.append(
+                {key: value or "" for key, value in row.items()} | ({BEYOND: beyond} if beyond.strip(",") else {})
+            )
             if len(rows) > MOST_ROWS:
                 raise FormatError(f"{path} must have at most {MOST_ROWS:,} rows; it has more")
     except csv.Error as error:
@@ -171,15 +177,18 @@ def read_rows(path: str) -> list[dict[str, str]]:
 
 def measured_point(row: dict[str, str], stack: str = AUTO_STACK) -> MeasuredPoint:
     """A row as a point. Raises InputError for what it cannot mean."""
+    if BEYOND in row:
+        raise InputError(f"a row must have a cell a column; got {row[BEYOND]!r} beyond them; quote a cell with a comma")
     if row["metric"] not in METRICS:
         raise UnknownNameError("metric", row["metric"], METRICS)
     name = stack_of(row["framework"]) if stack == AUTO_STACK else stack
     activations, weights = formats_of(row["dtype"], name)
     batch, prompt, generate, ranks = (_count(row, cell) for cell in ("batch", "prompt", "generate", "n_gpus"))
     work = Workload(prompt, generate, batch, activations, weights, tensor_parallel=ranks, threads=_threads(row))
-    return MeasuredPoint(
-        device_named(row["device"]), _shape(row["model"]), work, name, row["metric"], _positive(row, "value"), row
-    )
+    spec = device_named(row["device"])
+    if weights not in (activations, "fp32") and spec.peak_flops_per_s[activations] is None:
+        work = work._replace(dtype="fp16")  # a row of narrow weights does not tell what they are multiplied in
+    return MeasuredPoint(spec, _shape(row["model"]), work, name, row["metric"], _positive(row, "value"), row)
 
 
 def _count(row: dict[str, str], cell: str) -> int:

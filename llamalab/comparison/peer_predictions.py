@@ -3,8 +3,8 @@
 import re
 
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import pass_s
 from llamalab.analytic.params import parameter_count
+from llamalab.analytic.pass_times import pass_s
 from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch

@@ -4,8 +4,10 @@ from functools import cached_property
 from statistics import median
 
 from llamalab.analytic.calibration_files import parsed_constants
-from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.kept_weights import model_ops
+from llamalab.analytic.op import Op
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.rank_costs import RankCosts
 from llamalab.analytic.rank_gains import RankGains, rank_gains
 from llamalab.analytic.roofline import Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
@@ -101,21 +103,13 @@ class RanksPhase:
     @property
     def _alone_s(self) -> float | None:
         for one in self.record.passes:
-            same = (one.phase, one.batch, one.new_tokens, one.layers_measured) == (
-                self.run.phase,
-                self.run.batch,
-                self.run.new_tokens,
-                self.run.layers_measured,
+            same = all(
+                getattr(one, name) == getattr(self.run, name)
+                for name in ("phase", "batch", "new_tokens", "context_tokens", "layers_measured", "kv_dtype")
             )
             if same and one.whole_s:
                 return median(one.whole_s)
         return None
-
-    @property
-    def _waiting_share(self) -> float:
-        """Seconds of waiting per second of own work, as measured beside the links; 0 in records of before."""
-        data = None if self.record.ranks is None else self.record.ranks.constants
-        return float((data or {}).get("waiting_share", 0.0))
 
     @cached_property
     def _rates(self) -> dict[str, Rates]:
@@ -134,17 +128,16 @@ class RanksPhase:
 
     def _predicted(self, ranks: int) -> list[tuple[Op, float]] | None:
         found, constants = [], self._rates if ranks > 1 else self._rates_alone
-        for op in forward_ops(
-            self.arch,
-            PassShape(
-                new_tokens=self.run.new_tokens,
-                context_tokens=self.run.context_tokens,
-                batch=self.run.batch,
-                dtype=self.record.dtype,
-                attention=self.run.attention,
-                tensor_parallel=ranks,
-            ),
-        ):
+        shape = PassShape(
+            new_tokens=self.run.new_tokens,
+            context_tokens=self.run.context_tokens,
+            batch=self.run.batch,
+            dtype=self.record.dtype,
+            kv_dtype=self.run.kv_dtype,
+            attention=self.run.attention,
+            tensor_parallel=ranks,
+        )
+        for op in model_ops(self.arch, shape, self.record.kept):
             rates = known_rates(op, constants)
             if rates is None:
                 return None
@@ -156,9 +149,12 @@ class RanksPhase:
         if found is None:
             return None
         communication_s = sum(op.count * seconds for op, seconds in found if op.kind == "collective")
-        compute_s = sum(op.count * seconds for op, seconds in found) - communication_s
-        waiting_s = self._waiting_share * compute_s if ranks > 1 else 0.0
-        return RankTime(rank=0, compute_s=compute_s, communication_s=communication_s, waiting_s=waiting_s)
+        rows_s = sum(op.count * seconds for op, seconds in found) - communication_s
+        collectives = sum(op.count for op, _ in found if op.kind == "collective")
+        data = None if self.record.ranks is None or ranks == 1 else self.record.ranks.constants
+        costs = RankCosts.of(data)
+        own_s = costs.own_s(rows_s, collectives)
+        return RankTime(rank=0, compute_s=own_s, communication_s=communication_s, waiting_s=costs.waiting_s(own_s))
 
     def _total_s(self, ranks: int) -> float | None:
         found = self._split(ranks)

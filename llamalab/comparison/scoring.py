@@ -8,7 +8,7 @@ the physical bound. A row that cannot be predicted keeps its place, with the rea
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from llamalab.analytic.forecast import Times, bound_times, run_times
+from llamalab.analytic.forecast import Times, bound_times, check_link, run_times
 from llamalab.analytic.run_memory import memory_needed
 from llamalab.analytic.stack_constants import StackConstants, stack_constants, workload_of
 from llamalab.analytic.stacks import find_stack
@@ -52,9 +52,9 @@ class Scored(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def _constants(name: str, spec_name: str, dtype: str, weight: str, threads: int | None) -> StackConstants:
+def _constants(name: str, spec_name: str, dtype: str, weight: str, threads: int | None, ranks: int) -> StackConstants:
     spec = device_named(spec_name)
-    return stack_constants(find_stack(name, spec), spec, dtype, weight, threads=threads)
+    return stack_constants(find_stack(name, spec), spec, dtype, weight, threads=threads, ranks=ranks)
 
 
 def predict_row(row: dict[str, str], stack: str = AUTO_STACK) -> Scored:
@@ -63,13 +63,16 @@ def predict_row(row: dict[str, str], stack: str = AUTO_STACK) -> Scored:
     try:
         point = measured_point(row, stack)
         work = point.work
-        constants = _constants(point.stack, row["device"], work.dtype, work.weight_dtype or work.dtype, work.threads)
+        weight = work.weight_dtype or work.dtype
+        constants = _constants(point.stack, row["device"], work.dtype, weight, work.threads, work.tensor_parallel)
+        check_link(workload_of(constants.stack, work).tensor_parallel, point.spec, constants)
         predicted = predicted_of(point, constants)
         bound = bound_of(point, constants)
     except LlamaLabError as error:
         return Scored(point, reason=str(error))
     if point.phase == "memory":
-        return Scored(point, predicted, (predicted / (1 + MEMORY_SPREAD), predicted * (1 + MEMORY_SPREAD)), bound)
+        low, high = predicted / (1 + MEMORY_SPREAD), predicted * (1 + MEMORY_SPREAD)
+        return Scored(point, predicted, (max(bound, low), high), bound)
     phase = "decode" if point.phase == "serving" else point.phase
     return Scored(point, predicted, constants.interval_of_phase(phase, predicted, bound), bound)
 

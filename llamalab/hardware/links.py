@@ -18,48 +18,88 @@ class LinkSpec(NamedTuple):
     source: str
 
 
-_A100, _H100 = "NVIDIA A100 Tensor Core GPU data sheet", "NVIDIA H100 Tensor Core GPU data sheet"
-_IB, _ETHERNET = "InfiniBand Trade Association roadmap, four lanes", "IEEE 802.3"
-_PCI, _ROUNDED = "PCI-SIG, PCI Express base specification, 16 lanes", "rounded as data sheets do"
+_INDEX = "alpha-one-index.github.io/ai-infra-index, networking interconnects"
+_CABLES = "atgbics.com, Direct Attach InfiniBand Port Speed Overview: four lanes"
+_RATES = "Ethernet Technology Consortium, which began as that of 25, 50 and 100 Gbit/s"
 _IN, _OUT = "devices of a machine", "machines"
+# Each source was read for the figure of its row; where it has one direction, a row has twice that.
 LINKS = {
     link.name: link
     for link in (
-        LinkSpec("nvlink1", "NVLink 1 (P100)", 160e9, _IN, "NVIDIA Tesla P100 white paper, NVLink: 4 links of 40 GB/s"),
-        LinkSpec("nvlink2", "NVLink 2 (V100)", 300e9, _IN, "NVIDIA Tesla V100 white paper, NVLink: 6 links of 50 GB/s"),
-        LinkSpec("nvlink3", "NVLink 3 through NVSwitch (A100)", 600e9, _IN, f"{_A100}: 600 GB/s"),
-        LinkSpec("nvlink4", "NVLink 4 through NVSwitch (H100, H200)", 900e9, _IN, f"{_H100}: 900 GB/s"),
         LinkSpec(
-            "nvlink5", "NVLink 5 through NVSwitch (B200)", 1800e9, _IN, "NVIDIA DGX B200 data sheet: 1.8 TB/s a GPU"
+            "nvlink1",
+            "NVLink 1 (P100)",
+            160e9,
+            _IN,
+            "Microway, Tesla P100 NVLink Up Close: 80 GB/s, 160 bi-directional",
         ),
-        LinkSpec("nvbridge4", "NVLink 4 bridge between two H100 PCIe", 600e9, _IN, f"{_H100}, PCIe form: 600 GB/s"),
         LinkSpec(
-            "xgmi3", "Infinity Fabric (MI250X)", 800e9, _IN, "AMD Instinct MI250X data sheet: 8 links of 100 GB/s"
+            "nvlink2",
+            "NVLink 2 (V100)",
+            300e9,
+            _IN,
+            "Alibaba Cloud, topology of V100 (help, 190482): six links of 50 GB/s two-way",
+        ),
+        LinkSpec("nvlink3", "NVLink 3 through NVSwitch (A100)", 600e9, _IN, f"{_INDEX}: 12 links of 50 GB/s"),
+        LinkSpec(
+            "nvlink4",
+            "NVLink 4 through NVSwitch (H100, H200)",
+            900e9,
+            _IN,
+            "github.com/NVIDIA/nccl, issue 1264: 900 GB/s in theory, 450 in one direction",
+        ),
+        LinkSpec(
+            "nvlink5",
+            "NVLink 5 through NVSwitch (B200)",
+            1800e9,
+            _IN,
+            "NVIDIA, NVLink and NVSwitch: 18 links of 100 GB/s",
+        ),
+        LinkSpec(
+            "nvbridge4",
+            "NVLink 4 bridge between two H100 PCIe",
+            600e9,
+            _IN,
+            "NVIDIA on H100, as quoted: two PCIe cards are connected at 600 GB/s bidirectional",
+        ),
+        LinkSpec(
+            "xgmi3",
+            "Infinity Fabric (MI250X)",
+            800e9,
+            _IN,
+            "ROCm documentation, MI250: links of 100 GB/s bidirectional; of each die's eight, four lead to its sibling",
         ),
         LinkSpec(
             "xgmi4",
             "Infinity Fabric (MI300X, MI325X)",
             896e9,
             _IN,
-            "AMD Instinct MI300X data sheet: 7 links of 128 GB/s",
+            "TechInsights, AMD Looks to Infinity for AI Interconnects: 7 links of 128 GB/s bidirectional",
         ),
-        LinkSpec("pcie3", "PCIe 3.0 x16", 32e9, _IN, f"{_PCI}: 8 GT/s a lane, {_ROUNDED}"),
-        LinkSpec("pcie4", "PCIe 4.0 x16", 64e9, _IN, f"{_A100}: 64 GB/s"),
-        LinkSpec("pcie5", "PCIe 5.0 x16", 128e9, _IN, f"{_H100}: 128 GB/s"),
-        LinkSpec("pcie6", "PCIe 6.0 x16", 256e9, _IN, f"{_PCI}: 64 GT/s a lane, {_ROUNDED}"),
-        LinkSpec("edr", "InfiniBand EDR, a port a device", 25e9, _OUT, f"{_IB}: 100 Gbit/s a direction"),
-        LinkSpec("hdr", "InfiniBand HDR, a port a device", 50e9, _OUT, f"{_IB}: 200 Gbit/s a direction"),
-        LinkSpec("ndr", "InfiniBand NDR, a port a device", 100e9, _OUT, f"{_IB}: 400 Gbit/s a direction"),
-        LinkSpec("xdr", "InfiniBand XDR, a port a device", 200e9, _OUT, f"{_IB}: 800 Gbit/s a direction"),
+        LinkSpec("pcie3", "PCIe 3.0 x16", 32e9, _IN, f"{_INDEX}: 16 GB/s a direction"),
+        LinkSpec("pcie4", "PCIe 4.0 x16", 64e9, _IN, f"{_INDEX}: 32 GB/s a direction"),
+        LinkSpec("pcie5", "PCIe 5.0 x16", 128e9, _IN, f"{_INDEX}: 64 GB/s a direction"),
+        LinkSpec("pcie6", "PCIe 6.0 x16", 256e9, _IN, f"{_INDEX}: 128 GB/s a direction"),
+        LinkSpec("edr", "InfiniBand EDR, a port a device", 25e9, _OUT, f"{_CABLES}, 100 Gbit/s a direction"),
+        LinkSpec("hdr", "InfiniBand HDR, a port a device", 50e9, _OUT, f"{_CABLES}, 200 Gbit/s a direction"),
+        LinkSpec("ndr", "InfiniBand NDR, a port a device", 100e9, _OUT, f"{_CABLES}, 400 Gbit/s a direction"),
+        LinkSpec("xdr", "InfiniBand XDR, a port a device", 200e9, _OUT, f"{_INDEX}: 800 Gbit/s a direction"),
         *(
             LinkSpec(
                 f"{rate}gbe",
                 f"{rate} Gbit Ethernet, RoCE or TCP, a port a device",
                 rate / 4 * 1e9,
                 _OUT,
-                f"{_ETHERNET}: {rate} Gbit/s a direction",
+                f"{source}: {rate} Gbit/s a direction",
             )
-            for rate in (800, 400, 200, 100, 25, 10)
+            for rate, source in (
+                (800, "IEEE 802.3df, approved on 16 February 2024"),
+                (400, "ISO/IEC/IEEE 8802-3:2017/Amd 10:2019"),
+                (200, "ISO/IEC/IEEE 8802-3:2017/Amd 10:2019"),
+                (100, _RATES),
+                (25, _RATES),
+                (10, "its name"),
+            )
         ),
     )
 }

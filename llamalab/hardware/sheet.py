@@ -17,13 +17,14 @@ from llamalab.startup.made_rows import MadeRows
 
 PEAK_DTYPES = ("bf16", "fp16", "tf32", "fp32", "int8", "fp8")
 _RATES = ("bandwidth_bytes_per_s", "interconnect_bytes_per_s", "fp16_in_fp16_flops_per_s", "max_clock_hz")
-_WORDS = ("vendor", "kind", "interconnect", "isa", "note")
+_WORDS = ("vendor", "kind", "interconnect", "bus", "isa", "note")
 _COUNTS = (
     "memory_bytes",
     "reported_memory_bytes",
     "l2_bytes",
     "tdp_w",
     "cores_per_die",
+    "multiprocessors",
     "memory_channels",
     "memory_mt_per_s",
 )
@@ -48,9 +49,11 @@ class Clocking(NamedTuple):
 class HardwareSpec(NamedTuple):
     """One device of one memory size, as its data sheet has it.
 
-    `interconnect_bytes_per_s` counts both directions. `device_names` are what its driver calls it.
+    `interconnect_bytes_per_s` counts both directions. `bus` is the link (llamalab.hardware.links) that more than two
+    share where the interconnect is a bridge, which joins two. `device_names` are what its driver calls it.
     `fp16_in_fp16_flops_per_s` is the fp16 peak with fp16 accumulation where that is another one.
     `reported_memory_bytes` is what its driver tells, `max_clock_hz` the highest clock that it may run at.
+    `multiprocessors` are the streaming multiprocessors of NVIDIA, the compute units of AMD.
     `cores_per_die` are the cores of a CPU that share a way to the memory: of a die, or of a cluster.
     `sources` names where each cell comes from, `*` for those that it does not list.
     A `measured` one has no data sheet: peaks and bandwidth are what this machine reached.
@@ -79,8 +82,14 @@ class HardwareSpec(NamedTuple):
     isa: str | None = None
     cores_per_die: int | None = None
     memory_channels: int | None = None
+    multiprocessors: int | None = None
+    bus: str | None = None
     memory_mt_per_s: int | None = None
     sources: dict[str, str] = {}  # noqa: RUF012  # never written
+
+    def __hash__(self) -> int:
+        """By what tells devices apart; peaks and sources are dicts, and compared alone."""
+        return hash((self.name, self.bandwidth_bytes_per_s, self.memory_bytes))
 
     @property
     def usable_memory_bytes(self) -> int | None:

@@ -5,6 +5,8 @@ Weights that are measured are random, of the model's sizes.
 
 from typing import Any
 
+import torch
+
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints import load
 from llamalab.model import Transformer
@@ -28,29 +30,22 @@ def load_model(
     return team.lead(team.everywhere(_load, path, weight_dtype, options))
 
 
-def ready_model(
-    team: Team,
-    arch: LlamaArch,
-    *,
-    scope: str = "none",
-    attention: str | None = None,
-    weight_dtype: str | None = None,
-    **options: Any,
-) -> Transformer:
+def ready_model(team: Team, arch: LlamaArch, *, dtype: str, tie_blocks: int | None = None, **speed: Any) -> Transformer:
     """A model with random weights, spread over the ranks of a team and made ready by llamalab.compile.
+
+    `speed` are options of llamalab.compile, by default without a compiler.
 
     Raises InputError where ranks cut the groups of quantised weights.
     """
-    return team.lead(team.everywhere(_build, arch, scope, attention, weight_dtype, options))
+    return team.lead(team.everywhere(_build, arch, dtype, tie_blocks, speed))
 
 
-def ready_share(team: Team, arch: LlamaArch, *, dtype: str, mesh: Any = None) -> Transformer:
+def ready_share(team: Team, arch: LlamaArch, *, dtype: str, mesh: Any = None, **speed: Any) -> Transformer:
     """This rank's share of a model with random weights, made ready; for measurements that all ranks make at once.
 
-    `mesh` are the ranks that share it (default: all of the team).
+    `mesh` are the ranks that share it (default: all of the team); else as ready_model.
     """
-    model = build_share(arch, team.mesh if mesh is None else mesh, device=team.device, dtype=dtype)
-    return compile(model.eval(), scope="none")
+    return _ready(arch, team.mesh if mesh is None else mesh, team.device, dtype, None, speed)
 
 
 def _load(team: Team, path: str, weight_dtype: str | None, options: dict[str, Any]) -> Transformer:
@@ -59,9 +54,14 @@ def _load(team: Team, path: str, weight_dtype: str | None, options: dict[str, An
     return compile(team.model, scope="none", attention=options.get("attention"), weight_dtype=weight_dtype)
 
 
-def _build(
-    team: Team, arch: LlamaArch, scope: str, attention: str | None, weight_dtype: str | None, options: dict[str, Any]
+def _build(team: Team, arch: LlamaArch, dtype: str, tie_blocks: int | None, speed: dict[str, Any]) -> Transformer:
+    team.model = _ready(arch, team.mesh, team.device, dtype, tie_blocks, speed)
+    return team.model
+
+
+def _ready(
+    arch: LlamaArch, mesh: Any, device: torch.device, dtype: str, tie_blocks: int | None, speed: dict[str, Any]
 ) -> Transformer:
-    check_groups(arch, team.place.ranks, weight_dtype)
-    team.model = build_share(arch, team.mesh, device=team.device, **options)
-    return compile(team.model.eval(), scope=scope, attention=attention, weight_dtype=weight_dtype)
+    check_groups(arch, mesh.size(), speed.get("weight_dtype"))
+    model = build_share(arch, mesh, device=device, dtype=dtype, tie_blocks=tie_blocks)
+    return compile(model.eval(), **{"scope": "none"} | speed)

@@ -222,13 +222,3 @@ def place_here() -> Place | None:
         return None
     place = Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(found("LOCAL_RANK") or 0))
     return place if place.ranks > 1 else None
-
-
-def check_unquantised(weight_dtype: str | None) -> None:
-    """Raise UnavailableError for quantised weights in a report: the constants of ranks are of plain products."""
-    if weight_dtype is not None:
-        raise UnavailableError(
-            "a report of several ranks must have weights in the dtype of activations, as the constants of ranks have; "
-            f"got {weight_dtype}",
-            hint="leave {weight_dtype} out, or run bench or profile",
-        )

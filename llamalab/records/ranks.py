@@ -18,7 +18,8 @@ class RankTime:
 class RanksPass:
     """A pass on `ranks` ranks, of `layers_measured` blocks; medians over `passes_s`, which are the slowest rank's.
 
-    `collectives` counts what ran by kind and bytes, `collectives_expected` what the op table says.
+    `collectives` counts what ran by kind and bytes, `collectives_expected` what the op table says; `kv_dtype` is the
+    storage of the cache, null where it is in the dtype of activations.
     """
 
     phase: str
@@ -32,6 +33,7 @@ class RanksPass:
     by_rank: list[RankTime]
     collectives: dict[str, int]
     collectives_expected: dict[str, int]
+    kv_dtype: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

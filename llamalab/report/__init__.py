@@ -60,13 +60,20 @@ def render(
     results: Sequence[ExperimentResult] = (),
     stored: Sequence[StoredRun] = (),
     stack: str | None = None,
+    hardware: str | None = None,
 ) -> str:
-    """The report as HTML; beside it runs recorded on other devices, results of experiments and stored benchmarks.
+    """The report as HTML. The same arguments give the same bytes.
 
-    The same arguments give the same bytes.
+    Args:
+        record: what was measured.
+        recorded: runs on other devices, shown beside it.
+        results: of experiments.
+        stored: benchmarks that were kept.
+        stack: the software that predictions for other devices are of (default: what is usual on each).
+        hardware: the device of which published kernels are shown (default: every device that has some).
     """
     generator = f"{GENERATOR} {record.environment.llamalab}"
-    return page(Comparison(record, stack), embedded(record), generator, recorded, results, stored)
+    return page(Comparison(record, stack, hardware), embedded(record), generator, recorded, results, stored)
 
 
 def render_profiles(profiles: Sequence[Profile]) -> str:
@@ -94,9 +101,9 @@ def render_training(run: Mapping[str, Any]) -> str:
     return training_page(run, f"{GENERATOR} {__version__}")
 
 
-def csv_files(record: Record, stack: str | None = None) -> dict[str, str]:
+def csv_files(record: Record, stack: str | None = None, hardware: str | None = None) -> dict[str, str]:
     """The report's tables as CSV text, by names of CSV_HEADS; those of its profile where it has one."""
-    comparison = Comparison(record, stack)
+    comparison = Comparison(record, stack, hardware)
     own = profile_of(comparison)
     made = {name: table.csv for name, table in report_tables(comparison).items()}
     return made | (profile_csv_files([own]) if own else {})

@@ -4,9 +4,8 @@ from statistics import median
 from typing import Any
 
 from llamalab.analytic.kernel_times import devices_with_kernel_times
-from llamalab.analytic.workload import decode_contexts, last_part
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.published_kernels import published_beside
+from llamalab.comparison.published_kernels import published_rows
 from llamalab.comparison.what_if import forecast_on, told_run
 from llamalab.hardware import HARDWARE
 from llamalab.report.data_table import DataTable, error, seconds, text
@@ -14,8 +13,13 @@ from llamalab.report.layout import Fold, Section
 
 
 def published_tables(comparison: Comparison) -> dict[str, DataTable]:
-    """The table by its name; none where no kernel of the record's kind was published."""
-    rows = [row for device in devices_with_kernel_times() for row in _rows(comparison, device)]
+    """The table by its name: of the device that was asked for, with every row of its op table, or of all devices.
+
+    None where no kernel of the record's kind was published.
+    """
+    asked = comparison.hardware
+    rows = [row for device in ([asked] if asked else devices_with_kernel_times()) for row in _rows(comparison, device)]
+    rows = [row for row in rows if asked or row["published_s"] is not None]
     columns = (
         text("device"),
         text("phase"),
@@ -28,6 +32,7 @@ def published_tables(comparison: Comparison) -> dict[str, DataTable]:
         error(),
         text("basis", main=False),
         text("source", main=False),
+        text("reason", "why none", main=bool(asked)),
     )
     caption = "Rows of the op table beside the nearest kernel that others measured on the device"
     return {"published": DataTable("published", caption, columns, rows)} if rows else {}
@@ -39,8 +44,8 @@ def published_sections(made: dict[str, DataTable]) -> list[Section]:
         return []
     by_device: dict[str, list[float]] = {}
     for row in made["published"].rows:
-        by_device.setdefault(row["device"], []).append(abs(row["error"]))
-    found = [f"{device} {median(errors):.0%} of {len(errors)} rows" for device, errors in by_device.items()]
+        by_device.setdefault(row["device"], []).extend([] if row["error"] is None else [abs(row["error"])])
+    found = [_told(device, errors) for device, errors in by_device.items()]
     finding = (
         "Not measured here: kernels that others published, each beside the prediction of its own shape. Median error: "
         f"{'; '.join(found)}."
@@ -54,12 +59,12 @@ def _rows(comparison: Comparison, device: str) -> list[dict[str, Any]]:
     found = forecast_on(comparison.arch, work, spec, comparison.stack)
     if found is None:
         return []
-    run, result = found
-    passes = [("prefill", result.prefill_ops, last_part(run))]
-    if result.decode_ops:
-        passes.append(("decode", result.decode_ops, (1, decode_contexts(run)[1][1])))
-    return [
-        {"device": device, **one.row(phase)}
-        for phase, ops, tokens in passes
-        for one in published_beside(device, comparison.arch, ops, run.shape(*tokens), result.constants.rates)
-    ]
+    return [{"device": device, **row} for row in published_rows(device, comparison.arch, *found)]
+
+
+def _told(device: str, errors: list[float]) -> str:
+    return (
+        f"{device} {median(errors):.0%} of {len(errors)} rows"
+        if errors
+        else f"none, no kernel of {device} is published"
+    )

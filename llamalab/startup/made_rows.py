@@ -1,7 +1,6 @@
 """A table by name whose rows are made when they are first asked for: a calculator needs one or two of hundreds."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 
 from llamalab.startup.hints import Any, TypeVar
 
@@ -17,9 +16,14 @@ class MadeRows(Mapping[str, T]):
     """
 
     def __init__(self, read: Callable[[], Mapping[str, Any]], make: Callable[[Any], T]) -> None:
-        self._cells = cache(read)
-        self._make = make
+        self._read, self._make = read, make
+        self._known: Mapping[str, Any] | None = None
         self._made: dict[str, T] = {}
+
+    def _cells(self) -> Mapping[str, Any]:
+        if self._known is None:
+            self._known = self._read()
+        return self._known
 
     def __getitem__(self, name: str) -> T:
         if name not in self._made:

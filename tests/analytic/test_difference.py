@@ -6,8 +6,8 @@ import pytest
 
 from llamalab.analytic.constants import choose
 from llamalab.analytic.difference import cost_of, terms
-from llamalab.analytic.forecast import pass_s
 from llamalab.analytic.op import Op
+from llamalab.analytic.pass_times import pass_s
 from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.hardware import find_hardware

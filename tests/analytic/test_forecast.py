@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.batches import chunks
 from llamalab.analytic.constants import choose
-from llamalab.analytic.forecast import forecast, held_pass_s, pass_s, run_times
+from llamalab.analytic.forecast import forecast, run_times
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.parallel import shard
 from llamalab.analytic.params import weight_bytes
+from llamalab.analytic.pass_lines import pass_lines
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.pass_times import PREDICTED, pass_s, pass_times
 from llamalab.analytic.roofline import predict_pass, total_s
 from llamalab.analytic.run_memory import check_memory, memory_needed
 from llamalab.analytic.weight_storage import stored_weight_bytes
@@ -143,5 +145,6 @@ def test_many_chunks_take_what_one_by_one_they_would(device: str, model: str) ->
     spec = find_hardware(device)
     arch, work = PRESETS[model].arch, Workload(8192, chunk=32, dtype="fp16")
     rates = choose(spec, "bound", "fp16").rates
-    one_by_one = sum(held_pass_s(arch, work, *part, lambda ops: pass_s(ops, rates)) for part in chunks(8192, 32))
+    times = pass_times(pass_lines(arch, work), rates, PREDICTED)
+    one_by_one = sum(times.held_s(1, *part) for part in chunks(8192, 32))
     assert run_times(arch, work, rates).prefill_s == pytest.approx(one_by_one, rel=1e-3)

@@ -52,6 +52,15 @@ def test_a_stage_sends_its_activations_and_a_ring_all_other_keys_and_values() ->
     assert ops["pipeline.send"].count * ops["pipeline.send"].link_bytes == 3 * 512 * ARCH.dim * 2
     assert ops["layers.*.attention.ring"].link_bytes == 3 * 2 * 512 * ARCH.kv_dim * 2
     assert ops["layers.*.attention.ring"].count == ARCH.n_layers
+    merge = ops["layers.*.attention.merge"]  # sums in fp32, parts in bf16
+    assert merge.count == 3 * ARCH.n_layers
+    assert (merge.read_bytes, merge.written_bytes) == (512 * ARCH.query_dim * 6, 512 * ARCH.query_dim * 4)
+
+
+def test_a_decode_step_adds_its_parts_up_on_the_way() -> None:
+    names = {op.name for op in stage_ops(ARCH, WORK, Split(context=4), 1, 2048)}
+    assert "layers.*.attention.ring" in names
+    assert "layers.*.attention.merge" not in names
 
 
 def test_context_ranks_share_attention_but_no_weights() -> None:

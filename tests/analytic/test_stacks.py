@@ -6,10 +6,20 @@ from pathlib import Path
 import pytest
 
 from llamalab.analytic import stacks
+from llamalab.analytic.data_sheet import issue_peak
 from llamalab.analytic.forecast import bound_times, forecast, run_times
 from llamalab.analytic.ops import add_up
 from llamalab.analytic.run_memory import memory_needed
-from llamalab.analytic.stack_constants import UNPACK_ROWS, computed_in, is_packed, prepared, workload_of
+from llamalab.analytic.stack_constants import (
+    UNPACK_ROWS,
+    between,
+    computed_in,
+    is_packed,
+    over_bus,
+    prepared,
+    stack_constants,
+    workload_of,
+)
 from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
 from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.errors import UnavailableError, UnknownNameError
@@ -26,7 +36,7 @@ def test_every_constant_means_what_it_says(row: stacks.Stack) -> None:
     for field in SHARES:
         value = getattr(row, field)
         assert value is None or 0 < value <= 1, field
-    for field in ("kernel_s", "link_s", "step_s", "sequence_s", "request_s"):
+    for field in ("kernel_s", "link_s", "hop_s", "step_s", "sequence_s", "request_s"):
         assert 0 <= getattr(row, field) < 1, field
     assert row.unpack in stacks.UNPACKS
     assert row.attention in ("flash", "naive")
@@ -251,3 +261,46 @@ def test_products_of_llama_cpp_on_a_cpu_are_told_of_its_vector_units() -> None:
     stack = find_stack("llama.cpp", spec)
     reached = (rates.peak_flops_per_s or 0) * rates.compute_efficiency
     assert reached == pytest.approx(stack.gemm_compute * (spec.peak_flops_per_s["fp32"] or 0))
+
+
+def test_vector_units_are_told_by_what_their_schedulers_issue() -> None:
+    a100, h100 = (find_hardware(name) for name in ("a100-80gb-sxm", "h100-80gb-sxm"))
+    by_lanes = h100.peak_flops_per_s["fp32"] / a100.peak_flops_per_s["fp32"]  # type: ignore[operator]
+    by_issue = (issue_peak(h100) or 0) / (issue_peak(a100) or 1)
+    assert by_issue == pytest.approx(132 * 1830 / (108 * 1410))
+    assert by_issue < by_lanes / 2
+    assert issue_peak(find_hardware("apple-m1max")) == find_hardware("apple-m1max").peak_flops_per_s["fp32"]
+
+
+@pytest.mark.parametrize(("ranks", "over"), [(1, False), (2, False), (4, True), (8, True)])
+def test_a_bridge_joins_two_and_more_share_the_bus(ranks: int, over: bool) -> None:
+    spec = between(find_hardware("a100-80gb-pcie"), ranks)
+    assert over_bus(spec) is over
+    assert spec.interconnect_bytes_per_s == (64e9 if over else 600e9)
+
+
+def test_a_ring_over_the_bus_takes_its_steps() -> None:
+    spec, stack = find_hardware("rtx4090"), find_stack("vllm-2024", find_hardware("rtx4090"))
+    two, four = (stack_constants(stack, spec, "fp16", ranks=ranks).rates["collective"].t0_s for ranks in (2, 4))
+    assert (two, four) == (pytest.approx(2 * stack.hop_s), pytest.approx(6 * stack.hop_s))
+    h100 = find_hardware("h100-80gb-sxm")
+    assert len({stack_constants(stack, h100, "fp16", ranks=ranks).rates["collective"].t0_s for ranks in (2, 8)}) == 1
+
+
+def test_k_formats_take_more_operations_under_one_row() -> None:
+    spec = find_hardware("apple-m1max")
+    stack = find_stack("llama.cpp", spec)
+    k, plain = (stack_constants(stack, spec, "fp16", weight).rates["gemm_row"] for weight in ("q4_k_m", "q4_0"))
+    assert plain.compute_efficiency == pytest.approx(stack.k_quant_ops * k.compute_efficiency)
+    assert stack.k_quant_ops > 1
+
+
+def test_one_row_of_16_bit_weights_goes_with_multiprocessors_and_clock() -> None:
+    specs = [find_hardware(name) for name in ("a100-80gb-sxm", "h100-80gb-pcie")]
+    stack = find_stack("llama.cpp", specs[0])
+    rows = [stack_constants(stack, spec, "fp16").rates["gemm_row"] for spec in specs]
+    reached = [row.compute_efficiency * (row.peak_flops_per_s or 0) for row in rows]  # 1 FLOP a byte of fp16
+    assert reached == pytest.approx(
+        [(stack.row_bytes_per_clock or 0) * units for units in (108 * 1.41e9, 114 * 1.62e9)]
+    )
+    assert "gemm_row" not in stack_constants(find_stack("vllm", specs[0]), specs[0], "fp16").rates

@@ -25,6 +25,9 @@ WINDOWS = [
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # Rounding of the output alone is 2**-9 and 2**-12 of values up to 4; the pattern is rounded too.
 TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+# Kernels of GPUs multiply fp32 as three products of TF32 and take exponentials to two units in the last place, which
+# leaves up to 1.4e-6 here (tests/attention/test_grid.py); in which order they add differs from chip to chip.
+FP32_ON_GPUS = 1e-5
 
 
 def tensors(
@@ -49,10 +52,15 @@ def reference(q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> tup
     return scores.softmax(-1) @ v, scores.logsumexp(-1)
 
 
+def tolerance(dtype: torch.dtype, device: str) -> float:
+    """The largest difference from fp64 that rounding may leave on a kind of device."""
+    return FP32_ON_GPUS if (dtype, device) == (torch.float32, "cuda") else TOLERANCE[dtype]
+
+
 def assert_close(z: Tensor, lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> None:
     """Full tensors against the reference."""
     expected, expected_lse = reference(q, k, v, window)
     assert z.dtype == q.dtype
-    torch.testing.assert_close(z.cpu().double(), expected, rtol=0, atol=TOLERANCE[q.dtype])
+    torch.testing.assert_close(z.cpu().double(), expected, rtol=0, atol=tolerance(q.dtype, q.device.type))
     if lse is not None:
         torch.testing.assert_close(lse.cpu().double(), expected_lse, rtol=0, atol=3e-5)

@@ -169,12 +169,28 @@ def test_published_kernels_of_the_device_stand_beside_the_op_table(capsys: pytes
     assert {phase for phase, _ in kernels} == {"prefill", "decode"}
     for key, row in kernels.items():
         assert row["time_s"] == rows[key]["time_s"]
-        assert row["basis"] == "published"
-        assert row["source"]
+        assert (row["basis"] == "published") == bool(row["source"]) == (row["reason"] is None)
     table = predict(capsys, "--hardware h100-80gb-sxm --prompt 512")[1]
     assert "nearest published" in table
-    assert json.loads(predict(capsys, "--hardware b200 --format json")[1])["published_kernels"] == []
+    assert len(kernels) == len(rows)
     assert "nearest published" not in predict(capsys, "--hardware h100-80gb-sxm --dtype fp32 --basis bound")[1]
+
+
+@pytest.mark.parametrize(("name", "known"), [("a100-80gb", 11), ("h100", 11), ("h200", 6), ("b200", 0)])
+def test_a_row_without_a_published_kernel_is_null_with_the_reason(
+    capsys: pytest.CaptureFixture[str], name: str, known: int
+) -> None:
+    found = json.loads(predict(capsys, f"--model 7b --hardware {name} --format json")[1])
+    prefill = [row for row in found["published_kernels"] if row["phase"] == "prefill"]
+    assert len([row for row in prefill if row["published_s"]]) == known
+    for row in prefill:
+        assert row["time_s"] > 0
+        assert (row["published_s"] is None) == (row["error"] is None) == (row["basis"] is None) == bool(row["reason"])
+    words = predict(capsys, f"--model 7b --hardware {name}")[1]
+    assert ("nearest published" in words) == (known > 0)
+    reasons = {row["reason"] for row in prefill} - {None}
+    assert all(reason in words for reason in reasons)
+    assert ("no kernel of b200-180gb is published" in reasons) == (name == "b200")
 
 
 def test_a_stack_is_named_in_every_answer(capsys: pytest.CaptureFixture[str]) -> None:

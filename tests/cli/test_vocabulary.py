@@ -151,7 +151,6 @@ ABSENT: dict[str, dict[tuple[str, ...], str]] = {
     },
     "bench": {("--hardware",): "measures here"},
     "profile": {("--generate",): "decodes one token, at --context", ("--hardware",): "measures here"},
-    "report": {("--hardware",): "measures here; its page predicts for all devices"},
     "gallery": {
         ("--model", *_RUN, *_NUMBERS, "--tensor-parallel", "--attention", *_PLACES, "--format"):
             "one page of the records in a folder, each with its own run",

@@ -33,5 +33,9 @@ def test_the_large_rows_are_there_and_near_what_was_published() -> None:
     assert all(abs(one.error) < 0.25 for one in large)
 
 
-def test_a_device_of_which_nothing_is_published_has_no_rows() -> None:
-    assert published_beside("b200-180gb", ARCH, pass_ops(ARCH, WORK, 2048, 2048), WORK.shape(2048, 2048), RATES) == []
+def test_a_device_of_which_nothing_is_published_has_rows_with_that_reason() -> None:
+    ops = pass_ops(ARCH, WORK, 2048, 2048)
+    rows = published_beside("b200-180gb", ARCH, ops, WORK.shape(2048, 2048), RATES)
+    assert [row.op for row in rows] == [op.name for op in ops]
+    assert {(row.published, row.predicted_s, row.error) for row in rows} == {(None, None, None)}
+    assert {row.reason for row in rows if row.shape} == {"no kernel of b200-180gb is published"}

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import predict_op, rates_of_op
@@ -27,6 +28,33 @@ def test_a_pass_is_its_own_work_what_it_sends_and_a_share_of_its_work_in_waiting
     assert split.waiting_s == pytest.approx(WAITING_SHARE * work_s)
     assert prefill.predicted_s == pytest.approx((1 + WAITING_SHARE) * work_s + sent_s)
     assert prefill.error == pytest.approx((prefill.predicted_s or 0.0) / 0.15 - 1)
+
+
+def test_quantised_weights_and_their_cache_are_predicted_as_they_are_kept() -> None:
+    run = sample_run()
+    other = dataclasses.replace(run, passes=[dataclasses.replace(one, kv_dtype="fp8") for one in run.passes])
+    record = dataclasses.replace(sample_record(ranks=other), weight_dtype="int8", kernel_rows=8)
+    decode = ranks_phases(record)[1]
+    shape = PassShape(new_tokens=1, context_tokens=513, kv_dtype="fp8", tensor_parallel=2)
+    ops = [op for op in model_ops(decode.arch, shape, record.kept) if op.kind != "collective"]
+    work_s = sum(op.count * predict_op(op, rates_of_op(op, RATES)).time_s for op in ops)
+    assert decode.predicted_split is not None
+    assert decode.predicted_split.compute_s == pytest.approx(work_s)
+    assert work_s < 0.7 * sum(
+        op.count * predict_op(op, rates_of_op(op, RATES)).time_s
+        for op in forward_ops(decode.arch, PassShape(new_tokens=1, context_tokens=513, tensor_parallel=2))
+        if op.kind != "collective"
+    )
+
+
+def test_each_collective_costs_its_rank_what_was_seen_beside_the_rows(prefill: RanksPhase) -> None:
+    run = sample_run(resuming_s=1e-3)
+    split, plain = ranks_phases(sample_record(ranks=run))[0].predicted_split, prefill.predicted_split
+    assert split is not None
+    assert plain is not None
+    sends = 2 * prefill.arch.n_layers + 2
+    assert split.compute_s - plain.compute_s == pytest.approx(1e-3 * sends)
+    assert split.waiting_s == pytest.approx(WAITING_SHARE * split.compute_s)
 
 
 def test_one_rank_waits_for_nobody(prefill: RanksPhase) -> None:

@@ -145,6 +145,34 @@ def test_a_file_must_be_there_and_have_the_columns(tmp_path: Path) -> None:
             read_rows(endless)
 
 
+def test_a_comma_in_a_number_is_a_reason_and_no_other_number(tmp_path: Path) -> None:
+    path = tmp_path / "comma.csv"
+    path.write_text(f"{','.join(COLUMNS)}\n{','.join((ROW | {'value': '5,5'}).values())}\n{','.join(ROW.values())},,\n")
+    first, second = (predict_row(row) for row in read_rows(str(path)))
+    assert "'5' beyond them" in str(first.reason)
+    assert second.predicted is not None  # empty cells that a spreadsheet adds are none
+    path.write_text(f"{','.join(COLUMNS)},value\n{','.join(ROW.values())},7\n")
+    with pytest.raises(FormatError, match="it repeats value"):
+        read_rows(str(path))
+
+
+def test_devices_without_a_link_share_no_model() -> None:
+    one = predict_row(changed(device="ryzen-7950x", framework="llama.cpp", n_gpus="2"))
+    assert "must have a known interconnect" in str(one.reason)
+
+
+@pytest.mark.parametrize("dtype", ["int8 weights", "fp8"])
+def test_narrow_weights_are_multiplied_in_a_type_that_the_device_has(dtype: str) -> None:
+    assert predict_row(changed(device="apple-m1max", framework="llama.cpp", dtype=dtype)).predicted is not None
+    assert measured_point(changed(dtype=dtype)).work.dtype == "bf16"
+
+
+def test_memory_is_never_told_to_be_less_than_the_weights() -> None:
+    one = predict_row(changed(metric="peak_memory_gb", batch="1", prompt="1", generate="1"))
+    assert one.interval is not None
+    assert one.interval[0] >= (one.bound or 0)
+
+
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
     path = tmp_path / "bom.csv"
     with open(path, "w", encoding="utf-8-sig", newline="") as file:

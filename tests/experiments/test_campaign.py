@@ -1,10 +1,13 @@
 """The campaign on steps that measure nothing: what is run, kept, left out, reported and resumed."""
 
 import json
+import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,7 +17,15 @@ import pytest
 import torch
 
 from experiments import campaign
-from experiments.common.campaign_makers import Job, Made, cases, make_bench, make_experiment
+from experiments.common.campaign_makers import (
+    Job,
+    Made,
+    cases,
+    cuda_test_files,
+    make_bench,
+    make_cuda_tests,
+    make_experiment,
+)
 from experiments.common.campaign_steps import Step, all_steps
 from experiments.common.isolated import Outcome, run_isolated
 from llamalab.errors import UnknownNameError
@@ -174,8 +185,8 @@ def test_steps_have_names_and_files_of_their_own() -> None:
 
 def test_most_of_a_gpus_steps_fit_into_the_budget() -> None:
     steps = all_steps("cuda", ["7b", "13b", "70b"])
-    *first, compiled = steps
-    assert compiled.name == "bench-7b-compiled"
+    *first, compiled, versus = steps
+    assert (compiled.name, versus.name) == ("bench-7b-compiled", "versus")
     assert sum(one.estimate_s for one in first if one.name != "decode_compiled") < 600
     sizes = {(case.batch, case.context) for case in cases("cuda", PRESETS["70b"].arch)}
     assert {batch for batch, _ in sizes} == {1, 4, 16, 64}
@@ -248,6 +259,59 @@ def test_the_parent_asks_nothing_of_a_device_and_an_absent_one_is_told(
     assert [one.func for one in asked] == [campaign.machine_of]
     assert campaign.main(["--device", "cuda"], run=lambda *_: Outcome(None, "MissingError: no such device")) == 3
     assert "no such device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "err", "told"),
+    [
+        (0, "....\n4 passed in 1.00s", "", None),
+        (0, "ssss\n4 skipped in 1.00s", "", "must run; pytest ran none: 4 skipped"),
+        (5, "no tests ran in 0.1s", "", "must run; pytest ran none"),
+        (1, "FAILED tests/a.py\n1 failed, 3 passed in 2.0s", "", "must pass; pytest ended with 1: FAILED"),
+        (1, "", "python: No module named pytest", "must pass; pytest ended with 1: python: No module named pytest"),
+        (0, "", "", "must run; pytest ran none: pytest said nothing"),
+    ],
+)
+def test_the_tests_on_a_gpu_must_run_and_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, out: str, err: str, told: str | None
+) -> None:
+    asked: list[list[str]] = []
+
+    def ran(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, code, out, err)
+
+    monkeypatch.setattr(subprocess, "run", ran)
+    with pytest.raises(RuntimeError, match=told) if told else nullcontext():
+        assert make_cuda_tests(Job(tmp_path, "cuda:0", ())).figures == "4 passed in 1.00s"
+    assert json.loads((tmp_path / "cuda_tests.json").read_text())["exit_code"] == code
+    assert asked[0][-4:] == cuda_test_files()
+    assert "tests/attention/test_cuda.py" in cuda_test_files()
+
+
+def needs_a_package(job: Job) -> Made:
+    raise ModuleNotFoundError("No module named 'tokenizers.models'", name="tokenizers.models")
+
+
+def test_a_step_without_its_package_is_one_sentence(tmp_path: Path) -> None:
+    outcome = run_isolated(partial(needs_a_package, Job(tmp_path, "cpu", ())), 60.0)
+    assert outcome == Outcome(None, "the package tokenizers must be there; it is not installed; pip install tokenizers")
+
+
+def test_the_steps_are_listed_where_only_torch_and_numpy_are(tmp_path: Path) -> None:
+    """A machine may lack all else: who needs it says so when its turn comes."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules.update(dict.fromkeys("
+        "'pytest hypothesis transformers tokenizers safetensors gguf tiktoken sentencepiece pandas matplotlib jinja2 "
+        "tqdm scipy triton xllamacpp peft pynvml'.split()))\n"
+    )
+    code = "from experiments.common.campaign_steps import all_steps; print(len(all_steps('cuda', ['7b', '70b'])))"
+    root = Path(campaign.__file__).resolve().parents[1]
+    made = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"},
+    )  # fmt: skip
+    assert (made.stdout, made.stderr) == ("19\n", "")
 
 
 def test_a_run_on_a_gpu_tests_it_first_and_leaves_material_for_later_tests() -> None:

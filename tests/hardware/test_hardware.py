@@ -172,3 +172,45 @@ def test_what_a_device_lacks_is_unknown_and_not_zero() -> None:
     assert HARDWARE["t4-16gb"].peak_flops_per_s["bf16"] is None
     assert HARDWARE["a100-80gb-sxm"].peak_flops_per_s["fp8"] is None
     assert 0 not in [peak for spec in SPECS for peak in spec.peak_flops_per_s.values()]
+
+
+PEOPLE_OWN = (
+    *(f"rtx{model}" for model in ("3060", "3060ti", "3070", "3070ti", "3080-10gb", "3080ti", "3090", "3090ti")),
+    *(f"rtx{model}" for model in ("4060", "4060ti-16gb", "4070", "4070ti", "4080", "4090", "5070", "5070ti", "5080")),
+    *("rtx5090", "a40", "rtxa6000", "rtx6000ada", "rtxpro6000", "l40", "b200", "b300", "gb200", "mi325x", "mi355x"),
+    *("rx7900xtx", "jetson-orin-64gb", "strix-halo"),
+    *(f"apple-m{n}{size}" for n in (1, 2, 3) for size in ("", "pro", "max", "ultra")),
+    *("apple-m4", "apple-m4pro", "apple-m4max"),
+    *(f"apple-m{n}{size}-cpu" for n in (1, 2, 3) for size in ("", "pro", "max", "ultra")),
+    *("apple-m4-cpu", "apple-m4pro-cpu", "apple-m4max-cpu"),
+    *("xeon-icx", "xeon-spr", "xeon-emr", "xeon-gnr", "epyc-rome", "epyc-milan", "epyc-genoa", "epyc-turin"),
+    *("ryzen-7600x", "ryzen-7700x", "ryzen-7900x", "ryzen-7950x", "ryzen-9600x", "ryzen-9700x", "ryzen-9900x"),
+    "ryzen-9950x",
+)
+
+
+@pytest.mark.parametrize("name", PEOPLE_OWN)
+def test_devices_that_people_own_have_peak_and_bandwidth_with_their_source(name: str) -> None:
+    family = device_family(name)
+    assert family
+    for spec in family:
+        assert spec.bandwidth_bytes_per_s > 0
+        assert spec.source_of("bandwidth_bytes_per_s")
+        assert spec.source_of("peak_flops_per_s.fp32")
+
+
+def test_a_chip_that_was_never_made_is_unknown() -> None:
+    with pytest.raises(UnknownNameError):
+        find_hardware("apple-m4ultra")
+
+
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.multiprocessors], ids=lambda spec: spec.name)
+def test_multiprocessors_have_so_many_matrix_units(spec: HardwareSpec) -> None:
+    assert spec.clocking is not None
+    assert spec.clocking.matrix_units / spec.multiprocessors in (2, 4, 8)  # type: ignore[operator]
+
+
+def test_every_bridge_has_a_bus_beside_it() -> None:
+    assert {spec.name for spec in SPECS if spec.bus} == {
+        spec.name for spec in SPECS if spec.interconnect == "NVLink bridge"
+    }

@@ -1,7 +1,9 @@
 """What every rank of a group does; each check gives numbers that a test looks at."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,12 +15,16 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.checkpoints.meta import write_meta
+from llamalab.measure.ranks.clocks import clock_lead_s
+from llamalab.measure.ranks.passes import SharedWork, time_ranks
 from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
 from llamalab.model.quantised.weights import quantised_layers
 from llamalab.parallel.counted import CountedCollectives, expected_collectives
 from llamalab.parallel.groups import check_groups
 from llamalab.parallel.shares import build_share, load_share
+from llamalab.parallel.team import Place
 from llamalab.parallel.views import WholeView
+from llamalab.units import KeptWeights
 from tests.parallel.on_ranks import CASES, KINDS
 
 
@@ -59,6 +65,8 @@ def check_all(mesh: Any, folder: Path) -> dict[str, Any]:
     found["views"] = {str(kv_heads): _views(arch_of(kv_heads), mesh) for kv_heads in (8, 1)}
     found["quantised"] = {storage: _quantised(storage, mesh) for storage in ("int8", "q4_0", "int4")}
     found["loaded"] = _loaded(mesh, folder)
+    found["timed"] = {str(storage): _timed(storage, mesh) for storage in (None, "int8", "int4")}
+    found["clocks"] = [_clock_lead_s(mesh, ahead_s) for ahead_s in (0.0, 1000.0, -1000.0)]
     return found
 
 
@@ -106,6 +114,25 @@ def _counted(model: Transformer, arch: LlamaArch, mesh: Any, dtype: str, new_tok
         forward_ops(arch, PassShape(new_tokens=new_tokens, batch=3, dtype=dtype, tensor_parallel=mesh.size()))
     )
     return [sorted((*one, calls) for one, calls in found.items()) for found in (counted.calls, table)]
+
+
+def _timed(storage: str | None, mesh: Any) -> list[dict[str, Any]]:
+    """What the passes of a report leave behind, of weights in such a storage and a cache in another dtype."""
+    team: Any = SimpleNamespace(
+        mesh=mesh, place=Place(mesh.get_local_rank(), mesh.size(), 0), device=torch.device("cpu")
+    )
+    kept = None if storage is None else KeptWeights(storage, None, 4)
+    work = SharedWork(LlamaArch(512, 2, 8, 2, 1024, 512), "fp32", 2, 8, 20, "bf16", "naive", kept)
+    return [vars(one) | {"by_rank": len(one.by_rank)} for one in time_ranks(team, work, budget_s=0.0)]
+
+
+def _clock_lead_s(mesh: Any, ahead_s: float) -> float:
+    """What the last rank takes the lead of its clock to be, where it is so much ahead."""
+    last = mesh.get_local_rank() == mesh.size() - 1
+    lead_s = clock_lead_s(mesh.get_group(), now=lambda: time.perf_counter() + (ahead_s if last else 0.0))
+    told: list[Any] = [None] * mesh.size()
+    torch.distributed.all_gather_object(told, lead_s, group=mesh.get_group())
+    return float(told[-1])
 
 
 def _views(arch: LlamaArch, mesh: Any) -> dict[str, Any]:

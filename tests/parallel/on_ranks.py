@@ -26,7 +26,7 @@ def results(ranks: int, folder: Path) -> dict[str, Any]:
         for rank in range(ranks)
     ]
     try:
-        codes = [run.wait(timeout=120) for run in runs]
+        codes = [run.wait(timeout=300) for run in runs]
     finally:
         for run in runs:
             run.kill()

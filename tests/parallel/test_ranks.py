@@ -49,3 +49,23 @@ def test_quantised_weights_on_ranks_are_those_of_one_rank(found: dict[str, Any],
     assert made["layers"] == 2 * 7 + 1
     assert made["far"] < TOLERANCE
     assert made["moved"] > 100 * TOLERANCE  # quantising has moved the logits themselves
+
+
+@pytest.mark.parametrize("storage", ["None", "int8", "int4"])
+def test_passes_of_a_report_are_what_was_asked_and_send_what_the_op_table_says(
+    found: dict[str, Any], storage: str
+) -> None:
+    prefill, decode = (one for one in found["timed"][storage] if one["ranks"] == found["timed"][storage][-1]["ranks"])
+    for one in (prefill, decode):
+        assert (one["batch"], one["kv_dtype"], one["attention"]) == (2, "bf16", "naive")
+        assert one["collectives"] == one["collectives_expected"]
+        assert sum(one["collectives"].values()) == 2 * 2 + 2
+        assert one["by_rank"] == one["ranks"]
+    assert (prefill["phase"], prefill["new_tokens"], prefill["context_tokens"]) == ("prefill", 8, 8)
+    assert (decode["phase"], decode["new_tokens"], decode["context_tokens"]) == ("decode", 1, 20)
+
+
+def test_a_rank_knows_how_far_its_clock_is_ahead_of_the_first_ones(found: dict[str, Any]) -> None:
+    one_clock, ahead, behind = found["clocks"]
+    assert one_clock == 0.0
+    assert (ahead, behind) == pytest.approx((1000.0, -1000.0), abs=10.0)

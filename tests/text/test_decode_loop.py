@@ -1,5 +1,7 @@
 """Decode on the device: the tokens that plain generation makes, without a word to the host."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -29,7 +31,12 @@ def test_greedy_steps_are_the_likeliest_tokens(kind: str) -> None:
         assert loop.cache.length == 11
 
 
+# Who loads inductor is told so by torch itself.
+of_torch_itself = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+
+
 @pytest.mark.cuda
+@of_torch_itself
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("compiled", [False, True])
 def test_replayed_graphs_make_the_tokens_that_plain_steps_make(compiled: bool) -> None:
@@ -39,6 +46,18 @@ def test_replayed_graphs_make_the_tokens_that_plain_steps_make(compiled: bool) -
     loop = DecodeLoop(llamalab.compile(model) if compiled else model, batch=3, max_tokens=404)
     made = torch.cat((loop.prefill(prompt_BT), loop.steps(399)), dim=1)
     assert torch.equal(made, expected)
+
+
+@of_torch_itself
+def test_the_compilers_word_on_fp32_fails_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp32 is meant where it is asked for: what inductor says of it on a GPU is no error, as other warnings are."""
+    from torch._inductor.compile_fx import _warn_tf32_disabled
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    _warn_tf32_disabled()
+    with pytest.raises(UserWarning):
+        warnings.warn("another", UserWarning, stacklevel=1)
 
 
 def test_room_is_checked_before_any_step() -> None:

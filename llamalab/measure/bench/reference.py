@@ -13,9 +13,10 @@ import torch
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.ops import Op, add_up
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.rank_costs import RankCosts
 from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import OWN_ROOFS, basis_of, roof_fault
-from llamalab.errors import InputError, UnavailableError
+from llamalab.errors import InputError
 from llamalab.measure.bench.rows import BenchCase
 from llamalab.measure.calibration.constants_here import kept_constants, short_calibration
 from llamalab.measure.device.environment import environment
@@ -59,6 +60,7 @@ class Reference:
         self.record = replace(record, arch=arch.as_dict())
         self.basis, self._algorithm, self._ranks = basis_of(self.record), algorithm, ranks
         self._fault, self._kept, self._kv_dtype = fault, kept, kv_dtype
+        self._costs = RankCosts.of(record.constants if ranks > 1 else None)
 
     def for_model(self, algorithm: str, kept: KeptWeights | None) -> "Reference":
         """The same machine, for a model whose attention follows another cost model, or that keeps weights so."""
@@ -95,7 +97,7 @@ class Reference:
         if self._fault is not None:
             return self._fault
         known: dict[Op, float] = {}  # only attention differs from step to step
-        total_s = 0.0
+        rows_s, sent_s, sends = 0.0, 0.0, 0
         for ops in self._tables(case):
             for op in ops:
                 if op not in known:
@@ -103,8 +105,12 @@ class Reference:
                     if isinstance(prediction, str):
                         return prediction
                     known[op] = prediction.time_s
-                total_s += op.count * known[op]
-        return total_s
+                if op.kind == "collective":
+                    sent_s, sends = sent_s + op.count * known[op], sends + op.count
+                else:
+                    rows_s += op.count * known[op]
+        own_s = self._costs.own_s(rows_s, sends)
+        return own_s + self._costs.waiting_s(own_s) + sent_s
 
     def _tables(self, case: BenchCase) -> list[tuple[Op, ...]]:
         return [
@@ -144,9 +150,7 @@ def measure_reference(
     kept = None if machine.weight_dtype is None else KeptWeights(machine.weight_dtype, None, machine.kernel_rows)
     constants = kept_constants(place, dtype, machine.weight_dtype)
     if team is not None:
-        if machine.weight_dtype is not None:
-            raise UnavailableError("constants of ranks must be of the same products; theirs are not quantised")
-        constants = ranks_constants(team, dtype, weight_bytes)
+        constants = ranks_constants(team, dtype, weight_bytes, kept)
     progress("products of this machine", 0.0)
     products_here(place, dtype, arch, machine.weight_dtype)  # kept for all that follow, calibration included
     progress("roofs of this machine", 0.0)

@@ -40,7 +40,7 @@ from llamalab.measure.profile.attention_kernel import fused_kernel
 from llamalab.measure.profile.rows import throttle_reasons
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here, product_here
 from llamalab.measure.roofs.machine import Machine
-from llamalab.measure.roofs.shape_products import products_here
+from llamalab.measure.roofs.shape_products import products_here, products_like
 from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
 from llamalab.measure.target.made import made_model
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
@@ -256,6 +256,8 @@ def _built(bench: BenchSettings) -> Transformer:
             dtype=bench.dtype,
             tie_blocks=tied,
             weight_dtype=bench.weight_dtype,
+            kernel_rows=bench.kernel_rows,
+            products=products_like(bench.place, bench.dtype, bench.arch, bench.ranks),
         )
     model = made_model(bench.arch, bench.weights, dtype=bench.dtype, device=bench.place, distinct=tied)
     return compile(

@@ -168,7 +168,7 @@ def calibrate(
     fit, check = (*usual.fit, usual.naive) if fit is None else fit, usual.check if check is None else check
     chosen = peers.agree(_fitting(available_bytes(place) // (2 * peers.sharing), dtype, fit, check))
     if weight_dtype is not None and kernel_rows is None:
-        kernel_rows = kernel_rows_here(place, dtype, weight_dtype)
+        kernel_rows = peers.agree(kernel_rows_here(place, dtype, weight_dtype))
     load, machine = _load(), Machine(place, clock_for(place), dtype, None, weight_dtype, kernel_rows)
     with torch.inference_mode():
         measuring = deadline.part(_MEASURING)

@@ -12,14 +12,16 @@ import torch
 import torch.distributed as dist
 
 from llamalab.analytic.calibration_files import default_path, parsed_constants, read_calibration
+from llamalab.analytic.rank_costs import RankCosts
 from llamalab.measure.calibration.constants_here import short_plan
 from llamalab.measure.calibration.fit import Fit
 from llamalab.measure.calibration.peers import AgreedDeadline, InStep
 from llamalab.measure.calibration.run import BUDGET_S, Calibration, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
-from llamalab.measure.ranks.link import LinkTime, fit_link, time_links, waiting_share
+from llamalab.measure.ranks.link import LinkRuns, LinkTime, OwnWork, fit_link, resuming_s, time_links, waiting_share
 from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.parallel.team import Team
+from llamalab.units import KeptWeights
 
 T = TypeVar("T")
 _LONGER = 1.5  # times what a process alone is given: they build side by side, and each round waits for the slowest
@@ -32,6 +34,7 @@ class RanksCalibration:
     ranks: int
     made: Calibration
     links: tuple[LinkTime, ...]
+    works: tuple[OwnWork, ...] = ()
 
     @property
     def link_fits(self) -> dict[str, Fit]:
@@ -44,24 +47,32 @@ class RanksCalibration:
         return waiting_share(list(self.links))
 
     @property
+    def resuming_s(self) -> float:
+        """Own seconds of a rank beside its rows for each collective; not known of quantised weights: 0."""
+        return 0.0 if self.made.weight_dtype else resuming_s(self.works, self.made.rates)
+
+    @property
     def data(self) -> dict[str, Any]:
-        """As llamalab.analytic.calibration_files reads it, with `ranks`, `waiting_share` and `links` beside."""
+        """As llamalab.analytic.calibration_files reads it, with ranks, their costs and their links beside."""
         data: dict[str, Any] = json.loads(self.made.json)
         fits = self.link_fits
         data["classes"] |= {name: fit.rates._asdict() for name, fit in fits.items()}
         data["fitted"] |= {name: json.loads(json.dumps(fit.origin)) for name, fit in fits.items()}
         links = [one._asdict() for one in self.links]
-        return data | {"ranks": self.ranks, "waiting_share": self.waiting_share, "links": links}
+        costs = RankCosts(self.waiting_share, self.resuming_s)._asdict()
+        return data | {"ranks": self.ranks, **costs, "links": links}
 
 
-def ranks_path(place: torch.device, ranks: int, dtype: str) -> Path:
+def ranks_path(place: torch.device, ranks: int, dtype: str, weight_dtype: str | None = None) -> Path:
     """Where the constants of one of so many ranks of this machine are kept."""
-    return default_path(f"{calibration_name(place)}-{ranks}-ranks", dtype)
+    return default_path(f"{calibration_name(place)}-{ranks}-ranks", dtype, weight_dtype)
 
 
-def kept_ranks_constants(place: torch.device, ranks: int, dtype: str) -> dict[str, Any] | None:
+def kept_ranks_constants(
+    place: torch.device, ranks: int, dtype: str, weight_dtype: str | None = None
+) -> dict[str, Any] | None:
     """What llamalab calibrate --ranks kept for this machine; None where it kept nothing. Raises FormatError."""
-    path = ranks_path(place, ranks, dtype)
+    path = ranks_path(place, ranks, dtype, weight_dtype)
     if not path.exists():
         return None
     data = read_calibration(path)
@@ -74,17 +85,19 @@ def calibrate_ranks(
     *,
     dtype: str,
     weight_bytes: int | None = None,
+    kept: KeptWeights | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> RanksCalibration:
     """Calibrate all ranks of a team at once; called by the one that leads.
 
-    As short as will do for so many bytes of weights on all of them (default: as llamalab calibrate does it).
+    As short as will do for so many bytes of weights on all of them (default: as llamalab calibrate does it), of blocks
+    whose matrices are `kept` so. What ranks send each other is in `dtype` whatever their weights are.
     """
     progress("links between ranks", 0.0)
-    links = team.everywhere(time_links, dtype)
+    links: LinkRuns = team.everywhere(time_links, dtype)
     shown = {"progress": lambda label, done: progress(f"ranks in step, {label}", 0.1 + 0.9 * done)}
-    made: Calibration = team.everywhere(_calibrated, dtype, weight_bytes, own=shown)
-    return RanksCalibration(team.place.ranks, made, tuple(links))
+    made: Calibration = team.everywhere(_calibrated, dtype, weight_bytes, kept, own=shown)
+    return RanksCalibration(team.place.ranks, made, tuple(links.collectives), tuple(links.passes))
 
 
 class _Ranks(InStep):
@@ -101,7 +114,11 @@ class _Ranks(InStep):
 
 
 def _calibrated(
-    team: Team, dtype: str, weight_bytes: int | None, progress: ProgressCallback = lambda label, done: None
+    team: Team,
+    dtype: str,
+    weight_bytes: int | None,
+    kept: KeptWeights | None,
+    progress: ProgressCallback = lambda label, done: None,
 ) -> Calibration:
     peers = _Ranks(team)
     plan = None if weight_bytes is None else short_plan(team.device, weight_bytes)
@@ -112,12 +129,19 @@ def _calibrated(
         fit=plan and plan.fit,
         check=plan and plan.check,
         copies_bytes=plan and plan.copies_bytes,
+        weight_dtype=kept and kept.storage,
+        kernel_rows=kept and kept.kernel_rows,
         peers=peers,
         progress=progress,
     )
 
 
-def ranks_constants(team: Team, dtype: str, weight_bytes: int) -> dict[str, Any]:
-    """The constants of a team's ranks: those that were kept, else of a short calibration of all of them at once."""
-    kept = kept_ranks_constants(team.device, team.place.ranks, dtype)
-    return calibrate_ranks(team, dtype=dtype, weight_bytes=weight_bytes).data if kept is None else kept
+def ranks_constants(team: Team, dtype: str, weight_bytes: int, kept: KeptWeights | None = None) -> dict[str, Any]:
+    """The constants of a team's ranks: those that were kept, else of a short calibration of all of them at once.
+
+    Of weights that are `kept` so, where they are quantised.
+    """
+    found = kept_ranks_constants(team.device, team.place.ranks, dtype, kept and kept.storage)
+    if found is None:
+        found = calibrate_ranks(team, dtype=dtype, weight_bytes=weight_bytes, kept=kept).data
+    return found

@@ -3,18 +3,24 @@
     sending     t0 + bytes that one rank sends / (e bandwidth), small and large collectives apart, as the op table
                 tells them apart (analytic.parallel.collective_mode)
     waiting     a share of a rank's own work: ranks that do the same are never done at the same moment
+    resuming    own work that no row has, for each collective: a thread that has slept finds other things in its
+                caches, and the rows of a calibration follow each other without sleep
 
 One collective after another, without work between, tells another time: threads are awake and caches warm.
 """
 
 from collections import Counter, defaultdict
-from statistics import mean, median
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from statistics import mean, median, median_low
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from llamalab.analytic.op import Op
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes, collective_mode
+from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.roofline import Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
 from llamalab.measure.calibration.fit import Fit, Kernel, fit_class
 from llamalab.measure.ranks.logged import LoggedPass, LoggedRun, gathered, logged_pass, split_runs
@@ -23,6 +29,7 @@ from llamalab.model import StaticKVCache
 from llamalab.parallel.models import ready_share
 from llamalab.parallel.team import Team
 
+P = TypeVar("P")
 _SWEEPS, _WARM, _PASSES = 3, 1, 4
 
 
@@ -79,7 +86,23 @@ class LinkTime(NamedTuple):
         )
 
 
-def time_links(team: Team, dtype: str, models: tuple[LinkModel, ...] = LINK_MODELS) -> list[LinkTime]:
+class OwnWork(NamedTuple):
+    """A rank's own seconds in a pass of so many tokens, with `collectives` between its parts."""
+
+    arch: LlamaArch
+    shape: PassShape
+    own_s: float
+    collectives: int
+
+
+class LinkRuns(NamedTuple):
+    """What passes tell of the links, collective by collective and pass by pass."""
+
+    collectives: list[LinkTime]
+    passes: list[OwnWork]
+
+
+def time_links(team: Team, dtype: str, models: tuple[LinkModel, ...] = LINK_MODELS) -> LinkRuns:
     """Every collective of the models' passes, made by all ranks of a team at the same time.
 
     All models are gone through several times: what disturbs the machine for a second does not meet one of them alone.
@@ -95,10 +118,28 @@ def time_links(team: Team, dtype: str, models: tuple[LinkModel, ...] = LINK_MODE
         own: list[list[LoggedPass]] = [[] for _ in cases]
         for _ in range(_SWEEPS):
             for passes, (model, cache, tokens_BT) in zip(own, cases, strict=True):
-                past = _PAST if tokens_BT.shape[1] == 1 else 0
+                past = _past(tokens_BT.shape[1])
                 passes += [logged_pass(model, tokens_BT, cache, past) for _ in range(_WARM + _PASSES)][_WARM:]
-    runs = (list(split_runs(gathered(team.mesh.get_group(), passes))) for passes in own)
-    return [one for by_rank in runs for one in link_times(by_rank, team.place.ranks)]
+    runs = [list(split_runs(gathered(team.mesh.get_group(), passes))) for passes in own]
+    works = [
+        own_work(by_rank, model.arch, _shape(model, tokens_BT.shape[1], dtype))
+        for by_rank, (model, _, tokens_BT) in zip(runs, cases, strict=True)
+    ]
+    return LinkRuns([one for by_rank in runs for one in link_times(by_rank, team.place.ranks)], works)
+
+
+def _shape(model: Any, tokens: int, dtype: str) -> PassShape:
+    return PassShape(
+        new_tokens=tokens,
+        context_tokens=tokens + _past(tokens),
+        dtype=dtype,
+        attention=model.backend.algorithm,
+        tensor_parallel=model.link.ranks,
+    )
+
+
+def _past(tokens: int) -> int:
+    return _PAST if tokens == 1 else 0
 
 
 def _cache(model: Any, dtype: str, team: Team) -> StaticKVCache:
@@ -106,18 +147,43 @@ def _cache(model: Any, dtype: str, team: Team) -> StaticKVCache:
 
 
 def link_times(by_rank: list[list[LoggedRun]], ranks: int) -> list[LinkTime]:
-    """What passes of all ranks tell of each collective: means of a pass, medians of a sweep, the best sweep."""
+    """What passes of all ranks tell of each collective: means of a pass, medians of a sweep, the middle sweep."""
     passes = [_means(runs) for runs in zip(*by_rank, strict=True)]
-    sweeps = [passes[first : first + _PASSES] for first in range(0, len(passes), _PASSES)]
     calls = Counter((one.kind, one.buffer_bytes) for one in by_rank[0][0].collectives)
     found = []
     for kind, buffer_bytes in calls:
         what = kind, buffer_bytes
-        medians = [tuple(median(one[what][axis] for one in sweep) for axis in range(3)) for sweep in sweeps]
-        sending, waiting, compute = min(medians)
+        medians = [tuple(median(one[what][axis] for one in sweep) for axis in range(3)) for sweep in _sweeps(passes)]
+        sending, waiting, compute = median_low(medians)
         link = _link_bytes(kind, buffer_bytes, ranks)
         found.append(LinkTime(kind, buffer_bytes, link, sending, waiting, compute, calls[what]))
     return found
+
+
+def own_work(by_rank: list[list[LoggedRun]], arch: LlamaArch, shape: PassShape) -> OwnWork:
+    """A rank's own work in passes of all ranks: means of a pass, medians of a sweep, the middle sweep."""
+    passes = [mean(run.compute_s for run in runs) for runs in zip(*by_rank, strict=True)]
+    own_s = median_low([median(sweep) for sweep in _sweeps(passes)])
+    return OwnWork(arch, shape, own_s, len(by_rank[0][0].collectives))
+
+
+def resuming_s(works: Iterable[OwnWork], rates: Mapping[str, Rates]) -> float:
+    """Own seconds beside the rows for each collective: the median over passes of a token, where rows are short.
+
+    0 where constants are lacking, and where rows are predicted too slow.
+    """
+    found = []
+    for work in works:
+        rows = [op for op in forward_ops(work.arch, work.shape) if op.kind != "collective"]
+        known = [(op, known_rates(op, rates)) for op in rows]
+        if work.shape.new_tokens == 1 and all(one for _, one in known):
+            rows_s = sum(op.count * predict_op(op, one).time_s for op, one in known if one)
+            found.append((work.own_s - rows_s) / work.collectives)
+    return max(0.0, median(found)) if found else 0.0
+
+
+def _sweeps(passes: list[P]) -> list[list[P]]:
+    return [passes[first : first + _PASSES] for first in range(0, len(passes), _PASSES)]
 
 
 def _means(runs: tuple[LoggedRun, ...]) -> dict[tuple[str, int], tuple[float, float, float]]:

@@ -1,7 +1,7 @@
 """Passes that all ranks of a team make at once, with a log of every collective, and what these logs tell.
 
-A collective begins on a rank when it has what it sends, and all that begin early wait for the last. Ranks of one
-machine share a clock, so that waiting can be told from sending: until the last rank began it is waiting.
+A collective begins on a rank when it has what it sends, and all that begin early wait for the last. Told by the clock
+of the first rank, waiting is apart from sending: until the last rank began it is waiting.
 """
 
 import time
@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from llamalab.measure.device.machine import device_of
+from llamalab.measure.ranks.clocks import clock_lead_s
 from llamalab.model import StaticKVCache
 from llamalab.model.own_share import Sent
 
@@ -22,6 +23,15 @@ class LoggedPass(NamedTuple):
     began_s: float
     ended_s: float
     sent: list[Sent]
+
+    def earlier(self, seconds: float) -> "LoggedPass":
+        """The same by a clock that is so much behind.
+
+        >>> LoggedPass(5.0, 9.0, [Sent("all_reduce", 8, 6.0, 7.0)]).earlier(4.0).sent[0].began_s
+        2.0
+        """
+        sent = [one._replace(began_s=one.began_s - seconds, ended_s=one.ended_s - seconds) for one in self.sent]
+        return LoggedPass(self.began_s - seconds, self.ended_s - seconds, sent)
 
 
 class SentTime(NamedTuple):
@@ -73,9 +83,10 @@ def logged_pass(model: Any, tokens_BT: Tensor, cache: StaticKVCache, past_tokens
 
 
 def gathered(group: Any, own: list[LoggedPass]) -> list[list[LoggedPass]]:
-    """The passes of every rank of a group, on all of them."""
+    """The passes of every rank of a group, on all of them, by the clock of its first rank."""
+    lead_s = clock_lead_s(group)
     everybody: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(everybody, own, group=group)
+    dist.all_gather_object(everybody, [one.earlier(lead_s) for one in own], group=group)
     return everybody
 
 

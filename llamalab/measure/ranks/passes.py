@@ -3,7 +3,7 @@
 from collections import Counter
 from contextlib import suppress
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -15,64 +15,105 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.measure.ranks.logged import LoggedPass, LoggedRun, gathered, logged_pass, split_runs
+from llamalab.measure.roofs.shape_products import products_like
+from llamalab.measure.target.filled_cache import fill_to
 from llamalab.measure.target.target import tokens_of
 from llamalab.model import StaticKVCache
 from llamalab.parallel.counted import CountedCollectives, expected_collectives
+from llamalab.parallel.groups import check_groups
 from llamalab.parallel.models import ready_share
 from llamalab.parallel.team import Team
 from llamalab.records.ranks import RanksPass, RankTime
+from llamalab.units import KeptWeights
 
 _WARM, _LEAST, _MOST = 2, 5, 25
 
 
-def time_ranks(
-    team: Team, arch: LlamaArch, dtype: str, batch: int, prompt_tokens: int, budget_s: float
-) -> list[RanksPass]:
-    """A prefill and the decode step after it on all ranks of a team and on fewer, within about `budget_s` seconds.
+class SharedWork(NamedTuple):
+    """What ranks run together: a prompt of each of `batch` sequences, and a token that sees `context_tokens`.
+
+    `kv_dtype` is the storage of the cache, `attention` a backend's name: `dtype` and the fastest where None. `kept` is
+    how quantised matrices are to be kept, None where they are in `dtype`.
+    """
+
+    arch: LlamaArch
+    dtype: str
+    batch: int
+    prompt_tokens: int
+    context_tokens: int
+    kv_dtype: str | None = None
+    attention: str | None = None
+    kept: KeptWeights | None = None
+
+
+def time_ranks(team: Team, work: SharedWork, budget_s: float) -> list[RanksPass]:
+    """A prefill and a decode step on all ranks of a team and on fewer, within about `budget_s` seconds.
 
     Fewer are the first 2, 4 and so on, while the others wait; each rank gives the passes that it was part of.
     """
-    found, sizes = [], [*fewer_ranks(arch, team.place.ranks), team.place.ranks]
+    found, sizes = [], [*fewer_ranks(work, team.place.ranks), team.place.ranks]
     for ranks in sizes:
         mesh = team.mesh if ranks == team.place.ranks else DeviceMesh(team.device.type, list(range(ranks)))
         if team.place.rank < ranks:
-            found += _passes(team, mesh, arch, dtype, batch, prompt_tokens, budget_s / len(sizes))
+            found += _passes(team, mesh, work, budget_s / len(sizes))
         dist.barrier(group=team.mesh.get_group())
     return found
 
 
-def fewer_ranks(arch: LlamaArch, ranks: int) -> list[int]:
-    """Powers of two below a number of ranks that a model can be shared by.
+def fewer_ranks(work: SharedWork, ranks: int) -> list[int]:
+    """Powers of two below a number of ranks that the work can be shared by.
 
     >>> from llamalab.presets import PRESETS
-    >>> fewer_ranks(PRESETS["7b"].arch, 8), fewer_ranks(PRESETS["7b"].arch, 2)
+    >>> work = SharedWork(PRESETS["7b"].arch, "bf16", 1, 512, 513)
+    >>> fewer_ranks(work, 8), fewer_ranks(work, 2)
     ([2, 4], [])
     """
     found, fewer = [], 2
     while fewer < ranks:
         with suppress(InputError):
-            shard(arch, fewer)
+            shard(work.arch, fewer)
+            check_groups(work.arch, fewer, work.kept and work.kept.storage)
             found.append(fewer)
         fewer *= 2
     return found
 
 
-def _passes(
-    team: Team, mesh: Any, arch: LlamaArch, dtype: str, batch: int, prompt_tokens: int, budget_s: float
-) -> list[RanksPass]:
-    model = ready_share(team, arch, dtype=dtype, mesh=mesh)
-    cache = StaticKVCache(model.rank_arch, batch=batch, max_tokens=prompt_tokens + 1, dtype=dtype, device=team.device)
+def _passes(team: Team, mesh: Any, work: SharedWork, budget_s: float) -> list[RanksPass]:
+    model = ready_share(
+        team,
+        work.arch,
+        dtype=work.dtype,
+        mesh=mesh,
+        attention=work.attention,
+        weight_dtype=work.kept and work.kept.storage,
+        kernel_rows=work.kept and work.kept.kernel_rows,
+        products=products_like(team.device, work.dtype, work.arch, mesh.size()),
+    )
+    past_tokens = work.context_tokens - 1
+    cache = StaticKVCache(
+        model.rank_arch,
+        batch=work.batch,
+        max_tokens=max(work.prompt_tokens, work.context_tokens),
+        dtype=work.kv_dtype or work.dtype,
+        device=team.device,
+    )
     with torch.inference_mode():
-        return [
-            _pass(team, model, cache, phase, new_tokens, past_tokens, budget_s / 2)
-            for phase, new_tokens, past_tokens in (("prefill", prompt_tokens, 0), ("decode", 1, prompt_tokens))
-        ]
+        prefill = _pass(team, model, cache, work, "prefill", work.prompt_tokens, 0, budget_s / 2)
+        fill_to(cache, past_tokens)
+        return [prefill, _pass(team, model, cache, work, "decode", 1, past_tokens, budget_s / 2)]
 
 
 def _pass(
-    team: Team, model: Any, cache: StaticKVCache, phase: str, new_tokens: int, past_tokens: int, budget_s: float
+    team: Team,
+    model: Any,
+    cache: StaticKVCache,
+    work: SharedWork,
+    phase: str,
+    new_tokens: int,
+    past_tokens: int,
+    budget_s: float,
 ) -> RanksPass:
-    tokens_BT = tokens_of(model.arch, cache.batch, new_tokens, team.device)
+    tokens_BT = tokens_of(model.arch, work.batch, new_tokens, team.device)
     for _ in range(_WARM):
         last = logged_pass(model, tokens_BT, cache, past_tokens)
     with CountedCollectives() as counted:  # after a pass that has filled the cache with what the counted one looks at
@@ -88,8 +129,9 @@ def _pass(
     shape = PassShape(
         new_tokens=new_tokens,
         context_tokens=past_tokens + new_tokens,
-        batch=cache.batch,
-        dtype=cache.dtype,
+        batch=work.batch,
+        dtype=work.dtype,
+        kv_dtype=work.kv_dtype,
         tensor_parallel=model.link.ranks,
     )
     return RanksPass(
@@ -98,7 +140,8 @@ def _pass(
         layers_measured=model.arch.n_layers,
         new_tokens=new_tokens,
         context_tokens=shape.context,
-        batch=cache.batch,
+        batch=work.batch,
+        kv_dtype=work.kv_dtype,
         attention=model.backend.algorithm,
         passes_s=_slowest_s(everybody),
         by_rank=[rank_time(rank, runs) for rank, runs in enumerate(split_runs(everybody))],

@@ -2,9 +2,9 @@
 
 import torch
 
-from llamalab.arch import LlamaArch
+from llamalab.analytic.kept_weights import model_weight_bytes
 from llamalab.measure.ranks.constants import ranks_constants
-from llamalab.measure.ranks.passes import time_ranks
+from llamalab.measure.ranks.passes import SharedWork, time_ranks
 from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.parallel.team import Team
 from llamalab.records.ranks import RanksPass, RanksRun
@@ -12,35 +12,21 @@ from llamalab.records.ranks import RanksPass, RanksRun
 
 def measure_ranks(
     team: Team,
-    arch: LlamaArch,
+    work: SharedWork,
     *,
-    dtype: str,
-    batch: int,
-    prompt_tokens: int,
     layers_total: int,
-    weight_bytes: int,
     budget_s: float,
     progress: ProgressCallback = lambda label, done: None,
 ) -> RanksRun:
-    """Passes of `arch`, which may be the first blocks of a model of `layers_total`, on all ranks of a team.
+    """Passes of a model, which may be the first blocks of one of `layers_total`, on all ranks of a team.
 
-    Called by the rank that leads.
-
-    Args:
-        team: the ranks.
-        arch: what they run.
-        dtype: of weights, activations and cache.
-        batch: sequences.
-        prompt_tokens: tokens of a prefill; a decode step follows them.
-        layers_total: blocks of the whole model.
-        weight_bytes: bytes of the weights that run.
-        budget_s: seconds for the passes.
-        progress: called with a label and the share done.
+    Within about `budget_s` seconds, beside the calibration. Called by the rank that leads.
     """
     progress("links and constants of the ranks", 0.0)
-    constants = ranks_constants(team, dtype, weight_bytes)
+    weight_bytes = model_weight_bytes(work.arch, work.dtype, work.kept)
+    constants = ranks_constants(team, work.dtype, weight_bytes, work.kept)
     progress(f"passes on {team.place.ranks} ranks", 0.6)
-    timed: list[RanksPass] = team.everywhere(time_ranks, arch, dtype, batch, prompt_tokens, budget_s)
+    timed: list[RanksPass] = team.everywhere(time_ranks, work, budget_s)
     backend = "gloo" if team.device.type == "cpu" else "nccl"
     return RanksRun(
         ranks=team.place.ranks,

@@ -55,7 +55,8 @@ from llamalab.model.compiled import compile
 from llamalab.model.dtypes import activation_dtype
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
-from llamalab.parallel.team import Team, check_unquantised
+from llamalab.parallel.groups import check_groups
+from llamalab.parallel.team import Team
 from llamalab.records.patterns import Patterns
 from llamalab.records.phase_profile import PhaseProfile
 from llamalab.records.ranks import RanksRun
@@ -159,8 +160,8 @@ def measure_report(
     if attention is not None:
         get_backend(attention)
     if team is not None:
-        check_unquantised(weight_dtype)
         shard(arch, team.place.ranks)  # raises where they do not divide the model
+        check_groups(arch, team.place.ranks, weight_dtype)
     place = resolve_device(device)
     scale = SCALES[device_of(place).role]
     named = prompt_tokens is not None
@@ -219,8 +220,7 @@ def measure_report(
             base = probe_again(dataclasses.replace(base, passes=[run for run, _ in measured]), place)
         points = _attention(Machine(place, clock_for(place), dtype, deadline), arch, scale, progress)
         parameters, cache_bytes = _count(arch, measured[-1][0])
-    tokens = measured[0][0].new_tokens
-    together, lost = (None, []) if team is None else _together(team, share, dtype, batch, tokens, progress)
+    together, lost = (None, []) if team is None else _together(team, share, shape, base, progress)
     after = read_telemetry(place)
     progress("done", 1.0)
     record = dataclasses.replace(
@@ -241,20 +241,21 @@ def measure_report(
 
 
 def _together(
-    team: Team, share: Share, dtype: str, batch: int, tokens: int, progress: ProgressCallback
+    team: Team, share: Share, shape: ReportShape, base: Record, progress: ProgressCallback
 ) -> tuple[RanksRun | None, list[str]]:
     """What the ranks of a team measure together; where they fail, why: what one process measured is not lost for it."""
-    from llamalab.measure.ranks.run import measure_ranks  # loads DTensor, which takes a report of one process a second
+    # These load DTensor, which takes a report of one process a second.
+    from llamalab.measure.ranks.passes import SharedWork
+    from llamalab.measure.ranks.run import measure_ranks
 
+    work = SharedWork(
+        share.arch, base.dtype, shape.batch, shape.prompt, shape.context, shape.kv_dtype, shape.attention, base.kept
+    )
     try:
         run = measure_ranks(
             team,
-            share.arch,
-            dtype=dtype,
-            batch=batch,
-            prompt_tokens=tokens,
+            work,
             layers_total=share.layers_total,
-            weight_bytes=weight_bytes(share.arch, dtype),
             budget_s=_RANKS_S,
             progress=lambda label, _: progress(label, 1.0),
         )

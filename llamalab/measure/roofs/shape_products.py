@@ -61,18 +61,21 @@ def products_here(
     return {(out, inner): known[_trial_shape((out, inner))] for out, inner in _large(arch)}
 
 
-def products_like(device: torch.device, dtype: str, arch: LlamaArch) -> dict[WeightShape, ShapeProduct]:
-    """For a model's large matrices the kept product of the shape nearest in size; empty where none is kept."""
+def products_like(device: torch.device, dtype: str, arch: LlamaArch, ranks: int = 1) -> dict[WeightShape, ShapeProduct]:
+    """For the large matrices of one of a model's ranks the kept product of the shape nearest in size.
+
+    Empty where none is kept.
+    """
     known = kept_products(device, dtype) if device.type == "cpu" else {}
     return {
         shape: known[min(known, key=lambda one: abs(one[0] * one[1] - shape[0] * shape[1]))]
-        for shape in (_large(arch) if known else ())
+        for shape in (_large(arch, ranks) if known else ())
     }
 
 
-def _large(arch: LlamaArch) -> list[WeightShape]:
+def _large(arch: LlamaArch, ranks: int = 1) -> list[WeightShape]:
     """The shapes of matrices that are more than a matter of calls."""
-    shapes = {(shape[0], shape[1]) for shape in shapes_of(arch).values()}
+    shapes = {(shape[0], shape[1]) for shape in shapes_of(arch, ranks).values()}
     return sorted(shape for shape in shapes if shape[0] * shape[1] >= _LEAST_SIZE)
 
 

@@ -12,7 +12,7 @@ from llamalab.checkpoints.checkpoint import Weights
 from llamalab.errors import MissingError
 from llamalab.measure.device.machine import available_bytes, device_of
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
-from llamalab.measure.roofs.shape_products import products_here
+from llamalab.measure.roofs.shape_products import products_here, products_like
 from llamalab.measure.target.blocks import BLOCK_LIMITS_BYTES, check_share_fits, choose_share
 from llamalab.measure.target.made import made_model
 from llamalab.model import Transformer
@@ -64,11 +64,19 @@ def built_in(
         batch=batch, new_tokens=max(prompt_tokens, most - 1), max_tokens=most, dtype=dtype, kv_dtype=kv_dtype
     )
     check_share_fits(share, name, need, available_bytes(device))
+    rows = None if weight_dtype is None else kernel_rows_here(device, dtype, weight_dtype)
     if team is not None:
-        ready = ready_model(team, share.arch, attention=attention, dtype=dtype, weight_dtype=weight_dtype)
+        ready = ready_model(
+            team,
+            share.arch,
+            dtype=dtype,
+            attention=attention,
+            weight_dtype=weight_dtype,
+            kernel_rows=rows,
+            products=products_like(device, dtype, share.arch, team.place.ranks),
+        )
         return ready, share.layers_total
     model = made_model(share.arch, weights, dtype=dtype, device=device)
-    rows = None if weight_dtype is None else kernel_rows_here(device, dtype, weight_dtype)
     ready = compile(
         model, scope="none", attention=attention, weight_dtype=weight_dtype, kernel_rows=rows,
         products=products_here(device, dtype, share.arch, weight_dtype),

@@ -14,6 +14,7 @@ from llamalab.analytic.rate_constants import CLASSES
 from llamalab.arch import LlamaArch
 from llamalab.errors import DoesNotFitError, InputError, UnknownNameError
 from llamalab.measure.calibration import run as module
+from llamalab.measure.calibration import trials
 from llamalab.measure.calibration.blocks import CHECKED, FITTED, Block, BlockPass
 from llamalab.measure.calibration.fit import Kernel
 from llamalab.measure.calibration.run import Calibration, Outcome, calibrate, fit_classes
@@ -221,6 +222,19 @@ def test_the_first_pass_runs_when_the_time_is_over_before_it() -> None:
     made = calibrate(device="cpu", dtype="fp32", fit=SMALL, check=OTHERS, deadline=Deadline(0.0))
     assert made.rounds == 1
     assert len(made.left_out) == sum(len(block.shapes) for block in SMALL[:1]) - 1 + len(SMALL[1:]) + len(OTHERS)
+
+
+@pytest.mark.parametrize(("time_s", "best_s"), [(10.0, 0.01), (0.2, 0.3)])
+def test_one_disturbed_run_foretells_no_other(monkeypatch: pytest.MonkeyPatch, time_s: float, best_s: float) -> None:
+    clock, took = [0.0], iter((0.3, 0.01, 0.02))
+    monkeypatch.setattr(trials, "now_s", lambda: clock[0])
+
+    class Disturbed:
+        def run(self) -> None:
+            clock[0] += next(took)
+
+    deadline = Deadline(time_s, now=lambda: clock[0])
+    assert trials._best_s(Disturbed(), deadline, trials.ENOUGH_ROUNDS) == pytest.approx(best_s)  # type: ignore[arg-type]
 
 
 def test_a_dtype_without_activations_is_refused_before_work() -> None:

@@ -2,10 +2,22 @@
 
 import pytest
 
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.parallel import all_gather_bytes, all_reduce_bytes
-from llamalab.measure.ranks.link import LINK_MODELS, LinkTime, fit_link, link_times, waiting_share
+from llamalab.analytic.pass_shape import PassShape
+from llamalab.analytic.roofline import predict_op, rates_of_op
+from llamalab.measure.ranks.link import (
+    LINK_MODELS,
+    LinkTime,
+    OwnWork,
+    fit_link,
+    link_times,
+    resuming_s,
+    waiting_share,
+)
 from llamalab.measure.ranks.logged import LoggedPass, LoggedRun, SentTime, split_runs
 from llamalab.model.own_share import Sent
+from tests.report.sample_ranks import RATES
 
 
 def run_of(sending_s: float, waiting_s: float) -> LoggedRun:
@@ -23,10 +35,26 @@ def test_the_time_until_the_last_rank_begins_is_waiting_and_work_is_what_is_left
         assert parts == pytest.approx(whole.ended_s - whole.began_s)
 
 
-def test_a_disturbed_sweep_does_not_count() -> None:
-    sweeps = [run_of(9.0, 5.0)] * 4 + [run_of(2.0, 0.25)] * 3 + [run_of(30.0, 1.0)]
+def test_a_disturbed_sweep_does_not_count_nor_does_a_lucky_one() -> None:
+    sweeps = [run_of(9.0, 5.0)] * 4 + [run_of(2.0, 0.25)] * 3 + [run_of(30.0, 1.0)] + [run_of(0.5, 0.1)] * 4
     (found,) = link_times([sweeps, sweeps], ranks=2)
     assert found == LinkTime("all_reduce", 64, all_reduce_bytes(64, 2), 2.0, 0.25, 1.0, 2)
+
+
+@pytest.mark.parametrize(("extra_s", "found_s"), [(3e-4, 3e-4), (0.0, 0.0), (-1e-4, 0.0)])
+def test_own_work_beside_the_rows_is_what_a_collective_costs_its_rank(extra_s: float, found_s: float) -> None:
+    """In passes of a token; longer ones tell of their products."""
+    works = []
+    for model in LINK_MODELS:
+        for tokens in model.tokens:
+            arch = model.arch(2)
+            shape = PassShape(new_tokens=tokens, context_tokens=tokens + 1024, tensor_parallel=2)
+            ops = [op for op in forward_ops(arch, shape) if op.kind != "collective"]
+            rows_s = sum(op.count * predict_op(op, rates_of_op(op, RATES)).time_s for op in ops)
+            calls = 2 * arch.n_layers + 2
+            works.append(OwnWork(arch, shape, rows_s + calls * (extra_s if tokens == 1 else 1.0), calls))
+    assert resuming_s(works, RATES) == pytest.approx(found_s)
+    assert resuming_s(works, {}) == 0.0
 
 
 def test_waiting_is_told_by_collectives_that_follow_work() -> None:

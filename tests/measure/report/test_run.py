@@ -175,6 +175,17 @@ def test_ranks_that_fail_cost_their_section_and_not_the_record(small, error, mon
     assert record.notes[-1] == f"The ranks were not measured together: {' '.join(str(error).split())}."
 
 
+def test_ranks_that_cut_the_groups_of_quantised_weights_are_refused_before_any_work(small):
+    with pytest.raises(InputError, match=r"rows of w2 must be whole groups of 128 .* int8"):
+        measure_report(
+            "toy",
+            PRESETS["7b"].arch,
+            device="cpu",
+            weight_dtype="int4",
+            team=SimpleNamespace(place=SimpleNamespace(ranks=4)),
+        )
+
+
 def test_a_path_leaves_only_its_name(small):
     record = measure_report("some/where/params.json", ARCH, device="cpu")
     assert record.model == "params.json"
