@@ -10,12 +10,12 @@ from llamalab.errors import LlamaLabError
 from llamalab.startup.hints import Any
 
 Axis = Sequence[dict[str, Any]]  # the values of an option, or of several that go together
-FORMATS = (  # of numbers: shown where rows differ in them
+NUMBER_FORMATS = (  # of numbers: shown where rows differ in them
     Column("dtype", "dtype"),
     Column("weight_dtype", "weights"),
     Column("kv_dtype", "cache"),
 )
-TITLES = {"context": "tokens", "tensor_parallel": "TP"} | {column.key: column.title for column in FORMATS}
+TITLES = {"context": "tokens", "tensor_parallel": "TP"} | {column.key: column.title for column in NUMBER_FORMATS}
 
 
 def axis(args: Namespace, *names: str) -> list[Axis]:
@@ -62,8 +62,8 @@ def combined(
 def with_formats(columns: Sequence[Column], rows: Sequence[dict[str, Any]], behind: str) -> tuple[Column, ...]:
     """Columns of a table, and behind one of them the number formats that its rows differ in."""
     place = 1 + [column.key for column in columns].index(behind)
-    varied = _varied([{column.key: row.get(column.key) for column in FORMATS} for row in rows])
-    told = [column for column in FORMATS if column.key in varied]
+    varied = _varied([{column.key: row.get(column.key) for column in NUMBER_FORMATS} for row in rows])
+    told = [column for column in NUMBER_FORMATS if column.key in varied]
     return (*columns[:place], *told, *columns[place:])
 
 
