@@ -1,8 +1,9 @@
-"""Draw what experiments recorded: an SVG for each answer that has a chart, from its JSON alone; nothing is measured.
+"""Draw and quote what experiments recorded: an SVG for each answer that has a chart, from its JSON alone.
 
     python -m experiments.draw [RECORD.json ...] [--to docs/images/experiments]
 
-Without names it draws every record of experiments/records/, which are the pictures of the course and of the docs.
+Nothing is measured. Without names it draws every record of experiments/records/, which are the pictures of the course
+and of the docs, and writes the quotes of README and docs/speed.md anew.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.common.folders import RECORDS
+from experiments.quotes import write_pages
 from llamalab.errors import LlamaLabError
 from llamalab.files.outputs import write_text
 from llamalab.report.charts.experiment_results import CHARTS
@@ -42,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         for path in draw(args.records, args.to):
             print(f"wrote {path}")
+        for page in [] if args.records else write_pages():
+            print(f"wrote {page}")
     except LlamaLabError as error:
         sys.exit(f"draw: {error}")
 

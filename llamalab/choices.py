@@ -14,6 +14,7 @@ ATTENTION_BACKENDS = (
     "chunked",
     "tiled",
     "sdpa",
+    "streamed",
     "math",
     "flash",
     "efficient",

@@ -21,7 +21,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llamalab.measure.device import machine as machine_module
-from llamalab.model import packed
+from llamalab.model import onednn
+from llamalab.streamed.products import UNIT, can_stream
 
 MiB, GiB = 2**20, 2**30
 
@@ -108,7 +109,8 @@ def no_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
     monkeypatch.setattr(nn.Module, "to_empty", _to_empty)
     _fake_packing()
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        getattr(packed, "can_pack", bool)(dtype)  # tried once, on real numbers
+        getattr(onednn, "can_pack", bool)(dtype)  # tried once, on real numbers, as the loops are
+        can_stream(dtype, UNIT)
     with Asked() as asked, FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         yield asked
 

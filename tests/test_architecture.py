@@ -18,6 +18,7 @@ FLOORS = (
     {"arch"},
     {"presets", "records"},
     {"analytic"},
+    {"streamed"},
     {"attention", "comparison"},
     {"model"},
     {"instrument", "formats"},
@@ -32,6 +33,7 @@ FLOORS = (
     {"api"},
 )
 MOST_LINES = 18  # of a package's docstring
+MOST_LINES_OF_A_FILE = 250
 MEASURE = (
     "timing",
     "device",
@@ -94,6 +96,30 @@ def test_the_map_names_every_package_and_no_other() -> None:
 def test_every_module_at_the_root_is_on_the_map() -> None:
     loose = {path.stem for path in (ROOT / "llamalab").glob("*.py")} - {"__init__", "__main__"}
     assert {name for name in loose if f"`{name}.py`" not in MAP} == set()
+
+
+def test_no_file_is_long() -> None:
+    long = {
+        name: lines
+        for name, path in modules().items()
+        if (lines := len(path.read_text().splitlines())) > MOST_LINES_OF_A_FILE
+    }
+    assert long == {}, "split it by meaning: a part with a name of its own goes to a file of that name"
+
+
+def test_a_name_is_imported_from_its_home() -> None:
+    """`from a import b as b` gives b a second home; only the package's front door and typing's stand-ins do."""
+    doors = {"llamalab", "llamalab.startup.hints"}
+    again = [
+        f"{name}: {alias.name}"
+        for name, path in modules().items()
+        if name not in doors
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    ]
+    assert again == []
 
 
 @pytest.mark.parametrize("package", sorted(packages() - {"llamalab"}))

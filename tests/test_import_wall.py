@@ -23,7 +23,18 @@ HEAVY = (
     "pynvml",
     "triton",
 )
-TORCH_ZONE = ("formats", "attention", "model", "checkpoints", "text", "train", "parallel", "measure", "report")
+TORCH_ZONE = (
+    "streamed",
+    "formats",
+    "attention",
+    "model",
+    "checkpoints",
+    "text",
+    "train",
+    "parallel",
+    "measure",
+    "report",
+)
 TORCH_MODULES = (
     "llamalab.api.texts",
     "llamalab.__main__",

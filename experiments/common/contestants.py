@@ -19,6 +19,7 @@ from llamalab.files.outputs import replacing
 from llamalab.hardware import CPU
 from llamalab.measure.device.machine import device_of
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
+from llamalab.measure.roofs.shape_products import products_here
 from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.compiled import compile
 from llamalab.model.packed import PackedLinear
@@ -54,12 +55,13 @@ def built_in(
     arch: LlamaArch, dtype: str, folder: Path, *, place: torch.device = HERE, storage: str | None = None,
     compiled: bool = False,
 ) -> Turns:  # fmt: skip
-    """The model made ready by `compile`; in `dtype` with its blocks compiled too, and with the yardsticks."""
+    """The model made ready as bench does; in `dtype` with its blocks compiled too, and with the yardsticks."""
     if storage is not None:
         rows = kernel_rows_here(place, dtype, storage)
         kept = compile(build(arch, dtype=dtype), scope="none", weight_dtype=storage, kernel_rows=rows)
         return _passes("ready", kept, dtype)
-    ready = compile(build(arch, dtype=dtype, device=place), scope="none")
+    products = products_here(place, dtype, arch)
+    ready = compile(build(arch, dtype=dtype, device=place), scope="none", products=products)
     turns = _passes("ready", ready, dtype, stance="force_eager")
     if place.type != CPU:
         turns |= _loop(ready)
@@ -125,8 +127,7 @@ def _passes(name: str, model: Transformer, dtype: str, stance: str = "default") 
 def _yardsticks(model: Transformer) -> Iterator[tuple[str, Turn]]:
     """What no pass can beat: its own products alone, and reading as many bytes as memory gives."""
     place = model.norm.weight.device
-    kind = PackedLinear if place.type == CPU else nn.Linear
-    linears = [module for module in model.modules() if isinstance(module, kind)]
+    linears = [module for module in model.modules() if isinstance(module, PackedLinear | nn.Linear)]
     blocks, head = linears[:-1], linears[-1]
     inputs = {
         (linear.in_features, rows): torch.randn(1, rows, linear.in_features, dtype=model.norm.weight.dtype).to(place)

@@ -18,7 +18,13 @@ from llamalab.units import check_unscaled, storage_bytes
 
 WAYS = ("flash", "masked", "naive", "chunked")  # of holding what attention makes
 
-TAKING_MASKS = ("sdpa", "flash", "efficient", "cudnn")  # backends behind torch's scaled_dot_product_attention
+TAKING_MASKS = (
+    "sdpa",
+    "streamed",
+    "flash",
+    "efficient",
+    "cudnn",
+)  # backends behind torch's scaled_dot_product_attention
 
 
 class Live(NamedTuple):

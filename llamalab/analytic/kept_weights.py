@@ -39,6 +39,8 @@ def kept_bytes(out: int, inner: int, dtype: str, kept: KeptWeights) -> int | Non
 
 def constants_of_group(kept: KeptWeights, out: int = _WHOLE_ROWS) -> int:
     """Scales and offsets beside a group of codes, in a matrix of so many rows."""
+    if kept.product == "streamed":
+        return 1
     if kept.storage == "q8_0" and (out % _WHOLE_ROWS or kept.product == "widened"):
         return 2
     return _CONSTANTS[kept.storage]

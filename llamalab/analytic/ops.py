@@ -1,18 +1,15 @@
-"""THE op table: every operation of a forward pass, with its FLOPs and the bytes it moves.
+"""The op table: every operation of a forward pass, with its FLOPs and the bytes it moves.
 
-Prefill, chunked prefill and decode are one function of (new_tokens, context_tokens): prefill is
-T = S, decode is T = 1. Everything else that speaks of cost (FLOPs, bytes, intensity, predicted
-time, memory traffic, the report) adds up rows of this table.
+Prefill (T = S), chunked prefill and decode (T = 1) are one function of (new_tokens, context_tokens). Everything else
+that speaks of cost (FLOPs, bytes, intensity, predicted time, memory traffic, the report) adds up rows of this table.
 
 Conventions (1 multiply-add = 2 FLOPs):
 - flops_* are matrix products only; norms, RoPE, softmax, SwiGLU and residuals are vector_flops.
 - The context counts the new tokens. The embedding is a gather: it reads B*T rows, not the table.
 - The head runs on the last position unless logits="all".
-- Each operation reads its inputs and writes its outputs once; weights are streamed once.
-- Under tensor parallelism the table is that of one rank.
+- Inputs are read, outputs written and weights streamed once; under tensor parallelism the table is that of one rank.
 - Layers with a sliding window and layers without have attention rows of their own where a model has both.
-- Experts: every row of a token and an expert that it picked is computed; weights of the experts that are expected to
-  be picked at all are read (llamalab.analytic.experts).
+- Experts: each token is computed by the experts it picked; the weights of those expected to be picked are read once.
 
 Names are those of the model's modules and of the measured table; `layers.*.` stands for a layer. Every row is `placed`
 in its part of the model and in the step whose memory it takes: all that looks at rows asks these, never their names.

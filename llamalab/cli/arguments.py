@@ -8,14 +8,12 @@
 
 import argparse
 import os
-import re
 from collections.abc import Callable, Iterable
 
 from llamalab.arch import LlamaArch
-from llamalab.choices import ATTENTION_BACKENDS, plain_dtype
-from llamalab.choices import FORMATS as FORMATS
+from llamalab.choices import ATTENTION_BACKENDS, FORMATS, plain_dtype
+from llamalab.cli.counts import parse_counts
 from llamalab.cli.find_model import find_model
-from llamalab.cli.parser import Parser as Parser
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.startup.hints import TYPE_CHECKING, TypeVar
 from llamalab.units import DTYPES, PLAIN_DTYPES, QUANTISED, parse_count, parse_memory
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 
 MODEL_NAMES = "a preset (see llamalab models), a params.json or config.json, or a checkpoint"
 MODEL_HELP = f"{MODEL_NAMES} (default: 7b)"
-MOST_VALUES = 10_000  # of a range
-_GROUPED = re.compile(r"\d{1,3}(,\d{3})*,0\d\d(,\d{3})*")  # no count of a list begins with a zero
 T = TypeVar("T")
 
 
@@ -38,39 +34,6 @@ def count(option: str) -> Callable[[str], int]:
 def counts(option: str) -> Callable[[str], list[int]]:
     """An argparse type: what parse_counts reads."""
     return _sentenced(lambda text: parse_counts(text, option))
-
-
-def parse_counts(text: str, what: str = "count") -> list[int]:
-    """Counts: one, several, or a range with a factor or a step.
-
-    >>> parse_counts("512-8192*2"), parse_counts("1,2,4"), parse_counts("1k-3k+1k"), parse_counts("4,096")
-    ([512, 1024, 2048, 4096, 8192], [1, 2, 4], [1024, 2048, 3072], [4096])
-    """
-    if text.isdecimal():
-        return [parse_count(text, what)]
-    values: list[int] = []
-    for part in [text] if _GROUPED.fullmatch(text.strip()) else text.split(","):
-        first, dash, rest = part.partition("-")
-        if not dash or not first.strip():
-            values.append(parse_count(part, what))
-            continue
-        sign = "*" if "*" in rest else "+"
-        last, found, by = rest.partition(sign)
-        if not found:
-            raise InputError(f"{what} must be a range like 512-8192*2 or 512-2048+512; got {part!r}")
-        values += _range(parse_count(first, what), parse_count(last, what), sign, parse_count(by, what), part)
-    return values
-
-
-def _range(first: int, last: int, sign: str, by: int, text: str) -> list[int]:
-    if last < first or (sign == "*" and by < 2):
-        raise InputError(f"a range must rise, by a factor of at least 2 or a step of at least 1; got {text!r}")
-    values = [first]
-    while (following := values[-1] * by if sign == "*" else values[-1] + by) <= last:
-        values.append(following)
-        if len(values) > MOST_VALUES:
-            raise InputError(f"a range must have at most {MOST_VALUES:,} values; got {text!r}")
-    return values
 
 
 def file_path(text: str) -> "Path":

@@ -6,9 +6,10 @@ from itertools import product
 
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PHASES
-from llamalab.cli.arguments import Parser, add_choice, add_count, add_format, counts
+from llamalab.cli.arguments import add_choice, add_count, add_format, counts
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent
+from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.formatting import format_bytes, format_si
 from llamalab.startup.hints import TYPE_CHECKING, Any

@@ -7,7 +7,6 @@ from pathlib import Path
 from llamalab.choices import ACTIVATION_DTYPES, SCOPES
 from llamalab.cli.arguments import (
     MODEL_HELP,
-    Parser,
     add_backend,
     add_choice,
     add_count,
@@ -15,12 +14,13 @@ from llamalab.cli.arguments import (
     add_weight_storage,
     count,
     one_of,
-    parse_counts,
     split_paths,
 )
 from llamalab.cli.bench_output import FORMS, BenchOutput, bench_answer
+from llamalab.cli.counts import parse_counts
 from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer
+from llamalab.cli.parser import Parser
 from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.errors import InputError, UnavailableError

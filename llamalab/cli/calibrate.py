@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from llamalab.analytic.calibration_files import default_path
-from llamalab.choices import ACTIVATION_DTYPES
-from llamalab.cli.arguments import FORMATS, add_choice, add_weight_storage, count
+from llamalab.choices import ACTIVATION_DTYPES, FORMATS
+from llamalab.cli.arguments import add_choice, add_weight_storage, count
 from llamalab.cli.output import Answer, Column, Table, keep, note, show
 from llamalab.cli.progress import Progress
 from llamalab.errors import InputError
@@ -17,7 +17,7 @@ from llamalab.startup.hints import TYPE_CHECKING, Any
 from llamalab.units import KeptWeights
 
 if TYPE_CHECKING:
-    from llamalab.measure.calibration.run import Calibration
+    from llamalab.measure.calibration.result import Calibration
 
 ON_RANKS = True
 SUMMARY = "this machine's own constants, fitted in under a minute and checked on other shapes"

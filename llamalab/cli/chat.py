@@ -8,8 +8,9 @@ import argparse
 from collections.abc import Callable
 from contextlib import closing, suppress
 
-from llamalab.cli.arguments import Parser, add_count
+from llamalab.cli.arguments import add_count
 from llamalab.cli.output import note, option_of
+from llamalab.cli.parser import Parser
 from llamalab.cli.text_options import (
     add_prompt_format,
     add_sampling,

@@ -13,12 +13,13 @@ from llamalab.analytic.forecast import forecast
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.workload import Workload
 from llamalab.choices import ACTIVATION_DTYPES, PHASES
-from llamalab.cli.arguments import Parser, add_choice, add_counts, add_format, add_shared, one_of
+from llamalab.cli.arguments import add_choice, add_counts, add_format, add_shared, one_of
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import find_model
 from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.output import Answer, Column, Table, note, percent
+from llamalab.cli.parser import Parser
 from llamalab.cli.predict import single_answer
 from llamalab.comparison.own_runs import read_runs, run_of_prediction
 from llamalab.comparison.peer_predictions import (

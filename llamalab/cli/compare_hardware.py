@@ -3,10 +3,11 @@
 import argparse
 
 from llamalab.analytic.splits import Split
-from llamalab.cli.arguments import Parser, add_choice, add_format
+from llamalab.cli.arguments import add_choice, add_format
 from llamalab.cli.combinations import with_formats
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
+from llamalab.cli.parser import Parser
 from llamalab.cli.runs import add_basis, add_hardware, add_models, add_numbers, add_ranks, add_shape, add_splits
 from llamalab.cli.sweep import sweep
 from llamalab.errors import DoesNotFitError

@@ -2,7 +2,8 @@
 
 import argparse
 
-from llamalab.cli.arguments import Parser, one_of
+from llamalab.cli.arguments import one_of
+from llamalab.cli.parser import Parser
 from llamalab.hardware import HARDWARE
 from llamalab.presets import PRESETS
 

@@ -8,18 +8,24 @@ import argparse
 import os
 import platform
 import re
-import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
 
 from llamalab.cli.arguments import add_format
 from llamalab.cli.delivery import give
-from llamalab.cli.extras import EXTRAS
+from llamalab.cli.installed import (
+    PIP,
+    Check,
+    check_extras,
+    check_packages,
+    check_python,
+    check_tensorboard,
+    has_nvidia_driver,
+    installed_version,
+)
 from llamalab.cli.output import Answer, Column, Table, note
 from llamalab.formatting import format_bytes, format_si
 from llamalab.hardware import of_device
-from llamalab.plain_text import in_one_line
-from llamalab.startup.hints import TYPE_CHECKING, Any, NamedTuple
+from llamalab.startup.hints import TYPE_CHECKING, Any
 from llamalab.version import __version__
 
 if TYPE_CHECKING:
@@ -27,20 +33,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "what is installed, what is missing and the command that mends it"
 EXAMPLES = ("llamalab doctor", "llamalab doctor --format json")
-
-IMPORTED_AS = {"nvidia-ml-py": "pynvml"}  # where the module has another name than its distribution
-OLDEST_PYTHON = (3, 11)
-_PIP = "python -m pip install"
-_TORCH_FOR_CPU = f"{_PIP} torch --index-url https://download.pytorch.org/whl/cpu"
-
-
-class Check(NamedTuple):
-    """One line: status is ok, warn (works, with less) or missing (needed)."""
-
-    what: str
-    status: str
-    found: str
-    mend: str | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,10 +43,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print every check; exit code 3 where something needed is missing."""
     checks = [
-        _python(),
-        *_packages(),
-        _tensorboard(),
-        *_extras(),
+        check_python(),
+        *check_packages(),
+        check_tensorboard(),
+        *check_extras(),
         *_torch_devices(),
         *_products(),
         *_shapes(),
@@ -71,79 +63,6 @@ def run(args: argparse.Namespace) -> int:
     return 3 if missing else 0
 
 
-def _python() -> Check:
-    found = f"{platform.python_version()} ({platform.python_implementation()}, {platform.system()})"
-    if sys.version_info >= OLDEST_PYTHON:
-        return Check("python", "ok", found)
-    return Check("python", "missing", found, "install Python 3.11 or newer and make the virtual environment anew")
-
-
-def needed_packages() -> dict[str, str]:
-    """Distribution and the oldest version that will do, as the package's own metadata declare them; no extras.
-
-    None where llamalab runs from a folder and is not installed.
-    """
-    try:
-        declared = requires("llamalab") or []
-    except PackageNotFoundError:
-        return {}
-    found = (re.fullmatch(r"([\w.-]+)\s*>=\s*([\w.]+)", one) for one in declared if ";" not in one)
-    return {one[1]: one[2] for one in found if one}
-
-
-def _packages() -> Iterator[Check]:
-    if not needed_packages():
-        yield Check("llamalab", "warn", "runs from a folder and is not installed: its needs are not known", f"{_PIP} .")
-    for name, oldest in needed_packages().items():
-        found = _installed(name)
-        if found is None:
-            yield Check(name, "missing", "not installed", _mend(name, oldest))
-        elif _release(found) < _release(oldest):
-            yield Check(name, "missing", f"{found}, older than {oldest}", _mend(name, oldest))
-        elif fault := _import_fault(name):
-            yield Check(name, "missing", f"{found}, which cannot be imported: {fault}", _mend(name, oldest, again=True))
-        else:
-            yield Check(name, "ok", found)
-
-
-def _import_fault(name: str) -> str | None:
-    """What importing a package raises; None where it is sound. Half an install has its version all the same."""
-    from importlib import import_module
-
-    try:
-        import_module(IMPORTED_AS.get(name, name))
-    except Exception as error:  # a package can raise whatever it likes while it is imported
-        return in_one_line(f"{type(error).__name__}: {error}")[:200]
-    return None
-
-
-def _mend(name: str, oldest: str, *, again: bool = False) -> str:
-    if name == "torch" and not _nvidia_driver():
-        # The default build brings gigabytes of CUDA libraries.
-        return _TORCH_FOR_CPU.replace(" torch", " --force-reinstall torch") if again else _TORCH_FOR_CPU
-    return f'{_PIP} {"--force-reinstall" if again else "--upgrade"} "{name}>={oldest}"'
-
-
-def _tensorboard() -> Check | None:
-    """TensorBoard is an extra; an old one breaks under a new setuptools (no pkg_resources)."""
-    found = _installed("tensorboard")
-    if found is None or _release(found) >= (2, 21):
-        return None
-    return Check("tensorboard", "warn", f"{found}, older than 2.21", f'{_PIP} --upgrade "tensorboard>=2.21"')
-
-
-def _extras() -> Iterator[Check]:
-    """What each extra would add, or that it is there."""
-    from importlib.util import find_spec
-
-    for extra in EXTRAS:
-        absent = [name for name in extra.modules if find_spec(name) is None]
-        if absent:
-            yield Check(f"extra {extra.name}", "ok", f"not installed; would add {extra.adds}", extra.command)
-        else:
-            yield Check(f"extra {extra.name}", "ok", extra.adds)
-
-
 def _torch_devices() -> Iterable[Check]:
     """What torch can compute on. Nothing where torch is absent, which has its own line."""
     try:
@@ -152,16 +71,16 @@ def _torch_devices() -> Iterable[Check]:
         return []
     if torch.cuda.is_available():
         return [_cuda(torch, index) for index in range(torch.cuda.device_count())]
-    if _nvidia_driver():
+    if has_nvidia_driver():
         built = torch.version.cuda or "no CUDA"
-        mend = f"{_PIP} --upgrade --force-reinstall torch"
+        mend = f"{PIP} --upgrade --force-reinstall torch"
         return [Check("cuda", "warn", f"an NVIDIA driver, but torch (built for {built}) sees no device", mend)]
     return [Check("cuda", "ok", "no NVIDIA device; reports measure the CPU")]
 
 
 def _products() -> Iterator[Check]:
     """How weights are multiplied on the CPU in each element type, and whether fp32 would be faster."""
-    if _installed("torch") is None:  # which has its own line
+    if installed_version("torch") is None:  # which has its own line
         return
     try:
         from llamalab.measure.roofs.dtype_rates import cpu_product_rates
@@ -180,7 +99,7 @@ def _products() -> Iterator[Check]:
 
 def _shapes() -> Iterator[Check]:
     """Which product was measured to be the fastest for each shape of weights, by dtype."""
-    if _installed("torch") is None:
+    if installed_version("torch") is None:
         return
     try:
         import torch
@@ -222,7 +141,7 @@ def _nvml() -> Check:
         driver = pynvml.nvmlSystemGetDriverVersion()
         pynvml.nvmlShutdown()
     except pynvml.NVMLError as error:
-        if _nvidia_driver():
+        if has_nvidia_driver():
             return Check("nvml", "warn", f"{error}", "reinstall the NVIDIA driver with its libnvidia-ml library")
         return Check("nvml", "ok", "no NVIDIA driver; none is needed on a CPU")
     return Check("nvml", "ok", f"driver {driver}")
@@ -249,20 +168,3 @@ def _memory_bytes() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
-
-
-def _nvidia_driver() -> bool:
-    return os.path.exists("/proc/driver/nvidia/version")
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _release(text: str) -> tuple[int, ...]:
-    """The numbers of a version: 2.13.0+cpu is (2, 13, 0)."""
-    numbers = re.match(r"\d+(?:\.\d+)*", text)
-    return tuple(map(int, numbers[0].split("."))) if numbers else ()

@@ -5,11 +5,10 @@ from functools import partial
 from itertools import product
 
 from llamalab.analytic.activations import WAYS
-from llamalab.analytic.fit import Needs, needs
+from llamalab.analytic.fit import needs
 from llamalab.analytic.fit_run import FitRun
 from llamalab.analytic.fit_solve import (
     Holds,
-    changes_that_fit,
     check_run_fits,
     largest_batch,
     largest_context,
@@ -21,7 +20,6 @@ from llamalab.analytic.kv_storage import KV_DTYPES
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.choices import LOGITS
 from llamalab.cli.arguments import (
-    Parser,
     add_choice,
     add_count,
     add_counts,
@@ -38,14 +36,14 @@ from llamalab.cli.arguments import (
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
+from llamalab.cli.fit_answer import device_memory, devices_answer, fitting_answer
 from llamalab.cli.fit_cache import cache_alone
-from llamalab.cli.fit_split import split_of
 from llamalab.cli.lengths import run_lengths
-from llamalab.cli.output import Answer, Column, Table, counted, thousands
+from llamalab.cli.output import Answer, Column, thousands
+from llamalab.cli.parser import Parser
 from llamalab.cli.stored_models import StoredWeights
-from llamalab.errors import DoesNotFitError, InputError
+from llamalab.errors import InputError
 from llamalab.formatting import format_bytes
-from llamalab.hardware import HARDWARE, HardwareSpec
 from llamalab.startup.hints import Any
 from llamalab.units import DTYPES, FLOAT_DTYPES
 
@@ -56,13 +54,6 @@ EXAMPLES = (
     "llamalab fit --free 10GB --dtype fp16 --batch 4",
 )
 SOLVES = ("batch", "context", "weights", "ranks", "device", "gpu-layers")
-_ROWS = (
-    Column("term", "held"),
-    Column("bytes", "size", format_bytes),
-    Column("exact_bytes", "bytes", thousands),
-    Column("basis", "basis"),
-    Column("note", "of"),
-)
 
 
 _FOUND = (
@@ -147,14 +138,14 @@ def _one(args: argparse.Namespace) -> Answer:
     model, asked = _asked(args)
     holds: Holds = partial(needs, runtime=RUNTIMES[args.runtime], threads=args.threads)
     if args.solve == "device":
-        return _on_devices(args, model, asked, holds)
+        return devices_answer(args, model, asked, holds)
     usual = (
         "" if args.context and (args.batch or args.gpu_layers is not None) else "batch" if args.context else "context"
     )
     solve = args.solve or usual
     solved = _solved(solve, asked, size, holds)
     held = check_run_fits(solved, size, holds)
-    return _answer(args, model, name, size, solve, solved, held, holds)
+    return fitting_answer(args, model, name, size, solve, solved, held, holds)
 
 
 def _space(args: argparse.Namespace) -> tuple[str, int]:
@@ -168,11 +159,6 @@ def _space(args: argparse.Namespace) -> tuple[str, int]:
     if len(specs) != 1:
         raise InputError(f"--hardware must name one device; got {len(specs)}; try --solve device with --memory")
     return specs[0].name, device_memory(specs[0])
-
-
-def device_memory(spec: HardwareSpec) -> int:
-    """The bytes that a device really has for programs: as its driver reports them where that is known."""
-    return int(spec.usable_memory_bytes or 0)
 
 
 def _asked(args: argparse.Namespace) -> tuple[str, FitRun]:
@@ -208,75 +194,3 @@ def _solved(solve: str, asked: FitRun, size: int, holds: Holds) -> FitRun:
     if solve == "ranks":
         return asked._replace(ranks=least_ranks(asked, size, holds) or asked.ranks)
     return asked
-
-
-def _data(args: argparse.Namespace, model: str, asked: FitRun, held: Needs) -> dict[str, Any]:
-    terms = [term._asdict() | {"exact_bytes": term.bytes} for term in held.terms]
-    tokens = asked.batch * asked.context
-    return {
-        "model": model, "dtype": asked.dtype, "weight_dtype": asked.weight_dtype, "kv_dtype": asked.kv_dtype,
-        "n_kv_heads": asked.arch.n_kv_heads, "context": asked.context, "batch": asked.batch, "ranks": asked.ranks,
-        "runtime": args.runtime, "weight_bytes": held.bytes_of("weights"),
-        "kv_bytes": held.bytes_of("KV cache"), "kv_bytes_per_token": held.bytes_of("KV cache") // tokens,
-        "total_bytes": held.total_bytes, "margin_bytes": held.margin_bytes,
-        "least_bytes": held.least_bytes,
-        "basis": "exact terms and estimated ones, each marked; the margin covers what is estimated", "terms": terms,
-    }  # fmt: skip
-
-
-def _answer(
-    args: argparse.Namespace, model: str, name: str, size: int, solve: str, asked: FitRun, held: Needs, holds: Holds
-) -> Answer:
-    left = size - held.safe_bytes
-    found = {
-        "solved": solve or None,
-        "memory_bytes": size,
-        "left_bytes": left,
-        "max_batch": asked.batch if solve == "batch" else largest_batch(asked, size, holds) if args.context else None,
-        "max_context": asked.context if solve == "context" else None,
-    }
-    where = f" on each of {asked.ranks} devices" if asked.ranks > 1 else ""
-    lead: tuple[str, ...] = (
-        f"{counted(asked.batch, 'sequence')} of {counted(asked.context, 'token')} fit{'s' if asked.batch == 1 else ''}"
-        f"{where} ({model}, weights in {asked.weight_dtype}, "
-        f"KV cache in {asked.kv_dtype}, {asked.arch.n_kv_heads} KV heads)",
-        f"  {format_bytes(held.total_bytes)} held and {format_bytes(held.margin_bytes)} of margin in "
-        f"{format_bytes(size)} of {name}: {format_bytes(left)} is left",
-    )
-    data = _data(args, model, asked, held) | found
-    if asked.gpu_layers is not None:
-        split = split_of(model, asked, args.hardware, args.host)
-        data, lead = data | split.data, (*lead, *split.lead)
-    return Answer(data, lead, (Table(_ROWS, data["terms"]),))
-
-
-def _on_devices(args: argparse.Namespace, model: str, asked: FitRun, holds: Holds) -> Answer:
-    """The devices of the table on which the run fits, smallest first."""
-    held = holds(asked)
-    fitting = [spec for spec in HARDWARE.values() if device_memory(spec) >= held.safe_bytes]
-    if not fitting:
-        largest = max(HARDWARE.values(), key=device_memory)
-        words = "; ".join(changes_that_fit(asked, device_memory(largest), holds))
-        raise DoesNotFitError(
-            f"the run must fit into a known device: it needs {format_bytes(held.safe_bytes)}, {largest.name} has "
-            f"{format_bytes(device_memory(largest))}, {format_bytes(held.safe_bytes - device_memory(largest))} too "
-            f"little; try {words}"
-        )
-    rows = [
-        {
-            "hardware": spec.name,
-            "memory_bytes": device_memory(spec),
-            "left_bytes": device_memory(spec) - held.safe_bytes,
-        }
-        for spec in sorted(fitting, key=device_memory)
-    ]
-    columns = (
-        Column("hardware", "device"),
-        Column("memory_bytes", "memory", format_bytes),
-        Column("left_bytes", "left", format_bytes),
-    )
-    lead = (
-        f"{format_bytes(held.safe_bytes)} with its margin fits into {len(rows)} devices, {rows[0]['hardware']} first",
-    )
-    data = _data(args, model, asked, held) | {"solved": "device", "devices": rows}
-    return Answer(data, lead, (Table(columns, rows), Table(_ROWS, data["terms"])))

@@ -9,7 +9,6 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.choices import LOGITS, PHASES
 from llamalab.cli.arguments import (
-    Parser,
     add_choice,
     add_counts,
     add_dtypes,
@@ -24,6 +23,7 @@ from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.output import Answer, Column, Table, note, percent
+from llamalab.cli.parser import Parser
 from llamalab.errors import InputError
 from llamalab.formatting import format_bytes, format_si
 from llamalab.startup.hints import Any

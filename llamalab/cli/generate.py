@@ -9,9 +9,10 @@ import argparse
 from collections.abc import Sequence
 
 from llamalab.choices import INFILL_ORDERS
-from llamalab.cli.arguments import Parser, add_count, add_format, one_of
+from llamalab.cli.arguments import add_count, add_format, one_of
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Table, note, show
+from llamalab.cli.parser import Parser
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.text_options import (
     add_prompt_format,

@@ -7,7 +7,6 @@ from llamalab.analytic.parallel import rank_arch, shard
 from llamalab.analytic.weight_storage import bytes_on_rank, stored_weight_bytes
 from llamalab.arch import LlamaArch, attention_kind
 from llamalab.cli.arguments import (
-    Parser,
     add_counts,
     add_dtypes,
     add_format,
@@ -21,6 +20,7 @@ from llamalab.cli.delivery import give
 from llamalab.cli.find_model import take_storage
 from llamalab.cli.lengths import held_lengths
 from llamalab.cli.output import Answer, Column, Table, counted, note, percent, thousands
+from llamalab.cli.parser import Parser
 from llamalab.formatting import format_bytes, format_ratio
 from llamalab.hardware.sheet import smallest_holding
 from llamalab.startup.hints import Any

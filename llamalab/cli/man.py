@@ -2,7 +2,7 @@
 
 import argparse
 
-from llamalab.cli.arguments import Parser
+from llamalab.cli.parser import Parser
 from llamalab.version import __version__
 
 SUMMARY = "the manual page"

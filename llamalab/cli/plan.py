@@ -8,7 +8,6 @@ from llamalab.analytic.plan import Goals, Planned, plan
 from llamalab.analytic.workload import Workload
 from llamalab.cli.arguments import (
     MODEL_HELP,
-    Parser,
     add_choice,
     add_count,
     add_counts,
@@ -23,6 +22,7 @@ from llamalab.cli.devices import one_device
 from llamalab.cli.find_model import find_model, short_name
 from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.output import Answer, Column, Table, percent
+from llamalab.cli.parser import Parser
 from llamalab.errors import DoesNotFitError, InputError
 from llamalab.formatting import format_bytes, format_rate, format_seconds
 from llamalab.hardware import HardwareSpec

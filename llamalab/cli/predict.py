@@ -7,15 +7,15 @@ from functools import partial
 from itertools import islice
 
 from llamalab.analytic.forecast import Basis, Forecast, forecast
-from llamalab.analytic.ops import Op
-from llamalab.analytic.roofline import predict_pass
 from llamalab.analytic.stack_constants import StackConstants
 from llamalab.analytic.workload import Workload
-from llamalab.cli.arguments import Parser, add_format
+from llamalab.cli.arguments import add_format
 from llamalab.cli.combinations import with_formats
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
-from llamalab.cli.output import Answer, Column, Table, percent
+from llamalab.cli.output import Answer, Table, percent
+from llamalab.cli.parser import Parser
+from llamalab.cli.predicted_rows import KERNEL_COLUMNS, OP_COLUMNS, kernels_beside, predicted_rows, unpublished
 from llamalab.cli.runs import (
     Case,
     add_basis,
@@ -29,7 +29,7 @@ from llamalab.cli.runs import (
     constants_of,
 )
 from llamalab.cli.sweep import SWEEP_COLUMNS, SWEEP_KEYS, stack_name, sweep
-from llamalab.formatting import format_bytes, format_rate, format_seconds, format_si
+from llamalab.formatting import format_bytes, format_rate, format_seconds
 from llamalab.hardware import HardwareSpec
 from llamalab.plain_text import csv_text
 from llamalab.startup.hints import Any
@@ -93,30 +93,6 @@ def _stream(rows: Iterable[dict[str, Any]]) -> None:
         sys.stdout.write(csv_text(SWEEP_KEYS, [row], header=False))
 
 
-_OP_COLUMNS = (
-    Column("phase", "phase"),
-    Column("op", "operation"),
-    Column("count", "count"),
-    Column("flops", "FLOPs", lambda value: format_si(value, "FLOP")),
-    Column("bytes", "moved", format_bytes),
-    Column("time_s", "time each", format_seconds),
-    Column("bound_s", "bound", format_seconds, 1),
-    Column("total_s", "in all", format_seconds),
-    Column("limit", "limit"),
-)
-_KERNEL_COLUMNS = (
-    Column("phase", "phase"),
-    Column("op", "operation"),
-    Column("shape", "shape", rank=1),
-    Column("time_s", "predicted", format_seconds),
-    Column("published_shape", "nearest published"),
-    Column("published_s", "published", format_seconds),
-    Column("predicted_s", "predicted there", format_seconds),
-    Column("error", "error", "{:+.1%}".format),
-    Column("source", "source", rank=1),
-)
-
-
 def stack_row(result: Forecast) -> dict[str, Any]:
     """The stack of a prediction: its row of constants, or which one was assumed."""
     constants = result.constants
@@ -124,30 +100,6 @@ def stack_row(result: Forecast) -> dict[str, Any]:
         return {"name": stack_name(constants), "assumed": True}
     row = constants.stack._asdict()
     return {"name": row.pop("name"), "assumed": constants.assumed, **row}
-
-
-def predicted_rows(phase: str, ops: tuple[Op, ...], result: Forecast) -> list[dict[str, Any]]:
-    """The table of one pass with its predicted times."""
-    predictions = predict_pass(ops, result.constants.rates)
-    return [
-        {
-            "phase": phase,
-            "op": op.name,
-            "kind": op.kind,
-            "part": op.part,
-            "count": op.count,
-            "flops": op.flops_causal,
-            "vector_flops": op.vector_flops,
-            "weight_bytes": op.weight_bytes,
-            "read_bytes": op.read_bytes,
-            "written_bytes": op.written_bytes,
-            "link_bytes": op.link_bytes,
-            "bytes": op.bytes,
-            **predictions[op.name]._asdict(),
-            "total_s": op.count * predictions[op.name].time_s,
-        }
-        for op in ops
-    ]
 
 
 def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Forecast) -> Answer:
@@ -160,10 +112,10 @@ def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -
 
     def tables() -> tuple[Table, ...]:
         known = [row for row in figures["published_kernels"] if row["published_s"] is not None]
-        return (Table(_OP_COLUMNS, figures["ops"]), *([Table(_KERNEL_COLUMNS, known)] if known else []))
+        return (Table(OP_COLUMNS, figures["ops"]), *([Table(KERNEL_COLUMNS, known)] if known else []))
 
     def lead() -> tuple[str, ...]:
-        return (*_lead(case, result), *_split_words(case, split), *_unpublished(figures["published_kernels"]))
+        return (*_lead(case, result), *_split_words(case, split), *unpublished(figures["published_kernels"]))
 
     return Answer(figures, lead, tables)
 
@@ -186,7 +138,7 @@ def _figures(case: Case, result: Forecast, split: dict[str, Any]) -> dict[str, C
             *predicted_rows("prefill", result.prefill_ops, result),
             *predicted_rows("decode", result.decode_ops, result),
         ],
-        "published_kernels": lambda: _published(case, result),
+        "published_kernels": lambda: kernels_beside(case, result),
     }
     return _constant(known) | late | _constant(split) | tables
 
@@ -197,24 +149,6 @@ def _constant(known: dict[str, Any]) -> dict[str, Callable[[], Any]]:
 
 def _itself(value: Any) -> Any:
     return value
-
-
-def _published(case: Case, result: Forecast) -> list[dict[str, Any]]:
-    """What others measured of single kernels on the device, beside the rows of both passes."""
-    if not case.split.only_tensor or case.spec.measured:
-        return []
-    from llamalab.comparison.published_kernels import published_rows
-
-    return published_rows(case.spec.name, case.arch, case.work, result)
-
-
-def _unpublished(rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    """How many rows have no published kernel beside them, and why."""
-    reasons = [row["reason"] for row in rows if row["reason"]]
-    if not reasons:
-        return ()
-    why = "; ".join(dict.fromkeys(reasons))
-    return (f"  published kernels: none beside {len(reasons)} of {len(rows)} rows ({why})",)
 
 
 def _assumption(result: Forecast) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from llamalab.choices import ACTIVATION_DTYPES, PHASES
 from llamalab.cli.arguments import (
     MODEL_HELP,
-    Parser,
     add_backend,
     add_choice,
     add_count,
@@ -18,6 +17,7 @@ from llamalab.cli.arguments import (
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import model_to_measure
 from llamalab.cli.output import Answer, note
+from llamalab.cli.parser import Parser
 from llamalab.cli.profile_output import profile_answer
 from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel

@@ -3,11 +3,12 @@
 import argparse
 
 from llamalab.analytic.forecast import Forecast, forecast
-from llamalab.cli.arguments import Parser, add_format, file_path
+from llamalab.cli.arguments import add_format, file_path
 from llamalab.cli.combinations import with_formats
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent
-from llamalab.cli.predict import predicted_rows
+from llamalab.cli.parser import Parser
+from llamalab.cli.predicted_rows import predicted_rows
 from llamalab.cli.runs import (
     Case,
     add_basis,

@@ -17,7 +17,6 @@ from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
 from llamalab.choices import LOGITS
 from llamalab.cli.arguments import (
-    Parser,
     add_choice,
     add_count,
     add_counts,
@@ -27,11 +26,12 @@ from llamalab.cli.arguments import (
     file_path,
     named_models,
     one_of,
-    parse_counts,
 )
+from llamalab.cli.counts import parse_counts
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import find_model, take_storage
 from llamalab.cli.lengths import add_lengths, run_lengths
+from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
 from llamalab.hardware import HardwareSpec
 from llamalab.startup.hints import TYPE_CHECKING, NamedTuple

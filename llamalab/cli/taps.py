@@ -4,11 +4,12 @@ import argparse
 from math import prod
 
 from llamalab.arch import LlamaArch
-from llamalab.cli.arguments import Parser, add_counts, add_dtypes, add_format
+from llamalab.cli.arguments import add_counts, add_dtypes, add_format
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Column, Table
+from llamalab.cli.parser import Parser
 from llamalab.errors import InputError
 from llamalab.formatting import format_bytes
 from llamalab.instrument.points import POINTS, Point, points_of

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PROMPT_FORMATS
-from llamalab.cli.arguments import Parser, add_count, add_kv_storage, add_weight_storage, one_of
+from llamalab.cli.arguments import add_count, add_kv_storage, add_weight_storage, one_of
+from llamalab.cli.parser import Parser
 from llamalab.errors import InputError
 from llamalab.files.inputs import check_exists
 from llamalab.plain_text import printable

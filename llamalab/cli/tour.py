@@ -7,9 +7,10 @@ each token of one head looks at, drawn in characters, and the likeliest next tok
 import argparse
 
 from llamalab.choices import ACTIVATION_DTYPES
-from llamalab.cli.arguments import Parser, add_format, one_of
+from llamalab.cli.arguments import add_format, one_of
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent
+from llamalab.cli.parser import Parser
 from llamalab.cli.text_options import check_paths, open_model, open_tokenizer
 from llamalab.cli.tour_words import what_does
 from llamalab.errors import InputError

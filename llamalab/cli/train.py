@@ -3,15 +3,16 @@
 import argparse
 from pathlib import Path
 
-from llamalab.cli.arguments import MODEL_HELP, Parser, add_choice, add_count, add_format
+from llamalab.cli.arguments import MODEL_HELP, add_choice, add_count, add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model, short_name
-from llamalab.cli.output import Answer, Column, Table, note
+from llamalab.cli.output import Answer, note
+from llamalab.cli.parser import Parser
 from llamalab.cli.progress import Progress
+from llamalab.cli.train_answer import training_answer
 from llamalab.errors import InputError, UnavailableError
 from llamalab.files.inputs import check_exists
 from llamalab.files.outputs import check_target, write_text
-from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.measure.device.kinds import DEVICES
 from llamalab.startup.hints import TYPE_CHECKING, Any
 
@@ -27,13 +28,6 @@ EXAMPLES = (
 )
 _SAVE_S = 60.0  # a run that is stopped loses no more than this
 RUN_FILE, CURVE_FILE = "run.json", "loss.svg"
-_COLUMNS = (
-    Column("step", "step"),
-    Column("loss", "loss", "{:.4f}".format),
-    Column("gradient_norm", "gradient norm", "{:.3f}".format),
-    Column("learning_rate", "rate", "{:.2e}".format),
-    Column("step_s", "time", format_seconds),
-)
 
 
 def configure(parser: Parser) -> None:
@@ -97,7 +91,7 @@ def answer(args: argparse.Namespace) -> Answer:
     if args.run is not None:
         _save(args, trainer, rows + taken)
     about = {"model": name, "device": device_name(place), "dtype": args.dtype, "plan": plan._asdict()}
-    found = _answer(about, rows, taken, measured, expected)
+    found = training_answer(about, rows, taken, measured, expected)
     _keep(args, found.data)
     return found
 
@@ -199,52 +193,3 @@ def _followed(
                 (trainer.done - first) / (last - first),
             )
     return rows
-
-
-def _answer(
-    about: dict[str, Any],
-    before: list[dict[str, Any]],
-    rows: list[dict[str, Any]],
-    measured: dict[str, Any],
-    expected: "StepForecast",
-) -> Answer:
-    from statistics import median
-
-    if not rows:
-        raise InputError("a run must have steps left; all are taken; ask for more --steps in another --run")
-    step_s = median(row["step_s"] for row in rows)
-    plan = about["plan"]
-    tokens_per_s = plan["accumulate"] * plan["batch"] * plan["seq"] / step_s
-    data = {
-        **about,
-        **measured,
-        "step_s": step_s,
-        "tokens_per_s": tokens_per_s,
-        "mfu": expected.mfu(step_s),
-        **expected._asdict(),
-        "steps": before + rows,
-    }
-    reached = (
-        "MFU -"
-        if data["mfu"] is None
-        else f"MFU {data['mfu']:.1%} of {format_si(expected.peak_flops_per_s or 0.0, 'FLOP/s')}"
-    )
-    held = measured["measured_memory_bytes"]
-    lead = (
-        f"{about['model']}: loss {rows[0]['loss']:.3f} to {rows[-1]['loss']:.3f} in steps {rows[0]['step']} to "
-        f"{rows[-1]['step']}, {measured['held_out_loss']:.3f} held out",
-        f"  a step takes {format_seconds(step_s)}, {_against(expected, step_s)}",
-        f"  {tokens_per_s:,.0f} tokens/s, {reached}",
-        f"  it holds {'-' if held is None else format_bytes(held)} at its peak, predicted "
-        f"{format_bytes(expected.predicted_memory_bytes)}"
-        + ("" if held is None else f" ({expected.predicted_memory_bytes / held - 1:+.1%})"),
-    )
-    shown = rows[:: max(1, len(rows) // 10)]
-    return Answer(data, lead, (Table(_COLUMNS, shown if shown[-1] is rows[-1] else [*shown, rows[-1]]),))
-
-
-def _against(expected: "StepForecast", step_s: float) -> str:
-    """The prediction in words, and how far off it is."""
-    if expected.predicted_step_s is None:
-        return f"not predicted ({expected.reason})"
-    return f"predicted {format_seconds(expected.predicted_step_s)} ({expected.predicted_step_s / step_s - 1:+.0%})"

@@ -7,7 +7,6 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, saved_in_block
 from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
 from llamalab.cli.arguments import (
-    Parser,
     add_choice,
     add_counts,
     add_dtypes,
@@ -20,6 +19,7 @@ from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table
+from llamalab.cli.parser import Parser
 from llamalab.errors import DoesNotFitError
 from llamalab.formatting import format_bytes, format_si
 from llamalab.startup.hints import Any

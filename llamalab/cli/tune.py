@@ -11,7 +11,6 @@ from llamalab.analytic.training import RECOMPUTE
 from llamalab.analytic.tuned_weights import trained_parameters
 from llamalab.analytic.tuning import METHODS, OFFLOADS, PRECISIONS, Tuning
 from llamalab.cli.arguments import (
-    Parser,
     add_choice,
     add_count,
     add_counts,
@@ -25,6 +24,7 @@ from llamalab.cli.arguments import (
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
+from llamalab.cli.parser import Parser
 from llamalab.errors import InputError
 from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.startup.hints import Any
@@ -158,7 +158,7 @@ def _device(args: argparse.Namespace, dtype: str) -> tuple[str, int | None, floa
     if args.hardware is None:
         return "the memory", args.memory, None
     from llamalab.cli.devices import chosen_devices
-    from llamalab.cli.fit import device_memory
+    from llamalab.cli.fit_answer import device_memory
 
     specs = chosen_devices(args.hardware)
     if len(specs) != 1:

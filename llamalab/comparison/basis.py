@@ -23,7 +23,8 @@ from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.roofline import Prediction, Rates, known_rates, predict_op
 from llamalab.arch import LlamaArch
 from llamalab.errors import UnknownNameError
-from llamalab.records.record import Record, Roof
+from llamalab.records.record import Record
+from llamalab.records.roof import Roof
 from llamalab.startup.hints import NamedTuple
 
 OWN_ROOFS = "this record's own roofs"

@@ -19,7 +19,8 @@ from llamalab.comparison.basis import (
 )
 from llamalab.comparison.pass_ops import ops_of
 from llamalab.formatting import format_bytes, format_si
-from llamalab.records.record import Pass, Record, Roof
+from llamalab.records.record import Pass, Record
+from llamalab.records.roof import Roof
 from llamalab.startup.hints import NamedTuple
 
 _WHOLE_PASS = "the whole pass"

@@ -7,6 +7,7 @@ import torch
 
 from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.errors import InputError, MissingError, UnknownNameError
+from llamalab.units import QUANTISED, check_unscaled
 
 TORCH_DTYPES = {
     "bf16": torch.bfloat16,
@@ -38,6 +39,18 @@ def activation_dtype(name: str) -> torch.dtype:
     if name not in ACTIVATION_DTYPES:
         raise InputError(f"dtype of a model must be one of {', '.join(ACTIVATION_DTYPES)}; got {name!r}")
     return dtype
+
+
+def check_number_formats(dtype: str, weight_dtype: str | None = None, kv_dtype: str | None = None) -> None:
+    """Raise InputError for a dtype that no model computes in, UnknownNameError for a storage that none is kept in.
+
+    `weight_dtype` is of the matrices, `kv_dtype` of the KV cache; None where they are in `dtype`.
+    """
+    activation_dtype(dtype)
+    if weight_dtype is not None and weight_dtype not in QUANTISED:
+        raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
+    if kv_dtype is not None:
+        check_unscaled(kv_dtype, "kv dtype")
 
 
 def torch_device(name: str | torch.device) -> torch.device:

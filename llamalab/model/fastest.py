@@ -3,16 +3,20 @@
 import torch
 
 from llamalab.attention import Backend, get_backend
-from llamalab.model.packed import can_pack
+from llamalab.model.onednn import can_pack
+from llamalab.streamed.products import UNIT, can_stream
 
 
 def fastest_backend(device: torch.device, dtype: torch.dtype) -> Backend:
     """The fastest backend, measured over prefill and decode at the heads of Llama 2 (docs/decisions.md).
 
     On a CPU chunks of queries are, but only where oneDNN multiplies this type: its stand-in in bf16 and fp16 takes
-    twenty times as long as the fused kernel, which converts to fp32 as it goes.
+    twenty times as long as the fused kernel, which converts to fp32 as it goes. There one query is streamed where it
+    can be.
 
     >>> fastest_backend(torch.device("cuda"), torch.bfloat16).name
     'sdpa'
     """
-    return get_backend("chunked" if device.type == "cpu" and can_pack(dtype) else "sdpa")
+    if device.type != "cpu":
+        return get_backend("sdpa")
+    return get_backend("chunked" if can_pack(dtype) else "streamed" if can_stream(dtype, UNIT) else "sdpa")

@@ -1,30 +1,37 @@
 """Weights copied into another order, so that a CPU streams them at the speed of its memory.
 
-oneDNN keeps the weight of a product in blocks that fit the registers. Given a plain matrix it multiplies one
-row at about two thirds of the rate (docs/decisions.md has the figures); packed once, it is used as it
-is. The packed weight takes the place of the plain one, of the same size: no second copy stays.
-
-Not every CPU and every build of torch has these products for every element type: whether this one does is tried
-(`can_pack`), and `product_for` chooses for all who multiply with weights.
+The packed weight takes the place of the plain one, of the same size: no second copy stays. Where oneDNN has no packed
+products (llamalab.model.onednn) few rows are streamed; `product_for` chooses for all who multiply with weights.
 
 O out features, I in features.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from llamalab.errors import UnavailableError
+from llamalab.model.onednn import can_pack, multiply_packed, pack
 from llamalab.model.quantised.weights import kept_of
-from llamalab.model.wide import PACKED, PLAIN, ShapeProduct, WideLinear, is_wide, multiply_wide
+from llamalab.model.wide import (
+    BY_LOOPS,
+    PACKED,
+    PLAIN,
+    PlainLinear,
+    ShapeProduct,
+    is_wide,
+    multiply_wide,
+    rows_of,
+)
+from llamalab.streamed.products import UNIT, can_stream, multiply_plain
 
-_ROWS = 512  # of the product that the packing is for; one row runs as fast on it
-_TRIED_OI, _TRIED_ROWS = (48, 80), (1, 3, 40)
+# Rows up to which a plain weight is streamed where nobody has measured: with so many the loops still take a quarter of
+# the time of torch's stand-in for bf16, and from some dozens on a product in fp32 is the fastest.
+STREAMED_ROWS = 16
+_LEAST_STREAMED = 2**16  # weights of a matrix: smaller ones are a matter of calls
 
 
 class Product(NamedTuple):
@@ -36,10 +43,17 @@ class Product(NamedTuple):
 
 
 def product_for(device: torch.device, dtype: torch.dtype) -> Product:
-    """The product with weights of this element type on this device: packed on a CPU that can, plain elsewhere."""
+    """The product with weights of this type here: packed on a CPU that can, else streamed, plain elsewhere."""
     if device.type == "cpu" and can_pack(dtype):
         return Product(PACKED, pack, multiply_packed)
+    if device.type == "cpu" and dtype.itemsize == 2 and can_stream(dtype, UNIT):
+        return Product(BY_LOOPS, lambda weight_OI: weight_OI, multiply_by_rows)
     return Product(PLAIN, lambda weight_OI: weight_OI, F.linear)
+
+
+def multiply_by_rows(x: Tensor, weight_OI: Tensor) -> Tensor:
+    """The product with a plain weight of whole units, few rows streamed."""
+    return multiply_plain(x, weight_OI) if rows_of(x) <= STREAMED_ROWS else F.linear(x, weight_OI)
 
 
 def product_of(model: nn.Module) -> str:
@@ -52,44 +66,9 @@ def product_of(model: nn.Module) -> str:
 
 
 def _way(module: nn.Module) -> ShapeProduct:
-    order = PACKED if isinstance(module, PackedLinear) else PLAIN
-    return ShapeProduct(order, module.wide_rows if isinstance(module, PackedLinear | WideLinear) else None)
-
-
-def can_pack(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is present and enabled, and multiplies packed weights of this type here with correct results.
-
-    A tiny product is tried once per process and type.
-    """
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(available and torch.backends.mkldnn.enabled and _packs(dtype))
-
-
-@cache
-def _packs(dtype: torch.dtype) -> bool:
-    """Packed products of one row and of several, held against plain ones in double precision."""
-    if not dtype.is_floating_point:
-        return False
-    out, inner = _TRIED_OI
-    with torch.inference_mode(), torch.device("cpu"):
-        weight_OI = torch.linspace(-1, 1, out * inner).view(out, inner).sin().to(dtype)
-        try:
-            packed_OI = pack(weight_OI)
-            return all(_close(weight_OI, packed_OI, rows) for rows in _TRIED_ROWS)
-        except (RuntimeError, AttributeError):  # the CPU lacks instructions, or torch lacks the operation
-            return False
-
-
-def _close(weight_OI: Tensor, packed_OI: Tensor, rows: int) -> bool:
-    x = torch.linspace(-2, 2, rows * weight_OI.shape[1]).view(rows, -1).cos().to(weight_OI.dtype)
-    made, exact = multiply_packed(x, packed_OI).double(), x.double() @ weight_OI.double().T
-    return bool((made - exact).abs().max() <= 8 * exact.abs().max() * torch.finfo(weight_OI.dtype).eps)
-
-
-def multiply_packed(x: Tensor, packed_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    """The product x W^T of a weight that `pack` made, and the bias added to it."""
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed_OI, bias_O, "none", [], "")
-    return made
+    if isinstance(module, PlainLinear):
+        return module.product
+    return ShapeProduct(PACKED, module.wide_rows) if isinstance(module, PackedLinear) else ShapeProduct(PLAIN)
 
 
 @torch.library.custom_op("llamalab::packed_linear", mutates_args=())
@@ -141,22 +120,13 @@ class PackedLinear(nn.Module):
             self.bias = nn.Parameter(state[prefix + "bias"].detach(), requires_grad=False)
 
 
-def pack(weight_OI: Tensor) -> nn.Parameter:
-    """The weight in the order that one row and many are multiplied fastest in; no gradient flows to it.
-
-    Raises UnavailableError where the weight is not on a CPU; `can_pack` says whether this CPU can.
-    """
-    if weight_OI.device.type != "cpu":
-        raise UnavailableError(f"weights can be packed on a CPU only; these are on {weight_OI.device}")
-    return nn.Parameter(torch.ops.mkldnn._reorder_linear_weight(weight_OI.detach(), _ROWS), requires_grad=False)
-
-
 def pack_weights(model: nn.Module, products: Mapping[tuple[int, int], ShapeProduct] | None = None) -> None:
     """Put a PackedLinear in the place of every nn.Linear inside `model`, one by one; plain weights are let go.
 
-    A weight that several products share is packed once. One that this CPU cannot multiply packed stays plain, and so
-    does its layer. `products` has the product of weights of (out, in) where another is known to be faster: plain, or in
-    fp32 from so many rows on. Raises UnavailableError where the model is not on a CPU.
+    A weight that several products share is packed once. One that this CPU cannot multiply packed stays plain, and few
+    rows of it are streamed where it can. `products` has the product of weights of (out, in) where another is known to
+    be faster: plain, in fp32 from so many rows on, streamed up to so many. Raises UnavailableError where the model is
+    not on a CPU.
     """
     homes: dict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
     for module in model.modules():
@@ -165,18 +135,31 @@ def pack_weights(model: nn.Module, products: Mapping[tuple[int, int], ShapeProdu
                 homes[id(child.weight)].append((module, name))
     for places in homes.values():
         weight_OI = getattr(*places[0]).weight
-        order, wide_rows = (products or {}).get(tuple(weight_OI.shape), ShapeProduct())
-        stays = weight_OI.device.type == "cpu" and (order == PLAIN or not can_pack(weight_OI.dtype))
-        if stays and wide_rows is None:
+        product = _possible(weight_OI, (products or {}).get(tuple(weight_OI.shape)))
+        if product == ShapeProduct(PLAIN):
             continue
-        packed_OI = None if stays else pack(weight_OI)
+        packed_OI = pack(weight_OI) if product.order == PACKED else None
         for module, name in places:
             plain = getattr(module, name)
-            made: nn.Module
-            if packed_OI is not None:
-                made = PackedLinear(packed_OI, plain.bias, wide_rows)
-            else:
-                assert wide_rows is not None
-                made = WideLinear(plain, wide_rows)
+            made = (
+                PlainLinear(plain, product)
+                if packed_OI is None
+                else PackedLinear(packed_OI, plain.bias, product.wide_rows)
+            )
             made._forward_hooks = plain._forward_hooks  # what ranks send each other hangs there (own_share)
             setattr(module, name, made)
+
+
+def _possible(weight_OI: Tensor, wanted: ShapeProduct | None) -> ShapeProduct:
+    """The product that is wanted, or that nobody has measured, as far as this CPU has it."""
+    product = wanted or ShapeProduct()
+    if weight_OI.device.type == "cpu" and product.order == PACKED and not can_pack(weight_OI.dtype):
+        product = product._replace(order=PLAIN, streamed_rows=STREAMED_ROWS if _is_slow(weight_OI) else 0)
+    if product.streamed_rows and not can_stream(weight_OI.dtype, weight_OI.shape[1]):
+        product = product._replace(streamed_rows=0)
+    return product
+
+
+def _is_slow(weight_OI: Tensor) -> bool:
+    """Whether torch, without packing, multiplies one row by its stand-in for 16 bits, and it is more than a call."""
+    return weight_OI.element_size() == 2 and weight_OI.numel() >= _LEAST_STREAMED

@@ -1,8 +1,10 @@
-"""Products of many rows in fp32, from a weight in 16 bits that is widened for the time of the call.
+"""Which product a weight of a shape has, by rows: few by loops of our own, many in fp32.
+
+Few rows of a plain weight may come faster from memory by llamalab.streamed than by torch.
 
 Where a CPU multiplies 16 bits slowly and fp32 fast, many rows pay for one copy of the weight as large as a layer. One
 row never does: it would read the weight several times over. From how many rows on is a matter of the machine and the
-shape: `ShapeProduct` says it, llamalab.measure.roofs.shape_products finds it out.
+shape, and so is up to how many: `ShapeProduct` says it, llamalab.measure.roofs.shape_products finds it out.
 
 O out features, I in features.
 """
@@ -12,23 +14,29 @@ from typing import NamedTuple
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-PACKED, PLAIN = "packed", "plain"
+from llamalab.streamed.products import multiply_plain
+
+PACKED, PLAIN, BY_LOOPS = "packed", "plain", "streamed"
 
 
 class ShapeProduct(NamedTuple):
-    """How weights of one shape are kept, packed or plain, and from how many rows on they are widened to fp32.
+    """How weights of one shape are kept, packed or plain, and which rows are not multiplied by torch as they are.
 
-    >>> ShapeProduct("packed", 128).words
-    'packed, fp32 from 128 rows'
+    From `wide_rows` rows on the weight is widened to fp32 (None: never); up to `streamed_rows` a plain one is streamed.
+
+    >>> ShapeProduct("plain", 128, 16).words
+    'plain, streamed to 16 rows, fp32 from 128 rows'
     """
 
     order: str = PACKED
     wide_rows: int | None = None
+    streamed_rows: int = 0
 
     @property
     def words(self) -> str:
         """In a few words, as records have it."""
-        return self.order + ("" if self.wide_rows is None else f", fp32 from {self.wide_rows} rows")
+        streamed = f", streamed to {self.streamed_rows} rows" if self.streamed_rows else ""
+        return self.order + streamed + ("" if self.wide_rows is None else f", fp32 from {self.wide_rows} rows")
 
 
 def multiply_wide(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
@@ -37,19 +45,27 @@ def multiply_wide(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) ->
     return made.to(x.dtype)
 
 
+def rows_of(x: Tensor) -> int:
+    """The rows of a product: all dimensions of x but the last."""
+    return x.numel() // x.shape[-1]
+
+
 def is_wide(x: Tensor, wide_rows: int | None) -> bool:
     """Whether a product of these rows is to be one in fp32."""
-    return wide_rows is not None and x.numel() // x.shape[-1] >= wide_rows
+    return wide_rows is not None and rows_of(x) >= wide_rows
 
 
-class WideLinear(nn.Linear):
-    """x W^T with a plain weight, in fp32 from so many rows on, for inference on a CPU."""
+class PlainLinear(nn.Linear):
+    """x W^T, and a bias, with a plain weight, by rows as its ShapeProduct says, for inference on a CPU."""
 
-    def __init__(self, plain: nn.Linear, wide_rows: int) -> None:
+    def __init__(self, plain: nn.Linear, product: ShapeProduct) -> None:
         super().__init__(plain.in_features, plain.out_features, bias=plain.bias is not None, device="meta")
-        self.weight, self.bias, self.wide_rows = plain.weight, plain.bias, wide_rows
+        self.weight, self.bias, self.product = plain.weight, plain.bias, product
 
     def forward(self, input: Tensor) -> Tensor:
-        if is_wide(input, self.wide_rows):
+        if rows_of(input) <= self.product.streamed_rows:
+            made = multiply_plain(input, self.weight)
+            return made if self.bias is None else made + self.bias
+        if is_wide(input, self.product.wide_rows):
             return multiply_wide(input, self.weight, self.bias)
         return super().forward(input)

@@ -11,8 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from llamalab.analytic.parallel import rank_arch as rank_arch
-from llamalab.analytic.parallel import shard
+from llamalab.analytic.parallel import rank_arch, shard
 from llamalab.arch import LlamaArch
 from llamalab.errors import InputError
 from llamalab.model import Transformer

@@ -15,7 +15,8 @@ from llamalab.formatting import formats
 from llamalab.records.codec import from_plain
 from llamalab.records.environment import Environment
 from llamalab.records.phase_profile import PhaseProfile
-from llamalab.records.record import Record, Roof
+from llamalab.records.record import Record
+from llamalab.records.roof import Roof
 
 PROFILE_SCHEMA = 1
 KEY = "profiles"  # of the JSON of one or more profiles; no record has it

@@ -5,7 +5,7 @@ from typing import Any
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.wording import short
 from llamalab.hardware import HardwareSpec, of_device
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 from llamalab.report.data_table import (
     DataTable,
     rate,

@@ -22,7 +22,7 @@ SHAPES = [
     (1, 1, 1, 1, 1, 2),
     (2, 6, 2, 300, 331, 8),  # more than one chunk of queries, the last one short
 ]
-NAMES = ["naive", "sdpa", "chunked"]
+NAMES = ["naive", "sdpa", "streamed", "chunked"]
 
 
 def tensors(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -154,6 +154,7 @@ def test_registry() -> None:
     assert {name: backend.algorithm for name, backend in BACKENDS.items() if name in NAMES} == {
         "naive": "naive",
         "sdpa": "flash",
+        "streamed": "flash",
         "chunked": "flash",
     }
     assert all(name == backend.name for name, backend in BACKENDS.items())

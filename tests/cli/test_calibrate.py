@@ -13,7 +13,7 @@ from llamalab.cli import main
 from llamalab.measure.calibration import run as module
 from llamalab.measure.calibration.blocks import BlockPass
 from llamalab.measure.calibration.fit import Fit
-from llamalab.measure.calibration.run import Calibration, Outcome
+from llamalab.measure.calibration.result import Calibration, Outcome
 
 RATES = Rates(8e11, 3e10, 3e-5, 0.9, 0.8, 1.5)
 MADE = Calibration(

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from llamalab.cli import doctor, main
+from llamalab.cli import installed as packages
+from llamalab.cli import main
 from tests.cli.calls import Capture, loaded
+from tests.fakes import everywhere
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,30 +26,30 @@ def installed(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
             raise PackageNotFoundError(name)
         return found or version(name)
 
-    monkeypatch.setattr(doctor, "version", pretended)
+    monkeypatch.setattr(packages, "version", pretended)
 
 
-def checks(capsys: Capture, code: int = 0) -> dict[str, doctor.Check]:
+def checks(capsys: Capture, code: int = 0) -> dict[str, packages.Check]:
     import json
 
     capsys.readouterr()
     assert main(["doctor", "--format", "json"]) == code
     rows = json.loads(capsys.readouterr().out)["checks"]
-    return {row["what"]: doctor.Check(**row) for row in rows}
+    return {row["what"]: packages.Check(**row) for row in rows}
 
 
 def test_what_is_needed_is_what_pyproject_declares() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [f"{name}>={oldest}" for name, oldest in doctor.needed_packages().items()]
+    needed = [f"{name}>={oldest}" for name, oldest in packages.needed_packages().items()]
     assert sorted(needed) == sorted(declared["dependencies"])
-    assert declared["requires-python"] == ">=" + ".".join(map(str, doctor.OLDEST_PYTHON))
+    assert declared["requires-python"] == ">=" + ".".join(map(str, packages.OLDEST_PYTHON))
 
 
 def test_without_an_installation_it_says_so(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(doctor, "requires", absent)
+    monkeypatch.setattr(packages, "requires", absent)
     assert checks(capsys)["llamalab"].status == "warn"
 
 
@@ -56,15 +58,15 @@ def test_here_nothing_is_missing(capsys: Capture) -> None:
     assert data["ok"] is True
     found = {row["what"]: row for row in data["checks"]}
     assert found["torch"]["found"] == version("torch")
-    assert {"python", "cpu", "nvml", *doctor.needed_packages()} <= found.keys()
+    assert {"python", "cpu", "nvml", *packages.needed_packages()} <= found.keys()
 
 
 def test_without_torch_it_still_runs_and_says_how_to_get_it(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, torch=None)
     monkeypatch.setitem(sys.modules, "torch", None)  # import torch: ModuleNotFoundError
-    monkeypatch.setattr(doctor, "_nvidia_driver", lambda: False)
+    everywhere(monkeypatch, packages.has_nvidia_driver, lambda: False)
     found = checks(capsys, code=3)
-    assert found["torch"] == doctor.Check(
+    assert found["torch"] == packages.Check(
         "torch",
         "missing",
         "not installed",
@@ -75,7 +77,7 @@ def test_without_torch_it_still_runs_and_says_how_to_get_it(capsys: Capture, mon
 
 def test_with_a_driver_the_default_torch_is_advised(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, torch="2.9.1+cpu")
-    monkeypatch.setattr(doctor, "_nvidia_driver", lambda: True)
+    everywhere(monkeypatch, packages.has_nvidia_driver, lambda: True)
     found = checks(capsys, code=3)["torch"]
     assert found[1:] == ("missing", "2.9.1+cpu, older than 2.10", 'python -m pip install --upgrade "torch>=2.10"')
 
@@ -119,7 +121,7 @@ def test_every_gpu_is_named_with_its_memory_and_data_sheet(capsys: Capture, monk
 
 def test_a_driver_that_torch_cannot_use_is_a_warning(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", fake_torch(available=False, cuda=None))  # type: ignore[arg-type]
-    monkeypatch.setattr(doctor, "_nvidia_driver", lambda: True)
+    everywhere(monkeypatch, packages.has_nvidia_driver, lambda: True)
     found = checks(capsys)["cuda"]
     assert (found.status, found.found) == ("warn", "an NVIDIA driver, but torch (built for no CUDA) sees no device")
     assert found.mend
@@ -129,7 +131,7 @@ def test_a_driver_that_torch_cannot_use_is_a_warning(capsys: Capture, monkeypatc
     ("text", "release"), [("2.13.0+cpu", (2, 13, 0)), ("12.535.77", (12, 535, 77)), ("3", (3,)), ("x", ())]
 )
 def test_release_numbers(text: str, release: tuple[int, ...]) -> None:
-    assert doctor._release(text) == release
+    assert packages._release(text) == release
 
 
 @pytest.mark.parametrize("error", [ImportError("libgomp.so.1: no such file"), ValueError("numpy.dtype size changed")])
@@ -162,7 +164,7 @@ def test_products_slower_than_fp32_are_named_with_both_rates(capsys: Capture, mo
     made = {dtype: ProductRate(dtype, *rate) for dtype, rate in rates.items()}
     monkeypatch.setattr(dtype_rates, "cpu_product_rates", lambda: made)
     found = checks(capsys)
-    assert found["product fp32"] == doctor.Check("product fp32", "ok", "packed weights, 249.00 GFLOP/s")
+    assert found["product fp32"] == packages.Check("product fp32", "ok", "packed weights, 249.00 GFLOP/s")
     assert found["product bf16"][1:3] == ("warn", "plain weights, 171.00 GFLOP/s, slower than fp32")
     assert "--dtype fp32" in (found["product bf16"].mend or "")
     assert found["product fp16"].status == "ok"

@@ -230,7 +230,7 @@ def test_interrupt_while_renaming_leaves_the_former_report_and_the_new_record(
     [
         ("llamalab.report.render", 3),
         ("llamalab.report.csv_files", 3),
-        ("llamalab.cli.report.write_report", 3),
+        ("llamalab.cli.report_pages.write_report", 3),
         ("llamalab.cli.report_answer.verdict", 3),
         ("llamalab.measure.calibration.constants_here.short_calibration", 0),
         ("llamalab.report.recorded_runs.recorded_runs", 0),

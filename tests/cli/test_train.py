@@ -16,7 +16,7 @@ from llamalab.cli import main
 from llamalab.errors import UnavailableError
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.training import step
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 from llamalab.train.trainer import TrainingPlan
 
 pytestmark = pytest.mark.shared

@@ -7,7 +7,8 @@ import pytest
 from llamalab.analytic.ops import Op, forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.comparison.basis import rates_of
-from llamalab.records.record import Record, Roof
+from llamalab.records.record import Record
+from llamalab.records.roof import Roof
 from tests.report.sample import ATTENTION, COPY, GEMM, LAUNCH, STREAM, sample_record
 
 RATES = {

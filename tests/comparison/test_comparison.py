@@ -14,7 +14,8 @@ from llamalab.comparison.passes import Phase
 from llamalab.comparison.sentences import verdict
 from llamalab.comparison.what_if import changes
 from llamalab.errors import InputError
-from llamalab.records.record import Measurement, Record, Roof
+from llamalab.records.record import Measurement, Record
+from llamalab.records.roof import Roof
 from llamalab.report import render
 from tests.report.sample import ATTENTION, COPY, GEMM, LAUNCH, STREAM, environment, roofs, sample_record
 

@@ -7,8 +7,9 @@ import pytest
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.held_roofs import above, hold_roofs, raised_sentence
 from llamalab.comparison.sentences import verdict
-from llamalab.records.record import Record, Roof
+from llamalab.records.record import Record
 from llamalab.records.record_json import record_from_json, record_to_json
+from llamalab.records.roof import Roof
 from tests.report.sample import sample_record
 
 

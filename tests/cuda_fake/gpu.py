@@ -46,6 +46,9 @@ class Seen(NamedTuple):
     def correlation_id(self) -> int:
         return self.correlation
 
+    def linked_correlation_id(self) -> int:
+        return 0
+
     def start_thread_id(self) -> int:
         return 1
 

@@ -5,12 +5,16 @@ import torch
 
 from llamalab.measure.calibration.run import calibrate
 from llamalab.measure.device.machine import clock_for
+from llamalab.measure.roofs import quick
 from llamalab.measure.roofs.again import finders
 from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.roofs.probes import stream_roof
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.presets import PRESETS
+from tests.cuda_fake.costs import Costs
 from tests.cuda_fake.gpu import Gpu
+from tests.cuda_fake.torch_cuda import installed
 from tests.report.sample import sample_record
 
 pytestmark = pytest.mark.fake_cuda
@@ -30,6 +34,18 @@ def test_every_roof_is_trusted_and_within_5_percent(gpu: Gpu, few_rounds: None) 
         assert roofs[kind].per_second <= 1.001 * rate, kind
     assert roofs["launch"].seconds == pytest.approx(costs.kernel_s + costs.gap_s, rel=0.05)
     assert max(gpu.held_s) > 0
+
+
+def test_the_gap_between_kernels_does_not_count_against_the_fastest_memory(
+    guard: None, few_rounds: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device of today's fastest memory, behind a host five times as slow."""
+    slow = Costs(memory_bytes_per_s=7.5e12, cache_bytes=132_120_576, product_call_s=30e-6, call_s=20e-6)
+    with installed(monkeypatch, Gpu(slow)):
+        machine = Machine(PLACE, clock_for(PLACE), "bf16")
+        found = stream_roof(machine, quick._streamed(machine, ARCH))
+    assert found.trusted
+    assert found.per_second == pytest.approx(slow.memory_bytes_per_s, rel=0.05)
 
 
 def test_roofs_that_a_pass_exceeded_are_looked_for_with_as_many_tokens_as_fill_the_device(

@@ -19,8 +19,9 @@ from llamalab.measure.report import run as report
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.model import build
 from llamalab.records.phase_profile import OpProfile
-from llamalab.records.record import Record, Roof, unmeasured
+from llamalab.records.record import Record, unmeasured
 from llamalab.records.record_json import record_to_json
+from llamalab.records.roof import Roof
 from tests.cuda_fake.conftest import FEW
 from tests.cuda_fake.gpu import Gpu
 from tests.report.sample import environment

@@ -209,7 +209,7 @@ def test_the_stamp_is_that_of_the_code() -> None:
 def test_an_experiment_and_a_bench_leave_what_a_report_can_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llamalab.measure.bench.run.measure_reference", lambda *a, **k: sample_record())
+    monkeypatch.setattr("llamalab.measure.bench.reference_here.measure_reference", lambda *a, **k: sample_record())
     machine = tmp_path / "cpu-here"
     job, before = Job(machine, "cpu", ("stories260k",)), sys.argv
     made = make_experiment(job, "attention_arithmetic", (), models=False, file="attention_arithmetic.json")

@@ -90,6 +90,13 @@ def test_the_best_variant_of_a_contestant_counts() -> None:
     assert found["of_best_read"] == {"bf16": pytest.approx(0.5)}
 
 
+def test_ways_far_from_the_best_of_their_contestant_are_not_raced() -> None:
+    slow, quick = "decode, eager attention, dynamic cache", "decode, sdpa attention, compiled, static cache"
+    warm = {("llamalab bf16", "prefill, ready"): 9.0, ("llamalab bf16", lab.READ): 99.0, ("transformers", slow): 3.0,
+            ("transformers", quick): 1.0, ("transformers", quick.replace("sdpa", "eager")): 1.6}  # fmt: skip
+    assert lab.near_the_best(warm) == list(warm)[:4]
+
+
 def test_compiled_transformers_is_a_contestant_of_its_own_and_products_alone_are_the_ceiling() -> None:
     runs = samples({"llamalab bf16": 1.0, "transformers": 1.3}, 0.5)
     theirs = {f"{phase}, sdpa attention, compiled, static cache": [1.1] * 3 for phase in PHASES}

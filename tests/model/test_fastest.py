@@ -6,13 +6,20 @@ from llamalab.model.fastest import fastest_backend
 
 
 @pytest.mark.parametrize(
-    ("device", "products", "expected"),
-    [("cpu", True, "chunked"), ("cpu", False, "sdpa"), ("cuda", True, "sdpa"), ("cuda", False, "sdpa")],
+    ("device", "products", "loops", "expected"),
+    [
+        ("cpu", True, True, "chunked"),
+        ("cpu", False, True, "streamed"),
+        ("cpu", False, False, "sdpa"),
+        ("cuda", True, True, "sdpa"),
+        ("cuda", False, False, "sdpa"),
+    ],
 )
 def test_chunks_run_only_on_a_cpu_that_has_their_products(
-    device: str, products: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+    device: str, products: bool, loops: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     monkeypatch.setattr(fastest, "can_pack", lambda dtype: asked.append(dtype) or products)
+    monkeypatch.setattr(fastest, "can_stream", lambda *_: loops)
     assert fastest_backend(torch.device(device), torch.bfloat16).name == expected
     assert asked == [torch.bfloat16] * (device == "cpu")

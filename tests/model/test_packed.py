@@ -11,8 +11,9 @@ import torch
 
 from llamalab import build
 from llamalab.errors import UnavailableError
-from llamalab.model import packed as packed_module
-from llamalab.model.packed import PackedLinear, can_pack, pack, pack_weights, product_for, product_of
+from llamalab.model import onednn
+from llamalab.model.onednn import can_pack, pack
+from llamalab.model.packed import PackedLinear, pack_weights, product_for, product_of
 from tests.model.shrunk import ARCHES, small_model, some_tokens
 
 needs_packing = pytest.mark.skipif(not can_pack(torch.float32), reason="this torch or CPU packs no weights")
@@ -73,9 +74,9 @@ def test_weights_elsewhere_are_refused() -> None:
 @pytest.fixture
 def tried_anew() -> Iterator[None]:
     """No answer of another test, and none for the next."""
-    packed_module._packs.cache_clear()
+    onednn._packs.cache_clear()
     yield
-    packed_module._packs.cache_clear()
+    onednn._packs.cache_clear()
 
 
 def refuse(*_: object) -> None:
@@ -92,7 +93,7 @@ def refuse(*_: object) -> None:
 def test_what_cannot_be_packed_here_stays_plain(monkeypatch: pytest.MonkeyPatch, broken: dict[str, object]) -> None:
     plain, other = small_model(ARCHES["GQA"]), small_model(ARCHES["GQA"])
     for name, function in broken.items():
-        monkeypatch.setattr(packed_module, name, function)
+        monkeypatch.setattr(onednn, name, function)
     assert not can_pack(torch.float32)
     assert product_for(torch.device("cpu"), torch.float32).name == "plain"
     pack_weights(other)

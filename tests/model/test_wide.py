@@ -5,8 +5,9 @@ import torch
 
 from llamalab.model import packed
 from llamalab.model import wide as wide_products
+from llamalab.model.onednn import can_pack
 from llamalab.model.packed import PackedLinear, pack_weights, product_of
-from llamalab.model.wide import ShapeProduct, WideLinear
+from llamalab.model.wide import PlainLinear, ShapeProduct
 from tests.model.shrunk import ARCHES, small_model, some_tokens
 
 ARCH = ARCHES["GQA"].replace(n_layers=2)
@@ -21,7 +22,7 @@ def shapes(product: ShapeProduct) -> dict[tuple[int, int], ShapeProduct]:
 def test_many_rows_are_multiplied_wide_and_few_are_not(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, wide = small_model(ARCH), small_model(ARCH)
     pack_weights(wide, shapes(ShapeProduct(order, 6)))
-    kind = PackedLinear if order == "packed" and packed.can_pack(torch.float32) else WideLinear
+    kind = PackedLinear if order == "packed" and can_pack(torch.float32) else PlainLinear
     assert sum(type(module) is kind for module in wide.modules()) == 2 * 7 + 1
     assert product_of(wide).endswith(", fp32 from 6 rows")
     asked = []
@@ -44,7 +45,7 @@ def test_a_bf16_product_is_more_exact_wide_and_in_bf16_again() -> None:
     layer = torch.nn.Linear(96, 48).to(torch.bfloat16)
     x = torch.randn(9, 96, generator=generator).to(torch.bfloat16)
     with torch.no_grad():
-        made = WideLinear(layer, 4)(x)
+        made = PlainLinear(layer, ShapeProduct("plain", 4))(x)
         exact = x.double() @ layer.weight.double().T + layer.bias.double()
     assert made.dtype == torch.bfloat16
     assert (made.double() - exact).abs().max() <= exact.abs().max() * 2**-8

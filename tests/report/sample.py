@@ -12,7 +12,8 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.presets import resolve_model
 from llamalab.records.environment import Environment
 from llamalab.records.phase_profile import Telemetry
-from llamalab.records.record import AttentionPoint, MeasuredMemory, Measurement, Pass, Record, Roof
+from llamalab.records.record import AttentionPoint, MeasuredMemory, Measurement, Pass, Record
+from llamalab.records.roof import Roof
 from tests.report.sample_profile import sample_phase
 
 GEMM, STREAM, COPY, ATTENTION, LAUNCH = 1.62e12, 25.1e9, 18.4e9, 0.41e12, 4.2e-6

@@ -15,8 +15,9 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.sentences import phase_sentence, verdict
 from llamalab.comparison.wording import tokens_per_s
 from llamalab.records.patterns import Patterns
-from llamalab.records.record import MeasuredMemory, Record, Roof
+from llamalab.records.record import MeasuredMemory, Record
 from llamalab.records.record_json import record_from_json, record_to_json
+from llamalab.records.roof import Roof
 from llamalab.report import CSV_HEADS, OURS, csv_files, render
 from llamalab.report.layout import page_script, script_hash
 from llamalab.report.tables import tables

@@ -24,7 +24,8 @@ from llamalab.arch.runnable import RUNS
 from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import elsewhere, run_s, told_run
 from llamalab.hardware import WIDELY_USED, find_hardware
-from llamalab.records.record import Record, Roof
+from llamalab.records.record import Record
+from llamalab.records.roof import Roof
 from llamalab.report.layout import TEMPLATE_FOLDER
 from llamalab.report.settings import SHAPE, page_settings
 from tests.report.conftest import Browser

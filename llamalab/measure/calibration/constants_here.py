@@ -16,7 +16,8 @@ from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.params import SMALL_MODEL_BYTES
 from llamalab.errors import DoesNotFitError, LlamaLabError
 from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
-from llamalab.measure.calibration.run import Calibration, calibrate
+from llamalab.measure.calibration.result import Calibration
+from llamalab.measure.calibration.run import calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
 from llamalab.presets import PRESETS

@@ -20,17 +20,18 @@ from typing import NamedTuple
 
 import torch
 
-from llamalab.analytic.calibration_files import constants_to_json
-from llamalab.analytic.grades import Grade, Signs, grade
+from llamalab.analytic.grades import Signs, grade
 from llamalab.analytic.kept_weights import FEW_ROWS, WIDENED_ROWS
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates, known_rates, predict_pass, total_s
-from llamalab.errors import DoesNotFitError, UnknownNameError
+from llamalab.errors import DoesNotFitError
 from llamalab.formatting import format_bytes
 from llamalab.measure.calibration.blocks import Block, BlockPass, blocks_for
+from llamalab.measure.calibration.copies import CopyBudget
 from llamalab.measure.calibration.fit import Fit, Kernel, best_rates, fit_class
 from llamalab.measure.calibration.peers import Peers
-from llamalab.measure.calibration.trials import CopyBudget, Trial, Trials, first_round, trial_bytes
+from llamalab.measure.calibration.result import Calibration, Outcome
+from llamalab.measure.calibration.trials import Trial, Trials, first_round, trial_bytes
 from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import (
     available_bytes,
@@ -45,85 +46,12 @@ from llamalab.measure.device.machine import (
 from llamalab.measure.roofs.kernel_rows import kernel_rows_here
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback
-from llamalab.model.dtypes import activation_dtype
-from llamalab.units import QUANTISED
+from llamalab.model.dtypes import check_number_formats
 
 BUDGET_S = 48.0  # of building and rounds; with imports and the fit it stays under a minute
 QUICK_BUDGET_S = 8.0  # the same for ten seconds
 MOST_ROUNDS = 60
 _MEASURING = 0.93  # share of the time for building and rounds; the rest is for the fit
-
-
-class Outcome(NamedTuple):
-    """A checked pass: predicted and measured seconds of the whole model."""
-
-    model: str
-    shape: BlockPass
-    predicted_s: float
-    measured_s: float
-
-    @property
-    def error(self) -> float:
-        """Predicted / measured - 1."""
-        return self.predicted_s / self.measured_s - 1
-
-
-class Calibration(NamedTuple):
-    """The constants of this machine, what they were fitted on, and how well they predict other passes."""
-
-    device: str
-    title: str
-    memory_bytes: int
-    dtype: str
-    made_on: str
-    fits: dict[str, Fit]
-    fitted_on: tuple[Block, ...]
-    outcomes: tuple[Outcome, ...]
-    rounds: int
-    took_s: float
-    load_average: tuple[float, float] | None
-    grade: Grade
-    spread: float
-    left_out: tuple[str, ...] = ()
-    quick: bool = False
-    weight_dtype: str | None = None
-
-    @property
-    def rates(self) -> dict[str, Rates]:
-        """Rates by class."""
-        return {name: fit.rates for name, fit in self.fits.items()}
-
-    def error(self, phase: str) -> float | None:
-        """Mean absolute relative error of a phase's checked passes; None where none was checked."""
-        errors = [abs(outcome.error) for outcome in self.outcomes if outcome.shape.phase == phase]
-        return sum(errors) / len(errors) if errors else None
-
-    @property
-    def json(self) -> str:
-        """The file that llamalab.analytic.calibration_files reads."""
-        points = [
-            {"model": one.model, **one.shape._asdict(), "predicted_s": one.predicted_s, "measured_s": one.measured_s}
-            for one in self.outcomes
-        ]
-        errors = {f"{phase}_error": self.error(phase) for phase in ("prefill", "decode")}
-        return constants_to_json(
-            self.device,
-            self.dtype,
-            self.made_on,
-            self.rates,
-            errors | {"points": points},
-            title=self.title,
-            memory_bytes=self.memory_bytes,
-            rounds=self.rounds,
-            load_average=self.load_average,
-            grade=self.grade.json,
-            spread_between_rounds=self.spread,
-            left_out=self.left_out,
-            quick=self.quick,
-            weight_dtype=self.weight_dtype,
-            fitted={name: fit.origin for name, fit in self.fits.items()},
-            fitted_on=[_described(block) for block in self.fitted_on],
-        )
 
 
 def calibrate(
@@ -159,9 +87,7 @@ def calibrate(
 
     Raises InputError, MissingError or DoesNotFitError before any work.
     """
-    activation_dtype(dtype)
-    if weight_dtype is not None and weight_dtype not in QUANTISED:
-        raise UnknownNameError("weight dtype", weight_dtype, QUANTISED)
+    check_number_formats(dtype, weight_dtype)
     deadline, peers = deadline or Deadline(QUICK_BUDGET_S if quick else BUDGET_S), peers or Peers()
     place = resolve_device(device)
     usual = blocks_for(place, quick=quick)
@@ -291,11 +217,6 @@ def _run(trials: Iterable[Trial]) -> Iterable[Block]:
     for trial in trials:
         shapes[trial.block].append(trial.shape)
     return (block._replace(shapes=tuple(found)) for block, found in shapes.items())
-
-
-def _described(block: Block) -> dict[str, object]:
-    shapes = [shape._asdict() for shape in block.shapes]
-    return {"block": block.name, "arch": block.arch.as_dict(), "attention": block.attention, "shapes": shapes}
 
 
 def _load() -> float | None:

@@ -4,8 +4,7 @@ Products count only where no cache holds their weights. Where one block's weight
 turns over copies of the block, until what is read in between is larger than the cache, as far as memory lets them.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import cycle
+from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -15,62 +14,21 @@ from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.kv_cache import kv_bytes
 from llamalab.analytic.ops import Op, add_up
-from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.measure.calibration.blocks import Block, BlockPass
+from llamalab.measure.calibration.copies import CopyBudget, Ring, Turns, block_bytes, ring_of
 from llamalab.measure.calibration.fit import Kernel
 from llamalab.measure.calibration.peers import Peers
 from llamalab.measure.device.machine import clock_for
 from llamalab.measure.roofs.machine import Machine
-from llamalab.measure.roofs.shape_products import products_like
 from llamalab.measure.timing.deadline import Deadline, ProgressCallback, now_s
 from llamalab.measure.timing.op_clock import MARKS_OF_A_PASS, OpClock, cost_rows, model_part_of
-from llamalab.model import StaticKVCache, Transformer
-from llamalab.model.compiled import compile
+from llamalab.model import StaticKVCache
 from llamalab.model.quantised.weights import kept_of
 from llamalab.units import KeptWeights
 
-_WEIGHT = 0.02  # values about as large as a trained model's
-_BEYOND = 2  # times the cache that weights in turn must be: a cache does not evict the oldest alone
-_MOST_COPIES = 64  # building more of a block so small is no way to fill a cache
 ENOUGH_ROUNDS = 3  # a pass is kept only where it can be run so often in time
 _FIT_SHARE = 0.6  # of the time, for what is fitted; the rest is for what is checked
-
-
-class Turns(NamedTuple):
-    """How many copies of a block are run in turn, the first included, and whether a cache may hold them all."""
-
-    copies: int
-    in_cache: bool
-
-
-class CopyBudget:
-    """What weights must exceed to come from memory, and the bytes of memory that are left for copies of them."""
-
-    def __init__(self, cache_bytes: int, copies_bytes: int) -> None:
-        self._trial_bytes, self._left_bytes = _BEYOND * cache_bytes, copies_bytes
-
-    def copies(self, size_bytes: int) -> Turns:
-        """Copies of a block of so many bytes; one where there is no memory for as many as it takes.
-
-        >>> room = CopyBudget(cache_bytes=16, copies_bytes=40)
-        >>> [tuple(room.copies(size)) for size in (12, 12, 50)]
-        [(3, False), (1, True), (1, False)]
-        """
-        wanted = max(1, -(-self._trial_bytes // size_bytes))
-        more_bytes = (wanted - 1) * size_bytes
-        if wanted > _MOST_COPIES or more_bytes > self._left_bytes:
-            return Turns(1, in_cache=True)
-        self._left_bytes -= more_bytes
-        return Turns(wanted, in_cache=False)
-
-
-class Ring(NamedTuple):
-    """Copies of one block in turn; `in_cache` where a cache may hold what they read."""
-
-    turns: Iterator[Transformer]
-    first: Transformer
-    in_cache: bool
 
 
 class Trial:
@@ -79,7 +37,7 @@ class Trial:
     def __init__(
         self, machine: Machine, block: Block, ring: Ring, shape: BlockPass, peers: Peers, *, clean: bool
     ) -> None:
-        self.block, self.shape, self.clean, self._ring, self._peers = block, shape, clean, ring, peers
+        self.block, self.shape, self.clean, self.ring_of, self._peers = block, shape, clean, ring, peers
         arch, kept = ring.first.arch, {"batch": shape.batch, "max_tokens": shape.past + shape.new}
         self._cache = StaticKVCache(arch, **kept, dtype=machine.dtype, device=machine.device)
         # Pages that were never written all map to one page of zeros, which every cache holds.
@@ -99,7 +57,7 @@ class Trial:
         """Run the pass once more, and keep the seconds of each row."""
         self._peers.meet()
         self._cache.rewind(self.shape.past, lossy=True)
-        model = next(self._ring.turns)
+        model = next(self.ring_of.turns)
         # Launching took so long the last time: a device that waits that long finds all of it launched.
         self._clock.hold(self._launch_s)
         began_s = now_s()
@@ -113,14 +71,14 @@ class Trial:
 
     def ops(self, layers: int) -> tuple[Op, ...]:
         """The cost table of the pass on a model of so many blocks."""
-        algorithm = self._ring.first.backend.algorithm
-        return _ops(self.block, self.shape, layers, self._cache.dtype, algorithm, kept_of(self._ring.first))
+        algorithm = self.ring_of.first.backend.algorithm
+        return _ops(self.block, self.shape, layers, self._cache.dtype, algorithm, kept_of(self.ring_of.first))
 
     def kernels(self) -> list[Kernel]:
         """Every row of the pass with its typical time, products only where their weights come from memory."""
         times_s = self._typical_s
         pass_s = sum(times_s.values())
-        ops = [op for op in self.ops(1) if op.kind != "gemm" or not self._ring.in_cache]
+        ops = [op for op in self.ops(1) if op.kind != "gemm" or not self.ring_of.in_cache]
         return [Kernel(op, times_s[op.name], times_s[op.name] / pass_s) for op in ops]
 
     def whole_s(self) -> float:
@@ -197,15 +155,10 @@ def first_round(
             found.left_out.append(f"{block.name}: there was no time to build it")
             continue
         began = now_s()
-        ring = _ring(machine, block, turns[block])
+        ring = ring_of(machine, block, turns[block])
         pace.built(size, now_s() - began)
         kept += _trials(machine, block, ring, until, pace, found, peers, clean=clean)
     return found._replace(round_s=pace.round_s)
-
-
-def block_bytes(block: Block, dtype: str) -> int:
-    """Bytes of the weights of a block with embedding and head."""
-    return weight_bytes(block.arch.replace(n_layers=1), dtype)
 
 
 def trial_bytes(block: Block, dtype: str) -> int:
@@ -282,24 +235,4 @@ def _ops(
             attention=algorithm,
         ),
         kept=kept,
-    )
-
-
-def _ring(machine: Machine, block: Block, turns: Turns) -> Ring:
-    models = [_model(machine, block) for _ in range(turns.copies)]
-    return Ring(cycle(models), models[0], turns.in_cache)
-
-
-def _model(machine: Machine, block: Block) -> Transformer:
-    model = Transformer(block.arch.replace(n_layers=1), dtype=machine.dtype, device="meta")
-    model = model.to_empty(device=machine.device).eval()
-    for weight in model.parameters():
-        machine.fill(weight, _WEIGHT)
-    return compile(
-        model,
-        scope="none",
-        attention=block.attention,
-        weight_dtype=machine.weight_dtype,
-        kernel_rows=machine.kernel_rows,
-        products=products_like(machine.device, machine.dtype, block.arch),
     )

@@ -27,7 +27,7 @@ def lead_of(answers: Iterable[ClockReply]) -> float:
 
     They may be where the time of the answer lies between question and answer of the shortest way.
 
-    >>> lead_of([ClockReply(10.0, 3.0, 10.4), ClockReply(11.0, 4.05, 11.1)])
+    >>> lead_of([ClockReply(10.0, 3.0, 11.0), ClockReply(11.0, 4.25, 11.5)])
     7.0
     >>> lead_of([ClockReply(10.0, 10.1, 10.4)])
     0.0

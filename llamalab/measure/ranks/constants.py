@@ -16,7 +16,8 @@ from llamalab.analytic.rank_costs import RankCosts
 from llamalab.measure.calibration.constants_here import short_plan
 from llamalab.measure.calibration.fit import Fit
 from llamalab.measure.calibration.peers import AgreedDeadline, InStep
-from llamalab.measure.calibration.run import BUDGET_S, Calibration, calibrate
+from llamalab.measure.calibration.result import Calibration
+from llamalab.measure.calibration.run import BUDGET_S, calibrate
 from llamalab.measure.device.machine import calibration_name, device_name
 from llamalab.measure.ranks.link import LinkRuns, LinkTime, OwnWork, fit_link, resuming_s, time_links, waiting_share
 from llamalab.measure.timing.deadline import ProgressCallback

@@ -5,6 +5,8 @@ import torch
 from llamalab.comparison.basis import weights_that_ran
 from llamalab.formatting import format_bytes, format_si
 from llamalab.measure.device.cache_size import effective_cache_bytes
+from llamalab.measure.report.budget import Scale
+from llamalab.measure.report.passes import NOT_LOOKED
 from llamalab.records.record import Record
 
 
@@ -66,3 +68,18 @@ def _throttled(record: Record) -> str | None:
     states = [state for state in (record.environment.before, record.environment.after) if state is not None]
     reasons = sorted({reason for state in states for reason in state.throttle_reasons or ()})
     return f"The device was throttled: {', '.join(reasons)}." if reasons else None
+
+
+def left_out(record: Record, scale: Scale) -> list[str]:
+    """Parts that were shortened or left out for lack of time, a sentence each."""
+    prefill = record.phase("prefill")
+    few = [f"{run.phase} in {len(run.whole_s)}" for run in record.passes if len(run.whole_s) < scale.pass_plan.least]
+    blind = [run.phase for run in record.passes if run.memory.method == NOT_LOOKED]
+    notes = [
+        f"The prompt was cut to {prefill.new_tokens} of {scale.prompt_tokens} tokens, as this machine is slow."
+        if prefill.new_tokens < scale.prompt_tokens
+        else "",
+        f"There was time for few rounds: {', '.join(few)}; their intervals are wider." if few else "",
+        f"There was no time to look at kernels and memory of {' and '.join(blind)}." if blind else "",
+    ]
+    return [note for note in notes if note]

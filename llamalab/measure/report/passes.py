@@ -12,7 +12,11 @@ from typing import NamedTuple
 import torch
 
 from llamalab.measure.device.environment import read_telemetry
-from llamalab.measure.device.machine import clock_for, device_of, measure_peak
+from llamalab.measure.device.machine import (
+    clock_for,
+    device_of,
+    measure_peak,
+)
 from llamalab.measure.device.peak_memory import process_peak_bytes
 from llamalab.measure.profile.observations import Observations, PhaseRun, observe
 from llamalab.measure.profile.rows import OP_CLOCK, numbered, over_blocks, phase_profile

@@ -15,7 +15,8 @@ from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.moves import cache_roof, copy_roof
 from llamalab.measure.roofs.probes import attention_roof, gemm_roof, stream_roof, weight_shapes
 from llamalab.model.fastest import fastest_backend
-from llamalab.records.record import Record, Roof
+from llamalab.records.record import Record
+from llamalab.records.roof import Roof
 
 TURNS = 2  # the machine may still be slowed down in the first
 Find = Callable[[], Roof]

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.timing.doubling_check import Checked, check_doubling
 from llamalab.measure.timing.timer import Call, Plan, time_one
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 
 T = TypeVar("T")
 SURVEY, FINAL = Plan(0.05, 2, 8), Plan(0.3, 3, 40)

@@ -9,7 +9,7 @@ from llamalab.measure.device.cache_size import effective_cache_bytes
 from llamalab.measure.device.machine import device_of
 from llamalab.measure.roofs.best import Candidate, Probe, best_roof, deferred, repeated
 from llamalab.measure.roofs.machine import Machine
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 
 _SMALL_MOVES_BYTES, _MOVES_BYTES = (1 << 17, 1 << 19), 1 << 22
 # With graphs: parts of the cache, large against the gap between two kernels, of which the best is found; and how many.

@@ -29,7 +29,7 @@ from llamalab.model.packed import Product, product_for
 from llamalab.model.quantised.codes import coded
 from llamalab.model.quantised.linear import QuantisedLinear
 from llamalab.model.wide import PLAIN
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 from llamalab.units import group_in_row
 
 _LAUNCHES = 400  # twice as many still fit into the queue of a device that is held while they are launched

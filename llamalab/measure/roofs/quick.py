@@ -5,6 +5,7 @@ can be given instead.
 """
 
 from llamalab.arch import LlamaArch
+from llamalab.measure.device.machine import device_of
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.moves import cache_roof, copy_roof
 from llamalab.measure.roofs.probes import (
@@ -17,7 +18,7 @@ from llamalab.measure.roofs.probes import (
 )
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 
 _ROWS, _ATTENTION_TOKENS = 256, (512,)
 
@@ -32,7 +33,7 @@ def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
     return [
         *quantised,
         quick_gemm(machine, arch),
-        stream_roof(machine, shapes),
+        stream_roof(machine, _streamed(machine, arch)),
         copy_roof(machine),
         cache_roof(machine),
         attention_roof(machine, arch, fastest_backend(machine.device, machine.torch_dtype).attend, lengths),
@@ -44,6 +45,12 @@ def quick_gemm(machine: Machine, arch: LlamaArch) -> Roof:
     """The roof of products alone."""
     shapes = _shapes(arch)
     return gemm_roof(machine, shapes, affordable_rows(machine, max(shapes), machine.filling(_ROWS)))
+
+
+def _streamed(machine: Machine, arch: LlamaArch) -> list[tuple[int, int]]:
+    """The shapes; on an accelerator the head's too, as the gap between kernels counts against smaller ones."""
+    head = [(arch.vocab_size, arch.dim)] if device_of(machine.device).role == "accelerator" else []
+    return [*_shapes(arch), *head]
 
 
 def _shapes(arch: LlamaArch) -> list[tuple[int, int]]:

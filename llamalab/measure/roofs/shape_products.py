@@ -1,4 +1,4 @@
-"""Which product is the fastest here for the weights of each shape: packed, plain, or in fp32 from so many rows on.
+"""Which product is the fastest here for the weights of each shape: packed, plain, streamed, or in fp32 for many rows.
 
 One row, as in decode, and many, as in a prompt, are timed in every way that this CPU has, over weights that no cache
 holds. The answers are kept beside the calibrations of this machine, one file a dtype, and are measured anew where the
@@ -25,14 +25,16 @@ from llamalab.measure.device.machine import clock_for, device_name, probe_budget
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model.dtypes import torch_dtype
-from llamalab.model.packed import can_pack, multiply_packed, pack
-from llamalab.model.wide import PACKED, PLAIN, ShapeProduct, multiply_wide
+from llamalab.model.onednn import can_pack, multiply_packed, pack
+from llamalab.model.wide import BY_LOOPS, PACKED, PLAIN, ShapeProduct, multiply_wide
+from llamalab.streamed.products import can_stream, multiply_plain
 
 WeightShape = tuple[int, int]
 SecondsOfWay = Callable[[str, int], float]
 
 _KIND = "llamalab-products"
 ROWS = (32, 128, 512)
+_FEW_ROWS = (4, 16, 64)  # up to which a weight may be streamed
 _LEAST_SIZE = 2**22  # of a matrix: smaller ones are a matter of calls
 _MOST_OUT = 8192  # of a trial: wider ones are multiplied alike
 _BEYOND_BYTES = 2**27  # of copies of a weight that take turns
@@ -56,7 +58,9 @@ def products_here(
     lacking = sorted(wanted - known.keys())
     if lacking:
         clock = clock_for(device)
-        known |= {shape: chosen(orders(dtype), dtype, _timed(shape, device, dtype, clock)) for shape in lacking}
+        known |= {
+            shape: chosen(orders(dtype, shape[1]), dtype, _timed(shape, device, dtype, clock)) for shape in lacking
+        }
         _keep(device, dtype, known)
     return {(out, inner): known[_trial_shape((out, inner))] for out, inner in _large(arch)}
 
@@ -87,24 +91,32 @@ def chosen(orders: Sequence[str], dtype: str, seconds: SecondsOfWay) -> ShapePro
     """
     widens = dtype != "fp32"
 
+    def by_torch(order: str, rows: int) -> float:
+        kept = PLAIN if order == BY_LOOPS else order
+        return min(seconds(way, rows) for way in ([kept, kept + _WIDE] if widens else [kept]))
+
     def both(order: str) -> float:
-        ways = [order, order + _WIDE] if widens else [order]
-        return seconds(order, 1) * min(seconds(way, ROWS[-1]) for way in ways)
+        return seconds(order, 1) * by_torch(order, ROWS[-1])
 
     order = orders[0]
     for other in orders[1:]:
         order = other if both(other) * _MARGIN < both(order) else order
-    wide_rows = None
+    kept, wide_rows, streamed_rows = PLAIN if order == BY_LOOPS else order, None, 0
     for rows in reversed(ROWS if widens else ()):
-        if seconds(order + _WIDE, rows) * _MARGIN >= seconds(order, rows):
+        if seconds(kept + _WIDE, rows) * _MARGIN >= seconds(kept, rows):
             break
         wide_rows = rows
-    return ShapeProduct(order, wide_rows)
+    for rows in (1, *_FEW_ROWS) if order == BY_LOOPS else ():
+        if rows > 1 and seconds(BY_LOOPS, rows) > by_torch(order, rows):
+            break
+        streamed_rows = rows
+    return ShapeProduct(kept, wide_rows, streamed_rows)
 
 
-def orders(dtype: str) -> list[str]:
-    """The orders of weights that this CPU multiplies."""
-    return [PACKED, PLAIN] if can_pack(torch_dtype(dtype)) else [PLAIN]
+def orders(dtype: str, inner: int) -> list[str]:
+    """The ways of one row that this CPU has with weights of so many features."""
+    kind = torch_dtype(dtype)
+    return [PACKED] * can_pack(kind) + [PLAIN] + [BY_LOOPS] * can_stream(kind, inner)
 
 
 def kept_products(device: torch.device, dtype: str) -> dict[WeightShape, ShapeProduct]:
@@ -123,11 +135,12 @@ def path_of(dtype: str) -> Path:
     return folder() / f"cpu-{dtype}-products.json"
 
 
-def _checked(one: Mapping[str, Any]) -> tuple[str, int | None]:
-    order, wide_rows = one["order"], one["wide_rows"]
-    if order not in (PACKED, PLAIN) or not (wide_rows is None or (type(wide_rows) is int and wide_rows > 0)):
-        raise ValueError(order, wide_rows)
-    return order, wide_rows
+def _checked(one: Mapping[str, Any]) -> tuple[str, int | None, int]:
+    order, wide_rows, streamed_rows = one["order"], one["wide_rows"], one["streamed_rows"]
+    fits = wide_rows is None or (type(wide_rows) is int and wide_rows > 0)
+    if order not in (PACKED, PLAIN) or not fits or type(streamed_rows) is not int or streamed_rows < 0:
+        raise ValueError(order, wide_rows, streamed_rows)
+    return order, wide_rows, streamed_rows
 
 
 def _machine(device: torch.device, dtype: str) -> dict[str, Any]:
@@ -170,6 +183,7 @@ def _timed(shape: WeightShape, device: torch.device, dtype: str, clock: Clock) -
     multiply: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         PACKED: multiply_packed,
         PLAIN: torch.nn.functional.linear,
+        BY_LOOPS: multiply_plain,
         PACKED + _WIDE: lambda x, weight: multiply_wide(x, weight.to_dense()),
         PLAIN + _WIDE: multiply_wide,
     }
@@ -184,7 +198,8 @@ def _timed(shape: WeightShape, device: torch.device, dtype: str, clock: Clock) -
         if in_proportion_s > _LONGEST_S:
             found[way, rows] = in_proportion_s
         else:
-            x, turns = torch.full((rows, inner), 0.25, dtype=kind), cycle(weights[way.removesuffix(_WIDE)])
+            kept = PLAIN if way == BY_LOOPS else way.removesuffix(_WIDE)
+            x, turns = torch.full((rows, inner), 0.25, dtype=kind), cycle(weights[kept])
             found[way, rows] = min(time_one(lambda: multiply[way](x, next(turns)), clock, _PLAN))
         return found[way, rows]
 

@@ -5,8 +5,9 @@ import torch
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import Weights
 from llamalab.checkpoints.filled import filled_model
-from llamalab.model import Transformer, build
+from llamalab.model import StaticKVCache, Transformer, build
 from llamalab.model.build import repeat_blocks
+from llamalab.records.record import Pass
 
 _CHECKPOINT, _RANDOM = "checkpoint", "random"
 OWN_WEIGHTS = "The weights are the checkpoint's own."
@@ -29,3 +30,11 @@ def made_model(
 def weights_origin(weights: Weights | None) -> str:
     """The word for where weights come from."""
     return _RANDOM if weights is None else _CHECKPOINT
+
+
+def allocated_sizes(arch: LlamaArch, last: Pass) -> tuple[int, int]:
+    """Parameters and cache bytes of the whole model as it would be allocated, counted on the meta device."""
+    model = Transformer(arch, dtype=last.dtype, device="meta")
+    stored = last.kv_dtype or last.dtype
+    cache = StaticKVCache(arch, batch=last.batch, max_tokens=last.context_tokens, dtype=stored, device="meta")
+    return sum(weight.numel() for weight in model.parameters()), cache.nbytes

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from llamalab.model.quantised import int4_groups, int8_groups, int8_rows, kleidi, plain
+from llamalab.model.onednn import widened_type
+from llamalab.model.quantised import int4_groups, int8_groups, int8_rows, kleidi, plain, streamed_codes
 from llamalab.model.quantised.codes import Codes
 from llamalab.model.quantised.kernel import Parts, Spot, WeightKernel
 
 WEIGHT_KERNELS = (
+    streamed_codes.STREAMED_CODES,
     int8_rows.INT8_ROWS,
     kleidi.KLEIDI,
     int4_groups.INT4_CPU,
@@ -34,7 +36,8 @@ def multiply(x: Tensor, kernel: WeightKernel, parts: Parts, group: int, kernel_r
     """The product x W^T of any number of rows: by the kernel, or beyond `kernel_rows` by a widened weight."""
     x_MI = x.reshape(-1, x.shape[-1])
     if kernel.widen is not None and len(x_MI) > kernel_rows:
-        made = functional.linear(x_MI, kernel.widen(parts, group, x.dtype))
+        wide = widened_type(x.device, x.dtype)
+        made = functional.linear(x_MI.to(wide), kernel.widen(parts, group, wide)).to(x.dtype)
     else:
         made = kernel.multiply(x_MI, parts, group)
     return made.view(*x.shape[:-1], made.shape[-1])

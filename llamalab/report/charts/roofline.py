@@ -12,7 +12,7 @@ from llamalab.comparison.passes import Row
 from llamalab.comparison.wording import short
 from llamalab.formatting import format_si
 from llamalab.hardware import of_device
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 from llamalab.report.charts.base import INK, MARKERS, Plot, canvas, entries, mark
 from llamalab.report.theme import GROUPS, group_of
 

@@ -18,6 +18,7 @@ from llamalab.analytic.roofline import Rates
 from llamalab.arch import LlamaArch
 from llamalab.checkpoints.checkpoint import weights_of
 from llamalab.errors import DoesNotFitError, InputError, MissingError, UnknownNameError
+from llamalab.measure.bench import one_test, reference_here
 from llamalab.measure.bench import run as bench
 from llamalab.measure.bench.passes import filled_cache, time_passes
 from llamalab.measure.bench.reference import Reference
@@ -174,7 +175,7 @@ def test_memory_that_ends_later_is_a_row_with_the_reason(monkeypatch, error):
             raise error
         return filled_cache(arch, case, dtype, place)
 
-    monkeypatch.setattr(bench, "filled_cache", refuse)
+    monkeypatch.setattr(one_test, "filled_cache", refuse)
     one, three, after = measured([BenchCase(5, 0), BenchCase(5, 0, 0, 3), BenchCase(0, 2)])
     assert (three.basis, three.reason) == (None, " ".join(str(error).split()))
     assert one.basis == after.basis == "measured"
@@ -210,7 +211,7 @@ def test_without_a_reference_the_roofs_are_measured(monkeypatch):
         asked.update(name=name, dtype=machine.dtype, weight_bytes=weight_bytes, threads=torch.get_num_threads())
         return sample_record()
 
-    monkeypatch.setattr(bench, "measure_reference", measure)
+    monkeypatch.setattr(reference_here, "measure_reference", measure)
     list(measured([BenchCase(5, 0)], reference=None, tie_blocks=2))
     assert asked == {
         "name": "toy", "dtype": "bf16", "weight_bytes": weight_bytes(ARCH.replace(n_layers=2), "bf16"), "threads": 1,
@@ -236,11 +237,11 @@ def test_a_compiled_model_is_what_is_run(monkeypatch):
 
 
 def test_throttling_and_load_are_marked(monkeypatch):
-    monkeypatch.setattr(bench.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(one_test.os, "cpu_count", lambda: 2)
     states = iter(
         [Telemetry(throttle_reasons=[], load_average=2.5), Telemetry(throttle_reasons=["software power cap"])]
     )
-    monkeypatch.setattr(bench, "read_telemetry", lambda place: next(states))
+    monkeypatch.setattr(one_test, "read_telemetry", lambda place: next(states))
     (row,) = measured([BenchCase(5, 0)])
     assert (row.throttle_reasons, row.load_average) == (["software power cap"], 2.5)
     assert row.disturbances[-2:] == ["load average 2.5 on 2 processors", "throttled: software power cap"]
@@ -248,9 +249,9 @@ def test_throttling_and_load_are_marked(monkeypatch):
 
 def test_a_disturbed_test_is_repeated_and_says_so(monkeypatch):
     times = iter([[9.0], [1.0], [3.0], [1.1], [1.05], [1.1]])  # warm-up, three repetitions, two more
-    monkeypatch.setattr(bench, "time_passes", lambda *_: next(times))
-    monkeypatch.setattr(bench, "fused_kernel", lambda work, place: None)
-    monkeypatch.setattr(bench, "read_telemetry", lambda place: Telemetry())
+    monkeypatch.setattr(one_test, "time_passes", lambda *_: next(times))
+    monkeypatch.setattr(one_test, "fused_kernel", lambda work, place: None)
+    monkeypatch.setattr(one_test, "read_telemetry", lambda place: Telemetry())
     (row,) = measured([BenchCase(5, 0)], repeat_s=1e9)
     assert row.passes_s == [[1.0], [1.1], [1.05]]
     assert row.disturbances == ["repetitions up to 200 % apart; steady after 1 more, the slowest left out"]
@@ -261,7 +262,7 @@ def test_what_cannot_be_predicted_is_measured_with_the_reason(monkeypatch, error
     def measure(*_, **__):
         raise error
 
-    monkeypatch.setattr(bench, "measure_reference", measure)
+    monkeypatch.setattr(reference_here, "measure_reference", measure)
     rows = list(measured([BenchCase(5, 0), BenchCase(0, 2)], reference=None))
     assert all(row.basis == "measured" and row.tokens_per_s > 0 for row in rows)
     assert {row.predicted_tokens_per_s for row in rows} == {None}
@@ -287,7 +288,7 @@ def test_nothing_stays_switched_on_between_rows_or_after_an_interrupt(monkeypatc
     running = measured(CASES[:2], threads=threads + 1)
     assert next(running).threads == threads + 1
     assert (torch.get_num_threads(), torch.is_inference_mode_enabled(), gc.isenabled()) == (threads, False, True)
-    monkeypatch.setattr(bench, "time_passes", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(one_test, "time_passes", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         next(running)
     assert (torch.get_num_threads(), torch.is_inference_mode_enabled(), gc.isenabled()) == (threads, False, True)

@@ -14,7 +14,7 @@ from llamalab.analytic.roofline import Rates
 from llamalab.errors import DoesNotFitError
 from llamalab.measure.calibration import constants_here as module
 from llamalab.measure.calibration.blocks import CHECKED, FITTED, NAIVE
-from llamalab.measure.calibration.run import Calibration
+from llamalab.measure.calibration.result import Calibration
 from llamalab.measure.timing.deadline import Deadline
 
 CPU = torch.device("cpu")

@@ -8,7 +8,8 @@ import pytest
 
 from llamalab.measure.calibration import run as module
 from llamalab.measure.calibration.peers import AgreedDeadline, InStep
-from llamalab.measure.calibration.run import Calibration, calibrate
+from llamalab.measure.calibration.result import Calibration
+from llamalab.measure.calibration.run import calibrate
 from llamalab.measure.calibration.trials import ENOUGH_ROUNDS
 from tests.measure.calibration.test_run import OTHERS, SMALL
 

@@ -16,9 +16,11 @@ from llamalab.errors import DoesNotFitError, InputError, UnknownNameError
 from llamalab.measure.calibration import run as module
 from llamalab.measure.calibration import trials
 from llamalab.measure.calibration.blocks import CHECKED, FITTED, Block, BlockPass
+from llamalab.measure.calibration.copies import block_bytes
 from llamalab.measure.calibration.fit import Kernel
-from llamalab.measure.calibration.run import Calibration, Outcome, calibrate, fit_classes
-from llamalab.measure.calibration.trials import block_bytes, trial_bytes
+from llamalab.measure.calibration.result import Calibration, Outcome
+from llamalab.measure.calibration.run import calibrate, fit_classes
+from llamalab.measure.calibration.trials import trial_bytes
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.presets import PRESETS
 from llamalab.units import KeptWeights

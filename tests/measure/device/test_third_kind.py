@@ -24,7 +24,8 @@ from llamalab.measure.device.machine import calibration_name, device_of, probe_b
 from llamalab.measure.profile.run import measure_profile
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
-from llamalab.records.record import Roof, unmeasured
+from llamalab.records.record import unmeasured
+from llamalab.records.roof import Roof
 from tests.measure.device.fake_device import FakeAccelerator
 
 PACKAGE = Path(llamalab.__file__).parent

@@ -16,7 +16,7 @@ from llamalab.model.compiled import compile
 from llamalab.model.packed import product_of
 from llamalab.records.phase_profile import Telemetry
 from llamalab.records.profile import Profile, profiles_from_json, profiles_to_json
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 from tests.model.hf_reference import hf_model
 from tests.model.shrunk import ARCHES, small_model
 from tests.report.sample import sample_record

@@ -6,7 +6,7 @@ import torch
 from llamalab.measure.report import notes as module
 from llamalab.measure.report.notes import notes_of
 from llamalab.records.phase_profile import Telemetry
-from llamalab.records.record import Roof
+from llamalab.records.roof import Roof
 from tests.report.sample import sample_record
 
 CPU = torch.device("cpu")

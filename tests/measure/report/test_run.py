@@ -17,8 +17,11 @@ from llamalab.comparison.comparison import Comparison
 from llamalab.comparison.what_if import GENERATED, told_run
 from llamalab.errors import DoesNotFitError, InputError, MissingError, UnknownNameError
 from llamalab.measure.device.cache_size import effective_cache_bytes
+from llamalab.measure.report import budget, phases
+from llamalab.measure.report import roofs as report_roofs
 from llamalab.measure.report import run as recording
-from llamalab.measure.report.run import SCALES, measure_report
+from llamalab.measure.report.budget import SCALES
+from llamalab.measure.report.run import measure_report
 from llamalab.measure.roofs import best
 from llamalab.measure.roofs import machine as machine_module
 from llamalab.measure.roofs import probes as roofs
@@ -26,8 +29,8 @@ from llamalab.measure.target.blocks import choose_share
 from llamalab.measure.timing.deadline import Deadline, unlimited
 from llamalab.measure.timing.timer import Plan
 from llamalab.presets import PRESETS
-from llamalab.records.record import Roof
 from llamalab.records.record_json import record_from_json, record_to_json
+from llamalab.records.roof import Roof
 from tests.checkpoints.samples import random_model
 from tests.fakes import everywhere
 
@@ -45,10 +48,10 @@ def make_small(monkeypatch):
     """The whole run on little work: 2 of 7 blocks, 24 tokens."""
     block_bytes = 2 * (2 * 48 * 48 + 2 * 16 * 48 + 3 * 80 * 48 + 2 * 48)
     monkeypatch.setitem(recording.SCALES, "host", SCALE)
-    monkeypatch.setitem(recording.BLOCK_LIMITS_BYTES, "host", 2 * block_bytes)
-    monkeypatch.setattr(recording, "_FEWEST_TOKENS", 24)
-    monkeypatch.setattr(recording, "SQUARE", (64, 64))
-    monkeypatch.setattr(roofs, "SQUARE", (64, 64))
+    monkeypatch.setitem(budget.BLOCK_LIMITS_BYTES, "host", 2 * block_bytes)
+    monkeypatch.setattr(budget, "_FEWEST_TOKENS", 24)
+    monkeypatch.setattr(report_roofs, "SQUARE", (64, 64))
+    monkeypatch.setattr(report_roofs, "SQUARE", (64, 64))
     monkeypatch.setattr(machine_module, "_FLOOR_BYTES", 1 << 16)
     monkeypatch.setattr(roofs, "_LEAST_MATRIX_BYTES", 1 << 12)
     monkeypatch.setattr(roofs, "_LAUNCHES", 10)
@@ -65,7 +68,7 @@ def small(monkeypatch):
 @pytest.fixture
 def no_work(monkeypatch):
     """Everything that measures fails: what is refused must be refused before."""
-    for name in ("environment", "_roofs", "_passes", "made_model"):
+    for name in ("environment", "roofs_of_report", "measure_phases", "made_model"):
         monkeypatch.setattr(recording, name, lambda *a, **k: pytest.fail("work began"))
 
 
@@ -193,7 +196,7 @@ def test_a_path_leaves_only_its_name(small):
 
 
 def test_what_does_not_fit_is_said_before_work(no_work, monkeypatch):
-    monkeypatch.setattr(recording, "available_bytes", lambda device: 10_000)
+    everywhere(monkeypatch, recording.available_bytes, lambda device: 10_000)
     with pytest.raises(DoesNotFitError, match=r"the whole of toy .* leave full out"):
         measure_report("toy", ARCH, device="cpu", full=True)
 
@@ -225,13 +228,14 @@ def test_ctrl_c_ends_it_and_keeps_nothing_switched_off(small):
 def test_a_slow_machine_gets_a_shorter_prompt(per_second, tokens):
     share = recording.choose_share(ARCH.replace(n_layers=1), "bf16", limit_bytes=2**30)
     gemm = Roof(kind="gemm", dtype="bf16", per_second=per_second)
-    assert recording._prompt_tokens(share, SCALE._replace(prompt_tokens=512), [gemm], unlimited()) == tokens
+    assert budget.prompt_that_fits(share, SCALE._replace(prompt_tokens=512), [gemm], unlimited()) == tokens
 
 
 def paced_report(monkeypatch, tick_s, seconds):
     """A report under a clock that moves only when it is looked at: each look stands for work of `tick_s` seconds."""
     looks = itertools.count(1)
-    monkeypatch.setattr(recording, "_LEAST_S", 0.0)
+    monkeypatch.setattr(phases, "LEAST_PHASE_S", 0.0)
+    monkeypatch.setattr(budget, "LEAST_PHASE_S", 0.0)
     monkeypatch.setitem(recording.SCALES, "host", SCALE._replace(pass_plan=Plan(1.0, 4, 14)))
     monkeypatch.setattr(time, "perf_counter_ns", lambda: round(next(looks) * tick_s * 1e9))
     monkeypatch.setattr(time, "perf_counter", lambda: next(looks) * tick_s)
@@ -273,8 +277,8 @@ def test_less_memory_means_fewer_blocks(monkeypatch):
     seven = PRESETS["7b"].arch
     place = torch.device("cpu")
     for free_gib, layers in ((24.0, 2), (3.0, 2), (1.5, 1), (0.5, 1)):
-        monkeypatch.setattr(recording, "available_bytes", lambda _, free=free_gib: int(free * 2**30))
-        share = choose_share(seven, "bf16", limit_bytes=recording._limit_bytes(seven, "bf16", place))
+        monkeypatch.setattr(budget, "available_bytes", lambda _, free=free_gib: int(free * 2**30))
+        share = choose_share(seven, "bf16", limit_bytes=budget.block_limit_bytes(seven, "bf16", place))
         assert share.layers == layers
 
 

@@ -15,6 +15,7 @@ from llamalab.model.wide import ShapeProduct
 CPU = torch.device("cpu")
 ARCH = LlamaArch(2048, 1, 16, 16, 2048, 2048)
 SHAPE = (2048, 2048)
+ONE = {"order": "plain", "wide_rows": None, "streamed_rows": 0}
 
 
 def seconds(**share: float) -> lab.SecondsOfWay:
@@ -44,6 +45,24 @@ def test_the_fastest_by_rows_is_chosen(times: dict[str, float], expected: ShapeP
     assert chosen(["packed", "plain"], "bf16", seconds(**times)) == expected
 
 
+@pytest.mark.parametrize(
+    ("row", "each", "expected"),
+    [
+        (0.5, 0.5, ShapeProduct("plain", 128, 64)),
+        (0.5, 2.0, ShapeProduct("plain", 128, 1)),  # several rows cost more than by torch
+        (0.5, 1.05, ShapeProduct("plain", 128, 4)),
+        (0.99, 0.5, ShapeProduct("packed", 128)),
+    ],
+)
+def test_few_rows_are_streamed_where_one_is_faster(row: float, each: float, expected: ShapeProduct) -> None:
+    by_torch = seconds(packed=1.0, plain=1.0, fp32=0.2, widen=40.0)
+
+    def of(way: str, rows: int) -> float:
+        return row + each * (rows - 1) if way == "streamed" else by_torch(way, rows)
+
+    assert chosen(["packed", "plain", "streamed"], "bf16", of) == expected
+
+
 def test_what_is_in_fp32_is_not_widened() -> None:
     times = {"packed": 1.0, "plain": 1.4, "fp32": 0.1, "widen": 0.0}
     assert chosen(["packed", "plain"], "fp32", seconds(**times)) == ShapeProduct("packed", None)
@@ -60,7 +79,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[lab.WeightSha
         return seconds(packed=1.0, plain=1.0, fp32=0.2, widen=40.0)
 
     monkeypatch.setattr(lab, "_timed", timed)
-    monkeypatch.setattr(lab, "orders", lambda dtype: ["packed", "plain"])
+    monkeypatch.setattr(lab, "orders", lambda dtype, inner: ["packed", "plain"])
     return tried
 
 
@@ -93,8 +112,10 @@ def test_small_matrices_quantised_ones_and_accelerators_are_not_tried(asked: lis
 
 
 @pytest.mark.parametrize("spoil", [{"shapes": {"2048": {}}}, {"shapes": []}, {"kind": "other"}, {"threads": "2"},
-                                   {"shapes": {"2048x2048": {"order": "turned", "wide_rows": None}}},
-                                   {"shapes": {"2048x2048": {"order": "plain", "wide_rows": -1}}}])  # fmt: skip
+                                   {"shapes": {"2048x2048": ONE | {"order": "turned"}}},
+                                   {"shapes": {"2048x2048": ONE | {"wide_rows": -1}}},
+                                   {"shapes": {"2048x2048": ONE | {"streamed_rows": None}}},
+                                   {"shapes": {"2048x2048": {"order": "plain", "wide_rows": None}}}])  # fmt: skip
 def test_a_spoilt_file_is_measured_anew(asked: list[lab.WeightShape], spoil: dict[str, object]) -> None:
     products_here(CPU, "bf16", ARCH)
     path = path_of("bf16")

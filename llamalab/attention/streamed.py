@@ -1,0 +1,25 @@
+"""Attention that reads keys and values once, by loops compiled on the machine: one query; several by torch's kernel.
+
+Where torch multiplies 16 bits by a stand-in, all its ways of one query take several times as long as memory does.
+"""
+
+import torch
+from torch import Tensor
+
+from llamalab.attention import sdpa
+from llamalab.attention.shapes import in_view
+from llamalab.streamed.attention import attend_one, can_attend
+
+
+def attend(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, window: int | None = None) -> Tensor:
+    """z_BHTE; raises InputError for shapes that do not belong together."""
+    if q_BHTE.shape[2] == 1 and _runs(q_BHTE, k_BKSE):
+        k_BKSE, v_BKSE, *_ = in_view(q_BHTE, k_BKSE, v_BKSE, query_offset, window)
+        return attend_one(q_BHTE, k_BKSE, v_BKSE)
+    return sdpa.attend(q_BHTE, k_BKSE, v_BKSE, query_offset=query_offset, window=window)
+
+
+def _runs(q_BH1E: Tensor, k_BKSE: Tensor) -> bool:
+    """Whether the loops take such keys; they have no backward pass."""
+    learns = torch.is_grad_enabled() and (q_BH1E.requires_grad or k_BKSE.requires_grad)
+    return q_BH1E.device.type == "cpu" and not learns and can_attend(k_BKSE.dtype, k_BKSE.shape[-1])

@@ -1,0 +1,66 @@
+"""The reference of a bench made here: a short measurement of roofs and constants, or why there is none."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from llamalab.errors import LlamaLabError
+from llamalab.measure.bench.reference import Reference, measure_reference
+from llamalab.measure.bench.settings import BenchSettings
+from llamalab.measure.device.environment import environment
+from llamalab.measure.device.machine import (
+    clock_for,
+    release_memory,
+)
+from llamalab.measure.roofs.machine import Machine
+from llamalab.measure.timing.deadline import ProgressCallback
+from llamalab.records.record import Record, unmeasured
+
+REFERENCE_DONE = 0.1  # share of the whole time, roughly
+
+
+def reference_here(bench: BenchSettings, progress: ProgressCallback) -> Reference:
+    """Roofs and constants of this machine; where they cannot be had, the reason in the place of every prediction."""
+    machine = Machine(bench.place, clock_for(bench.place), bench.dtype, None, bench.weight_dtype, bench.kernel_rows)
+    try:
+        with torch_threads(bench.threads):
+            record = measure_reference(
+                bench.name,
+                bench.arch,
+                machine,
+                weight_bytes=bench.depth.held_weight_bytes(bench.dtype, bench.kept),
+                team=bench.team,
+                progress=lambda label, done: progress(label, REFERENCE_DONE * done),
+            )
+        return reference_from(bench, record)
+    except (LlamaLabError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:  # it costs a prediction
+        release_memory(bench.place)
+        record = unmeasured(bench.name, bench.arch, bench.dtype, environment(bench.place, ""), [])
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return reference_from(bench, record, f"not predicted: {reason}")
+
+
+def reference_from(bench: BenchSettings, record: Record, fault: str | None = None) -> Reference:
+    """Predictions for the tests of a bench from a record's roofs and constants; `fault` says why there are none."""
+    return Reference(
+        record,
+        bench.arch,
+        bench.dtype,
+        bench.backend.algorithm,
+        ranks=bench.ranks,
+        fault=fault,
+        kept=bench.kept,
+        kv_dtype=bench.kv_dtype,
+    )
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """So many threads of the CPU while the block runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
