@@ -111,3 +111,12 @@ def take_storage(args: "argparse.Namespace") -> "StoredWeights | None":
     from llamalab.cli.stored_models import noted_storage  # here: a preset needs no reader of files
 
     return noted_storage(args)
+
+
+def own_storage(
+    args: argparse.Namespace, model: str | LlamaArch, formats: dict[str, str | None]
+) -> "tuple[argparse.Namespace, StoredWeights | None]":
+    """The options for one of the models in one set of formats; its file may have a storage of its own."""
+    asked = argparse.Namespace()
+    vars(asked).update(vars(args) | formats, model=model)
+    return asked, take_storage(asked)

@@ -29,7 +29,7 @@ from llamalab.cli.arguments import (
 )
 from llamalab.cli.counts import parse_counts
 from llamalab.cli.devices import chosen_devices
-from llamalab.cli.find_model import find_model, take_storage
+from llamalab.cli.find_model import find_model, own_storage
 from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
@@ -38,7 +38,7 @@ from llamalab.startup.hints import TYPE_CHECKING, NamedTuple
 from llamalab.units import DTYPES
 
 if TYPE_CHECKING:
-    from llamalab.cli.stored_models import StoredWeights
+    pass
 
 
 class Case(NamedTuple):
@@ -169,7 +169,7 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
     shapes = product(run_lengths(args), args.batch, _splits(args))
     each = [
-        (*_own_storage(args, path, formats), name, arch) for path, name, arch in models for formats in _formats(args)
+        (*own_storage(args, path, formats), name, arch) for path, name, arch in models for formats in _formats(args)
     ]
     for (asked, stored, name, arch), ((prompt, generate), batch, split) in product(each, list(shapes)):
         work = workload(asked, prompt, generate, batch, split.tensor)._replace(
@@ -190,15 +190,6 @@ def _formats(args: argparse.Namespace) -> list[dict[str, str | None]]:
     names = ("dtype", "weight_dtype", "kv_dtype")
     values = product(*(getattr(args, name) or [None] for name in names))
     return [dict(zip(names, each, strict=True)) for each in values]
-
-
-def _own_storage(
-    args: argparse.Namespace, model: str | LlamaArch, formats: dict[str, str | None]
-) -> "tuple[argparse.Namespace, StoredWeights | None]":
-    """The options for one of the models in one set of formats; its file may have a storage of its own."""
-    asked = argparse.Namespace()
-    vars(asked).update(vars(args) | formats, model=model)
-    return asked, take_storage(asked)
 
 
 def _as_run(args: argparse.Namespace, spec: HardwareSpec, work: Workload) -> Workload:
