@@ -90,7 +90,10 @@ def configure(parser: Parser) -> None:
     add_shared(parser)
     add_count(parser, "--block-tokens", "tokens of a block of a paged KV cache", default=1)
     parser.add_argument(
-        "--gpu-layers", type=layer_count, metavar="N", help="of the last N layers on the device, the others on its host"
+        "--gpu-layers",
+        type=layer_count,
+        metavar="N",
+        help="head and last N layers on the device, the others on its host",
     )
     parser.add_argument("--host", metavar="NAME", help="the CPU beside --hardware: what such a split costs in time")
     add_count(parser, "--graphs", "captured graphs")

@@ -12,10 +12,10 @@ from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.splits import Split
 from llamalab.analytic.stack_constants import StackConstants, named_constants, prepared
-from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
+from llamalab.analytic.stacks import assumed_stack, find_stack
 from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
-from llamalab.choices import LOGITS
+from llamalab.choices import LOGITS, STACK_NAMES
 from llamalab.cli.arguments import (
     add_choice,
     add_count,
@@ -76,7 +76,7 @@ def add_numbers(parser: argparse.ArgumentParser) -> None:
 
 def add_basis(parser: argparse.ArgumentParser) -> None:
     """--stack, --threads, --basis and --constants."""
-    parser.add_argument("--stack", metavar="NAME", help=f"the software that runs it: {', '.join(stack_names())}")
+    parser.add_argument("--stack", metavar="NAME", help=f"the software that runs it: {', '.join(STACK_NAMES)}")
     add_count(parser, "--threads", "threads of a CPU of the table, as its stack runs it (default: one a core)")
     parser.add_argument(
         "--basis",
@@ -172,9 +172,9 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
         (*own_storage(args, path, formats), name, arch) for path, name, arch in models for formats in _formats(args)
     ]
     for (asked, stored, name, arch), ((prompt, generate), batch, split) in product(each, list(shapes)):
-        work = workload(asked, prompt, generate, batch, split.tensor)._replace(
-            stored_bytes=stored.bytes if stored else None
-        )
+        work = workload(asked, prompt, generate, batch, split.tensor)
+        if stored:
+            work = work._replace(stored_bytes=stored.bytes)
         for spec in devices[asked.dtype]:
             run = _as_run(args, spec, work)
             if run.layer_parallel > 1 and not split.only_tensor:
@@ -218,8 +218,8 @@ def _check_stack(args: argparse.Namespace) -> None:
     """A stack settles what the other options ask for."""
     if args.stack is None:
         return
-    if args.stack not in stack_names():
-        raise UnknownNameError("stack", args.stack, stack_names())
+    if args.stack not in STACK_NAMES:
+        raise UnknownNameError("stack", args.stack, STACK_NAMES)
     given = {
         "--unfused": args.unfused,
         "--fused": args.fused,

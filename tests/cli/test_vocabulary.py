@@ -298,17 +298,8 @@ def test_no_option_of_a_calculator_is_silently_ignored(capsys: Capture, verb: st
 def sources(verb: str) -> str:
     """The module of a verb and what of ours it shares with others."""
     module = import_module(f"llamalab.cli.{verb.replace('-', '_')}")
-    shared = (
-        "arguments",
-        "runs",
-        "lengths",
-        "combinations",
-        "text_options",
-        "delivery",
-        "report_files",
-        "fit_answer",
-        "report_measure",
-    )
+    shared = ("arguments", "runs", "lengths", "combinations", "text_options", "delivery", "report_files",
+              "fit_answer", "report_measure", "packing")  # fmt: skip
     return "".join(inspect.getsource(one) for one in (module, *(import_module(f"llamalab.cli.{s}") for s in shared)))
 
 
