@@ -19,6 +19,7 @@ from llamalab.cli.arguments import (
     add_shared,
     bytes_of_option,
     chosen_model,
+    one_of,
     some_of,
 )
 from llamalab.cli.combinations import axis, combined, models
