@@ -10,6 +10,7 @@ from llamalab.analytic.forecast import Basis, Forecast, Times, forecast
 from llamalab.analytic.stack_constants import StackConstants
 from llamalab.analytic.workload import Workload
 from llamalab.cli.arguments import add_format
+from llamalab.cli.combinations import with_formats
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Table, percent
@@ -72,7 +73,7 @@ def answer(args: argparse.Namespace) -> Answer:
     found = sorted(row["total_s"] for row in rows if row["total_s"] is not None)
     told = f": {format_seconds(found[0])} to {format_seconds(found[-1])} a run" if found else ""
     lead = f"{len(rows)} combinations, {len(found)} of them with a time{told}"
-    return Answer({"rows": rows}, (lead,), (Table(SWEEP_COLUMNS, rows),))
+    return Answer({"rows": rows}, (lead,), (Table(with_formats(SWEEP_COLUMNS, rows, "batch"), rows),))
 
 
 def _predicted(case: Case, constants: Basis) -> tuple[Forecast, dict[str, Any]]:

@@ -5,7 +5,15 @@ import argparse
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import IMPLEMENTATIONS, TRAINED_WITH, Kept
 from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
-from llamalab.cli.arguments import add_choice, add_counts, add_format, add_model, add_shared, chosen_model
+from llamalab.cli.arguments import (
+    add_choice,
+    add_counts,
+    add_dtypes,
+    add_format,
+    add_model,
+    add_shared,
+    chosen_model,
+)
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
@@ -47,7 +55,7 @@ def configure(parser: Parser) -> None:
     add_counts(parser, "--context", "tokens in each sequence", default=4096)
     parser.rename("--seq", "--context")
     add_counts(parser, "--batch", "sequences in a step", default=1)
-    add_choice(parser, "--dtype", FLOAT_DTYPES, "bf16", "of weights, gradients and activations")
+    add_dtypes(parser, "of weights, gradients and activations", known=FLOAT_DTYPES)
     add_choice(parser, "--attention", TRAINED_WITH, "flash", "the attention algorithm")
     add_choice(parser, "--implementation", IMPLEMENTATIONS, "llamalab", "whose operations keep what")
     add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
@@ -65,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """Every recomputation level; a row for each of several steps. Raises DoesNotFitError where it does not fit."""
-    return combined(args, _one, [models(args), *axis(args, "tensor_parallel", "batch", "context")], _COLUMNS[1:-1])
+    return combined(
+        args, _one, [models(args), *axis(args, "dtype", "tensor_parallel", "batch", "context")], _COLUMNS[1:-1]
+    )
 
 
 def _one(args: argparse.Namespace) -> Answer:
@@ -92,7 +102,7 @@ def _one(args: argparse.Namespace) -> Answer:
         _check_fits(args.hardware, chosen)
     kept = [item._asdict() for item in Kept(arch, shape, args.implementation, documents=documents).block()]
     inputs = {
-        "seq": args.context,
+        "context": args.context,
         "batch": args.batch,
         "attention": args.attention,
         "tensor_parallel": args.tensor_parallel,

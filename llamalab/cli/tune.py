@@ -20,6 +20,7 @@ from llamalab.cli.arguments import (
     bytes_of_option,
     chosen_model,
     one_of,
+    some_of,
 )
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
@@ -62,9 +63,8 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--single-quant", action="store_true", help="qlora without double quantisation")
     parser.add_argument(
         "--dtype",
-        dest="precision",
-        type=one_of("--dtype", PRECISIONS),
-        default="mixed",
+        type=some_of("--dtype", PRECISIONS),
+        default=["mixed"],
         metavar="|".join(PRECISIONS),
         help="bf16 with an fp32 master, or one that takes the gradients too; bf16 alone; fp32 (default: mixed)",
     )
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """What a step takes; a row for each of several. Raises DoesNotFitError where it does not fit into the memory."""
-    return combined(args, _one, [models(args), *axis(args, "tensor_parallel", "batch", "context")], _STEPS)
+    return combined(args, _one, [models(args), *axis(args, "dtype", "tensor_parallel", "batch", "context")], _STEPS)
 
 
 def _one(args: argparse.Namespace) -> Answer:
@@ -110,7 +110,7 @@ def _one(args: argparse.Namespace) -> Answer:
     lora = _adapters(args)
     step = Tuning(
         arch, args.context, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
-        args.precision, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
+        args.dtype, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
         args.zero, args.data_parallel, args.tensor_parallel, args.split_norms, args.pipeline_parallel,
         args.offload, documents=documents_of(args),
     )  # fmt: skip
@@ -128,7 +128,7 @@ def _one(args: argparse.Namespace) -> Answer:
     ]
     data: dict[str, Any] = {
         "model": model,
-        "inputs": {key: value for key, value in step._asdict().items() if key not in ("arch", "lora")},
+        "inputs": _inputs(step),
         "lora": None if step.lora is None else step.lora._asdict(),
         "solved": args.solve,
         "trained_parameters": trained_parameters(step),
@@ -141,6 +141,15 @@ def _one(args: argparse.Namespace) -> Answer:
         "terms": terms,
     }
     return Answer(data, _lead(data, name), (Table(_ROWS, terms),))
+
+
+def _inputs(step: Tuning) -> dict[str, Any]:
+    """What was asked, by the names of the options."""
+    return {
+        "context" if key == "seq" else key: value
+        for key, value in step._asdict().items()
+        if key not in ("arch", "lora")
+    }
 
 
 def _adapters(args: argparse.Namespace) -> Lora | None:
@@ -171,11 +180,11 @@ def _device(args: argparse.Namespace, dtype: str) -> tuple[str, int | None, floa
 def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
     inputs = data["inputs"]
     lines = [
-        f"{inputs['method']} training of {data['model']}, {inputs['batch']} × {inputs['seq']:,} tokens a pass: "
+        f"{inputs['method']} training of {data['model']}, {inputs['batch']} × {inputs['context']:,} tokens a pass: "
         f"{format_bytes(data['total_bytes'])} on each device, {data['trained_parameters']:,} parameters trained",
         f"  {format_si(data['flops'], 'FLOP')} and {data['tokens']:,} tokens a step",
     ]
-    if words := said_of(inputs["seq"], inputs["documents"]):
+    if words := said_of(inputs["context"], inputs["documents"]):
         lines.append(f"  {words}: {data['taught_tokens']:,} a step")
     if data["solved"] is not None:
         lines.append(f"  {_found(data)}")

@@ -89,7 +89,7 @@ def measure_profile(
         budget_s: seconds for the timed passes of all phases; a few passes of each are timed in any case.
         deadline: when they are to be over, however few were timed (default: LIMIT_S from their beginning).
         command: the command line, for the profile.
-        trace: called as `trace(phase, profiler)` with the profiled pass of each phase.
+        trace: called as `trace(work, profiler)` with the profiled pass of each phase.
         progress: called with the label of each step and the share that is done.
 
     Raises UnknownNameError for another phase, InputError for another kind of model.
