@@ -7,20 +7,25 @@ highest sum of what torch's allocator handed out in it, against `llamalab tune`'
 the loss, the feed-forward, the scores or the update. bar 3 %. oneDNN's scratch for a product in a half type, which is
 this CPU's and no part of a device's sum, is probed and added where the largest moment is a product.
 
-A master of mixed precision is updated alone, one after the other: 16 bytes a parameter. ZeRO, tensor and pipeline
-parallelism and offload need devices: their shares are held against published tables (tests/analytic/test_published_*).
+With --shared also steps on two ranks (experiments.common.sharded): the fullest rank's bytes against ZeRO 1 and 3,
+tensor and pipeline parallelism of `llamalab tune`. Shares of more devices are held against published tables
+(tests/analytic/test_published_*). Offload and paged states need a device beside the host, and are not run.
+
+A master of mixed precision is updated alone, one after the other: 16 bytes a parameter.
 """
 
 import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from multiprocessing import get_context
 from typing import Any
 
 import torch
 
 from experiments.common import results as answers
+from experiments.common.sharded import RANKS, shared_step
 from experiments.common.tuned import take_step
 from llamalab.analytic.fine_tuning import largest_of_step, tuning_memory
 from llamalab.analytic.lora import TARGETS, Lora
@@ -51,20 +56,57 @@ ADAPTED: tuple[dict[str, Any], ...] = (
     {}, {"lora": ALL}, {"recompute": "full"}, {"lora": ALL, "recompute": "full"}, {"accumulate": 2},
     {"optimizer": "adamw-8bit"},
 )  # fmt: skip
+PACKED: tuple[dict[str, Any], ...] = (
+    {}, {"attention": "masked"}, {"attention": "naive"},
+    *({"attention": way, "recompute": level} for level in ("full", "selective") for way in ("flash", "masked")),
+)  # fmt: skip
+SHARED: dict[str, dict[str, Any]] = {
+    "zero-1": {"zero": 1, "data_parallel": RANKS}, "zero-3": {"zero": 3, "data_parallel": RANKS},
+    "tensor": {"tensor_parallel": RANKS, "fused_optimizer": False},
+    "pipeline": {"pipeline_parallel": RANKS, "accumulate": 2 * RANKS},
+}  # fmt: skip
 
 
 def steps() -> Iterator[tuple[str, Tuning]]:
     """Every step, with the name of its shape."""
     for name, (arch, batch, seq) in SHAPES.items():
-        plain = Tuning(arch, seq, batch, fused_optimizer=False)
+        plain = Tuning(arch, seq, batch, fused_optimizer=False, on_cpu=True)
         for precision in ("fp32", "pure", "mixed"):
             yield from ((name, plain._replace(precision=precision, **change)) for change in FULL)
         for precision in ("fp32", "pure"):
             base = plain._replace(method="lora", lora=FEW, precision=precision)
             more = ({"dora": True}, {"train_embeddings": True})
             yield from ((name, base._replace(**change)) for change in (*ADAPTED, *more))
+            yield from _packed_steps(name, plain._replace(precision=precision), base)
             nested = base._replace(method="qlora")
             yield from ((name, nested._replace(**change)) for change in (*ADAPTED, {"double_quant": False}))
+
+
+def _packed_steps(name: str, full: Tuning, adapted: Tuning) -> Iterator[tuple[str, Tuning]]:
+    """Documents side by side, of several lengths and with padding after them."""
+    documents = (full.seq // 2, full.seq // 4, full.seq // 8)
+    for step in (full, adapted):
+        for change in PACKED:
+            yield name, step._replace(documents=documents, **change)
+
+
+def shared_steps() -> Iterator[tuple[str, str, Tuning]]:
+    """Steps of full training on two ranks: the shape, torch's way of sharing, and the step."""
+    for name, (arch, batch, seq) in SHAPES.items():
+        for precision, (way, change) in product(("fp32", "pure"), SHARED.items()):
+            if way != "pipeline" or arch.n_layers % RANKS == 0:
+                yield name, way, Tuning(arch, seq, batch, precision=precision, on_cpu=True)._replace(**change)
+
+
+def shared_row(name: str, way: str, step: Tuning) -> dict[str, Any]:
+    """One step on two ranks, counted and taken: what lies there before it, and the peak with it."""
+    held, took = tuning_memory(step), shared_step(step, way)
+    resident = held.weight_bytes + held.optimizer_bytes
+    return {
+        "shape": name, "step": f"{way} {step.precision}", "moment": largest_of_step(step).moment,
+        "predicted_bytes": held.total_bytes, "taken_bytes": took.total_bytes, "resident_bytes": took.resident_bytes,
+        "resident_error": resident / took.resident_bytes - 1, "error": held.total_bytes / took.total_bytes - 1,
+    }  # fmt: skip
 
 
 def described(step: Tuning) -> str:
@@ -72,6 +114,7 @@ def described(step: Tuning) -> str:
     said = [step.method, step.precision, step.optimizer + (" fused" if step.fused_optimizer else "")]
     said += [] if step.lora is None else [",".join(step.lora.targets)]
     said += [] if step.attention == "flash" else [step.attention]
+    said += ["packed"] if step.documents else []
     said += [] if step.recompute == "none" else [f"recompute {step.recompute}"]
     said += [] if step.accumulate == 1 else [f"{step.accumulate} passes"]
     for name in ("dora", "train_embeddings"):
@@ -124,6 +167,7 @@ def main() -> None:
     """Count, take, conclude."""
     parser = answers.parser(__doc__)
     parser.add_argument("--only", default="", metavar="WORDS", help="steps that are described with all of them")
+    parser.add_argument("--shared", action="store_true", help="also steps on two ranks")
     parser.add_argument("--workers", type=int, default=1, help="steps at a time")
     args = parser.parse_args()
     cases = [(shape, step) for shape, step in steps() if _chosen(f"{shape} {described(step)}", args.only)]
@@ -134,7 +178,11 @@ def main() -> None:
                 rows.append(row)
                 place = f"{len(rows)}/{len(cases)}"
                 print(f"  {place} {row['shape']}: {row['step']} {row['error']:+.2%}", file=sys.stderr)
-    missing = len(cases) - len(rows)
+    alone = len(rows)
+    for case in shared_steps() if args.shared else ():
+        rows.append(shared_row(*case))
+        print(f"  {rows[-1]['shape']}: {rows[-1]['step']} {rows[-1]['error']:+.2%}", file=sys.stderr)
+    missing = len(cases) - alone
     answers.finish(QUESTION, "training_memory", args.out, conclude(rows, missing), threads=1, measured=rows)
 
 

@@ -23,6 +23,30 @@ ATTENTION_BACKENDS = (
     "triton",
 )
 
+STACK_NAMES = (  # of analytic/stacks.json, in its order
+    "tensorrt-llm",
+    "tensorrt-llm-1",
+    "vllm-2024",
+    "vllm",
+    "vllm-0.12",
+    "sglang",
+    "llama.cpp",
+    "llama.cpp-2023",
+    "llama.cpp-2023-08",
+    "exllamav2",
+    "tinychat",
+    "llm-awq",
+    "autoawq",
+    "autoawq-gemv",
+    "mlc",
+    "lmdeploy",
+    "gpt-fast",
+    "transformers",
+    "llamalab",
+    "ipex",
+    "autoawq-ipex",
+)
+
 # Names that PyTorch, model cards and servers give to the storage types of llamalab.units.DTYPES.
 DTYPE_ALIASES = {
     "bfloat16": "bf16",

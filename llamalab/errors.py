@@ -56,18 +56,20 @@ class InputError(LlamaLabError, ValueError):
 
 
 class UnknownNameError(InputError):
-    """A name that is in no table.
+    """A name that is in no table; `nearest` are those that may be meant, where that is known better than by letters.
 
     >>> raise UnknownNameError("model", "13B", ["7b", "13b", "70b"])
     Traceback (most recent call last):
     llamalab.errors.UnknownNameError: model must be one of 7b, 13b, 70b; got '13B'; did you mean 13b?
     """
 
-    def __init__(self, what: str, given: object, known: Iterable[str], *, hint: str = "") -> None:
+    def __init__(
+        self, what: str, given: object, known: Iterable[str], *, hint: str = "", nearest: list[str] | None = None
+    ) -> None:
         names = list(known)
         shown = names if len(names) <= _MOST_NAMES else [*names[:_FEW_NAMES], f"{len(names) - _FEW_NAMES} others"]
         message = f"{what} must be one of {', '.join(shown)}{hint}; got {given!r}"
-        nearest = _nearest(given, names)
+        nearest = nearest or _nearest(given, names)
         super().__init__(f"{message}; did you mean {' or '.join(nearest)}?" if nearest else message)
 
 

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from llamalab.startup.hints import Any
+from llamalab.startup.hints import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 UNKNOWN = "–"  # in a table, for a value that is not known
 MOST_CHARACTERS = 2_000  # of a sentence: a file can hold a name of megabytes
@@ -15,7 +18,7 @@ def printable(text: str) -> str:
     >>> printable("red: \x1b[31m, one\ttwo")
     'red: [31m, one\ttwo'
     """
-    return text if text.isprintable() else "".join(filter(_is_harmless, text))
+    return text if text.isprintable() else text.translate(_STEERING)
 
 
 def in_one_line(text: str) -> str:
@@ -44,15 +47,25 @@ def markdown_cell(text: str) -> str:
 
 def csv_text(keys: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: bool = True) -> str:
     """Rows as CSV under these keys; what is None or not there is empty."""
-    import csv
     import io
 
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    write_csv(text, keys, rows, header=header)
+    return text.getvalue()
+
+
+def write_csv(
+    file: "SupportsWrite[str]", keys: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: bool = True
+) -> None:
+    """As csv_text, each row as soon as it is there."""
+    import csv
+
+    writer = csv.writer(file, lineterminator="\n")
     if header:
         writer.writerow(keys)
-    writer.writerows([csv_cell(row.get(key)) for key in keys] for row in rows)
-    return text.getvalue()
+    for row in rows:
+        values = map(row.get, keys)
+        writer.writerow([csv_cell(value) if isinstance(value, str) else value for value in values])
 
 
 def csv_cell(value: object) -> object:
@@ -82,5 +95,4 @@ def _visible(character: str) -> str:
     return character if character.isprintable() else " " if character.isspace() else "?"
 
 
-def _is_harmless(character: str) -> bool:
-    return character in "\t\n\r" or not (character < " " or "\x7f" <= character <= "\x9f")
+_STEERING = dict.fromkeys(code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\r")

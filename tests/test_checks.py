@@ -9,7 +9,7 @@ import pytest
 from llamalab.analytic.activations import attention_bytes, peak_activation_bytes
 from llamalab.analytic.attention_cost import AttentionShape, causal_pairs, flash_step, naive_steps, tile_pairs
 from llamalab.analytic.batches import chunks, ragged
-from llamalab.analytic.fine_tuning import check_tuning_fits, largest_tuning_batch, tuning_memory
+from llamalab.analytic.fine_tuning import tuning_memory
 from llamalab.analytic.fit import needs
 from llamalab.analytic.fit_run import FitRun
 from llamalab.analytic.fit_solve import (
@@ -33,6 +33,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.runtimes import RUNTIMES
 from llamalab.analytic.training import rank_parameters, training_flops, training_memory
 from llamalab.analytic.tuning import Tuning
+from llamalab.analytic.tuning_solve import check_tuning_fits, largest_tuning_batch
 from llamalab.analytic.workload import Workload
 from llamalab.arch.meta_params import meta_ffn_dim
 from llamalab.checks import whole

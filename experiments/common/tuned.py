@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from experiments.common.varlen import attend_packed
+from llamalab.analytic.packing import spans
 from llamalab.analytic.tuning import Tuning
 from llamalab.arch import LlamaArch
 from llamalab.errors import MissingError
@@ -15,6 +17,7 @@ from llamalab.measure.device.peak_memory import allocation_peak
 _MODULES = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "gate": "gate_proj", "up": "up_proj",
             "down": "down_proj"}  # fmt: skip
 _RECOMPUTED = "recomputed"  # the name of an attention function that keeps its inputs alone
+_PACKED = "packed"  # and of one that takes the lengths of documents
 
 
 class Taken(NamedTuple):
@@ -41,10 +44,11 @@ def take_step(step: Tuning) -> Taken:
     masters = [nn.Parameter(weight.detach().float()) for weight in trained] if mastered else []
     updates = [_optimizer(step, [master]) for master in masters] or [_optimizer(step, trained)]
     tokens_BT = torch.arange(step.batch * step.seq).view(step.batch, step.seq) % step.arch.vocab_size
+    places_BT = _places(step)
 
     def run() -> None:
         for _ in range(step.accumulate):
-            model(input_ids=tokens_BT, labels=tokens_BT, use_cache=False).loss.backward()
+            model(input_ids=tokens_BT, position_ids=places_BT, labels=tokens_BT, use_cache=False).loss.backward()
         for own, master, update in zip(trained, masters, updates, strict=bool(masters)):
             master.grad, own.grad = _widened(own), None
             _update(update)
@@ -105,15 +109,34 @@ def hugging_face(arch: LlamaArch, attention: str) -> nn.Module:
 
 
 def _attention(step: Tuning) -> str:
-    own = "sdpa" if step.attention == "flash" else "eager"
+    from transformers import AttentionInterface
+
+    own = "eager" if step.attention == "naive" else "sdpa"
+    if step.documents and step.attention == "flash":
+        AttentionInterface.register(_PACKED, partial(attend_packed, lengths=_spans(step)))
+        own = _PACKED
     if step.recompute != "selective":
         return own
-    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
     from transformers.models.llama.modeling_llama import eager_attention_forward
 
-    plain = AttentionInterface()["sdpa"] if own == "sdpa" else eager_attention_forward
+    plain = eager_attention_forward if own == "eager" else AttentionInterface()[own]
     AttentionInterface.register(_RECOMPUTED, partial(_again, plain))
+    if step.attention == "masked":
+        AttentionMaskInterface.register(_RECOMPUTED, AttentionMaskInterface()["sdpa"])
     return _RECOMPUTED
+
+
+def _spans(step: Tuning) -> tuple[int, ...]:
+    """Documents of a sequence, and the padding after them."""
+    return tuple(spans(step.seq, step.documents).elements())
+
+
+def _places(step: Tuning) -> Tensor | None:
+    """Places that begin again in each document, by which transformers knows a packed sequence; None of a plain one."""
+    if not step.documents:
+        return None
+    return torch.cat([torch.arange(span) for span in _spans(step)]).repeat(step.batch, 1)
 
 
 def _again(plain: Any, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **others: Any) -> Any:
@@ -168,6 +191,6 @@ def _bitsandbytes() -> Any:
         import bitsandbytes
     except ImportError as error:
         raise MissingError(
-            f"QLoRA and 8-bit optimisers need bitsandbytes; pip install bitsandbytes ({error})"
+            f"QLoRA and 8-bit optimisers need bitsandbytes; pip install llamalab[qlora] ({error})"
         ) from None
     return bitsandbytes

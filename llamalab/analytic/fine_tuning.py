@@ -4,10 +4,13 @@ Full training, LoRA (Hu et al. 2021) and QLoRA (Dettmers et al. 2023); ZeRO stag
 gradients and weights out over the data-parallel devices (Rajbhandari et al. 2020, arXiv 1910.02054; FSDP is stage 3),
 tensor parallelism shares a layer out, pipeline parallelism the layers.
 
-Precision: `mixed` holds an fp32 master beside half weights, `pure` none, `fp32` is fp32. Adapters are kept in fp32, as
+Precision: `mixed` holds an fp32 master beside half weights, `masters` one that takes the gradients too, in fp32,
+`pure` none, `fp32` is fp32. Adapters are kept in fp32, as
 PEFT does. The states of an optimiser are fp32 but for `pure`, where they are as the weights.
 """
 
+from llamalab.analytic.packing import taught_tokens
+from llamalab.analytic.params import weights
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.saved_activations import Kept
 from llamalab.analytic.step_memory import LargestMoment, largest_moment
@@ -23,9 +26,6 @@ from llamalab.analytic.tuned_weights import (
     written_out_bytes,
 )
 from llamalab.analytic.tuning import Tuning, check_tuning
-from llamalab.checks import MOST_MEMORY_BYTES, whole
-from llamalab.errors import DoesNotFitError
-from llamalab.formatting import format_bytes
 from llamalab.startup.hints import NamedTuple
 
 
@@ -48,10 +48,14 @@ class Held(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Matrix FLOPs of one step over all devices, and what they come to in time at a utilisation."""
+    """Matrix FLOPs of one step over all devices, and what they come to in time at a utilisation.
+
+    `tokens` are all that are computed, `taught_tokens` those that are no padding; the rate is of the latter.
+    """
 
     flops: int
     tokens: int
+    taught_tokens: int
     step_s: float | None
     tokens_per_s: float | None
 
@@ -65,6 +69,23 @@ def tuning_memory(step: Tuning) -> Held:
     16.0
     """
     check_tuning(step)
+    return _with_wide_gradients(step) if step.precision == "masters" else _held(step)
+
+
+def _with_wide_gradients(step: Tuning) -> Held:
+    """Of masters that take the gradients of each pass in fp32 and free the model's, as llamalab.train's do.
+
+    These are there during the next pass, or at the end of the only one, when activations are gone.
+    """
+    held = _held(step._replace(precision="mixed", accumulate=1))
+    wide = -(-4 * trained_parameters(step) // (step.data_parallel if step.zero >= 2 else 1))
+    if step.accumulate > 1:
+        return held._replace(gradient_bytes=held.gradient_bytes + wide)
+    at_end = held._replace(gradient_bytes=wide, activation_bytes=0)
+    return max(held, at_end, key=lambda one: one.total_bytes)
+
+
+def _held(step: Tuning) -> Held:
     trained, base = trained_parameters(step), on_stage(step, rank_parameters(step.arch, step.tensor_parallel))
     half = 4 if step.precision == "fp32" else 2
     adapters = step.method != "full"
@@ -77,8 +98,9 @@ def tuning_memory(step: Tuning) -> Held:
     # States are as what is trained; of a master in fp32 beside half weights, as the master.
     states = state_bytes(step, trained if step.precision == "mixed" and not adapters else held_bytes / 4)
     gradients = -(-held_bytes // shard_gradients)
-    beyond = max(0, largest_of_step(step).peak_bytes - gradients)
-    gathered = 2 * largest_block_parameters(step) * half if shard_weights > 1 else 0  # one in use, the next on its way
+    largest = largest_of_step(step)
+    gathered = largest.lent_bytes
+    beyond = max(0, largest.peak_bytes - gathered - gradients)
     master, states = -(-master // shard_optimizer), -(-states // shard_optimizer)
     host = (master + states if step.offload != "none" else 0) + (stored if step.offload == "weights" else 0)
     if step.offload != "none":
@@ -88,6 +110,20 @@ def tuning_memory(step: Tuning) -> Held:
     return Held(
         -(-stored // shard_weights), held_bytes if adapters else 0, gradients, master, states, gathered, beyond, host
     )
+
+
+def _lent_bytes(step: Tuning) -> tuple[int, int]:
+    """What stage 3 has whole, as fully_shard (FSDP2) of each block does: before a block is in use, and then.
+
+    Tables and last norm all the time; a block in use, and the next on its way or, of one that is trained, its gradient
+    and that once more as it is given to its owners. How far these overlap depends on the links.
+    """
+    if step.zero < 3 or step.data_parallel == 1:
+        return 0, 0
+    half = 4 if step.precision == "fp32" else 2
+    outside = sum(one.parameters for one in weights(step.arch) if not one.name.startswith("layers."))
+    block, always = half * largest_block_parameters(step), half * outside // step.tensor_parallel
+    return always + block, always + (3 if step.method == "full" else 2) * block
 
 
 def _shape(step: Tuning) -> PassShape:
@@ -106,17 +142,26 @@ def largest_of_step(step: Tuning) -> LargestMoment:
     if step.zero >= 2:  # gradients are given to their owners as they come
         gradient_bytes = -(-gradient_bytes // step.data_parallel)
     return largest_moment(
-        Kept(step.arch, _shape(step), step.implementation, sequence_parallel=step.sequence_parallel),
+        Kept(
+            step.arch,
+            _shape(step),
+            step.implementation,
+            sequence_parallel=step.sequence_parallel,
+            documents=step.documents,
+        ),
         recompute=step.recompute,
         lora=None if step.method == "full" else step.lora,
         layers=-(-step.arch.n_layers // step.pipeline_parallel),
         in_flight=step.pipeline_parallel,
         gradient_bytes=gradient_bytes,
-        kept_gradients=step.accumulate > 1 or step.data_parallel > 1,
+        # Reduced in buckets, which stay; what is given to its owner is not there before it is made.
+        kept_gradients=step.accumulate > 1 or (step.data_parallel > 1 and step.zero < 3),
         update_bytes=update_bytes(step),
         dora=step.dora,
         frozen_input=step.method != "full" and not step.train_embeddings,
         written_out=written_out_bytes(step),
+        widens=step.on_cpu,
+        lent=_lent_bytes(step),
     )
 
 
@@ -127,38 +172,15 @@ def tuning_work(step: Tuning, *, peak_flops_per_s: float | None = None, utilisat
     """
     check_tuning(step)
     # Of the whole model, whatever shares it.
-    flops = training_flops(step.arch, _shape(step)._replace(tensor_parallel=1), recompute=step.recompute)
+    shape = _shape(step)._replace(tensor_parallel=1)
+    flops = training_flops(step.arch, shape, recompute=step.recompute, documents=step.documents)
     backward = flops.backward if step.method == "full" else flops.backward - flops.forward
     passes = step.data_parallel * step.accumulate
     total = passes * (flops.forward + backward + flops.recomputed)
     tokens = passes * step.batch * step.seq
+    taught = passes * step.batch * taught_tokens(step.seq, step.documents)
     if peak_flops_per_s is None:
-        return Work(total, tokens, None, None)
+        return Work(total, tokens, taught, None, None)
     devices = step.data_parallel * step.tensor_parallel * step.pipeline_parallel
     step_s = total / (peak_flops_per_s * utilisation * devices)
-    return Work(total, tokens, step_s, tokens / step_s)
-
-
-def largest_tuning_batch(step: Tuning, memory_bytes: int) -> int:
-    """Sequences a device and pass that fit; 0 where not one does."""
-    memory_bytes, low, high = whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES), 0, 1
-    while high < 2**20 and tuning_memory(step._replace(batch=high)).total_bytes <= memory_bytes:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        fits = tuning_memory(step._replace(batch=middle)).total_bytes <= memory_bytes
-        low, high = (middle, high) if fits else (low, middle)
-    return low
-
-
-def check_tuning_fits(step: Tuning, memory_bytes: int, where: str) -> Held:
-    """What a device holds. Raises DoesNotFitError with the missing bytes."""
-    held = tuning_memory(step)
-    short = held.total_bytes - whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
-    if short > 0:
-        raise DoesNotFitError(
-            f"the step must fit into {where}: it holds {format_bytes(held.total_bytes)} of "
-            f"{format_bytes(memory_bytes)}, {format_bytes(short)} ({short:,} bytes) too much; try full recomputation, "
-            "a smaller batch, LoRA or QLoRA, ZeRO over more devices, or offloading"
-        )
-    return held
+    return Work(total, tokens, taught, step_s, taught / step_s)

@@ -64,12 +64,12 @@ def _fits(run: FitRun, memory_bytes: int, holds: Holds) -> bool:
 
 def largest_batch(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int:
     """Sequences of the run's context that fit; 0 where not one does."""
-    return _largest(lambda batch: _fits(run._replace(batch=batch), memory_bytes, holds))
+    return largest_count(lambda batch: _fits(run._replace(batch=batch), memory_bytes, holds))
 
 
 def largest_context(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int:
     """Tokens that each of the run's sequences can have; 0 where not one does. A prompt is cut to the context."""
-    return _largest(lambda context: _fits(run._replace(context=context), memory_bytes, holds))
+    return largest_count(lambda context: _fits(run._replace(context=context), memory_bytes, holds))
 
 
 def widest_weights(run: FitRun, memory_bytes: int, holds: Holds = needs) -> str | None:
@@ -95,12 +95,16 @@ def least_ranks(run: FitRun, memory_bytes: int, holds: Holds = needs) -> int | N
     return None
 
 
-def _largest(fits: Callable[[int], bool]) -> int:
-    """The largest count that fits, where a smaller one always does: doubled, then halved."""
+def largest_count(fits: Callable[[int], bool], most: int = MOST_COUNT) -> int:
+    """The largest count that fits, where a smaller one always does: doubled, then halved; 0 where 1 does not.
+
+    >>> largest_count(lambda n: n <= 1000), largest_count(lambda n: False)
+    (1000, 0)
+    """
     if not fits(1):
         return 0
     low, high = 1, 2
-    while high < MOST_COUNT and fits(high):
+    while high < most and fits(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2

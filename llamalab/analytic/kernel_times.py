@@ -77,12 +77,19 @@ def kernel_times(device: str, kernel: str) -> dict[tuple[int, ...], PublishedKer
     >>> len(kernel_times("h100-80gb-sxm", "gemm")) > 500, kernel_times("cpu", "gemm")
     (True, {})
     """
-    found = {}
-    for line in _lines(device).get(kernel, ()):
-        _, _, words, ms, source = line.split()
-        sizes = tuple(map(int, words.split("x")))
-        found[sizes] = PublishedKernel(device, kernel, sizes, float(ms) / 1e3, _SOURCES[source])
-    return found
+    return {sizes: _kernel(line, sizes) for sizes, line in _by_sizes(device, kernel).items()}
+
+
+@lru_cache(maxsize=64)
+def _by_sizes(device: str, kernel: str) -> dict[tuple[int, ...], str]:
+    """Lines of a kernel by its sizes: a prediction looks at one of hundreds."""
+    lines = _lines(device).get(kernel, ())
+    return {tuple(map(int, line.split("\t", 3)[2].split("x"))): line for line in lines}
+
+
+def _kernel(line: str, sizes: tuple[int, ...]) -> PublishedKernel:
+    device, kernel, _, ms, source = line.split()
+    return PublishedKernel(device, kernel, sizes, float(ms) / 1e3, _SOURCES[source])
 
 
 @lru_cache(maxsize=1)
@@ -135,9 +142,11 @@ def nearest(device: str, kernel: str, sizes: tuple[int, ...]) -> PublishedKernel
     >>> nearest("h100-80gb-sxm", "gemm", (2048, 4096, 4097)).sizes
     (2048, 4096, 4096)
     """
-    known = kernel_times(device, kernel)
-    if sizes in known or not known:
-        return known.get(sizes)
+    known = _by_sizes(device, kernel)
+    if sizes in known:
+        return _kernel(known[sizes], sizes)
+    if not known:
+        return None
     axis, lines = _series(device, kernel)
     asked = [log(size) for size in sizes]
     along, others = asked.pop(axis), asked
@@ -149,7 +158,7 @@ def nearest(device: str, kernel: str, sizes: tuple[int, ...]) -> PublishedKernel
     least = min(found)[0] + _TIE
     shapes = tuple(known)
     place = min((place for way, place in found if way <= least), key=lambda place: (far(shapes[place], sizes), place))
-    return known[shapes[place]]
+    return _kernel(known[shapes[place]], shapes[place])
 
 
 @lru_cache(maxsize=64)
@@ -159,7 +168,7 @@ def _series(device: str, kernel: str) -> tuple[int, list[tuple[list[float], list
     Of each line the logarithms of its other sizes, of its own in order, and where they stand in what is published:
     distances between logarithms are those of `far`, added up.
     """
-    shapes = list(kernel_times(device, kernel))
+    shapes = list(_by_sizes(device, kernel))
     axis = max(range(len(shapes[0])), key=lambda place: len({sizes[place] for sizes in shapes}))
     by_rest: dict[tuple[int, ...], list[tuple[float, int]]] = {}
     for place, sizes in enumerate(shapes):

@@ -1,7 +1,8 @@
 """Weights and cache of a run on one device: all of a rank's, or those of the last layers, the rest lying on a host.
 
-As llama.cpp splits a model: the last N layers with their keys and values go to the accelerator, the embedding stays on
-the host, and the head follows when all layers are on the accelerator.
+As llama.cpp splits a model: the head goes to the accelerator first, then the last N layers with their keys and values;
+the embedding stays on the host. Its own option counts the head as a layer (llama_model::load_tensors: the first on the
+device is n_layer + 1 - n_gpu_layers): N here is its N + 1.
 """
 
 from llamalab.analytic.fit_run import FitRun
@@ -20,7 +21,7 @@ def on_device(run: FitRun) -> tuple[int, KvStorage]:
 
     >>> from llamalab.presets import PRESETS
     >>> [on_device(FitRun(PRESETS["7b"].arch, 4096, gpu_layers=n))[0] // 2**20 for n in (0, 16, 32)]
-    [0, 6176, 12602]
+    [0, 6426, 12602]
     """
     if run.gpu_layers is None:
         return _weights(run, run.arch), _cache(run, run.arch)
@@ -28,12 +29,11 @@ def on_device(run: FitRun) -> tuple[int, KvStorage]:
     if not layers:
         return 0, KvStorage(0, 0, 0)
     rest = run.arch.n_layers - layers
+    stored = _head_bytes(run) + _last_layers(run, rest)
     if not rest:
-        return _weights(run, run.arch) - (0 if run.arch.tied_embeddings else _embedding_bytes(run)), _cache(
-            run, run.arch
-        )
+        return stored, _cache(run, run.arch)
     whole_cache, first = _cache(run, run.arch), _cache(run, run.arch.replace(n_layers=rest))
-    return _last_layers(run, rest), KvStorage(*(a - b for a, b in zip(whole_cache, first, strict=True)))
+    return stored, KvStorage(*(a - b for a, b in zip(whole_cache, first, strict=True)))
 
 
 def host_bytes(run: FitRun) -> int:
@@ -41,7 +41,7 @@ def host_bytes(run: FitRun) -> int:
     everywhere, here = (
         sum((stored, *cache)) for stored, cache in (on_device(run._replace(gpu_layers=None)), on_device(run))
     )
-    twice = run.arch.tied_embeddings and run.gpu_layers == run.arch.n_layers
+    twice = run.arch.tied_embeddings and run.gpu_layers
     return everywhere - here + (_embedding_bytes(run) if twice else 0)
 
 
@@ -64,7 +64,24 @@ def _weights(run: FitRun, arch: LlamaArch) -> int:
 def _last_layers(run: FitRun, rest: int) -> int:
     if run.weight_bytes is not None:
         return sum(run.layer_bytes[rest:])
+    if not rest:
+        return _weights(run, run.arch) - _outside_bytes(run)
     return _weights(run, run.arch) - _weights(run, run.arch.replace(n_layers=rest))
+
+
+def _head_bytes(run: FitRun) -> int:
+    """The last norm and the head; of a tied model its table, which the host keeps too."""
+    return _outside_bytes(run) - (0 if run.arch.tied_embeddings else _embedding_bytes(run))
+
+
+def _outside_bytes(run: FitRun) -> int:
+    """All weights that no layer has."""
+    if run.weight_bytes is not None:
+        return run.weight_bytes - sum(run.layer_bytes)
+    outside = (weight for weight in weights(run.arch) if not weight.name.startswith("layers."))
+    return sum(
+        storage_bytes(one.parameters, stored_as(one, run.dtype, run.weight_dtype or run.dtype)) for one in outside
+    )
 
 
 def _embedding_bytes(run: FitRun) -> int:

@@ -35,6 +35,7 @@ def memory_needed(arch: LlamaArch, work: Workload) -> RunMemory:
     return RunMemory(*weight_and_cache_bytes(arch, work), peak)
 
 
+@lru_cache(maxsize=64)  # a prediction asks twice: for the memory, and for the bound
 def weight_and_cache_bytes(arch: LlamaArch, work: Workload) -> tuple[int, int]:
     """Weights, and the KV cache of prompt and generated tokens, of one rank."""
     part = _shard(arch, work.tensor_parallel, work.expert_parallel)

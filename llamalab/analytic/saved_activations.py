@@ -6,13 +6,16 @@
     fused          one kernel each for norm, SwiGLU, and head with loss (Liger, Megatron, Apex): a norm keeps its input
                    and roots, SwiGLU makes silu(gate) again, the logits never exist at once
 
+Masked is a flash kernel that is given a mask, as for padded or packed sequences: transformers' sdpa makes one of the
+activations' type for each block, and repeats keys and values for every query head.
+
 Held against torch.autograd.graph.saved_tensors_hooks within 1 % (tests/analytic/test_saved_activations.py). Weights
 are not counted, a storage that two operations keep is counted once, all weights are trained.
 """
 
 from collections.abc import Iterator
 
-from llamalab.analytic.ops import ALGORITHMS
+from llamalab.analytic.packing import lengths_bytes
 from llamalab.analytic.parallel import Shard, shard
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
@@ -21,6 +24,7 @@ from llamalab.errors import InputError, UnknownNameError
 from llamalab.startup.hints import NamedTuple
 from llamalab.units import FLOAT_DTYPES, storage_bytes
 
+TRAINED_WITH = ("flash", "masked", "naive")  # ways of attention
 IMPLEMENTATIONS = ("llamalab", "hugging-face", "fused")
 INDEX_BYTES = 8  # a token or a label, int64
 
@@ -36,17 +40,24 @@ class Saved(NamedTuple):
 class Kept:
     """The sizes of one training step's pass on one rank; every position has logits, and there is no cache.
 
+    `documents` are the lengths of those packed into each sequence (llamalab.analytic.packing).
     With `sequence_parallel` what tensor parallelism replicates is shared out by tokens (Korthikanti et al. 2022).
 
     Raises UnknownNameError and InputError for a shape that is none of training.
     """
 
     def __init__(
-        self, arch: LlamaArch, shape: PassShape, implementation: str = "llamalab", *, sequence_parallel: bool = False
+        self,
+        arch: LlamaArch,
+        shape: PassShape,
+        implementation: str = "llamalab",
+        *,
+        sequence_parallel: bool = False,
+        documents: tuple[int, ...] = (),
     ) -> None:
         for what, word, known in (
             ("dtype of training", shape.dtype, FLOAT_DTYPES),
-            ("attention", shape.attention, ALGORITHMS),
+            ("attention", shape.attention, TRAINED_WITH),
             ("implementation", implementation, IMPLEMENTATIONS),
         ):
             if word not in known:
@@ -55,8 +66,14 @@ class Kept:
             raise InputError(
                 f"a training pass must begin its context; got {shape.new_tokens} new tokens of {shape.context}"
             )
+        if implementation == "llamalab" and (documents or shape.attention == "masked"):
+            raise InputError(
+                "packed and masked sequences must be of an implementation that masks in training, hugging-face or "
+                "fused; got llamalab"
+            )
         self.arch, self.dtype, self.attention, self.implementation = arch, shape.dtype, shape.attention, implementation
         self.seq, self.batch = whole(shape.new_tokens, "new_tokens"), whole(shape.batch, "batch")
+        self.documents = documents
         self.ranks = shape.tensor_parallel
         self.part: Shard = shard(arch, self.ranks)
         self.rows = self.seq * self.batch
@@ -100,8 +117,14 @@ class Kept:
     def _attention(self) -> Iterator[Saved]:
         part, scores = self.part, self.batch * self.part.n_heads * self.seq * self.seq
         shared = Saved("attention: k, v", self._narrow(2 * self.rows * part.kv_dim))
-        if self.attention == "flash":
-            yield shared
+        if self.attention != "naive":
+            masked = self.attention == "masked"
+            if masked:
+                yield Saved("flash: its mask", self._narrow(self.batch * self.seq * self.seq), True)
+            if masked and self.implementation == "hugging-face":
+                yield Saved("attention: k, v for each query head", self._narrow(2 * self.rows * part.query_dim), True)
+            else:
+                yield shared
             # Its own output is what wo keeps.
             yield Saved("flash: log-sum of each row", storage_bytes(self.rows * part.n_heads, "fp32"))
         elif self.implementation == "hugging-face":
@@ -117,9 +140,15 @@ class Kept:
 
     def once(self) -> int:
         """Bytes kept beside the blocks and the head: token ids and the turns of RoPE."""
-        turns = self.seq * self.arch.head_dim
+        # Positions that begin again in each document are given for every sequence.
+        turns = (self.batch if self.documents else 1) * self.seq * self.arch.head_dim
+        lengths = lengths_bytes(self.seq, self.documents, self.batch) if self.attention == "flash" else 0
         wide = self.implementation == "llamalab"
-        return self.rows * INDEX_BYTES + (storage_bytes(turns, "fp32") if wide else self._narrow(2 * turns))
+        return self.rows * INDEX_BYTES + lengths + (storage_bytes(turns, "fp32") if wide else self._narrow(2 * turns))
+
+    def mask(self) -> int:
+        """The mask that every block makes its own from, a byte a pair: as long as something is computed again."""
+        return self.batch * self.seq * self.seq if self.attention == "masked" else 0
 
     def head(self) -> int:
         """Final norm, input of the head, and the log-probabilities in fp32; fused: a gradient in their place."""

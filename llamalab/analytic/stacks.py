@@ -9,7 +9,6 @@ row has no value of its own it takes its parent's, so that stacks with few point
 apart. The rows are fitted by experiments/fit_stacks.py, which also writes error and spread.
 """
 
-import json
 import os
 from functools import lru_cache
 
@@ -98,6 +97,8 @@ SPREAD_PHASES = ("prefill", "decode", "run")
 @lru_cache(maxsize=1)
 def stacks() -> dict[str, Stack]:
     """All rows, by `name/kind of device`."""
+    import json  # here: most predictions rest on shipped constants, and need no stack
+
     with open(os.path.join(os.path.dirname(__file__), "stacks.json"), encoding="utf-8") as file:
         rows = {row["key"]: row for row in json.load(file)["stacks"]}
     return {key: _stack(key, rows) for key in rows}
@@ -120,7 +121,7 @@ def _stack(key: str, rows: dict[str, dict[str, Any]]) -> Stack:
 
 
 def stack_names() -> tuple[str, ...]:
-    """The stacks that can be asked for."""
+    """The stacks that can be asked for, as the file has them: choices.STACK_NAMES says it without reading."""
     return tuple(dict.fromkeys(stack.name for stack in stacks().values() if stack.name != "any"))
 
 

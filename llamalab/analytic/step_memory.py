@@ -14,13 +14,15 @@ from llamalab.units import storage_bytes
 
 _INTO_QKV = ("q", "k", "v")
 _INTO_FFN = ("gate", "up")
+BEFORE_BLOCKS = ("loss", "last norm")  # moments of the backward pass before it comes to a block
 
 
 class LargestMoment(NamedTuple):
-    """The moment's name and its bytes, gradients included."""
+    """The moment's name and its bytes, gradients included, and of them those that other devices lend."""
 
     moment: str
     peak_bytes: int
+    lent_bytes: int = 0
 
 
 def largest_moment(
@@ -36,6 +38,8 @@ def largest_moment(
     dora: bool = False,
     frozen_input: bool = False,
     written_out: int = 0,
+    widens: bool = False,
+    lent: tuple[int, int] = (0, 0),
 ) -> LargestMoment:
     """Over one forward and backward pass of `layers` blocks, with `in_flight` micro-batches in a pipeline.
 
@@ -51,16 +55,19 @@ def largest_moment(
         dora: whether adapters have magnitudes.
         frozen_input: whether nothing before the first adapter needs a gradient.
         written_out: bytes of the largest quantised matrix, as it is multiplied.
+        widens: whether a sum of a half and an fp32 tensor copies the first to fp32: on a CPU, not on CUDA, and not
+            where adapters of a quantised base narrow their output first.
+        lent: bytes that weights shared out are gathered in, before the backward pass comes to a block and after.
     """
     arch, dtype, fused = kept.arch, kept.dtype, kept.implementation == "fused"
-    sizes = _Sizes(kept, lora, dora)
+    sizes = _Sizes(kept, lora, dora, widens and not written_out)
     block, inside = sizes.block()
     x = storage_bytes(kept.own_rows * arch.dim, dtype)
     stored = {"none": block, "selective": block - inside, "full": x}[recompute]
     rebuilt = {"none": 0, "selective": inside, "full": block}[recompute]
     idle = sizes.idle_in_first_block() if frozen_input and recompute == "none" else 0
     all_blocks = in_flight * (layers * stored - idle)
-    head, once = sizes.head(), kept.once() - kept.rows * INDEX_BYTES
+    head, once = sizes.head(), kept.once() - kept.rows * INDEX_BYTES + (kept.mask() if recompute != "none" else 0)
     logits = storage_bytes(kept.rows * kept.part.vocab_size, "fp32")
     head_grads = 0 if lora else storage_bytes(arch.vocab_size // kept.ranks * arch.dim, dtype)
     block_grads = max(0, gradient_bytes - head_grads) // max(layers, 1)
@@ -71,12 +78,12 @@ def largest_moment(
     ffn = rebuilt + x + sizes.ffn_backward()
     last = (start or head_grads) + once + all_blocks + ffn + sizes.w2_gradient()
     first = (start or gradient_bytes - block_grads) + once + stored - idle + ffn + sizes.w2_gradient()
-    scores, later = sizes.scores_backward(), sizes.after_scores()
+    scores, later, qkv_grads = sizes.scores_backward(), sizes.after_scores(), sizes.qkv_gradients()
     at_scores = (x if recompute == "full" else 0) + block - later + x + scores
-    qkv_grads = sizes.qkv_gradients()
     last_scores = (start or head_grads + block_grads - qkv_grads) + once + all_blocks - stored + at_scores
     first_scores = (start or gradient_bytes - qkv_grads) + once + at_scores - idle
-    beside = sizes.product() + (2 if recompute == "full" else 3) * x  # residual, norm's output, the product's result
+    streams = 2 if recompute == "full" else 3  # residual, norm's output, the product's result
+    beside = storage_bytes(kept.rows * kept.part.ffn_dim, dtype) + streams * x
     written = start + once + all_blocks + rebuilt + written_out + beside
     written_first = (start or gradient_bytes - block_grads) + once + stored + rebuilt - idle + written_out + beside
     update = gradient_bytes + update_bytes
@@ -93,15 +100,16 @@ def largest_moment(
         **({"last scores": last_scores, "first scores": first_scores} if scores else {}),
         **({"quantised": written, "first quantised": written_first} if written_out else {}),
     }
-    name = max(moments, key=moments.__getitem__)
-    return LargestMoment(name, moments[name])
+    lends = {name: lent[name not in BEFORE_BLOCKS] for name in moments} | {"update": 0}
+    name = max(moments, key=lambda one: moments[one] + lends[one])
+    return LargestMoment(name, moments[name] + lends[name], lends[name])
 
 
 class _Sizes:
     """What is kept and made, of a model trained in full or by adapters in fp32 on frozen matrices."""
 
-    def __init__(self, kept: Kept, lora: Lora | None, dora: bool) -> None:
-        self.kept, self.lora, self.dora = kept, lora, dora
+    def __init__(self, kept: Kept, lora: Lora | None, dora: bool, widens: bool) -> None:
+        self.kept, self.lora, self.dora, self.widens = kept, lora, dora, widens
         self.narrow = kept.dtype != "fp32"
 
     def _of(self, width: int) -> int:
@@ -118,8 +126,10 @@ class _Sizes:
         wide = 0 if self.kept.implementation == "fused" else 1
         # No gradient of a frozen matrix or norm: their inputs, and the quotients of norms, are not kept.
         frozen = 2 * self._of(dim) * (1 + wide) + self._of(part.ffn_dim)
-        if self.kept.attention != "flash":
+        if self.kept.attention == "naive":
             frozen += self._of(part.query_dim)
+        elif "o" not in self.lora.targets:  # only attention itself keeps its output, and makes it again
+            inside += self._of(part.query_dim)
         return everything - frozen + self._adapters(self.lora), inside
 
     def _adapters(self, lora: Lora) -> int:
@@ -133,7 +143,7 @@ class _Sizes:
             (("down",), part.ffn_dim),
         ):
             targeted = sum(target in group for target in lora.targets)
-            shared = group == ("o",) and self.kept.attention == "flash"  # the kernel keeps its output itself
+            shared = group == ("o",) and self.kept.attention != "naive"  # the kernel keeps its output itself
             copies = targeted if self.narrow else min(targeted, 1) * (not shared)
             total += copies * storage_bytes(rows * width, "fp32")
         if self.dora:  # what the magnitude multiplies: the frozen product, and that of A and B in fp32
@@ -187,7 +197,7 @@ class _Sizes:
     def scores_backward(self) -> int:
         """Gradients of the pattern and of the scores, and of the values for each query head; 0 where there are none."""
         kept = self.kept
-        if kept.attention == "flash":
+        if kept.attention != "naive":
             return 0
         elements = kept.batch * kept.part.n_heads * kept.seq * kept.seq
         wide = "fp32" if kept.implementation == "hugging-face" else kept.dtype
@@ -212,10 +222,6 @@ class _Sizes:
             0 if self.lora else storage_bytes(self.kept.arch.dim * (part.query_dim + 2 * part.kv_dim), self.kept.dtype)
         )
 
-    def product(self) -> int:
-        """What goes into the last matrix of the feed-forward."""
-        return self._of(self.kept.part.ffn_dim)
-
     def head(self) -> int:
         """Final norm, log-probabilities; the head's input where the head is trained."""
         if self.lora is None:
@@ -226,7 +232,7 @@ class _Sizes:
     def ffn_backward(self) -> int:
         """Gradients of product, silu(gate) and up at once; the product that was kept has gone by then.
 
-        Those of adapters on half weights are fp32: a copy of what comes in, and its multiple where `up` has one.
+        Those of adapters on half weights are fp32: a copy of what comes in, and the base's output widened to be added.
         """
         rows, width = self.kept.rows, self.kept.part.ffn_dim
         targets = set(TARGETS if self.lora is None else self.lora.targets)
@@ -235,7 +241,8 @@ class _Sizes:
         if "down" not in targets:
             held += storage_bytes(rows * width, "fp32") if adapters and targets & {*_INTO_FFN} else self._of(width)
         if adapters and "up" in targets:
-            held += storage_bytes(rows * (width + self.kept.arch.dim), "fp32") + self._of(self.kept.arch.dim)
+            dim = self.kept.arch.dim
+            held += storage_bytes(rows * (width * self.widens + dim), "fp32") + self._of(dim)
         return held
 
     def w2_gradient(self) -> int:

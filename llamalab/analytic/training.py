@@ -15,6 +15,7 @@ scores there and does 2.5 times its own (five products for two; Dao et al. 2022)
 from collections.abc import Iterable
 
 from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.packing import spans
 from llamalab.analytic.parallel import elements_on_rank, shard
 from llamalab.analytic.params import weights
 from llamalab.analytic.pass_shape import PassShape
@@ -56,16 +57,22 @@ class TrainingFlops(NamedTuple):
 
 
 def activation_bytes(
-    arch: LlamaArch, shape: PassShape, *, recompute: str = "none", implementation: str = "llamalab"
+    arch: LlamaArch,
+    shape: PassShape,
+    *,
+    recompute: str = "none",
+    implementation: str = "llamalab",
+    documents: tuple[int, ...] = (),
 ) -> int:
     """Bytes kept over the whole model at the end of the forward pass, head and loss included."""
     if recompute not in RECOMPUTE:
         raise UnknownNameError("recompute", recompute, RECOMPUTE)
-    kept = Kept(arch, shape, implementation)
+    kept = Kept(arch, shape, implementation, documents=documents)
     block, head, once = kept.block(), kept.head(), kept.once()
     everything = sum(item.bytes for item in block)
     if recompute == "none":
         return once + arch.n_layers * everything + head
+    once += kept.mask()
     rebuilt = sum(item.bytes for item in block if item.inside_attention)
     if recompute == "selective":  # one block's attention is rebuilt at a time
         return once + arch.n_layers * (everything - rebuilt) + max(head, rebuilt)
@@ -75,7 +82,12 @@ def activation_bytes(
 
 
 def training_memory(
-    arch: LlamaArch, shape: PassShape, *, recompute: str = "none", implementation: str = "llamalab"
+    arch: LlamaArch,
+    shape: PassShape,
+    *,
+    recompute: str = "none",
+    implementation: str = "llamalab",
+    documents: tuple[int, ...] = (),
 ) -> TrainingMemory:
     """What one rank holds in a step of AdamW.
 
@@ -84,7 +96,7 @@ def training_memory(
     >>> sum(memory[:3]) / 6_738_415_616  # bytes a parameter
     16.0
     """
-    activations = activation_bytes(arch, shape, recompute=recompute, implementation=implementation)
+    activations = activation_bytes(arch, shape, recompute=recompute, implementation=implementation, documents=documents)
     parameters = rank_parameters(arch, shape.tensor_parallel)
     stored = storage_bytes(parameters, shape.dtype)
     master = 0 if shape.dtype == "fp32" else 4 * parameters
@@ -102,8 +114,10 @@ def rank_parameters(arch: LlamaArch, ranks: int) -> int:
     return sum(weight.count * elements_on_rank(weight, arch, part) for weight in weights(arch))
 
 
-def training_flops(arch: LlamaArch, shape: PassShape, *, recompute: str = "none") -> TrainingFlops:
-    """Matrix FLOPs of a step: forward, backward, and what recomputation adds.
+def training_flops(
+    arch: LlamaArch, shape: PassShape, *, recompute: str = "none", documents: tuple[int, ...] = ()
+) -> TrainingFlops:
+    """Matrix FLOPs of a step: forward, backward, and what recomputation adds; of `documents` their own pairs alone.
 
     >>> from llamalab.presets import PRESETS
     >>> flops = training_flops(PRESETS["7b"].arch, PassShape(new_tokens=2048, attention="naive"))
@@ -112,12 +126,17 @@ def training_flops(arch: LlamaArch, shape: PassShape, *, recompute: str = "none"
     """
     if recompute not in RECOMPUTE:
         raise UnknownNameError("recompute", recompute, RECOMPUTE)
-    ops = forward_ops(arch, shape._replace(logits="all"))
-    core = _flops(op for op in ops if op.kind == "attention")
+    naive = shape.attention == "naive"
+    shape = shape._replace(logits="all", attention="naive" if naive else "flash")
+    ops = forward_ops(arch, shape)
+    core = sum(
+        number * _flops(op for op in forward_ops(arch, shape._replace(new_tokens=tokens)) if op.kind == "attention")
+        for tokens, number in spans(shape.new_tokens, documents).items()
+    )
     products = _flops(op for op in ops if op.kind != "attention")
     head = _flops(op for op in ops if op.part == "head")
-    up, down = FLASH_BACKWARD if shape.attention == "flash" else (2, 1)
-    again = {"none": 0, "selective": 0 if shape.attention == "flash" else core, "full": core + products - head}
+    up, down = (2, 1) if naive else FLASH_BACKWARD
+    again = {"none": 0, "selective": core if naive else 0, "full": core + products - head}
     return TrainingFlops(core + products, 2 * products + up * core // down, again[recompute])
 
 

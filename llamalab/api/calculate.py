@@ -10,6 +10,7 @@ from llamalab.api.results import Result
 from llamalab.arch import LlamaArch
 
 Model = str | LlamaArch
+Words = str | Sequence[str]  # one or several, each of which makes a row
 Counts = int | str | Sequence[int]  # one, several, or a range in the command line's spelling: "512-4096*2"
 
 
@@ -22,9 +23,9 @@ def kv(
     batch: Counts = 1,
     tensor_parallel: Counts = 1,
     kv_heads: int | None = None,
-    dtype: str = "bf16",
-    weight_dtype: str | None = None,
-    kv_dtype: str | None = None,
+    dtype: Words = "bf16",
+    weight_dtype: Words | None = None,
+    kv_dtype: Words | None = None,
 ) -> Result:
     """The size of the KV cache of `batch` sequences of `context` tokens, and under fewer KV heads.
 
@@ -60,7 +61,7 @@ def kv(
 
 
 def params(
-    model: Model = "7b", *, dtype: str = "bf16", weight_dtype: str | None = None, tensor_parallel: Counts = 1,
+    model: Model = "7b", *, dtype: Words = "bf16", weight_dtype: Words | None = None, tensor_parallel: Counts = 1,
     lora: str | None = None, kv_heads: int | None = None,
 ) -> Result:  # fmt: skip
     """The number of parameters by component, and their bytes; with `lora` ("r=16,targets=q,v") those of an adapter.
@@ -85,8 +86,9 @@ def params(
 
 def flops(
     model: Model = "7b", *, phase: str = "prefill", prompt: Counts | None = None, context: Counts | None = None,
-    batch: Counts = 1, attention: str = "flash", logits: str = "last", kv_heads: int | None = None, dtype: str = "bf16",
-    weight_dtype: str | None = None, kv_dtype: str | None = None, tensor_parallel: Counts = 1,
+    batch: Counts = 1, attention: str = "flash", logits: str = "last", kv_heads: int | None = None,
+    dtype: Words = "bf16", weight_dtype: Words | None = None, kv_dtype: Words | None = None,
+    tensor_parallel: Counts = 1,
 ) -> Result:  # fmt: skip
     """FLOPs, bytes and intensity of one pass, operation by operation; of several passes the totals of each.
 
@@ -123,9 +125,9 @@ def fit(
     context: Counts | None = None,
     batch: Counts | None = None,
     kv_heads: int | None = None,
-    dtype: str = "bf16",
-    weight_dtype: str | None = None,
-    kv_dtype: str | None = None,
+    dtype: Words = "bf16",
+    weight_dtype: Words | None = None,
+    kv_dtype: Words | None = None,
     **others: object,
 ) -> Result:
     """The largest batch or context of a run that fits into `memory` ("24GiB"), with everything that it holds.
@@ -166,8 +168,8 @@ def fit(
 def predict(
     model: str | Sequence[str] | LlamaArch = "7b", hardware: str | Sequence[str] = "h200-141gb-sxm", *,
     prompt: Counts | None = None, generate: Counts | None = None, context: Counts | None = None, batch: Counts = 1,
-    tensor_parallel: Counts = 1, dtype: str = "bf16", weight_dtype: str | None = None, kv_dtype: str | None = None,
-    attention: str = "flash", **others: object,
+    tensor_parallel: Counts = 1, dtype: Words = "bf16", weight_dtype: Words | None = None,
+    kv_dtype: Words | None = None, attention: str = "flash", **others: object,
 ) -> Result:  # fmt: skip
     """The predicted time of a run: a prompt, then token after token; several values of an argument make a row each.
 
@@ -208,9 +210,9 @@ def roofline(
     context: Counts | None = None,
     batch: Counts = 1,
     tensor_parallel: Counts = 1,
-    dtype: str = "bf16",
-    weight_dtype: str | None = None,
-    kv_dtype: str | None = None,
+    dtype: Words = "bf16",
+    weight_dtype: Words | None = None,
+    kv_dtype: Words | None = None,
     **others: object,
 ) -> Result:
     """What limits each operation of a run on a device, and what would move it; `.plot()` draws the roofline.

@@ -36,7 +36,8 @@ def compare(
         context: both together, in place of either.
         batch: their sequences.
         tensor_parallel: devices that share the model.
-        others: further options of `llamalab compare`, by name: weight_dtype, kv_dtype, attention.
+        others: further options of `llamalab compare`, by name: weight_dtype, kv_dtype, attention, and phase, which
+            says what the passes of a trace without shapes are.
 
     >>> import llamalab
     >>> phases = llamalab.compare("7b@a100", "7b@h100").comparisons[0]["phases"]

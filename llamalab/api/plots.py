@@ -23,7 +23,7 @@ BARS = {
 }
 # What a sweep is drawn over and what of it, in the order in which they are looked for.
 SWEPT = (
-    "prompt", "context", "seq", "new_tokens", "context_tokens", "batch", "generate", "tensor_parallel", "hardware",
+    "prompt", "context", "new_tokens", "context_tokens", "batch", "generate", "tensor_parallel", "hardware",
     "model",
 )  # fmt: skip
 DRAWN = ("tokens_per_s", "kv_bytes", "flops_causal", "prefill_s", "max_batch", "total_bytes", "weight_bytes")

@@ -36,7 +36,7 @@ def tune(
         recompute: none, selective or full gradient checkpointing.
         memory: of one device ("24GB"); gives `largest_batch`.
         hardware: a device of the table, for its memory and its peak.
-        others: further options of `llamalab tune`, by name: zero, data_parallel, offload, dora and more.
+        others: further options of `llamalab tune`, by name: zero, data_parallel, offload, dora, packing and more.
 
     Raises DoesNotFitError, by how much, where `memory` or `hardware` is given.
 
@@ -70,6 +70,8 @@ def train_memory(
     attention: str = "flash",
     implementation: str = "llamalab",
     recompute: str = "none",
+    packing: int | None = None,
+    document_tokens: int | Sequence[int] | None = None,
     tensor_parallel: int = 1,
     hardware: str | None = None,
 ) -> Result:
@@ -80,9 +82,11 @@ def train_memory(
         context: tokens of each sequence.
         batch: sequences of a step.
         dtype: of weights, gradients and activations.
-        attention: flash or naive.
+        attention: flash, masked (a flash kernel that is given a mask) or naive.
         implementation: llamalab, hugging-face or fused: whose operations keep what.
         recompute: none, selective or full.
+        packing: documents in each sequence, each attending to itself alone.
+        document_tokens: the tokens of a document, or of each.
         tensor_parallel: devices that share the model.
         hardware: a device of the table, into which it must fit.
 
@@ -101,6 +105,8 @@ def train_memory(
         attention=attention,
         implementation=implementation,
         recompute=recompute,
+        packing=packing,
+        document_tokens=document_tokens,
         tensor_parallel=tensor_parallel,
         hardware=hardware,
     )

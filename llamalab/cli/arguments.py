@@ -61,6 +61,12 @@ def one_of(option: str, known: Iterable[str]) -> Callable[[str], str]:
     return _sentenced(read)
 
 
+def some_of(option: str, known: Iterable[str]) -> Callable[[str], list[str]]:
+    """An argparse type: words with commas between them, as one_of reads each."""
+    read = one_of(option, known)
+    return lambda text: [read(word.strip()) for word in text.split(",")]
+
+
 def add_choice(parser: argparse.ArgumentParser, option: str, known: Iterable[str], default: str, about: str) -> None:
     """An option that takes one of a few words."""
     words = tuple(known)
@@ -104,18 +110,28 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add_count(parser, "--kv-heads", "KV heads in place of the model's own; must divide its query heads")
 
 
-def add_dtype(parser: argparse.ArgumentParser, about: str, *, known: Iterable[str] = PLAIN_DTYPES) -> None:
-    """--dtype; types with scales, which only weights have, where `known` says so."""
-    add_choice(parser, "--dtype", known, "bf16", about)
+def add_dtypes(parser: argparse.ArgumentParser, about: str, *, known: Iterable[str] = PLAIN_DTYPES) -> None:
+    """--dtype, one or several; types with scales, which only weights have, where `known` says so."""
+    words = tuple(known)
+    parser.add_argument(
+        "--dtype",
+        type=some_of("--dtype", words),
+        default=["bf16"],
+        metavar="|".join(words),
+        help=f"{about} (default: bf16)",
+    )
 
 
-def add_part_dtypes(parser: argparse.ArgumentParser) -> None:
-    """--weight-dtype and --kv-dtype, None where they are stored as --dtype says."""
-    for option, known, part in (("--weight-dtype", DTYPES, "weights"), ("--kv-dtype", PLAIN_DTYPES, "KV cache")):
+def add_part_dtypes(
+    parser: argparse.ArgumentParser, *, weights: Iterable[str] = DTYPES, cache: Iterable[str] = PLAIN_DTYPES
+) -> None:
+    """--weight-dtype and --kv-dtype, one or several, None where they are stored as --dtype says."""
+    for option, known, part in (("--weight-dtype", weights, "weights"), ("--kv-dtype", cache, "KV cache")):
+        words = tuple(known)
         parser.add_argument(
             option,
-            type=one_of(option, known),
-            metavar="|".join(known),
+            type=some_of(option, words),
+            metavar="|".join(words),
             help=f"storage of the {part} (default: as --dtype)",
         )
 

@@ -6,7 +6,7 @@ from itertools import product
 
 from llamalab.analytic.attention_cost import AttentionShape
 from llamalab.choices import ACTIVATION_DTYPES, ATTENTION_BACKENDS, PHASES
-from llamalab.cli.arguments import add_choice, add_count, add_dtype, add_format, counts
+from llamalab.cli.arguments import add_choice, add_count, add_format, counts
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.parser import Parser
@@ -73,7 +73,7 @@ def configure(parser: Parser) -> None:
     parser.rename("--backend", "--attention")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="where (default: auto)")
     add_count(parser, "--rounds", "rounds of samples at least", default=7)
-    add_dtype(parser, "storage of q, k and v", known=ACTIVATION_DTYPES)
+    add_choice(parser, "--dtype", ACTIVATION_DTYPES, "bf16", "storage of q, k and v")
     add_format(parser)
 
 

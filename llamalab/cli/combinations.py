@@ -10,12 +10,17 @@ from llamalab.errors import LlamaLabError
 from llamalab.startup.hints import Any
 
 Axis = Sequence[dict[str, Any]]  # the values of an option, or of several that go together
-TITLES = {"context": "tokens", "tensor_parallel": "TP", "batch": "batch"}
+NUMBER_FORMATS = (  # of numbers: shown where rows differ in them
+    Column("dtype", "dtype"),
+    Column("weight_dtype", "weights"),
+    Column("kv_dtype", "cache"),
+)
+TITLES = {"context": "tokens", "tensor_parallel": "TP"} | {column.key: column.title for column in NUMBER_FORMATS}
 
 
 def axis(args: Namespace, *names: str) -> list[Axis]:
-    """One axis for each option of these names."""
-    return [[{name: value} for value in getattr(args, name)] for name in names]
+    """One axis for each option of these names; of one that was not given, None."""
+    return [[{name: value} for value in getattr(args, name) or [None]] for name in names]
 
 
 def models(args: Namespace) -> Axis:
@@ -52,6 +57,14 @@ def combined(
     why = [Column("reason", "why not", rank=-1)] if errors else []
     basis = {"basis": next(islice((row["basis"] for row in rows if row.get("basis")), 1), None)}
     return Answer({**basis, "rows": rows}, (_span(rows, columns[0], varied),), (Table((*shown, *columns, *why), rows),))
+
+
+def with_formats(columns: Sequence[Column], rows: Sequence[dict[str, Any]], behind: str) -> tuple[Column, ...]:
+    """Columns of a table, and behind one of them the number formats that its rows differ in."""
+    place = 1 + [column.key for column in columns].index(behind)
+    varied = _varied([{column.key: row.get(column.key) for column in NUMBER_FORMATS} for row in rows])
+    told = [column for column in NUMBER_FORMATS if column.key in varied]
+    return (*columns[:place], *told, *columns[place:])
 
 
 def _varied(points: Sequence[dict[str, Any]]) -> list[str]:

@@ -12,8 +12,9 @@ from llamalab.analytic.constants import choose
 from llamalab.analytic.forecast import forecast
 from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.workload import Workload
-from llamalab.choices import ACTIVATION_DTYPES
-from llamalab.cli.arguments import add_choice, add_counts, add_format, add_part_dtypes, add_shared, one_of
+from llamalab.choices import ACTIVATION_DTYPES, PHASES
+from llamalab.cli.arguments import add_choice, add_counts, add_format, add_shared, one_of
+from llamalab.cli.compare_rows import ROWS_BESIDE, RUN_LETTERS, rows_beside
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.find_model import find_model
@@ -22,14 +23,17 @@ from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.parser import Parser
 from llamalab.cli.predict import single_answer
 from llamalab.comparison.own_runs import read_runs, run_of_prediction
-from llamalab.comparison.peer_predictions import Beside, Guess, guessed, predicted_beside
+from llamalab.comparison.peer_predictions import (
+    Guess,
+    ToldPass,
+)
 from llamalab.comparison.run_deltas import Delta, compare_runs, differing, unmatched
 from llamalab.errors import InputError
 from llamalab.files.outputs import check_target, write_text
-from llamalab.formatting import format_rate, format_ratio, format_seconds
-from llamalab.records.run import Run, RunPhase
+from llamalab.formatting import format_ratio, format_seconds
+from llamalab.records.run import Run
 from llamalab.startup.hints import Any
-from llamalab.units import DTYPES
+from llamalab.units import DTYPES, PLAIN_DTYPES
 
 SUMMARY = "runs, predictions or other tools' results held against each other, operation by operation"
 EXAMPLES = (
@@ -37,7 +41,6 @@ EXAMPLES = (
     "llamalab compare llama-bench.json --model 7b --hardware h100",
     "llamalab compare 7b@a100 7b@h100 7b@h200 --prompt 2048 --format md",
 )
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def configure(parser: Parser) -> None:
@@ -45,12 +48,16 @@ def configure(parser: Parser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="files, or predictions as MODEL@HARDWARE")
     parser.add_argument("--model", help="the model of files that do not tell it, for the prediction beside each row")
     parser.add_argument("--hardware", help="the device of files that do not tell it")
-    parser.add_argument(
-        "--dtype", type=one_of("--dtype", DTYPES), metavar="|".join(DTYPES), help="the dtype that files do not tell"
-    )
-    add_part_dtypes(parser)
+    for option, known, about in (
+        ("--dtype", DTYPES, "the dtype that files do not tell"),
+        ("--weight-dtype", DTYPES, "storage of the weights (default: as --dtype)"),
+        ("--kv-dtype", PLAIN_DTYPES, "storage of the KV cache (default: as --dtype)"),
+    ):
+        parser.add_argument(option, type=one_of(option, known), metavar="|".join(known), help=about)
+    about = "the passes of a trace that tells no shapes, of --prompt tokens or at --context"
+    parser.add_argument("--phase", type=one_of("--phase", PHASES), metavar="|".join(PHASES), help=about)
     add_lengths(parser, prompt=512, generate=128)
-    add_counts(parser, "--batch", "sequences of MODEL@HARDWARE", default=1)
+    add_counts(parser, "--batch", "sequences of MODEL@HARDWARE, or of a trace", default=1)
     add_shared(parser)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "its attention algorithm")
     parser.add_argument("--page", metavar="FILE.html", help="write the comparison as a page too")
@@ -74,21 +81,21 @@ def run(args: argparse.Namespace) -> int:
 def answer(args: argparse.Namespace) -> Answer:
     """Every run against the first; of a single one, its rows beside our predictions."""
     runs = [run for name in args.runs for run in _runs(name, args)]
-    if len(runs) > len(_LETTERS):
-        raise InputError(f"at most {len(_LETTERS)} runs can be compared; got {len(runs)}; leave some out")
-    measured = _rows(runs, _told(args))
+    if len(runs) > len(RUN_LETTERS):
+        raise InputError(f"at most {len(RUN_LETTERS)} runs can be compared; got {len(runs)}; leave some out")
+    measured = rows_beside(runs, _told(args), _told_pass(args))
     data: dict[str, Any] = {
         "runs": [
-            {"run": _LETTERS[place], "name": run.name, "tool": run.tool, "model": run.model, "device": run.device}
+            {"run": RUN_LETTERS[place], "name": run.name, "tool": run.tool, "model": run.model, "device": run.device}
             | {"settings": run.settings}
             for place, run in enumerate(runs)
         ],
         "rows": measured,
-        "comparisons": [_comparison(runs[0], other, _LETTERS[place]) for place, other in enumerate(runs[1:], 1)],
+        "comparisons": [_comparison(runs[0], other, RUN_LETTERS[place]) for place, other in enumerate(runs[1:], 1)],
         "basis": "as each row says",
     }
     tables = [table for one in data["comparisons"] for table in _tables(one)]
-    known = Table(_MEASURED, measured, "Every phase of every run, and our prediction beside it:")
+    known = Table(ROWS_BESIDE, measured, "Every phase of every run, and our prediction beside it:")
     return Answer(data, _lead(data), (*tables, known) if tables else (known,))
 
 
@@ -130,28 +137,16 @@ def _told(args: argparse.Namespace) -> Guess:
     return Guess(arch, spec, args.weight_dtype or args.dtype, args.tensor_parallel[0], args.kv_dtype, args.attention)
 
 
-def _rows(runs: list[Run], told: Guess) -> list[dict[str, Any]]:
-    rows = []
-    for place, run in enumerate(runs):
-        guess = guessed(run, told)
-        for phase in run.phases:
-            ours = _beside(phase, guess) if phase.basis != "predicted" else None
-            predicted_s = ours.predicted_s if ours else None
-            rows.append(
-                {"run": _LETTERS[place], "phase": phase.name, "kind": phase.kind, "batch": phase.batch}
-                | {"new_tokens": phase.new_tokens, "context_tokens": phase.context_tokens, "time_s": phase.total_s}
-                | {"tokens_per_s": phase.tokens_per_s, "samples": len(phase.samples_s), "basis": phase.basis}
-                | {"predicted_s": predicted_s, "error": predicted_s / phase.total_s - 1 if predicted_s else None}
-                | {"predicted_from": ours.basis if ours else None}
-            )
-    return rows
-
-
-def _beside(phase: RunPhase, guess: Guess) -> Beside:
-    """The file's own prediction, made where it was measured, else ours of the device that it names."""
-    if phase.predicted_s is not None:
-        return Beside(phase.predicted_s, "the file")
-    return predicted_beside(phase, guess)
+def _told_pass(args: argparse.Namespace) -> ToldPass | None:
+    """What --phase says of a trace without shapes."""
+    if args.phase is None:
+        return None
+    (prompt, made), batch = run_lengths(args)[0], args.batch[0]
+    return (
+        ToldPass("prefill", batch, prompt, prompt)
+        if args.phase == "prefill"
+        else ToldPass("decode", batch, 1, prompt + made)
+    )
 
 
 def _comparison(a: Run, b: Run, letter: str) -> dict[str, Any]:
@@ -230,15 +225,4 @@ _DELTAS = (
     Column("low_s", "from", _signed_time, 1),
     Column("high_s", "to", _signed_time, 1),
     Column("why", "why", rank=-1),
-)
-_MEASURED = (
-    Column("run", "run"),
-    Column("phase", "phase"),
-    Column("batch", "batch", rank=1),
-    Column("time_s", "time", format_seconds),
-    Column("tokens_per_s", "tokens/s", format_rate),
-    Column("predicted_s", "predicted", format_seconds),
-    Column("error", "error", "{:+.1%}".format),
-    Column("basis", "basis", rank=2),
-    Column("predicted_from", "predicted from", rank=3),
 )

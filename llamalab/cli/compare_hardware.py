@@ -4,6 +4,7 @@ import argparse
 
 from llamalab.analytic.splits import Split
 from llamalab.cli.arguments import add_choice, add_format
+from llamalab.cli.combinations import with_formats
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.cli.parser import Parser
@@ -91,5 +92,5 @@ def answer(args: argparse.Namespace) -> Answer:
         f"{format_rate(best['tokens_per_s'])} tokens/s",
         *([f"  stack: {', '.join(assumed)} assumed, see --stack"] if assumed else []),
     )
-    tables = (Table(_COLUMNS, rows), *([Table(_REFUSED, refused)] if refused else []))
+    tables = (Table(with_formats(_COLUMNS, rows, "batch"), rows), *([Table(_REFUSED, refused)] if refused else []))
     return Answer({"by": args.by, "ranked": rows, "not_ranked": refused}, lead, tables)

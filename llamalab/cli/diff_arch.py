@@ -11,7 +11,8 @@ from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch
 from llamalab.arch.parts import Experts, RopeScaling
 from llamalab.arch.runnable import model_refusal
-from llamalab.cli.arguments import MODEL_NAMES, add_choice, add_count, add_dtype, add_format, add_part_dtypes
+from llamalab.cli.arguments import MODEL_NAMES, add_choice, add_counts, add_dtypes, add_format, add_part_dtypes
+from llamalab.cli.combinations import axis, combined
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import one_device
 from llamalab.cli.find_model import find_model
@@ -32,11 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab diff-arch`."""
     for name in ("one", "other"):
         parser.add_argument(name, metavar=name.upper(), help=MODEL_NAMES)
-    add_count(parser, "--prompt", "tokens of the prompt, and of the cache that is counted", default=2048)
-    add_count(parser, "--batch", "sequences", default=1)
+    add_counts(parser, "--prompt", "tokens of the prompt, and of the cache that is counted", default=2048)
+    add_counts(parser, "--batch", "sequences", default=1)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
     parser.add_argument("--hardware", default=_DEVICE, help="the device of the times (default: %(default)s)")
-    add_dtype(parser, "of weights, activations and KV cache")
+    add_dtypes(parser, "of weights, activations and KV cache")
     add_part_dtypes(parser)
     add_format(parser)
 
@@ -48,7 +49,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """Both costs, and what leads from one to the other."""
+    """Both costs, and what leads from one to the other; of several runs the costs of each."""
+    return combined(args, _difference, axis(args, "dtype", "weight_dtype", "kv_dtype", "batch", "prompt"), _RUNS)
+
+
+def _difference(args: argparse.Namespace) -> Answer:
     (one, arch), (other, second) = find_model(args.one), find_model(args.other)
     names, archs = (one, other), (arch, second)
     spec = one_device(args.hardware, args.dtype)
@@ -90,6 +95,8 @@ def answer(args: argparse.Namespace) -> Answer:
         ],
         "operations": ops,
     }
+    for side, cost in zip(("one", "other"), costs, strict=True):
+        data |= {f"{side}_{key}": getattr(cost, key) for key in ("kv_bytes", "prefill_s", "decode_s")}
     tables = (
         Table(
             _COLUMNS,
@@ -164,6 +171,14 @@ _COLUMNS = (
     Column("prefill_flops", "prefill FLOPs", _COUNT),
     Column("decode_bytes", "decode moves", _BYTES),
     Column("weight_bytes", "weights", _BYTES),
+)
+_RUNS = (
+    Column("one_prefill_s", "prefill", format_seconds),
+    Column("other_prefill_s", "of the other", format_seconds),
+    Column("one_decode_s", "per token", format_seconds),
+    Column("other_decode_s", "of the other", format_seconds),
+    Column("one_kv_bytes", "KV cache", format_bytes),
+    Column("other_kv_bytes", "of the other", format_bytes),
 )
 _OPS = (
     Column("phase", "phase"),

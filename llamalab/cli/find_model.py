@@ -5,8 +5,9 @@ import os
 
 from llamalab.arch import LlamaArch
 from llamalab.arch.files import read_arch
+from llamalab.arch.runnable import model_refusal
 from llamalab.cli.output import note
-from llamalab.errors import InputError, LlamaLabError, UnknownNameError
+from llamalab.errors import InputError, LlamaLabError, UnavailableError, UnknownNameError
 from llamalab.presets import PRESETS, resolve_model
 from llamalab.startup.hints import TYPE_CHECKING
 
@@ -42,15 +43,25 @@ def find_model(name: str | LlamaArch) -> tuple[str, LlamaArch]:
 def model_to_measure(name: str | LlamaArch) -> "tuple[str, LlamaArch, Weights | None]":
     """The short name of a model, its architecture, and the weights of a checkpoint; a note says which weights run.
 
+    Raises UnavailableError, before torch is imported, for a model that the built-in one does not run.
+
     A preset and a config have none: random ones of the same sizes are measured in their place.
     """
     arch = find_model(name)[1]
+    if refusal := model_refusal(arch):
+        raise UnavailableError(refusal)
     weights = None if isinstance(name, LlamaArch) else _own_weights(name)
     return short_name(name), arch if weights is None else weights.arch, weights
 
 
+def is_checkpoint(name: str | LlamaArch) -> bool:
+    """Whether a model is given as a path that can hold weights: no preset, config or architecture."""
+    named = isinstance(name, LlamaArch) or name in PRESETS or name.lower().endswith(".json")
+    return not named and os.path.exists(str(name))
+
+
 def _own_weights(name: str) -> "Weights | None":
-    if name in PRESETS or name.lower().endswith(".json") or not os.path.exists(name):
+    if not is_checkpoint(name):
         return None
     from llamalab.checkpoints import open_weights  # here: it imports torch
     from llamalab.checkpoints.checkpoint import model_shapes
@@ -100,3 +111,12 @@ def take_storage(args: "argparse.Namespace") -> "StoredWeights | None":
     from llamalab.cli.stored_models import noted_storage  # here: a preset needs no reader of files
 
     return noted_storage(args)
+
+
+def own_storage(
+    args: argparse.Namespace, model: str | LlamaArch, formats: dict[str, str | None]
+) -> "tuple[argparse.Namespace, StoredWeights | None]":
+    """The options for one of the models in one set of formats; its file may have a storage of its own."""
+    asked = argparse.Namespace()
+    vars(asked).update(vars(args) | formats, model=model)
+    return asked, take_storage(asked)

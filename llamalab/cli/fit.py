@@ -23,9 +23,10 @@ from llamalab.cli.arguments import (
     add_choice,
     add_count,
     add_counts,
-    add_dtype,
+    add_dtypes,
     add_format,
     add_model,
+    add_part_dtypes,
     add_shared,
     bytes_of_option,
     chosen_model,
@@ -57,7 +58,7 @@ SOLVES = ("batch", "context", "weights", "ranks", "device", "gpu-layers")
 
 _FOUND = (
     Column("max_batch", "largest batch", thousands),
-    Column("max_seq", "longest context", thousands),
+    Column("max_context", "longest context", thousands),
     Column("total_bytes", "held", format_bytes),
     Column("left_bytes", "left", format_bytes),
 )
@@ -79,10 +80,8 @@ def configure(parser: Parser) -> None:
     add_counts(parser, "--batch", about, default=None)
     parser.add_argument("--solve", type=one_of("--solve", SOLVES), metavar="|".join(SOLVES), help="what to look for")
     add_model(parser)
-    add_dtype(parser, "of activations, weights and KV cache", known=DTYPES)
-    for option, known, part in (("--weight-dtype", DTYPES, "weights"), ("--kv-dtype", KV_DTYPES, "KV cache")):
-        about = f"storage of the {part} (default: as --dtype)"
-        parser.add_argument(option, type=one_of(option, known), metavar="|".join(known), help=about)
+    add_dtypes(parser, "of activations, weights and KV cache", known=DTYPES)
+    add_part_dtypes(parser, cache=KV_DTYPES)
     add_counts(parser, "--prompt", "tokens that come at once (default: all of --context)", default=None)
     add_counts(parser, "--generate", "tokens after the prompt, in place of one of the other two", default=None)
     add_count(parser, "--chunk", "tokens of each sequence in one pass (default: the prompt)")
@@ -91,7 +90,10 @@ def configure(parser: Parser) -> None:
     add_shared(parser)
     add_count(parser, "--block-tokens", "tokens of a block of a paged KV cache", default=1)
     parser.add_argument(
-        "--gpu-layers", type=layer_count, metavar="N", help="of the last N layers on the device, the others on its host"
+        "--gpu-layers",
+        type=layer_count,
+        metavar="N",
+        help="head and last N layers on the device, the others on its host",
     )
     parser.add_argument("--host", metavar="NAME", help="the CPU beside --hardware: what such a split costs in time")
     add_count(parser, "--graphs", "captured graphs")
@@ -113,7 +115,11 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """What fits; a row for each of several runs. Raises DoesNotFitError where nothing does."""
-    axes = [models(args), *axis(args, "tensor_parallel"), [{"batch": batch} for batch in args.batch or [None]]]
+    axes = [
+        models(args),
+        *axis(args, "dtype", "weight_dtype", "kv_dtype", "tensor_parallel"),
+        [{"batch": batch} for batch in args.batch or [None]],
+    ]
     return combined(args, _one, [*axes, _lengths(args)], _FOUND)
 
 

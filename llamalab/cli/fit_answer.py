@@ -35,7 +35,7 @@ def _data(args: argparse.Namespace, model: str, asked: FitRun, held: Needs) -> d
     tokens = asked.batch * asked.context
     return {
         "model": model, "dtype": asked.dtype, "weight_dtype": asked.weight_dtype, "kv_dtype": asked.kv_dtype,
-        "n_kv_heads": asked.arch.n_kv_heads, "seq": asked.context, "batch": asked.batch, "ranks": asked.ranks,
+        "n_kv_heads": asked.arch.n_kv_heads, "context": asked.context, "batch": asked.batch, "ranks": asked.ranks,
         "runtime": args.runtime, "weight_bytes": held.bytes_of("weights"),
         "kv_bytes": held.bytes_of("KV cache"), "kv_bytes_per_token": held.bytes_of("KV cache") // tokens,
         "total_bytes": held.total_bytes, "margin_bytes": held.margin_bytes,
@@ -54,7 +54,7 @@ def fitting_answer(
         "memory_bytes": size,
         "left_bytes": left,
         "max_batch": asked.batch if solve == "batch" else largest_batch(asked, size, holds) if args.context else None,
-        "max_seq": asked.context if solve == "context" else None,
+        "max_context": asked.context if solve == "context" else None,
     }
     where = f" on each of {asked.ranks} devices" if asked.ranks > 1 else ""
     lead: tuple[str, ...] = (

@@ -22,18 +22,18 @@ def cache_alone(args: argparse.Namespace) -> Answer:
         "weight_bytes": None,
         "free_bytes": room.free_bytes,
         "kv_bytes_per_token": room.kv_bytes_per_token,
-        "seq": args.context,
+        "context": args.context,
         "batch": args.batch,
         "max_tokens": room.tokens,
         "max_batch": room.largest_batch(args.context) if args.context else None,
-        "max_seq": room.largest_context(args.batch) if args.batch else None,
+        "max_context": room.largest_context(args.batch) if args.batch else None,
         "left_bytes": left,
         "basis": "exact; the KV cache alone",
     }
     if args.context:
         said = _fitting(args.batch or data["max_batch"], args.context)
     elif args.batch:
-        said = _fitting(args.batch, data["max_seq"])
+        said = _fitting(args.batch, data["max_context"])
     else:
         said = f"{room.tokens:,} cached tokens fit"
     lead = (

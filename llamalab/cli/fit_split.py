@@ -25,13 +25,17 @@ def split_of(model: str, run: FitRun, hardware: str | None, host: str | None) ->
     here, layers = run.gpu_layers or 0, run.arch.n_layers
     data: dict[str, Any] = {
         "gpu_layers": here,
+        "n_gpu_layers": here + (here > 0),  # llama.cpp's, which counts the head
         "host_bytes": host_bytes(run),
         "prefill_s": None,
         "decode_s_per_token": None,
         "all_on_device_s_per_token": None,
         "reason": None,
     }
-    lead = f"  {here} of {layers} layers of {model} on the device, {format_bytes(data['host_bytes'])} on its host"
+    lead = (
+        f"  {here} of {layers} layers of {model} on the device, {format_bytes(data['host_bytes'])} on its host: "
+        f"llama.cpp's --n-gpu-layers {data['n_gpu_layers']}"
+    )
     if hardware is None or host is None:
         data["reason"] = "--hardware and --host must name a device and its CPU to predict the time"
         return HostSplit(data, (lead,))
@@ -59,9 +63,9 @@ def host_split_times(run: FitRun, device: HardwareSpec, host: HardwareSpec) -> d
         took = [whole_device]
     elif here == 0:
         took = [_times(run, run.arch, host)]
-    else:  # embedding and head are the host's: of the device the layers alone
-        rest = run.arch.replace(n_layers=every - here)
-        took = [_less(whole_device, _times(run, rest, device)), _times(run, rest, host)]
+    else:  # the head is the device's: of the host the layers alone
+        last = run.arch.replace(n_layers=here)
+        took = [_times(run, last, device), _less(_times(run, run.arch, host), _times(run, last, host))]
     return {
         "prefill_s": sum(one.prefill_s for one in took),
         "decode_s_per_token": sum(one.decode_s_per_token or 0.0 for one in took),

@@ -11,7 +11,7 @@ from llamalab.choices import LOGITS, PHASES
 from llamalab.cli.arguments import (
     add_choice,
     add_counts,
-    add_dtype,
+    add_dtypes,
     add_format,
     add_model,
     add_part_dtypes,
@@ -86,7 +86,7 @@ def configure(parser: Parser) -> None:
     add_choice(parser, "--logits", LOGITS, "last", "positions that the head runs on")
     add_shared(parser)
     add_model(parser)
-    add_dtype(parser, "storage of activations, weights and KV cache")
+    add_dtypes(parser, "storage of activations, weights and KV cache")
     add_part_dtypes(parser)
     add_format(parser)
 
@@ -119,7 +119,12 @@ def _shapes(args: argparse.Namespace) -> list[tuple[int, int, int]]:
 def answer(args: argparse.Namespace) -> Answer:
     """The op table of one pass and the steps of attention; of several passes the totals of each."""
     shapes = [dict(zip(("prompt", "context", "batch"), shape, strict=True)) for shape in _shapes(args)]
-    return combined(args, _one, [models(args), *axis(args, "tensor_parallel"), shapes], _SWEEP_COLUMNS)
+    return combined(
+        args,
+        _one,
+        [models(args), *axis(args, "dtype", "weight_dtype", "kv_dtype", "tensor_parallel"), shapes],
+        _SWEEP_COLUMNS,
+    )
 
 
 def _one(args: argparse.Namespace) -> Answer:

@@ -1,6 +1,7 @@
 """`llamalab generate`: continue texts with a checkpoint, streaming.
 
-The prompt is printed first, then the text as it is made, as llama2.c's run does. BOS and EOS end it.
+The prompt is printed first, then the text as it is made, as llama2.c's run does. BOS and EOS end it. With --format or
+--out the texts come whole, with what they took.
 Of several prompts the first that is not over streams; the others run beside it and follow.
 """
 
@@ -8,8 +9,9 @@ import argparse
 from collections.abc import Sequence
 
 from llamalab.choices import INFILL_ORDERS
-from llamalab.cli.arguments import add_count, one_of
-from llamalab.cli.output import Answer, Column, Table, note, show
+from llamalab.cli.arguments import add_count, add_format, one_of
+from llamalab.cli.delivery import give
+from llamalab.cli.output import Answer, Table, note, show
 from llamalab.cli.parser import Parser
 from llamalab.cli.ranks import add_tensor_parallel
 from llamalab.cli.text_options import (
@@ -76,6 +78,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "--stats", action="store_true", help="TTFT, tokens/s and their share of this machine's roofs, to stderr"
     )
+    add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
     check_paths(args)
     prompts = _prompts(args)
     # Everything that can be wrong with the options is said before a checkpoint is opened.
-    sampler_of(args)
     if "" in args.stop:
         raise InputError("--stop must have at least one character; got an empty text")
+    sampler_of(args)
     from llamalab.text.generate import Generation
 
     tokenizer = open_tokenizer(args)
@@ -104,14 +107,36 @@ def run(args: argparse.Namespace) -> int:
         )
         for prompt_ids in prompts_ids
     ]
-    watch = _print_texts(args, tokenizer, generations)
+    watch = _stream(args, tokenizer, generations) if streams(args) else _give(args, tokenizer, generations)
     if any(generation.finish_reason == "context" for generation in generations):
         note(f"the text ends where the model's context of {model.arch.max_positions:,} tokens is full")
-    if args.logprobs:
-        _print_logprobs(tokenizer, generations)
     if args.stats:
         _print_stats(watch, generations, model.backend.algorithm)
     return 0
+
+
+def streams(args: argparse.Namespace) -> bool:
+    """Whether text is printed as it is made; an answer in another form, or in a file, comes whole."""
+    return args.format == "table" and args.out is None
+
+
+def _give(args: argparse.Namespace, tokenizer: "Tokenizer", generations: Sequence["Generation"]) -> "Stopwatch":
+    from llamalab.cli.generate_output import collected, texts_answer
+
+    texts, watch = collected(tokenizer, generations, args.stop, echo=not args.no_echo)
+    tokens = _logprobs(tokenizer, generations) if args.logprobs else []
+    give(texts_answer(args.model, texts, generations, watch, tokens), args)
+    return watch
+
+
+def _stream(args: argparse.Namespace, tokenizer: "Tokenizer", generations: Sequence["Generation"]) -> "Stopwatch":
+    watch = _print_texts(args, tokenizer, generations)
+    if args.logprobs:
+        from llamalab.cli.generate_output import TOKENS
+
+        tokens = _logprobs(tokenizer, generations)
+        show(Answer({"tokens": tokens}, (), (Table(TOKENS, tokens),)), "table")
+    return watch
 
 
 def _prompts_ids(
@@ -191,20 +216,15 @@ def _print_title(row: int, rows: int) -> None:
         print_text(f"--- {row + 1} of {rows} ---\n")
 
 
-def _print_logprobs(tokenizer: "Tokenizer", generations: Sequence["Generation"]) -> None:
+def _logprobs(tokenizer: "Tokenizer", generations: Sequence["Generation"]) -> list[dict[str, Any]]:
+    """The log-probability of every token, the prompt's where it was scored."""
     rows: list[dict[str, Any]] = []
     for number, generation in enumerate(generations, start=1):
         scored = [*generation.prompt_ids[1:]] if generation.prompt_logprobs else []
         logprobs = [*generation.prompt_logprobs, *generation.logprobs]
         for token_id, logprob in zip([*scored, *generation.ids], logprobs, strict=True):
             rows.append({"prompt": number, "id": token_id, "piece": tokenizer.label(token_id), "logprob": logprob})
-    columns = (
-        Column("prompt", "prompt"),
-        Column("id", "id"),
-        Column("logprob", "log-probability", "{:.4f}".format),
-        Column("piece", "piece", repr),
-    )
-    show(Answer({"tokens": rows}, (), (Table(columns, rows),)), "table")
+    return rows
 
 
 def _print_stats(watch: "Stopwatch", generations: Sequence["Generation"], attention: str) -> None:

@@ -8,7 +8,7 @@ from llamalab.analytic.weight_storage import bytes_on_rank, stored_weight_bytes
 from llamalab.arch import LlamaArch, attention_kind
 from llamalab.cli.arguments import (
     add_counts,
-    add_dtype,
+    add_dtypes,
     add_format,
     add_model,
     add_part_dtypes,
@@ -44,7 +44,7 @@ def configure(parser: Parser) -> None:
     add_counts(parser, "--generate", "and tokens after them, which are as many in the cache", default=None)
     add_counts(parser, "--batch", "sequences", default=1)
     add_shared(parser)
-    add_dtype(parser, "storage of the cache, and of the weights it is compared with")
+    add_dtypes(parser, "storage of the cache, and of the weights it is compared with")
     add_part_dtypes(parser)
     add_format(parser)
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """The cache at one length and batch under every number of KV heads; at several, a row for each."""
-    axes = [models(args), *axis(args, "tensor_parallel", "batch")]
+    axes = [models(args), *axis(args, "dtype", "weight_dtype", "kv_dtype", "tensor_parallel", "batch")]
     lengths = [{"context": tokens} for tokens in held_lengths(args, 4096)]
     return combined(args, _answer, [*axes, lengths], _SIZES)
 
@@ -80,25 +80,27 @@ def _answer(args: argparse.Namespace) -> Answer:
     return _one(model, own, args.context, args.batch, dtype, (kind, size), ranks)
 
 
-def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, held: tuple[str, int], ranks: int) -> Answer:
-    variants = kv_variants(arch, seq=seq, batch=batch, dtype=dtype)
+def _one(
+    model: str, arch: LlamaArch, context: int, batch: int, dtype: str, held: tuple[str, int], ranks: int
+) -> Answer:
+    variants = kv_variants(arch, seq=context, batch=batch, dtype=dtype)
     data = {
         "model": model,
         "dtype": dtype,
         "attention": attention_kind(arch.n_heads, arch.n_kv_heads),
         "n_kv_heads": arch.n_kv_heads,
-        "seq": seq,
+        "context": context,
         "batch": batch,
         "tensor_parallel": ranks,
-        "kv_bytes": kv_bytes(arch, seq=seq, batch=batch, dtype=dtype),
+        "kv_bytes": kv_bytes(arch, seq=context, batch=batch, dtype=dtype),
         "kv_bytes_per_token": kv_bytes_per_token(arch, dtype),
-        "kv_bytes_per_sequence": kv_bytes(arch, seq=seq, dtype=dtype),
+        "kv_bytes_per_sequence": kv_bytes(arch, seq=context, dtype=dtype),
         "weight_bytes": held[1],
         "basis": "exact",
         "variants": [variant._asdict() for variant in variants],
     }
     rows = [
-        {"model": model, "dtype": dtype, "seq": seq, "batch": batch, **variant._asdict()}
+        {"model": model, "dtype": dtype, "context": context, "batch": batch, **variant._asdict()}
         | {"share": variant.kv_bytes / variants[0].kv_bytes, "own": variant.n_kv_heads == arch.n_kv_heads}
         for variant in variants
     ]
@@ -114,22 +116,24 @@ def _one(model: str, arch: LlamaArch, seq: int, batch: int, dtype: str, held: tu
 
 
 def _lead(arch: LlamaArch, data: dict[str, Any], weight_dtype: str) -> tuple[str, ...]:
-    seq, batch, dtype, ranks = data["seq"], data["batch"], data["dtype"], data["tensor_parallel"]
+    context, batch, dtype, ranks = data["context"], data["batch"], data["dtype"], data["tensor_parallel"]
     sequences = counted(batch, "sequence")
     where = f", on each of {ranks} devices" if ranks > 1 else ""
     size, weights = data["kv_bytes"], data["weight_bytes"]
     element = f"{dtype_bits(dtype) / 8:g}"
     # Tokens that are kept, of all layers: a layer with a window keeps no more than it sees.
-    kept = sum(layers * min(seq, window or seq) for window, layers in arch.windows)
-    alike = kept == arch.n_layers * seq
-    factors: tuple[object, ...] = (2, arch.n_layers, arch.n_kv_heads, arch.head_dim, seq, batch, element)
+    kept = sum(layers * min(context, window or context) for window, layers in arch.windows)
+    alike = kept == arch.n_layers * context
+    factors: tuple[object, ...] = (2, arch.n_layers, arch.n_kv_heads, arch.head_dim, context, batch, element)
     factors = factors if alike else (2, kept, arch.n_kv_heads, arch.head_dim, batch, element)
-    layers = " + ".join(f"{layers} layers × {min(seq, window or seq)} tokens" for window, layers in arch.windows)
+    layers = " + ".join(
+        f"{layers} layers × {min(context, window or context)} tokens" for window, layers in arch.windows
+    )
     return (
         f"KV cache of {data['model']} in {dtype}, {data['attention']}: {format_bytes(size)} ({size:,} bytes)"
         f"{where}, exact",
         f"  = 2 (K,V) × {arch.n_layers} layers × {arch.n_kv_heads} KV heads × {arch.head_dim} head dim"
-        f" × {seq} tokens × {sequences} × {element} B"
+        f" × {context} tokens × {sequences} × {element} B"
         if alike
         else f"  = 2 (K,V) × ({layers}) × {arch.n_kv_heads} KV heads × {arch.head_dim} head dim"
         f" × {sequences} × {element} B",

@@ -6,12 +6,13 @@ from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.arch import ALWAYS_STORED, LlamaArch
 from llamalab.arch.runnable import model_refusal
-from llamalab.cli.arguments import add_dtype, add_format
+from llamalab.cli.arguments import add_choice, add_format
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, thousands
 from llamalab.formatting import format_bytes
 from llamalab.presets import PRESETS
 from llamalab.startup.hints import Any
+from llamalab.units import PLAIN_DTYPES
 
 SUMMARY = "the known models and their sizes"
 EXAMPLES = ("llamalab models", "llamalab models --dtype int8", "llamalab models --format csv")
@@ -36,7 +37,7 @@ _COLUMNS = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab models`."""
-    add_dtype(parser, "storage of weights and KV cache")
+    add_choice(parser, "--dtype", PLAIN_DTYPES, "bf16", "storage of weights and KV cache")
     add_format(parser)
 
 

@@ -190,8 +190,26 @@ def _markdown(answer: Answer) -> str:
 def _json(answer: Answer) -> str:
     import json
 
+    plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, indent=2)
+    in_row = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",\n      ", ": "))
+
+    def shown(value: Any) -> str:
+        """As `indent` shows it, which only Python's slow encoder knows: rows of a sweep go through the fast one."""
+        if isinstance(value, list) and value and all(map(_is_flat, value)):
+            rows = (f"    {{\n      {in_row.encode(row)[1:-1]}\n    }}" for row in value)
+            return "[\n" + ",\n".join(rows) + "\n  ]"
+        return plain.encode(value).replace("\n", "\n  ")
+
     data = {"schema_version": ANSWER_SCHEMA, **answer.data}
-    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False).translate(_CONTROLS)
+    text = ",\n".join(f"  {plain.encode(key)}: {shown(value)}" for key, value in data.items())
+    return f"{{\n{text}\n}}".translate(_CONTROLS)
+
+
+def _is_flat(row: object) -> bool:
+    return isinstance(row, dict) and bool(row) and _PLAIN.issuperset(map(type, row.values()))
+
+
+_PLAIN = {str, int, float, bool, type(None)}
 
 
 # JSON escapes the control characters below a space itself.

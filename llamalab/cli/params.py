@@ -14,7 +14,7 @@ from llamalab.analytic.params import (
 )
 from llamalab.analytic.weight_storage import component_bytes
 from llamalab.arch import LlamaArch
-from llamalab.cli.arguments import add_dtype, add_format, add_model, add_shared, chosen_model, one_of
+from llamalab.cli.arguments import add_dtypes, add_format, add_model, add_shared, chosen_model, some_of
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent, thousands
@@ -35,10 +35,10 @@ EXAMPLES = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab params`."""
     add_model(parser)
-    add_dtype(parser, "storage of the weights", known=DTYPES)
+    add_dtypes(parser, "storage of the weights", known=DTYPES)
     parser.add_argument(
         "--weight-dtype",
-        type=one_of("--weight-dtype", DTYPES),
+        type=some_of("--weight-dtype", DTYPES),
         metavar="|".join(DTYPES),
         help="of the matrices, where norms and embedding stay in --dtype (default: as --dtype)",
     )
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """The parameters of the model, or of an adapter beside it; a row for each of several models or splits."""
-    return combined(args, _one, [models(args), *axis(args, "tensor_parallel")], _SIZES)
+    return combined(args, _one, [models(args), *axis(args, "dtype", "weight_dtype", "tensor_parallel")], _SIZES)
 
 
 _SIZES = (

@@ -21,6 +21,7 @@ setattr(argparse, "_", str)  # noqa: B010
 
 
 _HELP_WIDTH = 100
+_MOST_WORDS = 1000
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -34,6 +35,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, summary: str, examples: Iterable[str]) -> None:
         self.renamed: dict[str, str] = {}
         self.old_names_used: list[str] = []
+        self._known_words: dict[str, tuple[str, Any]] = {}  # of calls before, and what they were read as
         self._plain: tuple[dict[str, argparse.Action], dict[str, Any]] | None = None
         super().__init__(
             prog=prog,
@@ -73,9 +75,10 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, argv: Iterable[str]) -> argparse.Namespace:
         """The options of a command line, old names taken for the new."""
-        words = [self._today(word) for word in argv]
-        if (plain := self._read_plain(words)) is not None:
+        given = list(argv)
+        if (plain := self._read_plain(given)) is not None:
             return plain
+        words = [self._today(word) for word in given]
         self._refuse_empty(words)
         places = [action for action in self._actions if not action.option_strings]
         if len(places) > 1 and any(action.nargs in ("?", "*") for action in places):
@@ -87,7 +90,7 @@ class Parser(argparse.ArgumentParser):
 
         Calls from Python come so, thousands in a sweep: argparse takes a quarter of a millisecond to look for more.
         """
-        if not words or not all(word.startswith("--") and "=" in word for word in words):
+        if not words or not all("=" in word for word in words):
             return None
         if self._plain is None:
             self._plain = self._plain_options()
@@ -96,14 +99,20 @@ class Parser(argparse.ArgumentParser):
         values = vars(asked)
         values.update(usual)
         for word in words:
+            if word in self._known_words:
+                dest, known = self._known_words[word]
+                values[dest] = [*known] if type(known) is list else known
+                continue
             name, _, value = word.partition("=")
             action = options.get(name)
             if action is None or value in ("", "--"):
                 return None
             try:
-                values[action.dest] = action.type(value) if callable(action.type) else value
+                known = values[action.dest] = action.type(value) if callable(action.type) else value
             except (argparse.ArgumentTypeError, TypeError, ValueError):  # argparse says it in its own way
                 return None
+            if len(self._known_words) < _MOST_WORDS:
+                self._known_words[word] = action.dest, [*known] if type(known) is list else known
         return asked
 
     def _plain_options(self) -> tuple[dict[str, argparse.Action], dict[str, Any]]:
@@ -119,14 +128,23 @@ class Parser(argparse.ArgumentParser):
 
     def _refuse_empty(self, words: list[str]) -> None:
         """Raise InputError where nothing is given for a name, a number or a path: a text alone may be empty."""
+        places, named, options = [one for one in self._actions if not one.option_strings], 0, True
+        taken = False  # by the option before it
         for word, following in pairwise((*words, None)):
-            if word in ("--", None):
-                return
-            name, equals, value = word.partition("=")
-            action = self._option_string_actions.get(name)
-            empty = not value if equals else following == ""
-            if empty and action is not None and action.nargs is None and action.metavar != "TEXT":
-                raise InputError(f"{name} must not be empty; got ''; name a value or leave the option out")
+            name, equals, value = str(word).partition("=")
+            action = self._option_string_actions.get(name) if options and not taken else None
+            if action is not None:
+                taken = action.nargs != 0 and not equals
+                empty = not value if equals else taken and following == ""
+                if empty and action.nargs is None and action.metavar != "TEXT":
+                    raise InputError(f"{name} must not be empty; got ''; name a value or leave the option out")
+                continue
+            if word == "" and not taken:
+                if not places:
+                    raise InputError(f"{self.prog} takes no argument ''; see {self.prog} --help")
+                place = places[min(named, len(places) - 1)]
+                raise InputError(f"{place.metavar or place.dest} must not be empty; got ''; give a name or a path")
+            named, taken, options = named + (not taken), False, options and word != "--"
 
     def _today(self, word: str) -> str:
         name, equals, value = word.partition("=")

@@ -11,7 +11,7 @@ from llamalab.cli.arguments import (
     add_choice,
     add_count,
     add_counts,
-    add_dtype,
+    add_dtypes,
     add_format,
     add_part_dtypes,
     bytes_of_option,
@@ -72,7 +72,7 @@ def configure(parser: Parser) -> None:
     add_lengths(parser, prompt=2048, generate=128)
     add_counts(parser, "--batch", "sequences at a time", default=8)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
-    add_dtype(parser, "of weights, activations and KV cache")
+    add_dtypes(parser, "of weights, activations and KV cache")
     add_part_dtypes(parser)
     add_format(parser)
 
@@ -89,7 +89,9 @@ def answer(args: argparse.Namespace) -> Answer:
     Raises DoesNotFitError where none can be run.
     """
     lengths = [{"prompt": prompt, "generate": generate} for prompt, generate in run_lengths(args)]
-    return combined(args, _one, [models(args), *axis(args, "batch"), lengths], _FIRST)
+    return combined(
+        args, _one, [models(args), *axis(args, "dtype", "weight_dtype", "kv_dtype", "batch"), lengths], _FIRST
+    )
 
 
 def _one(args: argparse.Namespace) -> Answer:

@@ -2,14 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from itertools import islice
+from operator import attrgetter
 
-from llamalab.analytic.forecast import Basis, Forecast, forecast
+from llamalab.analytic.forecast import Basis, Forecast, Times, forecast
 from llamalab.analytic.stack_constants import StackConstants
 from llamalab.analytic.workload import Workload
 from llamalab.cli.arguments import add_format
+from llamalab.cli.combinations import with_formats
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Table, percent
@@ -30,8 +31,8 @@ from llamalab.cli.runs import (
 from llamalab.cli.sweep import SWEEP_COLUMNS, SWEEP_KEYS, stack_name, sweep
 from llamalab.formatting import format_bytes, format_rate, format_seconds
 from llamalab.hardware import HardwareSpec
-from llamalab.plain_text import csv_text
-from llamalab.startup.hints import Any
+from llamalab.plain_text import write_csv
+from llamalab.startup.hints import Any, NamedTuple
 from llamalab.startup.made_rows import MadeRows
 
 SUMMARY = "predicted time of prefill, decode and a whole run, with its bound and its interval"
@@ -57,7 +58,7 @@ def configure(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one prediction with its op table, or a row for every combination."""
     if args.format == "csv" and args.out is None and len(list(islice(cases(args), 2))) > 1:
-        _stream(sweep(args))
+        write_csv(sys.stdout, SWEEP_KEYS, sweep(args))
     else:
         give(answer(args), args)
     return 0
@@ -72,7 +73,7 @@ def answer(args: argparse.Namespace) -> Answer:
     found = sorted(row["total_s"] for row in rows if row["total_s"] is not None)
     told = f": {format_seconds(found[0])} to {format_seconds(found[-1])} a run" if found else ""
     lead = f"{len(rows)} combinations, {len(found)} of them with a time{told}"
-    return Answer({"rows": rows}, (lead,), (Table(SWEEP_COLUMNS, rows),))
+    return Answer({"rows": rows}, (lead,), (Table(with_formats(SWEEP_COLUMNS, rows, "batch"), rows),))
 
 
 def _predicted(case: Case, constants: Basis) -> tuple[Forecast, dict[str, Any]]:
@@ -84,12 +85,6 @@ def _predicted(case: Case, constants: Basis) -> tuple[Forecast, dict[str, Any]]:
     found = forecast_split(case.arch, case.work, case.split, case.spec, constants)
     shares = {"communication_share": found.communication_share, "bubble_share": found.bubble_share}
     return found.forecast, {"split": case.split._asdict(), **shares}
-
-
-def _stream(rows: Iterable[dict[str, Any]]) -> None:
-    sys.stdout.write(csv_text(SWEEP_KEYS, ()))
-    for row in rows:
-        sys.stdout.write(csv_text(SWEEP_KEYS, [row], header=False))
 
 
 def stack_row(result: Forecast) -> dict[str, Any]:
@@ -106,8 +101,43 @@ def single_answer(model: str, spec: HardwareSpec, work: Workload, result: Foreca
     return _answer(Case(model, find_model(model)[1], spec, work), result)
 
 
+class _Found(NamedTuple):
+    """What an answer is made of: `split` are the figures that a split beyond tensor parallelism adds."""
+
+    case: Case
+    result: Forecast
+    split: dict[str, Any]
+
+
+# How each figure is made once somebody looks: who asks for a time need not wait for op tables. In the order of JSON.
+_FIGURES: dict[str, Callable[[_Found], Any]] = {
+    "model": lambda found: found.case.model,
+    "hardware": lambda found: found.case.spec.name,
+    "inputs": lambda found: found.case.work._asdict(),
+    **{name: attrgetter(f"result.times.{name}") for name in Times._fields},
+    "bound": lambda found: found.result.bound._asdict(),
+    "basis": lambda found: found.result.basis,
+    "stack": lambda found: stack_row(found.result),
+    "interval": lambda found: dict(zip(("low_s", "high_s"), found.result.interval, strict=True)) | {"of": "total_s"},
+    "memory": lambda found: found.result.memory._asdict() | {"total_bytes": found.result.memory.total_bytes},
+    "constants": lambda found: {name: rate._asdict() for name, rate in found.result.constants.rates.items()},
+    "host": lambda found: found.result.constants.host._asdict(),
+}
+_OF_SPLIT = ("split", "communication_share", "bubble_share")
+_TABLES: dict[str, Callable[[_Found], Any]] = {
+    "ops": lambda found: [
+        *predicted_rows("prefill", found.result.prefill_ops, found.result),
+        *predicted_rows("decode", found.result.decode_ops, found.result),
+    ],
+    "published_kernels": lambda found: kernels_beside(found.case, found.result),
+}
+_OF_TENSOR_RANKS = _FIGURES | _TABLES
+_OF_ANY_SPLIT = _FIGURES | {name: lambda found, name=name: found.split[name] for name in _OF_SPLIT} | _TABLES
+
+
 def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -> Answer:
-    figures: Any = MadeRows(lambda: _figures(case, result, split or {}), lambda make: make())  # a dict, but late
+    found = _Found(case, result, split or {})
+    figures: Any = MadeRows(lambda: _OF_ANY_SPLIT if split else _OF_TENSOR_RANKS, lambda make: make(found))
 
     def tables() -> tuple[Table, ...]:
         known = [row for row in figures["published_kernels"] if row["published_s"] is not None]
@@ -117,37 +147,6 @@ def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -
         return (*_lead(case, result), *_split_words(case, split), *unpublished(figures["published_kernels"]))
 
     return Answer(figures, lead, tables)
-
-
-def _figures(case: Case, result: Forecast, split: dict[str, Any]) -> dict[str, Callable[[], Any]]:
-    """How each figure of an answer is made: whoever asks for a time need not wait for the op tables."""
-    memory, (low, high) = result.memory, result.interval
-    known = {"model": case.model, "hardware": case.spec.name, "inputs": case.work._asdict()} | result.times._asdict()
-    late = {
-        "bound": result.bound._asdict,
-        "basis": lambda: result.basis,
-        "stack": lambda: stack_row(result),
-        "interval": lambda: {"low_s": low, "high_s": high, "of": "total_s"},
-        "memory": lambda: memory._asdict() | {"total_bytes": memory.total_bytes},
-        "constants": lambda: {name: rate._asdict() for name, rate in result.constants.rates.items()},
-        "host": result.constants.host._asdict,
-    }
-    tables = {
-        "ops": lambda: [
-            *predicted_rows("prefill", result.prefill_ops, result),
-            *predicted_rows("decode", result.decode_ops, result),
-        ],
-        "published_kernels": lambda: kernels_beside(case, result),
-    }
-    return _constant(known) | late | _constant(split) | tables
-
-
-def _constant(known: dict[str, Any]) -> dict[str, Callable[[], Any]]:
-    return {name: partial(_itself, value) for name, value in known.items()}
-
-
-def _itself(value: Any) -> Any:
-    return value
 
 
 def _assumption(result: Forecast) -> str:

@@ -21,7 +21,7 @@ from llamalab.cli.parser import Parser
 from llamalab.cli.profile_output import profile_answer
 from llamalab.cli.progress import Progress
 from llamalab.cli.ranks import add_tensor_parallel
-from llamalab.errors import UnknownNameError
+from llamalab.errors import InputError, UnknownNameError
 from llamalab.files.outputs import check_target
 from llamalab.measure.device.kinds import DEVICES
 from llamalab.startup.hints import TYPE_CHECKING, Any
@@ -87,6 +87,10 @@ def measured(args: argparse.Namespace) -> "tuple[list[Profile], list[Path]]":
             raise UnknownNameError("--phase", phase, PHASES)
     if args.out is not None:
         check_target(Path(args.out))
+    if args.trace is not None and args.trace.exists() and not args.trace.is_dir():
+        raise InputError(f"--trace must name a folder; {args.trace} is a file; name another")
+    if args.context is not None and args.context < (args.prompt if "prefill" in phases else 2):
+        raise InputError(f"--context must count the prompt of {args.prompt} tokens; got {args.context}")
     reference = None if args.roofs is None else _record(Path(args.roofs))
     return _measure(args, phases, reference)
 
@@ -121,7 +125,7 @@ def _measure(
     command += f" --context {args.context}" if args.context else ""
     command += f" --weight-dtype {args.weight_dtype}" if args.weight_dtype else ""
     command += f" --kv-dtype {args.kv_dtype}" if args.kv_dtype else ""
-    writer, written = trace_writer(args.trace, f"{label}-{device.type}") if args.trace else (None, [])
+    writer, written = trace_writer(args.trace, f"{label}-{device.type}", label) if args.trace else (None, [])
     given: dict[str, Any] = {
         "name": label,
         "phases": phases,

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from llamalab.analytic.stacks import stack_names
-from llamalab.choices import ACTIVATION_DTYPES, FORMATS
+from llamalab.choices import ACTIVATION_DTYPES, FORMATS, STACK_NAMES
 from llamalab.cli.arguments import (
     MODEL_HELP,
     add_backend,
@@ -58,7 +57,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--out", metavar="PATH", help="the HTML file (default: reports/<model>-<device>.html)")
     parser.add_argument(
         "--stack",
-        type=one_of("--stack", stack_names()),
+        type=one_of("--stack", STACK_NAMES),
         metavar="NAME",
         help="the software that predictions for other devices are of (default: what is usual on each)",
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llamalab.analytic.params import SMALL_MODEL_BYTES, weight_bytes
-from llamalab.cli.find_model import model_to_measure
+from llamalab.cli.find_model import is_checkpoint, model_to_measure
 from llamalab.cli.output import note
 from llamalab.cli.progress import Progress
 from llamalab.cli.report_files import check_page, default_page, keep_record
@@ -19,8 +19,14 @@ MEASURED_SHARE = 0.8  # of the time, where a calibration follows
 
 def measure_and_show(args: argparse.Namespace) -> int:
     """Measure and write the record; only then calibrate, draw and judge, none of which can cost the measurement."""
+    if args.out is not None:
+        check_page(Path(args.out))
     if args.tokenizer is not None:
         check_exists(args.tokenizer, "tokenizer")
+    if (args.text is not None or args.tokenizer is not None) and not is_checkpoint(args.model):
+        from llamalab.records.patterns import sentence_without_weights
+
+        raise sentence_without_weights()
     name, arch, weights = model_to_measure(args.model)
     device = _resolved(args.device)
     page = Path(args.out or default_page(name, device))

@@ -4,6 +4,7 @@ import argparse
 
 from llamalab.analytic.forecast import Forecast, forecast
 from llamalab.cli.arguments import add_format, file_path
+from llamalab.cli.combinations import with_formats
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, note, percent
 from llamalab.cli.parser import Parser
@@ -60,7 +61,7 @@ def answer(args: argparse.Namespace) -> Answer:
         raise InputError(f"--svg must be of one run; got {len(chosen)}; give one value of each option")
     rows = [_summary(args, case) for case in chosen]
     lead = f"{len(rows)} combinations; shares of each phase that compute, memory and launches limit"
-    return Answer({"rows": rows}, (lead,), (Table(_SUMMARY, rows),))
+    return Answer({"rows": rows}, (lead,), (Table(with_formats(_SUMMARY, rows, "batch"), rows),))
 
 
 def _summary(args: argparse.Namespace, case: Case) -> dict[str, Any]:
@@ -68,6 +69,8 @@ def _summary(args: argparse.Namespace, case: Case) -> dict[str, Any]:
     work = case.work
     row: dict[str, Any] = {"model": case.model, "hardware": case.spec.name, "prompt": work.prompt}
     row |= {"generate": work.generate, "batch": work.batch, "tensor_parallel": work.devices}
+    row |= {"dtype": work.dtype, "weight_dtype": work.weight_dtype or work.dtype}
+    row |= {"kv_dtype": work.kv_dtype or work.dtype}
     found = _one(args, case).data["ops"]
     for phase in _MARKS:
         own = [one for one in found if one["phase"] == phase]

@@ -12,14 +12,24 @@ from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.rate_constants import Constants
 from llamalab.analytic.splits import Split
 from llamalab.analytic.stack_constants import StackConstants, named_constants, prepared
-from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
+from llamalab.analytic.stacks import assumed_stack, find_stack
 from llamalab.analytic.workload import Workload
 from llamalab.arch import LlamaArch
-from llamalab.choices import LOGITS
-from llamalab.cli.arguments import add_choice, add_count, add_counts, counts, file_path, named_models, one_of
+from llamalab.choices import LOGITS, STACK_NAMES
+from llamalab.cli.arguments import (
+    add_choice,
+    add_count,
+    add_counts,
+    add_dtypes,
+    add_part_dtypes,
+    counts,
+    file_path,
+    named_models,
+    one_of,
+)
 from llamalab.cli.counts import parse_counts
 from llamalab.cli.devices import chosen_devices
-from llamalab.cli.find_model import find_model, take_storage
+from llamalab.cli.find_model import find_model, own_storage
 from llamalab.cli.lengths import add_lengths, run_lengths
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError, UnavailableError, UnknownNameError
@@ -28,7 +38,7 @@ from llamalab.startup.hints import TYPE_CHECKING, NamedTuple
 from llamalab.units import DTYPES
 
 if TYPE_CHECKING:
-    from llamalab.cli.stored_models import StoredWeights
+    pass
 
 
 class Case(NamedTuple):
@@ -54,11 +64,8 @@ def add_hardware(parser: argparse.ArgumentParser, default: str) -> None:
 
 def add_numbers(parser: argparse.ArgumentParser) -> None:
     """The number formats, and how the model is run."""
-    add_choice(parser, "--dtype", DTYPES, "bf16", "of activations, and of what is not named")
-    for option, what in (("--weight-dtype", "the matrices"), ("--kv-dtype", "the KV cache")):
-        parser.add_argument(
-            option, type=one_of(option, DTYPES), metavar="|".join(DTYPES), help=f"of {what} (default: --dtype)"
-        )
+    add_dtypes(parser, "of activations, and of what is not named", known=DTYPES)
+    add_part_dtypes(parser, cache=DTYPES)
     add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
     add_choice(parser, "--logits", LOGITS, "last", "the positions whose logits are wanted")
     fusion = parser.add_mutually_exclusive_group()
@@ -69,7 +76,7 @@ def add_numbers(parser: argparse.ArgumentParser) -> None:
 
 def add_basis(parser: argparse.ArgumentParser) -> None:
     """--stack, --threads, --basis and --constants."""
-    parser.add_argument("--stack", metavar="NAME", help=f"the software that runs it: {', '.join(stack_names())}")
+    parser.add_argument("--stack", metavar="NAME", help=f"the software that runs it: {', '.join(STACK_NAMES)}")
     add_count(parser, "--threads", "threads of a CPU of the table, as its stack runs it (default: one a core)")
     parser.add_argument(
         "--basis",
@@ -151,21 +158,24 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     """Every combination of the options, devices innermost: passes that differ in nothing else are shared."""
     _check_stack(args)
     models = [(path, *find_model(path)) for path in named_models(args.model)]
-    devices = chosen_devices(args.hardware, args.dtype)
-    if args.threads and not any(_takes_threads(args, spec) for spec in devices):
+    devices = {dtype: chosen_devices(args.hardware, dtype) for dtype in args.dtype}
+    known = devices[args.dtype[0]]
+    if args.threads and not any(_takes_threads(args, spec) for spec in known):
         raise InputError(
             "--threads must be given for a CPU of the table, by stack: --hardware ryzen-7950x; "
-            f"got {', '.join(spec.name for spec in devices)}"
+            f"got {', '.join(spec.name for spec in known)}"
         )
-    if args.basis is None and all(spec.measured for spec in devices):
+    if args.basis is None and all(spec.measured for spec in known):
         args.basis = "calibrated"  # and with it the plain model, whose kernels were calibrated
     shapes = product(run_lengths(args), args.batch, _splits(args))
-    each = [(*_own_storage(args, path), name, arch) for path, name, arch in models]
+    each = [
+        (*own_storage(args, path, formats), name, arch) for path, name, arch in models for formats in _formats(args)
+    ]
     for (asked, stored, name, arch), ((prompt, generate), batch, split) in product(each, list(shapes)):
-        work = workload(asked, prompt, generate, batch, split.tensor)._replace(
-            stored_bytes=stored.bytes if stored else None
-        )
-        for spec in devices:
+        work = workload(asked, prompt, generate, batch, split.tensor)
+        if stored:
+            work = work._replace(stored_bytes=stored.bytes)
+        for spec in devices[asked.dtype]:
             run = _as_run(args, spec, work)
             if run.layer_parallel > 1 and not split.only_tensor:
                 raise InputError(
@@ -175,11 +185,11 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
             yield Case(name, arch, spec, run, split)
 
 
-def _own_storage(args: argparse.Namespace, model: str | LlamaArch) -> "tuple[argparse.Namespace, StoredWeights | None]":
-    """The options for one of the models, whose file may have a storage of its own."""
-    asked = argparse.Namespace()
-    vars(asked).update(vars(args), model=model)
-    return asked, take_storage(asked)
+def _formats(args: argparse.Namespace) -> list[dict[str, str | None]]:
+    """Every combination of the number formats."""
+    names = ("dtype", "weight_dtype", "kv_dtype")
+    values = product(*(getattr(args, name) or [None] for name in names))
+    return [dict(zip(names, each, strict=True)) for each in values]
 
 
 def _as_run(args: argparse.Namespace, spec: HardwareSpec, work: Workload) -> Workload:
@@ -208,8 +218,8 @@ def _check_stack(args: argparse.Namespace) -> None:
     """A stack settles what the other options ask for."""
     if args.stack is None:
         return
-    if args.stack not in stack_names():
-        raise UnknownNameError("stack", args.stack, stack_names())
+    if args.stack not in STACK_NAMES:
+        raise UnknownNameError("stack", args.stack, STACK_NAMES)
     given = {
         "--unfused": args.unfused,
         "--fused": args.fused,
@@ -224,14 +234,14 @@ def _check_stack(args: argparse.Namespace) -> None:
 
 def constants_of(args: argparse.Namespace, case: Case) -> Constants | StackConstants:
     """What the prediction of a case rests on: its device, and how its weights are stored."""
-    spec = case.spec
+    spec, work = case.spec, case.work
     name = _stack(args, spec)
     if name and args.basis != "bound":
-        work, assumed = case.work, args.stack is None
+        assumed = args.stack is None
         return named_constants(
             name, spec, work.dtype, work.weight_dtype, threads=work.threads, ranks=work.tensor_parallel, assumed=assumed
         )
     if name:
         find_stack(name, spec)
     tier = args.basis or ("calibrated" if spec.measured else "shipped")
-    return choose(spec, tier, args.dtype, case.work.weight_dtype, file=args.constants)
+    return choose(spec, tier, work.dtype, work.weight_dtype, file=args.constants)

@@ -3,7 +3,7 @@
 import argparse
 from collections import Counter
 
-from llamalab.analytic.stacks import stack_names
+from llamalab.choices import STACK_NAMES
 from llamalab.cli.arguments import add_format, one_of
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
@@ -23,7 +23,7 @@ GROUP_KEYS = ("stack", "device", "phase", "width", "devices")
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `llamalab score`."""
     parser.add_argument("file", metavar="FILE.csv", help="measured runs; columns: see docs/predictions.md")
-    known = (AUTO_STACK, *stack_names())
+    known = (AUTO_STACK, *STACK_NAMES)
     parser.add_argument(
         "--stack",
         type=one_of("--stack", known),

@@ -67,9 +67,9 @@ def stack_name(constants: Basis) -> str | None:
 
 def sweep(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row per combination, as it is computed; times are None, with the reason, where there can be none."""
-    known: dict[tuple[str, str | None, int], Any] = {}
+    known: dict[tuple[str, str, str | None, int], Any] = {}
     for case in cases(args):
-        place = case.spec.name, case.work.weight_dtype, case.work.tensor_parallel
+        place = case.spec.name, case.work.dtype, case.work.weight_dtype, case.work.tensor_parallel
         if place not in known:
             try:
                 known[place] = constants_of(args, case)

@@ -4,7 +4,8 @@ import argparse
 from math import prod
 
 from llamalab.arch import LlamaArch
-from llamalab.cli.arguments import add_count, add_dtype, add_format
+from llamalab.cli.arguments import add_counts, add_dtypes, add_format
+from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.find_model import find_model
 from llamalab.cli.output import Answer, Column, Table
@@ -18,7 +19,7 @@ from llamalab.units import storage_bytes
 SUMMARY = "the points at which a model can be tapped, with their shapes"
 EXAMPLES = (
     "llamalab taps",
-    "llamalab taps --model 7b --prompt 4096",
+    "llamalab taps --model 7b --prompt 512-4096*2",
     "llamalab taps --model 7b --prompt 1 --context 4096 --format csv",
 )
 LETTERS = "B batch, T new tokens, S keys in view, D dim, H query heads, K KV heads, E head dim, F ffn dim, V vocabulary"
@@ -27,11 +28,12 @@ LETTERS = "B batch, T new tokens, S keys in view, D dim, H query heads, K KV hea
 def configure(parser: Parser) -> None:
     """The options of `llamalab taps`."""
     parser.add_argument("--model", help="show sizes for a preset, a JSON file or a checkpoint")
-    add_count(parser, "--prompt", "new tokens of the pass (default: 512)")
+    add_counts(parser, "--prompt", "new tokens of the pass (default: 512)", default=None)
     parser.rename("--seq", "--prompt")
-    add_count(parser, "--context", "tokens in view, the new ones included (default: as --prompt)")
-    add_count(parser, "--batch", "sequences (default: 1)")
-    add_dtype(parser, "of the activations; logits are always fp32")
+    about = "tokens in view, the new ones included (default: as --prompt)"
+    add_counts(parser, "--context", about, default=None)
+    add_counts(parser, "--batch", "sequences (default: 1)", default=None)
+    add_dtypes(parser, "of the activations; logits are always fp32")
     add_format(parser)
 
 
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """Every point, with sizes where a model is named."""
+    """Every point, with sizes where a model is named; of several passes the bytes of each."""
     if args.model is None:
         sizes_asked = [f"--{name}" for name in ("prompt", "context", "batch") if getattr(args, name) is not None]
         if sizes_asked:
@@ -55,17 +57,27 @@ def answer(args: argparse.Namespace) -> Answer:
             LETTERS,
         )
         return Answer({"points": rows}, lead, (Table(_COLUMNS, rows),))
+    return combined(args, _sized_points, [models(args), *axis(args, "dtype", "batch", "prompt", "context")], _PASSES)
+
+
+def _sized_points(args: argparse.Namespace) -> Answer:
     name, arch = find_model(args.model)
     sizes = letter_sizes(arch, batch=args.batch or 1, new_tokens=args.prompt or 512, context_tokens=args.context)
     rows = [_sized(point, sizes, args.dtype) for point in points_of(arch)]
     given = ", ".join(f"{letter} {size:,}" for letter, size in sizes.items())
     title = (f"{name}, {arch.n_layers} layers, {args.dtype}: {given}",)
-    data = {"model": name, "n_layers": arch.n_layers, "dtype": args.dtype, "sizes": sizes, "points": rows}
+    everywhere = sum(row["bytes"] * (arch.n_layers if "*" in row["point"] else 1) for row in rows)
+    data = {"model": name, "n_layers": arch.n_layers, "dtype": args.dtype, "total_bytes": everywhere}
+    data |= {"largest_bytes": max(row["bytes"] for row in rows), "sizes": sizes, "points": rows}
     return Answer(data, title, (Table((*_COLUMNS, *_SIZES), rows),))
 
 
 _COLUMNS = (Column("point", "point"), Column("shape", "shape"), Column("op", "operation"))
 _SIZES = (Column("sizes", "size"), Column("bytes", "bytes", format_bytes))
+_PASSES = (
+    Column("total_bytes", "all points", format_bytes),
+    Column("largest_bytes", "the largest", format_bytes),
+)
 
 
 def letter_sizes(arch: LlamaArch, *, batch: int, new_tokens: int, context_tokens: int | None = None) -> dict[str, int]:

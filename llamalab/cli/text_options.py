@@ -34,7 +34,8 @@ def add_text_model(parser: Parser) -> None:
         metavar="FILE",
         help="tokenizer.json, .model, .bin, GGUF or a folder (default: the adapter's, the checkpoint's, one beside it)",
     )
-    parser.add_argument("--attention", default="sdpa", metavar="NAME", help=ATTENTION_HELP)
+    attention = one_of("--attention", ATTENTION_BACKENDS)
+    parser.add_argument("--attention", type=attention, default="sdpa", metavar="NAME", help=ATTENTION_HELP)
     parser.add_argument(
         "--dtype",
         type=one_of("--dtype", ACTIVATION_DTYPES),

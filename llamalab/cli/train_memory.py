@@ -2,15 +2,23 @@
 
 import argparse
 
-from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.pass_shape import PassShape
-from llamalab.analytic.saved_activations import IMPLEMENTATIONS, saved_in_block
+from llamalab.analytic.saved_activations import IMPLEMENTATIONS, TRAINED_WITH, Kept
 from llamalab.analytic.training import RECOMPUTE, training_flops, training_memory
-from llamalab.cli.arguments import add_choice, add_counts, add_format, add_model, add_shared, chosen_model
+from llamalab.cli.arguments import (
+    add_choice,
+    add_counts,
+    add_dtypes,
+    add_format,
+    add_model,
+    add_shared,
+    chosen_model,
+)
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.devices import chosen_devices
 from llamalab.cli.output import Answer, Column, Table
+from llamalab.cli.packing import add_packing, documents_of, said_of
 from llamalab.cli.parser import Parser
 from llamalab.errors import DoesNotFitError
 from llamalab.formatting import format_bytes, format_si
@@ -22,6 +30,7 @@ EXAMPLES = (
     "llamalab train-memory --model 7b --context 4096",
     "llamalab train-memory --model 70b --context 4096 --batch 2 --tensor-parallel 8 --recompute selective",
     "llamalab train-memory --model 7b --context 2048 --recompute full --hardware h100-80gb-sxm",
+    "llamalab train-memory --model 7b --context 8192 --packing 16 --implementation fused",
 )
 _COLUMNS = (
     Column("recompute", "recompute"),
@@ -46,10 +55,11 @@ def configure(parser: Parser) -> None:
     add_counts(parser, "--context", "tokens in each sequence", default=4096)
     parser.rename("--seq", "--context")
     add_counts(parser, "--batch", "sequences in a step", default=1)
-    add_choice(parser, "--dtype", FLOAT_DTYPES, "bf16", "of weights, gradients and activations")
-    add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
+    add_dtypes(parser, "of weights, gradients and activations", known=FLOAT_DTYPES)
+    add_choice(parser, "--attention", TRAINED_WITH, "flash", "the attention algorithm")
     add_choice(parser, "--implementation", IMPLEMENTATIONS, "llamalab", "whose operations keep what")
     add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
+    add_packing(parser)
     add_shared(parser)
     parser.add_argument("--hardware", help="refuse what does not fit into this device; exit code 3")
     add_format(parser)
@@ -63,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """Every recomputation level; a row for each of several steps. Raises DoesNotFitError where it does not fit."""
-    return combined(args, _one, [models(args), *axis(args, "tensor_parallel", "batch", "context")], _COLUMNS[1:-1])
+    return combined(
+        args, _one, [models(args), *axis(args, "dtype", "tensor_parallel", "batch", "context")], _COLUMNS[1:-1]
+    )
 
 
 def _one(args: argparse.Namespace) -> Answer:
@@ -75,10 +87,11 @@ def _one(args: argparse.Namespace) -> Answer:
         attention=args.attention,
         tensor_parallel=args.tensor_parallel,
     )
+    documents = documents_of(args)
     rows = []
     for level in RECOMPUTE:
-        memory = training_memory(arch, shape, recompute=level, implementation=args.implementation)
-        flops = training_flops(arch, shape, recompute=level)
+        memory = training_memory(arch, shape, recompute=level, implementation=args.implementation, documents=documents)
+        flops = training_flops(arch, shape, recompute=level, documents=documents)
         rows.append(
             {"recompute": level, **memory._asdict(), "total_bytes": memory.total_bytes, "flops": flops.total}
             | {f"flops_{part}": count for part, count in flops._asdict().items()}
@@ -87,20 +100,22 @@ def _one(args: argparse.Namespace) -> Answer:
     chosen = next(row for row in rows if row["chosen"])
     if args.hardware is not None:
         _check_fits(args.hardware, chosen)
-    kept = [item._asdict() for item in saved_in_block(arch, shape, args.implementation)]
+    kept = [item._asdict() for item in Kept(arch, shape, args.implementation, documents=documents).block()]
     inputs = {
-        "seq": args.context,
+        "context": args.context,
         "batch": args.batch,
         "attention": args.attention,
         "tensor_parallel": args.tensor_parallel,
         "dtype": args.dtype,
         "implementation": args.implementation,
+        "documents": list(documents),
     }
     data = {"model": model, "inputs": inputs, "basis": "counted", **chosen}
     lead = (
         f"training {model} with AdamW, {args.batch} × {args.context} tokens, {args.dtype}, {args.attention} attention"
         f"{f', on each of {args.tensor_parallel} devices' if args.tensor_parallel > 1 else ''}",
         f"  {format_bytes(chosen['total_bytes'])} with recompute {args.recompute}, before buffers and fragmentation",
+        *([f"  {words}"] if (words := said_of(args.context, documents)) else []),
     )
     data |= {"levels": rows, "kept_by_block": kept}
     return Answer(data, lead, (Table(_COLUMNS, rows), Table(_SAVED, kept)))

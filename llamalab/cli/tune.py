@@ -2,14 +2,14 @@
 
 import argparse
 
-from llamalab.analytic.fine_tuning import check_tuning_fits, largest_tuning_batch, tuning_memory, tuning_work
+from llamalab.analytic.fine_tuning import tuning_memory, tuning_work
 from llamalab.analytic.lora import TARGETS, Lora
-from llamalab.analytic.ops import ALGORITHMS
 from llamalab.analytic.optimizers import OPTIMIZERS
-from llamalab.analytic.saved_activations import IMPLEMENTATIONS
+from llamalab.analytic.saved_activations import IMPLEMENTATIONS, TRAINED_WITH
 from llamalab.analytic.training import RECOMPUTE
 from llamalab.analytic.tuned_weights import trained_parameters
 from llamalab.analytic.tuning import METHODS, OFFLOADS, PRECISIONS, Tuning
+from llamalab.analytic.tuning_solve import STEP_QUESTIONS, check_tuning_fits, largest_tuning_batch, solved_step
 from llamalab.cli.arguments import (
     add_choice,
     add_count,
@@ -20,10 +20,12 @@ from llamalab.cli.arguments import (
     bytes_of_option,
     chosen_model,
     one_of,
+    some_of,
 )
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table
+from llamalab.cli.packing import add_packing, documents_of, said_of
 from llamalab.cli.parser import Parser
 from llamalab.errors import InputError
 from llamalab.formatting import format_bytes, format_seconds, format_si
@@ -34,6 +36,7 @@ EXAMPLES = (
     "llamalab tune --model 7b --method qlora --rank 16 --targets q,v --context 2048 --recompute full --memory 24GB",
     "llamalab tune --model 70b --context 4096 --zero 3 --data-parallel 64 --recompute full --hardware h100-80gb-sxm",
     "llamalab tune --model 13b --method lora --optimizer adamw-8bit --batch 4 --format json",
+    "llamalab tune --model 7b --zero 3 --context 4096 --memory 80GB --solve devices",
 )
 _STEPS = (
     Column("total_bytes", "each device", format_bytes),
@@ -48,7 +51,7 @@ _ROWS = (Column("term", "on each device"), Column("bytes", "size", format_bytes)
 def configure(parser: Parser) -> None:
     """The options of `llamalab tune`."""
     add_model(parser)
-    add_counts(parser, "--context", "tokens in each sequence; packed ones fill it", default=2048)
+    add_counts(parser, "--context", "tokens in each sequence", default=2048)
     parser.rename("--seq", "--context")
     add_counts(parser, "--batch", "sequences of one pass on one device", default=1)
     add_count(parser, "--accumulate", "passes of a step", default=1)
@@ -60,14 +63,14 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--single-quant", action="store_true", help="qlora without double quantisation")
     parser.add_argument(
         "--dtype",
-        dest="precision",
-        type=one_of("--dtype", PRECISIONS),
-        default="mixed",
+        type=some_of("--dtype", PRECISIONS),
+        default=["mixed"],
         metavar="|".join(PRECISIONS),
-        help="bf16 with an fp32 master, bf16 alone, or fp32 (default: mixed)",
+        help="bf16 with an fp32 master, or one that takes the gradients too; bf16 alone; fp32 (default: mixed)",
     )
     add_choice(parser, "--optimizer", OPTIMIZERS, "adamw", "its states")
-    add_choice(parser, "--attention", ALGORITHMS, "flash", "the attention algorithm")
+    add_choice(parser, "--attention", TRAINED_WITH, "flash", "the attention algorithm")
+    add_packing(parser)
     add_choice(parser, "--implementation", IMPLEMENTATIONS, "hugging-face", "whose operations keep what")
     add_choice(parser, "--recompute", RECOMPUTE, "none", "what the backward pass computes again")
     parser.add_argument("--zero", type=int, default=0, metavar="0|1|2|3", help="ZeRO stage; FSDP is 3 (default: 0)")
@@ -83,6 +86,8 @@ def configure(parser: Parser) -> None:
         "--memory", type=bytes_of_option("--memory"), metavar="SIZE", help="of one device; exit code 3 past it"
     )
     space.add_argument("--hardware", metavar="NAME", help="a device, for its memory and its peak")
+    about = "what to look for: the most that fits, or the least that makes it fit"
+    parser.add_argument("--solve", type=one_of("--solve", STEP_QUESTIONS), metavar="|".join(STEP_QUESTIONS), help=about)
     parser.add_argument("--utilisation", type=float, default=0.4, help="of the peak, model FLOPs (default: 0.4)")
     add_format(parser)
 
@@ -95,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 def answer(args: argparse.Namespace) -> Answer:
     """What a step takes; a row for each of several. Raises DoesNotFitError where it does not fit into the memory."""
-    return combined(args, _one, [models(args), *axis(args, "tensor_parallel", "batch", "context")], _STEPS)
+    return combined(args, _one, [models(args), *axis(args, "dtype", "tensor_parallel", "batch", "context")], _STEPS)
 
 
 def _one(args: argparse.Namespace) -> Answer:
@@ -105,11 +110,15 @@ def _one(args: argparse.Namespace) -> Answer:
     lora = _adapters(args)
     step = Tuning(
         arch, args.context, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
-        args.precision, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
+        args.dtype, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
         args.zero, args.data_parallel, args.tensor_parallel, args.split_norms, args.pipeline_parallel,
-        args.offload,
+        args.offload, documents=documents_of(args),
     )  # fmt: skip
     name, size, peak = _device(args, step.dtype)
+    if args.solve is not None:
+        if size is None:
+            raise InputError("--solve must come with --memory or --hardware; got neither")
+        step = solved_step(args.solve, step, size)
     held = tuning_memory(step) if size is None else check_tuning_fits(step, size, name)
     work = tuning_work(step, peak_flops_per_s=peak, utilisation=args.utilisation)
     terms = [
@@ -119,8 +128,9 @@ def _one(args: argparse.Namespace) -> Answer:
     ]
     data: dict[str, Any] = {
         "model": model,
-        "inputs": {key: value for key, value in step._asdict().items() if key not in ("arch", "lora")},
-        "lora": None if lora is None else lora._asdict(),
+        "inputs": _inputs(step),
+        "lora": None if step.lora is None else step.lora._asdict(),
+        "solved": args.solve,
         "trained_parameters": trained_parameters(step),
         **held._asdict(),
         "total_bytes": held.total_bytes,
@@ -131,6 +141,15 @@ def _one(args: argparse.Namespace) -> Answer:
         "terms": terms,
     }
     return Answer(data, _lead(data, name), (Table(_ROWS, terms),))
+
+
+def _inputs(step: Tuning) -> dict[str, Any]:
+    """What was asked, by the names of the options."""
+    return {
+        "context" if key == "seq" else key: value
+        for key, value in step._asdict().items()
+        if key not in ("arch", "lora")
+    }
 
 
 def _adapters(args: argparse.Namespace) -> Lora | None:
@@ -161,10 +180,14 @@ def _device(args: argparse.Namespace, dtype: str) -> tuple[str, int | None, floa
 def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
     inputs = data["inputs"]
     lines = [
-        f"{inputs['method']} training of {data['model']}, {inputs['batch']} × {inputs['seq']:,} tokens a pass: "
+        f"{inputs['method']} training of {data['model']}, {inputs['batch']} × {inputs['context']:,} tokens a pass: "
         f"{format_bytes(data['total_bytes'])} on each device, {data['trained_parameters']:,} parameters trained",
         f"  {format_si(data['flops'], 'FLOP')} and {data['tokens']:,} tokens a step",
     ]
+    if words := said_of(inputs["context"], inputs["documents"]):
+        lines.append(f"  {words}: {data['taught_tokens']:,} a step")
+    if data["solved"] is not None:
+        lines.append(f"  {_found(data)}")
     if data["memory_bytes"] is not None:
         lines.append(
             f"  fits into {format_bytes(data['memory_bytes'])} of {name}; at most batch {data['largest_batch']}"
@@ -174,3 +197,16 @@ def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
     if data["host_bytes"]:
         lines.append(f"  and {format_bytes(data['host_bytes'])} of the host's memory")
     return tuple(lines)
+
+
+def _found(data: dict[str, Any]) -> str:
+    """What was looked for, in words."""
+    inputs = data["inputs"]
+    return {
+        "batch": f"at most {inputs['batch']:,} sequences a pass",
+        "context": f"at most {inputs['seq']:,} tokens in each sequence",
+        "rank": f"at most rank {(data['lora'] or {}).get('rank')}",
+        "devices": f"at least {inputs['data_parallel']:,} devices with ZeRO {inputs['zero']}",
+        "recompute": f"at least {inputs['recompute']} recomputation",
+        "optimizer": f"{inputs['optimizer']} has the widest states that fit",
+    }[data["solved"]]

@@ -13,7 +13,7 @@ class CacheCell(NamedTuple):
 
     attention: str
     n_kv_heads: int
-    seq: int
+    context: int
     batch: int
     kv_bytes: int
     fits: bool
@@ -22,9 +22,9 @@ class CacheCell(NamedTuple):
 def kv_cells(arch: LlamaArch, dtype: str, free_bytes: int) -> tuple[CacheCell, ...]:
     """The cache under MHA, GQA and MQA for each length and batch; `free_bytes` is the room beside the weights."""
     return tuple(
-        _cell(arch, heads, seq, batch, dtype, free_bytes)
+        _cell(arch, heads, context, batch, dtype, free_bytes)
         for heads in kv_head_choices(arch)
-        for seq in sequence_lengths(arch)
+        for context in sequence_lengths(arch)
         for batch in BATCHES
     )
 
@@ -41,6 +41,6 @@ def sequence_lengths(arch: LlamaArch) -> list[int]:
     return [max(1, arch.max_positions // 8) * 2**power for power in range(7)]
 
 
-def _cell(arch: LlamaArch, heads: int, seq: int, batch: int, dtype: str, free_bytes: int) -> CacheCell:
-    size = kv_bytes(arch.replace(n_kv_heads=heads), seq=seq, batch=batch, dtype=dtype)
-    return CacheCell(attention_kind(arch.n_heads, heads), heads, seq, batch, size, size <= free_bytes)
+def _cell(arch: LlamaArch, heads: int, context: int, batch: int, dtype: str, free_bytes: int) -> CacheCell:
+    size = kv_bytes(arch.replace(n_kv_heads=heads), seq=context, batch=batch, dtype=dtype)
+    return CacheCell(attention_kind(arch.n_heads, heads), heads, context, batch, size, size <= free_bytes)

@@ -9,7 +9,7 @@ from llamalab.errors import FormatError
 from llamalab.files.inputs import parse_json
 from llamalab.records.environment import Environment
 from llamalab.records.frames import bench_rows
-from llamalab.records.peers import runs_of_text
+from llamalab.records.peers import read_trace, runs_of_text
 from llamalab.records.profile import Profile, are_profiles, profiles_from_json
 from llamalab.records.record import Pass, Record
 from llamalab.records.record_json import record_from_json, shown_text
@@ -24,6 +24,8 @@ def read_runs(path: str | os.PathLike[str]) -> list[Run]:
 
     Raises MissingError where there is no file, FormatError where it is none that is known.
     """
+    if traced := read_trace(path):  # it may be larger than other files are allowed to be
+        return traced
     text, name = shown_text(path, "file to compare"), os.fspath(path)
     if are_profiles(text):
         return [run_of_profile(one, name) for one in profiles_from_json(text, source=name)]

@@ -11,7 +11,7 @@ from llamalab.arch import LlamaArch
 from llamalab.errors import LlamaLabError
 from llamalab.hardware import HARDWARE, HardwareSpec
 from llamalab.presets import PRESETS, resolve_model
-from llamalab.records.run import Run, RunPhase
+from llamalab.records.run import Run, RunPhase, of_one_pass
 from llamalab.startup.hints import NamedTuple
 
 
@@ -33,6 +33,29 @@ class Guess(NamedTuple):
     attention: str = "flash"
 
 
+class ToldPass(NamedTuple):
+    """What a pass was, where the file tells no shapes: as the options have it."""
+
+    kind: str
+    batch: int
+    new_tokens: int
+    context_tokens: int
+
+
+def as_told(phase: RunPhase, told: ToldPass | None) -> RunPhase:
+    """A phase of which the file does not say what it is, as it was told."""
+    if told is None or phase.kind != "other" or phase.context_tokens is not None or phase.calls is not None:
+        return phase
+    kind, batch, new, context = told
+    return phase._replace(kind=kind, batch=batch, new_tokens=new, context_tokens=context)
+
+
+def single_pass(phase: RunPhase, arch: LlamaArch | None) -> RunPhase:
+    """A phase of a trace as one pass of the model, where that is known and the trace holds whole passes."""
+    blocks = phase.blocks or (arch.n_layers if arch else None)
+    return of_one_pass(phase, blocks) if blocks and phase.calls else phase
+
+
 def guessed(run: Run, told: Guess) -> Guess:
     """The model, device and dtype of a run: as told, else as the file names them."""
     return told._replace(
@@ -43,13 +66,18 @@ def guessed(run: Run, told: Guess) -> Guess:
 
 
 def predicted_beside(phase: RunPhase, guess: Guess) -> Beside:
-    """The prediction of one phase."""
+    """The prediction of one pass, of as many blocks as ran."""
     if guess.arch is None:
         return Beside(None, "the model is not known; name it")
     if guess.spec is None:
         return Beside(None, "the device is not known; name it")
+    if phase.kind == "other" and phase.calls is not None:
+        return Beside(None, "it holds training, or passes of several shapes; mark a step around each pass")
     if phase.kind == "other" or phase.context_tokens is None or not phase.new_tokens:
         return Beside(None, "the file does not tell the shape of a single pass")
+    if phase.calls is not None:
+        needed = phase.blocks or guess.arch.n_layers
+        return Beside(None, f"{phase.calls} calls of attention are no whole passes of {needed} blocks")
     dtype = guess.dtype or "fp16"
     weight_dtype = dtype if dtype in ("int8", "int4", "fp8") else None
     plain = "fp16" if weight_dtype else dtype
@@ -59,7 +87,8 @@ def predicted_beside(phase: RunPhase, guess: Guess) -> Beside:
     try:
         constants = _constants(guess.spec, work)
         new = phase.new_tokens
-        seconds = pass_s(pass_ops(guess.arch, work, new, max(new, phase.context_tokens)), constants.rates)
+        arch = guess.arch.replace(n_layers=phase.blocks) if phase.blocks else guess.arch
+        seconds = pass_s(pass_ops(arch, work, new, max(new, phase.context_tokens)), constants.rates)
     except LlamaLabError as error:
         return Beside(None, str(error))
     per_token = phase.batch * constants.host.sequence_s

@@ -7,6 +7,8 @@ and not nested deeper than anything that llamalab reads.
 
 import os
 import stat
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from llamalab.errors import FormatError, MissingError
 from llamalab.startup.hints import Any
@@ -14,6 +16,7 @@ from llamalab.startup.hints import Any
 MOST_BYTES = 64 * 2**20  # a record of many runs, the index of a model with half a million tensors
 MOST_CONFIG_BYTES = 4 * 2**20  # a config, a calibration or a device has kilobytes
 MOST_DEPTH = 64
+_PIECE = 2**20  # bytes that are read at a time
 _MOST_DIGITS = 308  # a whole number of more digits is infinite as a double
 GZIP = b"\x1f\x8b"  # how what gzip wrote begins
 POINTER = b"version https://git-lfs"  # how a file begins that stands for another
@@ -40,26 +43,52 @@ def read_bounded_text(path: str | os.PathLike[str], what: str, *, most: int = MO
     Raises MissingError where there is none or it cannot be read, FormatError where it is no regular file,
     too large or not UTF-8. A pipe without a writer or an endless device is refused, not waited for.
     """
-    name = os.fspath(path)
-    data = _bytes_of(name, what, most, hint)
+    return "".join(text_pieces(path, what, most=most, hint=hint))
+
+
+def text_pieces(path: str | os.PathLike[str], what: str, *, most: int, hint: str = "") -> Iterator[str]:
+    """The same piece by piece, of a file that may be larger than memory."""
+    from codecs import getincrementaldecoder
+
+    name, begun, decoder = os.fspath(path), 0, getincrementaldecoder("utf-8-sig")()
+    for data in _byte_pieces(name, what, most, hint):
+        if not begun:
+            _check_beginning(data, name, what)
+        try:
+            yield decoder.decode(data)
+        except UnicodeDecodeError as error:
+            held = len(error.object) - len(data)  # of a character that the piece before began
+            raise FormatError(
+                f"the {what} must be UTF-8; {name} is not, at byte {begun - held + error.start}"
+            ) from None
+        begun += len(data)
+    if decoder.getstate()[0]:
+        raise FormatError(f"the {what} must be UTF-8; {name} is not, at byte {begun - len(decoder.getstate()[0])}")
+
+
+def _check_beginning(data: bytes, name: str, what: str) -> None:
     if data.startswith(POINTER):
         raise FormatError(f"the {what} must be there whole; {name} is {IS_POINTER}")
     for mark, encoding in _ENCODINGS:
         if data.startswith(mark):
             raise FormatError(f"the {what} must be UTF-8; {name} is {encoding}; save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FormatError(f"the {what} must be UTF-8; {name} is not, at byte {error.start}") from None
 
 
-def _bytes_of(name: str, what: str, most: int, hint: str) -> bytes:
+def _byte_pieces(name: str, what: str, most: int, hint: str) -> Iterator[bytes]:
+    """What is in a file, out of gzip where it is packed; no more than `most` bytes of it."""
     try:
         _check_kind(os.stat(name), name, what, most)  # before it is opened: opening a device may do something
         # What is there may have changed since: a pipe without a writer must not block.
         with open(os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
             _check_kind(os.fstat(file.fileno()), name, what, most)
-            data = file.read(most + 1)
+            first = file.read(_PIECE)
+            pieces = chain((first,), iter(lambda: file.read(_PIECE), b""))
+            left = most
+            for data in _unzipped(pieces, name, what) if first.startswith(GZIP) else pieces:
+                left -= len(data)
+                if left < 0:  # it grew, lies in a file system that tells no sizes, or was packed
+                    raise FormatError(_too_large(name, what, most))
+                yield data
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"the {what} must exist; there is no file {name}; {hint or 'check the path'}") from None
     except OSError as error:
@@ -68,25 +97,22 @@ def _bytes_of(name: str, what: str, most: int, hint: str) -> bytes:
         if isinstance(error, FormatError):
             raise
         raise MissingError(f"the {what} must have a path that a file can have; got {name!r}") from None
-    if len(data) > most:  # it grew, or lies in a file system that tells no sizes
-        raise FormatError(_too_large(name, what, most))
-    return _unzipped(data, name, what, most) if data.startswith(GZIP) else data
 
 
-def _unzipped(data: bytes, name: str, what: str, most: int) -> bytes:
-    """What gzip made smaller, as profilers write their traces; no more than `most` bytes of it are ever held."""
+def _unzipped(pieces: Iterable[bytes], name: str, what: str) -> Iterator[bytes]:
+    """What gzip made smaller, as profilers write their traces; little of it is held at a time."""
     from zlib import MAX_WBITS, decompressobj, error
 
     reader = decompressobj(MAX_WBITS | 16)  # with gzip's own header
-    try:
-        text = reader.decompress(data, most + 1)
-    except error:
-        raise FormatError(f"the {what} must be a sound gzip file; {name} is none") from None
-    if len(text) > most:
-        raise FormatError(_too_large(name, what, most))
+    for packed in pieces:
+        while packed and not reader.eof:
+            try:
+                yield reader.decompress(packed, _PIECE)
+            except error:
+                raise FormatError(f"the {what} must be a sound gzip file; {name} is none") from None
+            packed = reader.unconsumed_tail
     if not reader.eof:
         raise FormatError(f"the {what} must be a whole gzip file; {name} ends early")
-    return text
 
 
 def _check_kind(status: os.stat_result, name: str, what: str, most: int) -> None:

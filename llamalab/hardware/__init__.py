@@ -104,18 +104,21 @@ def _family(wanted: str) -> tuple[HardwareSpec, ...]:
 
 def _spelled(wanted: str) -> list[HardwareSpec]:
     """The devices whose names say the same in other words, or whose drivers call them so."""
-    known = HARDWARE | CPUS
-    wish, rows = spelled_name(wanted), [(spelled_name(spec.name), spec) for spec in known.values()]
+    wish, rows = spelled_name(wanted), [(spelled_name(name), name) for name in (*HARDWARE, *CPUS)]
     for one in (wish, wish._replace(form=None)) if wish.form == "sxm" else (wish,):  # the only form has no name
         chip = one._replace(cores=None, memory_gb=None)
-        sold = {_chip(spec.name) for parts, spec in rows if spec.memory_sizes_bytes and chip.may_mean(parts)}
-        family = [spec for parts, spec in rows if not sold and one.may_mean(parts)]
+        sold = {_chip(name) for parts, name in rows if chip.may_mean(parts) and _row(name).memory_sizes_bytes}
+        family = [_row(name) for parts, name in rows if not sold and one.may_mean(parts)]
         for name in sold:
             cores, memory = (f"-{one.cores}core" if one.cores else ""), (f"-{one.memory_gb}gb" if one.memory_gb else "")
             family += [found] if (found := _other_size(name + cores + memory)) else []
         if family:
             return family
-    return [spec for spec in known.values() if wanted in map(str.lower, spec.device_names)]
+    return [spec for _, name in rows if wanted in map(str.lower, (spec := _row(name)).device_names)]
+
+
+def _row(name: str) -> HardwareSpec:
+    return HARDWARE[name] if name in HARDWARE else CPUS[name]
 
 
 def _other_size(name: str) -> HardwareSpec | None:

@@ -4,7 +4,7 @@ Sizes are those of the published `params.json` and `config.json` files. A row sa
 members of a family have in common is written once. Variants of the same shape (instruct, chat, quantised) are the same
 row: `resolve_model` takes names as people write them.
 
-Belongs here: `llama` and `relatives` (the rows), `rows` (how one is made), `names` (other names of a model),
+Belongs here: `llama`, `relatives` and `beside` (the rows), `rows` (how one is made), `names` (other names of a model),
 `rope_divisors` (published lists). Does not belong here: how a config.json is read (arch.hf_configs).
 May import: arch and what it imports.
 """
@@ -14,6 +14,7 @@ from functools import cache
 from llamalab.arch import LlamaArch
 from llamalab.arch.files import read_arch
 from llamalab.errors import UnknownNameError
+from llamalab.presets.beside import BESIDE_ROWS
 from llamalab.presets.llama import LLAMA_ROWS
 from llamalab.presets.names import ALIASES, plain
 from llamalab.presets.relatives import RELATIVE_ROWS
@@ -34,7 +35,8 @@ def _preset(row: PresetRow) -> Preset:
     return Preset(LlamaArch(*row.sizes, **{"vocab_size": 32_000, **row.differs}), row.title, row.source)
 
 
-PRESETS = MadeRows(lambda: LLAMA_ROWS | RELATIVE_ROWS, _preset)
+FEWEST_LETTERS = 6  # of a name that tells a model wherever it stands: "7b" and "phi4" do not
+PRESETS = MadeRows(lambda: LLAMA_ROWS | RELATIVE_ROWS | BESIDE_ROWS, _preset)
 
 
 def resolve_model(name: str) -> tuple[str, LlamaArch]:
@@ -53,7 +55,15 @@ def resolve_model(name: str) -> tuple[str, LlamaArch]:
     found = _plain_names().get(plain(name))
     if found is not None:
         return found, PRESETS[found].arch
-    raise UnknownNameError("model", name, PRESETS, hint=" or a path to params.json or config.json")
+    hint = " or a path to params.json or config.json"
+    raise UnknownNameError("model", name, PRESETS, hint=hint, nearest=_named_inside(name))
+
+
+def _named_inside(name: str) -> list[str]:
+    """The preset whose name stands in that of a fine-tune, which may have another shape: to be said, not taken."""
+    given = plain(name)
+    inside = [one for one in _plain_names() if len(one) >= FEWEST_LETTERS and one in given]
+    return [_plain_names()[max(inside, key=len)]] if inside else []
 
 
 @cache

@@ -7,6 +7,13 @@ _META = "meta-llama/llama params.json"
 _LLAMA1 = "Touvron et al. 2023, LLaMA, table 2 (arXiv 2302.13971)"
 _LLAMA3 = {"vocab_size": 128_256, "rope_theta": 500_000.0}
 _CODE = {"vocab_size": 32_016, "rope_theta": 1_000_000.0, "max_positions": 16_384}
+_DEEPSEEK_CODER = {
+    "vocab_size": 32_256,
+    "norm_eps": 1e-6,
+    "rope_theta": 100_000.0,
+    "rope_scaling": RopeScaling("linear", 4.0, 4096),
+    "max_positions": 16_384,
+}
 _FALCON3 = {
     "vocab_size": 131_072,
     "norm_eps": 1e-6,
@@ -36,6 +43,14 @@ LLAMA_ROWS: dict[str, PresetRow] = {
     "tiny": row(
         "karpathy/llama2.c README, table of models", "15M parameters, the shape of stories15M", (288, 6, 6, 6, 768),
         tied_embeddings=True, max_positions=256,
+    ),
+    "stories42m": row(
+        "karpathy/llama2.c README, table of models", "42M parameters", (512, 8, 8, 8, 1376),
+        tied_embeddings=True, max_positions=1024,
+    ),
+    "stories110m": row(
+        "karpathy/llama2.c README, table of models", "110M parameters", (768, 12, 12, 12, 2048),
+        tied_embeddings=True, max_positions=1024,
     ),
     "stories260k": row(
         "karpathy/llama2.c doc/stories260K.md", "260K parameters, GQA 8/4", (64, 5, 8, 4, 172),
@@ -113,6 +128,12 @@ LLAMA_ROWS: dict[str, PresetRow] = {
     "deepseek-llm-67b": on_hub(
         "deepseek-ai/deepseek-llm-67b-base", "DeepSeek LLM 67B", (8192, 95, 64, 8, 22016), vocab_size=102_400,
         norm_eps=1e-6,
+    ),
+    "deepseek-coder-6.7b": on_hub(
+        "deepseek-ai/deepseek-coder-6.7b-base", "DeepSeek Coder 6.7B", (4096, 32, 32, 32, 11008), **_DEEPSEEK_CODER
+    ),
+    "deepseek-coder-33b": on_hub(
+        "deepseek-ai/deepseek-coder-33b-base", "DeepSeek Coder 33B", (7168, 62, 56, 8, 19200), **_DEEPSEEK_CODER
     ),
     "solar-10.7b": on_hub("upstage/SOLAR-10.7B-v1.0", "SOLAR 10.7B", (4096, 48, 32, 8, 14336)),
     "falcon3-7b": on_hub("tiiuae/Falcon3-7B-Base", "Falcon3 7B", (3072, 28, 12, 4, 23040), **_FALCON3),

@@ -1,10 +1,21 @@
 """Names that people write for the models of llamalab.presets, and what of a name says nothing of the shape.
 
 An alias is a model of the same cost as its preset: same sizes, same windows; RoPE's base or the trained context may
-be its own.
+be its own. A family's name alone is its usual size.
 """
 
 ALIASES = {
+    "llama-2": "7b", "llama-3": "llama-3-8b", "llama-3.1": "llama-3.1-8b", "llama-3.2": "llama-3.2-3b",
+    "llama-3.3": "llama-3.3-70b", "codellama": "codellama-7b", "mistral": "mistral-7b-v0.3", "gemma-2": "gemma-2-9b",
+    "gemma-3": "gemma-3-4b", "qwen2.5": "qwen2.5-7b", "qwen3": "qwen3-8b", "olmo-2": "olmo-2-7b",
+    "olmo-2-0425-1b": "olmo-2-1b", "olmo-2-1124-7b": "olmo-2-7b", "olmo-2-1124-13b": "olmo-2-13b",
+    "olmo-2-0325-32b": "olmo-2-32b", "smollm3": "smollm3-3b", "gpt-oss": "gpt-oss-20b",
+    "codestral-22b-v0.1": "mistral-small-22b", "codestral": "mistral-small-22b", "vicuna-7b": "7b", "vicuna-13b": "13b",
+    "deepseek-r1-8b": "llama-3.1-8b", "deepseek-r1-70b": "llama-3.3-70b", "llama-guard-3-8b": "llama-3.1-8b",
+    "llamaguard-7b": "7b", "llama-3.1-nemotron-70b": "llama-3.1-70b", "llama-3.1-nemotron-nano-8b-v1": "llama-3.1-8b",
+    "llama-3.1-tulu-3-8b": "llama-3.1-8b", "llama-3.1-tulu-3-70b": "llama-3.1-70b", "llama2.c-stories15m": "tiny",
+    "hermes-3-llama-3.1-8b": "llama-3.1-8b", "hermes-3-llama-3.1-70b": "llama-3.1-70b", "llemma-7b": "codellama-7b",
+    "sqlcoder-7b-2": "codellama-7b", "wizardcoder-python-34b-v1.0": "34b", "llama-2-7b-32k": "7b",
     "llama-2-7b": "7b", "llama-2-13b": "13b", "llama-2-34b": "34b", "llama-2-70b": "70b", "codellama-34b": "34b",
     "llama-7b": "llama1-7b", "llama-13b": "llama1-13b", "llama-30b": "llama1-33b",
     "llama-33b": "llama1-33b", "llama-65b": "llama1-65b",
@@ -61,6 +72,9 @@ _NO_SHAPE = (
     "int4",
     "int8",
     "unsloth",
+    "fp4",
+    "nvfp4",
+    "1m",
 )
 _AS_HYPHENS = str.maketrans("_ :", "---")
 

@@ -88,6 +88,7 @@ RELATIVE_ROWS: dict[str, PresetRow] = {
         "mistralai/Mixtral-8x22B-v0.1", "Mixtral 8x22B", (6144, 56, 48, 8, 16384), rope_theta=1e6,
         max_positions=65_536, experts=Experts(8, 2, 16384),
     ),
+    "qwen1.5-7b": on_hub("Qwen/Qwen1.5-7B", "Qwen1.5 7B", (4096, 32, 32, 32, 11008), **_QWEN2),
     "qwen2.5-0.5b": on_hub("Qwen/Qwen2.5-0.5B", "Qwen2.5 0.5B", (896, 24, 14, 2, 4864), **_QWEN2, **TIED),
     "qwen2.5-1.5b": on_hub("Qwen/Qwen2.5-1.5B", "Qwen2.5 1.5B", (1536, 28, 12, 2, 8960), **_QWEN2, **TIED),
     "qwen2.5-3b": on_hub("Qwen/Qwen2.5-3B", "Qwen2.5 3B", (2048, 36, 16, 2, 11008), **_QWEN2, **TIED),

@@ -5,9 +5,20 @@ A weight is how much of one token's attention goes to one token before it, or to
 
 from dataclasses import dataclass, field
 
+from llamalab.errors import InputError
+
 SHARES = ("previous", "first", "after_same", "itself", "same")  # of HeadShares, which are shares of attention
 HEAD_KINDS = (*SHARES, "distance_tokens")  # what a head can have most of
 WHOLE = 1000  # thousandths that the weights of a row add up to, but for rounding
+
+
+def sentence_without_weights() -> InputError:
+    """What is wrong with a sentence that is named for a model without weights of its own."""
+    return InputError(
+        "a text and a tokenizer must come with the weights of a checkpoint, whose attention they show; these are "
+        "random",
+        hint="leave {text} and {tokenizer} out",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ class RunPhase(NamedTuple):
 
     `total_s` is the time of one pass: a prefill of `new_tokens` in each of `batch` sequences behind the tokens before,
     or one token of each, the mean over contexts that end at `context_tokens`. `basis` is measured, extrapolated or
-    predicted; `predicted_s` is what the file itself has as a prediction of a measured time.
+    predicted; `predicted_s` is what the file itself has as a prediction of a measured time. Of a trace `calls` are the
+    calls of attention in that time, which a pass makes once a block, and `blocks` those that ran where not all did.
     """
 
     name: str
@@ -37,11 +38,35 @@ class RunPhase(NamedTuple):
     clock_hz: int | None = None
     basis: str = "measured"
     predicted_s: float | None = None
+    calls: int | None = None
+    blocks: int | None = None
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Tokens of all sequences per second; None where their number is not known."""
+        """Tokens of all sequences per second; None where their number, or that of the passes, is not known."""
+        if self.calls is not None:
+            return None
         return self.batch * self.new_tokens / self.total_s if self.new_tokens and self.total_s > 0 else None
+
+
+def of_one_pass(phase: RunPhase, blocks: int) -> RunPhase:
+    """A phase of a trace as a single pass, which calls attention once in each of `blocks`.
+
+    Unchanged where its calls are not those of whole passes, or are not told.
+
+    >>> two = RunPhase("decode", "decode", 0.4, (0.4, 0.4), 1, 1, 9, calls=64)
+    >>> of_one_pass(two, 32).total_s, of_one_pass(two, 40).calls
+    (0.2, 64)
+    """
+    passes, rest = divmod(phase.calls or 0, blocks)
+    if rest or not passes:
+        return phase
+    samples = tuple(sample / passes for sample in phase.samples_s)
+    ops = tuple(
+        op._replace(total_s=op.total_s / passes, samples_s=tuple(sample / passes for sample in op.samples_s))
+        for op in phase.ops
+    )
+    return phase._replace(total_s=phase.total_s / passes, samples_s=samples, ops=ops, calls=None)
 
 
 class Run(NamedTuple):

@@ -35,7 +35,7 @@ CSV_HEADS = {  # and a table of ours: what its first line has
     "passes": "phase,batch,new_tokens",
     "ops": "name,phase,kind,count,flops_causal",
     "memory": "what,predicted_bytes,measured_bytes",
-    "kv": "attention,n_kv_heads,seq,batch",
+    "kv": "attention,n_kv_heads,context,batch",
     "attention": "backend,algorithm,batch,new_tokens",
     "roofs": "kind,dtype,per_second,seconds",
     "llama2": "term,before,after,parameters",

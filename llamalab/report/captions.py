@@ -67,7 +67,7 @@ def kv_finding(comparison: Comparison) -> str:
     counts = [
         f"{comparison.free_bytes // cell.kv_bytes:,} with {cell.attention} ({format_bytes(cell.kv_bytes)} each)"
         for cell in comparison.kv_cells
-        if (cell.seq, cell.batch) == (seq, 1)
+        if (cell.context, cell.batch) == (seq, 1)
     ]
     return f"Sequences of {seq:,} tokens that fit beside the weights: {', '.join(counts)}. Cells are GiB; M is MiB."
 

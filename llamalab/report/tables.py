@@ -125,7 +125,7 @@ def kv_cache(comparison: Comparison) -> DataTable:
     columns = (
         text("attention"),
         number("n_kv_heads", "KV heads"),
-        number("seq", "tokens"),
+        number("context", "tokens"),
         number("batch", "batch"),
         byte_count("kv_bytes", "KV cache"),
         text("fits", "fits beside the weights"),

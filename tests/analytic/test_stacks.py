@@ -22,6 +22,7 @@ from llamalab.analytic.stack_constants import (
 )
 from llamalab.analytic.stacks import assumed_stack, find_stack, stack_names
 from llamalab.analytic.workload import Workload, pass_ops
+from llamalab.choices import STACK_NAMES
 from llamalab.errors import UnavailableError, UnknownNameError
 from llamalab.hardware import CPUS, HARDWARE, find_hardware
 from llamalab.presets import PRESETS
@@ -261,6 +262,10 @@ def test_products_of_llama_cpp_on_a_cpu_are_told_of_its_vector_units() -> None:
     stack = find_stack("llama.cpp", spec)
     reached = (rates.peak_flops_per_s or 0) * rates.compute_efficiency
     assert reached == pytest.approx(stack.gemm_compute * (spec.peak_flops_per_s["fp32"] or 0))
+
+
+def test_the_words_of_the_option_are_the_rows_of_the_file() -> None:
+    assert stack_names() == STACK_NAMES
 
 
 def test_vector_units_are_told_by_what_their_schedulers_issue() -> None:

@@ -3,14 +3,17 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
 
+import llamalab
 from llamalab.analytic.kv_cache import kv_variants
 from llamalab.analytic.ops import add_up, forward_ops
 from llamalab.analytic.params import parameter_count
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.cli import main
 from llamalab.presets import PRESETS
 
 Benchmark = Callable[..., Any]
@@ -30,6 +33,23 @@ def test_kv_variants(benchmark: Benchmark) -> None:
 
 def test_parameter_count(benchmark: Benchmark) -> None:
     assert benchmark(parameter_count, PRESETS["13b"].arch) == 13_015_864_320
+
+
+def test_a_hundred_predictions_from_python(benchmark: Benchmark) -> None:
+    """Each of another prompt: a hundredth of what 10,000 calls take."""
+    prompts = count(1)
+
+    def predictions() -> list[float]:
+        return [llamalab.predict("7b", "h100-80gb-sxm", prompt=next(prompts), batch=4).total_s for _ in range(100)]
+
+    assert min(benchmark(predictions)) > 0
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_sweep_of_500_prompts(benchmark: Benchmark, capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """A twentieth of a sweep of 10,000."""
+    benchmark(main, ["predict", "--hardware", "h100-80gb-sxm", "--prompt", "1-500+1", "--format", form])
+    assert capsys.readouterr().out.count("tensorrt-llm") % 500 == 0
 
 
 def test_kv_command_from_a_cold_start(benchmark: Benchmark) -> None:

@@ -88,6 +88,15 @@ def test_an_empty_name_is_refused_before_any_work(
             assert refused(verb, argv, monkeypatch, capsys) == 2, argv
 
 
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("before", [[], ["--"]])
+def test_an_empty_argument_is_refused_before_any_work(
+    verb: str, before: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(NEEDED, verb, [])
+    assert refused(verb, [*before, ""], monkeypatch, capsys) == 2
+
+
 @pytest.mark.parametrize(
     ("verb", "argv"),
     [

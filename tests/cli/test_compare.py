@@ -106,6 +106,47 @@ def test_benches_on_several_numbers_of_ranks_are_a_curve_with_their_own_predicti
     assert "Time over ranks" not in page.read_text()
 
 
+def test_a_trace_has_our_prediction_of_one_of_its_passes_beside(capsys: Capture, tmp_path: Path) -> None:
+    """Its shapes and device are told; 64 calls of attention are two passes of the 32 blocks of Llama 3 8B."""
+    data = json.loads(files.trace_of_kernels())
+    calls = [one for one in data["traceEvents"] if "attention" in one["name"]]
+    data["traceEvents"] += [one | {"ts": one["ts"] + 1} for one in calls for _ in range(31)]
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps(data))
+    argv = ("compare", str(path), "--model", "llama-3-8b")
+    (row,) = loaded(capsys, *argv)["rows"]
+    single = loaded(
+        capsys, "predict", "--model", "llama-3-8b", "--hardware", "h100-80gb-sxm", "--prompt", "512", "--batch", "2",
+        "--dtype", "fp16",
+    )  # fmt: skip
+    assert row["predicted_s"] == pytest.approx(single["prefill_s"])
+    assert row["time_s"] == pytest.approx(550e-6 / 2)
+    assert row["tokens_per_s"] == pytest.approx(1024 / row["time_s"])
+    (unknown,) = loaded(capsys, "compare", str(path))["rows"]
+    assert unknown["predicted_from"] == "the model is not known; name it"
+    (other,) = loaded(capsys, "compare", str(path), "--model", "13b")["rows"]
+    assert other["predicted_from"] == "64 calls of attention are no whole passes of 40 blocks"
+
+
+def test_a_trace_without_shapes_is_what_it_is_said_to_be(capsys: Capture, tmp_path: Path) -> None:
+    data = json.loads(files.trace_of_kernels())
+    data["traceEvents"] = [one for one in data["traceEvents"] if one.get("cat") != "cpu_op"]
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps(data))
+    argv = ("compare", str(path), "--model", "7b", "--dtype", "fp16")
+    (unsaid,) = loaded(capsys, *argv)["rows"]
+    assert (unsaid["predicted_s"], unsaid["tokens_per_s"]) == (None, None)
+    assert "does not tell the shape" in unsaid["predicted_from"]
+    (said,) = loaded(capsys, *argv, "--phase", "decode", "--prompt", "500", "--generate", "12", "--batch", "4")["rows"]
+    assert (said["new_tokens"], said["context_tokens"], said["tokens_per_s"]) == (1, 512, pytest.approx(4 / 550e-6))
+    assert said["predicted_s"] > 0
+    path.write_text(json.dumps(data | {"traceEvents": data["traceEvents"] + [
+        files.attention(20, (1, 32, tokens, 128), (1, 32, 9, 128)) for tokens in (1, 9)
+    ]}))  # fmt: skip
+    (several,) = loaded(capsys, *argv, "--phase", "decode")["rows"]
+    assert "passes of several shapes" in several["predicted_from"]
+
+
 def test_forms_and_page(capsys: Capture, tmp_path: Path) -> None:
     page, argv = tmp_path / "page.html", ("compare", "7b@l4", "7b@h200")
     assert "| operation | phase |" in printed(capsys, *argv, "--format", "md")

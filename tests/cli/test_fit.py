@@ -42,7 +42,7 @@ def test_the_terms_add_up_and_say_what_they_rest_on(capsys: Capture) -> None:
     ("solve", "one_more"),
     [
         (("--context", "4096"), lambda data: ("--context", "4096", "--batch", str(data["batch"] + 1))),
-        (("--batch", "3"), lambda data: ("--batch", "3", "--context", str(data["seq"] + 1))),
+        (("--batch", "3"), lambda data: ("--batch", "3", "--context", str(data["context"] + 1))),
         (("--context", "2048", "--chunk", "256", "--kv-dtype", "int8"),
          lambda data: ("--context", "2048", "--chunk", "256", "--kv-dtype", "int8", "--batch", str(data["batch"] + 1))),
     ],

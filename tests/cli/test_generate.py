@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -97,6 +98,19 @@ def test_a_seed_gives_the_same_text(options: list[str], capsys: pytest.CaptureFi
 def roofs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measuring them takes seconds; their measurement has its own tests."""
     monkeypatch.setattr("llamalab.cli.speed.measured_rates", lambda generation: Rates(1e11, 1e10))
+
+
+def test_the_texts_in_one_answer(options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = [*options, "--text", "Lily has", "--text", "One day", "--generate", "9", "--seed", "3"]
+    streamed = printed(asked, capsys)
+    data = json.loads(printed([*asked, "--format", "json", "--logprobs"], capsys))
+    assert [row["text"] for row in data["texts"]] == re.split(r"\n?--- \d of 2 ---\n", streamed.rstrip("\n"))[1:]
+    assert [row["generated_tokens"] for row in data["texts"]] == [9, 9]
+    assert data["texts"][0]["kv_bytes"] == (data["texts"][0]["prompt_tokens"] + 9) * 2 * 5 * 4 * 8 * 4
+    assert len(data["tokens"]) == sum(row["prompt_tokens"] - 1 + 9 for row in data["texts"])
+    assert 0 < data["ttft_s"] <= data["total_s"]
+    assert printed([*asked, "--out", str(tmp_path / "texts.txt")], capsys) == ""
+    assert data["texts"][1]["text"] in (tmp_path / "texts.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("roofs")

@@ -45,4 +45,4 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_refuses_what_is_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        show(ANSWER._replace(data={"x": float("nan")}), "json")
+        show(Answer({"x": float("nan")}, (), ()), "json")

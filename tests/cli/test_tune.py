@@ -41,3 +41,27 @@ def test_refusals(capsys: Capture, argv: tuple[str, ...], sentence: str) -> None
 
 def test_too_large_is_3_with_the_missing_bytes(capsys: Capture) -> None:
     assert "bytes) too much" in refused(capsys, "tune", "--model", "70b", "--memory", "80GB", code=3)
+
+
+def test_padding_is_no_token_of_the_rate(capsys: Capture) -> None:
+    asked = ("tune", "--context", "4096", "--document-tokens", "600", "--hardware", "h100-80gb-sxm", "--zero", "3",
+             "--data-parallel", "64", "--recompute", "full")  # fmt: skip
+    packed, padded = loaded(capsys, *asked), loaded(capsys, *asked, "--packing", "1")
+    assert (packed["taught_tokens"], padded["taught_tokens"]) == (64 * 3600, 64 * 600)
+    assert packed["tokens_per_s"] == pytest.approx(packed["taught_tokens"] / packed["step_s"])
+    assert packed["tokens_per_s"] > 6 * padded["tokens_per_s"]
+    assert "87.9 % of the tokens are no padding" in printed(capsys, *asked)
+
+
+@pytest.mark.parametrize("verb", ["tune", "train-memory"])
+def test_documents_must_fit_into_their_sequence(capsys: Capture, verb: str) -> None:
+    assert "must be at most 40" in refused(capsys, verb, "--context", "40", "--packing", "41")
+    assert "must fit into their sequence" in refused(capsys, verb, "--context", "40", "--document-tokens", "9,40")
+
+
+def test_documents_take_fewer_flops_than_one_that_fills_the_sequence(capsys: Capture) -> None:
+    asked = ("train-memory", "--context", "8192", "--implementation", "fused")
+    whole, packed = loaded(capsys, *asked), loaded(capsys, *asked, "--packing", "16")
+    assert packed["flops"] < whole["flops"]
+    # RoPE's turns are those of one sequence in both; 17 cumulative lengths of 4 bytes.
+    assert packed["activation_bytes"] - whole["activation_bytes"] == 68

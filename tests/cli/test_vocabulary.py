@@ -114,7 +114,7 @@ ABSENT: dict[str, dict[tuple[str, ...], str]] = {
     },
     "generate": {
         ("--prompt", "--context", "--batch"): "as long and as many as the texts of --text and --text-file",
-        ("--hardware",): "runs here", ("--format", "--out"): "prints text as it is made; a shell redirects it",
+        ("--hardware",): "runs here",
     },
     "chat": {
         ("--prompt", "--context", "--batch"): "one dialogue, as long as it gets", ("--hardware",): "runs here",
@@ -298,7 +298,8 @@ def test_no_option_of_a_calculator_is_silently_ignored(capsys: Capture, verb: st
 def sources(verb: str) -> str:
     """The module of a verb and what of ours it shares with others."""
     module = import_module(f"llamalab.cli.{verb.replace('-', '_')}")
-    shared = ("arguments", "runs", "lengths", "combinations", "text_options", "delivery", "report_files")
+    shared = ("arguments", "runs", "lengths", "combinations", "text_options", "delivery", "report_files",
+              "fit_answer", "report_measure", "packing")  # fmt: skip
     return "".join(inspect.getsource(one) for one in (module, *(import_module(f"llamalab.cli.{s}") for s in shared)))
 
 
@@ -354,11 +355,35 @@ def test_dtypes_go_by_the_names_of_torch(capsys: Capture, name: str) -> None:
 
 def test_sweeps_are_spelled_alike(capsys: Capture) -> None:
     rows = loaded(capsys, "kv", "--context", "512-4096*2", "--batch", "1,4")["rows"]
-    assert [(row["seq"], row["batch"]) for row in rows] == [
+    assert [(row["context"], row["batch"]) for row in rows] == [
         (seq, batch) for batch in (1, 4) for seq in (512, 1024, 2048, 4096)
     ]
-    assert all(row["kv_bytes"] == 2**19 * row["seq"] * row["batch"] for row in rows)
+    assert all(row["kv_bytes"] == 2**19 * row["context"] * row["batch"] for row in rows)
     assert loaded(capsys, "kv", "--context", "4,096") == loaded(capsys, "kv", "--context", "4096")
+
+
+SEVERAL_FORMATS = (
+    (("kv",), "kv_dtype", "kv_bytes"),
+    (("params",), "weight_dtype", "weight_bytes"),
+    (("flops",), "weight_dtype", "bytes"),
+    (("fit", "--memory", "80GiB", "--context", "512"), "weight_dtype", "left_bytes"),
+    (("train-memory",), "dtype", "total_bytes"),
+    (("predict",), "weight_dtype", "decode_s_per_token"),
+    (("roofline",), "weight_dtype", "decode_s"),
+    (("taps", "--model", "7b"), "dtype", "total_bytes"),
+    (("diff-arch", "7b", "13b"), "weight_dtype", "one_decode_s"),
+)
+
+
+@pytest.mark.parametrize(("argv", "option", "figure"), SEVERAL_FORMATS)
+def test_several_formats_make_a_row_each(capsys: Capture, argv: tuple[str, ...], option: str, figure: str) -> None:
+    """A row is what the same format gives by itself, in each of the sweeps' verbs."""
+    flag, second = f"--{option.replace('_', '-')}", "fp32" if option == "dtype" else "int8"
+    rows = loaded(capsys, *argv, flag, f"bfloat16,{second}")["rows"]
+    assert [row[option] for row in rows] == ["bf16", second]
+    alone = loaded(capsys, *argv, flag, f"{second},{second}")["rows"]
+    assert rows[1][figure] == alone[0][figure] == alone[1][figure] != rows[0][figure]
+    assert re.search(rf"\b{second}\b", printed(capsys, *argv, flag, f"bf16,{second}"))
 
 
 def test_a_sweep_of_passes_has_a_row_each(capsys: Capture) -> None:

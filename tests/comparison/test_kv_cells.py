@@ -13,7 +13,7 @@ def test_cells_are_those_of_all_kinds_lengths_and_batches() -> None:
     assert kv_head_choices(arch) == [32, 8, 1]
     assert kv_head_choices(PRESETS["70b"].arch) == [64, 8, 1]
     assert sequence_lengths(arch)[3] == arch.max_positions
-    (full,) = [cell for cell in cells if (cell.n_kv_heads, cell.seq, cell.batch) == (32, 4096, 4)]
+    (full,) = [cell for cell in cells if (cell.n_kv_heads, cell.context, cell.batch) == (32, 4096, 4)]
     assert (full.attention, full.kv_bytes, full.fits) == ("MHA", 2**33, True)
     assert all(cell.fits == (cell.kv_bytes <= 2**33) for cell in cells)
 

@@ -1,9 +1,13 @@
 """Every known model has the size it is known for."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from llamalab.analytic.kv_cache import kv_bytes_per_token
 from llamalab.analytic.params import parameter_count
+from llamalab.arch.files import read_arch
 from llamalab.errors import MissingError, UnknownNameError
 from llamalab.presets import PRESETS, resolve_model
 from llamalab.presets.names import ALIASES, plain
@@ -99,7 +103,50 @@ KNOWN = {
     "gemma-3-4b": (3_880_263_168, 139_264),
     "gemma-3-12b": (11_766_034_176, 393_216),
     "gemma-3-27b": (27_009_346_304, 507_904),
+    "deepseek-coder-6.7b": (6_740_512_768, 524_288),
+    "deepseek-coder-33b": (33_342_991_360, 253_952),
+    "stories42m": (41_689_600, 16_384),
+    "stories110m": (109_529_856, 36_864),
+    "qwen1.5-7b": (7_721_324_544, 524_288),
+    "olmo-2-1b": (1_484_916_736, 131_072),
+    "olmo-2-7b": (7_298_617_344, 524_288),
+    "olmo-2-13b": (13_716_198_400, 819_200),
+    "olmo-2-32b": (32_234_279_936, 262_144),
+    "smollm3-3b": (3_075_098_624, 73_728),
+    "gpt-oss-20b": (20_914_757_184, 49_152),
+    "gpt-oss-120b": (116_829_156_672, 73_728),
+    "phi-2": (2_779_683_840, 327_680),
 }
+# What the files of four rows say; the classes of transformers answer for the readers (tests/families).
+CONFIGS = {
+    "olmo-2-7b": {
+        "model_type": "olmo2", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "intermediate_size": 11008, "vocab_size": 100_352, "rms_norm_eps": 1e-6,
+        "rope_theta": 500_000, "max_position_embeddings": 4096, "tie_word_embeddings": False,
+    },
+    "smollm3-3b": {
+        "model_type": "smollm3", "hidden_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 16,
+        "num_key_value_heads": 4, "intermediate_size": 11008, "vocab_size": 128_256, "rms_norm_eps": 1e-6,
+        "rope_theta": 5e6, "max_position_embeddings": 65_536, "no_rope_layers": [1, 1, 1, 0] * 9,
+    },
+    "gpt-oss-20b": {
+        "model_type": "gpt_oss", "hidden_size": 2880, "num_hidden_layers": 24, "num_attention_heads": 64,
+        "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 2880, "vocab_size": 201_088,
+        "rms_norm_eps": 1e-5, "rope_theta": 150_000, "max_position_embeddings": 131_072, "num_local_experts": 32,
+        "num_experts_per_tok": 4, "sliding_window": 128, "attention_bias": True, "tie_word_embeddings": False,
+        "layer_types": ["sliding_attention", "full_attention"] * 12,
+        "rope_scaling": {
+            "rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096, "beta_fast": 32.0,
+            "beta_slow": 1.0, "truncate": False,
+        },
+    },
+    "phi-2": {
+        "model_type": "phi", "hidden_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "intermediate_size": 10_240, "vocab_size": 51_200, "layer_norm_eps": 1e-5,
+        "rope_theta": 10_000.0, "partial_rotary_factor": 0.4, "max_position_embeddings": 2048,
+        "hidden_act": "gelu_new", "tie_word_embeddings": False, "qk_layernorm": False,
+    },
+}  # fmt: skip
 
 
 def test_every_preset_has_a_known_size() -> None:
@@ -116,6 +163,12 @@ def test_size(name: str) -> None:
 def test_every_row_has_a_title_and_a_source(name: str) -> None:
     assert PRESETS[name].title
     assert "/" in PRESETS[name].source or "arXiv" in PRESETS[name].source
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_row_is_what_its_config_says(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS[name]))
+    assert PRESETS[name].arch == read_arch(tmp_path / "config.json")
 
 
 def test_only_the_two_shapes_that_llama_2_has_use_grouped_queries() -> None:
@@ -152,6 +205,11 @@ def test_a_preset_is_resolved_to_itself() -> None:
         ("HuggingFaceH4/zephyr-7b-beta", "mistral-7b-v0.1"),
         ("codellama/CodeLlama-7b-Python-hf", "codellama-7b-python"), ("codellama/CodeLlama-34b-Python-hf", "34b"),
         ("unsloth/Llama-3.2-1B-Instruct-bnb-4bit", "llama-3.2-1b"), ("google/gemma-3-1b-it", "gemma-3-1b"),
+        ("allenai/OLMo-2-1124-7B-Instruct", "olmo-2-7b"), ("allenai/OLMo-2-0325-32B", "olmo-2-32b"),
+        ("openai/gpt-oss-20b", "gpt-oss-20b"), ("HuggingFaceTB/SmolLM3-3B", "smollm3-3b"), ("phi-2", "phi-2"),
+        ("llama3.2", "llama-3.2-3b"), ("mistral", "mistral-7b-v0.3"), ("gpt-oss:20b", "gpt-oss-20b"),
+        ("mistralai/Codestral-22B-v0.1", "mistral-small-22b"), ("nvidia/Llama-3.3-70B-Instruct-FP4", "llama-3.3-70b"),
+        ("deepseek-ai/deepseek-coder-6.7b-instruct", "deepseek-coder-6.7b"), ("Qwen/Qwen1.5-7B-Chat", "qwen1.5-7b"),
         ("google/gemma-1.1-7b-it", "gemma-7b"), ("FlagAlpha/Llama2-Chinese-7b-Chat", "7b"),
     ],
 )  # fmt: skip
@@ -165,7 +223,13 @@ def test_no_two_presets_or_aliases_are_the_same_name() -> None:
     assert set(ALIASES.values()) <= PRESETS.keys()
 
 
-@pytest.mark.parametrize(("given", "nearest"), [("llama-14b", "llama-3-70b|llama1-13b"), ("70bb", "70b")])
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [
+        ("llama-14b", "llama-3-70b|llama1-13b"), ("70bb", "70b"), ("OpenHermes-2.5-Mistral-7B", "mistral-7b-v0.1"),
+        ("NousResearch/Hermes-2-Pro-Llama-3-8B", "llama-3-8b"), ("llama-2-7b-chat.Q4_K_M", "7b"),
+    ],
+)  # fmt: skip
 def test_an_unknown_name_gets_the_nearest(given: str, nearest: str) -> None:
     with pytest.raises(UnknownNameError, match=f"got '{given}'; did you mean .*({nearest})"):
         resolve_model(given)

@@ -240,7 +240,7 @@ def test_csv_tables_add_up_to_the_passes(record: Record) -> None:
         total = sum(int(row["count"]) * float(row["predicted_s"]) for row in rows)
         assert total == pytest.approx(float(one["predicted_s"]), rel=1e-12)
         assert float(one["error"]) == pytest.approx(float(one["predicted_s"]) / float(one["measured_s"]) - 1)
-    assert {row["kv_bytes"] for row in files["kv"] if row["attention"] == "MHA" and row["seq"] == "4096"} >= {
+    assert {row["kv_bytes"] for row in files["kv"] if row["attention"] == "MHA" and row["context"] == "4096"} >= {
         "2147483648", "34359738368"
     }  # fmt: skip
 

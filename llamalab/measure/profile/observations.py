@@ -22,8 +22,6 @@ from llamalab.measure.target.target import Job, Target
 from llamalab.measure.timing.profiler_ranges import Ranges
 from llamalab.records.phase_profile import MemoryProfile, Telemetry
 
-TraceWriter = Callable[[str, Any], None]
-
 
 class PhaseRun(NamedTuple):
     """A phase of a model, ready to be run: `new_tokens` of `batch` sequences onto `past_tokens`."""
@@ -47,6 +45,9 @@ class PhaseRun(NamedTuple):
         return self.target.arch.n_layers
 
 
+TraceWriter = Callable[[PhaseRun, Any], None]
+
+
 class Observations(NamedTuple):
     """What the observed passes show, and the seconds of the two that are timed."""
 
@@ -59,7 +60,7 @@ class Observations(NamedTuple):
 
 
 def observe(work: PhaseRun, trace: TraceWriter | None = None) -> Observations:
-    """Run the three passes; `trace(phase, profiler)` receives the profiled one."""
+    """Run the three passes; `trace(work, profiler)` receives the profiled one."""
     busy, kernel, ranged_s = _ranged(work, trace)
     memory, memory_s = _memory(work)
     return Observations(
@@ -75,7 +76,7 @@ def _ranged(work: PhaseRun, trace: TraceWriter | None) -> tuple[dict[str, Busy],
     with profiling(device=device) as profiler:
         seconds, _ = _timed(work, ranges)
     if trace is not None:
-        trace(work.phase, profiler)
+        trace(work, profiler)
     events = list(profiler.kineto_results.events())
     spans = ranges_in(events, (span.name for span in ranges.spans))
     busy = busy_times(events, spans, launch_calls=device.launch_calls)

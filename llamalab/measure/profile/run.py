@@ -30,6 +30,7 @@ from llamalab.measure.profile.rows import OP_CLOCK, numbered, phase_profile
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.quick import quick_roofs
 from llamalab.measure.target.target import Target, target_of
+from llamalab.measure.timing.deadline import Deadline
 from llamalab.measure.timing.op_clock import MARKS_READY, OpClock
 from llamalab.measure.timing.timer import Plan, time_one
 from llamalab.model.packed import product_of
@@ -40,6 +41,7 @@ from llamalab.records.profile import Profile
 from llamalab.records.record import Record, unmeasured
 
 ALTERNATIONS = 3  # clean passes and op-clock passes take turns so many times
+LIMIT_S = 60.0  # for the timed passes of all phases on a slow machine, where the caller gives no deadline
 
 
 class PromptShape(NamedTuple):
@@ -66,6 +68,7 @@ def measure_profile(
     layers_total: int | None = None,
     reference: Record | None = None,
     budget_s: float = 4.0,
+    deadline: Deadline | None = None,
     command: str = "",
     trace: TraceWriter | None = None,
     progress: Callable[[str, float], None] = lambda label, done: None,
@@ -83,9 +86,10 @@ def measure_profile(
         layers_total: blocks of the whole model (default: those of `model`).
         reference: a record of this machine, whose roofs and constants predictions rest on (default: a short
             measurement of the roofs).
-        budget_s: seconds for the timed passes of all phases.
+        budget_s: seconds for the timed passes of all phases; a few passes of each are timed in any case.
+        deadline: when they are to be over, however few were timed (default: LIMIT_S from their beginning).
         command: the command line, for the profile.
-        trace: called as `trace(phase, profiler)` with the profiled pass of each phase.
+        trace: called as `trace(work, profiler)` with the profiled pass of each phase.
         progress: called with the label of each step and the share that is done.
 
     Raises UnknownNameError for another phase, InputError for another kind of model.
@@ -103,10 +107,12 @@ def measure_profile(
     with torch.inference_mode():
         progress("roofs of this machine", 0.0)
         base = _base(target, name, surroundings, reference, shape)
-        found = []
+        found, deadline = [], deadline or Deadline(LIMIT_S)
         for index, phase in enumerate(phases):
             progress(phase, 0.3 + 0.7 * index / len(phases))
-            found.append(_profile(_work(target, phase, shape), base, budget_s / len(phases), trace))
+            plan = Plan(budget_s / len(phases) / (2 * ALTERNATIONS), 3, 40)
+            own = deadline.part(1 / (len(phases) - index))
+            found.append(_profile(_work(target, phase, shape), base, plan, own, trace))
     progress("done", 1.0)
     environment_after = dataclasses.replace(surroundings, after=read_telemetry(target.device))
     return Profile(
@@ -126,10 +132,10 @@ def measure_profile(
     )
 
 
-def _profile(work: PhaseRun, base: Record, budget_s: float, trace: TraceWriter | None) -> PhaseProfile:
+def _profile(work: PhaseRun, base: Record, plan: Plan, deadline: Deadline, trace: TraceWriter | None) -> PhaseProfile:
     """Every pass of one phase, joined to one profile."""
     device, before = work.target.device, read_telemetry(work.target.device)
-    wall_s, clocked = _clean_and_clocked(work, Plan(budget_s / (2 * ALTERNATIONS), 3, 40))
+    wall_s, clocked = _clean_and_clocked(work, plan, deadline)
     observed = observe(work, trace)
     after, wall = read_telemetry(device), median(wall_s)
     clocked_s = median(sum(one.values()) for one in clocked)
@@ -146,8 +152,11 @@ def _profile(work: PhaseRun, base: Record, budget_s: float, trace: TraceWriter |
     )
 
 
-def _clean_and_clocked(work: PhaseRun, plan: Plan) -> tuple[list[float], list[dict[str, float]]]:
-    """Wall times without a tap, and the seconds of every operation with a timestamp at each point."""
+def _clean_and_clocked(work: PhaseRun, plan: Plan, deadline: Deadline) -> tuple[list[float], list[dict[str, float]]]:
+    """Wall times without a tap, and the seconds of every operation with a timestamp at each point.
+
+    They take turns until the deadline, once in any case.
+    """
     job, device = work.job, work.target.device
     clock = clock_for(device)
     ops = OpClock(clock_for(device, marks=MARKS_READY), numbered(work.target.label))
@@ -162,10 +171,13 @@ def _clean_and_clocked(work: PhaseRun, plan: Plan) -> tuple[list[float], list[di
         job.before()
         ops.settle()
 
-    for _ in range(ALTERNATIONS):
-        wall_s += time_one(job.run, clock, plan, before=job.before)
+    for turns in range(ALTERNATIONS, 0, -1):
+        if wall_s and not deadline.left_s:
+            break
+        wall_s += time_one(job.run, clock, plan.within(deadline.part(1 / (2 * turns))), before=job.before)
         with tapped(work.target.model, ops):
-            rounds = len(time_one(clocked, clock, plan, before=between))
+            own = plan.within(deadline.part(1 / (2 * turns - 1)))
+            rounds = len(time_one(clocked, clock, own, before=between))
         passes += ops.read()[-rounds:]  # the warm-up's passes came first
     return wall_s, passes
 

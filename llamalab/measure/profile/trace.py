@@ -4,17 +4,19 @@
 
 torch-tb-profiler lists folders below DIR as runs and files as their workers; every other name it
 passes by in silence. The worker is the phase, not the host. Perfetto (ui.perfetto.dev) and
-chrome://tracing open the same file.
+chrome://tracing open the same file. Before the events stands what ran, for llamalab compare.
 """
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from llamalab.errors import InputError
 from llamalab.files.outputs import write_text
+from llamalab.measure.device.machine import device_of
+from llamalab.measure.profile.observations import PhaseRun, TraceWriter
+from llamalab.records.peers.torch_trace import WHAT_RAN
 
 TRACE_SUFFIX = ".pt.trace.json"
 _PRIVATE = ("host_name", "traceName")  # of the machine it was made on
@@ -29,8 +31,8 @@ def trace_path(folder: Path, run: str, worker: str) -> Path:
     return folder / _plain(run) / f"{_plain(worker)}{TRACE_SUFFIX}"
 
 
-def trace_writer(folder: Path, run: str) -> tuple[Callable[[str, Any], None], list[Path]]:
-    """What is given each phase's finished profiler and writes its trace; and the files written so far.
+def trace_writer(folder: Path, run: str, model: str) -> tuple[TraceWriter, list[Path]]:
+    """What is given each phase and its finished profiler and writes its trace; and the files written so far.
 
     Raises InputError where the folder is a file.
     """
@@ -38,17 +40,33 @@ def trace_writer(folder: Path, run: str) -> tuple[Callable[[str, Any], None], li
         raise InputError(f"traces must go to a folder; {folder} is a file")
     written: list[Path] = []
 
-    def write(phase: str, profiler: Any) -> None:
-        path = trace_path(folder, run, phase)
+    def write(work: PhaseRun, profiler: Any) -> None:
+        path = trace_path(folder, run, work.phase)
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = path.with_suffix(".new.json")
         profiler.export_chrome_trace(str(whole))
         trace = json.loads(whole.read_text(encoding="utf-8"))
         whole.unlink()
-        write_text(path, json.dumps({key: value for key, value in trace.items() if key not in _PRIVATE}) + "\n")
+        kept = {key: value for key, value in trace.items() if key not in _PRIVATE}
+        write_text(path, json.dumps({WHAT_RAN: _about(work, model), **kept}) + "\n")
         written.append(path)
 
     return write, written
+
+
+def _about(work: PhaseRun, model: str) -> dict[str, Any]:
+    """What ran: so many blocks of a model, and the shape of the pass."""
+    return {
+        "model": model,
+        "phase": work.phase,
+        "batch": work.batch,
+        "new_tokens": work.new_tokens,
+        "context_tokens": work.context_tokens,
+        "blocks": work.layers,
+        "layers_total": work.layers_total,
+        "dtype": work.target.dtype,
+        "device": device_of(work.target.device).name,
+    }
 
 
 def _plain(name: str) -> str:

@@ -17,7 +17,7 @@ from llamalab.errors import InputError, LlamaLabError
 from llamalab.instrument.taps import capture
 from llamalab.model import Transformer
 from llamalab.plain_text import in_one_line, sentence
-from llamalab.records.patterns import HEAD_KINDS, WHOLE, HeadShares, HeadWeights, Patterns
+from llamalab.records.patterns import HEAD_KINDS, WHOLE, HeadShares, HeadWeights, Patterns, sentence_without_weights
 from llamalab.text.load import load_tokenizer, tokenizer_of
 from llamalab.text.tokenizer import Tokenizer
 
@@ -58,11 +58,7 @@ def reading(
     named = text is not None or tokenizer is not None
     if weights is None or isinstance(checkpoint, LlamaArch):
         if named:
-            raise InputError(
-                "a text and a tokenizer must come with the weights of a checkpoint, whose attention they show; these "
-                "are random",
-                hint="leave {text} and {tokenizer} out",
-            )
+            raise sentence_without_weights()
         return None
     shown = in_one_line(SENTENCE if text is None else text)
     try:

@@ -6,6 +6,7 @@ can be given instead.
 
 from llamalab.arch import LlamaArch
 from llamalab.measure.device.machine import device_of
+from llamalab.measure.roofs.in_turn import RoofStep, roofs_in_turn
 from llamalab.measure.roofs.machine import Machine
 from llamalab.measure.roofs.moves import cache_roof, copy_roof
 from llamalab.measure.roofs.probes import (
@@ -16,29 +17,40 @@ from llamalab.measure.roofs.probes import (
     launch_time_roof,
     stream_roof,
 )
+from llamalab.measure.timing.deadline import Deadline
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.host_memory import keep_freed_memory
 from llamalab.records.roof import Roof
 
 _ROWS, _ATTENTION_TOKENS = 256, (512,)
+SHORT_ROOFS_S = 15.0  # for all of them, where the caller gives no deadline; most machines take a few seconds
 
 
 def quick_roofs(machine: Machine, arch: LlamaArch) -> list[Roof]:
-    """GEMM, stream, copy, cache, attention and launch in the machine's dtype, and the stream of quantised weights."""
+    """GEMM, stream, copy, cache, attention and launch in the machine's dtype, and the stream of quantised weights.
+
+    By the machine's deadline (default: SHORT_ROOFS_S from now); a roof without time is absent and says so.
+    """
     keep_freed_memory()  # as a model that is compiled does
-    shapes = _shapes(arch)
+    machine = machine._replace(deadline=machine.deadline or Deadline(SHORT_ROOFS_S))
+    shapes, ours, storage = _shapes(arch), machine.dtype, machine.weight_dtype
     lengths = [machine.filling(tokens) for tokens in _ATTENTION_TOKENS]
-    quantised = [] if machine.weight_dtype is None else [stream_roof(machine, shapes)]
-    machine = machine._replace(weight_dtype=None)
-    return [
-        *quantised,
-        quick_gemm(machine, arch),
-        stream_roof(machine, _streamed(machine, arch)),
-        copy_roof(machine),
-        cache_roof(machine),
-        attention_roof(machine, arch, fastest_backend(machine.device, machine.torch_dtype).attend, lengths),
-        launch_time_roof(machine),
+    attend = fastest_backend(machine.device, machine.torch_dtype).attend
+    steps = [
+        RoofStep("products", "gemm", ours, lambda own: quick_gemm(own, arch)),
+        RoofStep("stream", "stream", ours, lambda own: stream_roof(own, _streamed(own, arch))),
+        RoofStep("copy", "copy", ours, copy_roof),
+        RoofStep("cache", "cache", ours, cache_roof),
+        RoofStep("attention", "attention", ours, lambda own: attention_roof(own, arch, attend, lengths)),
+        RoofStep("launch", "launch", ours, launch_time_roof),
     ]
+    if storage is not None:
+
+        def quantised(own: Machine) -> Roof:
+            return stream_roof(own._replace(dtype=ours, weight_dtype=storage), shapes)
+
+        steps.insert(0, RoofStep(f"stream of {storage}", "stream", storage, quantised))
+    return roofs_in_turn(machine, steps)
 
 
 def quick_gemm(machine: Machine, arch: LlamaArch) -> Roof:

@@ -7,7 +7,6 @@ import torch
 from llamalab.analytic.fine_tuning import tuning_memory, tuning_work
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.training_time import step_time
-from llamalab.analytic.tuned_weights import trained_parameters
 from llamalab.analytic.tuning import Tuning
 from llamalab.arch import LlamaArch
 from llamalab.comparison.basis import roof_fault
@@ -39,7 +38,7 @@ class StepForecast(NamedTuple):
 def expected_step(machine: Machine, arch: LlamaArch, plan: TrainingPlan) -> StepForecast:
     """Count a step's FLOPs and bytes, and predict its time from rates that are measured now."""
     step, shape = tuning(arch, plan, machine.dtype), PassShape(plan.seq, batch=plan.batch, dtype=machine.dtype)
-    counted = tuning_work(step).flops, trainer_memory_bytes(step)
+    counted = tuning_work(step).flops, tuning_memory(step).total_bytes
     roof = quick_gemm(machine, arch)
     peak = None if roof_fault("gemm", machine.dtype, roof) else roof.per_second
     try:
@@ -52,25 +51,10 @@ def expected_step(machine: Machine, arch: LlamaArch, plan: TrainingPlan) -> Step
 
 def tuning(arch: LlamaArch, plan: TrainingPlan, dtype: str) -> Tuning:
     """A step of llamalab.train as the calculators know it."""
-    precision = "fp32" if dtype == "fp32" else "mixed"
+    precision = "fp32" if dtype == "fp32" else "masters"
     return Tuning(
         arch, plan.seq, plan.batch, precision=precision, implementation="llamalab", accumulate=plan.accumulate
     )
-
-
-def trainer_memory_bytes(step: Tuning) -> int:
-    """What llamalab.train holds at its peak: as tuning_memory; of a model in bf16 with gradients in fp32 too.
-
-    The masters take the gradients of each pass in fp32, and free the model's: they are there during the next pass, or
-    at the end of the only one, when activations are gone.
-    """
-    if step.precision == "fp32":
-        return tuning_memory(step).total_bytes
-    held = tuning_memory(step._replace(accumulate=1))
-    taken = 4 * trained_parameters(step)
-    if step.accumulate > 1:
-        return held.total_bytes + taken
-    return max(held.total_bytes, held.total_bytes - held.activation_bytes - held.gradient_bytes + taken)
 
 
 def held_bytes(trainer: Trainer, place: torch.device) -> int | None:

@@ -6,11 +6,14 @@ those tools.
 """
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llamalab.errors import FormatError
 from llamalab.files.inputs import parse_json, read_bounded_text
 from llamalab.records.peers import aiperf, guidellm, llama_bench, optimum_benchmark, torch_trace, vllm
+from llamalab.records.peers.trace_file import is_trace
 from llamalab.records.run import Run
 
 READERS = (llama_bench, vllm, guidellm, aiperf, optimum_benchmark, torch_trace)
@@ -21,8 +24,13 @@ def read_peer(path: str | os.PathLike[str]) -> list[Run]:
 
     Raises MissingError where there is no file, FormatError where no reader knows it.
     """
-    text, name = read_bounded_text(path, "file to compare"), os.fspath(path)
-    return runs_of_text(text, name)
+    return read_trace(path) or runs_of_text(read_bounded_text(path, "file to compare"), os.fspath(path))
+
+
+def read_trace(path: str | os.PathLike[str]) -> list[Run]:
+    """The run of a trace, of any length; none where the file does not begin as one. Errors as for read_peer."""
+    name = os.fspath(path)
+    return _read(torch_trace, partial(torch_trace.read_file, path), name) if is_trace(path) else []
 
 
 def runs_of_text(text: str, name: str) -> list[Run]:
@@ -30,13 +38,18 @@ def runs_of_text(text: str, name: str) -> list[Run]:
     data = _parsed(text, name)
     for reader in READERS:
         if reader.recognises(data):
-            try:
-                runs = reader.read(data, name)
-            except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-                raise FormatError(f"{name} must be what {reader.TOOL} writes; {_told(error)}") from None
-            return _sound(runs, name)
+            return _read(reader, partial(reader.read, data, name), name)
     tools = ", ".join(reader.TOOL for reader in READERS)
     raise FormatError(f"{name} must be a record, profile, bench or prediction of llamalab, or of {tools}; it is none")
+
+
+def _read(reader: Any, read: Callable[[], list[Run]], name: str) -> list[Run]:
+    try:
+        return _sound(read(), name)
+    except FormatError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise FormatError(f"{name} must be what {reader.TOOL} writes; {_told(error)}") from None
 
 
 def _parsed(text: str, name: str) -> Any:

@@ -1,17 +1,29 @@
 """A trace of PyTorch's profiler (Chrome's trace event format): time by kernel on a device, by operator on a CPU.
 
 Of a GPU the time is that of its kernels. On a CPU operators nest: each is given the time that none inside it takes.
-Times are microseconds. Where steps were marked (ProfilerStep#N), the time is of one step.
+Where steps were marked (ProfilerStep#N) a phase is a step of one shape: its time is that from mark to mark, its samples
+are the steps. Where shapes were recorded, attention's tell how many tokens of how many sequences a pass had.
 """
 
-from collections.abc import Iterable
-from typing import Any
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+from llamalab.records.peers.trace_events import AttentionCall, TraceEvents, Window, step_of
+from llamalab.records.peers.trace_file import scan_trace
 from llamalab.records.run import OpTime, Run, RunPhase
 
-TOOL = "a torch profiler trace"
+TOOL = "a torch profiler"
+WHAT_RAN = "llamalab"  # the key under which llamalab profile tells what its trace is of
 _US = 1e-6
-_ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
+
+
+class _Shape(NamedTuple):
+    """The passes of a step: sequences and new tokens of each, and the phase that this is."""
+
+    kind: str
+    batch: int
+    new_tokens: int
 
 
 def recognises(data: Any) -> bool:
@@ -20,39 +32,134 @@ def recognises(data: Any) -> bool:
 
 
 def read(data: Any, name: str) -> list[Run]:
-    """One run of one phase."""
-    events = [event for event in data["traceEvents"] if event.get("ph") == "X" and "dur" in event]
-    steps = max(1, len({event["name"] for event in events if str(event["name"]).startswith("ProfilerStep#")}))
-    kernels = [event for event in events if event.get("cat") in _ON_DEVICE]
-    own_us = _by_name(kernels) if kernels else _own_times(event for event in events if event.get("cat") == "cpu_op")
-    ops = tuple(OpTime(op, us * _US / steps, kernel=op) for op, us in own_us.items() if us > 0)
-    devices = data.get("deviceProperties") or [{}]
-    total_s = sum(op.total_s for op in ops)
-    phase = RunPhase("step" if steps > 1 else "trace", "other", total_s, (), ops=ops)
-    return [Run(name, TOOL, (phase,) if ops else (), {"steps": steps}, device=devices[0].get("name"))]
+    """One run, a phase for each shape of its steps."""
+    events = TraceEvents()
+    for event in data["traceEvents"]:
+        events.take(event)
+    return [_run(events, data, name)]
 
 
-def _by_name(events: Iterable[dict[str, Any]]) -> dict[str, float]:
-    times: dict[str, float] = {}
-    for event in events:
-        times[str(event["name"])] = times.get(str(event["name"]), 0.0) + float(event["dur"])
-    return times
+def read_file(path: str | os.PathLike[str]) -> list[Run]:
+    """As read, of a file that may be larger than memory. Raises FormatError for one that is not whole."""
+    events = TraceEvents()
+    beside = scan_trace(path, events.take)
+    return [_run(events, beside, os.fspath(path))]
 
 
-def _own_times(events: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Microseconds of each operator less those of the operators inside it, thread by thread."""
-    times: dict[str, float] = {}
-    threads: dict[Any, list[dict[str, Any]]] = {}
-    for event in events:
-        threads.setdefault((event.get("pid"), event.get("tid")), []).append(event)
-    for own in threads.values():
-        open_until: list[tuple[float, str]] = []
-        for event in sorted(own, key=lambda event: (float(event["ts"]), -float(event["dur"]))):
-            begin, length, name = float(event["ts"]), float(event["dur"]), str(event["name"])
-            while open_until and open_until[-1][0] <= begin:
-                open_until.pop()
-            if open_until:
-                times[open_until[-1][1]] -= length
-            times[name] = times.get(name, 0.0) + length
-            open_until.append((begin + length, name))
-    return times
+def _run(events: TraceEvents, beside: dict[str, Any], name: str) -> Run:
+    told = beside.get(WHAT_RAN) or {}
+    devices = beside.get("deviceProperties") or [{}]
+    about = {
+        "model": told.get("model"),
+        "device": told.get("device") or devices[0].get("name"),
+        "dtype": told.get("dtype") or events.dtype,
+    }
+    if told:
+        return Run(name, TOOL, (_told_phase(events, told),), {"blocks": told["blocks"]}, **about)
+    marks = sorted(events.host_steps.items(), key=lambda mark: mark[1])
+    windows = [window for _, window in marks]
+    steps = [events.device_steps.get(mark, window) for mark, window in marks]
+    # Kernels run later than the host asks for them: without marks on the device none can be given to a step.
+    known = bool(steps) and (not events.kernels or len(events.device_steps) == len(steps))
+    times = _op_times(events, steps if known else None)
+    phases = []
+    for shape, places in _groups(events, windows).items():
+        calls = [call for call in events.calls if not windows or step_of(windows, call.begin) in places]
+        samples = tuple((steps[place].end - steps[place].begin) * _US for place in places) if steps else ()
+        ops = _ops(times, places if known else [0], 1 if known else max(1, len(steps)))
+        phases.append(_phase(shape, calls, samples, ops, len(places)))
+    return Run(name, TOOL, _named(phases), {"steps": max(1, len(steps))}, **about)
+
+
+def _told_phase(events: TraceEvents, told: dict[str, Any]) -> RunPhase:
+    """The pass of a trace that llamalab profile wrote, which says what it is."""
+    ops = _ops(_op_times(events, None), [0], 1)
+    total_s, blocks = sum(op.total_s for op in ops), int(told["blocks"])
+    part = blocks if blocks != told["layers_total"] else None
+    shape = (int(told["batch"]), int(told["new_tokens"]), int(told["context_tokens"]))
+    return RunPhase(str(told["phase"]), str(told["phase"]), total_s, (), *shape, ops, blocks=part)
+
+
+def _groups(events: TraceEvents, windows: Sequence[Window]) -> dict[_Shape | None, list[int]]:
+    """Numbers of the steps by the shape of their passes; one step where none was marked, None where it is not told."""
+    if not windows:
+        return {_shape(events.calls, events.backward): [0]}
+    if events.kernels and len(events.device_steps) != len(windows):  # times of all steps together are known only
+        return {_shape(events.calls, events.backward): list(range(len(windows)))}
+    inside: list[list[AttentionCall]] = [[] for _ in windows]
+    for call in events.calls:
+        if (place := step_of(windows, call.begin)) is not None:
+            inside[place].append(call)
+    groups: dict[_Shape | None, list[int]] = {}
+    for place, calls in enumerate(inside):
+        groups.setdefault(_shape(calls, events.backward), []).append(place)
+    return groups
+
+
+def _shape(calls: Sequence[AttentionCall], backward: bool) -> _Shape | None:
+    """The shape of all passes; None of several shapes, of none that is known, and of training."""
+    shapes = {(call.batch, call.new_tokens) for call in calls}
+    if len(shapes) != 1 or backward:
+        return None
+    ((batch, new),) = shapes
+    return _Shape("decode" if new == 1 else "prefill", batch, new)
+
+
+def _op_times(events: TraceEvents, steps: Sequence[Window] | None) -> dict[str, list[float]]:
+    """Seconds by name in each step; of all together where there are no steps."""
+    spans = events.kernels.whole() if events.kernels else events.operators.own()
+    count = len(steps) if steps else 1
+    times: dict[int, list[float]] = {}
+    for begin, name, length in spans:
+        place = step_of(steps, begin) if steps else 0
+        if place is not None:
+            times.setdefault(name, [0.0] * count)[place] += length * _US
+    names = events.names
+    return {names[number]: seconds for number, seconds in times.items()}
+
+
+def _ops(times: dict[str, list[float]], places: Sequence[int], share: int) -> tuple[OpTime, ...]:
+    ops = []
+    for name, seconds in times.items():
+        samples = tuple(seconds[place] / share for place in places)
+        total_s = sum(samples) / len(samples)
+        if total_s > 0:
+            several = samples if len(samples) > 1 and min(samples) > 0 else ()
+            ops.append(OpTime(name, total_s, several, kernel=name))
+    return tuple(ops)
+
+
+def _phase(
+    shape: _Shape | None,
+    calls: Sequence[AttentionCall],
+    samples: tuple[float, ...],
+    ops: tuple[OpTime, ...],
+    steps: int,
+) -> RunPhase:
+    total_s = sum(samples) / len(samples) if samples else sum(op.total_s for op in ops)
+    if shape is None:
+        return RunPhase("step" if samples else "trace", "other", total_s, samples, ops=ops, calls=len(calls) or None)
+    context = max(call.context_tokens for call in calls)
+    return RunPhase(
+        shape.kind,
+        shape.kind,
+        total_s,
+        samples,
+        shape.batch,
+        shape.new_tokens,
+        context,
+        ops,
+        calls=len(calls) // steps,
+    )
+
+
+def _named(phases: Sequence[RunPhase]) -> tuple[RunPhase, ...]:
+    """Phases that have times, those of one kind told apart by their shape."""
+    kinds = [phase.kind for phase in phases]
+    return tuple(
+        phase._replace(name=f"{phase.name} of {phase.batch} × {phase.new_tokens}")
+        if kinds.count(phase.kind) > 1 and phase.new_tokens
+        else phase
+        for phase in phases
+        if phase.ops or phase.samples_s
+    )

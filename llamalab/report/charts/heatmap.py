@@ -39,9 +39,9 @@ def heatmap(comparison: Comparison) -> Plot:
 
 
 def _panel(axes: Axes, cells: Sequence[CacheCell], extent: tuple[int, int], key: str, tips: dict[str, str]) -> None:
-    lengths, batches = ([*dict.fromkeys(getattr(cell, name) for cell in cells)] for name in ("seq", "batch"))
+    lengths, batches = ([*dict.fromkeys(getattr(cell, name) for cell in cells)] for name in ("context", "batch"))
     for cell in cells:
-        x, y = batches.index(cell.batch), lengths.index(cell.seq)
+        x, y = batches.index(cell.batch), lengths.index(cell.context)
         gid = f"{key}-{x}-{y}"
         axes.add_patch(
             Rectangle(
@@ -56,7 +56,7 @@ def _panel(axes: Axes, cells: Sequence[CacheCell], extent: tuple[int, int], key:
             )
         )
         if not cell.fits:  # the others carry their number
-            tips[gid] = f"{cell.seq:,} tokens x {cell.batch}: {format_bytes(cell.kv_bytes)}, does not fit"
+            tips[gid] = f"{cell.context:,} tokens x {cell.batch}: {format_bytes(cell.kv_bytes)}, does not fit"
         else:
             axes.text(x, y, _short(cell.kv_bytes), ha="center", va="center", fontsize=7.5, color=INK["ink"])
     axes.set(xlim=(-0.6, len(batches) - 0.4), ylim=(len(lengths) - 0.4, -0.6))

@@ -1,6 +1,8 @@
 """A profile: the rows of the cost table, each with what was measured of it; what closes and what does not."""
 
+import itertools
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +14,7 @@ from llamalab.analytic.pass_shape import PassShape
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.measure.profile.rows import medians_by_block, missing_time, ops_and_outside, throttle_reasons
 from llamalab.measure.profile.run import measure_profile
+from llamalab.measure.timing.deadline import Deadline
 from llamalab.model.compiled import compile
 from llamalab.model.packed import product_of
 from llamalab.records.phase_profile import Telemetry
@@ -187,3 +190,19 @@ def test_what_cannot_be_profiled_is_refused() -> None:
         profiled(torch.nn.Linear(2, 2))
     with pytest.raises(InputError, match=r"weights must be stored in one of bf16, fp16, fp32; got torch\.float64"):
         profiled(small_model(ARCHES["GQA"]).double())
+
+
+def test_a_machine_20_times_slower_is_done_in_time_with_fewer_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that moves only when it is looked at: each look stands for work of `tick_s` seconds."""
+
+    def passes(tick_s: float) -> tuple[int, float]:
+        looks, runs = itertools.count(1), itertools.count()
+        monkeypatch.setattr(time, "perf_counter_ns", lambda: round(next(looks) * tick_s * 1e9))
+        model, deadline = small_model(ARCHES["GQA"]), Deadline(6.0)
+        model.register_forward_hook(lambda *_: next(runs) and None)
+        profiled(model, budget_s=6.0, deadline=deadline, phases=("decode",))
+        return next(runs), deadline.spent_s
+
+    (many, quick_s), (few, slow_s) = passes(2e-3), passes(4e-2)
+    assert max(quick_s, slow_s) < 1.5 * 6.0
+    assert 2 <= few < many

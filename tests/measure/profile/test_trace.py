@@ -20,6 +20,7 @@ import pytest
 
 from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
+from llamalab.comparison.own_runs import read_runs
 from llamalab.errors import InputError
 from llamalab.measure.profile.run import measure_profile
 from llamalab.measure.profile.trace import trace_path, trace_writer
@@ -33,7 +34,7 @@ PLUGIN = "data/plugin/pytorch_profiler"
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the traces of a profile."""
     folder = tmp_path_factory.mktemp("traces")
-    writer, written = trace_writer(folder, "small-cpu")
+    writer, written = trace_writer(folder, "small-cpu", "small")
     given: dict[str, Any] = {"prompt_tokens": 7, "reference": sample_record(dtype="fp32"), "budget_s": 0.0}
     measure_profile(small_model(ARCHES["GQA"]), trace=writer, **given)
     assert written == [folder / "small-cpu" / f"{phase}.pt.trace.json" for phase in ("prefill", "decode")]
@@ -54,6 +55,14 @@ def test_ranges_carry_the_names_of_operations(traces: Path) -> None:
     assert str(traces) not in text
 
 
+def test_it_says_what_ran(traces: Path) -> None:
+    """So that a prediction of these blocks can stand beside it."""
+    (run,) = read_runs(traces / "small-cpu" / "decode.pt.trace.json")
+    (phase,) = run.phases
+    assert (run.model, run.dtype, phase.kind, phase.new_tokens) == ("small", "fp32", "decode", 1)
+    assert (phase.blocks, phase.tokens_per_s) == (None, phase.batch / phase.total_s)
+
+
 def test_nothing_else_lies_in_the_folder(traces: Path) -> None:
     files = sorted(path.relative_to(traces).as_posix() for path in traces.rglob("*") if path.is_file())
     assert files == ["small-cpu/decode.pt.trace.json", "small-cpu/prefill.pt.trace.json"]
@@ -67,7 +76,7 @@ def test_names_become_those_of_files() -> None:
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     with pytest.raises(InputError, match="traces must go to a folder"):
-        trace_writer(tmp_path / "x", "run")
+        trace_writer(tmp_path / "x", "run", "small")
 
 
 @pytest.mark.slow

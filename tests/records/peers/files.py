@@ -121,18 +121,30 @@ def optimum() -> str:
 
 
 def trace_of_kernels() -> str:
+    """Two steps of a GPU, marked on both sides: its kernels run after the host has asked for them."""
     events: list[dict[str, Any]] = [{"ph": "M", "name": "process_name", "pid": 0, "args": {"name": "python"}}]
-    for step in (1, 2):
-        events.append(
-            {"ph": "X", "cat": "user_annotation", "name": f"ProfilerStep#{step}", "ts": 0, "dur": 900, "pid": 1}
-        )
+    for step in (0, 1):
+        at = 1000 * step
         events += [
-            {"ph": "X", "cat": "kernel", "name": "gemm", "ts": 10, "dur": 300.0, "pid": 0, "tid": 7},
-            {"ph": "X", "cat": "kernel", "name": "flash", "ts": 400, "dur": 100.0, "pid": 0, "tid": 7},
-            {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "ts": 5, "dur": 20.0, "pid": 1, "tid": 1},
+            _event("user_annotation", f"ProfilerStep#{step}", at, 150, 1),
+            _event("gpu_user_annotation", f"ProfilerStep#{step}", at + 200, 500 + 100 * step, 0),
+            _event("kernel", "gemm", at + 210, 300.0, 0),
+            _event("kernel", "flash", at + 540, 100.0 + 100 * step, 0),
+            _event("cpu_op", "aten::mm", at + 5, 20.0, 1) | {"args": {"Input type": ["c10::Half", "c10::Half"]}},
+            *(attention(at + 10 * (1 + layer), (2, 32, 512, 128), (2, 8, 512, 128)) for layer in range(2)),
         ]
     return json.dumps({"schemaVersion": 1, "deviceProperties": [{"id": 0, "name": "NVIDIA H100 80GB HBM3"}],
                        "traceEvents": events})  # fmt: skip
+
+
+def attention(at: float, query: tuple[int, ...], key: tuple[int, ...]) -> dict[str, Any]:
+    """A call of the fused operator with the shapes that record_shapes adds."""
+    dims = [list(query), list(key), list(key), [], []]
+    return _event("cpu_op", "aten::scaled_dot_product_attention", at, 5.0, 1) | {"args": {"Input Dims": dims}}
+
+
+def _event(kind: str, name: str, begin: float, length: float, process: int) -> dict[str, Any]:
+    return {"ph": "X", "cat": kind, "name": name, "ts": begin, "dur": length, "pid": process, "tid": 7}
 
 
 def trace_of_a_cpu() -> str:

@@ -87,20 +87,6 @@ def test_optimum_benchmark_decodes_all_but_the_first_token() -> None:
     assert [phase.kind for phase in bare.phases] == ["prefill", "other"]
 
 
-def test_a_trace_is_kernels_of_one_step() -> None:
-    (run,) = runs_of_text(files.trace_of_kernels(), "it")
-    (phase,) = run.phases
-    assert {op.name: round(op.total_s * 1e6) for op in phase.ops} == {"gemm": 300, "flash": 100}
-    assert phase.total_s == pytest.approx(400e-6)
-
-
-def test_operators_of_a_cpu_have_their_own_time_only() -> None:
-    (run,) = runs_of_text(files.trace_of_a_cpu(), "it")
-    times = {op.name: round(op.total_s * 1e6) for op in run.phases[0].ops}
-    assert times == {"aten::linear": 70, "aten::addmm": 70, "aten::copy_": 10}
-    assert run.phases[0].total_s == pytest.approx(150e-6)
-
-
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -1,0 +1,161 @@
+"""One training step for real on two ranks of this machine, shared in torch's own ways, and what a rank holds.
+
+    zero-1     ZeroRedundancyOptimizer: every rank has weights and gradients, and a part of the states
+    zero-3     fully_shard (FSDP2): every block, and the rest, gathered for its use
+    tensor     DTensor: q, k, v, gate, up and tables by outputs, o and down by inputs
+    pipeline   two stages of torch.distributed.pipelining, one forward one backward
+
+Ranks talk by gloo. What is counted are tensors on a rank's CPU, as on a device's memory; gloo's buffers are not.
+"""
+
+import tempfile
+from functools import partial
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.distributed.tensor import DTensor
+from torch.multiprocessing import spawn
+
+from experiments.common.tuned import Taken, hugging_face
+from llamalab.analytic.tuning import Tuning
+from llamalab.measure.device.peak_memory import allocation_peak
+
+RANKS = 2
+WAYS = ("zero-1", "zero-3", "tensor", "pipeline")
+
+
+def shared_step(step: Tuning, way: str) -> Taken:
+    """What the fullest rank holds in the second step that it takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        spawn(_rank, (step, way, folder), nprocs=RANKS)
+        held = [Taken(*torch.load(f"{folder}/{rank}.pt")) for rank in range(RANKS)]
+        return max(held, key=lambda one: one.total_bytes)
+
+
+def _rank(rank: int, step: Tuning, way: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=RANKS)
+    kind = torch.float32 if step.dtype == "fp32" else torch.bfloat16
+    model = hugging_face(step.arch, "sdpa").to(kind).train()
+    model, update, run = {"zero-1": _zero_1, "zero-3": _zero_3, "tensor": _tensor, "pipeline": _pipeline}[way](
+        model, step, rank
+    )
+
+    def whole() -> None:
+        run()
+        update.step()
+        update.zero_grad(set_to_none=True)
+
+    whole()
+    peak = allocation_peak(whole)
+    assert peak is not None
+    weights = [_local(weight) for weight in model.parameters()]
+    own = getattr(update, "optim", update)  # the part of a ZeroRedundancyOptimizer that is this rank's
+    states = [_local(v) for state in own.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
+    sizes = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in (*weights, *states)}
+    torch.save((sum(sizes.values()), peak, sum(one.numel() for one in weights)), f"{folder}/{rank}.pt")
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _tokens(step: Tuning) -> torch.Tensor:
+    return torch.arange(step.batch * step.seq).view(step.batch, step.seq) % step.arch.vocab_size
+
+
+def _loss(model: Any, step: Tuning) -> None:
+    tokens_BT = _tokens(step)
+    model(input_ids=tokens_BT, labels=tokens_BT, use_cache=False).loss.backward()
+
+
+def _adamw(model: nn.Module) -> Any:
+    return torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+
+
+def _zero_1(model: nn.Module, step: Tuning, rank: int) -> tuple[Any, Any, Any]:
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+    from torch.nn.parallel import DistributedDataParallel
+
+    shared = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    update = ZeroRedundancyOptimizer(model.parameters(), torch.optim.AdamW, lr=1e-3, fused=True)
+    return model, update, partial(_loss, shared, step)
+
+
+def _zero_3(model: Any, step: Tuning, rank: int) -> tuple[Any, Any, Any]:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (RANKS,))
+    for block in model.model.layers:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model, _adamw(model), partial(_loss, model, step)
+
+
+def _tensor(model: Any, step: Tuning, rank: int) -> tuple[Any, Any, Any]:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        RowwiseParallel,
+        loss_parallel,
+        parallelize_module,
+    )
+
+    plan: dict[str, Any] = {
+        "model.embed_tokens": RowwiseParallel(input_layouts=Replicate()),
+        "lm_head": ColwiseParallel(output_layouts=Shard(-1), use_local_output=False),
+    }
+    for layer in range(step.arch.n_layers):
+        home = f"model.layers.{layer}."
+        plan |= {f"{home}self_attn.{name}_proj": ColwiseParallel() for name in "qkv"}
+        plan |= {f"{home}mlp.{name}_proj": ColwiseParallel() for name in ("gate", "up")}
+        plan |= {f"{home}self_attn.o_proj": RowwiseParallel(), f"{home}mlp.down_proj": RowwiseParallel()}
+    parallelize_module(model, init_device_mesh("cpu", (RANKS,)), plan)
+
+    def run() -> None:
+        with loss_parallel():
+            _loss(model, step)
+
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False), run
+
+
+class _Stage(nn.Module):
+    """A share of the blocks, with the embedding before the first or the head after the last."""
+
+    def __init__(self, model: Any, rank: int) -> None:
+        super().__init__()
+        blocks, body = len(model.model.layers) // RANKS, model.model
+        self.layers = body.layers[rank * blocks : (rank + 1) * blocks]
+        self.turns = body.rotary_emb
+        self.embed = body.embed_tokens if rank == 0 else None
+        self.head = nn.Sequential(body.norm, model.lm_head) if rank == RANKS - 1 else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of token ids or of the stage before."""
+        x = x if self.embed is None else self.embed(x)
+        turns = self.turns(x, torch.arange(x.shape[1])[None])
+        for layer in self.layers:
+            x = layer(x, position_embeddings=turns, attention_mask=None)
+        return x if self.head is None else self.head(x)
+
+
+def _pipeline(model: Any, step: Tuning, rank: int) -> tuple[Any, Any, Any]:
+    from torch.distributed.pipelining import PipelineStage, Schedule1F1B
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+
+    own = _Stage(model, rank)
+    schedule = Schedule1F1B(PipelineStage(own, rank, RANKS, torch.device("cpu")), step.accumulate, loss_fn=loss)
+    tokens_BT = _tokens(step).repeat(step.accumulate, 1)
+
+    def run() -> None:
+        schedule.step(*(() if rank else (tokens_BT,)), **({"target": tokens_BT} if rank == RANKS - 1 else {}))
+
+    return own, _adamw(own), run
