@@ -65,7 +65,7 @@ def test_ctrl_c_keeps_what_is_done_whole(
 ) -> None:
     measure, path = bench.measure_test, tmp_path / "rows"
 
-    def interrupted(one: bench.BenchSettings, model: object, case: bench.BenchCase, tell: object) -> bench.Timed:
+    def interrupted(one: bench.BenchSettings, model: object, case: bench.BenchCase, tell: object) -> one_test.Timed:
         if case.generate:
             raise KeyboardInterrupt
         return measure(one, model, case, tell)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def test_ctrl_c_keeps_what_is_done_whole(
 def test_rows_are_printed_as_they_are_done(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     measure, seen = bench.measure_test, []
 
-    def looked(one: bench.BenchSettings, model: object, case: bench.BenchCase, tell: object) -> bench.Timed:
+    def looked(one: bench.BenchSettings, model: object, case: bench.BenchCase, tell: object) -> one_test.Timed:
         seen.append(capsys.readouterr().out.count("\n"))
         return measure(one, model, case, tell)  # type: ignore[arg-type]
 

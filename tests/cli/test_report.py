@@ -11,7 +11,8 @@ import pytest
 from llamalab.analytic.calibration_files import constants_to_json, default_path
 from llamalab.analytic.rate_constants import CLASSES
 from llamalab.analytic.roofline import Rates
-from llamalab.cli import main, report
+from llamalab.cli import main
+from llamalab.cli.progress import Progress
 from llamalab.files import workspace
 from llamalab.records.profile import profiles_to_json
 from llamalab.records.record import Record
@@ -37,7 +38,7 @@ def measured(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
     calls: list[dict[str, Any]] = []
 
-    def measure_report(name: str, arch: object, *, progress: report.Progress, **options: Any) -> Record:
+    def measure_report(name: str, arch: object, *, progress: Progress, **options: Any) -> Record:
         progress("roofs", 0.3)
         calls.append({"name": name, "arch": arch, **options})
         return dataclasses.replace(record, model=name)
