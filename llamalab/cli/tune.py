@@ -19,6 +19,7 @@ from llamalab.cli.arguments import (
     add_shared,
     bytes_of_option,
     chosen_model,
+    one_of,
     some_of,
 )
 from llamalab.cli.combinations import axis, combined, models
@@ -183,7 +184,7 @@ def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
         f"{format_bytes(data['total_bytes'])} on each device, {data['trained_parameters']:,} parameters trained",
         f"  {format_si(data['flops'], 'FLOP')} and {data['tokens']:,} tokens a step",
     ]
-    if words := said_of(inputs["seq"], inputs["documents"]):
+    if words := said_of(inputs["context"], inputs["documents"]):
         lines.append(f"  {words}: {data['taught_tokens']:,} a step")
     if data["solved"] is not None:
         lines.append(f"  {_found(data)}")
