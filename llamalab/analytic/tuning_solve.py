@@ -112,7 +112,7 @@ def solved_step(solve: str, step: Tuning, memory_bytes: int) -> Tuning:
     >>> from llamalab.presets import PRESETS
     >>> step = Tuning(PRESETS["7b"].arch, 4096, zero=3)
     >>> solved_step("devices", step, 80 * 10**9).data_parallel
-    4
+    2
     """
     if solve == "batch":
         return step._replace(batch=largest_tuning_batch(step, memory_bytes) or step.batch)
