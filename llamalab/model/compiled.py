@@ -61,7 +61,7 @@ def compile(
     Raises InputError for another kind of model, UnknownNameError for another scope or backend.
 
     >>> import llamalab
-    >>> model = llamalab.compile(llamalab.build("stories260k"), scope="none")
+    >>> model = llamalab.compile(llamalab.build("stories260k", dtype="fp32"), scope="none")
     >>> model.backend.name
     'chunked'
     """
