@@ -91,10 +91,16 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'llamalab' has no attribute {name!r}")
+    found = _found(name)
+    globals().setdefault(name, found)  # asked for once; a room of this name that came with it stays
+    return found
+
+
+def _found(name: str) -> object:
+    """What a name stands for, from the module that has it."""
     from importlib import import_module  # here: it costs a millisecond that a calculation need not pay
 
-    found = globals()[name] = getattr(import_module(_HOMES[name]), name)  # asked for once
-    return found
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
@@ -106,7 +112,7 @@ class _CallableRoom(type(sys)):  # type: ignore[misc]
 
     @property
     def __wrapped__(self) -> object:
-        return __getattr__(self.__name__.rpartition(".")[2])
+        return _found(self.__name__.rpartition(".")[2])
 
     def __call__(self, *args: object, **options: object) -> object:
         return self.__wrapped__(*args, **options)  # type: ignore[operator]

@@ -125,7 +125,11 @@ def params_json(arch: LlamaArch) -> dict[str, Any]:
         data |= {"use_scaled_rope": True, "rope_scaling_factor": scaling.factor}
         data["rope_high_freq_factor"] = scaling.high_freq_factor
     unsaid = {name: getattr(arch, name) for name in ("max_positions", "tied_embeddings", *ON_DISK)}
-    if from_meta_params(data).replace(**unsaid) != arch:
+    try:
+        said = from_meta_params(data).replace(**unsaid)
+    except InputError:  # what these words describe is no model: a head size of its own has no word
+        said = None
+    if said != arch:
         what = ", ".join(arch.beyond_llama_2)
         raise InputError(f"a checkpoint as Meta's must be of a Llama 1 to 3 to be written; it has no word for {what}")
     return data

@@ -29,7 +29,6 @@ SUMMARY = "memory and FLOPs of a training step, by recomputation level"
 EXAMPLES = (
     "llamalab train-memory --model 7b --context 4096",
     "llamalab train-memory --model 70b --context 4096 --batch 2 --tensor-parallel 8 --recompute selective",
-    "llamalab train-memory --model 7b --context 2048 --recompute full --hardware h100-80gb-sxm",
     "llamalab train-memory --model 7b --context 8192 --packing 16 --implementation fused",
 )
 _COLUMNS = (

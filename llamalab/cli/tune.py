@@ -35,7 +35,6 @@ SUMMARY = "memory per device, FLOPs and time of full training, LoRA and QLoRA, w
 EXAMPLES = (
     "llamalab tune --model 7b --method qlora --rank 16 --targets q,v --context 2048 --recompute full --memory 24GB",
     "llamalab tune --model 70b --context 4096 --zero 3 --data-parallel 64 --recompute full --hardware h100-80gb-sxm",
-    "llamalab tune --model 13b --method lora --optimizer adamw-8bit --batch 4 --format json",
     "llamalab tune --model 7b --zero 3 --context 4096 --memory 80GB --solve devices",
 )
 _STEPS = (

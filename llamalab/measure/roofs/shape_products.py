@@ -87,7 +87,7 @@ def chosen(orders: Sequence[str], dtype: str, seconds: SecondsOfWay) -> ShapePro
     """The product of least time: the order by one row and many alike, the first one where they are close.
 
     >>> chosen(["packed", "plain"], "bf16", lambda way, rows: rows / (3 if way == "packed, fp32" else 1))
-    ShapeProduct(order='packed', wide_rows=32)
+    ShapeProduct(order='packed', wide_rows=32, streamed_rows=0)
     """
     widens = dtype != "fp32"
 

@@ -311,7 +311,7 @@ def test_decode_is_at_the_length_that_is_named(small, given, context, told):
 def test_the_weights_of_a_checkpoint_are_what_runs(small, monkeypatch):
     model = random_model(ARCH)
     seen = []
-    everywhere(monkeypatch, recording.compile, lambda made, **_: seen.append(made) or made)
+    everywhere(monkeypatch, phases.compile, lambda made, **_: seen.append(made) or made)
     record = measure_report("mine", ARCH, device="cpu", dtype="fp32", prompt_tokens=4, weights=weights_of(model))
     assert record.notes[0] == "The weights are the checkpoint's own."
     assert len(seen[0].layers) == record.passes[0].layers_measured
