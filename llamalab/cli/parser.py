@@ -143,7 +143,9 @@ class Parser(argparse.ArgumentParser):
                 if not places:
                     raise InputError(f"{self.prog} takes no argument ''; see {self.prog} --help")
                 place = places[min(named, len(places) - 1)]
-                raise InputError(f"{place.metavar or place.dest} must not be empty; got ''; give a name or a path")
+                what = str(place.metavar or place.dest)
+                if "TEXT" not in what:
+                    raise InputError(f"{what} must not be empty; got ''; give a name or a path")
             named, taken, options = named + (not taken), False, options and word != "--"
 
     def _today(self, word: str) -> str:

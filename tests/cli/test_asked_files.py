@@ -13,6 +13,7 @@ NEEDED = {  # what a verb cannot be called without
     "diff-arch": ["7b", "13b"],
     "fit": ["--memory", "24GiB"],
     "gallery": ["folder"],
+    "generate": ["--model", "one.json", "--text", "one"],
     "tour": ["--model", "one.json"],
     "inspect": ["--model", "one.json"],
     "convert": ["one.json", "--to", "hf"],
