@@ -16,6 +16,7 @@ from llamalab.measure.bench.run import measure_bench
 from llamalab.measure.device import watch
 from llamalab.measure.profile.run import measure_profile, reference_of
 from llamalab.measure.report import run as report
+from llamalab.measure.timing import timer
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.model import build
 from llamalab.records.phase_profile import OpProfile
@@ -43,6 +44,7 @@ def reference() -> Record:
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "WORKING_S", 0.02)
+    monkeypatch.setattr(timer, "_MOST_WARMUPS", 5)  # a simulated clock is steady from the first
 
 
 def kernel_seconds(gpu: Gpu, name: str, new: int, context: int) -> float | None:
