@@ -11,8 +11,12 @@ def model_type(arch: LlamaArch) -> str:
         return "qwen3_moe" if arch.qk_norm else "qwen2_moe" if arch.experts.shared_gate else "mixtral"
     if arch.norm_plus_one:
         return "gemma2" if arch.post_norms else "gemma"
+    if arch.wide_qk_norm:
+        return "olmo2"
     if arch.qk_norm:
         return "qwen3"
+    if arch.shared_norm:
+        return "phi"
     if arch.fused_on_disk:
         return "phi3"
     if arch.qkv_bias and not arch.o_bias:
