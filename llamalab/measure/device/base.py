@@ -56,8 +56,7 @@ class Device(Protocol):
     host in a queue, and needs more work to be full. `trusts_cache_size` says whether `cache_bytes` needs no measuring.
     `launch_calls` are the beginnings of the names that the profiler gives to calls that launch kernels; empty where
     kernels run in the host's own calls. `profiler_name` is the profiler's name of the device, None where it needs none.
-    `held_method` is how `held_bytes` is found. `graph_fill_s` is how long a graph must work for its start not to count,
-    0 where there are no graphs.
+    `held_method` is how `held_bytes` is found.
     """
 
     place: torch.device
@@ -66,7 +65,6 @@ class Device(Protocol):
     launch_calls: tuple[str, ...]
     profiler_name: str | None
     held_method: str
-    graph_fill_s: float
 
     @classmethod
     def count(cls) -> int:
@@ -97,6 +95,14 @@ class Device(Protocol):
 
     def synchronise(self) -> None:
         """Wait until everything that was launched is done."""
+
+    @property
+    def graph_fill_s(self) -> float:
+        """How long a graph must work for its start not to count; 0 where there are no graphs."""
+
+    @property
+    def graph_refusal(self) -> str | None:
+        """Why a device of a kind that has graphs records none; None where it does, and of kinds without them."""
 
     def graph(self, work: Callable[[], object]) -> Callable[[], object]:
         """The same work with as little cost of launching as the device allows; it may run once or more meanwhile."""
