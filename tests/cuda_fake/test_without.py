@@ -45,7 +45,7 @@ def bare(guard: None, few_rounds: None, monkeypatch: pytest.MonkeyPatch) -> Iter
     def absent(name: str) -> Any:
         raise ImportError(f"no {name}")
 
-    monkeypatch.setattr(watch, "WORKING_S", 0.02)
+    monkeypatch.setattr(watch, "WORKING_S", 0.002)
     monkeypatch.setattr(timer, "_MOST_WARMUPS", 1)
     with installed(monkeypatch, Gpu(records=False)) as gpu:
         monkeypatch.setattr(nvml, "import_module", absent)
