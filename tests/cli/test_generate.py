@@ -211,11 +211,11 @@ def test_the_end_of_the_context_is_said(options: list[str], capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--temperature", "-0.5"], "temperature must be 0 (greedy) or a positive number; got -0.5"),
-        (["--temperature", "nan"], "temperature must be"),
+        (["--temperature", "-0.5"], "--temperature must be 0 (greedy) or a positive number; got -0.5"),
+        (["--temperature", "nan"], "--temperature must be"),
         (["--temperature", "hot"], "--temperature"),
-        (["--top-p", "0"], "top_p must be above 0 and at most 1; got 0.0"),
-        (["--top-p", "1.5"], "top_p must be"),
+        (["--top-p", "0"], "--top-p must be above 0 and at most 1; got 0.0"),
+        (["--top-p", "1.5"], "--top-p must be"),
         (["--top-k", "0"], "--top-k must be"),
         (["--generate", "0"], "--generate must be"),
         (["--seed", "-1"], "seed must be"),

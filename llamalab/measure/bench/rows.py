@@ -123,7 +123,7 @@ class BenchRow:
     `kernel_rows` on they are widened first; `kv_dtype` is the storage of the KV cache, null where it is in
     `dtype`. `memory_bytes` is what was held, by `memory_method`; `weights` are a checkpoint's, random, or those of a
     model in memory. `load_average` is the host's before the first repetition;
-    `disturbances` say why the times are not to be trusted.
+    `disturbances` say why the times are not to be trusted, `remarks` what else there is to know of the test.
     """
 
     model: str
@@ -166,6 +166,7 @@ class BenchRow:
     weight_dtype: str | None = None
     kernel_rows: int | None = None
     kv_dtype: str | None = None
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def case(self) -> BenchCase:
