@@ -145,14 +145,14 @@ def measure(
     Beside the figures, every attribute of the records.record.Record is there: `.passes`, `.roofs`, `.notes`.
     """
     from llamalab.cli.find_model import model_to_measure
-    from llamalab.measure.report.patterns import reading
+    from llamalab.measure.report.patterns import read_sentence
     from llamalab.measure.report.run import measure_report
 
     name, arch, weights = model_to_measure(model)
     record = measure_report(
         name, arch, device=device, dtype=dtype, full=full, prompt_tokens=prompt, batch=batch, generate=generate,
         context_tokens=context, weight_dtype=weight_dtype, kv_dtype=kv_dtype, attention=attention, weights=weights,
-        read=reading(model, weights, text, tokenizer), progress=progress,
+        read=read_sentence(model, weights, text, tokenizer), progress=progress,
     )  # fmt: skip
     return of_record(record)
 

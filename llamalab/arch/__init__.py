@@ -1,7 +1,7 @@
 """The shape of a model of the Llama family (`LlamaArch`): sizes and what differs from Llama 2, checked once.
 
 A field beyond the first ten has a default that is Llama 2: a family is a row of fields, never a branch on a name.
-The calculators answer for any LlamaArch; `runnable` says which of them the built-in model runs.
+The calculators accept any LlamaArch; `runnable` states which of them the built-in model runs.
 
 Belongs here: `fields` and `parts` (what must hold of sizes, stretched RoPE and experts), `files`, `meta_params` and
 `hf_configs` (params.json and config.json as a shape), `runnable`. Does not belong here: models by name (presets);
@@ -16,7 +16,7 @@ from llamalab.arch.parts import Experts, RopeScaling, as_tuples
 from llamalab.startup.hints import Any
 
 ALWAYS_STORED = 10  # the fields of a Llama 2: in every record, also of older versions
-ON_DISK = ("fused_on_disk", "gate_up_on_disk", "pairs_on_disk")  # fields that tell of Hugging Face files alone
+ON_DISK = ("fused_on_disk", "gate_up_on_disk", "pairs_on_disk")  # fields of the layout in Hugging Face files alone
 
 
 class LlamaArch(ArchFields):
@@ -24,12 +24,12 @@ class LlamaArch(ArchFields):
 
     max_positions      context that the weights were trained for; it bounds no calculation
     head_dim           E, size of one head; None stands for dim / n_heads
-    rope_scaling       how RoPE was stretched beyond `original_positions`, None where it was not
-    rotary_fraction    part of each head that is turned; the rest stays as it is
+    rope_scaling       how RoPE was scaled beyond `original_positions`, None where it was not
+    rotary_fraction    part of each head that RoPE rotates; the rest is unchanged
     qkv_bias, o_bias   biases of wq, wk and wv, and of wo
     ffn_bias           biases of w1, w2 and w3
     qk_norm            an RMSNorm over each head's E of the queries and of the keys, before RoPE
-    window             keys that a query sees, its own included, None for all that precede it
+    window             keys visible to a query, its own included, None for all before it
     full_layers        layers without the window, where there is one
     fused_on_disk      Hugging Face files hold wq, wk, wv as one tensor, and w1, w3 as one
     experts            a mixture of experts in place of the feed-forward, None for none
@@ -115,7 +115,7 @@ class LlamaArch(ArchFields):
         return self
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
-        """How copies and pickles are made: by name, through validation."""
+        """Arguments for copies and pickles: by name, through validation."""
         return (), self._asdict()
 
     @property
@@ -144,12 +144,12 @@ class LlamaArch(ArchFields):
         return self.n_layers - len(self.unrotated_layers)
 
     def window_of(self, layer: int) -> int | None:
-        """Keys that a query of this layer sees, its own included; None for all that precede it."""
+        """Keys visible to a query of this layer, its own included; None for all before it."""
         return None if layer in self.full_layers else self.window
 
     @property
     def windows(self) -> tuple[tuple[int | None, int], ...]:
-        """Each window and the number of layers that have it; None for layers that see everything.
+        """Each window and the number of layers that have it; None for layers without a window.
 
         >>> LlamaArch(64, 5, 4, 4, 96, 100, window=8, full_layers=(1, 3)).windows
         ((None, 2), (8, 3))
@@ -170,7 +170,7 @@ class LlamaArch(ArchFields):
     def replace(self, **changes: Any) -> "LlamaArch":
         """A copy with some fields changed, validated like a new one.
 
-        A head_dim that was dim / n_heads stays so, and what is said of layers stays with those that are left.
+        A head_dim equal to dim / n_heads is derived anew, and layer numbers beyond a smaller depth are dropped.
         """
         fields = self._asdict() | changes
         if "head_dim" not in changes and self.head_dim == _head_dim(self.dim, self.n_heads):
@@ -184,7 +184,7 @@ class LlamaArch(ArchFields):
         return LlamaArch(**fields)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: what differs from Llama 2 only, beside what every record has.
+        """Plain data for JSON: the fields of every record, and those that differ from Llama 2.
 
         >>> LlamaArch(64, 5, 4, 4, 96, 100, qk_norm=True).as_dict().get("qk_norm")
         True
@@ -200,9 +200,9 @@ class LlamaArch(ArchFields):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "LlamaArch":
-        """The architecture that `as_dict` was made of; fields that are not there are those of Llama 2.
+        """The architecture from `as_dict` data; absent fields are those of Llama 2.
 
-        Raises TypeError for fields that no architecture has, InputError for values that cannot be.
+        Raises TypeError for unknown fields, InputError for invalid values.
 
         >>> arch = LlamaArch(64, 5, 4, 4, 96, 100, window=8, full_layers=(1, 3))
         >>> LlamaArch.from_dict(arch.as_dict()) == arch
@@ -216,7 +216,7 @@ class LlamaArch(ArchFields):
 
 
 def _head_dim(dim: int, n_heads: int) -> int:
-    """The quotient, or 0 where that is no whole number: what is wrong with the two is said by the checks."""
+    """The quotient, or 0 where it is no whole number, which the checks then report."""
     whole = type(dim) is int and type(n_heads) is int and n_heads > 0
     return dim // n_heads if whole and dim % n_heads == 0 else 0
 

@@ -1,6 +1,6 @@
-"""The fields of an architecture, and what must hold of them: sizes, heads, and what goes with what.
+"""The fields of an architecture and their validity: sizes, heads, and combinations.
 
-llamalab.arch explains every field and derives the rest; here each is typed, bounded and checked once.
+llamalab.arch documents every field and derives the rest; here each is typed, bounded and checked once.
 """
 
 from operator import attrgetter
@@ -10,7 +10,7 @@ from llamalab.errors import InputError
 from llamalab.startup.hints import NamedTuple
 
 MAX_LAYERS = 1_000
-MAX_SIZE = 10_000_000  # no width or vocabulary is larger; a typo must not allocate terabytes
+MAX_SIZE = 10_000_000  # larger than any width or vocabulary; bounds allocations after a typing error
 _SIZES = tuple(
     (name, f"{name} of LlamaArch", MAX_LAYERS if name == "n_layers" else MAX_SIZE)
     for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "max_positions")
@@ -42,7 +42,7 @@ OF_LAYERS = ("full_layers", "unrotated_layers")  # fields that name layers of th
 
 
 class ArchFields(NamedTuple):
-    """The fields of llamalab.arch.LlamaArch, where they are explained, in the order in which records hold them."""
+    """The fields of llamalab.arch.LlamaArch, which documents them, in the order of records."""
 
     dim: int
     n_layers: int
@@ -87,7 +87,7 @@ class ArchFields(NamedTuple):
 
     @property
     def rotary_dim(self) -> int:
-        """Elements of each head that RoPE turns."""
+        """Elements of each head that RoPE rotates."""
         return int(self.head_dim * self.rotary_fraction)
 
 
@@ -101,9 +101,9 @@ def valid_kv_heads(n_heads: int) -> list[int]:
 
 
 def check_fields(arch: ArchFields, *, head_dim_given: bool) -> None:
-    """Raise InputError for the first field that cannot be.
+    """Raise InputError for the first invalid field.
 
-    `head_dim_given` is whether the caller named head_dim; else it came from dim and n_heads, and those are at fault.
+    `head_dim_given` is whether the caller set head_dim; else errors name dim and n_heads.
     """
     _check_sizes(arch)
     _check_heads(arch, given=head_dim_given)

@@ -1,12 +1,12 @@
-"""Whether the built-in model can run an architecture. Shape is one question, this is the other, answered here alone.
+"""Whether the built-in model can run an architecture, decided here alone.
 
-The calculators answer for any LlamaArch. llamalab.model is to be read in one sitting, and does without what would
-cost that. What it runs beyond Llama 2 is listed here; a field that is not is refused, so that none is left unread.
+The calculators accept any LlamaArch. llamalab.model is kept short enough to be read in one sitting, and supports the
+fields listed here; any other field is refused, so that none is ignored.
 """
 
 from llamalab.arch import ON_DISK, LlamaArch
 
-RUNS = (  # fields beyond those of a Llama 2 that the forward pass heeds
+RUNS = (  # fields beyond those of a Llama 2 that the forward pass implements
     "head_dim",
     "rope_scaling",
     "rotary_fraction",
@@ -30,7 +30,7 @@ def model_refusal(arch: LlamaArch) -> str | None:
     """
     differs = [name for name in arch.beyond_llama_2 if name not in RUNS]
     if not arch.gated and "activation" in differs:
-        differs.remove("activation")  # of a gate that is not there
+        differs.remove("activation")  # of the gate, which such a model lacks
     if not differs:
         return None
     words = _words(arch)
@@ -39,7 +39,7 @@ def model_refusal(arch: LlamaArch) -> str | None:
 
 
 def _words(arch: LlamaArch) -> dict[str, str]:
-    """What is missing, by the field that asks for it."""
+    """The unsupported part, by field."""
     return {
         "experts": "mixture of experts",
         "post_norms": "norms behind attention and feed-forward",

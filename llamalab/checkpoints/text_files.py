@@ -1,8 +1,8 @@
-"""A tokenizer and its settings as the files of a Hugging Face folder that transformers reads.
+"""A tokenizer and its settings as the files of a Hugging Face folder, as transformers reads them.
 
-tokenizer.json is written of all but Unigram and normalising models: from a tokenizer.model alone transformers 5.23
-joins pieces in order of their ids, where Llama's scores of several spaces are the lowest, and gives other ids than the
-model was trained with. The model's own file lies beside it, which llama.cpp and Meta's code read.
+tokenizer.json is written for all but Unigram and normalising models: from tokenizer.model alone transformers 5.23
+merges pieces in order of their ids, although Llama's scores of several spaces are the lowest, and gives other ids
+than the model was trained with. The original file is written too, for llama.cpp and Meta's code.
 """
 
 import json
@@ -45,7 +45,7 @@ def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
     }
     added = {str(piece.token_id): added_token(piece) for piece in settings.added}
     config: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",  # which takes tokenizer.json as it is
+        "tokenizer_class": "PreTrainedTokenizerFast",  # a class that uses tokenizer.json unchanged
         "add_bos_token": settings.add_bos,
         "add_eos_token": settings.add_eos,
         "added_tokens_decoder": {

@@ -111,7 +111,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dtypes(parser: argparse.ArgumentParser, about: str, *, known: Iterable[str] = PLAIN_DTYPES) -> None:
-    """--dtype, one or several; types with scales, which only weights have, where `known` says so."""
+    """--dtype, one or several; with `known` also quantised types, which only weights have."""
     words = tuple(known)
     parser.add_argument(
         "--dtype",
@@ -125,7 +125,7 @@ def add_dtypes(parser: argparse.ArgumentParser, about: str, *, known: Iterable[s
 def add_part_dtypes(
     parser: argparse.ArgumentParser, *, weights: Iterable[str] = DTYPES, cache: Iterable[str] = PLAIN_DTYPES
 ) -> None:
-    """--weight-dtype and --kv-dtype, one or several, None where they are stored as --dtype says."""
+    """--weight-dtype and --kv-dtype, one or several; None for the dtype of --dtype."""
     for option, known, part in (("--weight-dtype", weights, "weights"), ("--kv-dtype", cache, "KV cache")):
         words = tuple(known)
         parser.add_argument(
@@ -212,7 +212,7 @@ def chosen_model(args: argparse.Namespace) -> tuple[str, LlamaArch]:
 
 
 def chosen_models(text: str | LlamaArch) -> list[tuple[str, LlamaArch]]:
-    """The names and architectures of --model with commas; from Python an architecture may stand for itself."""
+    """The names and architectures of --model with commas; from Python an architecture may be passed itself."""
     return [find_model(name) for name in named_models(text)]
 
 

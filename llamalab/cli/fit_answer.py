@@ -1,4 +1,4 @@
-"""What `llamalab fit` answers: the terms that a device holds, in words and figures, and the devices that hold them."""
+"""The answer of `llamalab fit`: the memory terms of a device, in words and figures, and the devices that hold them."""
 
 import argparse
 
@@ -47,7 +47,7 @@ def _data(args: argparse.Namespace, model: str, asked: FitRun, held: Needs) -> d
 def fitting_answer(
     args: argparse.Namespace, model: str, name: str, size: int, solve: str, asked: FitRun, held: Needs, holds: Holds
 ) -> Answer:
-    """What a run that fits into `size` bytes of `name` holds there, and the largest run where that was asked."""
+    """Memory terms of a run that fits into `size` bytes of `name`, and the largest run if requested."""
     left = size - held.safe_bytes
     found = {
         "solved": solve or None,

@@ -1,4 +1,4 @@
-"""`llamalab flops`: what a forward pass computes and moves, operation by operation."""
+"""`llamalab flops`: FLOPs and bytes of a forward pass, operation by operation."""
 
 import argparse
 from itertools import product

@@ -1,4 +1,4 @@
-"""`llamalab kv`: the size of the KV cache, and what fewer KV heads would save."""
+"""`llamalab kv`: the size of the KV cache, and the savings of fewer KV heads."""
 
 import argparse
 

@@ -1,7 +1,7 @@
 """`llamalab tour`: one pass of a real sentence through a checkpoint, operation by operation.
 
-Shows of each operation what it does, its shape, its FLOPs and bytes, its time and a glimpse of what it made; then what
-each token of one head looks at, drawn in characters, and the likeliest next tokens.
+Shows of each operation its purpose, shape, FLOPs, bytes, time and some values; then the attention of each token in one
+head, drawn in characters, and the likeliest next tokens.
 """
 
 import argparse
@@ -166,7 +166,7 @@ def _numbers(values: list[float | None]) -> str:
 
 
 def _glimpse(values: "Tensor") -> list[float | None]:
-    """The first values of the last token, which is the one that is continued; None for what no number stands for."""
+    """The first values of the last token, which is the one that is continued; None for outputs without numbers."""
     last = values[0, ..., -1, :].flatten()[:GLIMPSE].tolist()
     return [value if abs(value) != float("inf") else None for value in last]
 

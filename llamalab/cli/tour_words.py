@@ -1,4 +1,4 @@
-"""What each operation of a pass does, in one sentence: the words of `llamalab tour`, by the operation's last name."""
+"""The purpose of each operation of a pass, in one sentence, by the operation's last name, for `llamalab tour`."""
 
 WHAT = {
     "tok_embeddings": "each token id picks its row of the table: x = W[id]",

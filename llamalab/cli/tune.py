@@ -92,13 +92,13 @@ def configure(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what a step takes; DoesNotFitError where it does not fit into --memory or --hardware."""
+    """Print the costs of a step; DoesNotFitError where it does not fit into --memory or --hardware."""
     give(answer(args), args)
     return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """What a step takes; a row for each of several. Raises DoesNotFitError where it does not fit into the memory."""
+    """The costs of a step; a row for each of several. Raises DoesNotFitError where it does not fit into the memory."""
     return combined(args, _one, [models(args), *axis(args, "dtype", "tensor_parallel", "batch", "context")], _STEPS)
 
 
@@ -143,7 +143,7 @@ def _one(args: argparse.Namespace) -> Answer:
 
 
 def _inputs(step: Tuning) -> dict[str, Any]:
-    """What was asked, by the names of the options."""
+    """The settings, by the names of the options."""
     return {
         "context" if key == "seq" else key: value
         for key, value in step._asdict().items()
@@ -199,7 +199,7 @@ def _lead(data: dict[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _found(data: dict[str, Any]) -> str:
-    """What was looked for, in words."""
+    """The solved setting, in words."""
     inputs = data["inputs"]
     return {
         "batch": f"at most {inputs['batch']:,} sequences a pass",

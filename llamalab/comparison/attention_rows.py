@@ -1,4 +1,4 @@
-"""Attention by itself, one backend at one length, beside its predicted time and memory."""
+"""Attention alone: one backend at one length, with its predicted time and memory."""
 
 from statistics import median
 
@@ -12,7 +12,7 @@ from llamalab.startup.hints import NamedTuple
 
 
 class AttentionRow(NamedTuple):
-    """One backend at one length, beside its predicted time and memory."""
+    """One backend at one length, with its predicted time and memory."""
 
     point: AttentionPoint
     predicted_s: float | None
@@ -31,7 +31,7 @@ class AttentionRow(NamedTuple):
 
 
 def attention_row(basis: RecordBasis, point: AttentionPoint, backend: str) -> AttentionRow:
-    """The prediction beside one measured point; `backend` is the one whose rate the basis knows."""
+    """The prediction of one measured point; `backend` is the one whose rate the basis has."""
     shape = AttentionShape(
         batch=point.batch,
         new_tokens=point.new_tokens,

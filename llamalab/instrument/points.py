@@ -1,4 +1,4 @@
-"""Where one can look inside the model: the closed list of tap points, their shapes, their ops.
+"""The tap points of a model: the closed list of names, with shapes and operations.
 
 A point is a tensor right after the operation that made it, so that the time between two points
 is the time of that operation, and `op` joins a point with its row of the cost table
@@ -13,12 +13,12 @@ from llamalab.startup.hints import NamedTuple
 
 
 class Point(NamedTuple):
-    """A tap point; per-layer names carry a `*` for the layer's number.
+    """A tap point; per-layer names have a `*` for the layer's number.
 
-    `op` is the row of the cost table whose result this is, None for a tensor that none computes. `needs` is the
+    `op` is the row of the cost table whose output this is, None for a tensor that no row computes. `needs` is the
     field of an architecture without which the point does not fire, empty where it always does. Under flash attention
     the row is `flash_op`, where that is not None: one fused operation makes z, and none makes scores and pattern.
-    `inside` points lie between the projections and z, where a model of other modules has none.
+    `inside` points lie between the projections and z; models of transformers may lack them.
     """
 
     name: str
@@ -69,13 +69,13 @@ def points_of(arch: LlamaArch) -> tuple[Point, ...]:
 
 
 def inside_points() -> tuple[Point, ...]:
-    """Those between the projections and z, in order, and z itself, at which all of them are done."""
+    """The points between the projections and z, in order, and z itself."""
     last = max(place for place, point in enumerate(POINTS) if point.inside)
     return tuple(point for point in POINTS[:last] if point.inside) + POINTS[last : last + 2]
 
 
 def point_of(name: str) -> Point:
-    """The point that a name with a layer's number, or with `*`, belongs to.
+    """The point of a name with a layer's number or `*`.
 
     >>> point_of("layers.3.attention.pattern").shape
     'BHTS'
@@ -84,7 +84,7 @@ def point_of(name: str) -> Point:
 
 
 def op_of(point: str, *, algorithm: str = "naive") -> str | None:
-    """The cost-table row that a point (with a layer's number or `*`) is the result of.
+    """The cost-table row whose output a point (with a layer's number or `*`) is.
 
     Under flash attention one fused operation makes `z`, and no op makes scores and pattern.
 

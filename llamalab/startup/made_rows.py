@@ -1,4 +1,4 @@
-"""A table by name whose rows are made when they are first asked for: a calculator needs one or two of hundreds."""
+"""A table by name whose rows are made on demand: a calculator needs one or two of hundreds."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class MadeRows(Mapping[str, T]):
-    """Rows by name in the order of the table; each is made once, and the table is read when first looked at.
+    """Rows by name in the order of the table; each is made once, and the table is read at the first access.
 
     >>> squares = MadeRows(lambda: {"two": 2, "three": 3}, lambda number: number**2)
     >>> squares["three"], list(squares), "four" in squares, len(squares)

@@ -22,7 +22,7 @@ from llamalab.analytic.workload import Workload
 from llamalab.arch import ON_DISK, LlamaArch
 from llamalab.arch.runnable import RUNS
 from llamalab.comparison.comparison import Comparison
-from llamalab.comparison.what_if import elsewhere, run_s, told_run
+from llamalab.comparison.what_if import elsewhere, predicted_workload, run_s
 from llamalab.hardware import WIDELY_USED, find_hardware
 from llamalab.records.record import Record
 from llamalab.records.roof import Roof
@@ -137,7 +137,7 @@ def test_the_script_computes_what_python_computes(
     comparisons: list[Comparison], browse: Browser, tmp_path: Path
 ) -> None:
     noise = random.Random(11)
-    data = [page_settings(one, elsewhere(one.arch, told_run(one), names=WIDELY_USED)) for one in comparisons]
+    data = [page_settings(one, elsewhere(one.arch, predicted_workload(one), names=WIDELY_USED)) for one in comparisons]
     asked = []
     for number in range(SETTINGS):
         page = number % len(data)
@@ -167,7 +167,7 @@ def test_the_script_computes_what_python_computes(
 
 def test_settings_begin_with_the_measured_run(comparisons: list[Comparison]) -> None:
     for comparison in comparisons:
-        data = page_settings(comparison, elsewhere(comparison.arch, told_run(comparison), names=WIDELY_USED))
+        data = page_settings(comparison, elsewhere(comparison.arch, predicted_workload(comparison), names=WIDELY_USED))
         start = data["start"]
         assert (start["prompt"], start["batch"], start["kv_heads"]) == (512, 1, comparison.arch.n_kv_heads)
         assert start["kv"] == comparison.record.dtype

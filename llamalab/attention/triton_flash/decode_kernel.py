@@ -1,4 +1,4 @@
-"""Attention of a few queries: as fast as K and V can be read, if every part of the chip reads.
+"""Attention of a few queries at the memory bandwidth of the GPU, with keys split over all multiprocessors.
 
 One query has no tile to share K and V with except the other heads of its group, so these become
 the rows of the tile: K and V are read once per group, not once per query head. One program per

@@ -1,4 +1,4 @@
-"""Launches of the decode kernel: keys in splits, so that a few queries keep the whole chip reading."""
+"""Launches of the decode kernel: keys in splits, so that a few queries use all multiprocessors."""
 
 import torch
 from torch import Tensor
@@ -6,8 +6,8 @@ from torch import Tensor
 from llamalab.attention.triton_flash.launch import FUSED, Flash, constants, default_scale, empty_lse, padded, strides
 from llamalab.attention.triton_flash.plan import decode_plan, decode_tile, power_of_2
 
-_PROGRAMS_PER_SM = 2  # programs of the decode kernel that share a multiprocessor's memory on chip
-_INTERPRETED_SMS = 4  # stands for a small GPU, so that the interpreter runs the splits too
+_PROGRAMS_PER_SM = 2  # programs of the decode kernel per multiprocessor, limited by its shared memory
+_INTERPRETED_SMS = 4  # a small GPU, so that the interpreter runs the splits too
 
 
 def decode_attention(

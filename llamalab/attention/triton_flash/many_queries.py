@@ -1,9 +1,8 @@
 """Launches of the prefill kernel, in the form that was the fastest on the GPU at hand.
 
-Plain: every warp computes addresses and loads. Described: the chip's copy engine brings tiles of keys and values (TMA,
-from compute capability 9.0 on). Specialised: one warp brings tiles while others multiply (Hopper); where it cannot run,
-the plain form does. The last has not run on a GPU yet, where a mistake could wait for ever: it runs only where it is
-named.
+Plain: every warp computes addresses and loads. Described: tiles of keys and values are copied by TMA (from compute
+capability 9.0 on). Specialised: one warp loads tiles while others multiply (Hopper); where it is unavailable, the
+plain form runs. The last has not run on a GPU yet, where a bug could hang: it runs only where it is named.
 """
 
 from collections.abc import Callable

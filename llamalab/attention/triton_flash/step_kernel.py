@@ -1,4 +1,4 @@
-"""One tile of keys: the online softmax that both Triton kernels are built from.
+"""One tile of keys: the online softmax of both Triton kernels.
 
 Scores stay on chip. The softmax is taken in base 2, exp(x) = exp2(x * log2(e)), because exp2 is one
 instruction; `scale_log2` is E**-0.5 * log2(e), so that scaling and change of base are one factor.

@@ -1,4 +1,4 @@
-"""RMSNorm with what comes before it: the residual sum. D model dim."""
+"""RMSNorm with the residual sum before it. D model dim."""
 
 import triton
 import triton.language as tl

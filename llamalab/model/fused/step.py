@@ -1,7 +1,7 @@
-"""The step itself: one new token of each sequence through all layers, twelve launches a layer.
+"""The step: one new token of each sequence through all layers, twelve launches a layer.
 
-It is a second forward pass: tests/kernels/test_step.py holds it to the first one for every family of the tests, which
-have every field that the model runs.
+It is a second forward pass: tests/kernels/test_step.py compares it with the first one for every family of the tests,
+which together have every field that the model runs.
 
 B batch, D model dim, F feed-forward dim, H query heads, K KV heads, S room of the cache, E head dim, V vocabulary.
 """

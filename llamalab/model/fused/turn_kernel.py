@@ -1,4 +1,4 @@
-"""RoPE and the KV cache in one launch: queries turned in their place, keys turned into the cache, values copied there.
+"""RoPE and the KV cache in one launch: queries rotated in place, keys rotated into the cache, values copied there.
 
 A program has one head of one sequence. Pairs are neighbours, as in llamalab.model.rope; heads that the model normalises
 are normalised before. E head dim, P = E / 2 pairs.
