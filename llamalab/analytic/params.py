@@ -7,6 +7,7 @@ and shapes that checkpoints are checked against.
 """
 
 from llamalab.arch import LlamaArch
+from llamalab.arch.fields import ATTENTION_VECTORS
 from llamalab.arch.parts import NORMS
 from llamalab.startup.hints import NamedTuple
 from llamalab.units import FLOAT_DTYPES, storage_bytes
@@ -89,7 +90,11 @@ def _attention_weights(arch: LlamaArch) -> tuple[Weight, ...]:
         *_product(home + "wk", arch.kv_dim, dim, layers, bias=arch.qkv_bias),
         *_product(home + "wv", arch.kv_dim, dim, layers, bias=arch.qkv_bias),
         *(_head_norm_weights(arch) if arch.qk_norm else ()),
-        *((Weight(home + "sinks", (arch.n_heads,), layers),) if arch.attention_sinks else ()),
+        *(
+            Weight(home + name, (getattr(arch, size),), layers)
+            for flag, (name, size) in ATTENTION_VECTORS.items()
+            if getattr(arch, flag)
+        ),
         *_product(home + "wo", dim, arch.query_dim, layers, bias=arch.o_bias),
     )
 

@@ -23,9 +23,16 @@ BARS = {
 }
 # The axis and the quantity of a sweep's plot, in order of preference.
 SWEPT = (
-    "prompt", "context", "new_tokens", "context_tokens", "batch", "generate", "tensor_parallel", "hardware",
+    "prompt",
+    "context",
+    "new_tokens",
+    "context_tokens",
+    "batch",
+    "generate",
+    "tensor_parallel",
+    "hardware",
     "model",
-)  # fmt: skip
+)
 DRAWN = ("tokens_per_s", "kv_bytes", "flops_causal", "prefill_s", "max_batch", "total_bytes", "weight_bytes")
 MOST_BARS = 30
 

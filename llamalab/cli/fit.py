@@ -169,11 +169,22 @@ def _asked(args: argparse.Namespace) -> tuple[str, FitRun]:
     model, arch = chosen_model(args)
     compute = args.dtype if args.dtype in FLOAT_DTYPES else "bf16"
     return model, FitRun(
-        arch, args.context or 1, batch=args.batch or 1, prompt=args.prompt, chunk=args.chunk, dtype=compute,
-        weight_dtype=args.weight_dtype or args.dtype, kv_dtype=args.kv_dtype or args.dtype, attention=args.attention,
-        logits=args.logits, ranks=args.tensor_parallel, block_tokens=args.block_tokens, graphs=args.graphs or 0,
-        gpu_layers=args.gpu_layers, **(_of_file(stored) if stored else {}),
-    )  # fmt: skip
+        arch,
+        args.context or 1,
+        batch=args.batch or 1,
+        prompt=args.prompt,
+        chunk=args.chunk,
+        dtype=compute,
+        weight_dtype=args.weight_dtype or args.dtype,
+        kv_dtype=args.kv_dtype or args.dtype,
+        attention=args.attention,
+        logits=args.logits,
+        ranks=args.tensor_parallel,
+        block_tokens=args.block_tokens,
+        graphs=args.graphs or 0,
+        gpu_layers=args.gpu_layers,
+        **(_of_file(stored) if stored else {}),
+    )
 
 
 def _of_file(stored: StoredWeights) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from llamalab.cli.delivery import give
 from llamalab.cli.output import Answer, Column, Table, percent
 from llamalab.cli.parser import Parser
 from llamalab.cli.text_options import check_paths, open_model, open_tokenizer
-from llamalab.cli.tour_words import what_does
 from llamalab.errors import InputError
 from llamalab.formatting import format_bytes, format_seconds, format_si
 from llamalab.startup.hints import TYPE_CHECKING, Any
@@ -134,7 +133,7 @@ _NEXT = (Column("piece", "piece", repr), Column("probability", "probability", pe
 
 
 def _step(number: int, step: "WalkStep") -> dict[str, Any]:
-    from llamalab.instrument.points import point_of
+    from llamalab.instrument.points import point_of, what_does
 
     values = step.tensor.float()
     return {

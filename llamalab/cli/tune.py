@@ -108,11 +108,29 @@ def _one(args: argparse.Namespace) -> Answer:
         raise InputError(f"--utilisation must be more than 0 and at most 1; got {args.utilisation}")
     lora = _adapters(args)
     step = Tuning(
-        arch, args.context, args.batch, args.method, lora, args.dora, args.embeddings, not args.single_quant,
-        args.dtype, args.optimizer, True, args.attention, args.implementation, args.recompute, args.accumulate,
-        args.zero, args.data_parallel, args.tensor_parallel, args.split_norms, args.pipeline_parallel,
-        args.offload, documents=documents_of(args),
-    )  # fmt: skip
+        arch,
+        seq=args.context,
+        batch=args.batch,
+        method=args.method,
+        lora=lora,
+        dora=args.dora,
+        train_embeddings=args.embeddings,
+        double_quant=not args.single_quant,
+        precision=args.dtype,
+        optimizer=args.optimizer,
+        fused_optimizer=True,
+        attention=args.attention,
+        implementation=args.implementation,
+        recompute=args.recompute,
+        accumulate=args.accumulate,
+        zero=args.zero,
+        data_parallel=args.data_parallel,
+        tensor_parallel=args.tensor_parallel,
+        sequence_parallel=args.split_norms,
+        pipeline_parallel=args.pipeline_parallel,
+        offload=args.offload,
+        documents=documents_of(args),
+    )
     name, size, peak = _device(args, step.dtype)
     if args.solve is not None:
         if size is None:

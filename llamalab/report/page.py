@@ -25,7 +25,7 @@ from llamalab.report.patterns_section import patterns_sections, patterns_tables
 from llamalab.report.profile_parts import ProfileParts, conditions, profile_of, profile_parts
 from llamalab.report.published_section import published_sections, published_tables
 from llamalab.report.ranks_section import ranks_sections, ranks_tables
-from llamalab.report.settings import page_settings
+from llamalab.report.settings import page_settings, script_knows
 from llamalab.report.tables import tables, worst
 from llamalab.report.trend import StoredRun, trend_sections
 
@@ -87,7 +87,7 @@ def page(
             formulas=tuple(provenance.formulas(comparison)),
             tag=extrapolated(comparison),
             tagged=("predicted", "time"),
-            settings=page_settings(comparison, rows),
+            settings=page_settings(comparison, rows) if script_knows(comparison.arch) else None,
         )
     )
 

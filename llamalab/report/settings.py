@@ -9,6 +9,7 @@ from typing import Any
 from llamalab.analytic.constants import choose
 from llamalab.analytic.kept_weights import constants_of_group
 from llamalab.analytic.roofline import Rates
+from llamalab.arch import ON_DISK, LlamaArch
 from llamalab.arch.fields import valid_kv_heads
 from llamalab.comparison.basis import launch_roof, roof_fault, weights_held
 from llamalab.comparison.comparison import Comparison
@@ -38,6 +39,14 @@ SHAPE = (  # fields of a runnable architecture that the script reads
     "window",
     "full_layers",
 )
+
+
+_WITHOUT_COST = ("rope_scaling", "rotary_fraction", *ON_DISK)  # the script reads the fraction as rotary_dim
+
+
+def script_knows(arch: LlamaArch) -> bool:
+    """Whether the script has formulas for all fields of an architecture that change its costs."""
+    return set(arch.beyond_llama_2) <= {*SHAPE, *_WITHOUT_COST}
 
 
 def page_settings(comparison: Comparison, rows: Sequence[Elsewhere]) -> dict[str, Any]:

@@ -33,10 +33,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     wide, made = q.float().contiguous(), torch.empty(q.shape)
     strides = [(ctypes.c_long * 3)(*x.stride()[:3]) for x in (k, v)]
     loops[f"attend_{TYPES[k.dtype]}"](
-        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (wide, k, v, made)), *strides,
+        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (wide, k, v, made)),
+        *strides,
         *(ctypes.c_long(size) for size in (batch, k.shape[1], heads // k.shape[1], k.shape[2], dim)),
-        ctypes.c_float(dim**-0.5), ctypes.c_int(torch.get_num_threads()),
-    )  # fmt: skip
+        ctypes.c_float(dim**-0.5),
+        ctypes.c_int(torch.get_num_threads()),
+    )
     return made.to(q.dtype)
 
 

@@ -38,8 +38,11 @@ def library() -> ctypes.CDLL | None:
             made = Path(folder) / kept.name
             subprocess.run(
                 [compiler, *_FLAGS, *(str(_beside(name)) for name in _SOURCES), "-o", str(made)],
-                check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=_LONGEST_S,
-            )  # fmt: skip
+                check=True,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=_LONGEST_S,
+            )
             return _loaded(_keep(made, kept))
     except (OSError, subprocess.SubprocessError):
         return None

@@ -43,18 +43,47 @@ def decode_attention(
     if plan.folded and arrived_G is None:
         arrived_G = torch.zeros(groups, dtype=torch.int32, device=q_BHTE.device)
     decode_kernel[(plan.n_splits, n_kv_heads, batch)](
-        q_BHTE, k_BKSE, v_BKSE, z_BHTE, lse_BHT, part_sBHTE, part_lse_sBHT, arrived_G if plan.folded else lse_BHT,
-        *strides(q_BHTE, k_BKSE, v_BKSE), new_tokens, context, query_offset, window or 0, default_scale(q_BHTE),
-        **constants(q_BHTE, k_BKSE, window), POSITION_IN_MEMORY=isinstance(query_offset, Tensor), ROWS=rows,
-        KEY_TILE=key_tile, PARTS=plan.n_splits > 1, FOLDED=plan.folded, FOLD_ROWS=plan.fold_rows,
-        FOLD_SPLITS=plan.fold_splits, num_warps=num_warps, num_stages=num_stages, **FUSED,
-    )  # fmt: skip
+        q_BHTE,
+        k_BKSE,
+        v_BKSE,
+        z_BHTE,
+        lse_BHT,
+        part_sBHTE,
+        part_lse_sBHT,
+        arrived_G if plan.folded else lse_BHT,
+        *strides(q_BHTE, k_BKSE, v_BKSE),
+        new_tokens,
+        context,
+        query_offset,
+        window or 0,
+        default_scale(q_BHTE),
+        **constants(q_BHTE, k_BKSE, window),
+        POSITION_IN_MEMORY=isinstance(query_offset, Tensor),
+        ROWS=rows,
+        KEY_TILE=key_tile,
+        PARTS=plan.n_splits > 1,
+        FOLDED=plan.folded,
+        FOLD_ROWS=plan.fold_rows,
+        FOLD_SPLITS=plan.fold_splits,
+        num_warps=num_warps,
+        num_stages=num_stages,
+        **FUSED,
+    )
     if plan.n_splits > 1 and not plan.folded:
         n_rows = lse_BHT.numel()
         combine_kernel[(n_rows,)](
-            part_sBHTE, part_lse_sBHT, z_BHTE, lse_BHT, plan.n_splits, n_rows, HEAD_DIM=head_dim,
-            PADDED_DIM=padded(head_dim), SPLITS=plan.fold_splits, num_warps=4, **FUSED,
-        )  # fmt: skip
+            part_sBHTE,
+            part_lse_sBHT,
+            z_BHTE,
+            lse_BHT,
+            plan.n_splits,
+            n_rows,
+            HEAD_DIM=head_dim,
+            PADDED_DIM=padded(head_dim),
+            SPLITS=plan.fold_splits,
+            num_warps=4,
+            **FUSED,
+        )
     return Flash(z_BHTE, lse_BHT)
 
 

@@ -120,10 +120,20 @@ def _launch_specialised(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, query_of
 
     z_BHTE, lse_BHT = torch.empty_like(q_BHTE), empty_lse(q_BHTE)
     specialised_kernel[(-(-new_tokens // tile.query_tile), n_heads, batch)](
-        described(q_BHTE, tile.query_tile), described(k_BKSE, tile.key_tile), described(v_BKSE, tile.key_tile),
-        z_BHTE, lse_BHT, *strides(z_BHTE), new_tokens, query_offset, default_scale(q_BHTE),
-        GROUP=n_heads // k_BKSE.shape[1], STAGES=tile.stages, WARPS=tile.num_warps, num_warps=tile.num_warps,
-    )  # fmt: skip
+        described(q_BHTE, tile.query_tile),
+        described(k_BKSE, tile.key_tile),
+        described(v_BKSE, tile.key_tile),
+        z_BHTE,
+        lse_BHT,
+        *strides(z_BHTE),
+        new_tokens,
+        query_offset,
+        default_scale(q_BHTE),
+        GROUP=n_heads // k_BKSE.shape[1],
+        STAGES=tile.stages,
+        WARPS=tile.num_warps,
+        num_warps=tile.num_warps,
+    )
     return Flash(z_BHTE, lse_BHT)
 
 

@@ -42,9 +42,13 @@ def measure_phases(
     made = make()
     products = products_here(made.norm.weight.device, dtype, share.arch, base.weight_dtype)
     model = compile(
-        made, scope="none", attention=shape.attention, weight_dtype=base.weight_dtype, kernel_rows=base.kernel_rows,
+        made,
+        scope="none",
+        attention=shape.attention,
+        weight_dtype=base.weight_dtype,
+        kernel_rows=base.kernel_rows,
         products=products,
-    )  # fmt: skip
+    )
     cache = StaticKVCache(
         model.rank_arch,
         batch=shape.batch,

@@ -146,10 +146,14 @@ def _checked(one: Mapping[str, Any]) -> tuple[str, int | None, int]:
 def _machine(device: torch.device, dtype: str) -> dict[str, Any]:
     """The properties by which stored products are valid: CPU, torch and threads."""
     return {
-        "kind": _KIND, "device": device_name(device), "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "kind": _KIND,
+        "device": device_name(device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
         "most_instructions": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
-        "instructions": torch.backends.cpu.get_cpu_capability(), "dtype": dtype,
-    }  # fmt: skip
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "dtype": dtype,
+    }
 
 
 def _keep(device: torch.device, dtype: str, known: Mapping[WeightShape, ShapeProduct]) -> None:

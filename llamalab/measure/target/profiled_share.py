@@ -78,9 +78,13 @@ def built_in(
         return ready, share.layers_total
     model = made_model(share.arch, weights, dtype=dtype, device=device)
     ready = compile(
-        model, scope="none", attention=attention, weight_dtype=weight_dtype, kernel_rows=rows,
+        model,
+        scope="none",
+        attention=attention,
+        weight_dtype=weight_dtype,
+        kernel_rows=rows,
         products=products_here(device, dtype, share.arch, weight_dtype),
-    )  # fmt: skip
+    )
     return ready, share.layers_total
 
 

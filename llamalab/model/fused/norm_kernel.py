@@ -6,9 +6,15 @@ import triton.language as tl
 
 @triton.jit
 def add_norm_kernel(
-    x_ptr, more_ptr, weight_ptr, h_ptr, eps,
-    ADDED: tl.constexpr, DIM: tl.constexpr, PADDED_DIM: tl.constexpr,
-):  # fmt: skip
+    x_ptr,
+    more_ptr,
+    weight_ptr,
+    h_ptr,
+    eps,
+    ADDED: tl.constexpr,
+    DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+):
     """One token: x += more, in its place, and h = x / rms(x) * weight; rows are contiguous."""
     first = tl.program_id(0).to(tl.int64) * DIM
     d = tl.arange(0, PADDED_DIM)

@@ -90,8 +90,11 @@ def neighbour(answer: ExperimentResult) -> Plot:
     found = answer.data["found"]
     figures, panels = canvas(1.9, len(found))
     for axes, (phase, own) in zip(panels, found.items(), strict=True):
-        rows = {f"{name}, {condition}": 1e3 * seconds for condition, by_name in own["seconds"].items()
-                for name, seconds in by_name.items()}  # fmt: skip
+        rows = {
+            f"{name}, {condition}": 1e3 * seconds
+            for condition, by_name in own["seconds"].items()
+            for name, seconds in by_name.items()
+        }
         _bars(axes, dict(sorted(rows.items(), reverse=True)), {})
         heading(axes, f"{phase.capitalize()}, milliseconds a token")
     entries = (area("llamalab", "projections"), area("others", "muted"))
