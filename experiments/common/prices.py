@@ -49,8 +49,15 @@ class Prices:
 
     def copy_s(self, moved_bytes: int, calls: int) -> float:
         """So many bytes read and as many written by calls of a copy."""
-        each = Op("copy", "elementwise", calls, read_bytes=moved_bytes // calls, written_bytes=moved_bytes // calls,
-                  roof="copy", part="attention")  # fmt: skip
+        each = Op(
+            "copy",
+            "elementwise",
+            calls,
+            read_bytes=moved_bytes // calls,
+            written_bytes=moved_bytes // calls,
+            roof="copy",
+            part="attention",
+        )
         return self._sum([each])
 
     def _ops(self, new: int, context: int | Sequence[int], batch: int, logits: str) -> tuple[Op, ...]:
