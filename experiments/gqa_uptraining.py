@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "n_kv_heads": heads,
             "kind": attention_kind(runs_of.ARCH.n_heads, heads),
             "kv_bytes_per_token": bytes_of(heads),
-        }  # noqa: E501
+        }
         for heads in valid_kv_heads(runs_of.ARCH.n_heads)
     ]
     works = [partial(uptrain, args.corpus, args.real, plan._replace(seed=seed)) for seed in runs_of.SEEDS]

@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{'':10}{'':6}{'parameters':>11}{'least bytes':>12}{'time us':>9}{'error':>9}{'at mean 8':>11}")
     for row in calls:
         print(
-            f"{row['norm']:10}{row['dtype']:6}{row['parameters']:11,}{row['least_bytes']:12,}{row['time_s'] * 1e6:9.0f}"  # noqa: E501
+            f"{row['norm']:10}{row['dtype']:6}{row['parameters']:11,}{row['least_bytes']:12,}{row['time_s'] * 1e6:9.0f}"
             f"{row['error_at_mean_0']:9.4%}{row['error_at_mean_8']:11.4%}"
         )
     runs = runs_of.over_seeds(args, plan, {"RMSNorm": {}, "LayerNorm": {"change": partial(with_layer_norm)}})

@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         recipe=base._asdict(),
         predicted=rows,
         measured=runs_of.rows_of(every),
-    )  # noqa: E501
+    )
 
 
 if __name__ == "__main__":
