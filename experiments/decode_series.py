@@ -20,7 +20,8 @@ import torch
 
 import llamalab
 from experiments.common import results as answers
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.measure.bench.rows import BenchCase

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from llamalab.analytic.kept_weights import model_ops
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch

@@ -8,8 +8,7 @@ it) change together.
 from collections.abc import Callable
 
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.op import Op
-from llamalab.analytic.ops import add_up
+from llamalab.analytic.op import Op, add_up
 from llamalab.analytic.params import parameter_count, weight_bytes
 from llamalab.analytic.workload import Workload, pass_ops
 from llamalab.arch import LlamaArch

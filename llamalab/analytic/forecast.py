@@ -13,7 +13,7 @@ activations of a pass, per rank, must fit into the memory of the device.
 
 from collections.abc import Callable, Mapping
 
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.pass_lines import pass_lines
 from llamalab.analytic.pass_times import PREDICTED, least_times, pass_times
 from llamalab.analytic.rate_constants import Host

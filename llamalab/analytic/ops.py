@@ -19,15 +19,13 @@ from functools import lru_cache
 
 from llamalab.analytic.batches import Sequences, ragged
 from llamalab.analytic.experts import expert_rows, experts_touched
-from llamalab.analytic.op import Op, Totals, add_up, placed
+from llamalab.analytic.op import Op, placed
 from llamalab.analytic.op_rows import LAYER, OpRows
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.arch.parts import Experts
 from llamalab.choices import LOGITS
 from llamalab.errors import UnknownNameError
-
-__all__ = ["ALGORITHMS", "LAYER", "Op", "Totals", "add_up", "forward_ops"]
 
 ALGORITHMS = ("flash", "naive")
 ATTENTION = "attention"  # the step of its rows
@@ -43,6 +41,7 @@ def forward_ops(arch: LlamaArch, shape: PassShape) -> tuple[Op, ...]:
     Raises UnknownNameError for an unknown dtype, attention or logits, InputError for invalid counts.
 
     >>> from llamalab.presets import PRESETS
+    >>> from llamalab.analytic.op import add_up
     >>> ops = forward_ops(PRESETS["7b"].arch, PassShape(new_tokens=2048))
     >>> add_up(ops).flops_causal
     27626028662784

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from llamalab.analytic.grades import Grade
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.roofline import Rates, moved_bytes
 from llamalab.startup.hints import NamedTuple
 

@@ -8,7 +8,7 @@ A collective moves its link_bytes over the interconnect instead of its bytes ove
 
 from collections.abc import Mapping
 
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.errors import UnavailableError
 from llamalab.startup.hints import NamedTuple
 

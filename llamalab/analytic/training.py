@@ -14,7 +14,8 @@ scores there and does 2.5 times its own (five products for two; Dao et al. 2022)
 
 from collections.abc import Iterable
 
-from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.op import Op
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.packing import spans
 from llamalab.analytic.parallel import elements_on_rank, shard
 from llamalab.analytic.params import weights

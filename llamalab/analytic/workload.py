@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from llamalab.analytic.batches import last_chunk
-from llamalab.analytic.ops import Op, forward_ops
+from llamalab.analytic.op import Op
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.packed_weights import head_bytes, unpacked_ops
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.split_attention import split_ops

@@ -9,13 +9,14 @@ from itertools import pairwise
 from typing import Any
 
 from llamalab.errors import InputError
+from llamalab.text import TextSettings, Tokenizer
 from llamalab.text.byte_level import written
 from llamalab.text.gguf_text import BYTE_LEVEL, SENTENCEPIECE, Vocabulary
 from llamalab.text.gguf_vocabulary import GPT_2_PATTERN, PATTERNS, model_of
 from llamalab.text.sentencepiece_model import SentencePieceModel, check_plain
-from llamalab.text.settings import Added, TextSettings
+from llamalab.text.settings import Added
 from llamalab.text.tiktoken_file import LLAMA_3_PATTERN, TiktokenTokenizer
-from llamalab.text.tokenizer import SPACE, Kind, Tokenizer
+from llamalab.text.tokenizer import SPACE, Kind
 from llamalab.text.tokenizer_json import JsonTokenizer
 
 

@@ -19,9 +19,9 @@ from llamalab.checkpoints.gguf_words import fitted_vocabulary, vocabulary_from
 from llamalab.checkpoints.quantisers import fitting_kind, package
 from llamalab.checkpoints.quantisers import quantised as in_blocks
 from llamalab.formats.gguf_header import is_gguf
+from llamalab.text import TextSettings
 from llamalab.text.gguf_text import SENTENCEPIECE, Vocabulary, vocabulary
 from llamalab.text.load import load_vocabulary
-from llamalab.text.settings import TextSettings
 
 
 def write_gguf(

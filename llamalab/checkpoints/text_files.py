@@ -12,14 +12,13 @@ from typing import Any
 
 from llamalab.checkpoints.gguf_words import merges_of
 from llamalab.errors import InputError
+from llamalab.text import TextSettings, Tokenizer
 from llamalab.text.added import added_token
 from llamalab.text.byte_level import written
 from llamalab.text.descriptions import of_model, over_bytes, with_frame
 from llamalab.text.load import MODEL
 from llamalab.text.sentencepiece_model import SentencePieceModel
-from llamalab.text.settings import TextSettings
 from llamalab.text.tiktoken_file import LLAMA_3_PATTERN, TiktokenTokenizer
-from llamalab.text.tokenizer import Tokenizer
 from llamalab.text.tokenizer_json import JsonTokenizer
 
 

@@ -16,12 +16,11 @@ from llamalab.checkpoints.text_files import ending_ids, write_tokenizer
 from llamalab.errors import FormatError
 from llamalab.files.inputs import read_object
 from llamalab.formats.gguf_header import is_gguf, map_gguf
+from llamalab.text import PieceTokenizer, TextSettings, load_tokenizer
 from llamalab.text.gguf_text import SENTENCEPIECE, Vocabulary
 from llamalab.text.gguf_vocabulary import model_of
 from llamalab.text.hf_settings import FILES
-from llamalab.text.load import MODEL, TOKENIZER_FILES, has_tokenizer, load_tokenizer, load_vocabulary
-from llamalab.text.pieces import PieceTokenizer
-from llamalab.text.settings import TextSettings
+from llamalab.text.load import MODEL, TOKENIZER_FILES, has_tokenizer, load_vocabulary
 from llamalab.text.tokenizer_bin import tokenizer_bin
 
 _COPIED = (*TOKENIZER_FILES, *(name for name in FILES if name != "config.json"))

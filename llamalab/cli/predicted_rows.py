@@ -1,7 +1,7 @@
 """Rows of a prediction's operations, with published kernels."""
 
 from llamalab.analytic.forecast import Forecast
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.roofline import predict_pass
 from llamalab.cli.output import Column
 from llamalab.cli.runs import (

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from llamalab.analytic.kept_weights import model_ops
-from llamalab.analytic.ops import add_up
+from llamalab.analytic.op import add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.roofline import Rates, predict_op
 from llamalab.cli.output import percent

@@ -4,7 +4,7 @@ from statistics import median
 
 from llamalab.analytic.activations import attention_bytes, memory_of
 from llamalab.analytic.attention_cost import AttentionShape, flash_step, naive_steps
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.comparison.basis import RecordBasis
 from llamalab.comparison.passes import relative_error
 from llamalab.records.record import AttentionPoint

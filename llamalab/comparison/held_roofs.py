@@ -7,7 +7,7 @@ of memory. The operation that exceeded a roof is named, and its rate becomes the
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llamalab.analytic.ops import add_up
+from llamalab.analytic.op import add_up
 from llamalab.analytic.roofline import moved_bytes
 from llamalab.comparison.basis import (
     bandwidth_dtype,

@@ -3,7 +3,7 @@
 import os
 from statistics import median
 
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.comparison.pass_ops import ops_of
 from llamalab.errors import FormatError
 from llamalab.files.inputs import parse_json

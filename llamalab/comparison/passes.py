@@ -6,7 +6,7 @@ error = predicted / measured - 1: positive where the prediction was too slow.
 from functools import cached_property
 
 from llamalab.analytic.activations import Live, memory_of, peak_activation_bytes
-from llamalab.analytic.ops import Op, add_up
+from llamalab.analytic.op import Op, add_up
 from llamalab.analytic.roofline import Prediction
 from llamalab.comparison.basis import RecordBasis, weight_roof_kind
 from llamalab.comparison.pass_ops import ops_of, shape_of_pass

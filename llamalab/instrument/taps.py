@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from llamalab.instrument.scores import Mask
 
-__all__ = ["Capture", "Edit", "capture", "edit"]
 RECOMPUTED = (".scores", ".pattern")
 
 

@@ -20,8 +20,7 @@ import torch
 from llamalab.checks import whole
 from llamalab.choices import ACTIVATION_DTYPES
 from llamalab.errors import InputError
-from llamalab.model import RaggedKVCache, StaticKVCache, Transformer
-from llamalab.model.dtypes import torch_dtype
+from llamalab.model import RaggedKVCache, StaticKVCache, Transformer, torch_dtype
 from llamalab.text.sampling import Sampler
 
 FinishReason = Literal["stop", "length", "context"]

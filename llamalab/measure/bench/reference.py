@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from llamalab.analytic.kept_weights import model_ops
-from llamalab.analytic.ops import Op, add_up
+from llamalab.analytic.op import Op, add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.analytic.rank_costs import RankCosts
 from llamalab.arch import LlamaArch

@@ -34,9 +34,9 @@ from llamalab.measure.target.blocks import SPARE, Depth, choose_tied
 from llamalab.measure.target.made import made_model
 from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.measure.timing.timer import collector_off
-from llamalab.model import Transformer
+from llamalab.model import Transformer, torch_dtype
 from llamalab.model.compiled import compile
-from llamalab.model.dtypes import check_number_formats, torch_dtype
+from llamalab.model.dtypes import check_number_formats
 from llamalab.model.fastest import fastest_backend
 from llamalab.model.quantised.weights import kept_of
 from llamalab.parallel.models import ready_model

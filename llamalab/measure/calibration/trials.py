@@ -13,7 +13,7 @@ import torch
 from llamalab.analytic.activations import peak_activation_bytes
 from llamalab.analytic.kept_weights import model_ops
 from llamalab.analytic.kv_cache import kv_bytes
-from llamalab.analytic.ops import Op, add_up
+from llamalab.analytic.op import Op, add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.measure.calibration.blocks import Block, BlockPass
 from llamalab.measure.calibration.copies import CopyBudget, Ring, Turns, block_bytes, ring_of

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 
 from llamalab.analytic.activations import peak_activation_bytes
-from llamalab.analytic.ops import add_up, forward_ops
+from llamalab.analytic.op import add_up
+from llamalab.analytic.ops import forward_ops
 from llamalab.analytic.params import weight_bytes
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch

@@ -18,8 +18,7 @@ from llamalab.instrument.taps import capture
 from llamalab.model import Transformer
 from llamalab.plain_text import in_one_line, sentence
 from llamalab.records.patterns import HEAD_KINDS, WHOLE, HeadShares, HeadWeights, Patterns, sentence_without_weights
-from llamalab.text.load import load_tokenizer, tokenizer_of
-from llamalab.text.tokenizer import Tokenizer
+from llamalab.text import Tokenizer, load_tokenizer, tokenizer_of
 
 SENTENCE = "Lily had a red ball. Tom had no ball, so Lily gave Tom the red ball."
 MOST_PIECES = 40  # most tokens of a pattern that is still legible as a picture

@@ -12,7 +12,7 @@ import torch
 from llamalab.measure.device.machine import clock_for
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
-from llamalab.model.dtypes import torch_dtype
+from llamalab.model import torch_dtype
 from llamalab.model.packed import product_for
 
 _SIDE, _ROWS = 1024, 128

@@ -12,7 +12,7 @@ from torch import Tensor
 from llamalab.measure.device.machine import clock_for
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
-from llamalab.model.dtypes import torch_dtype
+from llamalab.model import torch_dtype
 from llamalab.model.quantised.codes import coded
 from llamalab.model.quantised.linear import QuantisedLinear
 

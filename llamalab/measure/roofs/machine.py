@@ -10,7 +10,7 @@ from llamalab.measure.device.machine import device_of, probe_budget_bytes
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.deadline import Deadline
 from llamalab.measure.timing.timer import Plan
-from llamalab.model.dtypes import torch_dtype
+from llamalab.model import torch_dtype
 
 _PATTERN = 1 << 20  # distinct random values, repeated to fill a buffer, since drawing all takes seconds
 _FLOOR_BYTES = 1 << 28

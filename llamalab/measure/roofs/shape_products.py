@@ -24,7 +24,7 @@ from llamalab.files.outputs import write_text
 from llamalab.measure.device.machine import clock_for, device_name, probe_budget_bytes
 from llamalab.measure.timing.clock import Clock
 from llamalab.measure.timing.timer import Plan, time_one
-from llamalab.model.dtypes import torch_dtype
+from llamalab.model import torch_dtype
 from llamalab.model.onednn import can_pack, multiply_packed, pack
 from llamalab.model.wide import BY_LOOPS, PACKED, PLAIN, ShapeProduct, multiply_wide
 from llamalab.streamed.products import can_stream, multiply_plain
