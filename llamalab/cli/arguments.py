@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 
 from llamalab.arch import LlamaArch
 from llamalab.choices import ATTENTION_BACKENDS, FORMATS, plain_dtype
-from llamalab.cli.counts import parse_counts
 from llamalab.cli.find_model import find_model
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.startup.hints import TYPE_CHECKING, TypeVar
@@ -32,8 +31,14 @@ def count(option: str) -> Callable[[str], int]:
 
 
 def counts(option: str) -> Callable[[str], list[int]]:
-    """An argparse type: what parse_counts reads."""
-    return _sentenced(lambda text: parse_counts(text, option))
+    """An argparse type: what counts.parse_counts reads."""
+
+    def read(text: str) -> list[int]:
+        from llamalab.cli.counts import parse_counts  # here: a verb with its defaults reads none
+
+        return parse_counts(text, option)
+
+    return _sentenced(read)
 
 
 def file_path(text: str) -> "Path":

@@ -5,7 +5,6 @@ import os
 
 from llamalab.arch import LlamaArch
 from llamalab.arch.files import read_arch
-from llamalab.arch.runnable import model_refusal
 from llamalab.cli.output import note
 from llamalab.errors import InputError, LlamaLabError, UnavailableError, UnknownNameError
 from llamalab.presets import PRESETS, resolve_model
@@ -47,6 +46,8 @@ def model_to_measure(name: str | LlamaArch) -> "tuple[str, LlamaArch, Weights | 
 
     A preset and a config have none: random ones of the same sizes are measured in their place.
     """
+    from llamalab.arch.runnable import model_refusal  # here: only what runs a model asks it
+
     arch = find_model(name)[1]
     if refusal := model_refusal(arch):
         raise UnavailableError(refusal)

@@ -137,7 +137,7 @@ _OF_ANY_SPLIT = _FIGURES | {name: lambda found, name=name: found.split[name] for
 
 def _answer(case: Case, result: Forecast, split: dict[str, Any] | None = None) -> Answer:
     found = _Found(case, result, split or {})
-    figures: Any = MadeRows(lambda: _OF_ANY_SPLIT if split else _OF_TENSOR_RANKS, lambda make: make(found))
+    figures: Any = MadeRows(lambda make: make(found), lambda: _OF_ANY_SPLIT if split else _OF_TENSOR_RANKS)
 
     def tables() -> tuple[Table, ...]:
         known = [row for row in figures["published_kernels"] if row["published_s"] is not None]

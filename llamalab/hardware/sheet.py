@@ -174,5 +174,5 @@ def _rate(text: str) -> float | None:
     return float(text) if text else None
 
 
-HARDWARE = MadeRows(lambda: _cells(cpus=False), _spec)
-CPUS = MadeRows(lambda: _cells(cpus=True), _spec)
+HARDWARE = MadeRows(_spec, lambda: _cells(cpus=False))
+CPUS = MadeRows(_spec, lambda: _cells(cpus=True))

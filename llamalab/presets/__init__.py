@@ -14,10 +14,6 @@ from functools import cache
 from llamalab.arch import LlamaArch
 from llamalab.arch.files import read_arch
 from llamalab.errors import UnknownNameError
-from llamalab.presets.beside import BESIDE_ROWS
-from llamalab.presets.llama import LLAMA_ROWS
-from llamalab.presets.names import ALIASES, plain
-from llamalab.presets.relatives import RELATIVE_ROWS
 from llamalab.presets.rows import PresetRow
 from llamalab.startup.hints import NamedTuple
 from llamalab.startup.made_rows import MadeRows
@@ -36,7 +32,27 @@ def _preset(row: PresetRow) -> Preset:
 
 
 FEWEST_LETTERS = 6  # shortest name that identifies a model inside another name: "7b" and "phi4" do not
-PRESETS = MadeRows(lambda: LLAMA_ROWS | RELATIVE_ROWS | BESIDE_ROWS, _preset)
+
+
+def _llama() -> dict[str, PresetRow]:
+    from llamalab.presets.llama import LLAMA_ROWS
+
+    return LLAMA_ROWS
+
+
+def _relatives() -> dict[str, PresetRow]:
+    from llamalab.presets.relatives import RELATIVE_ROWS
+
+    return RELATIVE_ROWS
+
+
+def _beside() -> dict[str, PresetRow]:
+    from llamalab.presets.beside import BESIDE_ROWS
+
+    return BESIDE_ROWS
+
+
+PRESETS = MadeRows(_preset, _llama, _relatives, _beside)  # a table is imported when the ones before lack a name
 
 
 def resolve_model(name: str) -> tuple[str, LlamaArch]:
@@ -52,6 +68,8 @@ def resolve_model(name: str) -> tuple[str, LlamaArch]:
         return name, PRESETS[name].arch
     if name.lower().endswith(".json"):
         return name, read_arch(name)
+    from llamalab.presets.names import plain  # here: most models are named as their preset is
+
     found = _plain_names().get(plain(name))
     if found is not None:
         return found, PRESETS[found].arch
@@ -61,6 +79,8 @@ def resolve_model(name: str) -> tuple[str, LlamaArch]:
 
 def _named_inside(name: str) -> list[str]:
     """The preset named inside the name of a fine-tune, whose shape may differ: suggested in the error, not used."""
+    from llamalab.presets.names import plain
+
     given = plain(name)
     inside = [one for one in _plain_names() if len(one) >= FEWEST_LETTERS and one in given]
     return [_plain_names()[max(inside, key=len)]] if inside else []
@@ -69,4 +89,6 @@ def _named_inside(name: str) -> list[str]:
 @cache
 def _plain_names() -> dict[str, str]:
     """Presets by all their names, without words that do not describe the shape."""
+    from llamalab.presets.names import ALIASES, plain
+
     return {plain(one): one for one in PRESETS} | {plain(alias): one for alias, one in ALIASES.items()}

@@ -4,13 +4,7 @@ import json
 
 import pytest
 
-from llamalab.cli import main
-
-
-def ask(capsys: pytest.CaptureFixture[str], command: str) -> tuple[int, str, str]:
-    code = main(command.split())
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+from tests.cli.calls import asked
 
 
 @pytest.mark.parametrize(
@@ -21,7 +15,7 @@ def test_devices_and_their_counts_are_ranked(
     capsys: pytest.CaptureFixture[str], order: str, key: str, sign: int
 ) -> None:
     command = f"compare-hardware --model 70b --prompt 2048 --generate 256 --by {order} --format json"
-    code, out, _ = ask(capsys, command)
+    code, out, _ = asked(capsys, command)
     data = json.loads(out)
     values = [sign * row[key] for row in data["ranked"]]
     assert code == 0
@@ -33,14 +27,14 @@ def test_devices_and_their_counts_are_ranked(
 
 
 def test_nothing_to_rank_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = ask(capsys, "compare-hardware --model 70b --hardware l4-24gb --tensor-parallel 1")
+    code, _, err = asked(capsys, "compare-hardware --model 70b --hardware l4-24gb --tensor-parallel 1")
     assert code == 3
     assert "too much" in err
 
 
 def test_splits_are_ranked_beside_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     options = "--model 70b --hardware h100-80gb-sxm --batch 8 --tp 2,8 --pp 1,4 --replicas 1,2 --format json"
-    data = json.loads(ask(capsys, f"compare-hardware {options}")[1])
+    data = json.loads(asked(capsys, f"compare-hardware {options}")[1])
     splits = {row["split"]: row for row in data["ranked"]}
     assert {"TP 2", "TP 2 × PP 4", "TP 8 × 2 replicas"} <= set(splits)
     for row in splits.values():

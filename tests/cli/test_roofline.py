@@ -5,17 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from llamalab.cli import main
-
-
-def ask(capsys: pytest.CaptureFixture[str], command: str) -> tuple[int, str, str]:
-    code = main(command.split())
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+from tests.cli.calls import asked
 
 
 def test_a_roofline_says_what_limits_and_what_would_move_it(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = ask(capsys, "roofline --model 7b --hardware h100-80gb-sxm --format json")
+    code, out, _ = asked(capsys, "roofline --model 7b --hardware h100-80gb-sxm --format json")
     data = json.loads(out)
     assert code == 0
     words = "\n".join(data["words"])
@@ -26,21 +20,21 @@ def test_a_roofline_says_what_limits_and_what_would_move_it(capsys: pytest.Captu
 
 
 def test_a_roofline_is_drawn_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = ask(capsys, "roofline")
+    _, out, _ = asked(capsys, "roofline")
     assert "ridge at 223" in out  # at the highest clock
     assert "//" in out
 
 
 def test_a_roofline_is_drawn_as_svg(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "roofline.svg"
-    assert ask(capsys, f"roofline --svg {path}")[0] == 0
+    assert asked(capsys, f"roofline --svg {path}")[0] == 0
     assert "<svg" in path.read_text()
 
 
 def test_several_rooflines_are_a_row_each_and_drawn_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = ask(capsys, "roofline --batch 1,64 --format json")
+    code, out, _ = asked(capsys, "roofline --batch 1,64 --format json")
     one, many = json.loads(out)["rows"]
     assert code == 0
     assert one["decode_memory"] > 0.5 > one["decode_compute"]
     assert many["decode_s"] > one["decode_s"]
-    assert ask(capsys, "roofline --batch 1,2 --svg out.svg")[0] == 2
+    assert asked(capsys, "roofline --batch 1,2 --svg out.svg")[0] == 2
