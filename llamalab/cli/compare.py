@@ -173,7 +173,7 @@ def _row(delta: Delta) -> dict[str, Any]:
 def phase_verdict(whole: Delta) -> str:
     """The verdict on a phase: faster, slower, or no difference seen.
 
-    >>> phase_verdict(Delta("decode", None, 1.0, 1.2, 0.2, 1.0, (0.1, 0.3), True, ""))
+    >>> phase_verdict(Delta("decode", None, 1.0, 1.2, 0.2, 1.0, (0.1, 0.3), True, "", "measured"))
     '1.20 × the time (slower)'
     """
     if whole.seen is False:

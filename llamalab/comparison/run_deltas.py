@@ -26,7 +26,8 @@ class Delta(NamedTuple):
     """One row: an operation of a phase, the time outside of all, or a whole phase (`op` is None).
 
     `share` is of the sum of the absolute deltas of the phase's rows. `interval_s` holds the delta with 95 %; None with
-    too few samples. `seen` says whether the delta exceeds noise: None where that is unknown.
+    too few samples. `seen` says whether the delta exceeds noise: None where that is unknown. `basis` is that of both
+    times, measured, extrapolated or predicted, or of each.
     """
 
     phase: str
@@ -38,6 +39,7 @@ class Delta(NamedTuple):
     interval_s: tuple[float, float] | None
     seen: bool | None
     why: str
+    basis: str
 
 
 class PhaseDelta(NamedTuple):
@@ -89,6 +91,7 @@ def _compare(a: RunPhase, b: RunPhase, elsewhere: bool) -> PhaseDelta:
         interval_s=interval,
         seen=seen,
         why=_why_phase(a, b, interval),
+        basis=_basis(a, b),
     )
     return PhaseDelta(whole, _rows(a, b, elsewhere))
 
@@ -114,6 +117,7 @@ def _rows(a: RunPhase, b: RunPhase, elsewhere: bool) -> tuple[Delta, ...]:
                 interval_s=interval,
                 seen=_seen(interval),
                 why=OUTSIDE if op == REST else _why(one, other, (a, b), elsewhere, interval),
+                basis=_basis(a, b),
             )
         )
     return tuple(rows)
@@ -136,6 +140,10 @@ def bootstrap(
         for _ in range(RESAMPLES)
     )
     return deltas[round(0.025 * (RESAMPLES - 1))], deltas[round(0.975 * (RESAMPLES - 1))]
+
+
+def _basis(a: RunPhase, b: RunPhase) -> str:
+    return a.basis if a.basis == b.basis else f"{a.basis} against {b.basis}"
 
 
 def _seen(interval: tuple[float, float] | None) -> bool | None:
