@@ -1,5 +1,4 @@
-"""The largest moment of a training step, above weights and optimiser states: tensors kept by autograd, gradients, and
-temporaries of the backward pass.
+"""The largest moment of a training step: bytes above weights and optimiser states.
 
 It may be in the loss, whose gradient exists twice in fp32 beside the log-probabilities; in the last norm, in fp32; in
 the feed-forward or the scores of the last block, or of the first, when all gradients exist. With quantised matrices it
