@@ -1,4 +1,4 @@
-"""What `llamalab fit --free SIZE` says: the KV cache alone, where all else is in the memory already."""
+"""The answer of `llamalab fit --free SIZE`: the KV cache alone, in memory that excludes all other terms."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from llamalab.formatting import format_bytes
 
 
 def cache_alone(args: argparse.Namespace) -> Answer:
-    """What fits beside everything else: the free bytes by those of a token."""
+    """Tokens that fit: the free bytes over those of a token."""
     model, arch = chosen_model(args)
     kind = args.kv_dtype or args.dtype
     room = room_free(arch, args.free, kv_dtype=kind)
