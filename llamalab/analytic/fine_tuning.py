@@ -1,12 +1,12 @@
 """The memory and time of a training or fine-tuning step on one of many devices, term by term.
 
-Full training, LoRA (Hu et al. 2021) and QLoRA (Dettmers et al. 2023); ZeRO stages 1 to 3 share optimiser states,
-gradients and weights out over the data-parallel devices (Rajbhandari et al. 2020, arXiv 1910.02054; FSDP is stage 3),
-tensor parallelism shares a layer out, pipeline parallelism the layers.
+Full training, LoRA (Hu et al. 2021) and QLoRA (Dettmers et al. 2023); ZeRO stages 1 to 3 shard optimiser states,
+gradients and weights over the data-parallel devices (Rajbhandari et al. 2020, arXiv 1910.02054; FSDP is stage 3),
+tensor parallelism splits each layer, pipeline parallelism the layers.
 
-Precision: `mixed` holds an fp32 master beside half weights, `masters` one that takes the gradients too, in fp32,
-`pure` none, `fp32` is fp32. Adapters are kept in fp32, as
-PEFT does. The states of an optimiser are fp32 but for `pure`, where they are as the weights.
+Precision: `mixed` has an fp32 master beside half weights, `masters` one whose gradients are accumulated in fp32,
+`pure` none, `fp32` is fp32. Adapters are in fp32, as in PEFT. The states of an optimiser are fp32 except for `pure`,
+where they have the dtype of the weights.
 """
 
 from llamalab.analytic.packing import taught_tokens
@@ -34,7 +34,7 @@ from llamalab.startup.hints import NamedTuple
 
 
 class Held(NamedTuple):
-    """Bytes of one device at the largest moment of a step, and what was moved to the host."""
+    """Bytes of one device at the largest moment of a step, and bytes offloaded to the host."""
 
     weight_bytes: int
     adapter_bytes: int
@@ -52,9 +52,9 @@ class Held(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Matrix FLOPs of one step over all devices, and what they come to in time at a utilisation.
+    """Matrix FLOPs of one step over all devices, and their time at a utilisation.
 
-    `tokens` are all that are computed, `taught_tokens` those that are no padding; the rate is of the latter.
+    `tokens` include padding, `taught_tokens` do not; the rate is of the latter.
     """
 
     flops: int
@@ -65,7 +65,7 @@ class Work(NamedTuple):
 
 
 def tuning_memory(step: Tuning) -> Held:
-    """What one device holds. Raises InputError and UnknownNameError for what is no step.
+    """Bytes of one device. Raises InputError and UnknownNameError for an invalid step.
 
     >>> from llamalab.presets import PRESETS
     >>> held = tuning_memory(Tuning(PRESETS["7b"].arch, 4096))
@@ -82,9 +82,9 @@ def _fullest(step: Tuning, of: Tuning | None = None) -> tuple[Held, LargestMomen
 
 
 def _with_wide_gradients(step: Tuning) -> Held:
-    """Of masters that take the gradients of each pass in fp32 and free the model's, as llamalab.train's do.
+    """For masters whose gradients are accumulated in fp32 while the model's are freed, as in llamalab.train.
 
-    These are there during the next pass, or at the end of the only one, when activations are gone.
+    They exist during the next pass, or at the end of the only one, when activations are freed.
     """
     held = _fullest(step._replace(precision="mixed", accumulate=1), step)[0]
     wide = -(-4 * trained_parameters(step) // (step.data_parallel if step.zero >= 2 else 1))
@@ -103,7 +103,7 @@ def _held(step: Tuning, stage: Stage) -> tuple[Held, LargestMoment]:
     held_bytes = trained_bytes(step, stage)
     stored = frozen_bytes(step, stage) if adapters else stored_on(step, stage) * half
     master = 4 * trained if step.precision == "mixed" and not adapters else 0
-    # States are as what is trained; of a master in fp32 beside half weights, as the master.
+    # States have the dtype of what is trained; with an fp32 master, that of the master.
     states = state_bytes(step, stage, trained if step.precision == "mixed" and not adapters else held_bytes / 4)
     gradients = -(-held_bytes // shard_gradients)
     largest = _largest_of_stage(step, stage)
@@ -120,10 +120,10 @@ def _held(step: Tuning, stage: Stage) -> tuple[Held, LargestMoment]:
 
 
 def _lent_bytes(step: Tuning, stage: Stage) -> tuple[int, int]:
-    """What stage 3 has whole, as fully_shard (FSDP2) of each block does: before a block is in use, and then.
+    """Bytes gathered by stage 3, as in fully_shard (FSDP2) of each block: before a block is in use, and during its use.
 
-    Tables and last norm all the time; a block in use, and the next on its way or, of one that is trained, its gradient
-    and that once more as it is given to its owners. How far these overlap depends on the links.
+    Embedding, head and last norm all the time; a block in use, and the next in transfer or, for a trained block, its
+    gradient and a copy of it for reduction. Their overlap depends on the links.
     """
     if step.zero < 3 or step.data_parallel == 1:
         return 0, 0
@@ -152,7 +152,7 @@ def largest_of_step(step: Tuning) -> LargestMoment:
 
 def _largest_of_stage(step: Tuning, stage: Stage) -> LargestMoment:
     gradient_bytes = trained_bytes(step, stage)
-    if step.zero >= 2:  # gradients are given to their owners as they come
+    if step.zero >= 2:  # gradients are reduced as they are computed
         gradient_bytes = -(-gradient_bytes // step.data_parallel)
     return largest_moment(
         Kept(
@@ -166,7 +166,7 @@ def _largest_of_stage(step: Tuning, stage: Stage) -> LargestMoment:
         lora=None if step.method == "full" else step.lora,
         stage=stage,
         gradient_bytes=gradient_bytes,
-        # Reduced in buckets, which stay; what is given to its owner is not there before it is made.
+        # Reduced in buckets, which persist; sharded gradients are allocated at their reduction.
         kept_gradients=step.accumulate > 1 or (step.data_parallel > 1 and step.zero < 3),
         update_bytes=update_bytes(step),
         dora=step.dora,
@@ -183,7 +183,7 @@ def tuning_work(step: Tuning, *, peak_flops_per_s: float | None = None, utilisat
     Frozen matrices need no gradient of their own: of the backward pass's two products for each one remains.
     """
     check_tuning(step)
-    # Of the whole model, whatever shares it.
+    # Of the whole model, whatever the split.
     shape = _shape(step)._replace(tensor_parallel=1)
     flops = training_flops(step.arch, shape, recompute=step.recompute, documents=step.documents)
     backward = flops.backward if step.method == "full" else flops.backward - flops.forward

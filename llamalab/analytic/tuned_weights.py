@@ -1,4 +1,4 @@
-"""Weights of a fine-tuning step on one device: what is trained, what is frozen, and the states of its optimiser."""
+"""Weights of a fine-tuning step on one device: trained ones, frozen ones, and the states of the optimiser."""
 
 from llamalab.analytic.lora import lora_pairs
 from llamalab.analytic.nf4 import NF4_BLOCK, nf4_bytes
@@ -87,7 +87,7 @@ def _trained_tables(step: Tuning, stage: Stage) -> int:
 
 
 def trained_bytes(step: Tuning, stage: Stage) -> int:
-    """Of what a stage trains; adapters are in fp32."""
+    """Bytes of the weights that a stage trains; adapters are in fp32."""
     trained, tables, width = trained_on(step, stage), _trained_tables(step, stage), bytes_each(step)
     return width * trained if step.method == "full" else 4 * (trained - tables) + width * tables
 
@@ -109,7 +109,7 @@ def frozen_bytes(step: Tuning, stage: Stage) -> int:
 
 
 def written_out_bytes(step: Tuning) -> int:
-    """The largest quantised matrix as it is multiplied, and of scales quantised twice those in fp32; 0 of no QLoRA."""
+    """The largest quantised matrix, widened for a product, and double-quantised scales in fp32; 0 without QLoRA."""
     if step.method != "qlora":
         return 0
     blocks = [weight for weight in weights(step.arch) if weight.name.startswith("layers.") and len(weight.shape) == 2]
@@ -150,13 +150,13 @@ def largest_block_parameters(step: Tuning) -> int:
 
 
 def update_bytes(step: Tuning) -> int:
-    """What an update makes beside its largest tensor: its gradient in fp32 for a master, and the optimiser's copies."""
+    """Temporaries of an update for its largest tensor: its fp32 gradient for a master, and the optimiser's copies."""
     optimizer, dim, ffn_dim = find_optimizer(step.optimizer), step.arch.dim, step.arch.ffn_dim
     copies = 0 if step.fused_optimizer else optimizer.copies
     if step.lora is not None:
         return 4 * copies * step.lora.rank * max(dim, ffn_dim)
     elements = dim * max(step.arch.vocab_size, ffn_dim) // step.tensor_parallel
-    if step.precision == "mixed":  # one by one: the gradient is widened and gone, nothing left of the one before
+    if step.precision == "mixed":  # one tensor at a time: its gradient is widened and freed
         return storage_bytes(max(copies, 1) * elements, "fp32") - storage_bytes(elements, step.dtype)
     if optimizer.copies_wide:  # and of a half type the weight, widened
         return storage_bytes((copies + (copies > 0 and step.dtype != "fp32")) * elements, "fp32")

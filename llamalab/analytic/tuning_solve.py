@@ -1,4 +1,4 @@
-"""The largest training step that fits into a device's memory, and what to change where one does not."""
+"""The largest training step that fits into a device's memory, and changes with which a larger one would fit."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,11 +12,11 @@ from llamalab.checks import MOST_MEMORY_BYTES, whole
 from llamalab.errors import InputError
 
 LARGEST = 2**20  # of batch and devices
-SMALLER_STATES = ("adamw", "adamw-8bit", "adafactor")  # optimisers that a step of AdamW may change to, by their states
+SMALLER_STATES = ("adamw", "adamw-8bit", "adafactor")  # optimisers with smaller states that may replace AdamW
 
 
 def check_tuning_fits(step: Tuning, memory_bytes: int, where: str) -> Held:
-    """What a device holds. Raises DoesNotFitError with the missing bytes and with what would fit."""
+    """Memory of a device. Raises DoesNotFitError with the missing bytes and the changes that would fit."""
     held = tuning_memory(step)
     if held.total_bytes > whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES):
         raise step_too_large(held.total_bytes, memory_bytes, where, step_changes_that_fit(step, memory_bytes))
@@ -59,7 +59,7 @@ def largest_tuning_context(step: Tuning, memory_bytes: int) -> int:
 
 
 def largest_rank(step: Tuning, memory_bytes: int) -> int:
-    """The largest rank of adapters that fits and is one; 0 where none does. Raises InputError where none is trained."""
+    """The largest rank of adapters that fits; 0 where none does. Raises InputError where no adapter is trained."""
     if step.lora is None:
         raise InputError("a rank must be looked for with the method lora or qlora; got full")
     lora = step.lora
@@ -67,10 +67,10 @@ def largest_rank(step: Tuning, memory_bytes: int) -> int:
     def fits(rank: int) -> bool:
         try:
             return tuning_fits(step._replace(lora=lora._replace(rank=rank)), memory_bytes)
-        except InputError:  # no smaller than a matrix that it approximates
+        except InputError:  # a rank below the size of the matrix
             return False
 
-    trained_parameters(step._replace(lora=lora._replace(rank=1)))  # targets that the model has not are refused here
+    trained_parameters(step._replace(lora=lora._replace(rank=1)))  # targets that the model lacks raise here
     return largest_count(fits)
 
 
@@ -100,9 +100,9 @@ def _first(words: tuple[str, ...], fits: Callable[[str], bool]) -> str | None:
 
 
 def solved_step(solve: str, step: Tuning, memory_bytes: int) -> Tuning:
-    """The step with the answer in it; as it was asked where nothing fits, so that the refusal says by how much.
+    """The step with its solved setting; unchanged where nothing fits, so that its error states the missing bytes.
 
-    Raises InputError for a question that the step has no answer to.
+    Raises InputError for a setting that the step does not have.
 
     >>> from llamalab.presets import PRESETS
     >>> step = Tuning(PRESETS["7b"].arch, 4096, zero=3)

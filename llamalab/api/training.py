@@ -1,4 +1,4 @@
-"""The calls that calculate what training takes: nothing is run and PyTorch is not imported."""
+"""The calls for the costs of training, without PyTorch."""
 
 from collections.abc import Sequence
 

@@ -1,10 +1,10 @@
-"""What the extras of the package would add, and the command that installs each."""
+"""The extras of the package, and the command that installs each."""
 
 from llamalab.startup.hints import NamedTuple
 
 
 class Extra(NamedTuple):
-    """An extra: the modules that it brings, and what they are for."""
+    """An extra: its modules, and their purpose."""
 
     name: str
     modules: tuple[str, ...]
@@ -12,7 +12,7 @@ class Extra(NamedTuple):
 
     @property
     def command(self) -> str:
-        """What installs it."""
+        """The command that installs it."""
         return f'python -m pip install "llamalab[{self.name}]"'
 
 

@@ -1,4 +1,4 @@
-"""`llamalab fit`: whether a run fits into a memory, with everything that it holds, and the largest that fits."""
+"""`llamalab fit`: whether a run fits into a memory, term by term, and the largest run that does."""
 
 import argparse
 from functools import partial
@@ -109,13 +109,13 @@ def layer_count(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what fits; DoesNotFitError (exit code 3) where nothing does."""
+    """Print the fit; DoesNotFitError (exit code 3) where nothing fits."""
     give(answer(args), args)
     return 0
 
 
 def answer(args: argparse.Namespace) -> Answer:
-    """What fits; a row for each of several runs. Raises DoesNotFitError where nothing does."""
+    """The fit; a row for each of several runs. Raises DoesNotFitError where nothing fits."""
     axes = [
         models(args),
         *axis(args, "dtype", "weight_dtype", "kv_dtype", "tensor_parallel"),
@@ -125,7 +125,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _lengths(args: argparse.Namespace) -> list[dict[str, int | None]]:
-    """Context and prompt of every run: two of --context, --prompt and --generate tell the third."""
+    """Context and prompt of every run: two of --context, --prompt and --generate determine the third."""
     if args.generate is None:
         return [
             {"context": whole, "prompt": part} for whole, part in product(args.context or [None], args.prompt or [None])
@@ -182,11 +182,22 @@ def _asked(args: argparse.Namespace) -> tuple[str, FitRun]:
     model, arch = chosen_model(args)
     compute = args.dtype if args.dtype in FLOAT_DTYPES else "bf16"
     return model, FitRun(
-        arch, args.context or 1, batch=args.batch or 1, prompt=args.prompt, chunk=args.chunk, dtype=compute,
-        weight_dtype=args.weight_dtype or args.dtype, kv_dtype=args.kv_dtype or args.dtype, attention=args.attention,
-        logits=args.logits, ranks=args.tensor_parallel, block_tokens=args.block_tokens, graphs=args.graphs or 0,
-        gpu_layers=args.gpu_layers, **(_of_file(stored) if stored else {}),
-    )  # fmt: skip
+        arch,
+        args.context or 1,
+        batch=args.batch or 1,
+        prompt=args.prompt,
+        chunk=args.chunk,
+        dtype=compute,
+        weight_dtype=args.weight_dtype or args.dtype,
+        kv_dtype=args.kv_dtype or args.dtype,
+        attention=args.attention,
+        logits=args.logits,
+        ranks=args.tensor_parallel,
+        block_tokens=args.block_tokens,
+        graphs=args.graphs or 0,
+        gpu_layers=args.gpu_layers,
+        **(_of_file(stored) if stored else {}),
+    )
 
 
 def _of_file(stored: StoredWeights) -> dict[str, Any]:
@@ -198,7 +209,7 @@ def _of_file(stored: StoredWeights) -> dict[str, Any]:
 
 
 def _solved(solve: str, asked: FitRun, size: int, holds: Holds) -> FitRun:
-    """The run with the answer in it; as it was asked where nothing fits, so that the refusal says by how much."""
+    """The run with its solved setting; unchanged where nothing fits, so that its error states the missing bytes."""
     if solve == "batch":
         return asked._replace(batch=max(asked.batch, largest_batch(asked, size, holds)))
     if solve == "context":

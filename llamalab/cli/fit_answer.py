@@ -1,4 +1,4 @@
-"""What `llamalab fit` answers: the terms that a device holds, in words and figures, and the devices that hold them."""
+"""The answer of `llamalab fit`: the memory terms of a device, in words and figures, and the devices that hold them."""
 
 import argparse
 
@@ -24,20 +24,30 @@ def _data(args: argparse.Namespace, model: str, asked: FitRun, held: Needs) -> d
     terms = [term._asdict() | {"exact_bytes": term.bytes} for term in held.terms]
     tokens = asked.batch * asked.context
     return {
-        "model": model, "dtype": asked.dtype, "weight_dtype": asked.weight_dtype, "kv_dtype": asked.kv_dtype,
-        "n_kv_heads": asked.arch.n_kv_heads, "context": asked.context, "batch": asked.batch, "ranks": asked.ranks,
-        "runtime": args.runtime, "weight_bytes": held.bytes_of("weights"),
-        "kv_bytes": held.bytes_of("KV cache"), "kv_bytes_per_token": held.bytes_of("KV cache") // tokens,
-        "total_bytes": held.total_bytes, "margin_bytes": held.margin_bytes,
+        "model": model,
+        "dtype": asked.dtype,
+        "weight_dtype": asked.weight_dtype,
+        "kv_dtype": asked.kv_dtype,
+        "n_kv_heads": asked.arch.n_kv_heads,
+        "context": asked.context,
+        "batch": asked.batch,
+        "ranks": asked.ranks,
+        "runtime": args.runtime,
+        "weight_bytes": held.bytes_of("weights"),
+        "kv_bytes": held.bytes_of("KV cache"),
+        "kv_bytes_per_token": held.bytes_of("KV cache") // tokens,
+        "total_bytes": held.total_bytes,
+        "margin_bytes": held.margin_bytes,
         "least_bytes": held.least_bytes,
-        "basis": "exact terms and estimated ones, each marked; the margin covers what is estimated", "terms": terms,
-    }  # fmt: skip
+        "basis": "exact terms and estimated ones, each marked; the margin covers what is estimated",
+        "terms": terms,
+    }
 
 
 def fitting_answer(
     args: argparse.Namespace, model: str, name: str, size: int, solve: str, asked: FitRun, held: Needs, holds: Holds
 ) -> Answer:
-    """What a run that fits into `size` bytes of `name` holds there, and the largest run where that was asked."""
+    """Memory terms of a run that fits into `size` bytes of `name`, and the largest run if requested."""
     left = size - held.safe_bytes
     found = {
         "solved": solve or None,

@@ -1,4 +1,4 @@
-"""What `llamalab fit --free SIZE` says: the KV cache alone, where all else is in the memory already."""
+"""The answer of `llamalab fit --free SIZE`: the KV cache alone, in memory that excludes all other terms."""
 
 import argparse
 
@@ -16,7 +16,7 @@ _UNUSED = {  # options of a whole run, and what they are where nobody gave them
 
 
 def cache_alone(args: argparse.Namespace) -> Answer:
-    """What fits beside everything else: the free bytes by those of a token."""
+    """Tokens that fit: the free bytes over those of a token."""
     if unused := next((name for name, usual in _UNUSED.items() if getattr(args, name) != usual), None):
         option = f"--{unused.replace('_', '-')}"
         raise InputError(f"--free is for the KV cache alone, which does not depend on {option}; leave one of them out")

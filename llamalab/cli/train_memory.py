@@ -1,4 +1,4 @@
-"""`llamalab train-memory`: what a training step needs, and what recomputation saves."""
+"""`llamalab train-memory`: memory and FLOPs of a training step, and the savings of recomputation."""
 
 import argparse
 
