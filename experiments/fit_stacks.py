@@ -189,8 +189,11 @@ def refit(data: dict[str, Any], points: Sequence[MeasuredPoint], only: Sequence[
         row["spread"] = spreads(own, folds)
         row["unseen_spread"] = {p: max(row["spread"][p], value) for p, value in spreads(own, devices).items()}
         cv, lodo = (fmean(abs(np.expm1(e)) for e in errors.values()) for errors in (folds, devices))
-        print(f"{row['key']:24} {len(own):4} points  in {row['error']:.1%}  folds {cv:.1%}  devices {lodo:.1%}  "
-              + " ".join(f"{cell}={row[cell]:.3g}" for cell in free), flush=True)  # fmt: skip
+        print(
+            f"{row['key']:24} {len(own):4} points  in {row['error']:.1%}  folds {cv:.1%}  devices {lodo:.1%}  "
+            + " ".join(f"{cell}={row[cell]:.3g}" for cell in free),
+            flush=True,
+        )
         residuals += [
             {"row": own[i].row, "key": row["key"], "fold": folds[i], "device": devices[i]} for i in range(len(own))
         ]

@@ -129,7 +129,7 @@ def _dtype(name: str) -> Dtype:
     if isinstance(name, str) and name in DTYPES:
         return DTYPES[name]
     if isinstance(name, str) and (average := re.fullmatch(r"([1-9](?:\.\d{1,3})?)bpw", name)):
-        # Formats that mix widths are told by their average, as ExLlamaV2 does: 4.65bpw.
+        # Formats that mix widths are given by their average, as ExLlamaV2 does: 4.65bpw.
         bits, fraction = divmod(float(average[1]), 1)
         return Dtype(name, int(bits), group=1024, scale_bits=round(1024 * fraction))
     raise UnknownNameError("dtype", name, DTYPES)

@@ -1,4 +1,4 @@
-"""From the arguments of a call to a verb's answer: read, checked and defaulted as the command line's are."""
+"""From the arguments of a call to a verb's answer, parsed and checked with the defaults of the command line."""
 
 import re
 from argparse import Namespace
@@ -68,7 +68,7 @@ def _words(parser: Parser, name: str, value: Any) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """Numbers and names side by side are separated by commas; what has no order, or is bytes, is shown and refused."""
+    """The text of an argument: numbers and names are joined by commas; sets, bytes and the like are refused."""
     if hasattr(value, "__iter__") and not isinstance(value, bytes | bytearray | dict | set | frozenset):
         return ",".join(str(one) for one in value)
     return str(value)

@@ -1,4 +1,4 @@
-"""What a call gives back: figures as attributes, tables as DataFrames, a drawing, and a readable repr."""
+"""The results of calls: figures as attributes, tables as DataFrames, a plot, and a readable repr."""
 
 from collections.abc import Iterator, Sequence
 

@@ -46,7 +46,7 @@ def bench(
         attention: a backend; the fastest of the device if None.
         others: further options of `llamalab bench`, by name.
     """
-    if _is_in_memory(model):
+    if hasattr(model, "parameters"):
         return _bench_of(
             model,
             {"prompt": prompt, "generate": generate, "depth": depth, "batch": batch, "repetitions": repetitions},
@@ -65,10 +65,6 @@ def bench(
         attention=attention,
         **others,
     )
-
-
-def _is_in_memory(model: object) -> bool:
-    return hasattr(model, "parameters")
 
 
 def _bench_of(model: Any, sizes: dict[str, Any], refused: dict[str, object]) -> Result:
@@ -146,16 +142,28 @@ def measure(
     Beside the figures, every attribute of the records.record.Record is there: `.passes`, `.roofs`, `.notes`.
     """
     from llamalab.cli.find_model import model_to_measure
-    from llamalab.measure.report.patterns import reading
+    from llamalab.measure.report.patterns import read_sentence
     from llamalab.measure.report.run import measure_report
 
     with called("measure"):  # the record's own notes tell of the weights
         name, arch, weights = model_to_measure(model)
         record = measure_report(
-            name, arch, device=device, dtype=dtype, full=full, prompt_tokens=prompt, batch=batch, generate=generate,
-            context_tokens=context, weight_dtype=weight_dtype, kv_dtype=kv_dtype, attention=attention, weights=weights,
-            read=reading(model, weights, text, tokenizer), progress=progress,
-        )  # fmt: skip
+            name,
+            arch,
+            device=device,
+            dtype=dtype,
+            full=full,
+            prompt_tokens=prompt,
+            batch=batch,
+            generate=generate,
+            context_tokens=context,
+            weight_dtype=weight_dtype,
+            kv_dtype=kv_dtype,
+            attention=attention,
+            weights=weights,
+            read=read_sentence(model, weights, text, tokenizer),
+            progress=progress,
+        )
     return of_record(record)
 
 

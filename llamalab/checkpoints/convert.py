@@ -1,8 +1,8 @@
-"""From any format to another: each weight is fetched, cast where asked, and written, one at a time.
+"""Conversion between formats: each weight is fetched, cast where asked, and written, one at a time.
 
-Without a dtype every weight keeps the bits it has, where the target can store them: llama2.c and ONNX are
-fp32, norms in GGUF are F32. A target appears only when it is whole. The text side (text_side) comes along, or the
-sentence on what was written names what the target has no place for.
+Without a dtype every weight keeps its bits where the target can store them: llama2.c and ONNX are fp32, norms in
+GGUF are F32. The target appears only when it is complete. Tokenizer and text settings (text_side) are converted too;
+the sentence on what was written names settings that the target cannot hold.
 """
 
 import os
@@ -39,7 +39,7 @@ from llamalab.model.dtypes import activation_dtype
 
 
 class Wishes(NamedTuple):
-    """What else a conversion should do: `dtype` also names GGUF's kinds, of QUANTISERS; `shards` are Meta's."""
+    """Options of a conversion: `dtype` also names GGUF's kinds, of QUANTISERS; `shards` are Meta's."""
 
     dtype: str | None = None
     shards: int = 1
@@ -52,10 +52,10 @@ AS_IT_IS = Wishes()
 
 
 def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: str, wishes: Wishes = AS_IT_IS) -> str:
-    """Write the checkpoint `source` as format `to`; a sentence on what was written.
+    """Write the checkpoint `source` in the format `to`; gives a sentence that describes what was written.
 
     Raises UnknownNameError for a format, InputError where the target exists or cannot hold the model, MissingError
-    where it cannot be written or the disk is full, and whatever load raises.
+    where it cannot be written or the disk is full, and the errors of load.
     """
     if to not in WRITTEN_FORMATS:
         raise UnknownNameError("format", to, WRITTEN_FORMATS)
@@ -79,7 +79,7 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], to: 
 
 
 def _check(to: str, wishes: Wishes) -> None:
-    """What can be said before a file is opened."""
+    """Checks that need no file to be opened."""
     if wishes.dtype in QUANTISERS:
         if to != "gguf":
             raise InputError(f"dtype {wishes.dtype} must be written as gguf; got {to}")
@@ -158,7 +158,7 @@ def _to_onnx(text: TextSource, target: Path, weights: Weights, wishes: Wishes) -
 
 
 def _new_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """A folder that takes its name when it is whole."""
+    """A temporary folder that is renamed to its final name when it is complete."""
     with new_outputs([target]) as place:
         aside = place / target.name
         aside.mkdir()

@@ -1,8 +1,8 @@
-"""Weights in the blocks of ggml: by the gguf package for the plain kinds, by llama.cpp's own code for the K kinds.
+"""Quantisation to ggml's blocks: plain kinds by the gguf package, K kinds by llama.cpp's own code.
 
-llama.cpp comes with the package xllamacpp, whose library exports `ggml_quantize_chunk`; it is called as it is,
-without an importance matrix. A matrix whose rows are no whole blocks is written in the next kind that fits, as
-llama.cpp's quantize does. Source: llama.cpp ggml/include/ggml.h, src/llama-quant.cpp.
+The package xllamacpp contains llama.cpp, whose `ggml_quantize_chunk` is called without an importance matrix. A matrix
+whose rows do not divide into blocks is written in the next kind that fits, as llama.cpp's quantize does.
+Source: llama.cpp ggml/include/ggml.h, src/llama-quant.cpp.
 """
 
 import ctypes
@@ -28,14 +28,14 @@ def package() -> Any:
 
 
 def check_quantiser(name: str) -> None:
-    """Raise MissingError where what makes a kind is not installed."""
+    """Raise MissingError where the package that makes a kind is not installed."""
     package()
     if name in OF_LLAMA_CPP:
         _llama_cpp()
 
 
 def fitting_kind(name: str, columns: int) -> str:
-    """The kind in which rows of so many values are written where `name` is asked for.
+    """The kind that replaces `name` for rows of this many values.
 
     >>> fitting_kind("q4_k", 512), fitting_kind("q4_k", 352), fitting_kind("q4_k", 40)
     ('Q4_K', 'Q5_0', 'F16')
@@ -48,7 +48,7 @@ def fitting_kind(name: str, columns: int) -> str:
 
 
 def quantised(weight: "np.ndarray[Any, Any]", kind: str) -> "np.ndarray[Any, Any]":
-    """fp32 values, rows of whole blocks, as the bytes of a kind."""
+    """fp32 values, in rows of whole blocks, as the bytes of a kind."""
     gguf = package()
     number = gguf.GGMLQuantizationType[kind]
     if kind.lower() in UNQUANTISED:

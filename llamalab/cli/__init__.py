@@ -1,7 +1,7 @@
 """The command `llamalab VERB`: finds the verb, imports its module only, turns errors into exit codes.
 
 Exit codes: 0 done, 2 bad input, 3 something needed is missing or does not fit, 130 interrupted, 129 hung up,
-143 terminated, 141 nobody reads.
+143 terminated, 141 broken pipe.
 Data goes to stdout, everything else to stderr.
 
 Belongs here: one module a verb (`SUMMARY`, `EXAMPLES`, `configure`, `run`, and `answer` where a call from Python asks
@@ -70,18 +70,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     _leave_at_once()
     with ended_as_by_signal():
         code = _ended(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
-        # Also where the command failed: what it has printed may be lost only now.
+        # In any case: a write error may appear only at this flush.
         return _ended(_flush) or code
 
 
 def _leave_at_once() -> None:
-    """Have the process end without looking for what could be freed: it takes 3 ms, and all goes with the process."""
+    """End the process without freeing memory, which saves 3 ms."""
     atexit.unregister(gc.freeze)  # one call of several in a process is enough
     atexit.register(gc.freeze)
 
 
 def _ended(run: Callable[[], int]) -> int:
-    """The exit code of `run`, whatever it raises; only what is a defect of ours passes as it is."""
+    """The exit code of `run`, whatever it raises; only internal errors pass unchanged."""
     try:
         return run()
     except LlamaLabError as error:
@@ -190,7 +190,7 @@ def verb_parser(verb: str) -> "tuple[Any, Parser]":
 
 
 def _greeting() -> str:
-    """What most people want, for who says no verb."""
+    """An overview for a call without a verb."""
     return """llamalab: what should this Llama cost on that machine, what did it cost,
 and why the difference?
 

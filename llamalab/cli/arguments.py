@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 
 from llamalab.arch import LlamaArch
 from llamalab.choices import ATTENTION_BACKENDS, FORMATS, plain_dtype
-from llamalab.cli.counts import parse_counts
 from llamalab.cli.find_model import find_model, split_paths
 from llamalab.errors import InputError, UnknownNameError
 from llamalab.startup.hints import TYPE_CHECKING, TypeVar
@@ -31,8 +30,14 @@ def count(option: str) -> Callable[[str], int]:
 
 
 def counts(option: str) -> Callable[[str], list[int]]:
-    """An argparse type: what parse_counts reads."""
-    return _sentenced(lambda text: parse_counts(text, option))
+    """An argparse type: what counts.parse_counts reads."""
+
+    def read(text: str) -> list[int]:
+        from llamalab.cli.counts import parse_counts  # here: a verb with its defaults reads none
+
+        return parse_counts(text, option)
+
+    return _sentenced(read)
 
 
 def file_path(text: str) -> "Path":
@@ -110,7 +115,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dtypes(parser: argparse.ArgumentParser, about: str, *, known: Iterable[str] = PLAIN_DTYPES) -> None:
-    """--dtype, one or several; types with scales, which only weights have, where `known` says so."""
+    """--dtype, one or several; with `known` also quantised types, which only weights have."""
     words = tuple(known)
     parser.add_argument(
         "--dtype",
@@ -124,7 +129,7 @@ def add_dtypes(parser: argparse.ArgumentParser, about: str, *, known: Iterable[s
 def add_part_dtypes(
     parser: argparse.ArgumentParser, *, weights: Iterable[str] = DTYPES, cache: Iterable[str] = PLAIN_DTYPES
 ) -> None:
-    """--weight-dtype and --kv-dtype, one or several, None where they are stored as --dtype says."""
+    """--weight-dtype and --kv-dtype, one or several; None for the dtype of --dtype."""
     for option, known, part in (("--weight-dtype", weights, "weights"), ("--kv-dtype", cache, "KV cache")):
         words = tuple(known)
         parser.add_argument(
@@ -211,7 +216,7 @@ def chosen_model(args: argparse.Namespace) -> tuple[str, LlamaArch]:
 
 
 def chosen_models(text: str | LlamaArch) -> list[tuple[str, LlamaArch]]:
-    """The names and architectures of --model with commas; from Python an architecture may stand for itself."""
+    """The names and architectures of --model with commas; from Python an architecture may be passed itself."""
     return [find_model(name) for name in named_models(text)]
 
 

@@ -165,13 +165,13 @@ def _crossings(rows: "list[LabRow]") -> list[dict[str, Any]]:
 
 
 def _sentence(crossing: dict[str, Any]) -> str:
-    def told(length: int | None) -> str:
+    def words(length: int | None) -> str:
         return f"from {length} tokens on" if length else f"at no length up to {crossing['longest_tokens']}"
 
     return (
         f"crossover: {crossing['backend']} ({crossing['dtype']}, {crossing['n_kv_heads']} KV heads, batch "
-        f"{crossing['batch']}) is faster than naive {told(crossing['crossover_tokens'])}; "
-        f"predicted: {told(crossing['predicted_crossover_tokens'])}"
+        f"{crossing['batch']}) is faster than naive {words(crossing['crossover_tokens'])}; "
+        f"predicted: {words(crossing['predicted_crossover_tokens'])}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`llamalab bench`: the speed of prompts and generation here, over depth and batch, beside what it should be."""
+"""`llamalab bench`: the speed of prompts and generation here, over depth and batch, with predictions."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -95,7 +95,7 @@ def configure(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, and print or write each row as it is done; what was done before a Ctrl-C stays."""
+    """Measure, and print or write each row as it is done; rows before a Ctrl-C are kept."""
     if args.out is not None:
         check_target(args.out)
     rows = BenchOutput(args.format, args.out, verbose=args.verbose)
@@ -122,7 +122,7 @@ def _measured(args: argparse.Namespace, progress: Progress) -> "Iterator[BenchRo
     from llamalab.measure.bench.run import measure_bench
     from llamalab.measure.timing.deadline import part_of
 
-    # Every generator checks what it was asked when it is made: a mistake must not show after an hour.
+    # Generators validate their arguments when made, so that an error is raised before the first test.
     benches = [
         measure_bench(
             name,

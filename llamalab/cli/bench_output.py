@@ -1,7 +1,7 @@
 """The rows of a bench as text: as a table, in llama-bench's Markdown, as CSV or as JSON.
 
-CSV, JSON lines and Markdown grow by a line per row and are printed as they grow; table and JSON are one
-piece and come at the end, after a Ctrl-C too. A file is written anew, in one piece, after every row.
+CSV, JSON lines and Markdown are printed row by row; table and JSON are printed at the end, after a Ctrl-C too. A file
+is rewritten as a whole after every row.
 """
 
 import sys
@@ -37,7 +37,7 @@ class BenchOutput:
             self._print()
 
     def finish(self) -> None:
-        """Print what could not be printed row by row."""
+        """Print the formats that cannot be printed row by row."""
         if self.rows and self._out is None and self._form not in STREAMED:
             self._print()
 
@@ -127,7 +127,7 @@ def _remark(row: "BenchRow") -> str:
 
 
 def _spread(row: "BenchRow") -> str | None:
-    """A warning where repetitions differ so much that their mean says little."""
+    """A warning where repetitions differ so much that their mean is not meaningful."""
     rate, deviation = row.tokens_per_s, row.tokens_per_s_deviation
     if not rate or deviation is None or deviation / rate <= UNSTEADY:
         return None
@@ -135,7 +135,7 @@ def _spread(row: "BenchRow") -> str | None:
 
 
 def _lead(rows: "list[BenchRow]") -> tuple[str, ...]:
-    """A line per model on what all its rows share."""
+    """A line per model with the settings common to its rows."""
     return tuple(dict.fromkeys(_shared(row) for row in rows))
 
 

@@ -1,7 +1,7 @@
 """`llamalab chat`: a conversation in the terminal, in the checkpoint's own format or Llama 2 Chat's.
 
-Each question costs the model only what is new: what came before is in the KV cache. Ctrl-C ends the
-answer and not the program; the end of input, or /quit, ends the program.
+Each question costs only its new tokens: earlier ones are in the KV cache. Ctrl-C ends the answer and not the program;
+the end of input, or /quit, ends the program.
 """
 
 import argparse
@@ -132,7 +132,7 @@ def _answer(chat: "Chat", question: str, *, stats: bool) -> None:
 
 
 def _command(chat: "Chat", line: str) -> bool:
-    """Do what a line with a slash says; False for /quit."""
+    """Execute a line with a slash; False for /quit."""
     word, _, rest = line.strip().partition(" ")
     commands: dict[str, Callable[[], None]] = {
         "/help": lambda: print_text(HELP),

@@ -1,4 +1,4 @@
-"""`llamalab completion`: what a shell needs to complete verbs, options and their words."""
+"""`llamalab completion`: shell completion of verbs, options and their words."""
 
 import argparse
 
@@ -148,5 +148,5 @@ def _fish() -> str:
 
 
 def _plain(text: str) -> str:
-    """A help text without what the shells read as a sign."""
+    """A help text without characters that shells interpret."""
     return "".join(" " if sign in "'[]:\"\\`$" else sign for sign in text)

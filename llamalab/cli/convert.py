@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the checkpoint and say what was written."""
+    """Write the checkpoint and print a description of it."""
     source, target = _ends(args)
     for path, what in ((source, "checkpoint"), (args.lora, "adapter"), (args.tokenizer, "tokenizer")):
         if path is not None:

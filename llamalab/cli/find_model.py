@@ -1,12 +1,10 @@
-"""The model that `--model` names: a preset, a JSON file, a folder or a checkpoint, of which headers alone are read."""
+"""The model of `--model`: a preset, a JSON file, a folder or a checkpoint, of which only headers are read."""
 
 import argparse
 import os
 
 from llamalab.arch import LlamaArch
 from llamalab.arch.files import read_arch
-from llamalab.arch.positions import beyond_positions
-from llamalab.arch.runnable import model_refusal
 from llamalab.cli.output import note
 from llamalab.errors import InputError, LlamaLabError, UnavailableError, UnknownNameError
 from llamalab.presets import PRESETS, resolve_model
@@ -20,7 +18,7 @@ _CONFIGS = ("config.json", "params.json")  # of Hugging Face's folders and of Me
 
 
 def find_model(name: str | LlamaArch) -> tuple[str, LlamaArch]:
-    """The name and architecture of a model, however it is given; an architecture stands for itself.
+    """The name and architecture of a model, however it is given; an architecture is returned unchanged.
 
     Of a folder its `config.json` or `params.json` is read, of any other checkpoint the header, which needs PyTorch.
     Raises UnknownNameError for a name that is neither known nor a path, FormatError for a file that is no Llama.
@@ -42,12 +40,14 @@ def find_model(name: str | LlamaArch) -> tuple[str, LlamaArch]:
 
 
 def model_to_measure(name: str | LlamaArch) -> "tuple[str, LlamaArch, Weights | None]":
-    """The short name of a model, its architecture, and the weights of a checkpoint; a note says which weights run.
+    """The short name of a model, its architecture, and the weights of a checkpoint; a note names the weights that run.
 
     Raises UnavailableError, before torch is imported, for a model that the built-in one does not run.
 
     A preset and a config have none: random ones of the same sizes are measured in their place.
     """
+    from llamalab.arch.runnable import model_refusal  # here: only what runs a model asks it
+
     arch = find_model(name)[1]
     if refusal := model_refusal(arch):
         raise UnavailableError(refusal)
@@ -57,6 +57,8 @@ def model_to_measure(name: str | LlamaArch) -> "tuple[str, LlamaArch, Weights | 
 
 def note_beyond(arch: LlamaArch, tokens: int) -> None:
     """Note, before it is measured, that a run is longer than the model was trained for."""
+    from llamalab.arch.positions import beyond_positions  # here: only measurements ask for it
+
     if beyond := beyond_positions(arch, tokens):
         note(beyond, once=True)
 
@@ -110,7 +112,7 @@ def short_name(model: str | LlamaArch) -> str:
 
 
 def take_storage(args: "argparse.Namespace") -> "StoredWeights | None":
-    """The storage of --model, taken for --weight-dtype where that is not given; None where either tells nothing."""
+    """The storage in the file of --model, as default of --weight-dtype; None where neither is known."""
     if args.weight_dtype is not None or not isinstance(args.model, str) or args.model in PRESETS:
         return None
     if not os.path.exists(args.model):

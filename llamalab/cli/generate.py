@@ -198,7 +198,7 @@ def _print_texts(args: argparse.Namespace, tokenizer: "Tokenizer", generations: 
 
 
 def _move_on(front: int, generations: Sequence["Generation"], waiting: list[str]) -> int:
-    """Print the rows that are over and what there is of the first that is not; its number."""
+    """Print finished rows and the text so far of the first unfinished one; gives its number."""
     while generations[front].finish_reason is not None and front + 1 < len(generations):
         front += 1
         _print_next(front, generations, waiting)

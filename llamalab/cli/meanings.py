@@ -1,6 +1,6 @@
-"""What other tools, and older versions, call an option or a verb: for the advice after a mistake."""
+"""Names of options and verbs in other tools and older versions, for advice after an unknown one."""
 
-# The options that mean the same here, of which the first that the verb has is advised, and the other names.
+# Options of the same meaning here, of which the first one of the verb is advised, and the other names.
 _WORDS = (
     (("--context", "--prompt"), "seq seq-len seqlen sequence-length length tokens"),
     (("--context",), "ctx ctx-size context-length context-size n-ctx max-seq-len max-model-len max-context max-length"),

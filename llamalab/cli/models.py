@@ -1,4 +1,4 @@
-"""`llamalab models`: the models that are known by name."""
+"""`llamalab models`: the presets."""
 
 import argparse
 
@@ -68,7 +68,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
 
 def _sizes(arch: LlamaArch) -> dict[str, Any]:
-    """The sizes that all models have, the names of what differs beyond them, and whether the built-in model runs it."""
+    """The common sizes, the names of other fields that are set, and whether the built-in model runs it."""
     fields = arch.as_dict()
     sizes = {name: fields.pop(name) for name in arch._fields[:ALWAYS_STORED]}
     fields.pop("head_dim", None)

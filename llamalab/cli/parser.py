@@ -36,8 +36,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, summary: str, examples: Iterable[str]) -> None:
         self.renamed: dict[str, str] = {}
         self.old_names_used: list[str] = []
-        self._given: list[str] = []  # the names of options as they were written, of the line that is read
-        self._known_words: dict[str, tuple[str, Any]] = {}  # of calls before, and what they were read as
+        self._given: list[str] = []  # names of options of the current line, as written
+        self._known_words: dict[str, tuple[str, Any]] = {}  # arguments of earlier calls, and their parsed form
         self._plain: tuple[dict[str, argparse.Action], dict[str, Any]] | None = None
         super().__init__(
             prog=prog,
@@ -54,10 +54,10 @@ class Parser(argparse.ArgumentParser):
         shown = width_of_output()
         width = min(_HELP_WIDTH, shown or _HELP_WIDTH)
         self.formatter_class = lambda prog: _HelpFormatter(prog, width)
-        told = super().format_help()
+        text = super().format_help()
         if shown is None:
-            return told
-        return "".join(f"{piece}\n" for line in told.splitlines() for piece in folded(line, width))
+            return text
+        return "".join(f"{piece}\n" for line in text.splitlines() for piece in folded(line, width))
 
     def rename(self, old: str, new: str) -> None:
         """Let `old` be understood as `new`, with a note; it is in no help."""
@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def options(self) -> list[str]:
-        """The names of all options, without those that stand in no help."""
+        """The names of all documented options."""
         return [
             name for action in self._actions if action.help is not argparse.SUPPRESS for name in action.option_strings
         ]
@@ -91,9 +91,9 @@ class Parser(argparse.ArgumentParser):
         return self.parse_args(words)
 
     def _read_plain(self, words: list[str]) -> argparse.Namespace | None:
-        """What argparse reads where every word is `--name=value` of an option that nothing else depends on; else None.
+        """The parsed options where every word is `--name=value` of an independent option; else None.
 
-        Calls from Python come so, thousands in a sweep: argparse takes a quarter of a millisecond to look for more.
+        Calls from Python have this form, thousands in a sweep; argparse takes 0.25 ms for each.
         """
         if not words or not all("=" in word for word in words):
             return None
@@ -114,14 +114,14 @@ class Parser(argparse.ArgumentParser):
                 return None
             try:
                 known = values[action.dest] = action.type(value) if callable(action.type) else value
-            except (argparse.ArgumentTypeError, TypeError, ValueError):  # argparse says it in its own way
+            except (argparse.ArgumentTypeError, TypeError, ValueError):  # argparse reports the error
                 return None
             if len(self._known_words) < _MOST_WORDS:
                 self._known_words[word] = action.dest, [*known] if type(known) is list else known
         return asked
 
     def _plain_options(self) -> tuple[dict[str, argparse.Action], dict[str, Any]]:
-        """Options of one value that stand alone, by name, and all defaults; none where something must be given."""
+        """Independent options of one value, by name, and all defaults; none where an option is required."""
         groups = self._mutually_exclusive_groups
         if any(action.required for action in self._actions) or any(group.required for group in groups):
             return {}, {}

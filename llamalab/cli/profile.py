@@ -1,4 +1,4 @@
-"""`llamalab profile`: where the time and the memory of a pass go, operation by operation."""
+"""`llamalab profile`: time and memory of a pass, operation by operation."""
 
 import argparse
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a long command shows while it works: on stderr, so that data stay data."""
+"""Progress of a long command, on stderr so that stdout is data alone."""
 
 import sys
 import threading
@@ -22,7 +22,7 @@ def _rounded(seconds: float) -> str:
 
 
 class TimeLimit(Protocol):
-    """Something that knows how many seconds are left at most, as measure.timing.deadline.Deadline."""
+    """An object with the remaining seconds, such as measure.timing.deadline.Deadline."""
 
     @property
     def left_s(self) -> float:
@@ -38,7 +38,7 @@ class Progress:
 
     def __init__(self, deadline: TimeLimit | None = None) -> None:
         self._deadline, self._label, self._done = deadline, "", 0.0
-        self._over, self._begun_s, self._told_s = threading.Event(), now_s(), now_s()
+        self._over, self._begun_s, self._shown_s = threading.Event(), now_s(), now_s()
 
     def __enter__(self) -> "Progress":
         from tqdm import tqdm
@@ -66,7 +66,7 @@ class Progress:
         self._bar.close()
 
     def _tell(self) -> None:
-        self._told_s, left = now_s(), self._left()
+        self._shown_s, left = now_s(), self._left()
         if self._bar.disable:
             print(f"{self._done:4.0%} {self._label}{left}", file=sys.stderr, flush=True)
             return
@@ -86,7 +86,7 @@ class Progress:
         return f", about {_rounded(spent_s * (1 - self._done) / self._done)} left"
 
     def _tick(self) -> None:
-        """Tell again what is going on where a step takes long."""
+        """Repeat the current step's label while it runs for long."""
         while not self._over.wait(TICK_S / 4):
-            if self._label and now_s() - self._told_s > TICK_S:
+            if self._label and now_s() - self._shown_s > TICK_S:
                 self._tell()

@@ -1,4 +1,4 @@
-"""The measuring of `llamalab report`: the record first, then the calibration that it lacks."""
+"""The measurement of `llamalab report`: the record first, then a missing calibration."""
 
 import argparse
 from dataclasses import replace
@@ -33,10 +33,10 @@ def measure_and_show(args: argparse.Namespace) -> int:
     check_page(page)
     from llamalab.measure.calibration import constants_here
     from llamalab.measure.device.machine import resolve_device
-    from llamalab.measure.report.patterns import reading
+    from llamalab.measure.report.patterns import read_sentence
     from llamalab.measure.report.run import measure_report
 
-    read = reading(args.model, weights, args.text, args.tokenizer)
+    read = read_sentence(args.model, weights, args.text, args.tokenizer)
     deadline = Deadline(_SECONDS["small" if weight_bytes(arch, args.dtype) < SMALL_MODEL_BYTES else "large"])
     place = resolve_device(device)
     # Those that are kept are of a process with all processors, and a rank has its share of them.

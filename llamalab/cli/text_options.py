@@ -1,4 +1,4 @@
-"""The options of verbs that make text: which model, how it is run, and how tokens are chosen."""
+"""The options of verbs that make text: the model, its execution, and the choice of tokens."""
 
 import argparse
 import sys

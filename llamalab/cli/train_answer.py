@@ -1,4 +1,4 @@
-"""What `llamalab train` answers: the steps that were taken, and what was predicted of one beside what it took."""
+"""The answer of `llamalab train`: the steps, and the predicted and measured costs of one."""
 
 from llamalab.cli.output import Answer, Column, Table
 from llamalab.errors import InputError
@@ -25,7 +25,7 @@ def training_answer(
     measured: dict[str, Any],
     expected: "StepForecast",
 ) -> Answer:
-    """The steps as rows, and above them what one was predicted to take and hold beside what it took and held."""
+    """The steps as rows, after the predicted and measured time and memory of one."""
     from statistics import median
 
     if not rows:
@@ -62,7 +62,7 @@ def training_answer(
 
 
 def _against(expected: "StepForecast", step_s: float) -> str:
-    """The prediction in words, and how far off it is."""
+    """The prediction in words, and its error."""
     if expected.predicted_step_s is None:
         return f"not predicted ({expected.reason})"
     return f"predicted {format_seconds(expected.predicted_step_s)} ({expected.predicted_step_s / step_s - 1:+.0%})"

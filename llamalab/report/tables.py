@@ -22,7 +22,7 @@ WORST = 8
 
 
 def tables(comparison: Comparison) -> dict[str, DataTable]:
-    """The tables of what was measured, by name."""
+    """The tables of measurements, by name."""
     made = (
         passes_table(comparison),
         ops(comparison),
@@ -170,7 +170,7 @@ def attention_table(comparison: Comparison) -> DataTable:
 
 
 def worst(comparison: Comparison) -> DataTable:
-    """The operations whose prediction is furthest off, of those calibrated, with what they weigh in their phase."""
+    """The calibrated operations with the largest errors, with their shares of their phase."""
     known = [
         (row, phase) for phase in comparison.phases for row in phase.rows if row.error is not None and not row.outside
     ]

@@ -1,4 +1,4 @@
-"""Added pieces are cut out of a text leftmost first, the longest where several begin at one place; as JSON."""
+"""Splitting a text at added pieces, leftmost first and the longest at a place; as JSON."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The choice of the next token: greedy, or drawn from softmax(logits / temperature) cut by top-k, top-p and min-p.
+"""The choice of the next token: greedy, or sampled from softmax(logits / temperature) cut by top-k, top-p and min-p.
 
 Top-p keeps the tokens whose more probable rivals together weigh at most p, so always one
 (Holtzman et al. 2020, arXiv 1904.09751; the cut as in meta-llama/llama generation.py, sample_top_p).
@@ -76,7 +76,7 @@ class Sampler:
         return int(torch.multinomial(weights_V, 1, generator=self._generator))
 
     def keeps(self, probability: float) -> bool:
-        """Whether what happens with that probability does."""
+        """Whether an event of that probability occurs."""
         return probability >= 1 or float(torch.rand((), dtype=torch.float64, generator=self._generator)) < probability
 
     def _checked(self, logits_V: torch.Tensor, seen: Collection[int]) -> torch.Tensor:
@@ -90,7 +90,7 @@ class Sampler:
         return self._penalised(logits_V, seen) if self._penalty != 1 and seen else logits_V
 
     def probabilities(self, logits_V: torch.Tensor) -> torch.Tensor:
-        """What a draw goes by, in fp64 on the CPU: sums to 1, exactly 0 for every token cut off.
+        """The probabilities of a draw, in fp64 on the CPU: sums to 1, exactly 0 for every token cut off.
 
         Only for a temperature above 0.
         """

@@ -90,7 +90,7 @@ class TiktokenTokenizer(Tokenizer):
         return ids
 
     def piece(self, token_id: int) -> bytes:
-        """The bytes an id stands for, part of a UTF-8 character perhaps; none for special pieces."""
+        """The bytes of an id, possibly part of a UTF-8 character; none for special pieces."""
         check_id(token_id, self.vocab_size)
         if (added := self._added.get(token_id)) is not None:
             return b"" if added.special else added.text.encode()

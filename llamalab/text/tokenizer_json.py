@@ -26,7 +26,7 @@ _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
 class JsonTokenizer(Tokenizer):
-    """What the library makes of a description; raises FormatError for one of another kind or that it refuses."""
+    """The library's tokenizer of a description; raises FormatError for one of another kind or that it refuses."""
 
     def __init__(self, description: dict[str, Any], name: str, settings: TextSettings | None = None) -> None:
         self.description, self.source = description, name
@@ -75,7 +75,7 @@ class JsonTokenizer(Tokenizer):
         return beginning(self.settings, bos) + _encoded(backend, text, self.source)
 
     def piece(self, token_id: int) -> bytes:
-        """The bytes an id stands for, part of a UTF-8 character perhaps; none for special pieces, as BOS and EOS."""
+        """The bytes of an id, possibly part of a UTF-8 character; none for special pieces such as BOS and EOS."""
         check_id(token_id, self.vocab_size)
         if (added := self._added.get(token_id)) is not None:
             return b"" if added.special else added.text.encode()
@@ -91,7 +91,7 @@ class JsonTokenizer(Tokenizer):
         return self.texts.get(token_id, "")
 
     def is_byte(self, token_id: int) -> bool:
-        """Whether an id stands for one byte that a character fell back to."""
+        """Whether an id is a single byte of byte fallback."""
         plain = token_id not in self._added and not self.is_byte_level
         return plain and _BYTE.fullmatch(self.texts.get(token_id, "")) is not None
 
@@ -165,7 +165,7 @@ def _encoded(backend: tokenizers.Tokenizer, text: str, name: str, *, add: bool =
 
 
 def _refusal(error: BaseException, name: str) -> BaseException:
-    """The library panics at what it did not foresee, with an exception of its own that is no Exception."""
+    """Unforeseen input makes the library panic, with an exception that is no subclass of Exception."""
     if isinstance(error, Exception) or type(error).__name__ == "PanicException":
         return FormatError(f"{name} must be a sound tokenizer.json; {' '.join(str(error).split())[:200]}")
     return error
@@ -180,7 +180,7 @@ def _types(part: Any) -> set[str]:
 
 
 def _without_prefix(part: Any) -> Any:
-    """A description without what puts a space before a text."""
+    """A description without the rule that puts a space before a text."""
     if isinstance(part, list):
         return [_without_prefix(item) for item in part if not _is_prepend(item)]
     if not isinstance(part, dict):

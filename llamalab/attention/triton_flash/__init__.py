@@ -5,7 +5,7 @@ TRITON_INTERPRET=1 in the environment before that, the kernels run on the CPU, w
 are tested where there is no GPU.
 
 Belongs here: one file a kernel, `plan` (tiles and splits by shape), and the calls that launch them.
-Does not belong here: other backends (attention), KV caches (model), what attention costs (analytic.attention_cost).
+Does not belong here: other backends (attention), KV caches (model), the cost of attention (analytic.attention_cost).
 """
 
 import importlib.util
@@ -46,7 +46,7 @@ def flash(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, *, query_offset: int, 
 
 
 def check(shape: AttentionShape, device: torch.device) -> None:
-    """Say what the kernels cannot do. Raises MissingError, UnavailableError."""
+    """Raise MissingError or UnavailableError for a call that the kernels do not support."""
     if importlib.util.find_spec("triton") is None:
         raise missing("triton", "attention 'triton'")
     if not interpreted():

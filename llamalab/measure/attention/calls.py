@@ -1,14 +1,14 @@
 """One attention call, backend by backend: time, peak memory, and the kernel that ran.
 
-On a host all backends run in the same rounds, so that their times can be paired. A call that would not fit,
-or that a backend cannot do, is left out with the reason instead of a time; and so is a call in which
-another kernel ran than the one that was asked for.
+On a host all backends run in the same rounds, so that their times are paired. A call that exceeds memory, or that a
+backend does not support, is left out with the reason instead of a time; so is a call in which the profiler saw
+another kernel than the requested one.
 
-In a model, all other weights are read between two decode steps of a layer, so its keys and values are in no
-cache: a decode step is timed over a ring of inputs larger than the caches, of which every sample, whoever runs it,
-takes the next few. Where the device has graphs, calls
-are captured and replayed, so that times are the device's and not those of launching from Python: so many in one graph
-that its start does not count, and one backend after the other, as the memory of a graph is held until it is let go of.
+In a model all other weights are read between two decode steps of a layer, so that its keys and values are in no
+cache: a decode step is timed over a ring of inputs larger than the caches, of which every sample of every backend takes
+the next few. On devices with graphs calls are captured
+and replayed, so that times exclude launches from Python: enough calls in a graph that its start is negligible, and
+one backend after the other, since a graph holds its memory until it is freed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -38,8 +38,8 @@ from llamalab.measure.timing.timer import Call, Plan, time_one, time_variants
 from llamalab.records.record import AttentionPoint
 from llamalab.units import storage_bytes
 
-FEW_TOKENS = 16  # up to so many new tokens, reading keys and values is what takes the time
-_RING_CACHES, _LARGEST_RING = 4, 1 << 12  # an input so small that more were needed is a matter of launches
+FEW_TOKENS = 16  # new tokens, at most, of a call that is bound by reading keys and values
+_RING_CACHES, _LARGEST_RING = 4, 1 << 12  # smaller inputs, which would need more, are bound by launches
 _MOST_CALLS = 1 << 12  # in one graph
 _SAMPLE_S, _LEAST_S = 5e-3, 1e-9  # of a sample of several calls; of a call that the clock did not see
 _ONCE = Plan(0.0, 2, 2, 1, 0.0)
@@ -71,7 +71,7 @@ def input_bytes(shape: AttentionShape) -> int:
 
 
 def ring_size(machine: Machine, shape: AttentionShape) -> int:
-    """How many different inputs a timed call goes through: more than caches hold for a decode step, else one."""
+    """Number of different inputs of a timed call: more than caches hold for a decode step, else one."""
     if shape.new_tokens > FEW_TOKENS:
         return 1
     wanted, one = _RING_CACHES * effective_cache_bytes(machine.device), input_bytes(shape)
@@ -79,7 +79,7 @@ def ring_size(machine: Machine, shape: AttentionShape) -> int:
 
 
 def obstacle(machine: Machine, shape: AttentionShape, backend: Backend) -> str | None:
-    """Why a backend cannot do a call here: its own limits, or memory; None where it can."""
+    """Why a backend cannot run a call here (its own limits, or memory); None where it can."""
     try:
         backend.check(shape, machine.device)
     except UnavailableError as refusal:
@@ -158,19 +158,19 @@ def _next_calls(backend: Backend, turn: Iterator[Inputs], calls: int) -> Call:
 def _graph_samples(
     machine: Machine, backends: list[Backend], ring: list[Inputs], plan: Plan, reasons: dict[str, str]
 ) -> dict[str, list[float]]:
-    """Seconds of a call by backend, each captured, timed and let go of before the next; `reasons` gets who failed."""
+    """Seconds of a call by backend, each captured, timed and freed before the next; failures go into `reasons`."""
     samples = {}
     for backend in backends:
         try:
             samples[backend.name] = _graph_times(machine, _once_each(backend, ring), len(ring), plan)
-        except RuntimeError as error:  # no memory, or the device refused to record it: of no concern to the others
+        except RuntimeError as error:  # memory ran out, or capture failed: the other backends are unaffected
             reasons[backend.name] = f"failed: {str(error).partition(chr(10))[0]}"
         release_memory(machine.device)
     return samples
 
 
 def _graph_times(machine: Machine, work: Call, calls: int, plan: Plan) -> list[float]:
-    """Seconds of one of the calls of `work`, which is repeated in a graph until the graph's start does not count."""
+    """Seconds of one call of `work`, repeated in a graph until the graph's start is negligible."""
     device = device_of(machine.device)
     once_s = min(time_one(work, machine.clock, _ONCE))
     times = max(1, min(_MOST_CALLS // calls, ceil(device.graph_fill_s / once_s)))

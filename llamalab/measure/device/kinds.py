@@ -1,6 +1,6 @@
 """The kinds of devices that can be measured, by torch's name of the kind, and the class of each.
 
-`auto` takes the last kind that is present, so the CPU comes first. Nothing is imported before a kind is asked for.
+`auto` takes the last kind that is present, so the CPU comes first. A kind's module is imported when it is asked for.
 """
 
 import os

@@ -6,8 +6,8 @@
     memory      the allocator's events, laid over the same ranges
 
 Clean passes and the op clock alternate in blocks, so that a slow moment affects both; the profiler and memory
-passes are timed only to report their cost. A Hugging Face model is measured in the same way; what it
-does between its projections and the output of attention is one row, as it shows nothing in between.
+passes are timed only to report their cost. A Hugging Face model is measured in the same way; everything between
+its projections and the output of attention is one row, because it has no points in between.
 """
 
 import dataclasses
@@ -42,14 +42,14 @@ from llamalab.records.profile import Profile
 from llamalab.records.record import Record, unmeasured
 
 _ROOFS_DONE = 0.3  # share of the whole time, roughly
-ALTERNATIONS = 3  # clean passes and op-clock passes take turns so many times
+ALTERNATIONS = 3  # alternations of clean passes and op-clock passes
 LIMIT_S = 60.0  # for the timed passes of all phases on a slow machine, where the caller gives no deadline
 
 
 class PromptShape(NamedTuple):
-    """What is run: a prompt, and the token after it; of `layers_total` blocks those of the model.
+    """A prompt, and the token after it; `layers_total` is the depth of the whole model.
 
-    `context_tokens` are those in view at the end of either pass, its own included, where there are others before them.
+    `context_tokens` of a pass, its own included, exceed the prompt where tokens precede it in the cache.
     """
 
     prompt_tokens: int
@@ -84,7 +84,7 @@ def measure_profile(
     trace: TraceWriter | None = None,
     progress: ProgressCallback = lambda label, done: None,
 ) -> Profile:
-    """Profile a Transformer or a LlamaForCausalLM where it is.
+    """Profile a Transformer or a LlamaForCausalLM on its device.
 
     Args:
         model: the model, on the device where it is to be profiled.
@@ -167,7 +167,7 @@ def _profile(work: PhaseRun, base: Record, plan: Plan, deadline: Deadline, trace
 def _clean_and_clocked(work: PhaseRun, plan: Plan, deadline: Deadline) -> tuple[list[float], list[dict[str, float]]]:
     """Wall times without a tap, and the seconds of every operation with a timestamp at each point.
 
-    They take turns until the deadline, once in any case.
+    They alternate until the deadline, at least once.
     """
     job, device = work.job, work.target.device
     clock = clock_for(device)
@@ -220,7 +220,7 @@ def _work(target: Target, phase: str, shape: PromptShape) -> PhaseRun:
 
 
 def reference_of(profile: Profile) -> Record:
-    """A record that holds the roofs of a profile, for another one on the same machine."""
+    """A record that holds the roofs of a profile, for use by another one on the same machine."""
     return unmeasured(
         profile.model, LlamaArch.from_dict(profile.arch), profile.dtype, profile.environment, profile.roofs
     )
@@ -234,7 +234,7 @@ def _base(
     shape: PromptShape,
     progress: ProgressCallback,
 ) -> Record:
-    """What the comparison needs of a record: the shape of the whole model and the machine's roofs."""
+    """A record with the shape of the whole model and the machine's roofs, as the comparison needs them."""
     kept = kept_of(target.model)
     if reference is None:
         storage, rows = (kept.storage, kept.kernel_rows) if kept else (None, None)

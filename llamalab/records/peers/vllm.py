@@ -1,7 +1,7 @@
 """vLLM's `bench serve`, `bench latency` and `bench throughput`, as JSON.
 
-Source: vllm/benchmarks/serve.py, latency.py and throughput.py. A served run has other requests beside each one: its
-times are of requests under load, and stand beside a prediction of a single stream at the same concurrency.
+Source: vllm/benchmarks/serve.py, latency.py and throughput.py. Times of a served run are those of requests under load,
+and are compared with a prediction of a single stream at the same concurrency.
 """
 
 from statistics import mean
@@ -14,7 +14,7 @@ _MS = 1e-3
 
 
 def recognises(data: Any) -> bool:
-    """Whether it is the result of one of the three, or of several runs that were appended to one file."""
+    """Whether it is the result of one of the three, or of several runs appended to one file."""
     if isinstance(data, list):
         return bool(data) and all(isinstance(one, dict) and recognises(one) for one in data)
     return isinstance(data, dict) and bool(
@@ -50,13 +50,13 @@ def _phases(data: dict[str, Any]) -> list[RunPhase]:
     prompt = round(int(data["total_input_tokens"]) / completed)
     made = round(int(data["total_output_tokens"]) / completed)
     batch = _running(data, made)
-    # A request that failed is in the lists, with no time at all.
+    # A failed request is in the lists without a time.
     ttfts = tuple(float(one) for one in data.get("ttfts") or () if float(one) > 0)
     phases = []
-    if data.get("mean_ttft_ms"):  # --percentile-metrics may leave either out
+    if data.get("mean_ttft_ms"):  # --percentile-metrics may omit either
         phases.append(RunPhase("TTFT", "prefill", float(data["mean_ttft_ms"]) * _MS, ttfts, 1, prompt, prompt))
     if made > 1 and data.get("mean_tpot_ms"):
-        # Of each request the mean between its tokens: tokens of one request are not independent samples.
+        # The mean between tokens of each request: tokens of one request are not independent samples.
         between = tuple(mean(map(float, one)) for one in data.get("itls") or () if one and any(one))
         tpot_s = float(data["mean_tpot_ms"]) * _MS
         phases.append(RunPhase("TPOT", "decode", tpot_s, between, batch, 1, prompt + made))
@@ -64,9 +64,9 @@ def _phases(data: dict[str, Any]) -> list[RunPhase]:
 
 
 def _running(data: dict[str, Any], made: int) -> int:
-    """Requests that ran side by side: in flight on average, by Little's law from rate and time of a request.
+    """Mean number of requests in flight, by Little's law from rate and time of a request.
 
-    A limit of requests is an upper bound of it, and stands in for it where no time of a request is told.
+    `max_concurrency` is its upper bound, and stands in for it where the file has no time of a request.
     """
     most, rate, latency_s = data.get("max_concurrency"), data.get("request_throughput"), _latency_s(data, made)
     if not rate or latency_s is None:

@@ -1,4 +1,4 @@
-"""Where the time of one block goes, op by op, measured with the prediction beside it."""
+"""The time of one block, op by op, measured and predicted."""
 
 from matplotlib.axes import Axes
 
