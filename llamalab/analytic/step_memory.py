@@ -9,6 +9,7 @@ optimiser.
 
 from llamalab.analytic.lora import TARGETS, Lora
 from llamalab.analytic.saved_activations import INDEX_BYTES, Kept
+from llamalab.analytic.tuned_weights import Stage
 from llamalab.startup.hints import NamedTuple
 from llamalab.units import storage_bytes
 
@@ -30,8 +31,7 @@ def largest_moment(
     *,
     recompute: str,
     lora: Lora | None,
-    layers: int,
-    in_flight: int,
+    stage: Stage,
     gradient_bytes: int,
     kept_gradients: bool,
     update_bytes: int,
@@ -41,14 +41,13 @@ def largest_moment(
     widens: bool = False,
     lent: tuple[int, int] = (0, 0),
 ) -> LargestMoment:
-    """Over one forward and backward pass of `layers` blocks, with `in_flight` micro-batches in a pipeline.
+    """Over one forward and backward pass of a stage's blocks.
 
     Args:
         kept: the sizes of the pass.
         recompute: none, selective or full.
         lora: the adapters, where they alone are trained.
-        layers: blocks of this stage.
-        in_flight: micro-batches whose activations are kept at once.
+        stage: what the device has of the model; the loss is the last one's.
         gradient_bytes: of all that is trained.
         kept_gradients: whether these are there from the start, as passes are accumulated.
         update_bytes: temporaries of the optimiser for the largest tensor.
@@ -66,11 +65,12 @@ def largest_moment(
     stored = {"none": block, "selective": block - inside, "full": x}[recompute]
     rebuilt = {"none": 0, "selective": inside, "full": block}[recompute]
     idle = sizes.idle_in_first_block() if frozen_input and recompute == "none" else 0
-    all_blocks = in_flight * (layers * stored - idle)
-    head, once = sizes.head(), kept.once() - kept.rows * INDEX_BYTES + (kept.mask() if recompute != "none" else 0)
+    all_blocks = stage.in_flight * (stage.layers * stored - idle)
+    head = sizes.head() if stage.last else 0
+    once = kept.once() - kept.rows * INDEX_BYTES + (kept.mask() if recompute != "none" else 0)
     logits = storage_bytes(kept.rows * kept.part.vocab_size, "fp32")
-    head_grads = 0 if lora else storage_bytes(arch.vocab_size // kept.ranks * arch.dim, dtype)
-    block_grads = max(0, gradient_bytes - head_grads) // max(layers, 1)
+    head_grads = 0 if lora or not stage.last else storage_bytes(arch.vocab_size // kept.ranks * arch.dim, dtype)
+    block_grads = max(0, gradient_bytes - head_grads) // max(stage.layers, 1)
     start = gradient_bytes if kept_gradients else 0
     loss = start + once + all_blocks + head + (0 if fused else 2 * logits)
     wide = storage_bytes(kept.rows * arch.dim, "fp32")
@@ -88,10 +88,9 @@ def largest_moment(
     written_first = (start or gradient_bytes - block_grads) + once + stored + rebuilt - idle + written_out + beside
     update = gradient_bytes + update_bytes
     adapter = start + once + all_blocks + rebuilt + sizes.magnitudes()
-    tied = gradient_bytes + (3 if kept_gradients else 2) * head_grads * arch.tied_embeddings
+    tied = gradient_bytes + (3 if kept_gradients else 2) * head_grads * (arch.tied_embeddings and stage.first)
     moments = {
-        "loss": loss,
-        "last norm": norm,
+        **({"loss": loss, "last norm": norm} if stage.last else {}),
         "last block": last,
         "first block": first,
         "tied table": tied,

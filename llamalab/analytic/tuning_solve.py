@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from llamalab.analytic.fine_tuning import Held, tuning_memory
 from llamalab.analytic.fit_solve import largest_count
 from llamalab.analytic.training import RECOMPUTE
+from llamalab.analytic.training_solve import step_too_large
 from llamalab.analytic.tuned_weights import trained_parameters
 from llamalab.analytic.tuning import Tuning
 from llamalab.checks import MOST_MEMORY_BYTES, whole
-from llamalab.errors import DoesNotFitError, InputError
-from llamalab.formatting import format_bytes
+from llamalab.errors import InputError
 
 LARGEST = 2**20  # of batch and devices
 SMALLER_STATES = ("adamw", "adamw-8bit", "adafactor")  # optimisers with smaller states that may replace AdamW
@@ -18,18 +18,13 @@ SMALLER_STATES = ("adamw", "adamw-8bit", "adafactor")  # optimisers with smaller
 def check_tuning_fits(step: Tuning, memory_bytes: int, where: str) -> Held:
     """Memory of a device. Raises DoesNotFitError with the missing bytes and the changes that would fit."""
     held = tuning_memory(step)
-    short = held.total_bytes - whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES)
-    if short > 0:
-        raise DoesNotFitError(
-            f"the step must fit into {where}: it holds {format_bytes(held.total_bytes)} of "
-            f"{format_bytes(memory_bytes)}, {format_bytes(short)} ({short:,} bytes) too much; "
-            f"try {'; '.join(step_changes_that_fit(step, memory_bytes))}"
-        )
+    if held.total_bytes > whole(memory_bytes, "memory_bytes", most=MOST_MEMORY_BYTES):
+        raise step_too_large(held.total_bytes, memory_bytes, where, step_changes_that_fit(step, memory_bytes))
     return held
 
 
 def step_changes_that_fit(step: Tuning, memory_bytes: int) -> list[str]:
-    """Single changes with which the step would fit, in words; the nearest one where none does."""
+    """Single changes with which the step would fit, in words."""
     found = [words for words, changed in _changes(step) if changed != step and tuning_fits(changed, memory_bytes)]
     for words, solve in (("batch", largest_tuning_batch), ("context", largest_tuning_context)):
         if not (words == "context" and step.documents) and (value := solve(step, memory_bytes)):
@@ -37,7 +32,7 @@ def step_changes_that_fit(step: Tuning, memory_bytes: int) -> list[str]:
     sharded = step if step.zero else step._replace(zero=3)
     if devices := least_devices(sharded, memory_bytes):
         found.append(f"ZeRO {sharded.zero} over {devices:,} devices")
-    return found or ["a smaller model, QLoRA or more memory: no single change is enough"]
+    return found
 
 
 def _changes(step: Tuning) -> Iterator[tuple[str, Tuning]]:

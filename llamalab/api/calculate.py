@@ -137,7 +137,7 @@ def fit(
         dtype: storage of cache and weights.
         weight_dtype: that of the weights alone.
         kv_dtype: that of the cache alone.
-        others: further options of `llamalab fit`, by name.
+        others: further options of `llamalab fit`, by name: hardware, solve, chunk, gpu_layers and more.
 
     Raises DoesNotFitError, by how much.
 

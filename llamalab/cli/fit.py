@@ -35,8 +35,9 @@ from llamalab.cli.arguments import (
 )
 from llamalab.cli.combinations import axis, combined, models
 from llamalab.cli.delivery import give
+from llamalab.cli.device_memory import device_memory
 from llamalab.cli.find_model import take_storage
-from llamalab.cli.fit_answer import device_memory, devices_answer, fitting_answer
+from llamalab.cli.fit_answer import devices_answer, fitting_answer
 from llamalab.cli.fit_cache import cache_alone
 from llamalab.cli.lengths import run_lengths
 from llamalab.cli.output import Answer, Column, thousands
@@ -66,7 +67,7 @@ _FOUND = (
 
 def configure(parser: Parser) -> None:
     """The options of `llamalab fit`."""
-    space = parser.add_mutually_exclusive_group(required=True)
+    space = parser.add_mutually_exclusive_group()
     space.add_argument(
         "--memory", type=bytes_of_option("--memory"), metavar="SIZE", help="of one device, as 24GiB or 24GB"
     )
@@ -137,11 +138,12 @@ def _lengths(args: argparse.Namespace) -> list[dict[str, int | None]]:
 def _one(args: argparse.Namespace) -> Answer:
     if args.free is not None:
         return cache_alone(args)
-    name, size = _space(args)
+    _check_question(args)
     model, asked = _asked(args)
     holds: Holds = partial(needs, runtime=RUNTIMES[args.runtime], threads=args.threads)
     if args.solve == "device":
         return devices_answer(args, model, asked, holds)
+    name, size = _space(args)
     usual = (
         "" if args.context and (args.batch or args.gpu_layers is not None) else "batch" if args.context else "context"
     )
@@ -151,16 +153,27 @@ def _one(args: argparse.Namespace) -> Answer:
     return fitting_answer(args, model, name, size, solve, solved, held, holds)
 
 
+def _check_question(args: argparse.Namespace) -> None:
+    """Raises InputError for a question without what it is asked of, and for an option that it has no use for."""
+    given = next((f"--{name}" for name in ("memory", "hardware") if getattr(args, name) is not None), None)
+    if args.solve == "device" and given:
+        raise InputError(f"--solve device looks for the memory; it must come without one; got {given}; leave it out")
+    if args.solve != "device" and not given:
+        raise InputError("--memory, --hardware or --free must be given; got neither; see llamalab fit --help")
+    if args.solve not in (None, "context") and args.context is None:
+        raise InputError(f"--solve {args.solve} must come with --context; got none; try --context 4096")
+    if args.host is not None and args.gpu_layers is None and args.solve != "gpu-layers":
+        raise InputError("--host must come with --gpu-layers or --solve gpu-layers; got neither")
+
+
 def _space(args: argparse.Namespace) -> tuple[str, int]:
     if args.memory is not None:
         return "memory", args.memory
-    if args.solve == "device":
-        raise InputError("--solve device must be given --memory or none of its devices; got --hardware")
     from llamalab.cli.devices import chosen_devices
 
     specs = chosen_devices(args.hardware)
     if len(specs) != 1:
-        raise InputError(f"--hardware must name one device; got {len(specs)}; try --solve device with --memory")
+        raise InputError(f"--hardware must name one device; got {len(specs)}; try --solve device in place of it")
     return specs[0].name, device_memory(specs[0])
 
 
@@ -202,7 +215,8 @@ def _solved(solve: str, asked: FitRun, size: int, holds: Holds) -> FitRun:
     if solve == "context":
         return asked._replace(context=max(1, largest_context(asked, size, holds)))
     if solve == "weights":
-        return asked._replace(weight_dtype=widest_weights(asked, size, holds) or asked.weight_dtype)
+        own = asked._replace(weight_bytes=None, layer_bytes=(), embedding_bytes=0)  # a file's own storage is put aside
+        return own._replace(weight_dtype=widest_weights(own, size, holds) or own.weight_dtype)
     if solve == "gpu-layers":
         return asked._replace(gpu_layers=most_gpu_layers(asked, size, holds))
     if solve == "ranks":

@@ -185,8 +185,8 @@ def _adapters(args: argparse.Namespace) -> Lora | None:
 def _device(args: argparse.Namespace, dtype: str) -> tuple[str, int | None, float | None]:
     if args.hardware is None:
         return "the memory", args.memory, None
+    from llamalab.cli.device_memory import device_memory
     from llamalab.cli.devices import chosen_devices
-    from llamalab.cli.fit_answer import device_memory
 
     specs = chosen_devices(args.hardware)
     if len(specs) != 1:
@@ -221,7 +221,7 @@ def _found(data: dict[str, Any]) -> str:
     inputs = data["inputs"]
     return {
         "batch": f"at most {inputs['batch']:,} sequences a pass",
-        "context": f"at most {inputs['seq']:,} tokens in each sequence",
+        "context": f"at most {inputs['context']:,} tokens in each sequence",
         "rank": f"at most rank {(data['lora'] or {}).get('rank')}",
         "devices": f"at least {inputs['data_parallel']:,} devices with ZeRO {inputs['zero']}",
         "recompute": f"at least {inputs['recompute']} recomputation",
