@@ -9,7 +9,7 @@ from llamalab.comparison.wording import title
 from llamalab.formatting import format_rate, format_seconds
 from llamalab.hardware import HardwareSpec
 from llamalab.records.record import Record
-from llamalab.report.data_table import DataTable, error, number, seconds, share, speed, text
+from llamalab.report.data_table import DataTable, number, pass_shape, prediction, seconds, share, speed, text
 
 RECORDED = "recorded"
 
@@ -156,12 +156,8 @@ def recorded(records: Sequence[Record]) -> DataTable:
         text("when", main=False),
         text("model"),
         text("phase"),
-        number("batch", "batch", main=False),
-        number("new_tokens", "new tokens", main=False),
-        number("context_tokens", "context", main=False),
-        seconds("predicted_s", "predicted"),
-        seconds("measured_s", "measured"),
-        error(),
+        *pass_shape(),
+        *prediction(),
         speed("tokens_per_s", "measured tok/s"),
         text("basis", main=False),
     )
