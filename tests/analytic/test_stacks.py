@@ -100,7 +100,7 @@ def _of(device: str, work: Workload, name: str):  # type: ignore[no-untyped-def]
 
 
 def test_weights_are_unpacked_first_from_so_many_rows_on() -> None:
-    stack = find_stack("llama.cpp", find_hardware("rtx4090"))
+    stack = find_stack("llama.cpp-2024", find_hardware("rtx4090"))
     work = workload_of(stack, Workload(512, 2, 1, "fp16", "q4_0"))
     assert work.unpack_rows == UNPACK_ROWS
     few, many = (pass_ops(ARCH, work, rows, rows) for rows in (UNPACK_ROWS - 1, UNPACK_ROWS))
