@@ -114,7 +114,8 @@ def _refit(
     """Fit a row and write its cells; what was left out in turn comes back."""
     one, own, free = _row(row, data, points), list(points.values()), row["free"]
     fitted = one.fitted(held := pull.of(one))
-    folds, devices = held_out(one, fold_of, pull), held_out(one, device_of, pull)
+    begun = one._replace(stack=fitted)
+    folds, devices = held_out(begun, fold_of, pull), held_out(begun, device_of, pull)
     row |= {cell: float(f"{getattr(fitted, cell):.4g}") for cell in free}
     row["points"], row["error"] = len(own), round(fmean(abs(np.expm1(log_error(p, fitted))) for p in own), 4)
     row["fitted"], row["devices"] = list(free), sorted({point.spec.name for point in own})

@@ -15,7 +15,7 @@ from llamalab.analytic.stack_constants import stack_constants
 from llamalab.comparison import scoring
 from llamalab.comparison.measured_runs import MeasuredPoint
 
-ROBUST = 0.06
+ROBUST, CLOSE, INSIDE = 0.06, 1e-4, 1e-4
 # How far a cell may plausibly lie from its parent's value, and the limits of what it can mean.
 SCALES = {
     "gemm_compute": 0.12,
@@ -82,7 +82,10 @@ def log_error(point: MeasuredPoint, stack: stacks.Stack) -> float:
 
 
 def fit(points: Sequence[MeasuredPoint], stack: stacks.Stack, start: dict[str, float], pull: float) -> stacks.Stack:
-    """The stack with the cells of `start` fitted, each held near its value there by the pull; without points, at it."""
+    """The stack with the cells of `start` fitted, each held near its value there by the pull; without points, at it.
+
+    The search begins at the stack's own values, those of an earlier fit: where it ends does not hang on them.
+    """
     if not points:
         return stack._replace(**start)
     free = list(start)
@@ -99,6 +102,7 @@ def fit(points: Sequence[MeasuredPoint], stack: stacks.Stack, start: dict[str, f
         apart = np.array([math.log(values[i] / near[i] / (values[j] / near[j])) for i, j in pairs])
         return np.concatenate([weights * robust, pull * (values - near) / scale, pull * apart / APART])
 
-    inside = np.clip(near, low + 1e-9 * (high - low), high - 1e-9 * (high - low))
-    found = least_squares(residuals, inside, bounds=(low, high), x_scale=scale, diff_step=1e-4, max_nfev=40)
+    own = [getattr(stack, cell) for cell in free]
+    inside = np.clip(near if None in own else own, low + INSIDE * (high - low), high - INSIDE * (high - low))
+    found = least_squares(residuals, inside, bounds=(low, high), x_scale=scale, diff_step=1e-4, ftol=CLOSE, xtol=CLOSE)
     return stack._replace(**dict(zip(free, map(float, found.x), strict=True)))
