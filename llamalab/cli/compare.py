@@ -1,7 +1,7 @@
 """`llamalab compare`: runs held against the first of them, phase by phase and operation by operation.
 
 A run is a file (a record or page of llamalab report, a profile, a bench or a prediction as JSON, or what another tool
-wrote), or a prediction named MODEL@HARDWARE.
+wrote), a folder of such files, or a prediction named MODEL@HARDWARE.
 """
 
 import argparse
@@ -45,7 +45,8 @@ EXAMPLES = (
 
 def configure(parser: Parser) -> None:
     """The options of `llamalab compare`."""
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="files, or predictions as MODEL@HARDWARE")
+    about = "files, folders of JSON files, or predictions as MODEL@HARDWARE"
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=about)
     parser.add_argument("--model", help="the model of files that do not tell it, for the prediction beside each row")
     parser.add_argument("--hardware", help="the device of files that do not tell it")
     for option, known, about in (
