@@ -89,6 +89,14 @@ HISTORY = (
     "llama.cpp on CPUs multiplies on the vector units, and the threads of a die share what it reads (threads as a",
     "row's source tells them, else one a core): folds went from 40 to 20 %. AutoAWQ on IPEX got a row of its own",
     "after one row for both had put its prefill of 32 tokens 49 % too slow.",
+    "",
+    "Last, with the residuals of the fit before in view: llama.cpp since b3200 multiplies packed weights as 8-bit",
+    "integers and got a row of its own, after its one prefill had been put 139 % too slow by that of early 2024 (whose",
+    "folds went from 10.2 to 7.8 % without it); its share of the int8 peak starts at 0.35, with that point seen. Cells",
+    "that the fit had put at zero are zero and no longer fitted: host times of TinyChat, MLC, AutoAWQ, transformers,",
+    "vLLM on AMD. gpt-fast takes the fixed time of a collective from all: its points cannot tell it from that of a",
+    "kernel. AutoAWQ's attention in decode has a share of its own, as three sequences took hardly longer than one.",
+    "Tried and left out: AutoAWQ with scores written to memory (folds 15.5 to 15.6 %).",
 )
 
 
