@@ -125,8 +125,11 @@ def _refit(
         p: max(row["spread"][p], value) for p, value in spreads(own, list(devices.values())).items()
     }
     cv, lodo = (fmean(abs(np.expm1(e)) for e in errors.values()) for errors in (folds, devices))
-    print(f"{row['key']:24} {len(own):4} points  pull {held:g}  in {row['error']:.1%}  folds {cv:.1%}  "
-          f"devices {lodo:.1%}  " + " ".join(f"{cell}={row[cell]:.3g}" for cell in free), flush=True)  # fmt: skip
+    print(
+        f"{row['key']:24} {len(own):4} points  pull {held:g}  in {row['error']:.1%}  folds {cv:.1%}  "
+        f"devices {lodo:.1%}  " + " ".join(f"{cell}={row[cell]:.3g}" for cell in free),
+        flush=True,
+    )
     return [{"row": points[i].row, "key": row["key"], "fold": folds[i], "device": devices[i]} for i in points]
 
 

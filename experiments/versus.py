@@ -27,7 +27,7 @@ from experiments.common.contestants import CONTESTANTS, HERE, PRODUCTS, PROMPT, 
 from experiments.common.race import Ratio, ratio
 from experiments.common.sides import Side, ask, end, started
 from llamalab.analytic.kept_weights import model_ops
-from llamalab.analytic.ops import add_up
+from llamalab.analytic.op import add_up
 from llamalab.analytic.pass_shape import PassShape
 from llamalab.arch import LlamaArch
 from llamalab.choices import PHASES

@@ -122,10 +122,16 @@ def _stack_table(known: Sequence[Scored], out: Sequence[Unseen]) -> list[str]:
             for how, spread in (("fold", stack.spread), ("device", stack.unseen_spread))
         ]
         cells = (
-            key, stack.versions, len(stack.devices), len(own), f"{100 * (stack.error or 0):.1f} %",
-            f"{mape(one.fold for one in own):.1f} %", f"{mape(one.device for one in own):.1f} %",
-            f"{inside[0]:.0f} %", f"{inside[1]:.0f} %",
-        )  # fmt: skip
+            key,
+            stack.versions,
+            len(stack.devices),
+            len(own),
+            f"{100 * (stack.error or 0):.1f} %",
+            f"{mape(one.fold for one in own):.1f} %",
+            f"{mape(one.device for one in own):.1f} %",
+            f"{inside[0]:.0f} %",
+            f"{inside[1]:.0f} %",
+        )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 

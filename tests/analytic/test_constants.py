@@ -10,7 +10,7 @@ from llamalab.analytic.calibration_files import constants_to_json, default_path,
 from llamalab.analytic.constants import SPREAD, TRANSFERRED_SPREAD, choose
 from llamalab.analytic.data_sheet import data_sheet, product_dtype
 from llamalab.analytic.grades import Grade
-from llamalab.analytic.ops import Op
+from llamalab.analytic.op import Op
 from llamalab.analytic.rate_constants import Host
 from llamalab.analytic.roofline import SHARP, Rates, predict_op
 from llamalab.analytic.shipped_constants import SHIPPED, SHIPPED_HOST, SOURCES, nearest_fitted

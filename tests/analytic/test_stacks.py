@@ -8,7 +8,7 @@ import pytest
 from llamalab.analytic import stacks
 from llamalab.analytic.data_sheet import issue_peak
 from llamalab.analytic.forecast import bound_times, forecast, run_times
-from llamalab.analytic.ops import add_up
+from llamalab.analytic.op import add_up
 from llamalab.analytic.run_memory import memory_needed
 from llamalab.analytic.stack_constants import (
     UNPACK_ROWS,

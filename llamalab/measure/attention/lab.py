@@ -17,7 +17,7 @@ from llamalab.measure.timing.deadline import ProgressCallback
 from llamalab.measure.timing.timer import Plan, time_ratio
 from llamalab.records.record import AttentionPoint
 
-_SETTLED = 3  # times the largest call: what the heap needs so that calls of all sizes find room in it
+_SETTLED = 3  # heap kept, over the size of the largest call, so that calls of all sizes reuse it
 
 
 class LabRow(NamedTuple):

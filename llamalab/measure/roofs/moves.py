@@ -12,7 +12,7 @@ from llamalab.measure.roofs.machine import Machine
 from llamalab.records.roof import Roof
 
 _SMALL_MOVES_BYTES, _MOVES_BYTES = (1 << 17, 1 << 19), 1 << 22
-# With graphs: parts of the cache, large against the gap between two kernels, of which the best is found; and how many.
+# With graphs: cache size over that of a tensor, of which the fastest is used; and moves in a graph.
 _CACHE_PARTS, _GRAPH_MOVES = (4, 5, 6, 8), 100
 
 
@@ -24,7 +24,7 @@ def copy_roof(machine: Machine) -> Roof:
 def cache_roof(machine: Machine) -> Roof:
     """Byte/s, read plus written, of a copy and of a sum that stay in the last-level cache, or in a closer one.
 
-    Of a device with graphs many in one graph: launched one by one they would show the launches.
+    On a device with graphs many calls in one graph, since single launches would dominate.
     """
     capacity = effective_cache_bytes(machine.device)
     if device_of(machine.device).graph_fill_s:
@@ -39,7 +39,7 @@ def cache_roof(machine: Machine) -> Roof:
 
 
 def _moves(machine: Machine, size_bytes: int) -> list[Candidate]:
-    """A copy and a sum of two tensors of that size. Small ones are done more than once: the clock must see them."""
+    """A copy and a sum of two tensors of that size; small ones are repeated, for the clock's resolution."""
     return [deferred(move, machine, size_bytes, max(1, _MOVES_BYTES // size_bytes)) for move in (_copy, _sum)]
 
 
